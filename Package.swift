@@ -31,6 +31,7 @@ let base: [Target] = [
     system("CYaml", pkgConfig: "yaml-0.1", package: "libyaml-dev"),
     system("CSodium", pkgConfig: "libsodium", package: "libsodium-dev"),
     system("CArchive", pkgConfig: "libarchive", package: "libarchive-dev"),
+    system("CSeccomp", pkgConfig: "libseccomp", package: "libseccomp-dev"),
     library("Base", "AegisCore"),
     library("Base", "LinuxSys", ["CLinux"]),
     library("Base", "AegisIO", ["LinuxSys", "CLinux", "AegisCore"]),
@@ -45,7 +46,7 @@ let trust: [Target] = [
 let sandbox: [Target] = [
     library("Sandbox", "AegisSandboxTypes", ["AegisCore"]),
     library("Sandbox", "AegisLogs", ["AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "AegisCore"]),
-    library("Sandbox", "AegisImages", ["AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive", "CSodium", "AegisCore"]),
+    library("Sandbox", "AegisImages", ["AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive", "CSeccomp", "CSodium", "AegisCore"]),
     library("Sandbox", "AegisFiles", ["AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive", "AegisCore"]),
     library("Sandbox", "AegisBackends", ["AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "CLinux", "AegisCore"]),
     library("Sandbox", "AegisSessions", ["AegisBackends", "AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "AegisCore"]),
@@ -98,7 +99,10 @@ let testTargets: [Target] = [
     tests("AegisSecretsTests", ["AegisSecrets", "AegisStore", "AegisCore", "AegisTestSupport"]),
     tests("AegisSandboxTypesTests", ["AegisSandboxTypes", "AegisCore"]),
     tests("AegisLogsTests", ["AegisLogs", "AegisSandboxTypes", "AegisIO", "AegisCore", "AegisTestSupport"]),
-    tests("AegisImagesTests", ["AegisImages", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
+    // What `aegisd --helper unpack` is in the product: the confined roles of AegisImages in an executable of their own.
+    .executableTarget(
+        name: "aegis-images-helper", dependencies: ["AegisImages"], path: "Tests/AegisImagesHelper", swiftSettings: strict),
+    tests("AegisImagesTests", ["AegisImages", "aegis-images-helper", "AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "AegisCore", "AegisTestSupport"]),
     tests("AegisFilesTests", ["AegisFiles", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisBackendsTests", ["AegisBackends", "AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisHarnessTests", ["AegisChannel", "AegisIO", "LinuxSys", "CLinux", "AegisCore", "AegisTestSupport"]),

@@ -1,0 +1,9 @@
+import AegisImages
+
+/// The helper roles as a program of their own, for tests of AegisImages.
+@main
+enum Main {
+    static func main() {
+        exit(UnpackHelper.main(Array(CommandLine.arguments.dropFirst())))
+    }
+}
