@@ -1,4 +1,5 @@
 import AegisImages
+import Glibc
 
 /// The helper roles as a program of their own, for tests of AegisImages.
 @main

@@ -242,6 +242,7 @@ int al_tree_pipe(int ends[2], int size) {
     if (size > 0) (void)fcntl(ends[1], F_SETPIPE_SZ, size);
     return 0;
 }
+int al_tree_pipe_room(int fd, int size) { RESULT(fcntl(fd, F_SETPIPE_SZ, size)); }
 int al_tree_memory_file(const char *name) { RESULT(memfd_create(name, MFD_CLOEXEC)); }
 void al_tree_close(int fd) { if (fd >= 0) close(fd); }
 size_t al_tree_length(const char *text) { return strlen(text); }

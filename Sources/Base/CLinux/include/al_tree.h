@@ -74,6 +74,8 @@ int al_tree_unlock(int fd);
 int64_t al_tree_free_bytes(int fd);
 /// Opens a pipe with both ends close-on-exec and, where the kernel allows it, `size` bytes of room.
 int al_tree_pipe(int ends[2], int size);
+/// Gives an open pipe this many bytes of room.
+int al_tree_pipe_room(int fd, int size);
 /// An unnamed memory file, close-on-exec.
 int al_tree_memory_file(const char *name);
 void al_tree_close(int fd);

@@ -28,6 +28,8 @@ package enum UnpackHelper {
         guard al_confine_threads() == 1 else {
             throw HelperFailure("unpack-failed", "the helper was started in a process with threads")
         }
+        // Room for the stages to work at the same time; what is no pipe, or may not grow, stays as it is.
+        for descriptor in [0, 1] as [Int32] { _ = al_tree_pipe_room(descriptor, 1 << 20) }
         let numbers = arguments.dropFirst().prefix(4).compactMap { Int64($0) }.filter { $0 >= 0 }
         switch (arguments.first, numbers.count) {
         case ("digest", 1...):
