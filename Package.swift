@@ -46,10 +46,17 @@ let trust: [Target] = [
 let sandbox: [Target] = [
     library("Sandbox", "AegisSandboxTypes", ["AegisCore"]),
     library("Sandbox", "AegisLogs", ["AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "AegisCore"]),
-    library("Sandbox", "AegisImages", ["AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive", "CSeccomp", "CSodium", "AegisCore"]),
+    library(
+        "Sandbox", "AegisImages",
+        [
+            "AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive", "CSeccomp", "CSodium", "AegisCore",
+        ]),
     library("Sandbox", "AegisFiles", ["AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive", "AegisCore"]),
-    library("Sandbox", "AegisBackends", ["AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "CLinux", "AegisCore"]),
-    library("Sandbox", "AegisSessions", ["AegisBackends", "AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "AegisCore"]),
+    library(
+        "Sandbox", "AegisBackends", ["AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "CLinux", "AegisCore"]),
+    library(
+        "Sandbox", "AegisSessions",
+        ["AegisBackends", "AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "AegisCore"]),
     library(
         "Sandbox", "AegisInstances",
         [
@@ -61,18 +68,21 @@ let edges: [Target] = [
     library(
         "Edges", "AegisAPI",
         [
-            "AegisInstances", "AegisImages", "AegisFiles", "AegisLogs", "AegisSessions", "AegisBackends", "AegisSecrets",
+            "AegisInstances", "AegisImages", "AegisFiles", "AegisLogs", "AegisSessions", "AegisBackends",
+            "AegisSecrets",
             "AegisSandboxTypes", "AegisWire", "AegisIO", "LinuxSys", "AegisCore",
         ]),
     library("Edges", "AegisClient", ["AegisSandboxTypes", "AegisWire", "AegisIO", "LinuxSys", "AegisCore"]),
     .executableTarget(
-        name: "aegis", dependencies: ["AegisClient", "AegisSandboxTypes", "AegisWire", "AegisIO", "LinuxSys", "CLinux", "AegisCore"],
+        name: "aegis",
+        dependencies: ["AegisClient", "AegisSandboxTypes", "AegisWire", "AegisIO", "LinuxSys", "CLinux", "AegisCore"],
         path: "Sources/Edges/aegis", swiftSettings: strict),
     .executableTarget(
         name: "aegisd",
         dependencies: [
             "AegisAPI", "AegisInstances", "AegisImages", "AegisFiles", "AegisLogs", "AegisSessions", "AegisBackends",
-            "AegisSecrets", "AegisStore", "AegisConfig", "AegisWire", "AegisIO", "AegisSandboxTypes", "LinuxSys", "CLinux",
+            "AegisSecrets", "AegisStore", "AegisConfig", "AegisWire", "AegisIO", "AegisSandboxTypes", "LinuxSys",
+            "CLinux",
             "AegisCore",
         ],
         path: "Sources/Edges/aegisd", swiftSettings: strict),
@@ -99,24 +109,49 @@ let testTargets: [Target] = [
     tests("AegisSecretsTests", ["AegisSecrets", "AegisStore", "AegisCore", "AegisTestSupport"]),
     tests("AegisSandboxTypesTests", ["AegisSandboxTypes", "AegisCore"]),
     tests("AegisLogsTests", ["AegisLogs", "AegisSandboxTypes", "AegisIO", "AegisCore", "AegisTestSupport"]),
-    // What `aegisd --helper unpack` is in the product: the confined roles of AegisImages in an executable of their own.
+    // What `aegisd --helper unpack` is in the product: the confined roles of AegisImages in a program of their own.
     .executableTarget(
-        name: "aegis-images-helper", dependencies: ["AegisImages"], path: "Tests/AegisImagesHelper", swiftSettings: strict),
-    tests("AegisImagesTests", ["AegisImages", "aegis-images-helper", "AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "AegisCore", "AegisTestSupport"]),
-    tests("AegisFilesTests", ["AegisFiles", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
-    tests("AegisBackendsTests", ["AegisBackends", "AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
+        name: "aegis-images-helper", dependencies: ["AegisImages", "LinuxSys"], path: "Tests/AegisImagesHelper",
+        swiftSettings: strict),
+    tests(
+        "AegisImagesTests",
+        [
+            "AegisImages", "aegis-images-helper", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore",
+            "AegisTestSupport",
+        ]),
+    tests(
+        "AegisFilesTests", ["AegisFiles", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
+    tests(
+        "AegisBackendsTests",
+        ["AegisBackends", "AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisHarnessTests", ["AegisChannel", "AegisIO", "LinuxSys", "CLinux", "AegisCore", "AegisTestSupport"]),
-    tests("AegisSessionsTests", ["AegisSessions", "AegisBackends", "AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
-    tests("AegisInstancesTests", ["AegisInstances", "AegisSessions", "AegisLogs", "AegisSandboxTypes", "AegisStore", "AegisIO", "AegisCore", "AegisTestSupport"]),
+    tests(
+        "AegisSessionsTests",
+        [
+            "AegisSessions", "AegisBackends", "AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "AegisCore",
+            "AegisTestSupport",
+        ]),
+    tests(
+        "AegisInstancesTests",
+        [
+            "AegisInstances", "AegisSessions", "AegisLogs", "AegisSandboxTypes", "AegisStore", "AegisIO", "AegisCore",
+            "AegisTestSupport",
+        ]),
     tests("AegisAPITests", ["AegisAPI", "AegisSandboxTypes", "AegisWire", "AegisIO", "AegisCore", "AegisTestSupport"]),
-    tests("AegisClientTests", ["AegisClient", "AegisSandboxTypes", "AegisWire", "AegisIO", "AegisCore", "AegisTestSupport"]),
-    tests("AegisCLITests", ["aegis", "AegisClient", "AegisSandboxTypes", "AegisWire", "AegisIO", "AegisCore", "AegisTestSupport"]),
+    tests(
+        "AegisClientTests",
+        ["AegisClient", "AegisSandboxTypes", "AegisWire", "AegisIO", "AegisCore", "AegisTestSupport"]),
+    tests(
+        "AegisCLITests",
+        ["aegis", "AegisClient", "AegisSandboxTypes", "AegisWire", "AegisIO", "AegisCore", "AegisTestSupport"]),
     tests("Acceptance", ["AegisIO", "LinuxSys", "AegisCore", "AegisSandboxTypes", "AegisTestSupport"]),
 ]
 
 // While the house is going up, rooms that are not built yet are left out.
 let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().path
-let all = (base + trust + sandbox + edges + testTargets).filter { FileManager.default.fileExists(atPath: "\(root)/\($0.path ?? "")") }
+let all = (base + trust + sandbox + edges + testTargets).filter {
+    FileManager.default.fileExists(atPath: "\(root)/\($0.path ?? "")")
+}
 let present = Set(all.map(\.name))
 for target in all {
     target.dependencies = target.dependencies.filter {
