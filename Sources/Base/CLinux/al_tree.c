@@ -8,10 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
@@ -40,16 +37,6 @@ int al_tree_open_directory(int root, const char *path, al_tree_resolve how) {
 
 int al_tree_create(int directory, const char *name) {
     RESULT(openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-}
-
-int al_tree_open_file(int directory, const char *name) {
-    int fd;
-    do fd = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC); while (fd < 0 && errno == EINTR);
-    if (fd < 0) return -errno;
-    struct stat s;
-    int code = fstat(fd, &s) < 0 ? errno : S_ISREG(s.st_mode) ? 0 : EINVAL;
-    if (code) { close(fd); return -code; }
-    return fd;
 }
 
 int al_tree_make_directory(int directory, const char *name, unsigned mode) { RESULT(mkdirat(directory, name, mode)); }
@@ -132,10 +119,6 @@ int al_tree_remove(int directory, const char *name) {
     RESULT(unlinkat(directory, name, AT_REMOVEDIR));
 }
 
-int al_tree_rename(int from_directory, const char *from, int to_directory, const char *to, int replace) {
-    RESULT(renameat2(from_directory, from, to_directory, to, replace ? 0 : RENAME_NOREPLACE));
-}
-
 static void fill(al_tree_info *info, const struct stat *s) {
     *info = (al_tree_info){
         .mode = s->st_mode, .uid = s->st_uid, .gid = s->st_gid, .links = (uint32_t)s->st_nlink, .inode = s->st_ino,
@@ -146,12 +129,6 @@ static void fill(al_tree_info *info, const struct stat *s) {
 int al_tree_stat(int directory, const char *name, al_tree_info *info) {
     struct stat s;
     if (fstatat(directory, name, &s, AT_SYMLINK_NOFOLLOW) < 0) return -errno;
-    fill(info, &s);
-    return 0;
-}
-int al_tree_stat_fd(int fd, al_tree_info *info) {
-    struct stat s;
-    if (fstat(fd, &s) < 0) return -errno;
     fill(info, &s);
     return 0;
 }
@@ -179,70 +156,11 @@ ssize_t al_tree_write(int fd, const void *bytes, size_t count) { RESULT(write(fd
 int al_tree_set_attribute(int fd, const char *name, const void *value, size_t size) {
     RESULT(fsetxattr(fd, name, value, size, 0));
 }
+
+int al_tree_sync_filesystem(int fd) { RESULT(syncfs(fd)); }
+int al_tree_pipe_room(int fd, int size) { RESULT(fcntl(fd, F_SETPIPE_SZ, size)); }
+void al_tree_close(int fd) { if (fd >= 0) close(fd); }
+size_t al_tree_length(const char *text) { return strlen(text); }
 ssize_t al_tree_get_attribute(int fd, const char *name, void *value, size_t size) {
     RESULT(fgetxattr(fd, name, value, size));
 }
-
-static int by_bytes(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
-
-int al_tree_names(int directory, char **names, size_t *size) {
-    *names = NULL;
-    *size = 0;
-    int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return -errno;
-    DIR *stream = fdopendir(fd);
-    if (!stream) { int code = errno; close(fd); return -code; }
-    char **list = NULL;
-    size_t count = 0, room = 0, bytes = 0;
-    int result = 0;
-    for (;;) {
-        errno = 0;
-        struct dirent *entry = readdir(stream);
-        if (!entry) { if (errno) result = -errno; break; }
-        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
-        if (count == room) {
-            room = room ? room * 2 : 64;
-            char **more = reallocarray(list, room, sizeof *list);
-            if (!more) { result = -ENOMEM; break; }
-            list = more;
-        }
-        if (!(list[count] = strdup(entry->d_name))) { result = -ENOMEM; break; }
-        bytes += strlen(list[count++]) + 1;
-    }
-    closedir(stream);
-    if (result == 0) {
-        if (count) qsort(list, count, sizeof *list, by_bytes);
-        char *out = malloc(bytes ? bytes : 1);
-        if (!out) result = -ENOMEM;
-        else {
-            *names = out;
-            *size = bytes;
-            for (size_t i = 0; i < count; i++) out = stpcpy(out, list[i]) + 1;
-        }
-    }
-    for (size_t i = 0; i < count; i++) free(list[i]);
-    free(list);
-    return result;
-}
-void al_tree_free(char *names) { free(names); }
-
-int al_tree_sync_filesystem(int fd) { RESULT(syncfs(fd)); }
-int al_tree_sync(int fd) { RESULT(fsync(fd)); }
-int al_tree_try_lock(int fd) { RESULT(flock(fd, LOCK_EX | LOCK_NB)); }
-int al_tree_lock(int fd) { RESULT(flock(fd, LOCK_EX)); }
-int al_tree_unlock(int fd) { RESULT(flock(fd, LOCK_UN)); }
-int64_t al_tree_free_bytes(int fd) {
-    struct statvfs s;
-    if (fstatvfs(fd, &s) < 0) return -errno;
-    return (int64_t)s.f_bavail * (int64_t)s.f_frsize;
-}
-int al_tree_pipe(int ends[2], int size) {
-    if (pipe2(ends, O_CLOEXEC) < 0) return -errno;
-    // A smaller pipe is slower, not wrong: the limit for unprivileged users may refuse the wish.
-    if (size > 0) (void)fcntl(ends[1], F_SETPIPE_SZ, size);
-    return 0;
-}
-int al_tree_pipe_room(int fd, int size) { RESULT(fcntl(fd, F_SETPIPE_SZ, size)); }
-int al_tree_memory_file(const char *name) { RESULT(memfd_create(name, MFD_CLOEXEC)); }
-void al_tree_close(int fd) { if (fd >= 0) close(fd); }
-size_t al_tree_length(const char *text) { return strlen(text); }

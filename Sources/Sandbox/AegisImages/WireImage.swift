@@ -1,3 +1,5 @@
+import FoundationEssentials
+
 // The JSON of manifests and configurations as it is written; the spellings are those of the specification.
 
 struct WireManifest: Decodable {
@@ -65,5 +67,16 @@ struct WireConfig: Decodable {
         case architecture, variant, config
         case operatingSystem = "os"
         case root = "rootfs"
+    }
+}
+
+/// The answer to a question for a repository's tags.
+struct TagList: Decodable {
+    var tags: [String]
+    enum CodingKeys: String, CodingKey { case tags = "Tags" }
+
+    /// The tags in the answer; empty when it has another form.
+    static func read(_ bytes: [UInt8]) -> [String] {
+        (try? JSONDecoder().decode(TagList.self, from: Data(bytes)))?.tags ?? []
     }
 }

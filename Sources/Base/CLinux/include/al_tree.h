@@ -31,8 +31,6 @@ int al_tree_open(int root, const char *path, int flags, unsigned mode, al_tree_r
 int al_tree_open_directory(int root, const char *path, al_tree_resolve how);
 /// Creates a new regular file for writing; an entry of that name is EEXIST.
 int al_tree_create(int directory, const char *name);
-/// Opens a regular file for reading; anything else, links too, is an error.
-int al_tree_open_file(int directory, const char *name);
 int al_tree_make_directory(int directory, const char *name, unsigned mode);
 int al_tree_make_fifo(int directory, const char *name, unsigned mode);
 /// Makes an overlayfs whiteout: a character device 0/0.
@@ -42,9 +40,7 @@ int al_tree_link(int from_directory, const char *from, int to_directory, const c
 int al_tree_unlink(int directory, const char *name);
 /// Removes an entry and, when it is a directory of the same file system, all below it. An absent entry is no error.
 int al_tree_remove(int directory, const char *name);
-int al_tree_rename(int from_directory, const char *from, int to_directory, const char *to, int replace);
 int al_tree_stat(int directory, const char *name, al_tree_info *info);
-int al_tree_stat_fd(int fd, al_tree_info *info);
 /// Reads a link's target into `buffer`; returns its length, at most `size`.
 ssize_t al_tree_readlink(int directory, const char *name, char *buffer, size_t size);
 int al_tree_chown(int directory, const char *name, uint32_t uid, uint32_t gid);
@@ -59,25 +55,10 @@ ssize_t al_tree_read(int fd, void *bytes, size_t count);
 ssize_t al_tree_write(int fd, const void *bytes, size_t count);
 int al_tree_set_attribute(int fd, const char *name, const void *value, size_t size);
 ssize_t al_tree_get_attribute(int fd, const char *name, void *value, size_t size);
-/// The names of a directory's entries, each ended by NUL, sorted by byte; free `*names` with `al_tree_free`.
-int al_tree_names(int directory, char **names, size_t *size);
-void al_tree_free(char *names);
 /// Flushes the file system that holds `fd`.
 int al_tree_sync_filesystem(int fd);
-int al_tree_sync(int fd);
-/// Takes an exclusive lock on an open file without waiting; EWOULDBLOCK when another holds it.
-int al_tree_try_lock(int fd);
-/// Waits for an exclusive lock on an open file. Call it on a thread that may wait.
-int al_tree_lock(int fd);
-int al_tree_unlock(int fd);
-/// Free bytes for unprivileged use of the file system that holds `fd`.
-int64_t al_tree_free_bytes(int fd);
-/// Opens a pipe with both ends close-on-exec and, where the kernel allows it, `size` bytes of room.
-int al_tree_pipe(int ends[2], int size);
 /// Gives an open pipe this many bytes of room.
 int al_tree_pipe_room(int fd, int size);
-/// An unnamed memory file, close-on-exec.
-int al_tree_memory_file(const char *name);
 void al_tree_close(int fd);
 /// The bytes of a C string before its NUL.
 size_t al_tree_length(const char *text);

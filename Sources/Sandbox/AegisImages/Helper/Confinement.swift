@@ -35,10 +35,16 @@ enum Confinement {
         let keep: [Int32] = [0, 1, 2, report] + (directory.map { [$0] } ?? [])
         try checked(unsafe al_confine_close_others(keep, keep.count), "closing descriptors")
         let namespace = Handle(try checked(al_confine_user_namespace(firstID, idCount), "making a user namespace"))
-        let mount = Handle(try directory.map { raw throws(HelperFailure) in try mapped(raw, in: namespace.raw, readOnly: false) } ?? -1)
+        let mount = Handle(
+            try directory.map { raw throws(HelperFailure) in try mapped(raw, in: namespace.raw, readOnly: false) } ?? -1
+        )
         if let directory { al_tree_close(directory) }
         try checked(al_confine_enter(namespace.raw, 1), "entering the user namespace")
-        let tree = mount.raw < 0 ? -1 : try checked(unsafe al_tree_open_directory(mount.raw, cString([]), AL_TREE_NO_LINKS), "opening the directory")
+        let tree =
+            mount.raw < 0
+            ? -1
+            : try checked(
+                unsafe al_tree_open_directory(mount.raw, cString([]), AL_TREE_NO_LINKS), "opening the directory")
         try checked(al_confine_empty_root(), "leaving the file system")
         let writable = tree >= 0 ? [tree] : []
         try checked(unsafe al_confine_landlock(writable, writable.count, nil, 0), "setting up Landlock")
