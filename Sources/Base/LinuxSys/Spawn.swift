@@ -231,7 +231,7 @@ extension SpawnRequest {
 @safe private final class SpawnMemory {
     private var blocks: [UnsafeMutableRawPointer] = unsafe []
 
-    deinit { for unsafeblock in unsafe blocks { unsafe block.deallocate() } }
+    deinit { unsafe blocks.forEach { unsafe $0.deallocate() } }
 
     /// A copy of an array of plain values.
     func array<Element: BitwiseCopyable>(_ elements: [Element]) -> UnsafeMutablePointer<Element> {
