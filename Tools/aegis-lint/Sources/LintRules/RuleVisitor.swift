@@ -68,12 +68,23 @@ final class RuleVisitor: SyntaxVisitor {
     override func visit(_ node: FunctionCallExprSyntax) -> SyntaxVisitorContinueKind {
         let hasClosure =
             node.trailingClosure != nil || node.arguments.contains { $0.expression.is(ClosureExprSyntax.self) }
-        if hasClosure, mainDepth == 0, !path.hasSuffix("/main.swift"), Self.startsTask(node.calledExpression) {
-            report(
-                node, "structured-concurrency", "a bare task outlives its caller: use a task group, or start it in main"
-            )
-        }
+        guard hasClosure, mainDepth == 0, !path.hasSuffix("/main.swift"), Self.startsTask(node.calledExpression),
+            !saysUnstructured(node)
+        else { return .visitChildren }
+        report(
+            node, "structured-concurrency",
+            "a bare task outlives its caller: use a task group, or say above it who ends it: '// Unstructured: REASON'")
         return .visitChildren
+    }
+
+    /// The few places where structure begins say so above the statement.
+    private func saysUnstructured(_ node: FunctionCallExprSyntax) -> Bool {
+        var current = Syntax(node).parent
+        while let candidate = current, !candidate.is(CodeBlockItemSyntax.self) { current = candidate.parent }
+        return current?.leadingTrivia.comments.contains { comment in
+            let words = comment.drop { $0 == "/" || $0 == " " }
+            return words.hasPrefix("Unstructured") && words.count > "Unstructured: ".count
+        } ?? false
     }
 
     /// `Task`, `Task<A, B>`, `Task.detached`, `Task.immediate`, `Task.immediateDetached`

@@ -81,6 +81,15 @@ private func check(_ source: String, path: String = "Sources/Base/Store/File.swi
     ])
     func otherUsesOfTasksPass(_ source: String) { #expect(check(source) == []) }
 
+    @Test(arguments: [
+        ("// Unstructured: ended by `close`.\n    Task { }", true), ("// Unstructured:\n    Task { }", false),
+        ("// Structured.\n    Task { }", false), ("// Unstructured: this one.\n    let t = Task { }", true),
+        ("// Unstructured: the first only.\n    g()\n    Task { }", false),
+    ])
+    func aBareTaskMaySayWhoEndsIt(_ body: String, _ passes: Bool) {
+        #expect(check("func f() {\n    \(body)\n}").isEmpty == passes)
+    }
+
     @Test func mainEndsWithItsType() {
         #expect(check("@main struct M {}\nfunc f() { Task { } }") == ["2:12 error structured-concurrency"])
     }
