@@ -124,10 +124,11 @@ package final class BackendSet: Sendable {
         }
         let report = await report(of: backend)
         if let choice = choice(backend, report, []) { return choice }
+        var hint = report.hint
+        if hint == nil { hint = await whatWorks() }
         throw AegisError(
             .unavailable, "isolation-unavailable",
-            "isolation '\(name)' is not available: \(report.reason ?? "its canary failed")",
-            hint: report.hint ?? (await whatWorks()))
+            "isolation '\(name)' is not available: \(report.reason ?? "its canary failed")", hint: hint)
     }
 
     private func choice(
