@@ -68,8 +68,8 @@ enum FetchFailure {
             return "no reason was given"
         }
         var words = String(line)
-        if let start = words.range(of: "msg=\"") {
-            words = String(words[start.upperBound...])
+        if let dressed = line.firstRange(of: "msg=\"") {
+            words = String(line[dressed.upperBound...])
             if words.hasSuffix("\"") { words.removeLast() }
             words = words.replacing("\\\"", with: "\"")
         }

@@ -47,7 +47,7 @@ struct Fetcher: Sendable {
         progress: @escaping @Sendable (Int64) -> Void
     ) async throws {
         try await BlockingPool.shared.run {
-            do {
+            do throws(Errno) {
                 try work.directory.makeDirectories("\(Self.blobs)/sha256")
                 for blob in present {
                     let file = try work.directory.open(Self.blobPath(blob.digest), [.writeOnly, .create, .noFollow])

@@ -1,5 +1,5 @@
 import AegisCore
-package import AegisIO
+import AegisIO
 import LinuxSys
 
 /// The program whose `UnpackHelper.main` runs the confined roles, and the words before a role's name.

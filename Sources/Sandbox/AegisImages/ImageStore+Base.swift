@@ -1,5 +1,5 @@
 import AegisCore
-package import AegisIO
+import AegisIO
 import FoundationEssentials
 import LinuxSys
 
@@ -22,7 +22,7 @@ extension ImageStore {
         _ unpacker: LayerUnpacker, lease: ImageLease, progress: @escaping @Sendable (ImageProgress) -> Void
     ) async throws -> ImageRecord {
         let asked = Timestamp.now().milliseconds
-        let gate = BuildLock(try await BlockingPool.shared.run { [self] in try directory.openLock("base.lock") })
+        let gate = try await BlockingPool.shared.run { [self] in BuildLock(try directory.openLock("base.lock")) }
         // The lock is asked for again and again, so that no thread is blocked and a cancelled build ends at once.
         var told = false
         while try await !BlockingPool.shared.run({ try gate.take() }) {
@@ -83,7 +83,7 @@ struct BaseBuilder: Sendable {
         progress(.building("building the base image from the packages of \(recipe.suite)"))
         let started = Timestamp.now().milliseconds / 1000
         try await BlockingPool.shared.run {
-            do {
+            do throws(Errno) {
                 try work.directory.writeAtomically("host.sources", Array(recipe.sources.utf8), mode: 0o644)
                 try work.directory.writeAtomically("apt.conf", Array(recipe.aptOptions.utf8), mode: 0o644)
                 try work.directory.writeAtomically(

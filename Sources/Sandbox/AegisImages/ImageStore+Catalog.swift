@@ -1,4 +1,4 @@
-package import AegisCore
+import AegisCore
 import AegisIO
 package import AegisSandboxTypes
 

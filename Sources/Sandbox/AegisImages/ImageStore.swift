@@ -1,7 +1,6 @@
 package import AegisCore
 package import AegisIO
-package import AegisSandboxTypes
-package import LinuxSys
+import LinuxSys
 import Synchronization
 
 /// When a registry is asked what a name stands for.
@@ -132,7 +131,8 @@ package final class ImageStore: Sendable {
     }
 
     private func bring(
-        _ reference: ImageReference, _ open: LocalOpener, _ progress: @escaping @Sendable (ImageProgress) -> Void
+        _ reference: ImageReference, _ open: @escaping LocalOpener,
+        _ progress: @escaping @Sendable (ImageProgress) -> Void
     ) async throws -> ResolvedImage {
         let lease = ImageLease(uses)
         let fetcher = Fetcher(helper: helper, settings: settings, loop: loop)

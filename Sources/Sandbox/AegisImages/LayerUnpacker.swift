@@ -51,7 +51,7 @@ struct LayerUnpacker: Sendable {
         try Self.judge(results, blob: blob, digest: digest, of: image)
         return try await BlockingPool.shared.run {
             let finished = try Self.finish(results.untar.records, job, digest, in: work, name: name, of: image)
-            do { try work.directory.removeFile(path) } catch {
+            do throws(Errno) { try work.directory.removeFile(path) } catch {
                 throw StoreDirectory.failure(error, "removing a blob of '\(image)'")
             }
             return finished
@@ -94,8 +94,10 @@ struct LayerUnpacker: Sendable {
         do {
             var raw = try DescriptorPair.pipe()
             var tar = try DescriptorPair.pipe()
-            let (rawOut, rawIn) = (raw.takeFirst(), raw.takeSecond())
-            let (tarOut, tarIn) = (tar.takeFirst(), tar.takeSecond())
+            let rawOut = raw.takeFirst()
+            let rawIn = raw.takeSecond()
+            let tarOut = tar.takeFirst()
+            let tarIn = tar.takeSecond()
             started.append(try await stage(["digest", "\(limits.blobBytes)"], blobs[0].file.raw, nil, nil))
             started.append(try await stage(["inflate", "\(limits.layerBytes)"], blobs[1].file.raw, rawIn.raw, nil))
             started.append(try await stage(["digest", "\(limits.layerBytes)", "pass"], rawOut.raw, tarIn.raw, nil))
@@ -133,8 +135,10 @@ struct LayerUnpacker: Sendable {
         do {
             var raw = try DescriptorPair.pipe()
             var tar = try DescriptorPair.pipe()
-            let (rawOut, rawIn) = (raw.takeFirst(), raw.takeSecond())
-            let (tarOut, tarIn) = (tar.takeFirst(), tar.takeSecond())
+            let rawOut = raw.takeFirst()
+            let rawIn = raw.takeSecond()
+            let tarOut = tar.takeFirst()
+            let tarIn = tar.takeSecond()
             var program = program
             program.stdout = .descriptor(rawIn.raw)
             let child = try await ChildProcess.spawnInBackground(program, on: loop)

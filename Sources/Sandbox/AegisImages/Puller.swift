@@ -2,7 +2,7 @@ import AegisCore
 import AegisIO
 import CLinux
 import FoundationEssentials
-import LinuxSys
+package import LinuxSys
 
 /// What a pull tells while it goes on.
 package enum ImageProgress: Sendable, Equatable {
