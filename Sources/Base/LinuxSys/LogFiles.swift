@@ -11,6 +11,11 @@ package enum CRC32C {
 
 /// Newlines in bytes, at the speed of the C library.
 package enum Newlines {
+    /// Where the first newline is; nil if there is none.
+    package static func first(in bytes: RawSpan) -> Int? {
+        let at = unsafe bytes.withUnsafeBytes { unsafe al_first_newline($0.baseAddress, $0.count) }
+        return at < 0 ? nil : at
+    }
     /// Where the last newline is; nil if there is none.
     package static func last(in bytes: RawSpan) -> Int? {
         let at = unsafe bytes.withUnsafeBytes { unsafe al_last_newline($0.baseAddress, $0.count) }
