@@ -27,6 +27,7 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 
 let base: [Target] = [
     .target(name: "CLinux", path: "Sources/Base/CLinux"),
+    .target(name: "CHarness", path: "Sources/Base/CHarness"),
     system("CSQLite", pkgConfig: "sqlite3", package: "libsqlite3-dev"),
     system("CYaml", pkgConfig: "yaml-0.1", package: "libyaml-dev"),
     system("CSodium", pkgConfig: "libsodium", package: "libsodium-dev"),
@@ -53,8 +54,7 @@ let sandbox: [Target] = [
     library(
         "Sandbox", "AegisBackends", ["AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "CLinux", "AegisCore"]),
     library(
-        "Sandbox", "AegisSessions",
-        ["AegisBackends", "AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "AegisCore"]),
+        "Sandbox", "AegisSessions", ["AegisChannel", "AegisIO", "LinuxSys", "AegisCore"]),
     library(
         "Sandbox", "AegisInstances",
         [
@@ -87,7 +87,7 @@ let edges: [Target] = [
     .target(
         name: "AegisChannelEmbedded", path: "Sources/Base/AegisChannelEmbedded", swiftSettings: embedded),
     .executableTarget(
-        name: "aegis-harness", dependencies: ["AegisChannelEmbedded", "CLinux"],
+        name: "aegis-harness", dependencies: ["AegisChannelEmbedded", "CHarness"],
         path: "Sources/Edges/aegis-harness", swiftSettings: embedded,
         linkerSettings: [
             .unsafeFlags(["-Xclang-linker", "-static", "-use-ld=lld", "-Xlinker", "--gc-sections", "-Xlinker", "-s"])
@@ -116,12 +116,11 @@ let testTargets: [Target] = [
     tests(
         "AegisBackendsTests",
         ["AegisBackends", "AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
-    tests("AegisHarnessTests", ["AegisChannel", "AegisIO", "LinuxSys", "CLinux", "AegisCore", "AegisTestSupport"]),
+    tests("AegisHarnessTests", ["AegisChannel", "CHarness"]),
     tests(
         "AegisSessionsTests",
         [
-            "AegisSessions", "AegisBackends", "AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "AegisCore",
-            "AegisTestSupport",
+            "AegisSessions", "AegisChannel", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport",
         ]),
     tests(
         "AegisInstancesTests",

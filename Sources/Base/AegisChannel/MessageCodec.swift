@@ -153,6 +153,7 @@ extension SandboxEnded {
         w.u32(code)
         w.u8(signal)
         w.u8(requested ? 1 : 0)
+        w.text(reason)
         return w.bytes
     }
     /// Reads the payload of an `ended` frame.
@@ -161,5 +162,6 @@ extension SandboxEnded {
         code = try r.u32()
         signal = try r.u8()
         requested = try r.u8() & 1 != 0
+        reason = try r.text()
     }
 }

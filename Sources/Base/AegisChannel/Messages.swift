@@ -173,10 +173,13 @@ package struct SandboxEnded: Sendable, Equatable {
     package var signal: UInt8
     /// Whether the end was asked for by `kill` or `shutdown`.
     package var requested: Bool
+    /// Why the keeper ended it by itself (a harness that broke the protocol); empty otherwise.
+    package var reason: [UInt8]
     /// Makes a record.
-    package init(code: UInt32, signal: UInt8, requested: Bool) {
+    package init(code: UInt32, signal: UInt8, requested: Bool, reason: [UInt8] = []) {
         self.code = code
         self.signal = signal
         self.requested = requested
+        self.reason = reason
     }
 }
