@@ -55,6 +55,16 @@ int al_eventfd(int semaphore, int nonblocking) {
     return eventfd(0, EFD_CLOEXEC | (semaphore ? EFD_SEMAPHORE : 0) | (nonblocking ? EFD_NONBLOCK : 0));
 }
 
+int al_write_counter(int descriptor, const uint64_t *value) { return write(descriptor, value, sizeof *value) < 0 ? -1 : 0; }
+
+int al_take_counter(int descriptor) {
+    uint64_t value;
+    ssize_t got;
+    do got = read(descriptor, &value, sizeof value);
+    while (got < 0 && errno == EINTR);
+    return got < 0 ? -1 : 0;
+}
+
 int al_is_ready(int descriptor, uint32_t events) {
     struct pollfd entry = {.fd = descriptor, .events = (events & AL_READY_READ ? POLLIN : 0) | (events & AL_READY_WRITE ? POLLOUT : 0)};
     return poll(&entry, 1, 0) > 0;
@@ -104,3 +114,7 @@ static _Thread_local void *thread_value;
 void *al_thread_value(void) { return thread_value; }
 void al_thread_set_value(void *value) { thread_value = value; }
 int al_thread_id(void) { return gettid(); }
+
+static _Thread_local int thread_lasting;
+void al_thread_set_lasting(int lasting) { thread_lasting = lasting; }
+int al_thread_is_lasting(void) { return thread_lasting || gettid() == getpid(); }

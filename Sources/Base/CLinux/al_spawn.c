@@ -223,11 +223,11 @@ int al_spawn(const struct al_spawn *spec, struct al_child *child) {
     return failed;
 }
 
-int al_reap(int pidfd, int *signalled, int *value) {
+int al_reap(int pidfd, int waits, int *signalled, int *value) {
     siginfo_t info;
     memset(&info, 0, sizeof info);
     int result;
-    do result = waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG);
+    do result = waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | (waits ? 0 : WNOHANG));
     while (result < 0 && errno == EINTR);
     if (result < 0) return -1;
     if (info.si_pid == 0) return 0;

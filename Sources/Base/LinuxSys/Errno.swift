@@ -65,6 +65,8 @@ extension Errno {
     package static let shutDown = Errno(ESHUTDOWN)
     package static let timedOut = Errno(ETIMEDOUT)
     package static let connectionRefused = Errno(ECONNREFUSED)
+    package static let alreadyConnected = Errno(EISCONN)
+    package static let alreadyInProgress = Errno(EALREADY)
     package static let inProgress = Errno(EINPROGRESS)
     package static let cancelled = Errno(ECANCELED)
 }

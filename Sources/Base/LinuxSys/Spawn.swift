@@ -76,7 +76,8 @@ package struct ResourceLimit: Sendable, Equatable {
 package struct SpawnError: Error, Equatable, Sendable, CustomStringConvertible {
     /// The step that failed.
     package enum Step: Int32, Sendable {
-        case start = 1, session, cgroup, outOfMemoryScore, limit, namespace, workingDirectory, descriptor, terminal, user,
+        case start = 1, session, cgroup, outOfMemoryScore, limit, namespace, workingDirectory, descriptor, terminal,
+            user,
             privileges, parent, execute
     }
     package var step: Step
@@ -101,12 +102,6 @@ package struct SpawnError: Error, Equatable, Sendable, CustomStringConvertible {
             }
         return "\(what): \(errno)"
     }
-}
-
-/// A started child: its number, and the descriptor that names it beyond any reuse of the number.
-package struct SpawnedProcess: ~Copyable, Sendable {
-    package let pid: Int32
-    package let handle: ProcessHandle
 }
 
 /// How a process ended.
@@ -135,16 +130,22 @@ package enum ExitStatus: Sendable, Equatable, CustomStringConvertible {
 
 /// A pidfd: one process, never another one that got its number later.
 package struct ProcessHandle: ~Copyable, Sendable {
+    /// The number that it has, or had.
+    package let pid: Int32
     /// Becomes readable when the process has ended.
     package let descriptor: FileDescriptor
 
-    init(owning descriptor: consuming FileDescriptor) { self.descriptor = descriptor }
+    init(pid: Int32, owning descriptor: consuming FileDescriptor) {
+        self.pid = pid
+        self.descriptor = descriptor
+    }
 
     /// Names a running process by its number. A pid that came from elsewhere is checked: 0, 1 and negative numbers are
     /// refused with `EINVAL`, because a signal to them would reach far more than one process.
     package init(pid: Int32) throws(Errno) {
         guard pid > 1 else { throw .invalidArgument }
-        descriptor = try FileDescriptor(checking: al_pidfd_open(pid))
+        let descriptor = try FileDescriptor(checking: al_pidfd_open(pid))
+        self.init(pid: pid, owning: descriptor)
     }
 
     /// Sends a signal; `ESRCH` when the process has ended and was reaped.
@@ -156,8 +157,16 @@ package struct ProcessHandle: ~Copyable, Sendable {
     package borrowing func reap() throws(Errno) -> ExitStatus? {
         var signalled: Int32 = 0
         var value: Int32 = 0
-        let result = try check(unsafe al_reap(descriptor.raw, &signalled, &value))
+        let result = try check(unsafe al_reap(descriptor.raw, 0, &signalled, &value))
         guard result == 1 else { return nil }
+        return signalled != 0 ? .signalled(value) : .exited(value)
+    }
+
+    /// Blocks until a child has ended, and reaps it.
+    package borrowing func reapWaiting() throws(Errno) -> ExitStatus {
+        var signalled: Int32 = 0
+        var value: Int32 = 0
+        try check(unsafe al_reap(descriptor.raw, 1, &signalled, &value))
         return signalled != 0 ? .signalled(value) : .exited(value)
     }
 }
@@ -171,7 +180,7 @@ package func signalProcessGroup(_ group: Int32, _ number: Int32) throws(Errno) {
 extension SpawnRequest {
     /// Starts the child. Blocks the calling thread until the program runs or a step before has failed (about 0.5 ms;
     /// up to 12 ms when a cgroup is entered).
-    package func spawn() throws(SpawnError) -> SpawnedProcess {
+    package func spawn() throws(SpawnError) -> ProcessHandle {
         var child = al_child(pid: -1, pidfd: -1, stage: 0)
         let memory = SpawnMemory()
         // SAFETY: `memory` owns what the request points to and outlives the call.
@@ -182,8 +191,7 @@ extension SpawnRequest {
         guard failure == 0 else {
             throw SpawnError(step: SpawnError.Step(rawValue: child.stage) ?? .start, errno: Errno(failure))
         }
-        let handle = ProcessHandle(owning: FileDescriptor(owning: child.pidfd))
-        return SpawnedProcess(pid: child.pid, handle: handle)
+        return ProcessHandle(pid: child.pid, owning: FileDescriptor(owning: child.pidfd))
     }
 
     private func fields(in memory: SpawnMemory) -> al_spawn {
@@ -223,7 +231,7 @@ extension SpawnRequest {
 @safe private final class SpawnMemory {
     private var blocks: [UnsafeMutableRawPointer] = unsafe []
 
-    deinit { for unsafe block in unsafe blocks { unsafe block.deallocate() } }
+    deinit { unsafe blocks.forEach { unsafe $0.deallocate() } }
 
     /// A copy of an array of plain values.
     func array<Element: BitwiseCopyable>(_ elements: [Element]) -> UnsafeMutablePointer<Element> {

@@ -23,6 +23,9 @@ int al_poller_remove(int poller, int descriptor);
 int al_poller_wait(int poller, struct al_ready *out, int capacity, int64_t timeout_ns);
 
 int al_eventfd(int semaphore, int nonblocking);
+/* Adds to an eventfd; waits for one and takes from it. */
+int al_write_counter(int descriptor, const uint64_t *value);
+int al_take_counter(int descriptor);
 /* 1 ready, 0 not. events: AL_READY_READ or AL_READY_WRITE. Never blocks. */
 int al_is_ready(int descriptor, uint32_t events);
 
@@ -35,5 +38,8 @@ int al_thread_start(void (*body)(void *), void *context, const char *name);
 void *al_thread_value(void);
 void al_thread_set_value(void *value);
 int al_thread_id(void);
+/* Whether the thread lives as long as the process: only such a one may be the parent in the sense of PR_SET_PDEATHSIG. */
+void al_thread_set_lasting(int lasting);
+int al_thread_is_lasting(void);
 
 #endif

@@ -67,7 +67,7 @@ struct al_child {
 int al_spawn(const struct al_spawn *spec, struct al_child *child);
 
 /* 1: ended (then *signalled and *value are set), 0: still running, -1: errno. Reaps. */
-int al_reap(int pidfd, int *signalled, int *value);
+int al_reap(int pidfd, int waits, int *signalled, int *value);
 int al_pidfd_open(pid_t pid);
 int al_pidfd_signal(int pidfd, int signal);
 
