@@ -31,7 +31,7 @@ package enum CreditWindow {
         /// - Throws: when the receiver grants more than it can have consumed.
         package mutating func grant(_ bytes: UInt32) throws(StreamFrameError) {
             guard bytes > 0, Int(bytes) <= capacity - available else {
-                throw StreamFrameError(message: "\(bytes) bytes of credit are more than were taken")
+                throw StreamFrameError(.malformed, "\(bytes) bytes of credit are more than were taken")
             }
             available += Int(bytes)
         }
@@ -60,7 +60,7 @@ package enum CreditWindow {
         /// - Throws: when they are more than the sender was allowed to send.
         package mutating func received(_ count: Int) throws(StreamFrameError) {
             guard count >= 0, count <= open else {
-                throw StreamFrameError(message: "\(count) bytes were sent with credit for \(open)")
+                throw StreamFrameError(.malformed, "\(count) bytes were sent with credit for \(open)")
             }
             open -= count
         }

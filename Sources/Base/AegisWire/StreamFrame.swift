@@ -1,4 +1,5 @@
 package import AegisCore
+internal import AegisIO
 
 /// One frame of aegis-stream/1: 8 bytes of header and up to 256 KiB of payload.
 ///
@@ -136,13 +137,50 @@ package struct StreamFrame: Sendable, Equatable {
     }
 }
 
-/// Why a frame was refused.
+/// Why frames could not be read or written.
 package struct StreamFrameError: Error, Sendable, Equatable, CustomStringConvertible {
+    /// The stable word for a cause.
+    package struct Code: Sendable, Hashable, CustomStringConvertible {
+        private enum Value: String {
+            case malformed = "malformed-frame"
+            case closed = "stream-lost"
+            case cancelled
+            case busy = "stream-busy"
+        }
+        private var value: Value
+        /// The peer, or the caller, made a frame that version 1 does not define.
+        package static let malformed = Code(value: .malformed)
+        /// The stream ended or failed.
+        package static let closed = Code(value: .closed)
+        /// The task was cancelled.
+        package static let cancelled = Code(value: .cancelled)
+        /// Two tasks read at once.
+        package static let busy = Code(value: .busy)
+        package var description: String { value.rawValue }
+    }
+
+    /// The cause.
+    package let code: Code
     /// What was wrong.
     package let message: String
+
+    init(_ code: Code, _ message: String) {
+        self.code = code
+        self.message = message
+    }
+
     package var description: String { "aegis-stream: \(message)" }
     /// The same failure in the shape of the rest of Aegis.
-    package var aegisError: AegisError { AegisError(.usage, "malformed-frame", description) }
+    package var aegisError: AegisError {
+        AegisError(code == .malformed ? .usage : code == .closed ? .unavailable : .failed, code.description, description)
+    }
+}
+
+extension StreamFrameError {
+    /// What a frame failed with when its stream did.
+    init(_ error: IOError) {
+        self.init(error.kind == .cancelled ? .cancelled : .closed, error.message)
+    }
 }
 
 /// Numbers in network order.

@@ -1,7 +1,18 @@
 extension StreamFrame.Header {
     /// The 8 bytes on the wire.
     package var bytes: [UInt8] {
-        [kind.rawValue, flags.rawValue] + BigEndian.bytes(stream) + BigEndian.bytes(UInt32(truncatingIfNeeded: length))
+        var out: [UInt8] = []
+        append(to: &out)
+        return out
+    }
+
+    /// Appends the 8 bytes on the wire.
+    func append(to out: inout [UInt8]) {
+        out.append(kind.rawValue)
+        out.append(flags.rawValue)
+        out.append(UInt8(truncatingIfNeeded: stream >> 8))
+        out.append(UInt8(truncatingIfNeeded: stream))
+        for shift in [24, 16, 8, 0] { out.append(UInt8(truncatingIfNeeded: length >> shift)) }
     }
 
     /// Checks flags and length against the kind.
@@ -15,7 +26,7 @@ extension StreamFrame.Header {
             default: 0
             }
         guard flags.rawValue & ~allowedFlags == 0, kind.isData || flags.subject != nil else {
-            throw StreamFrameError(message: "a \(kind) frame has flags \(flags.rawValue)")
+            throw StreamFrameError(.malformed, "a \(kind) frame has flags \(flags.rawValue)")
         }
         let allowedLengths: ClosedRange<Int> =
             switch kind {
@@ -27,7 +38,7 @@ extension StreamFrame.Header {
             case .error, .hello, .notice: 2...StreamFrame.maximumText
             }
         guard allowedLengths.contains(length) else {
-            throw StreamFrameError(message: "a \(kind) frame has \(length) bytes")
+            throw StreamFrameError(.malformed, "a \(kind) frame has \(length) bytes")
         }
     }
 }
@@ -41,7 +52,7 @@ extension StreamFrame {
         try header.validate()
         var out: [UInt8] = []
         out.reserveCapacity(Self.headerSize + payload.count)
-        out.append(contentsOf: header.bytes)
+        header.append(to: &out)
         out.append(contentsOf: payload)
         return out
     }
@@ -92,7 +103,7 @@ package struct StreamFrameDecoder: Sendable {
         guard let (header, range) = try next(bytes, &cursor) else { return nil }
         let payload = unsafe bytes.extracting(range).withUnsafeBufferPointer { unsafe [UInt8]($0) }
         if header.kind == .signal, !(1...64).contains(payload[0]) {
-            let error = StreamFrameError(message: "there is no signal \(payload[0])")
+            let error = StreamFrameError(.malformed, "there is no signal \(payload[0])")
             failure = error
             throw error
         }
@@ -101,7 +112,7 @@ package struct StreamFrameDecoder: Sendable {
 
     private static func header(_ bytes: Span<UInt8>) throws(StreamFrameError) -> StreamFrame.Header {
         guard let kind = StreamFrame.Kind(rawValue: bytes[0]) else {
-            throw StreamFrameError(message: "there is no frame type \(bytes[0])")
+            throw StreamFrameError(.malformed, "there is no frame type \(bytes[0])")
         }
         let length = UInt32(bytes[4]) << 24 | UInt32(bytes[5]) << 16 | UInt32(bytes[6]) << 8 | UInt32(bytes[7])
         let header = StreamFrame.Header(
