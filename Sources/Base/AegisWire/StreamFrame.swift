@@ -164,7 +164,8 @@ package struct StreamFrameError: Error, Sendable, Equatable, CustomStringConvert
     /// What was wrong.
     package let message: String
 
-    init(_ code: Code, _ message: String) {
+    /// Makes an error.
+    package init(_ code: Code, _ message: String) {
         self.code = code
         self.message = message
     }

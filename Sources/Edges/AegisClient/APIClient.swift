@@ -96,13 +96,16 @@ package final class APIClient: Sendable {
         _ method: HTTPMethod, _ route: Route, body: JSONValue? = nil
     ) async throws(AegisError) -> JSONValue {
         let connection = try await connection()
+        let head = Self.head(method, route, type: body == nil ? nil : "application/json")
+        let status: Int
+        let bytes: [UInt8]
         do throws(HTTPError) {
-            let head = Self.head(method, route, type: body == nil ? nil : "application/json")
             let response = try await connection.send(head, body: body?.compact)
-            let bytes = try await response.collect(upTo: Self.answerLimit)
-            giveBack(connection)
-            return try Self.json(bytes, status: response.status)
-        } catch let error as HTTPError { throw Self.failure(error) } catch let error as AegisError { throw error }
+            status = response.status
+            bytes = try await response.collect(upTo: Self.answerLimit)
+        } catch { throw Self.failure(error) }
+        giveBack(connection)
+        return try Self.json(bytes, status: status)
     }
 
     /// All items of a list, page after page.
@@ -126,10 +129,12 @@ package final class APIClient: Sendable {
         _ method: HTTPMethod, _ route: Route, body: JSONValue? = nil
     ) async throws(AegisError) -> HTTPClientResponse {
         let connection = try await open()
-        do throws(HTTPError) {
-            let head = Self.head(method, route, type: body == nil ? nil : "application/json")
-            return try await Self.success(try await connection.send(head, body: body?.compact))
-        } catch let error as HTTPError { throw Self.failure(error) } catch let error as AegisError { throw error }
+        let head = Self.head(method, route, type: body == nil ? nil : "application/json")
+        let response: HTTPClientResponse
+        do throws(HTTPError) { response = try await connection.send(head, body: body?.compact) } catch {
+            throw Self.failure(error)
+        }
+        return try await Self.success(response)
     }
 
     /// Sends a body while it is made.
@@ -152,21 +157,24 @@ package final class APIClient: Sendable {
     package func upgrade(_ route: Route, body: JSONValue) async throws(AegisError) -> any ByteStream {
         let connection = try await connection()
         let head = Self.head(.post, route, type: "application/json")
+        let answer: HTTPClientUpgrade
         do throws(HTTPError) {
-            switch try await connection.upgrade(head, to: StreamProtocol.name, body: body.compact) {
-            case .switched(_, let stream): return stream
-            case .refused(let response):
-                _ = try await Self.success(response)
-                throw Self.unreadable("the daemon does not speak \(StreamProtocol.name)")
-            }
-        } catch let error as HTTPError { throw Self.failure(error) } catch let error as AegisError { throw error }
+            answer = try await connection.upgrade(head, to: StreamProtocol.name, body: body.compact)
+        } catch { throw Self.failure(error) }
+        switch answer {
+        case .switched(_, let stream): return stream
+        case .refused(let response):
+            _ = try await Self.success(response)
+            throw Self.unreadable("the daemon does not speak \(StreamProtocol.name)")
+        }
     }
 
     // MARK: Answers
 
-    private static func success(_ response: HTTPClientResponse) async throws -> HTTPClientResponse {
+    private static func success(_ response: HTTPClientResponse) async throws(AegisError) -> HTTPClientResponse {
         guard !(200..<300).contains(response.status) else { return response }
-        let bytes = try await response.collect(upTo: 1 << 20)
+        let bytes: [UInt8]
+        do throws(HTTPError) { bytes = try await response.collect(upTo: 1 << 20) } catch { throw failure(error) }
         throw error(bytes, status: response.status)
     }
 

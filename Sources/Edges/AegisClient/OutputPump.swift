@@ -1,4 +1,4 @@
-package import AegisCore
+internal import AegisCore
 internal import AegisIO
 internal import AegisWire
 internal import LinuxSys
@@ -7,7 +7,7 @@ internal import Synchronization
 /// Writes one output stream while others go on; what waits is bounded by the credit that the sender has.
 final class OutputPump: Sendable {
     private struct Queue {
-        var chunks: [[UInt8]] = []
+        var chunks: [ArraySlice<UInt8>] = []
         var finished = false
     }
     let kind: StreamFrame.Kind
@@ -20,9 +20,9 @@ final class OutputPump: Sendable {
         self.kind = kind
     }
 
-    /// Takes bytes to be written; copies them.
+    /// Takes bytes to be written.
     func add(_ bytes: ArraySlice<UInt8>) {
-        queue.withLock { $0.chunks.append(Array(bytes)) }
+        queue.withLock { $0.chunks.append(bytes) }
         changed.set()
     }
 
@@ -55,9 +55,9 @@ final class OutputPump: Sendable {
     }
 
     /// - Returns: whether the reader is gone and what follows is dropped.
-    private func write(_ chunk: [UInt8]) async throws -> Bool {
+    private func write(_ chunk: ArraySlice<UInt8>) async throws -> Bool {
         do throws(IOError) {
-            try await stream.write(chunk[...])
+            try await stream.write(chunk)
             return false
         } catch {
             guard error.kind != .cancelled else { throw error }

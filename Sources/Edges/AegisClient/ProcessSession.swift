@@ -66,8 +66,9 @@ package final class ProcessSession: Sendable {
     private let err: OutputPump
 
     struct Outbox {
-        var bytes: [UInt8] = []
-        /// Window size, signals: kept while there is no connection.
+        /// Frames for the sender to take; only while connected.
+        var frames: [StreamFrame] = []
+        /// Window size and signals that came while there was no connection.
         var pending: [StreamFrame] = []
         var connected = false
     }
@@ -149,8 +150,8 @@ package final class ProcessSession: Sendable {
 
     private func send(_ frame: StreamFrame) {
         outbox.withLock { outbox in
-            if outbox.connected, let bytes = try? frame.encoded() {
-                outbox.bytes += bytes
+            if outbox.connected {
+                outbox.frames.append(frame)
             } else if outbox.pending.count < 64 {
                 outbox.pending.append(frame)
             }
@@ -159,12 +160,10 @@ package final class ProcessSession: Sendable {
     }
 
     /// Hands what the state wants to send to the sender.
-    func flush() {
+    private func flush() {
         let frames = state.withLock { $0.takeFrames() }
         guard !frames.isEmpty else { return }
-        outbox.withLock { outbox in
-            for frame in frames { if let bytes = try? frame.encoded() { outbox.bytes += bytes } }
-        }
+        outbox.withLock { $0.frames += frames }
         outboxChanged.set()
     }
 
@@ -200,25 +199,25 @@ package final class ProcessSession: Sendable {
     // MARK: Receiving
 
     private func receive() async throws -> StreamExit {
-        var stream = try await connect()
+        var connection = try await connect()
         while true {
-            if let exit = try await serve(stream) { return exit }
+            if let exit = try await serve(connection) { return exit }
             let hadProcess = process != nil
             state.withLock { $0.disconnected() }
             outbox.withLock { outbox in
                 outbox.connected = false
-                outbox.bytes = []
+                outbox.frames = []
             }
-            stream = try await reconnect(immediately: hadProcess)
+            connection = try await reconnect(immediately: hadProcess)
         }
     }
 
-    private func connect() async throws(AegisError) -> any ByteStream {
+    private func connect() async throws(AegisError) -> FrameConnection {
         let (offsets, process) = state.withLock { ($0.resume, $0.process) }
-        return try await open(offsets, process)
+        return FrameConnection(try await open(offsets, process))
     }
 
-    private func reconnect(immediately: Bool) async throws -> any ByteStream {
+    private func reconnect(immediately: Bool) async throws -> FrameConnection {
         try await withClock(clock) { elapsed, sleep in
             var wait = immediately ? Duration.zero : .milliseconds(100)
             while true {
@@ -238,81 +237,67 @@ package final class ProcessSession: Sendable {
     }
 
     /// Serves one connection; nil when it broke before the end of the process.
-    private func serve(_ stream: any ByteStream) async throws -> StreamExit? {
+    private func serve(_ connection: FrameConnection) async throws -> StreamExit? {
         try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask { await self.sendAll(to: stream) }
+            group.addTask { await self.sendAll(to: connection) }
             defer {
                 group.cancelAll()
-                stream.close()
+                connection.close()
             }
-            return try await self.readAll(from: stream)
+            return try await self.readAll(from: connection)
         }
     }
 
-    private func sendAll(to stream: any ByteStream) async {
+    private func sendAll(to connection: FrameConnection) async {
         while !Task.isCancelled {
-            let bytes = outbox.withLock { outbox in
-                defer { outbox.bytes = [] }
-                return outbox.bytes
+            let frames = outbox.withLock { outbox in
+                defer { outbox.frames = [] }
+                return outbox.frames
             }
-            if bytes.isEmpty {
-                await outboxChanged.wait()
-                continue
+            if frames.isEmpty { await outboxChanged.wait() }
+            for frame in frames {
+                // The reading side notices a broken connection and decides what follows.
+                do throws(StreamFrameError) { try await connection.write(frame) } catch { return }
             }
-            // The reading side notices a broken connection and decides what follows.
-            do throws(IOError) { try await stream.write(bytes[...]) } catch { return }
         }
     }
 
-    private func readAll(from stream: any ByteStream) async throws -> StreamExit? {
-        var decoder = StreamFrameDecoder()
-        var buffer = ByteBuffer()
-        while true {
-            do throws(IOError) {
-                guard try await stream.read(into: &buffer, atMost: 256 << 10) > 0 else { return nil }
-            } catch {
-                if error.kind == .cancelled { throw error }
-                return nil
+    private func readAll(from connection: FrameConnection) async throws -> StreamExit? {
+        do {
+            while let frame = try await connection.readFrame() {
+                if let exit = try await handle(frame) { return exit }
             }
-            do {
-                if let exit = try await handle(&buffer, &decoder) { return exit }
-            } catch let error as StreamFrameError {
+            return nil
+        } catch let error as StreamFrameError {
+            switch error.code {
+            case .closed: return nil
+            case .cancelled: throw IOError.cancelled
+            default:
                 throw AegisError.failed(
                     "protocol-error", "\(error)", hint: "compare 'aegis version' with 'aegis status'")
             }
         }
     }
 
-    private func handle(_ buffer: inout ByteBuffer, _ decoder: inout StreamFrameDecoder) async throws -> StreamExit? {
-        var used = 0
-        defer { buffer.consume(used) }
-        while true {
-            let bytes = buffer.readable
-            var cursor = used
-            guard let (header, range) = try decoder.next(bytes.span, &cursor) else {
-                used = cursor
-                return nil
-            }
-            used = cursor
-            let payload = bytes[bytes.startIndex + range.lowerBound..<bytes.startIndex + range.upperBound]
-            let event = try state.withLock { state throws(StreamFrameError) in try state.receive(header, payload) }
-            switch event {
-            case .output(let kind, let slice): (kind == .stdout ? out : err).add(slice)
-            case .started: await began()
-            case .notice(let kind, let text): await listener.notice(kind, text)
-            case .room: room.set()
-            case .exited(let exit): return exit
-            case .failed(let error): throw error
-            case .nothing: break
-            }
-            flush()
+    private func handle(_ frame: StreamFrame) async throws -> StreamExit? {
+        let event = try state.withLock { state throws(StreamFrameError) in try state.receive(frame) }
+        switch event {
+        case .output(let kind, let bytes): (kind == .stdout ? out : err).add(bytes)
+        case .started: await began()
+        case .notice(let kind, let text): await listener.notice(kind, text)
+        case .room: room.set()
+        case .exited(let exit): return exit
+        case .failed(let error): throw error
+        case .nothing: break
         }
+        flush()
+        return nil
     }
 
     private func began() async {
         outbox.withLock { outbox in
             outbox.connected = true
-            for frame in outbox.pending { if let bytes = try? frame.encoded() { outbox.bytes += bytes } }
+            outbox.frames += outbox.pending
             outbox.pending = []
         }
         let (terminal, lost) = state.withLock { ($0.hasTerminal, $0.lost) }

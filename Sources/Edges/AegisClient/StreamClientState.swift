@@ -118,53 +118,49 @@ package struct StreamClientState: Sendable {
     /// Takes one frame.
     ///
     /// - Throws: when the daemon breaks the protocol.
-    package mutating func receive(
-        _ header: StreamFrame.Header, _ payload: ArraySlice<UInt8>
-    ) throws(StreamFrameError) -> Event {
-        guard !finished else { throw StreamFrameError(message: "a \(header.kind) frame after the end") }
-        let frame = { StreamFrame(header.kind, stream: header.stream, flags: header.flags, payload: Array(payload)) }
-        switch header.kind {
-        case .stdout, .stderr: return try output(header, payload)
-        case .hello: return try hello(frame())
-        case .notice: return notice(frame())
+    package mutating func receive(_ frame: StreamFrame) throws(StreamFrameError) -> Event {
+        guard !finished else { throw .malformed("a \(frame.kind) frame came after the end") }
+        switch frame.kind {
+        case .stdout, .stderr: return try output(frame)
+        case .hello: return try hello(frame)
+        case .notice: return notice(frame)
         case .window:
-            guard header.flags.subject == .stdin, let bytes = frame().credit else { return .nothing }
+            guard frame.flags.subject == .stdin, let bytes = frame.credit else { return .nothing }
             try credit.grant(bytes)
             return .room
         case .ack:
-            if header.flags.subject == .stdin, let offset = frame().offset { try acknowledged(offset) }
+            if frame.flags.subject == .stdin, let offset = frame.offset { try acknowledged(offset) }
             return .nothing
         case .exit:
             finished = true
-            return .exited(Self.exit(frame()))
+            return .exited(Self.exit(frame))
         case .error:
             finished = true
-            return .failed(StreamJSON.error(frame().text ?? ""))
+            return .failed(StreamJSON.error(frame.text ?? ""))
         case .stdin, .resize, .signal:
-            throw StreamFrameError(message: "the daemon sent a \(header.kind) frame")
+            throw .malformed("the daemon sent a \(frame.kind) frame")
         }
     }
 
-    private mutating func output(
-        _ header: StreamFrame.Header, _ payload: ArraySlice<UInt8>
-    ) throws(StreamFrameError) -> Event {
-        guard connected else { throw StreamFrameError(message: "output came before hello") }
-        let isOut = header.kind == .stdout
+    private mutating func output(_ frame: StreamFrame) throws(StreamFrameError) -> Event {
+        let payload = frame.payload
+        guard connected else { throw .malformed("output came before hello") }
+        let isOut = frame.kind == .stdout
         var side = isOut ? stdout : stderr
         try side.window.received(payload.count)
         let known = Int(min(side.repeated, UInt64(payload.count)))
         side.repeated -= UInt64(known)
         side.received += UInt64(payload.count - known)
-        if known > 0, let credit = side.window.consumed(known) { control.append(.window(credit, of: header.kind)) }
+        if known > 0, let credit = side.window.consumed(known) { control.append(.window(credit, of: frame.kind)) }
         if isOut { stdout = side } else { stderr = side }
-        if payload.count > known { return .output(header.kind, payload.dropFirst(known)) }
+        if payload.count > known { return .output(frame.kind, payload.dropFirst(known)) }
         return .nothing
     }
 
     private mutating func hello(_ frame: StreamFrame) throws(StreamFrameError) -> Event {
-        guard !connected else { throw StreamFrameError(message: "a second hello") }
+        guard !connected else { throw .malformed("a second hello") }
         guard let text = frame.text, let json = try? JSONValue(parsing: text.utf8) else {
-            throw StreamFrameError(message: "a hello that is no JSON")
+            throw .malformed("a hello that is no JSON")
         }
         connected = true
         process = json["process"]?.text ?? process
@@ -195,7 +191,7 @@ package struct StreamClientState: Sendable {
     /// The daemon has input up to `offset`; the rest is sent again.
     private mutating func resumeInput(at offset: UInt64) throws(StreamFrameError) {
         guard offset >= stdinBase, offset - stdinBase <= UInt64(unacknowledged.count) else {
-            throw StreamFrameError(message: "input was to go on at byte \(offset), but \(stdinBase) was acknowledged")
+            throw .malformed("input was to go on at byte \(offset), but \(stdinBase) was acknowledged")
         }
         unacknowledged = unacknowledged.dropFirst(Int(offset - stdinBase))
         stdinBase = offset
@@ -205,7 +201,7 @@ package struct StreamClientState: Sendable {
 
     private mutating func acknowledged(_ offset: UInt64) throws(StreamFrameError) {
         guard offset >= stdinBase, offset - stdinBase <= UInt64(sent) else {
-            throw StreamFrameError(message: "byte \(offset) of the input was acknowledged before it was sent")
+            throw .malformed("byte \(offset) of the input was acknowledged before it was sent")
         }
         let count = Int(offset - stdinBase)
         unacknowledged = unacknowledged.dropFirst(count)
@@ -271,4 +267,9 @@ package struct StreamClientState: Sendable {
         stderr.reset()
         sent = 0
     }
+}
+
+extension StreamFrameError {
+    /// The daemon broke the protocol.
+    fileprivate static func malformed(_ message: String) -> StreamFrameError { StreamFrameError(.malformed, message) }
 }
