@@ -53,8 +53,7 @@ let sandbox: [Target] = [
     library(
         "Sandbox", "AegisBackends", ["AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "CLinux", "AegisCore"]),
     library(
-        "Sandbox", "AegisSessions",
-        ["AegisBackends", "AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "AegisCore"]),
+        "Sandbox", "AegisSessions", ["AegisChannel", "AegisIO", "LinuxSys", "AegisCore"]),
     library(
         "Sandbox", "AegisInstances",
         [
@@ -120,8 +119,7 @@ let testTargets: [Target] = [
     tests(
         "AegisSessionsTests",
         [
-            "AegisSessions", "AegisBackends", "AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "AegisCore",
-            "AegisTestSupport",
+            "AegisSessions", "AegisChannel", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport",
         ]),
     tests(
         "AegisInstancesTests",

@@ -11,6 +11,7 @@ extension Database {
     ///   - applicationID: the number in the file's header that says that it is ours, not 0.
     ///   - migrations: every step ever released, oldest first.
     ///   - busyTimeout: how long to wait, in milliseconds, while another program holds the lock.
+    /// - Returns: the open database.
     /// - Throws: `database-foreign` when the file was made by another program, `database-newer` when a later version of this
     ///   program wrote it, `database-corrupt`, `database-not-writable`, `database-busy`, `disk-full`.
     package static func open(

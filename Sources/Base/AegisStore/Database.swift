@@ -23,6 +23,7 @@ package final class Database: Sendable {
     /// - Parameters:
     ///   - durability: what the commit survives.
     ///   - body: the changes; keep it short, other writers wait.
+    /// - Returns: what `body` returned, once the commit has been done.
     /// - Throws: what `body` threw; a `SQLiteError` is turned into the `AegisError` that users see.
     package func transaction<T: Sendable>(
         _ durability: Durability, _ body: (borrowing Transaction) throws -> T

@@ -7,8 +7,7 @@
 enum {
     AL_XCHACHA_KEY_BYTES = crypto_aead_xchacha20poly1305_ietf_KEYBYTES,
     AL_XCHACHA_NONCE_BYTES = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES,
-    AL_XCHACHA_TAG_BYTES = crypto_aead_xchacha20poly1305_ietf_ABYTES,
-    AL_SHA256_BYTES = crypto_hash_sha256_BYTES
+    AL_XCHACHA_TAG_BYTES = crypto_aead_xchacha20poly1305_ietf_ABYTES
 };
 
 #endif
