@@ -1,6 +1,6 @@
-package import AegisCore
+internal import AegisCore
 package import AegisIO
-package import AegisWire
+internal import AegisWire
 internal import LinuxSys
 internal import Synchronization
 
@@ -10,13 +10,14 @@ internal import Synchronization
 /// goes out as the daemon grants room. A connection that breaks is made again for 30 seconds and goes on at the exact
 /// byte.
 package final class ProcessSession: Sendable {
-    /// Opens a connection that speaks aegis-stream/1.
+    /// Opens a connection that speaks aegis-stream/1. An `AegisError` of the kinds `daemonNotRunning` and `unavailable`
+    /// may pass by itself: it is tried again while a lost connection is made anew.
     ///
     /// - Parameters:
     ///   - offsets: the first bytes that are wanted; nil joins a live stream where it is.
     ///   - process: the daemon's name for the process, once it is known.
     package typealias Open =
-        @Sendable (_ offsets: StreamOffsets?, _ process: String?) async throws(AegisError) -> any ByteStream
+        @Sendable (_ offsets: StreamOffsets?, _ process: String?) async throws -> any ByteStream
 
     /// What the session is connected to on this side.
     package struct Streams: Sendable {
@@ -212,7 +213,7 @@ package final class ProcessSession: Sendable {
         }
     }
 
-    private func connect() async throws(AegisError) -> FrameConnection {
+    private func connect() async throws -> FrameConnection {
         let (offsets, process) = state.withLock { ($0.resume, $0.process) }
         return FrameConnection(try await open(offsets, process))
     }
@@ -223,7 +224,7 @@ package final class ProcessSession: Sendable {
             while true {
                 if wait > .zero { try await sleep(wait) }
                 wait = .milliseconds(100)
-                do throws(AegisError) { return try await self.connect() } catch {
+                do { return try await self.connect() } catch let error as AegisError {
                     let mayPass = error.kind == .daemonNotRunning || error.kind == .unavailable
                     guard mayPass else { throw error }
                     guard elapsed() < Self.patience else {
