@@ -73,10 +73,14 @@ let edges: [Target] = [
             "AegisSecrets",
             "AegisSandboxTypes", "AegisWire", "AegisIO", "LinuxSys", "AegisCore",
         ]),
-    library("Edges", "AegisClient", ["AegisSandboxTypes", "AegisWire", "AegisIO", "LinuxSys", "AegisCore"]),
+    library(
+        "Edges", "AegisClient",
+        ["AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "AegisCore"]),
     .executableTarget(
         name: "aegis",
-        dependencies: ["AegisClient", "AegisSandboxTypes", "AegisWire", "AegisIO", "LinuxSys", "CLinux", "AegisCore"],
+        dependencies: [
+            "AegisClient", "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "CLinux", "AegisCore",
+        ],
         path: "Sources/Edges/aegis", swiftSettings: strict),
     .executableTarget(
         name: "aegisd",
@@ -141,10 +145,13 @@ let testTargets: [Target] = [
     tests("AegisAPITests", ["AegisAPI", "AegisSandboxTypes", "AegisWire", "AegisIO", "AegisCore", "AegisTestSupport"]),
     tests(
         "AegisClientTests",
-        ["AegisClient", "AegisSandboxTypes", "AegisWire", "AegisIO", "AegisCore", "AegisTestSupport"]),
+        ["AegisClient", "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests(
         "AegisCLITests",
-        ["aegis", "AegisClient", "AegisSandboxTypes", "AegisWire", "AegisIO", "AegisCore", "AegisTestSupport"]),
+        [
+            "aegis", "AegisClient", "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "CLinux", "AegisCore",
+            "AegisTestSupport",
+        ]),
     tests("Acceptance", ["AegisIO", "LinuxSys", "AegisCore", "AegisSandboxTypes", "AegisTestSupport"]),
 ]
 
