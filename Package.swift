@@ -107,7 +107,16 @@ let testTargets: [Target] = [
     tests("AegisConfigTests", ["AegisConfig", "AegisCore"]),
     tests("AegisSecretsTests", ["AegisSecrets", "AegisStore", "AegisCore", "AegisTestSupport"]),
     tests("AegisSandboxTypesTests", ["AegisSandboxTypes", "AegisCore"]),
-    tests("AegisLogsTests", ["AegisLogs", "AegisSandboxTypes", "AegisIO", "AegisCore", "AegisTestSupport"]),
+    // Programs that tests kill, or run as another user.
+    .executableTarget(
+        name: "SandboxTestHelper", dependencies: ["AegisLogs", "AegisFiles", "LinuxSys", "AegisCore"],
+        path: "Tests/SandboxTestHelper", swiftSettings: strict),
+    tests(
+        "AegisLogsTests",
+        [
+            "AegisLogs", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport",
+            "SandboxTestHelper",
+        ]),
     tests(
         "AegisImagesTests",
         ["AegisImages", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
