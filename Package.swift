@@ -114,11 +114,20 @@ let testTargets: [Target] = [
     tests("AegisConfigTests", ["AegisConfig", "AegisCore"]),
     tests("AegisSecretsTests", ["AegisSecrets", "AegisStore", "AegisCore", "AegisTestSupport"]),
     tests("AegisSandboxTypesTests", ["AegisSandboxTypes", "AegisCore"]),
-    tests("AegisLogsTests", ["AegisLogs", "AegisSandboxTypes", "AegisIO", "AegisCore", "AegisTestSupport"]),
     // What `aegisd --helper unpack` is in the product: the confined roles of AegisImages in a program of their own.
     .executableTarget(
         name: "aegis-images-helper", dependencies: ["AegisImages", "LinuxSys"], path: "Tests/AegisImagesHelper",
         swiftSettings: strict),
+    // Programs that tests kill, or run as another user.
+    .executableTarget(
+        name: "SandboxTestHelper", dependencies: ["AegisLogs", "AegisFiles", "LinuxSys", "AegisCore"],
+        path: "Tests/SandboxTestHelper", swiftSettings: strict),
+    tests(
+        "AegisLogsTests",
+        [
+            "AegisLogs", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport",
+            "SandboxTestHelper",
+        ]),
     tests(
         "AegisImagesTests",
         [
