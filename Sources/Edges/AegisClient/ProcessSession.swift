@@ -107,7 +107,7 @@ package final class ProcessSession: Sendable {
     /// Tells the process's terminal its size.
     package func resize(rows: UInt16, columns: UInt16) { send(.resize(rows: rows, columns: columns)) }
     /// Whether the daemon has said that the process is there.
-    package var process: String? { state.withLock { $0.process } }
+    package var hasStarted: Bool { state.withLock { $0.hasStarted } }
 
     private enum Part: Sendable { case exited(StreamExit), outputDone, inputDone }
 
@@ -203,7 +203,7 @@ package final class ProcessSession: Sendable {
         var connection = try await connect()
         while true {
             if let exit = try await serve(connection) { return exit }
-            let hadProcess = process != nil
+            let hadProcess = hasStarted
             state.withLock { $0.disconnected() }
             outbox.withLock { outbox in
                 outbox.connected = false

@@ -86,6 +86,8 @@ package struct StreamClientState: Sendable {
     private var connected = false
     /// The daemon's name for the process, needed to find it again.
     package private(set) var process: String?
+    /// Whether there was a hello, on this connection or an earlier one.
+    package private(set) var hasStarted = false
     /// Whether the daemon said that the process has a terminal.
     package private(set) var hasTerminal = false
     /// Bytes of output that nobody can give us any more.
@@ -163,6 +165,7 @@ package struct StreamClientState: Sendable {
             throw .malformed("a hello that is no JSON")
         }
         connected = true
+        hasStarted = true
         process = json["process"]?.text ?? process
         hasTerminal = json["tty"]?.flag ?? hasTerminal
         let offsets = StreamOffsets(

@@ -1,7 +1,6 @@
 package import AegisClient
 package import AegisCore
 package import AegisIO
-package import AegisSandboxTypes
 
 /// What commands work with.
 package struct Context: Sendable {

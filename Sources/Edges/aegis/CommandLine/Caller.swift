@@ -1,5 +1,3 @@
-internal import AegisClient
-internal import AegisCore
 internal import LinuxSys
 
 /// What a command line is read against: the caller's environment and directory. Tests give their own.

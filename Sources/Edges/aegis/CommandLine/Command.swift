@@ -1,5 +1,3 @@
-package import AegisCore
-
 /// What the shell offers for a word.
 package enum Completion: Sendable, Equatable {
     case none, files, directories, instances, images, secrets
@@ -28,9 +26,9 @@ package struct Option: Sendable {
     /// Understood, but not offered by the help.
     package var hidden: Bool
 
-    /// Declares an option.
+    /// Declares an option with a short form.
     package init(
-        _ name: String, _ short: Character? = nil, _ kind: Kind = .flag, _ help: String, section: String = "Options",
+        _ name: String, _ short: Character?, _ kind: Kind, _ help: String, section: String = "Options",
         completion: Completion = .none, hidden: Bool = false
     ) {
         self.name = name
@@ -40,6 +38,14 @@ package struct Option: Sendable {
         self.section = section
         self.completion = completion
         self.hidden = hidden
+    }
+
+    /// Declares an option with a name only.
+    package init(
+        _ name: String, _ kind: Kind, _ help: String, section: String = "Options", completion: Completion = .none,
+        hidden: Bool = false
+    ) {
+        self.init(name, nil, kind, help, section: section, completion: completion, hidden: hidden)
     }
 
     /// The name of the value, or nil for a flag.

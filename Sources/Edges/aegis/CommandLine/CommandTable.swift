@@ -1,4 +1,4 @@
-package import AegisCore
+internal import AegisCore
 
 /// All commands, in the order of the help.
 package struct CommandTable: Sendable {

@@ -1,4 +1,4 @@
-internal import AegisSandboxTypes
+package import AegisSandboxTypes
 
 /// The line that explains a failure which is none of the command's fault: it names a file that only the caller has
 /// (decision D8).

@@ -1,4 +1,4 @@
-internal import AegisCore
+package import AegisCore
 package import AegisSandboxTypes
 
 /// The options that `run`, `instance start` and `instance create` share, and what they mean.

@@ -38,24 +38,24 @@ package final class Console: Sendable {
 
     /// Standard input.
     package func input() throws(IOError) -> any ByteStream {
-        try stream(\.input) { loop throws(IOError) in try FileStream.standardInput(on: loop) }
+        try opened({ $0.input }, { $0.input = $1 }) { loop throws(IOError) in try FileStream.standardInput(on: loop) }
     }
     /// Standard output.
     package func out() throws(IOError) -> any ByteStream {
-        try stream(\.out) { loop throws(IOError) in try FileStream.standardOutput(on: loop) }
+        try opened({ $0.out }, { $0.out = $1 }) { loop throws(IOError) in try FileStream.standardOutput(on: loop) }
     }
     /// Standard error.
     package func err() throws(IOError) -> any ByteStream {
-        try stream(\.err) { loop throws(IOError) in try FileStream.standardError(on: loop) }
+        try opened({ $0.err }, { $0.err = $1 }) { loop throws(IOError) in try FileStream.standardError(on: loop) }
     }
 
-    private func stream(
-        _ which: WritableKeyPath<Streams, (any ByteStream)?> & Sendable,
+    private func opened(
+        _ get: (Streams) -> (any ByteStream)?, _ set: (inout Streams, any ByteStream) -> Void,
         _ open: (EventLoop) throws(IOError) -> FileStream
     ) throws(IOError) -> any ByteStream {
-        if let known = streams.withLock({ $0[keyPath: which] }) { return known }
+        if let known = streams.withLock({ get($0) }) { return known }
         let new = try open(loop)
-        streams.withLock { $0[keyPath: which] = new }
+        streams.withLock { set(&$0, new) }
         return new
     }
 
@@ -78,9 +78,20 @@ package final class Console: Sendable {
     }
 
     /// Says something on stderr; when that is closed there is nobody to tell.
-    package func say(_ text: String) async {
-        guard !text.isEmpty else { return }
-        do throws(IOError) { try await err().write(text) } catch { return }
+    package func say(_ text: String) async { await say(Array(text.utf8)) }
+
+    /// Bytes on stderr.
+    package func say(_ bytes: [UInt8]) async {
+        guard !bytes.isEmpty else { return }
+        do throws(IOError) { try await err().write(bytes) } catch { return }
+    }
+}
+
+extension ByteStream {
+    /// The next bytes; nil at the end.
+    package func readPiece() async throws(IOError) -> [UInt8]? {
+        var buffer = ByteBuffer()
+        return try await read(into: &buffer, atMost: 256 << 10) > 0 ? buffer.takeAll() : nil
     }
 }
 

@@ -14,6 +14,9 @@ package enum Terminal {
         return (rows, columns)
     }
 
+    /// The size of the first standard stream that is a terminal.
+    package static var ofThisProcess: (rows: UInt16, columns: UInt16)? { size(1) ?? size(0) ?? size(2) }
+
     /// Puts a terminal into raw mode: every key goes through as it is, ^C included.
     ///
     /// From now on it is put back at `restore`, at exit, and before a fatal signal (SIGSEGV, SIGABRT, SIGTRAP, ...)
