@@ -1,4 +1,3 @@
-import AegisBackends
 import AegisChannel
 import AegisCore
 import AegisIO
@@ -7,6 +6,8 @@ import AegisTestSupport
 import LinuxSys
 import Synchronization
 import Testing
+
+@testable import AegisBackends
 
 /// The runtimes that the same tests run against.
 enum Runtime: String, CaseIterable, Sendable, CustomTestStringConvertible {
