@@ -38,6 +38,7 @@ let base: [Target] = [
     library("Base", "AegisIO", ["LinuxSys", "CLinux", "AegisCore"]),
     library("Base", "AegisWire", ["AegisIO", "LinuxSys", "AegisCore"]),
     library("Base", "AegisChannel"),
+    library("Base", "AegisTar", ["LinuxSys", "AegisCore"]),
     library("Base", "AegisStore", ["CSQLite", "AegisCore"]),
     library("Base", "AegisConfig", ["CYaml", "AegisCore"]),
 ]
@@ -104,6 +105,7 @@ let testTargets: [Target] = [
     tests("AegisIOTests", ["AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisWireTests", ["AegisWire", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisChannelTests", ["AegisChannel"]),
+    tests("AegisTarTests", ["AegisTar", "LinuxSys", "AegisCore"]),
     tests("AegisStoreTests", ["AegisStore", "AegisCore", "AegisTestSupport"]),
     tests("AegisConfigTests", ["AegisConfig", "AegisCore"]),
     tests("AegisSecretsTests", ["AegisSecrets", "AegisStore", "AegisCore", "AegisTestSupport"]),
