@@ -131,8 +131,8 @@ let testTargets: [Target] = [
     tests(
         "AegisImagesTests",
         [
-            "AegisImages", "aegis-images-helper", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore",
-            "AegisTestSupport",
+            "AegisImages", "aegis-images-helper", "AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive",
+            "AegisCore", "AegisTestSupport",
         ]),
     tests(
         "AegisFilesTests", ["AegisFiles", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),

@@ -29,6 +29,7 @@ package func withTemporaryDirectory<R>(_ body: (String) async throws -> R) async
 }
 
 /// Runs a test's body as a task on a new event loop, and ends the loop afterwards.
+@discardableResult
 package func onLoop<R: Sendable>(_ body: @escaping @Sendable (EventLoop) async throws -> R) async throws -> R {
     let loop = try EventLoop.startThread(name: "test-loop")
     defer { loop.stop() }
