@@ -32,6 +32,7 @@ let base: [Target] = [
     system("CYaml", pkgConfig: "yaml-0.1", package: "libyaml-dev"),
     system("CSodium", pkgConfig: "libsodium", package: "libsodium-dev"),
     system("CArchive", pkgConfig: "libarchive", package: "libarchive-dev"),
+    system("CSeccomp", pkgConfig: "libseccomp", package: "libseccomp-dev"),
     library("Base", "AegisCore"),
     library("Base", "LinuxSys", ["CLinux"]),
     library("Base", "AegisIO", ["LinuxSys", "CLinux", "AegisCore"]),
@@ -49,7 +50,9 @@ let sandbox: [Target] = [
     library("Sandbox", "AegisLogs", ["AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "AegisCore"]),
     library(
         "Sandbox", "AegisImages",
-        ["AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive", "CSodium", "AegisCore"]),
+        [
+            "AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive", "CSeccomp", "CSodium", "AegisCore",
+        ]),
     library("Sandbox", "AegisFiles", ["AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive", "AegisCore"]),
     library(
         "Sandbox", "AegisBackends", ["AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "CLinux", "AegisCore"]),
@@ -117,9 +120,16 @@ let testTargets: [Target] = [
             "AegisLogs", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport",
             "SandboxTestHelper",
         ]),
+    // What `aegisd --helper unpack` is in the product: the confined roles of AegisImages in a program of their own.
+    .executableTarget(
+        name: "aegis-images-helper", dependencies: ["AegisImages", "LinuxSys"], path: "Tests/AegisImagesHelper",
+        swiftSettings: strict),
     tests(
         "AegisImagesTests",
-        ["AegisImages", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
+        [
+            "AegisImages", "aegis-images-helper", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore",
+            "AegisTestSupport",
+        ]),
     tests(
         "AegisFilesTests", ["AegisFiles", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests(

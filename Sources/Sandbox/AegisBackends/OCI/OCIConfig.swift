@@ -15,6 +15,8 @@ struct OCIConfig: Sendable {
     var cgroup: String
     /// In bytes; bounds what a tmpfs claims to be, the cgroup bounds what it is.
     var memory: UInt64
+    /// Files that a process may have open, at most.
+    var openFiles: Int64 = 65_536
     var binds: [Bind]
 }
 
@@ -52,7 +54,7 @@ extension OCIConfig {
 
     private var process: JSONText {
         let capabilities = JSONText.texts(Self.capabilities)
-        let limits: [(String, Int64)] = [("RLIMIT_NOFILE", 65_536), ("RLIMIT_CORE", 0)]
+        let limits: [(String, Int64)] = [("RLIMIT_NOFILE", openFiles), ("RLIMIT_CORE", 0)]
         return .object([
             ("terminal", .flag(false)), ("user", .object([("uid", .number(0)), ("gid", .number(0))])),
             ("args", .texts([Self.harnessPath])),
