@@ -32,7 +32,7 @@ final class Registry: Sendable {
         var spec = ProcessSpec(executable: program, arguments: ["docker-registry", "serve", directory.path("config.yml")])
         spec.stderr = .pipe
         spec.parentDeathSignal = 9
-        process = try ChildProcess.spawn(spec, on: loop)
+        process = try await ChildProcess.spawnInBackground(spec, on: loop)
         port = try await Self.readPort(process.stderr)
     }
 
