@@ -24,8 +24,8 @@ final class LogFixture: Sendable {
         self.limits = limits
     }
     func open(_ path: String? = nil) throws -> InstanceLog {
-        let hands = hands
-        return try InstanceLog(path: path ?? self.path, limits: limits) { hands.time }
+        // The log holds the fixture, and so its directory.
+        try InstanceLog(path: path ?? self.path, limits: limits) { self.hands.time }
     }
     var bytesOnDisk: UInt64 {
         get throws { try Files.list(path).reduce(0) { try $0 + Files.status("\(path)/\($1.name)").size } }
@@ -70,7 +70,8 @@ extension LogRecord {
     /// `o`/`e`/`s`, the text (or `#` and base64, or `gap N`), and `~` for a piece.
     var short: String {
         let body = gap.map { "gap \($0)" } ?? line ?? "#" + (data ?? "nothing")
-        return "\(stream.first ?? "?"):\(body)\(partial == true ? "~" : "")"
+        let letters = ["stdout": "o", "stderr": "e", "system": "s"]
+        return "\(letters[stream] ?? "?"):\(body)\(partial == true ? "~" : "")"
     }
 }
 

@@ -5,12 +5,13 @@ import LinuxSys
 
 /// Programs that the tests of the sandbox floor start in order to kill them, or to be another user.
 @main struct SandboxTestHelper {
-    static func main() {
+    static func main() async {
         let arguments = Array(CommandLine.arguments.dropFirst())
         do {
             switch arguments.first {
             case "log-append": try appendForEver(to: arguments[1])
             case "log-flood": try flood(arguments[1], chunks: Int(arguments[2]) ?? 1)
+            case "log-tail": try await tail(arguments[1], count: Int(arguments[2]) ?? 1)
             default: exit(2)
             }
         } catch {
@@ -57,5 +58,22 @@ import LinuxSys
         let text = String(decoding: try Files.read("/proc/self/statm", limit: 1000), as: UTF8.self)
         let resident = (Int(text.split(separator: " ")[1]) ?? 0) * 4
         try FileDescriptor.duplicating(1).writeAll(Array("\(each) \(most) \(resident)\n".utf8)[...])
+    }
+
+    /// Reads the last lines of a log; prints how many there were and the bytes that were read for them.
+    private static func tail(_ path: String, count: Int) async throws {
+        let log = try InstanceLog(path: path)
+        let before = try bytesRead()
+        var found = 0
+        for try await _ in log.records(LogQuery(tail: count)) { found += 1 }
+        let read = try bytesRead() - before
+        try FileDescriptor.duplicating(1).writeAll(Array("\(found) \(read)\n".utf8)[...])
+    }
+
+    /// Bytes that this process has read by system calls so far.
+    private static func bytesRead() throws -> Int {
+        let text = String(decoding: try Files.read("/proc/self/io", limit: 4096), as: UTF8.self)
+        let line = text.split(separator: "\n").first { $0.hasPrefix("rchar:") }
+        return line.flatMap { Int($0.dropFirst(7)) } ?? 0
     }
 }

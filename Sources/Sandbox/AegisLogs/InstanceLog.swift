@@ -207,9 +207,12 @@ package final class InstanceLog: Sendable {
         }
     }
 
-    /// The segments as they are now, oldest first, and the output in the log up to their end.
-    var snapshot: (segments: [Segment], position: UInt64) {
-        state.withLock { ($0.writer.segments, $0.writer.position) }
+    /// The segments as they are now, oldest first; the output in the log up to their end; streams with an open line.
+    var snapshot: (segments: [Segment], position: UInt64, open: Set<LogKey>) {
+        state.withLock { state in
+            let open = state.writer.streams.states.filter { $0.value.column > 0 && !$0.value.finished }
+            return (state.writer.segments, state.writer.position, Set(open.keys))
+        }
     }
     /// Output in the log since its beginning, in bytes; what was dropped included.
     package var position: UInt64 { state.withLock { $0.writer.position } }

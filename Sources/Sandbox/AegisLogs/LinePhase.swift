@@ -41,16 +41,12 @@ enum LinePhase {
         return filled
     }
 
-    /// How many pieces end in the chunk, and the column after it.
-    static func count(_ bytes: ArraySlice<UInt8>, column: Int) -> (pieces: Int, column: Int) {
-        if column + bytes.count <= pieceBytes {
-            let span = bytes.span
-            let after = Newlines.last(in: span).map { bytes.count - $0 - 1 } ?? column + bytes.count
-            return (Newlines.count(in: span), after)
-        }
+    /// How many pieces end in the chunk.
+    static func count(_ bytes: ArraySlice<UInt8>, column: Int) -> Int {
+        if column + bytes.count <= pieceBytes { return Newlines.count(in: bytes.span) }
         var pieces = 0
-        let after = scan(bytes, column: column) { _ in pieces += 1 }
-        return (pieces, after)
+        _ = scan(bytes, column: column) { _ in pieces += 1 }
+        return pieces
     }
 
     /// The column after a chunk.

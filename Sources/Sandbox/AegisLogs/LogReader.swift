@@ -57,7 +57,7 @@ struct LogReader: Sendable {
 
     private mutating func prepare() async throws(AegisError) {
         prepared = true
-        let (segments, position) = log.snapshot
+        let (segments, position, open) = log.snapshot
         // Without following, what comes later is not waited for, however fast it comes.
         if !query.follow { source.stop = segments.last }
         if !query.follow, segments.isEmpty { ended = true }
@@ -67,7 +67,7 @@ struct LogReader: Sendable {
         do {
             let start = try await BlockingPool.shared.run {
                 var finder = TailFinder(
-                    tail: query.tail, since: query.since?.milliseconds, countsOpen: !query.follow)
+                    tail: query.tail, since: query.since?.milliseconds, open: query.follow ? [] : open)
                 return try finder.find(directory, segments, position: position)
             }
             source.cursor = start.cursor

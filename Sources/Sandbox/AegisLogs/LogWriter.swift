@@ -140,28 +140,50 @@ struct LogWriter: ~Copyable {
 
     /// Writes output that ends at the stream's saved offset, in records of bounded length.
     private mutating func store(_ bytes: Span<UInt8>, raw: Int, _ key: LogKey, _ state: inout StreamState) {
-        var rawLeft = raw
-        guard tellLoss(key, &state, before: state.saved - UInt64(raw)) else {
-            state.lost += UInt64(raw)
-            lostWhileFailing = (lostWhileFailing ?? 0) + UInt64(raw)
+        let before = (segment: segments.last, state: state)
+        let left = tellLoss(key, &state, before: state.saved - UInt64(raw)) ? write(bytes, raw: raw, key, &state) : raw
+        guard left > 0 else {
+            if let lost = lostWhileFailing {
+                lostWhileFailing = nil
+                event = .recovered(lostBytes: lost)
+            }
             return
         }
+        lostWhileFailing = (lostWhileFailing ?? 0) + UInt64(left)
+        if left == raw, before.state.lost > 0, state.lost == 0, let segment = before.segment,
+            segments.last?.sequence == segment.sequence
+        {
+            // A full disk may take the small record of the gap and refuse the output: one gap is told, not many.
+            try? truncate(to: segment.size)
+            state = before.state
+        }
+        state.lost += UInt64(left)
+    }
+
+    private mutating func truncate(to size: UInt64) throws(Errno) {
+        segments[segments.count - 1].size = size
+        guard let open = file.take() else { return }
+        let result = Result { () throws(Errno) in try open.truncate(to: size) }
+        file = consume open
+        try result.get()
+    }
+
+    /// Writes output as records; how much of it (raw) could not be written.
+    private mutating func write(_ bytes: Span<UInt8>, raw: Int, _ key: LogKey, _ state: inout StreamState) -> Int {
+        var left = raw
         var at = 0
         repeat {
             let piece = bytes.extracting(at..<min(at + limits.recordBytes, bytes.count))
             at += piece.count
-            let pieceRaw = at == bytes.count ? rawLeft : min(piece.count, rawLeft)
-            let offset = state.saved - UInt64(rawLeft)
-            guard write(.data, key, piece, raw: pieceRaw, offset: offset, column: state.column) else {
-                state.lost += UInt64(rawLeft)
-                lostWhileFailing = (lostWhileFailing ?? 0) + UInt64(rawLeft)
-                return
-            }
+            let pieceRaw = at == bytes.count ? left : min(piece.count, left)
+            let offset = state.saved - UInt64(left)
+            guard write(.data, key, piece, raw: pieceRaw, offset: offset, column: state.column) else { return left }
             position += UInt64(pieceRaw)
             state.stored = offset + UInt64(pieceRaw)
-            rawLeft -= pieceRaw
+            left -= pieceRaw
             state.column = LinePhase.column(after: piece, from: state.column)
         } while at < bytes.count
+        return 0
     }
 
     /// Writes the record of a stream's lost output, if there is any; false when that fails too.
@@ -205,10 +227,6 @@ struct LogWriter: ~Copyable {
                 event = .failing(Self.explain(error))
             }
             return false
-        }
-        if let lost = lostWhileFailing {
-            lostWhileFailing = nil
-            event = .recovered(lostBytes: lost)
         }
         return true
     }

@@ -68,7 +68,7 @@ package struct RawReader: Sendable {
     /// Goes back to the last record that begins at or before the offset.
     private mutating func prepare() async throws(AegisError) {
         prepared = true
-        let (segments, position) = log.snapshot
+        let (segments, position, _) = log.snapshot
         let directory = log.directory
         let (key, offset) = (key, offset)
         do {

@@ -16,21 +16,20 @@ struct TailFinder {
     let tail: Int?
     /// Only what was completed at this time or later counts.
     let since: Int64?
-    /// Whether a line that is still open counts as a piece.
-    let countsOpen: Bool
 
     private var pieces = 0
-    /// Streams that were seen on the way.
-    private var seen: Set<LogKey> = []
+    /// Streams with a line that is still open, which comes after all others, and whose end was not met yet.
+    private var open: Set<LogKey>
     /// Streams whose earliest record seen begins in the middle of a piece.
     private var headless: Set<LogKey> = []
     private var passedSince = false
     private var walkedEnough: UInt64 = 0
 
-    init(tail: Int?, since: Int64?, countsOpen: Bool) {
+    /// - Parameter open: streams whose last line is given although it is not complete.
+    init(tail: Int?, since: Int64?, open: Set<LogKey>) {
         self.tail = tail
         self.since = since
-        self.countsOpen = countsOpen
+        self.open = open
     }
 
     /// Walks back from the end of the segments; `position` is the output up to there.
@@ -71,7 +70,7 @@ struct TailFinder {
 
     private mutating func isEnough(_ bytes: UInt64) -> Bool {
         guard passedSince || tail.map({ pieces >= $0 }) == true else { return false }
-        if headless.isEmpty { return true }
+        if headless.isEmpty, passedSince || open.isEmpty { return true }
         walkedEnough += bytes
         return walkedEnough > Self.headLimit
     }
@@ -82,15 +81,10 @@ struct TailFinder {
         let counts = !passedSince
         switch header.kind {
         case .data:
-            let (found, column) = LinePhase.count(record.payload, column: header.column)
-            if counts { pieces += found }
-            if seen.insert(header.key).inserted, column > 0, countsOpen, counts { pieces += 1 }
-        case .end:
-            seen.insert(header.key)
-            if counts, header.column > 0 { pieces += 1 }
-        case .gap:
-            seen.insert(header.key)
-            if counts { pieces += header.column > 0 ? 2 : 1 }
+            if open.remove(header.key) != nil, counts { pieces += 1 }
+            if counts { pieces += LinePhase.count(record.payload, column: header.column) }
+        case .end: if counts, header.column > 0 { pieces += 1 }
+        case .gap: if counts { pieces += header.column > 0 ? 2 : 1 }
         case .streams, .run, .forget: return
         }
         // What is before `since` is needed only for lines that were completed after it.
