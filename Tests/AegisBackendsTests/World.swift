@@ -215,7 +215,9 @@ final class Conversation: Sendable {
         guard try await stream.fill(&buffer, to: Int(header.length)) else {
             throw ConversationEnded(text: "the channel ended")
         }
-        return (header, buffer.take(Int(header.length)))
+        let payload = buffer.take(Int(header.length))
+        guard header.type != .ended else { throw ConversationEnded(text: "the sandbox ended") }
+        return (header, payload)
     }
 }
 
