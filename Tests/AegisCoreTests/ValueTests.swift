@@ -2,9 +2,11 @@ import AegisCore
 import Testing
 
 @Suite struct ValueTests {
-    @Test(arguments: [
-        ("512Mi", 512 << 20), ("1Gi", 1 << 30), ("64k", 64000), ("1000", 1000), ("2GB", 2_000_000_000), ("4KiB", 4096),
-    ] as [(String, UInt64)])
+    @Test(
+        arguments: [
+            ("512Mi", 512 << 20), ("1Gi", 1 << 30), ("64k", 64000), ("1000", 1000), ("2GB", 2_000_000_000),
+            ("4KiB", 4096),
+        ] as [(String, UInt64)])
     func sizeParses(_ text: String, _ bytes: UInt64) throws { #expect(try ByteSize(parsing: text).bytes == bytes) }
 
     @Test(arguments: ["", "Mi", "-1", "1.5Gi", "12Q", "99999999999999999999", "20000000000Gi", "1 Gi"])
@@ -13,7 +15,9 @@ import Testing
         #expect(error?.message.contains("'\(text)'") == true && error?.hint?.contains("512Mi") == true)
     }
 
-    @Test(arguments: [("300s", 300_000), ("1h30m", 5_400_000), ("7d", 604_800_000), ("250ms", 250), ("0s", 0)] as [(String, Int64)])
+    @Test(
+        arguments: [("300s", 300_000), ("1h30m", 5_400_000), ("7d", 604_800_000), ("250ms", 250), ("0s", 0)]
+            as [(String, Int64)])
     func spanParsesAndPrints(_ text: String, _ ms: Int64) throws {
         let span = try TimeSpan(parsing: text)
         #expect(span.milliseconds == ms)
@@ -23,10 +27,12 @@ import Testing
     @Test(arguments: ["", "5", "m", "30m1h", "1h1h", "1.5h", "-3s", "9999999999999999d"])
     func spanRefuses(_ text: String) { #expect(throws: AegisError.self) { try TimeSpan(parsing: text) } }
 
-    @Test(arguments: [
-        ("1970-01-01T00:00:00.000Z", 0), ("2026-11-20T10:31:37.042Z", 1_795_170_697_042), ("2000-02-29T23:59:59.999Z", 951_868_799_999),
-        ("1969-12-31T23:59:59.999Z", -1),
-    ] as [(String, Int64)])
+    @Test(
+        arguments: [
+            ("1970-01-01T00:00:00.000Z", 0), ("2026-11-20T10:31:37.042Z", 1_795_170_697_042),
+            ("2000-02-29T23:59:59.999Z", 951_868_799_999),
+            ("1969-12-31T23:59:59.999Z", -1),
+        ] as [(String, Int64)])
     func timestampRoundTrips(_ text: String, _ ms: Int64) {
         #expect(Timestamp(milliseconds: ms).description == text)
         #expect(Timestamp(parsing: text)?.milliseconds == ms)
@@ -41,7 +47,9 @@ import Testing
     @Test(arguments: ["web", "a", "a-b-1", "x23456789012345678901234567890123456789z"])
     func nameAccepted(_ name: String) throws { try Names.validate(name, what: "instance") }
 
-    @Test(arguments: ["", "Web", "-a", "a-", "1a", "a_b", "i-0123456789abcdef", "x2345678901234567890123456789012345678901"])
+    @Test(arguments: [
+        "", "Web", "-a", "a-", "1a", "a_b", "i-0123456789abcdef", "x2345678901234567890123456789012345678901",
+    ])
     func nameRefused(_ name: String) { #expect(throws: AegisError.self) { try Names.validate(name, what: "instance") } }
 
     @Test func nearestFindsTyposOnly() {

@@ -14,7 +14,8 @@ package struct ByteSize: Sendable, Hashable, Comparable, CustomStringConvertible
     ///
     /// - Throws: `invalid-argument` naming the text and the accepted forms.
     package init(parsing text: String) throws(AegisError) {
-        let bad = AegisError.usage("'\(text)' is not a size", hint: "write a whole number with a unit, as in 512Mi, 2Gi or 64k")
+        let bad = AegisError.usage(
+            "'\(text)' is not a size", hint: "write a whole number with a unit, as in 512Mi, 2Gi or 64k")
         var lower = text.lowercased()
         if lower.hasSuffix("b") { lower.removeLast() }
         let digits = lower.prefix { $0.isASCII && $0.isNumber }

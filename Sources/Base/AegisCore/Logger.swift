@@ -57,8 +57,11 @@ extension Logger.Record: CustomStringConvertible {
             var plain = true
             var escaped = ""
             for scalar in value.unicodeScalars {
-                if scalar.value < 0x20 || scalar.value == 0x7f || scalar == "\"" || scalar == "\\" || scalar == " " { plain = false }
-                escaped += scalar.value < 0x20 || scalar.value == 0x7f || scalar == "\"" || scalar == "\\"
+                if scalar.value < 0x20 || scalar.value == 0x7f || scalar == "\"" || scalar == "\\" || scalar == " " {
+                    plain = false
+                }
+                escaped +=
+                    scalar.value < 0x20 || scalar.value == 0x7f || scalar == "\"" || scalar == "\\"
                     ? scalar.escaped(asASCII: false) : String(scalar)
             }
             line += plain && !value.isEmpty ? " \(key)=\(value)" : " \(key)=\"\(escaped)\""

@@ -7,7 +7,8 @@ package enum Names {
         let s = Array(name.utf8)
         let letters: (UInt8) -> Bool = { (97...122).contains($0) }
         let inner: (UInt8) -> Bool = { letters($0) || (48...57).contains($0) || $0 == 45 }
-        guard let first = s.first, let last = s.last, s.count <= 40, letters(first), last != 45, s.allSatisfy(inner) else {
+        guard let first = s.first, let last = s.last, s.count <= 40, letters(first), last != 45, s.allSatisfy(inner)
+        else {
             throw .usage(
                 "'\(name)' is not a valid \(what) name",
                 hint: "use 1 to 40 of a-z, 0-9 and -, starting with a letter and not ending with -\(suggestion(name))")

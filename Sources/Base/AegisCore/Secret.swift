@@ -1,5 +1,7 @@
 /// A value that must not be shown: every description of it is `•••`.
-package struct Secret<Value: Sendable>: Sendable, CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
+package struct Secret<Value: Sendable>: Sendable, CustomStringConvertible, CustomDebugStringConvertible,
+    CustomReflectable
+{
     private let value: Value
     /// Wraps a value.
     package init(_ value: Value) { self.value = value }

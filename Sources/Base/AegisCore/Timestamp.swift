@@ -61,7 +61,8 @@ package struct Timestamp: Sendable, Hashable, Comparable, CustomStringConvertibl
             }
             return value
         }
-        guard s.count >= 20, s[4] == 45, s[7] == 45, s[10] == 84 || s[10] == 116 || s[10] == 32, s[13] == 58, s[16] == 58,
+        guard s.count >= 20, s[4] == 45, s[7] == 45, s[10] == 84 || s[10] == 116 || s[10] == 32, s[13] == 58,
+            s[16] == 58,
             let year = number(0, 4), let month = number(5, 2), (1...12).contains(month),
             let day = number(8, 2), (1...31).contains(day), let hour = number(11, 2), hour < 24,
             let minute = number(14, 2), minute < 60, let second = number(17, 2), second < 61
@@ -87,7 +88,8 @@ package struct Timestamp: Sendable, Hashable, Comparable, CustomStringConvertibl
             else { return nil }
             offset = (h * 60 + m) * (s[at] == 45 ? -1 : 1)
         }
-        let seconds = days(year: year, month: month, day: day) * 86400 + hour * 3600 + minute * 60 + second - offset * 60
+        let seconds =
+            days(year: year, month: month, day: day) * 86400 + hour * 3600 + minute * 60 + second - offset * 60
         milliseconds = seconds * 1000 + millis
     }
 
