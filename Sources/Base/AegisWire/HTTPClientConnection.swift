@@ -320,7 +320,9 @@ package final class HTTPClientConnection: Sendable {
         }
     }
 
-    private static func parse(_ state: inout State, into buffer: inout ByteBuffer, atMost: Int) throws(HTTPError) -> Event {
+    private static func parse(_ state: inout State, into buffer: inout ByteBuffer, atMost: Int) throws(HTTPError)
+        -> Event
+    {
         var cursor = 0
         let bytes = state.buffer.readable
         let event = try state.parser.next(bytes.span, &cursor, atMost: atMost)

@@ -31,7 +31,8 @@ package final class HTTPServer: Sendable {
     ///   - limits: what clients may do.
     ///   - clock: whose time the limits are in.
     ///   - handler: answers each request.
-    package init(limits: HTTPServerLimits = HTTPServerLimits(), clock: any Clock<Duration>, handler: @escaping Handler) {
+    package init(limits: HTTPServerLimits = HTTPServerLimits(), clock: any Clock<Duration>, handler: @escaping Handler)
+    {
         self.limits = limits
         self.clock = clock
         self.handler = handler

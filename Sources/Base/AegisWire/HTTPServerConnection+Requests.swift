@@ -164,6 +164,8 @@ extension HTTPServerConnection {
     /// Gives the client time to read the last answer: closing with unread bytes would reset the connection.
     func linger(afterRefusal refused: Bool) async {
         let needed = state.withLock { state in
+            // A client that was too slow is still there.
+            if state.ending == .timeout { state.ending = nil }
             let unread = refused || state.upgraded || state.exchange?.bodyEnded == false || !state.buffer.isEmpty
             return state.ending == nil && unread
         }

@@ -55,6 +55,8 @@ static void ignore(int signal) {
 }
 
 long ah_prepare_harness(void) {
+    // Whatever a runtime left open is no business of ours, and none of the children's.
+    ah_close_from(3);
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     // Without CAP_SETPCAP there is nothing to drop from that a child could gain.
     prctl(PR_CAPBSET_DROP, CAP_SYS_PTRACE, 0, 0, 0);

@@ -24,14 +24,12 @@ static _Noreturn void report(int status, int step, int detail) {
     _exit(n == sizeof error ? 127 : 126);
 }
 
-// Both halves of the parent's choice that exec would pass on: dispositions and the mask.
+// What exec would pass on: dispositions and the mask. Raw, for libc keeps two signals to itself that are inherited, too.
 void ah_default_signals(void) {
-    struct sigaction action = {.sa_handler = SIG_DFL};
-    for (int n = 1; n < NSIG; n++)
-        if (n != SIGKILL && n != SIGSTOP) sigaction(n, &action, 0);
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, 0);
+    struct { void *handler; unsigned long flags; void *restorer; uint64_t mask; } action = {0};
+    for (int n = 1; n <= 64; n++) syscall(SYS_rt_sigaction, n, &action, (void *)0, sizeof action.mask);
+    uint64_t none = 0;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, (void *)0, sizeof none);
 }
 
 char **ah_text_list(const void *blob, uint32_t count) {
@@ -201,7 +199,9 @@ long ah_signal(int pid, int signal) {
 
 long ah_signal_group(int pid, int signal) {
     if (pid <= 1) return -EINVAL;
-    return kill(-pid, signal) ? -errno : 0;
+    if (kill(-pid, signal) == 0) return 0;
+    // A child that has not come to its setsid yet has no group of its own.
+    return errno == ESRCH ? ah_signal(pid, signal) : -errno;
 }
 
 long ah_signal_everyone(int signal) {
@@ -235,3 +235,9 @@ long ah_signal_children(int signal, int except) {
 }
 
 long ah_own_pid(void) { return getpid(); }
+
+long ah_process_descriptor(int pid) {
+    if (pid <= 1) return -EINVAL;
+    long fd = syscall(SYS_pidfd_open, pid, 0);
+    return fd < 0 ? -errno : fd;
+}

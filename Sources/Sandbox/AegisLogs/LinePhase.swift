@@ -23,7 +23,8 @@ enum LinePhase {
         var start = bytes.startIndex
         var filled = column
         while start < bytes.endIndex {
-            let newline = bytes[start...].span.firstNewline.map { start + $0 }
+            let rest = bytes[start...]
+            let newline = Newlines.first(in: rest.span).map { start + $0 }
             let end = newline ?? bytes.endIndex
             // A piece that is full is only cut when a further byte of the line follows.
             while filled + (end - start) > pieceBytes {
@@ -43,7 +44,7 @@ enum LinePhase {
     /// How many pieces end in the chunk, and the column after it.
     static func count(_ bytes: ArraySlice<UInt8>, column: Int) -> (pieces: Int, column: Int) {
         if column + bytes.count <= pieceBytes {
-            let span = bytes.span.bytes
+            let span = bytes.span
             let after = Newlines.last(in: span).map { bytes.count - $0 - 1 } ?? column + bytes.count
             return (Newlines.count(in: span), after)
         }
@@ -54,13 +55,8 @@ enum LinePhase {
 
     /// The column after a chunk.
     static func column(after bytes: Span<UInt8>, from column: Int) -> Int {
-        let filled = Newlines.last(in: bytes.bytes).map { bytes.count - $0 - 1 } ?? column + bytes.count
+        let filled = Newlines.last(in: bytes).map { bytes.count - $0 - 1 } ?? column + bytes.count
         // The same cutting rule as `scan`: full pieces stay until a byte follows.
         return filled <= pieceBytes ? filled : (filled - 1) % pieceBytes + 1
     }
-}
-
-extension Span<UInt8> {
-    /// The first newline's place in the span.
-    fileprivate var firstNewline: Int? { Newlines.first(in: bytes) }
 }

@@ -60,6 +60,8 @@ long ah_signal_everyone(int signal);
 // Signals each direct child but `except`; returns how many there are.
 long ah_signal_children(int signal, int except);
 long ah_own_pid(void);
+// A pidfd of any process.
+long ah_process_descriptor(int pid);
 
 long ah_open_terminal(int32_t *master, int32_t *slave, uint16_t columns, uint16_t rows);
 long ah_chown_descriptor(int fd, uint32_t uid, uint32_t gid);

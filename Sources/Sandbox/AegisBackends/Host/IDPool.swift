@@ -67,7 +67,7 @@ package final class IDPool: Sendable {
     /// - Throws: `id-ranges-exhausted` when all are taken.
     package func take(for runDirectory: String) throws(AegisError) -> IDLease {
         do throws(Errno) {
-            try Files.makeDirectories(folder, mode: 0o700)
+            try Files.makeDirectories(folder, mode: 0o711)
             for _ in 0..<count {
                 let base = state.withLock { state -> UInt32 in
                     let index = state.next
@@ -89,7 +89,7 @@ package final class IDPool: Sendable {
     /// - Returns: nil if it belongs to somebody else.
     package func adopt(_ base: UInt32, for runDirectory: String) -> IDLease? {
         guard base > reservedBase, (base - reservedBase) % Self.rangeSize == 0 else { return nil }
-        try? Files.makeDirectories(folder, mode: 0o700)
+        try? Files.makeDirectories(folder, mode: 0o711)
         return (try? claim(base, for: runDirectory, adopting: true)) ?? nil
     }
 

@@ -1,5 +1,5 @@
 import AegisChannel
-package import AegisCore
+import AegisCore
 import AegisIO
 import AegisSandboxTypes
 import LinuxSys
@@ -32,8 +32,8 @@ extension OCIBackend {
             clock.lap("keeper")
             try await save(record)
             clock.lap("save")
-            let handshake = KeeperHandshake(try preparation.connection(on: loop))
-            let booted = try await bootKeeper(handshake, preparation, deadline: spec.deadline)
+            let stream = try preparation.connection(on: loop)
+            let booted = try await bootKeeper(stream, preparation, deadline: spec.deadline)
             clock.lap("boot")
             for (name, microseconds) in zip(["namespaces", "mounts", "runtime", "hello"], booted.steps) {
                 clock.add(name, Double(microseconds) / 1000)
@@ -68,10 +68,9 @@ extension OCIBackend {
 
     /// Hands the plan over and waits for the keeper's answer.
     private func bootKeeper(
-        _ handshake: consuming KeeperHandshake, _ preparation: Preparation, deadline: Duration
+        _ stream: FileStream, _ preparation: Preparation, deadline: Duration
     ) async throws -> Booted {
-        let plan = try preparation.plan.encoded()
-        let stream = handshake.stream
+        let plan = preparation.plan.encoded()
         // The keeper watches the deadline itself and undoes what it did; this one is for a keeper that hangs.
         return try await withDeadline(deadline + .seconds(2), clock: loop.clock) {
             var handshake = KeeperHandshake(stream)

@@ -1,6 +1,6 @@
 package import AegisCore
 package import AegisIO
-package import AegisSandboxTypes
+import AegisSandboxTypes
 import LinuxSys
 import Synchronization
 

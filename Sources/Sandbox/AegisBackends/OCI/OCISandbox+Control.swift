@@ -1,4 +1,4 @@
-package import AegisCore
+import AegisCore
 package import AegisIO
 package import AegisSandboxTypes
 import LinuxSys
@@ -15,15 +15,13 @@ extension OCISandbox {
             guard let address = SocketAddress(ip: text, port: port) else { continue }
             let left = loop.clock.now.duration(to: end)
             guard left > .zero else { break }
-            do {
+            do throws(IOError) {
                 let socket: FileDescriptor
                 do throws(Errno) {
-                    socket = try withExtendedLifetime(network) { () throws(Errno) in
-                        try NetworkNamespace.streamSocket(in: network.borrowed(), ipv6: ipv6)
-                    }
+                    socket = try NetworkNamespace.streamSocket(in: .duplicating(network.raw), ipv6: ipv6)
                 } catch { throw IOError.system(error, "entering the network of \(record.id)") }
                 return try await Connect.socket(socket, to: address, on: loop, deadline: left)
-            } catch let error as IOError {
+            } catch {
                 if error.kind == .cancelled { throw CancellationError() }
                 // A time-out is final; a refusal leaves the other family to be tried, and the first reason stands.
                 if !ipv6 || failure.kind == .timeout { failure = error }

@@ -1,7 +1,7 @@
-import AegisChannel
-package import AegisCore
+package import AegisChannel
+import AegisCore
 package import AegisIO
-package import AegisSandboxTypes
+import AegisSandboxTypes
 import LinuxSys
 import Synchronization
 

@@ -55,7 +55,8 @@ final class Preparation: Sendable {
                     id: spec.id, layout: layout,
                     config: OCIConfig(
                         kind: backend.runtime.kind, hostname: spec.hostname, layout: layout, idBase: lease.base,
-                        cgroup: group.path, memory: limits.memory, binds: Self.binds(spec, layout)),
+                        cgroup: group.path, memory: limits.memory, openFiles: HostIdentity.openFiles,
+                        binds: Self.binds(spec, layout)),
                     layerCount: spec.layers.count,
                     mounts: spec.mounts.map { .init(target: $0.target, readOnly: $0.readOnly, ownership: $0.ownership) },
                     reservedBase: backend.idPool.reservedBase,
