@@ -113,7 +113,7 @@ struct BaseRecipe: Sendable, Equatable {
         mkdir -p var/cache/apt/archives/partial var/lib/apt/lists/partial var/log/apt usr/share/man
         sed -i 's/^\\([^:]*:[^:]*\\):[0-9]*:/\\1:19000:/' etc/shadow
         newest=$(find . -xdev ! -newermt @\(started) -printf '%T@\\n' | sort -n | tail -n 1 | cut -d. -f1)
-        find . -xdev -newermt @\(started) -exec touch -h -d "@${newest:-0}" {} +
+        find . -xdev -newermt @\(started) ! -path './proc*' ! -path './sys*' ! -path './dev*' -exec touch -h -d "@${newest:-0}" {} +
         """
     }
 }

@@ -112,11 +112,17 @@ extension Instance {
         _ session: HarnessSession, on stream: any ByteStream, of sandbox: any Sandbox, known: [ProcessState], attempt: UInt64
     ) {
         background("session") { instance in
-            do { try await session.run(on: stream, known: known) } catch let error as ChannelError {
+            do {
+                // Ends with the sandbox's own end; the connection stays, the keeper is dismissed over it.
+                if try await !session.run(on: stream, known: known) { stream.close() }
+            } catch let error as ChannelError {
                 instance.services.logger.error(
                     "the harness broke the protocol: the sandbox is killed", ("instance", instance.id), ("error", "\(error)"))
+                // Whoever waits for the sandbox's end reads the rest by a connection of its own.
+                stream.close()
                 await sandbox.kill()
             } catch {
+                stream.close()
                 instance.services.logger.debug("a channel ended", ("instance", instance.id), ("error", "\(error)"))
             }
             // The daemon leaves its sandboxes alive when it goes.
