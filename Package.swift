@@ -53,7 +53,7 @@ let sandbox: [Target] = [
         [
             "AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive", "CSeccomp", "CSodium", "AegisCore",
         ]),
-    library("Sandbox", "AegisFiles", ["AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive", "AegisCore"]),
+    library("Sandbox", "AegisFiles", ["AegisSandboxTypes", "AegisTar", "AegisIO", "LinuxSys", "AegisCore"]),
     library(
         "Sandbox", "AegisBackends", ["AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "CLinux", "AegisCore"]),
     library(
@@ -131,7 +131,8 @@ let testTargets: [Target] = [
             "AegisTestSupport",
         ]),
     tests(
-        "AegisFilesTests", ["AegisFiles", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
+        "AegisFilesTests",
+        ["AegisFiles", "AegisTar", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport", "SandboxTestHelper"]),
     tests(
         "AegisBackendsTests",
         ["AegisBackends", "AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
