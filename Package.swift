@@ -73,10 +73,14 @@ let edges: [Target] = [
             "AegisSecrets",
             "AegisSandboxTypes", "AegisWire", "AegisIO", "LinuxSys", "AegisCore",
         ]),
-    library("Edges", "AegisClient", ["AegisSandboxTypes", "AegisWire", "AegisIO", "LinuxSys", "AegisCore"]),
+    library(
+        "Edges", "AegisClient",
+        ["AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "AegisCore"]),
     .executableTarget(
         name: "aegis",
-        dependencies: ["AegisClient", "AegisSandboxTypes", "AegisWire", "AegisIO", "LinuxSys", "CLinux", "AegisCore"],
+        dependencies: [
+            "AegisClient", "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "CLinux", "AegisCore",
+        ],
         path: "Sources/Edges/aegis", swiftSettings: strict),
     .executableTarget(
         name: "aegisd",
@@ -110,6 +114,10 @@ let testTargets: [Target] = [
     tests("AegisConfigTests", ["AegisConfig", "AegisCore"]),
     tests("AegisSecretsTests", ["AegisSecrets", "AegisStore", "AegisCore", "AegisTestSupport"]),
     tests("AegisSandboxTypesTests", ["AegisSandboxTypes", "AegisCore"]),
+    // What `aegisd --helper unpack` is in the product: the confined roles of AegisImages in a program of their own.
+    .executableTarget(
+        name: "aegis-images-helper", dependencies: ["AegisImages", "LinuxSys"], path: "Tests/AegisImagesHelper",
+        swiftSettings: strict),
     // Programs that tests kill, or run as another user.
     .executableTarget(
         name: "SandboxTestHelper", dependencies: ["AegisLogs", "AegisFiles", "LinuxSys", "AegisCore"],
@@ -120,15 +128,11 @@ let testTargets: [Target] = [
             "AegisLogs", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport",
             "SandboxTestHelper",
         ]),
-    // What `aegisd --helper unpack` is in the product: the confined roles of AegisImages in a program of their own.
-    .executableTarget(
-        name: "aegis-images-helper", dependencies: ["AegisImages", "LinuxSys"], path: "Tests/AegisImagesHelper",
-        swiftSettings: strict),
     tests(
         "AegisImagesTests",
         [
-            "AegisImages", "aegis-images-helper", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore",
-            "AegisTestSupport",
+            "AegisImages", "aegis-images-helper", "AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive",
+            "AegisCore", "AegisTestSupport",
         ]),
     tests(
         "AegisFilesTests",
@@ -151,10 +155,13 @@ let testTargets: [Target] = [
     tests("AegisAPITests", ["AegisAPI", "AegisSandboxTypes", "AegisWire", "AegisIO", "AegisCore", "AegisTestSupport"]),
     tests(
         "AegisClientTests",
-        ["AegisClient", "AegisSandboxTypes", "AegisWire", "AegisIO", "AegisCore", "AegisTestSupport"]),
+        ["AegisClient", "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests(
         "AegisCLITests",
-        ["aegis", "AegisClient", "AegisSandboxTypes", "AegisWire", "AegisIO", "AegisCore", "AegisTestSupport"]),
+        [
+            "aegis", "AegisClient", "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "CLinux", "AegisCore",
+            "AegisTestSupport",
+        ]),
     tests("Acceptance", ["AegisIO", "LinuxSys", "AegisCore", "AegisSandboxTypes", "AegisTestSupport"]),
 ]
 

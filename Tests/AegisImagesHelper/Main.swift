@@ -1,7 +1,7 @@
 import AegisImages
 import Glibc
 
-/// The helper roles as a program of their own, for tests of AegisImages.
+/// The helper roles as a program of their own, for the tests of AegisImages.
 @main
 enum Main {
     static func main() {

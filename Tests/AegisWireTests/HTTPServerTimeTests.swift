@@ -59,9 +59,11 @@ import Testing
 
     @Test func slowBodyEndsTheHandlersReadAndIsAnsweredWith408() async throws {
         let clock = TestClock()
+        let events = Events()
         try await withServer(
             clock: clock,
             { request, writer in
+                events.emit("reads")
                 if request.path == ["stream"] {
                     var buffer = ByteBuffer()
                     while try await request.body.read(into: &buffer) > 0 {}
@@ -74,6 +76,8 @@ import Testing
             for path in ["stream", "collect"] {
                 let client = try await server.raw()
                 try await client.send("PUT /\(path) HTTP/1.1¬Host: a¬Content-Length: 5¬¬ab")
+                // The handler sets its deadline without letting this task run in between.
+                #expect(await events.next() == "reads")
                 await clock.sleepers(1)
                 clock.advance(by: .seconds(60))
                 #expect(try await client.rest().hasPrefix("HTTP/1.1 408 "))

@@ -324,16 +324,16 @@ package final class HTTPClientConnection: Sendable {
         -> Event
     {
         var cursor = 0
-        let bytes = state.buffer.readable
-        let event = try state.parser.next(bytes.span, &cursor, atMost: atMost)
+        let event = try state.parser.next(state.buffer.readable.span, &cursor, atMost: atMost)
         if case .body(let range) = event {
-            buffer.append(bytes[bytes.startIndex + range.lowerBound..<bytes.startIndex + range.upperBound])
+            buffer.move(range.count, after: range.lowerBound, from: &state.buffer)
+            return .read(range.count)
         }
         state.buffer.consume(cursor)
         switch event {
         case .needMore: return .wait
         case .head(let start): return .head(start)
-        case .body(let range): return .read(range.count)
+        case .body: return .wait
         case .end(let trailers):
             state.trailers = trailers
             state.ended = true

@@ -96,10 +96,7 @@ final class HTTPClientUpgradedStream: ByteStream {
     func read(into buffer: inout ByteBuffer, atMost: Int) async throws(IOError) -> Int {
         let count = early.withLock { early in
             let count = min(early.readableBytes, atMost)
-            if count > 0 {
-                buffer.append(early.readable.prefix(count))
-                early.consume(count)
-            }
+            if count > 0 { buffer.move(count, from: &early) }
             return count
         }
         return count > 0 ? count : try await stream.read(into: &buffer, atMost: atMost)

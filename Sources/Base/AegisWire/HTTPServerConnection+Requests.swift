@@ -234,15 +234,12 @@ extension HTTPServerConnection {
             if let interim = state.exchange?.takeContinue() { return .proceed(interim) }
             var cursor = 0
             do throws(HTTPError) {
-                let bytes = state.buffer.readable
-                switch try state.parser.next(bytes.span, &cursor, atMost: atMost) {
+                switch try state.parser.next(state.buffer.readable.span, &cursor, atMost: atMost) {
                 case .needMore, .head:
                     state.buffer.consume(cursor)
                     return .wait
                 case .body(let range):
-                    let start = bytes.startIndex
-                    buffer.append(bytes[start + range.lowerBound..<start + range.upperBound])
-                    state.buffer.consume(cursor)
+                    buffer.move(range.count, after: range.lowerBound, from: &state.buffer)
                     state.exchange?.took(range.count)
                     return .read(range.count)
                 case .end(let trailers):

@@ -35,7 +35,7 @@ extension StreamFrame.Header {
             case .signal: 1...1
             case .ack: 8...8
             case .exit: 4...4 + StreamFrame.maximumText
-            case .error, .hello: 2...StreamFrame.maximumText
+            case .error, .hello, .notice: 2...StreamFrame.maximumText
             }
         guard allowedLengths.contains(length) else {
             throw StreamFrameError(.malformed, "a \(kind) frame has \(length) bytes")

@@ -121,23 +121,20 @@ struct KeeperRefusal: Error {
     /// The error for people: what the step was, with the file system's name where ids could not be mapped.
     func explained(_ preparation: Preparation, runtime: String) -> AegisError {
         let text = String(decoding: failure.text, as: UTF8.self)
-        switch failure.step {
-        case .mounts where failure.errno == UInt32(Errno.invalidArgument.code) || failure.errno == UInt32(Errno.notPermitted.code):
-            if let culprit = preparation.unmappable() {
-                return AegisError(
-                    .failed, "not-idmappable",
-                    "\(culprit.what) lies on \(culprit.fileSystem), which cannot map user ids on this kernel",
-                    hint: "keep it on ext4, xfs or btrfs")
-            }
-            return .failed("boot-failed", "\(runtime) could not start \(preparation.id): \(text)")
-        case .hello:
-            return AegisError(
-                failure.errno == UInt32(Errno.timedOut.code) ? .timeout : .failed,
-                failure.errno == UInt32(Errno.timedOut.code) ? "boot-timeout" : "boot-failed",
-                "\(runtime) started \(preparation.id), but its harness did not answer: \(text)")
-        case .plan, .namespaces, .mounts, .runtime:
-            return .failed("boot-failed", "\(runtime) could not start \(preparation.id): \(text)")
+        if failure.errno == UInt32(Errno.timedOut.code) {
+            return AegisError(.timeout, "boot-timeout", "\(runtime) did not bring \(preparation.id) up in time: \(text)")
         }
+        if failure.step == .mounts, let culprit = preparation.unmappable(saying: text) {
+            return AegisError(
+                .failed, "not-idmappable",
+                "\(culprit.what) lies on \(culprit.fileSystem), which cannot map user ids on this kernel",
+                hint: "keep it on ext4, xfs or btrfs")
+        }
+        return .failed(
+            "boot-failed",
+            failure.step == .hello
+                ? "\(runtime) started \(preparation.id), but its harness did not answer: \(text)"
+                : "\(runtime) could not start \(preparation.id): \(text)")
     }
 }
 

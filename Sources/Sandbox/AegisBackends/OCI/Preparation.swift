@@ -16,7 +16,6 @@ final class Preparation: Sendable {
     private let harnessPath: String
     /// In the order that `BootPlanner` numbers them, with what each is for people.
     private let sources: [(what: String, descriptor: SharedDescriptor)]
-    private let mapped: Set<Int>
     private let listener: SharedDescriptor
     private let log: SharedDescriptor
     private let ends: Mutex<Ends>
@@ -42,7 +41,6 @@ final class Preparation: Sendable {
         }
         let sources = try Self.openSources(spec, layer: layer, harness: backend.harnessPath)
         self.sources = sources
-        mapped = Set(sources.indices).subtracting([1])
         let lease = try backend.idPool.take(for: layout.directory)
         self.lease = lease
         let limits = backend.cgroups.resolve(spec.limits)
@@ -211,12 +209,19 @@ final class Preparation: Sendable {
         ends.withLock { $0.logTail = text.split(separator: "\n").suffix(4).joined(separator: "\n") }
     }
 
-    /// The first source whose file system is known for refusing to map ids.
-    func unmappable() -> (what: String, fileSystem: String)? {
-        for (index, source) in sources.enumerated() where mapped.contains(index) {
+    /// The source whose mapping failed, if that is what the keeper's message is about.
+    ///
+    /// - Parameter message: names the target of the step that failed.
+    func unmappable(saying message: String) -> (what: String, fileSystem: String)? {
+        guard message.contains("(idmapped "), message.hasSuffix("Invalid argument") || message.hasSuffix("Operation not permitted")
+        else { return nil }
+        let first = BootPlanner.firstSource
+        for case .idmapped(let source, _, let target, _) in plan.mounts
+        where message.contains("(idmapped \(String(decoding: target, as: UTF8.self)))") {
+            let source = sources[Int(source - first)]
             guard let copy = try? FileDescriptor.duplicating(source.descriptor.raw), let name = try? copy.fileSystemName()
-            else { continue }
-            if !["ext4", "xfs", "btrfs", "f2fs", "erofs"].contains(name) { return (source.what, name) }
+            else { return nil }
+            return (source.what, name)
         }
         return nil
     }

@@ -44,4 +44,11 @@ struct Handle: ~Copyable {
     let raw: Int32
     init(_ raw: Int32) { self.raw = raw }
     deinit { al_tree_close(raw) }
+
+    /// Gives up ownership.
+    consuming func take() -> Int32 {
+        let number = raw
+        discard self
+        return number
+    }
 }

@@ -102,11 +102,12 @@ struct TreeWriter: ~Copyable {
                     "corrupt-layer",
                     "an entry of the layer lies in '\(shown(below.joined(separator: [0x2f])))', which is no directory")
             }
+            try checkLength(below)
+            let next = unsafe al_tree_open_directory(current.raw, written, AL_TREE_NO_LINKS)
+            current = Handle(try checked(next, "opening '\(shown(name))'"))
             real = below
-            current = Handle(try open(real))
         }
-        let handle = try open(real)
-        return (handle, Array(real.joined(separator: [0x2f])))
+        return (current.take(), Array(real.joined(separator: [0x2f])))
     }
 
     private func open(_ real: [[UInt8]]) throws(HelperFailure) -> Int32 {
