@@ -70,6 +70,7 @@ package struct HostTree: Sendable {
     /// An archive of a path in the tree. Blocks on the disk, as reading from it does.
     ///
     /// - Parameter path: as `find` gives it.
+    /// - Returns: the archive's source.
     /// - Throws: `path-not-found`, `unsafe-path`, `path-denied`.
     package func read(_ path: String) throws(AegisError) -> TarProducer {
         let name = path.split(separator: "/").last { $0 != "." } ?? Self.clean(target).last ?? "root"
@@ -83,6 +84,7 @@ package struct HostTree: Sendable {
     /// - Parameters:
     ///   - plan: its directory is relative to the tree.
     ///   - options: limits; owner and top are set here.
+    /// - Returns: what takes the archive.
     /// - Throws: `path-denied` for a read-only tree; `path-not-found`, `unsafe-path`.
     package func write(
         _ plan: CopyPlan, options: TarExtractOptions = TarExtractOptions()
