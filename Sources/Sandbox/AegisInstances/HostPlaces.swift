@@ -1,6 +1,7 @@
 internal import AegisCore
 internal import AegisFiles
 internal import AegisSandboxTypes
+internal import LinuxSys
 
 /// The folders and files of the host that an instance sees, opened with the rights of its owner (decision D15).
 struct HostPlaces {

@@ -2,6 +2,7 @@ internal import Synchronization
 internal import AegisBackends
 internal import AegisChannel
 internal import AegisCore
+internal import AegisFiles
 internal import AegisImages
 internal import AegisIO
 internal import AegisLogs
