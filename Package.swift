@@ -53,7 +53,7 @@ let sandbox: [Target] = [
         [
             "AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive", "CSeccomp", "CSodium", "AegisCore",
         ]),
-    library("Sandbox", "AegisFiles", ["AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive", "AegisCore"]),
+    library("Sandbox", "AegisFiles", ["AegisSandboxTypes", "AegisTar", "AegisIO", "LinuxSys", "AegisCore"]),
     library(
         "Sandbox", "AegisBackends", ["AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "CLinux", "AegisCore"]),
     library(
@@ -135,7 +135,8 @@ let testTargets: [Target] = [
             "AegisCore", "AegisTestSupport",
         ]),
     tests(
-        "AegisFilesTests", ["AegisFiles", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
+        "AegisFilesTests",
+        ["AegisFiles", "AegisTar", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport", "SandboxTestHelper"]),
     tests(
         "AegisBackendsTests",
         ["AegisBackends", "AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),

@@ -1,4 +1,5 @@
 import AegisCore
+import AegisFiles
 import AegisLogs
 import Glibc
 import LinuxSys
@@ -11,6 +12,7 @@ import LinuxSys
             switch arguments.first {
             case "log-append": try appendForEver(to: arguments[1])
             case "log-flood": try flood(arguments[1], chunks: Int(arguments[2]) ?? 1)
+            case "open": exit(OpenHelper.main())
             case "log-tail": try await tail(arguments[1], count: Int(arguments[2]) ?? 1)
             default: exit(2)
             }

@@ -31,7 +31,9 @@ extension FileDescriptor {
     /// Writes three pieces, one after the other, at a position of the file with one call.
     ///
     /// - Returns: how many bytes the kernel took, which may be fewer than given (a full disk).
-    package borrowing func write(_ a: Span<UInt8>, _ b: Span<UInt8>, _ c: Span<UInt8>, at offset: UInt64) throws(Errno) -> Int {
+    package borrowing func write(_ a: Span<UInt8>, _ b: Span<UInt8>, _ c: Span<UInt8>, at offset: UInt64) throws(Errno)
+        -> Int
+    {
         let raw = raw
         let result = unsafe a.withUnsafeBytes { a in
             unsafe b.withUnsafeBytes { b in

@@ -55,7 +55,10 @@ struct DaemonServices: Sendable {
                 node: home.node, home: home.path, bootID: home.bootID, defaults: Self.defaults(settings, cgroups),
                 store: InstanceStore(database), backends: backends, images: images,
                 defaultRegistry: imageSettings.defaultRegistry,
-                workspaces: try WorkspaceStore(root: "\(home.path)/workspaces"), opener: PathOpener(), secrets: secrets,
+                workspaces: try WorkspaceStore(home: home.path),
+                opener: UserView(
+                    home: home.path, runDirectory: home.runDirectory, helper: (program, ["--helper", "open"]), on: loop),
+                secrets: secrets,
                 scope: scope, clock: loop.clock, logger: logger))
     }
 

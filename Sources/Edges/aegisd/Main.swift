@@ -19,7 +19,7 @@ enum Main {
     private static func helper(_ name: String, _ arguments: [String]) -> Int32 {
         switch name {
         case "unpack": return UnpackHelper.main(arguments)
-        case "open": return OpenHelper.main(arguments: arguments)
+        case "open": return OpenHelper.main()
         default:
             say("aegisd: no helper '\(name)'")
             return 2

@@ -45,31 +45,15 @@ extension Instance {
     }
 
     private nonisolated func openMounts(_ stored: StoredInstance, insideUID: UInt32, insideGID: UInt32) async throws -> [BootMount] {
-        var mounts: [BootMount] = []
-        func host(_ opened: OpenedPath) -> BootMount.Ownership {
-            .host(uid: opened.uid, gid: opened.gid, insideUID: insideUID, insideGID: insideGID)
+        try await HostPlaces(services: services, stored: stored).open().map { place in
+            let ownership: BootMount.Ownership =
+                if let owner = place.owner {
+                    .host(uid: owner.user, gid: owner.group, insideUID: insideUID, insideGID: insideGID)
+                } else { .managed }
+            return BootMount(
+                source: SharedDescriptor(try place.opened.descriptor.duplicate()), target: place.target,
+                readOnly: place.readOnly, isDirectory: place.opened.isDirectory, ownership: ownership)
         }
-        switch stored.workspaceKind {
-        case .automatic, .named:
-            let source = SharedDescriptor(try services.workspaces.open(stored.workspaceSource))
-            mounts.append(
-                BootMount(source: source, target: "/workspace", readOnly: false, isDirectory: true, ownership: .managed))
-        case .host:
-            let opened = try await services.opener.open(
-                stored.workspaceSource, uid: stored.info.owner, gid: stored.ownerGroup, kind: .directory, what: "workspace")
-            mounts.append(
-                BootMount(
-                    source: SharedDescriptor(try opened.descriptor.duplicate()), target: "/workspace", readOnly: false, isDirectory: true, ownership: host(opened)))
-        }
-        for mount in stored.info.mounts {
-            let opened = try await services.opener.open(
-                mount.source, uid: stored.info.owner, gid: stored.ownerGroup, kind: .any, what: "mount source")
-            mounts.append(
-                BootMount(
-                    source: SharedDescriptor(try opened.descriptor.duplicate()), target: mount.target, readOnly: mount.readOnly, isDirectory: opened.isDirectory,
-                    ownership: host(opened)))
-        }
-        return mounts
     }
 
     private func remember(image: ResolvedImage, backend: BackendChoice) {
@@ -208,9 +192,9 @@ extension Instance {
         let services = self.services
         let log = self.log
         do {
+            if stored.workspaceKind == .automatic { try await services.workspaces.removeAutomatic(instance: id) }
             try await BlockingPool.shared.run { () throws -> Void in
                 try Files.removeTree(writable)
-                if stored.workspaceKind == .automatic { try services.workspaces.delete(stored.workspaceSource) }
                 try log.delete()
             }
         } catch {

@@ -92,7 +92,8 @@ package final class InstanceDirectory: Sendable {
         let stored = try CreateRules(services: services, caller: caller).check(request)
         try reserveRoom(stored)
         do {
-            if stored.workspaceKind != .host { try services.workspaces.ensure(stored.workspaceSource, automatic: stored.workspaceKind == .automatic) }
+            // What the caller names must be there and the caller's to use, before there is an instance.
+            _ = try await HostPlaces(services: services, stored: stored).open()
             if stored.info.ephemeral {
                 try services.store.insert(stored, synced: false)
             } else {
@@ -101,7 +102,7 @@ package final class InstanceDirectory: Sendable {
             }
         } catch {
             forget(stored.info.id)
-            if stored.workspaceKind == .automatic { try? services.workspaces.delete(stored.workspaceSource) }
+            if stored.workspaceKind == .automatic { try? await services.workspaces.removeAutomatic(instance: stored.info.id) }
             throw error
         }
         let instance = try open(stored)

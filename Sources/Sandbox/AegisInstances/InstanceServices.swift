@@ -43,7 +43,7 @@ package struct InstanceServices: Sendable {
     /// The registry of image names that have none.
     package var defaultRegistry: String
     package var workspaces: WorkspaceStore
-    package var opener: PathOpener
+    package var opener: UserView
     package var secrets: SecretStore
     package var scope: TaskScope
     package var clock: LoopClock
@@ -51,7 +51,7 @@ package struct InstanceServices: Sendable {
 
     package init(
         node: String, home: String, bootID: String, defaults: NodeDefaults, store: InstanceStore, backends: BackendSet,
-        images: ImageStore, defaultRegistry: String, workspaces: WorkspaceStore, opener: PathOpener, secrets: SecretStore, scope: TaskScope,
+        images: ImageStore, defaultRegistry: String, workspaces: WorkspaceStore, opener: UserView, secrets: SecretStore, scope: TaskScope,
         clock: LoopClock, logger: Logger
     ) {
         self.node = node

@@ -18,6 +18,7 @@ enum LinePhase {
     /// - Parameters:
     ///   - bytes: the chunk.
     ///   - column: bytes of the current piece before the chunk.
+    ///   - body: gets each piece.
     /// - Returns: bytes of the current piece after the chunk.
     static func scan(_ bytes: ArraySlice<UInt8>, column: Int, _ body: (Piece) -> Void) -> Int {
         var start = bytes.startIndex

@@ -204,7 +204,7 @@ struct LogWriter: ~Copyable {
 
     // MARK: Records
 
-    /// - Parameter stored: where the stream stands before this record, for the table of a new segment.
+    // `stored` says where the stream stands before this record, for the table of a new segment.
     private mutating func write(
         _ kind: RecordKind, _ key: LogKey, _ payload: Span<UInt8>, raw: Int, offset: UInt64, column: Int,
         stored: UInt64? = nil

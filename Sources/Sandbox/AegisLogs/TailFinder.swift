@@ -25,7 +25,7 @@ struct TailFinder {
     private var passedSince = false
     private var walkedEnough: UInt64 = 0
 
-    /// - Parameter open: streams whose last line is given although it is not complete.
+    // `open`: streams whose last line is given although it is not complete.
     init(tail: Int?, since: Int64?, open: Set<LogKey>) {
         self.tail = tail
         self.since = since
