@@ -220,4 +220,28 @@ import Testing
             await stopped
         }
     }
+
+    @Test func cancellingTheServerEndsEverything() async throws {
+        let events = Events()
+        try await onLoop { loop in
+            let listener = try Listener.tcp(address: "127.0.0.1", port: 0, on: loop)
+            let port = try listener.localPort()
+            let server = HTTPServer(clock: loop.clock) { _, writer in
+                events.emit("started")
+                await untilCancelled()
+                events.emit("cancelled")
+                try await writer.respond(200)
+            }
+            let running = Task(executorPreference: loop) { await server.run([listener]) }
+            let idle = RawClient(try await Connect.tcp(host: "127.0.0.1", port: port, on: loop))
+            let busy = RawClient(try await Connect.tcp(host: "127.0.0.1", port: port, on: loop))
+            try await busy.send("GET / HTTP/1.1¬Host: a¬¬")
+            #expect(await events.next() == "started")
+            running.cancel()
+            await running.value
+            #expect(await events.next() == "cancelled")
+            #expect(try await idle.rest() == "" && server.connectionCount == 0)
+            await #expect(throws: IOError.self) { try await Connect.tcp(host: "127.0.0.1", port: port, on: loop) }
+        }
+    }
 }

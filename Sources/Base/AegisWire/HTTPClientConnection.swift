@@ -68,6 +68,7 @@ package final class HTTPClientConnection: Sendable {
     /// - Parameters:
     ///   - request: without the fields that frame the message; `Host` is added where it is missing.
     ///   - body: sent with its length; nil sends none.
+    /// - Returns: the response, whose body has still to be read.
     /// - Throws: `.busy` while the previous exchange goes on, `.closed`, `.malformed`, `.cancelled`, `.misuse`.
     package func send(_ request: HTTPRequestHead, body: [UInt8]? = nil) async throws(HTTPError) -> HTTPClientResponse {
         let start = try await exchange(request, body: body, upgrade: nil)
@@ -83,6 +84,7 @@ package final class HTTPClientConnection: Sendable {
     ///   - request: without the fields that frame the message.
     ///   - length: the exact number of bytes; nil sends chunks.
     ///   - body: writes the body; it may run while the response is already coming.
+    /// - Returns: the response, whose body has still to be read.
     /// - Throws: `HTTPError`, or what `body` threw.
     package func send(
         _ request: HTTPRequestHead, length: Int?,

@@ -33,6 +33,7 @@ package struct HTTPClientResponse: Sendable {
     /// Reads the whole body into memory.
     ///
     /// - Parameter limit: the most bytes; a longer body is `.tooLarge`, and the connection is closed.
+    /// - Returns: the body, of `limit` bytes at most.
     /// - Throws: as `read`.
     package func collect(upTo limit: Int) async throws(HTTPError) -> [UInt8] {
         var buffer = ByteBuffer()

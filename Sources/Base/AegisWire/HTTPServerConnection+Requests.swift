@@ -188,7 +188,7 @@ extension HTTPServerConnection {
 
     /// Reads bytes of the body of a request; 0 at its end.
     ///
-    /// - Parameter timed: whether each wait has a time of its own; else the caller has set one for all.
+    /// When `timed`, each wait has a time of its own; else the caller has set one for all.
     func readBody(
         _ number: Int, into buffer: inout ByteBuffer, atMost: Int, timed: Bool = true
     ) async throws(HTTPError) -> Int {
