@@ -109,7 +109,6 @@ import Testing
     }
 
     @Test func aPidFileThatNamesSomethingElseIsNotBelieved() throws {
-        let keeper = try KeeperFixture(.runc)
         for pid in ["-1", "1", "0", "x", "\(getpid())"] {
             let keeper = try KeeperFixture(.runc)
             let failed = try failure(keeper) {
@@ -118,7 +117,6 @@ import Testing
             #expect(failed.step == .runtime)
             #expect(failed.text.contains("usable pid") || failed.text.contains("no child of ours"))
         }
-        _ = keeper
     }
 
     @Test func killDuringABootEndsIt() throws {

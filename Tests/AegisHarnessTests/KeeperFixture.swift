@@ -20,7 +20,6 @@ final class KeeperFixture {
     let client: ChannelClient
     let cgroup: String
     private let base: UInt32
-    private let listener: Int32
     private var isOver = false
 
     /// Gives each fixture an id range and a name of its own.
@@ -38,13 +37,13 @@ final class KeeperFixture {
         try root?(scratch.path + "/image")
         for name in ["lower", "root"] { unsafe mkdir("\(scratch.path)/\(name)", 0o755) }
         unsafe mkdir(cgroup, 0o755)
-        listener = try listen(scratch.path + "/keep.sock")
+        let listener = try listen(scratch.path + "/keep.sock")
         let image = unsafe open(scratch.path + "/image", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         let harness = unsafe open(Binary.path, O_RDONLY | O_CLOEXEC)
         let null = unsafe open("/dev/null", O_RDWR | O_CLOEXEC)
         let log = unsafe open(scratch.path + "/keep.log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
         let (ours, theirs) = try socketPair()
-        defer { for descriptor in [image, harness, null, log, theirs] { close(descriptor) } }
+        defer { for descriptor in [image, harness, null, log, theirs, listener] { close(descriptor) } }
         pid = try spawn(
             [Binary.path, "keep"],
             descriptors: [(0, null), (1, log), (2, log), (3, theirs), (4, listener), (5, image), (6, harness)])
@@ -55,8 +54,7 @@ final class KeeperFixture {
     private static func makeRoot(_ path: String) throws {
         let script = """
             set -e; mkdir -p \(path)/bin \(path)/usr/bin \(path)/etc \(path)/proc \(path)/dev \(path)/sys \(path)/tmp \(path)/root
-            cp /bin/busybox \(path)/bin/busybox; /bin/busybox --list | while read n; do
-            [ $n = busybox ] || ln -s busybox \(path)/bin/$n; done
+            cp /bin/busybox \(path)/usr/bin/busybox; ln -s ../usr/bin/busybox \(path)/bin/busybox; /bin/busybox --install -s \(path)/bin
             echo 'root:x:0:0::/root:/bin/sh' > \(path)/etc/passwd; echo 'app:x:1000:1000::/home/app:/bin/sh' >> \(path)/etc/passwd
             echo 'root:x:0:' > \(path)/etc/group; echo 'app:x:1000:' >> \(path)/etc/group
             """
@@ -180,7 +178,8 @@ final class KeeperFixture {
         if !isOver {
             if let killer = try? connect() { try? killer.send(.kill) }
             client.close()
-            if let last = try? attach() {
+            // One that never booted has gone by now.
+            if waitForExit(pid, seconds: 0.5) == nil, let last = try? attach() {
                 try? last.wait("end", seconds: 10) { $0.ended != nil || $0.bootFailed != nil }
                 try? last.send(.release)
             }
@@ -189,7 +188,6 @@ final class KeeperFixture {
                 _ = waitForExit(pid, seconds: 5)
             }
         }
-        close(listener)
         let limit = now() + 10
         run(["/bin/sh", "-c", "for d in /sys/fs/cgroup/*/\(id)/c /sys/fs/cgroup/*/\(id); do [ -d $d ] && rmdir $d; done"])
         while unsafe rmdir(cgroup) != 0 && errno == EBUSY && now() < limit { sched_yield() }
