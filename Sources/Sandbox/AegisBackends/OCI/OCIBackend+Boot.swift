@@ -5,7 +5,9 @@ import AegisSandboxTypes
 import LinuxSys
 
 extension OCIBackend {
-    package func boot(_ spec: BootSpec, save: @Sendable (SandboxRecord) async throws -> Void) async throws -> any Sandbox {
+    package func boot(_ spec: BootSpec, save: @Sendable (SandboxRecord) async throws -> Void) async throws
+        -> any Sandbox
+    {
         try await boot(spec, platform: nil, save: save)
     }
 
@@ -18,7 +20,8 @@ extension OCIBackend {
         let facts = try await facts()
         let layer = try await disk.layer(for: spec.id, folder: spec.writable, limit: spec.limits.disk)
         let preparation = try await BlockingPool.shared.run { [self] in
-            try Preparation(spec, layer: layer, platform: platform ?? facts.platforms.first, facts: facts, backend: self)
+            try Preparation(
+                spec, layer: layer, platform: platform ?? facts.platforms.first, facts: facts, backend: self)
         }
         clock.lap("prepare")
         var child: ChildProcess?
@@ -122,7 +125,8 @@ struct KeeperRefusal: Error {
     func explained(_ preparation: Preparation, runtime: String) -> AegisError {
         let text = String(decoding: failure.text, as: UTF8.self)
         if failure.errno == UInt32(Errno.timedOut.code) {
-            return AegisError(.timeout, "boot-timeout", "\(runtime) did not bring \(preparation.id) up in time: \(text)")
+            return AegisError(
+                .timeout, "boot-timeout", "\(runtime) did not bring \(preparation.id) up in time: \(text)")
         }
         if failure.step == .mounts, let culprit = preparation.unmappable(saying: text) {
             return AegisError(

@@ -59,7 +59,8 @@ package final class OCIBackend: Backend {
             let status = try? Files.status(path)
         else {
             throw AegisError(
-                .unavailable, "runtime-missing", "\(runtime.name) is not installed", hint: "apt install \(runtime.package)")
+                .unavailable, "runtime-missing", "\(runtime.name) is not installed",
+                hint: "apt install \(runtime.package)")
         }
         let key = "\(path):\(status.modified):\(status.size)"
         if let known = inspected.withLock({ $0 }), known.key == key { return known.facts }
