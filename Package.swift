@@ -32,11 +32,13 @@ let base: [Target] = [
     system("CYaml", pkgConfig: "yaml-0.1", package: "libyaml-dev"),
     system("CSodium", pkgConfig: "libsodium", package: "libsodium-dev"),
     system("CArchive", pkgConfig: "libarchive", package: "libarchive-dev"),
+    system("CSeccomp", pkgConfig: "libseccomp", package: "libseccomp-dev"),
     library("Base", "AegisCore"),
     library("Base", "LinuxSys", ["CLinux"]),
     library("Base", "AegisIO", ["LinuxSys", "CLinux", "AegisCore"]),
     library("Base", "AegisWire", ["AegisIO", "LinuxSys", "AegisCore"]),
     library("Base", "AegisChannel"),
+    library("Base", "AegisTar", ["LinuxSys", "AegisCore"]),
     library("Base", "AegisStore", ["CSQLite", "AegisCore"]),
     library("Base", "AegisConfig", ["CYaml", "AegisCore"]),
 ]
@@ -48,13 +50,14 @@ let sandbox: [Target] = [
     library("Sandbox", "AegisLogs", ["AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "AegisCore"]),
     library(
         "Sandbox", "AegisImages",
-        ["AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive", "CSodium", "AegisCore"]),
+        [
+            "AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive", "CSeccomp", "CSodium", "AegisCore",
+        ]),
     library("Sandbox", "AegisFiles", ["AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive", "AegisCore"]),
     library(
         "Sandbox", "AegisBackends", ["AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "CLinux", "AegisCore"]),
     library(
-        "Sandbox", "AegisSessions",
-        ["AegisBackends", "AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "AegisCore"]),
+        "Sandbox", "AegisSessions", ["AegisChannel", "AegisIO", "LinuxSys", "AegisCore"]),
     library(
         "Sandbox", "AegisInstances",
         [
@@ -70,10 +73,14 @@ let edges: [Target] = [
             "AegisSecrets",
             "AegisSandboxTypes", "AegisWire", "AegisIO", "LinuxSys", "AegisCore",
         ]),
-    library("Edges", "AegisClient", ["AegisSandboxTypes", "AegisWire", "AegisIO", "LinuxSys", "AegisCore"]),
+    library(
+        "Edges", "AegisClient",
+        ["AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "AegisCore"]),
     .executableTarget(
         name: "aegis",
-        dependencies: ["AegisClient", "AegisSandboxTypes", "AegisWire", "AegisIO", "LinuxSys", "CLinux", "AegisCore"],
+        dependencies: [
+            "AegisClient", "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "CLinux", "AegisCore",
+        ],
         path: "Sources/Edges/aegis", swiftSettings: strict),
     .executableTarget(
         name: "aegisd",
@@ -102,14 +109,31 @@ let testTargets: [Target] = [
     tests("AegisIOTests", ["AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisWireTests", ["AegisWire", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisChannelTests", ["AegisChannel"]),
+    tests("AegisTarTests", ["AegisTar", "LinuxSys", "AegisCore"]),
     tests("AegisStoreTests", ["AegisStore", "AegisCore", "AegisTestSupport"]),
     tests("AegisConfigTests", ["AegisConfig", "AegisCore"]),
     tests("AegisSecretsTests", ["AegisSecrets", "AegisStore", "AegisCore", "AegisTestSupport"]),
     tests("AegisSandboxTypesTests", ["AegisSandboxTypes", "AegisCore"]),
-    tests("AegisLogsTests", ["AegisLogs", "AegisSandboxTypes", "AegisIO", "AegisCore", "AegisTestSupport"]),
+    // What `aegisd --helper unpack` is in the product: the confined roles of AegisImages in a program of their own.
+    .executableTarget(
+        name: "aegis-images-helper", dependencies: ["AegisImages", "LinuxSys"], path: "Tests/AegisImagesHelper",
+        swiftSettings: strict),
+    // Programs that tests kill, or run as another user.
+    .executableTarget(
+        name: "SandboxTestHelper", dependencies: ["AegisLogs", "AegisFiles", "LinuxSys", "AegisCore"],
+        path: "Tests/SandboxTestHelper", swiftSettings: strict),
+    tests(
+        "AegisLogsTests",
+        [
+            "AegisLogs", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport",
+            "SandboxTestHelper",
+        ]),
     tests(
         "AegisImagesTests",
-        ["AegisImages", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
+        [
+            "AegisImages", "aegis-images-helper", "AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive",
+            "AegisCore", "AegisTestSupport",
+        ]),
     tests(
         "AegisFilesTests", ["AegisFiles", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests(
@@ -119,8 +143,7 @@ let testTargets: [Target] = [
     tests(
         "AegisSessionsTests",
         [
-            "AegisSessions", "AegisBackends", "AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "AegisCore",
-            "AegisTestSupport",
+            "AegisSessions", "AegisChannel", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport",
         ]),
     tests(
         "AegisInstancesTests",
@@ -131,10 +154,13 @@ let testTargets: [Target] = [
     tests("AegisAPITests", ["AegisAPI", "AegisSandboxTypes", "AegisWire", "AegisIO", "AegisCore", "AegisTestSupport"]),
     tests(
         "AegisClientTests",
-        ["AegisClient", "AegisSandboxTypes", "AegisWire", "AegisIO", "AegisCore", "AegisTestSupport"]),
+        ["AegisClient", "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests(
         "AegisCLITests",
-        ["aegis", "AegisClient", "AegisSandboxTypes", "AegisWire", "AegisIO", "AegisCore", "AegisTestSupport"]),
+        [
+            "aegis", "AegisClient", "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "CLinux", "AegisCore",
+            "AegisTestSupport",
+        ]),
     tests("Acceptance", ["AegisIO", "LinuxSys", "AegisCore", "AegisSandboxTypes", "AegisTestSupport"]),
 ]
 

@@ -47,6 +47,12 @@ package final class BackendSet: Sendable {
         return all
     }
 
+    /// What is known now, in the set's order, without probing.
+    package var knownReports: [BackendReport] {
+        let known = reports.withLock { $0 }
+        return backends.compactMap { known[$0.name]?.now ?? nil }
+    }
+
     /// The report of a backend; whoever asks first probes, the others wait. A probe whose task was cancelled proves nothing:
     /// then the next one who asks, or waits, tries again.
     private func report(of backend: any Backend) async -> BackendReport {
