@@ -79,7 +79,7 @@ struct BackendSetTests {
     }
 
     @Test(arguments: [
-        ("runcc", "invalid-argument", "did you mean 'runc'?"), ("quemu", "invalid-argument", "did you mean 'qemu'?"),
+        ("runk", "invalid-argument", "did you mean 'runc'?"), ("quemu", "invalid-argument", "did you mean 'qemu'?"),
         ("nonsense", "invalid-argument", "isolations: auto, runsc, runc"),
         ("qemu", "isolation-unavailable", "available here: runc"),
         ("firecracker", "isolation-unavailable", "available here: runc"),

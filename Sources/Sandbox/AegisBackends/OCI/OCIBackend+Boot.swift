@@ -24,11 +24,11 @@ extension OCIBackend {
                 spec, layer: layer, platform: platform ?? facts.platforms.first, facts: facts, backend: self)
         }
         clock.lap("prepare")
-        var child: ChildProcess?
+        var started: ProcessIdentity?
         do {
-            let keeper = try preparation.startKeeper(on: loop)
-            child = keeper
-            let identity = try identify(keeper)
+            let child = try preparation.startKeeper(on: loop)
+            let identity = try identify(child)
+            started = identity
             let record = SandboxRecord(
                 backend: name, id: spec.id, runDirectory: preparation.layout.directory, keeperPid: identity.pid,
                 keeperStart: identity.start, idBase: preparation.lease.base, bootID: HostIdentity.bootID())
@@ -42,12 +42,12 @@ extension OCIBackend {
                 clock.add(name, Double(microseconds) / 1000)
             }
             let sandbox = OCISandbox(
-                record: record, keeper: identity, child: keeper, lease: preparation.lease, group: preparation.group,
+                record: record, keeper: identity, child: child, lease: preparation.lease, group: preparation.group,
                 backend: self)
             try sandbox.begin(preparation, booted, steps: clock.steps)
             return sandbox
         } catch {
-            await undo(preparation, child)
+            await undo(preparation, started)
             throw explain(error, preparation)
         }
     }
@@ -90,11 +90,10 @@ extension OCIBackend {
     }
 
     /// Ends whatever a failed boot left.
-    private func undo(_ preparation: Preparation, _ child: ChildProcess?) async {
+    private func undo(_ preparation: Preparation, _ keeper: ProcessIdentity?) async {
         preparation.keepLogTail()
         preparation.closeConnection()
-        if let child { _ = await child.teardown([.signal(15, allow: .milliseconds(200))]) }
-        await remove(id: preparation.id, group: preparation.group, lease: preparation.lease)
+        await remove(id: preparation.id, keeper: keeper, lease: preparation.lease)
     }
 
     /// Turns a failure of any step into an error for people.
