@@ -58,6 +58,21 @@ struct BootFailureTests {
         }
     }
 
+    @Test(arguments: Runtime.allCases)
+    func aCancelledBootLeavesNothing(_ runtime: Runtime) async throws {
+        try await inWorld(runtime) { world in
+            for _ in 0..<5 {
+                let spec = try world.spec()
+                let boot = Task {
+                    try await world.backend.boot(spec) { _ in unsafe withUnsafeCurrentTask { unsafe $0?.cancel() } }
+                }
+                await #expect(throws: CancellationError.self) { _ = try await boot.value }
+                #expect(world.leftovers.allSatisfy { $0.contains("/cgroup/") }, "\(world.leftovers)")
+                #expect(world.cgroups.existing().isEmpty)
+            }
+        }
+    }
+
     @Test func aMissingRuntimeNamesItsPackage() async throws {
         try await onLoop { loop in
             let nothing = OCIRuntime(name: "youki", kind: .namespaces, program: "youki-is-not-here", package: "youki")

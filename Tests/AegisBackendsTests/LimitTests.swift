@@ -63,7 +63,7 @@ struct LimitTests {
                 #expect(words.last == "11\n")
             case .runsc:
                 #expect(result?.stdout.hasPrefix("refused") != false)
-                #expect(pids <= 64 * 3 + 256)
+                #expect(pids <= 64 * 6 + 128)
             }
         }
     }

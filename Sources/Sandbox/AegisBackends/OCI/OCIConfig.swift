@@ -47,7 +47,8 @@ extension OCIConfig {
     func encoded() -> [UInt8] {
         JSONText.object([
             ("ociVersion", .text("1.0.2")), ("process", process),
-            ("root", .object([("path", .text(layout.root)), ("readonly", .flag(false))])), ("hostname", .text(hostname)),
+            ("root", .object([("path", .text(layout.root)), ("readonly", .flag(false))])),
+            ("hostname", .text(hostname)),
             ("mounts", .list(mounts)), ("linux", linux),
         ]).bytes
     }

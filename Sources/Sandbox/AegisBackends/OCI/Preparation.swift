@@ -43,7 +43,7 @@ final class Preparation: Sendable {
         self.sources = sources
         let lease = try backend.idPool.take(for: layout.directory)
         self.lease = lease
-        let limits = backend.cgroups.resolve(spec.limits)
+        let limits = backend.runtime.hostLimits(backend.cgroups.resolve(spec.limits))
         do {
             let group = try backend.cgroups.make(spec.id, limits)
             self.group = group
@@ -56,7 +56,9 @@ final class Preparation: Sendable {
                         cgroup: group.path, memory: limits.memory, openFiles: HostIdentity.openFiles,
                         binds: Self.binds(spec, layout)),
                     layerCount: spec.layers.count,
-                    mounts: spec.mounts.map { .init(target: $0.target, readOnly: $0.readOnly, ownership: $0.ownership) },
+                    mounts: spec.mounts.map {
+                        .init(target: $0.target, readOnly: $0.readOnly, ownership: $0.ownership)
+                    },
                     reservedBase: backend.idPool.reservedBase,
                     runtime: backend.runtime.arguments(facts: facts, platform: platform, layout: layout, id: spec.id),
                     cgroupProcs: backend.runtime.kind == .userKernel ? group.procsFiles : [], deadline: spec.deadline
@@ -152,7 +154,9 @@ final class Preparation: Sendable {
         do throws(Errno) {
             let (folder, name) = Files.split(path)
             let directory = try FileDescriptor.open(folder, [.pathOnly, .directory])
-            guard let address = SocketAddress(unix: "/proc/self/fd/\(directory.raw)/\(name)") else { throw .nameTooLong }
+            guard let address = SocketAddress(unix: "/proc/self/fd/\(directory.raw)/\(name)") else {
+                throw .nameTooLong
+            }
             let socket = try FileDescriptor.streamSocket(for: address)
             try socket.bind(to: address)
             try Files.setPermissions(path, 0o600)
@@ -213,13 +217,15 @@ final class Preparation: Sendable {
     ///
     /// - Parameter message: names the target of the step that failed.
     func unmappable(saying message: String) -> (what: String, fileSystem: String)? {
-        guard message.contains("(idmapped "), message.hasSuffix("Invalid argument") || message.hasSuffix("Operation not permitted")
+        guard message.contains("(idmapped "),
+            message.hasSuffix("Invalid argument") || message.hasSuffix("Operation not permitted")
         else { return nil }
         let first = BootPlanner.firstSource
         for case .idmapped(let source, _, let target, _) in plan.mounts
         where message.contains("(idmapped \(String(decoding: target, as: UTF8.self)))") {
             let source = sources[Int(source - first)]
-            guard let copy = try? FileDescriptor.duplicating(source.descriptor.raw), let name = try? copy.fileSystemName()
+            guard let copy = try? FileDescriptor.duplicating(source.descriptor.raw),
+                let name = try? copy.fileSystemName()
             else { return nil }
             return (source.what, name)
         }

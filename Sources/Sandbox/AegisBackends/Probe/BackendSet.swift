@@ -149,6 +149,7 @@ package final class BackendSet: Sendable {
 
     private func whatWorks() async -> String {
         let working = await allReports().filter(\.available).map(\.backend)
-        return working.isEmpty ? "no isolation works here; see 'aegis doctor'" : "available here: \(working.joined(separator: ", "))"
+        return working.isEmpty
+            ? "no isolation works here; see 'aegis doctor'" : "available here: \(working.joined(separator: ", "))"
     }
 }
