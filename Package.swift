@@ -113,7 +113,7 @@ let testTargets: [Target] = [
     tests("AegisLogsTests", ["AegisLogs", "AegisSandboxTypes", "AegisIO", "AegisCore", "AegisTestSupport"]),
     // What `aegisd --helper unpack` is in the product: the confined roles of AegisImages in a program of their own.
     .executableTarget(
-        name: "aegis-images-helper", dependencies: ["AegisImages", "LinuxSys"], path: "Tests/AegisImagesHelper",
+        name: "aegis-images-helper", dependencies: ["AegisImages", "AegisIO"], path: "Tests/AegisImagesHelper",
         swiftSettings: strict),
     tests(
         "AegisImagesTests",
