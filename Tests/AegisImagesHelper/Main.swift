@@ -31,7 +31,8 @@ enum Main {
             }
             group.addTask {
                 let progress: @Sendable (ImageProgress) -> Void = { print($0) }
-                let image = try await arguments[0] == "test-base"
+                let image =
+                    try await arguments[0] == "test-base"
                     ? store.buildBase(progress: progress)
                     : store.ensure(try ImageReference(parsing: arguments[2]), policy: .always, progress: progress)
                 print(image.digest, image.layers.map(\.digest).joined(separator: " "))

@@ -63,11 +63,14 @@ struct ConcurrencyTests {
         try await withBench { bench in
             let image = try TestImage.small(String(repeating: "data", count: 1000))
             try bench.registry.push(image, "app:1")
-            let proxy = try StallingProxy(registry: bench.registry.port, stallingAt: image.blobs[0].digest.hex, on: bench.loop)
+            let proxy = try StallingProxy(
+                registry: bench.registry.port, stallingAt: image.blobs[0].digest.hex, on: bench.loop)
             try await withProxy(proxy) {
                 let canceller = Canceller()
                 await withTaskGroup(of: Void.self) { group in
-                    group.addTask { await canceller.run { _ = try await bench.store.ensure(try Self.reference(proxy, "app:1")) } }
+                    group.addTask {
+                        await canceller.run { _ = try await bench.store.ensure(try Self.reference(proxy, "app:1")) }
+                    }
                     await proxy.stalled(1)
                     canceller.cancel()
                 }
@@ -84,7 +87,8 @@ struct ConcurrencyTests {
         try await withBench(settings: settings) { bench in
             let image = try TestImage.small("x")
             try bench.registry.push(image, "app:1")
-            let proxy = try StallingProxy(registry: bench.registry.port, stallingAt: image.blobs[0].digest.hex, on: bench.loop)
+            let proxy = try StallingProxy(
+                registry: bench.registry.port, stallingAt: image.blobs[0].digest.hex, on: bench.loop)
             try await withProxy(proxy) {
                 let error = await failure { try await bench.store.ensure(try Self.reference(proxy, "app:1")) }
                 #expect(error?.code == "registry-stalled")
@@ -129,7 +133,8 @@ struct ConcurrencyTests {
         try await onLoop { loop in
             let directory = try TemporaryDirectory()
             let registry = try await Registry(on: loop)
-            let first = TestImage.Layer(tar: TarBuilder.make { $0.add("first", .file, String(repeating: "1", count: 100_000)) })
+            let first = TestImage.Layer(
+                tar: TarBuilder.make { $0.add("first", .file, String(repeating: "1", count: 100_000)) })
             let second = TestImage.Layer(tar: TarBuilder.make { $0.add("second", .file, "2") })
             let image = try TestImage([first, second])
             try registry.push(image, "app:1")

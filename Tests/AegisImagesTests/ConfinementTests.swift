@@ -9,7 +9,8 @@ import Testing
 /// What a helper can still do once it reads its first byte.
 struct ConfinementTests {
     /// Starts a role whose input never comes, and looks at the process from outside.
-    private func inspect(_ role: [String], fills: Bool, _ body: @escaping @Sendable (Int32) throws -> Void) async throws {
+    private func inspect(_ role: [String], fills: Bool, _ body: @escaping @Sendable (Int32) throws -> Void) async throws
+    {
         try await onLoop { loop in
             let folder = try TemporaryDirectory()
             let directory = try FileDescriptor.open(folder.path, [.readOnly, .directory])
@@ -43,9 +44,10 @@ struct ConfinementTests {
         }
     }
 
-    @Test(arguments: [
-        (["digest", "1000", "pass"], false), (["inflate", "1000"], false), (["untar", "100000", "100"], true),
-    ] as [([String], Bool)])
+    @Test(
+        arguments: [
+            (["digest", "1000", "pass"], false), (["inflate", "1000"], false), (["untar", "100000", "100"], true),
+        ] as [([String], Bool)])
     func helpersHaveNothingButTheirDescriptors(_ role: [String], _ fills: Bool) async throws {
         try await inspect(role, fills: fills) { pid in
             let status = try Self.status(pid)
@@ -57,7 +59,9 @@ struct ConfinementTests {
             #expect(status["CapEff"] == (fills ? "000000008000001b" : "0000000000000000"))
             #expect(status["CapBnd"] == status["CapEff"])
             for name in ["user", "mnt", "net", "ipc", "uts"] {
-                let (own, its) = (try Files.readLink("/proc/self/ns/\(name)"), try Files.readLink("/proc/\(pid)/ns/\(name)"))
+                let (own, its) = (
+                    try Files.readLink("/proc/self/ns/\(name)"), try Files.readLink("/proc/\(pid)/ns/\(name)")
+                )
                 #expect(own != its, "\(name)")
             }
             let root = try Files.list("/proc/\(pid)/root").map(\.name)
@@ -74,12 +78,13 @@ struct ConfinementTests {
     }
 
     /// Runs a shell as the fetching program would run.
-    private func shell(_ script: String, home: @escaping @Sendable (WorkDirectory) throws -> Void = { _ in }) async throws -> [String] {
+    private func shell(_ script: String) async throws -> [String] { try await execute(script).0 }
+
+    private func execute(_ script: String) async throws -> ([String], LinuxSys.ExitStatus) {
         try await onLoop { loop in
             let folder = try TemporaryDirectory()
             let store = try StoreDirectory(path: folder.path("images"))
             let work = try store.beginWork()
-            try home(work)
             var spec = try helperProgram().spec(["fetch", "/bin/sh", "-c", script])
             (spec.stdout, spec.stderr) = (.pipe, .pipe)
             let process = try await HelperProcess(spec, directory: work.directory.raw, on: loop)
@@ -88,7 +93,7 @@ struct ConfinementTests {
             async let result = process.finish()
             let (bytes, _, end) = try await (output, errors, result)
             #expect(end.failure == nil)
-            return String(decoding: bytes, as: UTF8.self).split(separator: "\n").map(String.init)
+            return (String(decoding: bytes, as: UTF8.self).split(separator: "\n").map(String.init), end.status)
         }
     }
 
@@ -96,21 +101,26 @@ struct ConfinementTests {
         // Only what the shell does itself: it can make no process.
         let lines = try await shell(
             """
-            seen() { if read -r line < "$1"; then echo "read $1"; fi; } 2>/dev/null
-            made() { if echo x > "$1"; then echo "made $1"; fi; } 2>/dev/null
+            seen() { if read -r line < "$1"; then echo "read $1"; fi; }
+            made() { if echo x > "$1"; then echo "made $1"; fi; }
             for file in /etc/shadow /etc/passwd /proc/1/environ /proc/1/status /root/.profile; do seen $file; done
             for place in /etc /usr /tmp /tmp/pull /var/tmp /dev/shm; do made $place/x; done
             for place in /root /var/lib /home /srv; do for file in $place/*; do [ "$file" = "$place/*" ] || echo "$file"; done; done
             pwd
-            kill -0 1 2>/dev/null && echo kill
+            kill -0 1 && echo kill
             (echo fork)
             """)
         #expect(lines == ["read /etc/passwd", "made /tmp/pull/x", "/tmp/pull"])
     }
 
-    @Test(arguments: ["exec unshare -U true", "exec mount -t tmpfs none /mnt", "exec mknod /tmp/pull/x c 1 3", "exec chown 1 /tmp/pull"])
-    func theFetcherMayNot(_ script: String) async throws {
-        #expect(try await shell("echo started; \(script) || echo no; echo done") == ["started"])
+    @Test(arguments: [
+        "unshare -U sh -c 'echo done'", "mount -t tmpfs none /mnt", "mknod /tmp/pull/x c 1 3", "chown 1 /tmp/pull",
+        "setpriv --reuid 1 sh -c 'echo done'", "nsenter -t 1 -n sh -c 'echo done'",
+    ])
+    func theFetcherMayNot(_ command: String) async throws {
+        let (lines, status) = try await execute("echo started; exec \(command)")
+        #expect(lines == ["started"])
+        #expect(!status.isSuccess)
     }
 
     @Test func whatTheFetcherWritesBelongsToRootOutside() async throws {
@@ -131,7 +141,8 @@ struct ConfinementTests {
             try await onLoop { loop in
                 let folder = try TemporaryDirectory()
                 let directory = try FileDescriptor.open(folder.path, [.readOnly, .directory])
-                let process = try await HelperProcess(try helperProgram().spec(role), directory: directory.raw, on: loop)
+                let process = try await HelperProcess(
+                    try helperProgram().spec(role), directory: directory.raw, on: loop)
                 let result = try await process.finish()
                 #expect(result.status == .exited(1) && result.failure != nil, "\(role)")
             }

@@ -115,10 +115,12 @@ struct StoreDirectoryTests {
 }
 
 struct LayerFinishTests {
-    @Test(arguments: [
-        [.whiteout(Array("link/x".utf8))], [.opaque(Array("link".utf8))], [.whiteout(Array("missing/x".utf8))],
-        [.whiteout(Array("file".utf8))], [.opaque(Array("file".utf8))], [.failure(code: "corrupt-layer", message: "x")],
-    ] as [[HelperRecord]])
+    @Test(
+        arguments: [
+            [.whiteout(Array("link/x".utf8))], [.opaque(Array("link".utf8))], [.whiteout(Array("missing/x".utf8))],
+            [.whiteout(Array("file".utf8))], [.opaque(Array("file".utf8))],
+            [.failure(code: "corrupt-layer", message: "x")],
+        ] as [[HelperRecord]])
     func recordsThatDoNotFitTheTreeAreRefused(_ records: [HelperRecord]) throws {
         let folder = try TemporaryDirectory()
         try Files.makeDirectories(folder.path("tree/real"))
@@ -135,29 +137,32 @@ struct MountedImageTests {
     @Test func overlayfsShowsTheMergedImage() async throws {
         try await withBench { bench in
             let image = try TestImage([
-                TestImage.Layer(tar: TarBuilder.make {
-                    $0.add("keep", .file, "kept")
-                    $0.add("hide", .file, "old")
-                    $0.add("opaque/old", .file, "old")
-                    $0.add("merge", .directory, mode: 0o750, uid: 12)
-                    $0.add("merge/old", .file, "old")
-                    $0.add("replaced/old", .file, "old")
-                }),
-                TestImage.Layer(tar: TarBuilder.make {
-                    $0.add(".wh.hide", .file)
-                    $0.add("opaque/new", .file, "new")
-                    $0.add("opaque/.wh..wh..opq", .file)
-                    $0.add("merge/new", .file, "new")
-                    $0.add(".wh.replaced", .file)
-                    $0.add("replaced/new", .file, "new")
-                }),
+                TestImage.Layer(
+                    tar: TarBuilder.make {
+                        $0.add("keep", .file, "kept")
+                        $0.add("hide", .file, "old")
+                        $0.add("opaque/old", .file, "old")
+                        $0.add("merge", .directory, mode: 0o750, uid: 12)
+                        $0.add("merge/old", .file, "old")
+                        $0.add("replaced/old", .file, "old")
+                    }),
+                TestImage.Layer(
+                    tar: TarBuilder.make {
+                        $0.add(".wh.hide", .file)
+                        $0.add("opaque/new", .file, "new")
+                        $0.add("opaque/.wh..wh..opq", .file)
+                        $0.add("merge/new", .file, "new")
+                        $0.add(".wh.replaced", .file)
+                        $0.add("replaced/new", .file, "new")
+                    }),
             ])
             try bench.registry.push(image, "app:1")
             let resolved = try await bench.ensure("app:1")
             let place = bench.directory.path("mounted")
             try Files.makeDirectories(place)
             let lower = resolved.layers.reversed().map(\.path).joined(separator: ":")
-            try await command(["mount", "-t", "overlay", "overlay", "-o", "ro,lowerdir=\(lower)", place], on: bench.loop)
+            try await command(
+                ["mount", "-t", "overlay", "overlay", "-o", "ro,lowerdir=\(lower)", place], on: bench.loop)
             let names = try Files.list(place).map(\.name)
             let opaque = try Files.list("\(place)/opaque").map(\.name)
             let merge = try Files.list("\(place)/merge").map(\.name)
@@ -177,7 +182,8 @@ struct DiskFullTests {
         try await onLoop { loop in
             let folder = try TemporaryDirectory()
             try Files.makeDirectories(folder.path("small"))
-            try await command(["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "none", folder.path("small")], on: loop)
+            try await command(
+                ["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "none", folder.path("small")], on: loop)
             let registry = try await Registry(on: loop)
             try registry.push(image, "app:1")
             let error = try await withStore(folder.path("small/images"), on: loop) { store in
@@ -200,7 +206,8 @@ struct DiskFullTests {
 
     @Test func beforeADownloadThatCannotFit() async throws {
         var random = SystemRandomNumberGenerator()
-        let noise = String(decoding: (0..<3 << 20).map { _ in UInt8.random(in: 32..<127, using: &random) }, as: UTF8.self)
+        let noise = String(
+            decoding: (0..<3 << 20).map { _ in UInt8.random(in: 32..<127, using: &random) }, as: UTF8.self)
         let layer = TestImage.Layer(tar: TarBuilder.make { $0.add("noise", .file, noise) }, compression: .none)
         #expect(try await pull(try TestImage([layer]))?.code == "disk-full")
     }

@@ -61,7 +61,8 @@ struct Bench: Sendable {
 
 /// Runs `body` with a registry and a store.
 func withBench<R: Sendable>(
-    users: String? = nil, settings: ImageSettings = testSettings(), _ body: @escaping @Sendable (Bench) async throws -> R
+    users: String? = nil, settings: ImageSettings = testSettings(),
+    _ body: @escaping @Sendable (Bench) async throws -> R
 ) async throws -> R {
     try await onLoop { loop in
         let directory = try TemporaryDirectory()

@@ -8,7 +8,8 @@ final class StallingProxy: Sendable {
     private let registry: Int?
     private let text: [UInt8]
     private let loop: EventLoop
-    private let state = Mutex<(connections: Int, stalled: Int, waiters: [(Int, CheckedContinuation<Void, Never>)])>((0, 0, []))
+    private let state = Mutex<(connections: Int, stalled: Int, waiters: [(Int, CheckedContinuation<Void, Never>)])>(
+        (0, 0, []))
 
     init(registry: Int?, stallingAt text: String, on loop: EventLoop) throws {
         listener = try Listener.tcp(address: "127.0.0.1", port: 0, on: loop)
@@ -59,7 +60,8 @@ final class StallingProxy: Sendable {
     }
 
     private func serve(_ client: FileStream) async {
-        guard let registry, let server = try? await Connect.tcp(host: "127.0.0.1", port: UInt16(registry), on: loop) else {
+        guard let registry, let server = try? await Connect.tcp(host: "127.0.0.1", port: UInt16(registry), on: loop)
+        else {
             return await stall(client)
         }
         await withTaskGroup(of: Void.self) { group in
@@ -88,7 +90,8 @@ final class StallingProxy: Sendable {
 }
 
 /// Runs `body` beside a proxy.
-func withProxy<R: Sendable>(_ proxy: StallingProxy, _ body: @escaping @Sendable () async throws -> R) async throws -> R {
+func withProxy<R: Sendable>(_ proxy: StallingProxy, _ body: @escaping @Sendable () async throws -> R) async throws -> R
+{
     try await withThrowingTaskGroup(of: R?.self) { group in
         group.addTask {
             await proxy.run()

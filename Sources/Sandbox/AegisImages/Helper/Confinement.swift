@@ -45,6 +45,8 @@ enum Confinement {
             ? -1
             : try checked(
                 unsafe al_tree_open_directory(mount.raw, cString([]), AL_TREE_NO_LINKS), "opening the directory")
+        _ = consume mount
+        _ = consume namespace
         try checked(al_confine_empty_root(), "leaving the file system")
         let writable = tree >= 0 ? [tree] : []
         try checked(unsafe al_confine_landlock(writable, writable.count, nil, 0), "setting up Landlock")
