@@ -116,7 +116,7 @@ let testTargets: [Target] = [
     tests("AegisSandboxTypesTests", ["AegisSandboxTypes", "AegisCore"]),
     // What `aegisd --helper unpack` is in the product: the confined roles of AegisImages in a program of their own.
     .executableTarget(
-        name: "aegis-images-helper", dependencies: ["AegisImages", "LinuxSys"], path: "Tests/AegisImagesHelper",
+        name: "aegis-images-helper", dependencies: ["AegisImages", "AegisIO"], path: "Tests/AegisImagesHelper",
         swiftSettings: strict),
     // Programs that tests kill, or run as another user.
     .executableTarget(

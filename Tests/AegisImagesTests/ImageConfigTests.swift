@@ -10,15 +10,18 @@ struct ImageConfigTests {
         return config
     }
 
-    @Test(arguments: [
-        ([], ["sh"], [], ["sh"]),
-        ([], ["sh"], ["ls", "-l"], ["ls", "-l"]),
-        (["/entry"], ["serve"], [], ["/entry", "serve"]),
-        (["/entry"], ["serve"], ["debug"], ["/entry", "debug"]),
-        (["/entry"], [], [], ["/entry"]),
-        ([], [], ["true"], ["true"]),
-    ] as [([String], [String], [String], [String])])
-    func joinsCommandsAsDockerDoes(_ entrypoint: [String], _ command: [String], _ user: [String], _ line: [String]) throws {
+    @Test(
+        arguments: [
+            ([], ["sh"], [], ["sh"]),
+            ([], ["sh"], ["ls", "-l"], ["ls", "-l"]),
+            (["/entry"], ["serve"], [], ["/entry", "serve"]),
+            (["/entry"], ["serve"], ["debug"], ["/entry", "debug"]),
+            (["/entry"], [], [], ["/entry"]),
+            ([], [], ["true"], ["true"]),
+        ] as [([String], [String], [String], [String])])
+    func joinsCommandsAsDockerDoes(_ entrypoint: [String], _ command: [String], _ user: [String], _ line: [String])
+        throws
+    {
         #expect(try config(entrypoint, command).commandLine(userCommand: user) == line)
     }
 
@@ -42,10 +45,12 @@ struct ImageConfigTests {
                 == ["PATH=/usr/bin", "A=2", "B=x=y", "C=3", "D="])
     }
 
-    @Test(arguments: [
-        ("", "0", nil), ("1000", "1000", nil), ("node", "node", nil), ("1000:100", "1000", "100"), ("node:staff", "node", "staff"),
-        ("0:0", "0", "0"), ("www-data:33", "www-data", "33"),
-    ] as [(String, String, String?)])
+    @Test(
+        arguments: [
+            ("", "0", nil), ("1000", "1000", nil), ("node", "node", nil), ("1000:100", "1000", "100"),
+            ("node:staff", "node", "staff"),
+            ("0:0", "0", "0"), ("www-data:33", "www-data", "33"),
+        ] as [(String, String, String?)])
     func readsUsers(_ text: String, _ user: String, _ group: String?) throws {
         let parsed = try ImageUser(parsing: text)
         #expect(parsed.user == user && parsed.group == group)
@@ -69,8 +74,12 @@ struct ManifestTests {
     private static let hex = String(repeating: "ab", count: 32)
 
     private func variants(_ platforms: String...) throws -> [Manifest.Variant] {
-        let entries = platforms.map { #"{"digest":"sha256:\#(Self.hex)","size":1,"platform":\#($0)}"# }.joined(separator: ",")
-        guard case .index(let variants) = try Manifest(json: Array(#"{"schemaVersion":2,"manifests":[\#(entries)]}"#.utf8), of: "x") else {
+        let entries = platforms.map { #"{"digest":"sha256:\#(Self.hex)","size":1,"platform":\#($0)}"# }.joined(
+            separator: ",")
+        guard
+            case .index(let variants) = try Manifest(
+                json: Array(#"{"schemaVersion":2,"manifests":[\#(entries)]}"#.utf8), of: "x")
+        else {
             throw Missing(what: "index")
         }
         return variants
@@ -88,7 +97,9 @@ struct ManifestTests {
         let variants = try variants(
             #"{"os":"linux","architecture":"s390x"}"#, #"{"os":"linux","architecture":"arm","variant":"v7"}"#,
             #"{"os":"unknown","architecture":"unknown"}"#)
-        let error = #expect(throws: AegisError.self) { try Manifest.choose(variants, for: Platform("linux", "amd64"), of: "x") }
+        let error = #expect(throws: AegisError.self) {
+            try Manifest.choose(variants, for: Platform("linux", "amd64"), of: "x")
+        }
         #expect(error?.code == "image-no-variant")
         #expect(error?.message == "'x' has no variant for linux/amd64; it has linux/arm/v7, linux/s390x")
     }
@@ -105,9 +116,11 @@ struct ManifestTests {
     }
 
     @Test func readsAConfigurationWithNulls() throws {
-        let text = #"{"architecture":"amd64","os":"linux","config":{"Entrypoint":null,"Cmd":["a"],"Env":null,"ExposedPorts":{"80/tcp":{},"443/tcp":{}},"User":"u","WorkingDir":"/w","StopSignal":""},"rootfs":{"type":"layers","diff_ids":["sha256:\#(Self.hex)"]}}"#
+        let text =
+            #"{"architecture":"amd64","os":"linux","config":{"Entrypoint":null,"Cmd":["a"],"Env":null,"ExposedPorts":{"80/tcp":{},"443/tcp":{}},"User":"u","WorkingDir":"/w","StopSignal":""},"rootfs":{"type":"layers","diff_ids":["sha256:\#(Self.hex)"]}}"#
         let document = try ImageDocument(json: Array(text.utf8), of: "x")
-        #expect(document.config.entrypoint == [] && document.config.command == ["a"] && document.config.stopSignal == nil)
+        #expect(
+            document.config.entrypoint == [] && document.config.command == ["a"] && document.config.stopSignal == nil)
         #expect(document.config.exposedPorts == ["443/tcp", "80/tcp"])
         #expect(document.layers.count == 1)
     }

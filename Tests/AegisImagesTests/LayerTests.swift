@@ -19,7 +19,8 @@ private func unpack(
         let bytes = try compression.apply(tar)
         try work.directory.writeAtomically("blob", bytes)
         let blob = Descriptor(mediaType: "", digest: Digest(of: bytes), size: Int64(bytes.count))
-        let (record, warnings) = try await unpacker.unpack("blob", blob, as: Digest(of: tar), in: work, name: "layer", of: "test")
+        let (record, warnings) = try await unpacker.unpack(
+            "blob", blob, as: Digest(of: tar), in: work, name: "layer", of: "test")
         try body(LayerPath(digest: record.digest, path: "\(work.path)/layer/tree"), record, warnings)
     }
 }
@@ -38,14 +39,20 @@ struct LayerTests {
     }
 
     @Test func keepsOwnersModesTimesAndAttributes() async throws {
-        let capability = "\u{1}\u{0}\u{0}\u{2}\u{0}\u{4}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}"
+        let capability =
+            "\u{1}\u{0}\u{0}\u{2}\u{0}\u{4}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}"
         let tar = TarBuilder.make {
             $0.add("./", .directory, mode: 0o711, uid: 5, gid: 6)
             $0.add("d", .directory, mode: 0o1777, uid: 7, gid: 8, time: 1_500_000_000)
             $0.add("d/setuid", .file, "x", mode: 0o6755, uid: 1000, gid: 2000, time: 1_400_000_000)
             $0.add("far", .file, "x", uid: 1_000_600_000 >> 2)
             $0.add("beyond", .file, "x", uid: 4_000_000_000)
-            $0.add("caps", .file, "x", attributes: ["security.capability": capability, "user.note": "hello", "trusted.overlay.opaque": "y", "user.overlay.opaque": "y"])
+            $0.add(
+                "caps", .file, "x",
+                attributes: [
+                    "security.capability": capability, "user.note": "hello", "trusted.overlay.opaque": "y",
+                    "user.overlay.opaque": "y",
+                ])
             $0.add("link", .symbolicLink, link: "d/setuid", uid: 9, gid: 10, time: 1_300_000_000)
             $0.add("pipe", .fifo, mode: 0o620, uid: 11)
         }
@@ -57,7 +64,9 @@ struct LayerTests {
             #expect(look(layer, "beyond")?.uid == 65534)
             #expect(look(layer, "link")?.uid == 9)
             #expect(look(layer, "pipe") == Seen(kind: .fifo, mode: 0o620, uid: 11))
-            for (path, time) in [("d", 1_500_000_000), ("d/setuid", 1_400_000_000), ("link", 1_300_000_000)] as [(String, Int64)] {
+            for (path, time) in [("d", 1_500_000_000), ("d/setuid", 1_400_000_000), ("link", 1_300_000_000)]
+                as [(String, Int64)]
+            {
                 let status = try Files.status("\(layer.path)/\(path)", followLinks: false)
                 #expect(status.modified == time * 1_000_000_000, "\(path)")
             }
@@ -292,7 +301,10 @@ struct HostileLayerTests {
     @Test func tooManyEntriesAreStopped() async throws {
         var limits = ImageLimits()
         limits.entries = 10
-        let error = await failure { try await unpack(TarBuilder.make { for i in 0..<11 { $0.add("\(i)", .file) } }, limits: limits) { _, _, _ in } }
+        let error = await failure {
+            try await unpack(TarBuilder.make { for i in 0..<11 { $0.add("\(i)", .file) } }, limits: limits) { _, _, _ in
+            }
+        }
         #expect(error?.code == "image-too-large")
     }
 

@@ -12,10 +12,13 @@ struct PullTests {
     func pullsLayersAndConfiguration(_ docker: Bool) async throws {
         try await withBench { bench in
             let layers = [
-                TestImage.Layer(tar: TarBuilder.make { $0.add("bin/sh", .file, "shell", mode: 0o755) }, compression: .gzip),
-                TestImage.Layer(tar: TarBuilder.make { $0.add("etc/motd", .file, "hello") }, compression: docker ? .gzip : .zstd),
+                TestImage.Layer(
+                    tar: TarBuilder.make { $0.add("bin/sh", .file, "shell", mode: 0o755) }, compression: .gzip),
+                TestImage.Layer(
+                    tar: TarBuilder.make { $0.add("etc/motd", .file, "hello") }, compression: docker ? .gzip : .zstd),
             ]
-            let config = #""Entrypoint":["/bin/sh"],"Cmd":["-c","true"],"Env":["PATH=/bin"],"User":"7:8","WorkingDir":"/w","ExposedPorts":{"80/tcp":{}},"StopSignal":"SIGINT""#
+            let config =
+                #""Entrypoint":["/bin/sh"],"Cmd":["-c","true"],"Env":["PATH=/bin"],"User":"7:8","WorkingDir":"/w","ExposedPorts":{"80/tcp":{}},"StopSignal":"SIGINT""#
             let image = try TestImage(layers, config: config, docker: docker)
             try bench.registry.push(image, "app:1")
             let resolved = try await bench.ensure("app:1")
@@ -62,7 +65,9 @@ struct PullTests {
             let b = TestImage.Layer(tar: TarBuilder.make { $0.add("b", .file) })
             let image = try TestImage([a, b, a])
             try bench.registry.push(image, "twice:1")
-            #expect(try await bench.ensure("twice:1").layers.map(\.digest) == [image.layers[1], image.layers[0]].map(\.description))
+            #expect(
+                try await bench.ensure("twice:1").layers.map(\.digest)
+                    == [image.layers[1], image.layers[0]].map(\.description))
         }
     }
 
@@ -80,19 +85,21 @@ struct PullTests {
     @Test func directoriesThatALayerDoesNotDescribeKeepTheirAttributes() async throws {
         try await withBench { bench in
             let image = try TestImage([
-                TestImage.Layer(tar: TarBuilder.make {
-                    $0.add("home", .directory, mode: 0o755)
-                    $0.add("home/user", .directory, mode: 0o700, uid: 1000, gid: 1000, time: 1_234_567_890)
-                    $0.add("tmp", .directory, mode: 0o1777)
-                    $0.add("gone", .directory, mode: 0o700)
-                }),
-                TestImage.Layer(tar: TarBuilder.make {
-                    $0.add("home/user/.profile", .file, "x", uid: 1000)
-                    $0.add("tmp/x", .file)
-                    $0.add(".wh.gone", .file)
-                    $0.add("gone/again", .file)
-                    $0.add("new/dir/x", .file)
-                }),
+                TestImage.Layer(
+                    tar: TarBuilder.make {
+                        $0.add("home", .directory, mode: 0o755)
+                        $0.add("home/user", .directory, mode: 0o700, uid: 1000, gid: 1000, time: 1_234_567_890)
+                        $0.add("tmp", .directory, mode: 0o1777)
+                        $0.add("gone", .directory, mode: 0o700)
+                    }),
+                TestImage.Layer(
+                    tar: TarBuilder.make {
+                        $0.add("home/user/.profile", .file, "x", uid: 1000)
+                        $0.add("tmp/x", .file)
+                        $0.add(".wh.gone", .file)
+                        $0.add("gone/again", .file)
+                        $0.add("new/dir/x", .file)
+                    }),
             ])
             try bench.registry.push(image, "implicit:1")
             let layers = try await bench.ensure("implicit:1").layers
@@ -112,11 +119,13 @@ struct PullTests {
     @Test func choosesThePlatformOfAList() async throws {
         try await withBench { bench in
             let right = try TestImage.small("right")
-            let wrong = try TestImage([TestImage.Layer(tar: TarBuilder.make { $0.add("file", .file, "wrong") })], architecture: "s390x")
+            let wrong = try TestImage(
+                [TestImage.Layer(tar: TarBuilder.make { $0.add("file", .file, "wrong") })], architecture: "s390x")
             try bench.registry.push(right, "multi")
             try bench.registry.push(wrong, "multi")
             try bench.registry.store(
-                manifest: TestImage.index([(wrong, "s390x"), (right, Platform.host.architecture)]), in: "multi", tag: "1")
+                manifest: TestImage.index([(wrong, "s390x"), (right, Platform.host.architecture)]), in: "multi",
+                tag: "1")
             #expect(text(try await bench.ensure("multi:1").layers[0], "file") == "right")
             try bench.registry.store(manifest: TestImage.index([(wrong, "s390x")]), in: "multi", tag: "2")
             let error = await failure { try await bench.ensure("multi:2") }
@@ -177,7 +186,9 @@ struct PullFailureTests {
             let listener = try Listener.tcp(address: "127.0.0.1", port: 0, on: bench.loop)
             let port = try listener.localPort()
             listener.close()
-            let error = await failure { try await bench.store.ensure(try ImageReference(parsing: "127.0.0.1:\(port)/x:1")) }
+            let error = await failure {
+                try await bench.store.ensure(try ImageReference(parsing: "127.0.0.1:\(port)/x:1"))
+            }
             #expect(error?.code == "registry-unreachable")
         }
     }
@@ -188,11 +199,15 @@ struct PullFailureTests {
             let blob = image.blobs[0]
             var flipped = blob.bytes
             flipped[flipped.count / 2] ^= 1
-            for (name, bytes) in [("flipped", flipped), ("short", Array(blob.bytes.dropLast(10))), ("long", blob.bytes + [0])] {
+            for (name, bytes) in [
+                ("flipped", flipped), ("short", Array(blob.bytes.dropLast(10))), ("long", blob.bytes + [0]),
+            ] {
                 try bench.registry.push(image, "\(name):1")
                 try bench.registry.damage(blob.digest, bytes)
                 let error = await failure { try await bench.ensure("\(name):1") }
-                #expect(error?.code == "digest-mismatch" || error?.code == "pull-failed", "\(name): \(String(describing: error))")
+                #expect(
+                    error?.code == "digest-mismatch" || error?.code == "pull-failed",
+                    "\(name): \(String(describing: error))")
                 let listed = try await bench.store.list()
                 #expect(try leftovers(bench.store) == [] && listed.isEmpty)
             }
@@ -234,7 +249,8 @@ struct PullFailureTests {
                 let broken = TestImage.Layer(tar: bytes, compression: .none, diff: Digest(of: tar))
                 try bench.registry.push(try TestImage([broken]), "\(compression):1")
                 let error = await failure { try await bench.ensure("\(compression):1") }
-                #expect(error?.code == "corrupt-layer" || error?.code == "digest-mismatch", "\(String(describing: error))")
+                #expect(
+                    error?.code == "corrupt-layer" || error?.code == "digest-mismatch", "\(String(describing: error))")
             }
         }
     }

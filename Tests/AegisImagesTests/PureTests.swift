@@ -111,22 +111,27 @@ private struct SplitMix: RandomNumberGenerator {
 struct HelperReportTests {
     private static let digest = Digest(of: Array("x".utf8))
 
-    @Test(arguments: [
-        .whiteout(Array("a/b".utf8)), .opaque([]), .opaque(Array("a".utf8)), .implicit(Array("a".utf8)), .warning("careful"),
-        .done(digest: digest, bytes: 5, entries: 6), .done(digest: nil, bytes: 0, entries: 0),
-        .failure(code: "corrupt-layer", message: "a text with spaces"),
-    ] as [HelperRecord])
+    @Test(
+        arguments: [
+            .whiteout(Array("a/b".utf8)), .opaque([]), .opaque(Array("a".utf8)), .implicit(Array("a".utf8)),
+            .warning("careful"),
+            .done(digest: digest, bytes: 5, entries: 6), .done(digest: nil, bytes: 0, entries: 0),
+            .failure(code: "corrupt-layer", message: "a text with spaces"),
+        ] as [HelperRecord])
     func recordsComeBackInAnyPieces(_ record: HelperRecord) throws {
         for size in [1, 3, 1000] {
             var reader = ReportReader()
             let bytes = record.encoded + record.encoded
-            for start in stride(from: 0, to: bytes.count, by: size) { try reader.take(bytes[start..<min(start + size, bytes.count)]) }
+            for start in stride(from: 0, to: bytes.count, by: size) {
+                try reader.take(bytes[start..<min(start + size, bytes.count)])
+            }
             #expect(reader.records == [record, record])
         }
     }
 
     @Test(arguments: [
-        "", "w", "w/abs", "w../x", "wa/../b", "wa//b", "wa/", "w.", "o..", "i", "x", "d", "d- 1", "d- -1 0", "dzz 1 1", "eUPPER x", "e",
+        "", "w", "w/abs", "w../x", "wa/../b", "wa//b", "wa/", "w.", "o..", "i", "x", "d", "d- 1", "d- -1 0", "dzz 1 1",
+        "eUPPER x", "e",
         "w" + String(repeating: "n", count: 256),
     ])
     func refusesOtherRecords(_ text: String) {
@@ -136,7 +141,9 @@ struct HelperReportTests {
 
     @Test func refusesFloods() {
         var long = ReportReader(limit: 100)
-        #expect(throws: AegisError.self) { for _ in 0..<20 { try long.take(HelperRecord.warning("1234567890").encoded[...]) } }
+        #expect(throws: AegisError.self) {
+            for _ in 0..<20 { try long.take(HelperRecord.warning("1234567890").encoded[...]) }
+        }
         var endless = ReportReader()
         #expect(throws: AegisError.self) { try endless.take([UInt8](repeating: 0x21, count: 9000)[...]) }
     }
@@ -144,18 +151,36 @@ struct HelperReportTests {
 
 struct FetchFailureTests {
     @Test(arguments: [
-        (#"level=fatal msg="Error parsing image name \"docker://h/x:1\": reading manifest 1 in h/x: manifest unknown""#, false, "image-not-found"),
-        (#"reading manifest latest in h/x: name unknown: repository name not known to registry"#, false, "image-not-found"),
-        (#"pinging container registry h: Get "https://h/v2/": dial tcp 1.2.3.4:443: connect: connection refused"#, false, "registry-unreachable"),
+        (
+            #"level=fatal msg="Error parsing image name \"docker://h/x:1\": reading manifest 1 in h/x: manifest unknown""#,
+            false, "image-not-found"
+        ),
+        (
+            #"reading manifest latest in h/x: name unknown: repository name not known to registry"#, false,
+            "image-not-found"
+        ),
+        (
+            #"pinging container registry h: Get "https://h/v2/": dial tcp 1.2.3.4:443: connect: connection refused"#,
+            false, "registry-unreachable"
+        ),
         (#"dial tcp: lookup h on 1.1.1.1:53: no such host"#, false, "registry-unreachable"),
-        (#"net/http: request canceled while waiting for connection (Client.Timeout exceeded): i/o timeout"#, false, "registry-unreachable"),
+        (
+            #"net/http: request canceled while waiting for connection (Client.Timeout exceeded): i/o timeout"#, false,
+            "registry-unreachable"
+        ),
         (#"http: server gave HTTP response to HTTPS client"#, false, "registry-tls"),
         (#"x509: certificate signed by unknown authority"#, false, "registry-tls"),
         (#"reading manifest 1 in h/x: unauthorized: authentication required"#, false, "image-auth-required"),
-        (#"unable to retrieve auth token: invalid username/password: unauthorized: incorrect username or password"#, true, "image-auth-required"),
+        (
+            #"unable to retrieve auth token: invalid username/password: unauthorized: incorrect username or password"#,
+            true, "image-auth-required"
+        ),
         (#"reading manifest: requested access to the resource is denied"#, false, "image-auth-required"),
         (#"toomanyrequests: You have reached your pull rate limit"#, false, "registry-rate-limited"),
-        (#"writing blob: storing blob to file "/tmp/pull/layout/oci-put-blob1": write /tmp/x: no space left on device"#, false, "disk-full"),
+        (
+            #"writing blob: storing blob to file "/tmp/pull/layout/oci-put-blob1": write /tmp/x: no space left on device"#,
+            false, "disk-full"
+        ),
         (#"Error: Digest did not match, expected sha256:aa, got sha256:bb"#, false, "digest-mismatch"),
         (#"something that nobody has seen before"#, false, "pull-failed"),
         ("", false, "pull-failed"),
@@ -200,18 +225,26 @@ struct BaseRecipeTests {
             deb-src http://list.example/debian trixie main
             deb http://vendor.example/apt cloud-sdk-trixie main
             """
-        let config = "Acquire::http::Proxy \"http://proxy.example:3128\";\nAPT::Architecture \"amd64\";\nAcquire::http \"\";\n"
-        let recipe = try BaseRecipe(release: Self.release, sources: [("debian.sources", sources), ("sources.list", list)], aptConfig: config)
+        let config =
+            "Acquire::http::Proxy \"http://proxy.example:3128\";\nAPT::Architecture \"amd64\";\nAcquire::http \"\";\n"
+        let recipe = try BaseRecipe(
+            release: Self.release, sources: [("debian.sources", sources), ("sources.list", list)], aptConfig: config)
         #expect(recipe.suite == "trixie")
         #expect(recipe.sources.contains("mirror.example") && recipe.sources.contains("list.example"))
         #expect(recipe.sources.contains("Signed-By: /k.gpg"))
-        #expect(!recipe.sources.contains("vendor.example") && !recipe.sources.contains("off.example") && !recipe.sources.contains("deb-src"))
+        #expect(
+            !recipe.sources.contains("vendor.example") && !recipe.sources.contains("off.example")
+                && !recipe.sources.contains("deb-src"))
         #expect(recipe.aptOptions == "Acquire::http::Proxy \"http://proxy.example:3128\";")
     }
 
     @Test func saysWhatTheHostLacks() {
-        for (release, sources) in [("", ""), (Self.release, "deb http://x.example/ other main"), ("VERSION_CODENAME=$(x)\n", "")] {
-            let error = #expect(throws: AegisError.self) { try BaseRecipe(release: release, sources: [("sources.list", sources)], aptConfig: "") }
+        for (release, sources) in [
+            ("", ""), (Self.release, "deb http://x.example/ other main"), ("VERSION_CODENAME=$(x)\n", ""),
+        ] {
+            let error = #expect(throws: AegisError.self) {
+                try BaseRecipe(release: release, sources: [("sources.list", sources)], aptConfig: "")
+            }
             #expect(error?.code == "base-build-failed")
         }
     }

@@ -98,22 +98,30 @@ struct BaseRecipe: Sendable, Equatable {
         suite == name || [name + "-updates", name + "-security", name + "/updates"].contains(String(suite))
     }
 
-    /// Shell commands that run on the finished tree, so that two builds of the same packages give the same bytes.
+    /// A shell script that builds the tree, takes out what differs from one build to the next, and writes it as a tar stream.
     ///
-    /// Files that the build made get the time of the newest file that a package brought: it depends on the packages only.
-    static func cleaning(started: Int64) -> String {
+    /// Its first argument is the directory to make, the others are the build's command. Files that the build itself made
+    /// get the time of the newest file that a package brought, which depends on the packages only.
+    static func script(started: Int64) -> String {
         """
+        #!/bin/sh
         set -eu
-        cd "$1"
+        tree=$1
+        shift
+        "$@" "$tree" "$AEGIS_SOURCES" >&2
+        cd "$tree"
         find usr/share/doc -depth ! -type d ! -name copyright -delete
         find usr/share/doc -depth -type d -empty -delete
-        rm -rf var/lib/apt/lists/* var/cache/* var/log/* var/tmp/* tmp/* run/* usr/share/man/* usr/share/info/* \\
+        rm -rf dev/* var/lib/apt/lists/* var/cache/* var/log/* var/tmp/* tmp/* run/* usr/share/man/* usr/share/info/* \\
             usr/share/lintian usr/share/locale/*
         rm -f etc/machine-id var/lib/dbus/machine-id etc/hostname etc/resolv.conf etc/*- var/lib/dpkg/*-old etc/.pwd.lock
-        mkdir -p var/cache/apt/archives/partial var/lib/apt/lists/partial var/log/apt usr/share/man
+        mkdir -p var/cache/apt/archives/partial var/lib/apt/lists/partial var/log/apt
         sed -i 's/^\\([^:]*:[^:]*\\):[0-9]*:/\\1:19000:/' etc/shadow
-        newest=$(find . -xdev ! -newermt @\(started) -printf '%T@\\n' | sort -n | tail -n 1 | cut -d. -f1)
-        find . -xdev -newermt @\(started) ! -path './proc*' ! -path './sys*' ! -path './dev*' -exec touch -h -d "@${newest:-0}" {} +
+        newest=$(find . ! -newermt @\(started) -printf '%T@\\n' | sort -n | tail -n 1 | cut -d. -f1)
+        find . -newermt @\(started) -exec touch -h -d "@${newest:-0}" {} +
+        exec tar --create --sort=name --numeric-owner --format=posix --xattrs --xattrs-include='security.*' \\
+            --pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime .
+
         """
     }
 }

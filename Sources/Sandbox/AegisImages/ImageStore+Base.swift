@@ -87,7 +87,7 @@ struct BaseBuilder: Sendable {
                 try work.directory.writeAtomically("host.sources", Array(recipe.sources.utf8), mode: 0o644)
                 try work.directory.writeAtomically("apt.conf", Array(recipe.aptOptions.utf8), mode: 0o644)
                 try work.directory.writeAtomically(
-                    "clean", Array(BaseRecipe.cleaning(started: started).utf8), mode: 0o755)
+                    "build", Array(BaseRecipe.script(started: started).utf8), mode: 0o755)
                 try work.directory.makeDirectory("scratch", mode: 0o711)
             } catch { throw StoreDirectory.failure(error, "preparing the base image") }
         }
@@ -102,20 +102,20 @@ struct BaseBuilder: Sendable {
     /// The build, in process and mount namespaces of its own, so that all of it ends with its first process.
     private func spec(_ recipe: BaseRecipe, _ work: WorkDirectory, _ started: Int64) throws(AegisError) -> ProcessSpec {
         let options = recipe.aptOptions.isEmpty ? [] : ["--aptopt=\(work.path)/apt.conf"]
-        let build =
-            [
-                try find("mmdebstrap", package: "mmdebstrap"), "--mode=root", "--variant=minbase", "--format=tar",
-                "--include=\(BaseRecipe.packages.joined(separator: ","))", "--skip=output/dev",
-                "--aptopt=Apt::Install-Recommends \"false\"", "--customize-hook=\(work.path)/clean \"$1\"",
-            ] + options + [recipe.suite, "-", "\(work.path)/host.sources"]
+        let build = [
+            "\(work.path)/build", "\(work.path)/tree", try find("mmdebstrap", package: "mmdebstrap"), "--mode=root",
+            "--variant=minbase", "--format=directory", "--include=\(BaseRecipe.packages.joined(separator: ","))",
+            "--aptopt=Apt::Install-Recommends \"false\"",
+        ]
         let unshare = try find("unshare", package: "util-linux")
         var spec = ProcessSpec(
             executable: unshare,
-            arguments: ["unshare", "--fork", "--kill-child", "--pid", "--mount", "--mount-proc", "--ipc", "--"] + build,
+            arguments: ["unshare", "--fork", "--kill-child", "--pid", "--mount", "--mount-proc", "--ipc", "--"]
+                + build + options + [recipe.suite],
             environment: [
                 "PATH=\(Self.path)", "HOME=/root", "TMPDIR=\(work.path)/scratch", "LC_ALL=C.UTF-8",
-                "DEBIAN_FRONTEND=noninteractive",
-                "SOURCE_DATE_EPOCH=\(started)", "PYTHONHASHSEED=0",
+                "DEBIAN_FRONTEND=noninteractive", "SOURCE_DATE_EPOCH=\(started)", "PYTHONHASHSEED=0",
+                "AEGIS_SOURCES=\(work.path)/host.sources",
             ] + proxies)
         spec.newSession = true
         spec.parentDeathSignal = 9

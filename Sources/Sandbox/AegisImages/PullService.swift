@@ -32,6 +32,9 @@ final class PullService: Sendable {
         state = Mutex(State(table: PullTable(limit: limit, waiting: waiting)))
     }
 
+    /// How many callers wait, and how many pulls run or wait for their turn.
+    var counts: (waiters: Int, jobs: Int) { state.withLock { ($0.waiters.count, $0.table.jobCount) } }
+
     /// Waits for an image that somebody has to bring.
     func request(_ job: PullJob, _ progress: @escaping @Sendable (ImageProgress) -> Void) async throws -> ResolvedImage
     {

@@ -61,7 +61,9 @@ struct Puller: Sendable {
                     try await remember(.registry(reference), resolved: resolved, known)
                     return known
                 }
-                let plan = try await plan(reference, resolved, manifest, bytes, in: work)
+                var image = bytes ?? []
+                if bytes == nil { image = try await variant(reference, manifest, in: work) }
+                let plan = try await plan(reference, resolved, manifest, image, in: work)
                 return try await fetch(plan, lease: lease, in: work, progress: progress) { missing, present in
                     let total = missing.reduce(0) { $0 + $1.blob.size }
                     try await fetcher.download(reference, manifest: manifest, present: present.map(\.blob), in: work) {
@@ -113,19 +115,34 @@ struct Puller: Sendable {
     // MARK: Resolving
 
     /// What the registry has under this name now.
-    func resolve(_ reference: RegistryReference, in work: WorkDirectory) async throws -> (
-        resolved: Digest, manifest: Digest, [UInt8]
-    ) {
+    ///
+    /// - Returns: the digest of its answer, the digest of the manifest for this machine, and that manifest; nil instead of
+    ///   its bytes when the same answer led to that manifest before.
+    func resolve(
+        _ reference: RegistryReference, in work: WorkDirectory
+    ) async throws -> (resolved: Digest, manifest: Digest, [UInt8]?) {
         let bytes = try await fetcher.manifest(reference, in: work)
         let resolved = Digest(of: bytes)
         try Self.expect(resolved, reference.digest ?? resolved, "the manifest of '\(reference)'")
         guard case .index(let variants) = try Manifest(json: bytes, of: reference.description) else {
             return (resolved, resolved, bytes)
         }
+        let before = try await BlockingPool.shared.run {
+            try store.record(RefRecord.self, .refs, RefRecord.key(.registry(reference)))
+        }
+        if let before, before.resolved == resolved.description, let manifest = Digest(before.image) {
+            return (resolved, manifest, nil)
+        }
         let chosen = try Manifest.choose(variants, for: settings.platform, of: reference.description)
-        let image = try await fetcher.manifest(reference, digest: chosen.digest, in: work)
-        try Self.expect(Digest(of: image), chosen.digest, "the manifest of '\(reference)' for \(settings.platform)")
-        return (resolved, chosen.digest, image)
+        return (resolved, chosen.digest, try await variant(reference, chosen.digest, in: work))
+    }
+
+    private func variant(_ reference: RegistryReference, _ digest: Digest, in work: WorkDirectory) async throws
+        -> [UInt8]
+    {
+        let bytes = try await fetcher.manifest(reference, digest: digest, in: work)
+        try Self.expect(Digest(of: bytes), digest, "the manifest of '\(reference)' for \(settings.platform)")
+        return bytes
     }
 
     private static func expect(_ found: Digest, _ wanted: Digest, _ what: String) throws(AegisError) {
@@ -284,8 +301,18 @@ struct Puller: Sendable {
     }
 }
 
-/// Removes a work directory, in a cancelled task too.
+/// Removes a work directory, in a cancelled task too: on a thread of its own, because the pool takes no calls of cancelled
+/// tasks and a loop must not wait for a large tree to go.
 func removeAlways(_ work: WorkDirectory) async {
-    // The pool does not take calls of cancelled tasks: this thread does it then, once and for few files.
-    do { try await BlockingPool.shared.run { work.remove() } } catch { work.remove() }
+    await withCheckedContinuation { done in
+        do {
+            try SystemThread.start(name: "aegis-removal") {
+                work.remove()
+                done.resume()
+            }
+        } catch {
+            // No thread to be had: what is left goes at the next start.
+            done.resume()
+        }
+    }
 }

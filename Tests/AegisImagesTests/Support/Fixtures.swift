@@ -61,7 +61,8 @@ struct Bench: Sendable {
 
 /// Runs `body` with a registry and a store.
 func withBench<R: Sendable>(
-    users: String? = nil, settings: ImageSettings = testSettings(), _ body: @escaping @Sendable (Bench) async throws -> R
+    users: String? = nil, settings: ImageSettings = testSettings(),
+    _ body: @escaping @Sendable (Bench) async throws -> R
 ) async throws -> R {
     try await onLoop { loop in
         let directory = try TemporaryDirectory()
@@ -122,12 +123,3 @@ func failure(_ body: () async throws -> some Sendable) async -> AegisError? {
 
 /// The entries of the store's folder for work in progress.
 func leftovers(_ store: ImageStore) throws -> [String] { try Files.list("\(store.directory.path)/tmp").map(\.name) }
-
-/// The processes of this machine that run the helper for this store's work.
-func helperProcesses() throws -> [Int32] {
-    let program = try helperProgram().executable
-    return try Files.list("/proc").compactMap { Int32($0.name) }.filter { pid in
-        let line = (try? Files.read("/proc/\(pid)/cmdline", limit: 1 << 16)) ?? []
-        return String(decoding: line.prefix { $0 != 0 }, as: UTF8.self) == program
-    }
-}

@@ -28,8 +28,10 @@ final class Registry: Sendable {
             """
         try Files.makeDirectories(directory.path("storage"))
         try Files.writeAtomically(directory.path("config.yml"), Array(config.utf8))
-        let program = try unwrap(Files.findExecutable("docker-registry", path: "/usr/local/bin:/usr/bin:/bin"), "docker-registry")
-        var spec = ProcessSpec(executable: program, arguments: ["docker-registry", "serve", directory.path("config.yml")])
+        let program = try unwrap(
+            Files.findExecutable("docker-registry", path: "/usr/local/bin:/usr/bin:/bin"), "docker-registry")
+        var spec = ProcessSpec(
+            executable: program, arguments: ["docker-registry", "serve", directory.path("config.yml")])
         spec.stderr = .pipe
         spec.parentDeathSignal = 9
         process = try await ChildProcess.spawnInBackground(spec, on: loop)
@@ -76,7 +78,9 @@ final class Registry: Sendable {
         try write("repositories/\(repository)/_manifests/revisions/sha256/\(digest.hex)/link", Array("\(digest)".utf8))
         guard let tag else { return }
         try write("repositories/\(repository)/_manifests/tags/\(tag)/current/link", Array("\(digest)".utf8))
-        try write("repositories/\(repository)/_manifests/tags/\(tag)/index/sha256/\(digest.hex)/link", Array("\(digest)".utf8))
+        try write(
+            "repositories/\(repository)/_manifests/tags/\(tag)/index/sha256/\(digest.hex)/link", Array("\(digest)".utf8)
+        )
     }
 
     /// Stores an image under `REPOSITORY:TAG`.
@@ -93,7 +97,8 @@ final class Registry: Sendable {
 
     /// Removes a blob, so that a pull that would fetch it again fails.
     func forget(_ digest: Digest) throws {
-        try Files.removeTree(directory.path("storage/docker/registry/v2/blobs/sha256/\(digest.hex.prefix(2))/\(digest.hex)"))
+        try Files.removeTree(
+            directory.path("storage/docker/registry/v2/blobs/sha256/\(digest.hex.prefix(2))/\(digest.hex)"))
     }
 }
 

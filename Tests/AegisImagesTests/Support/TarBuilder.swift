@@ -10,7 +10,8 @@ struct TarBuilder {
 
     /// Adds an entry as it is; names over 100 bytes and attributes go to a pax header before it.
     mutating func add(
-        _ name: String, _ kind: Kind = .file, _ content: String = "", link: String = "", mode: Int = 0o644, uid: Int = 0,
+        _ name: String, _ kind: Kind = .file, _ content: String = "", link: String = "", mode: Int = 0o644,
+        uid: Int = 0,
         gid: Int = 0, time: Int = 1_600_000_000, attributes: [String: String] = [:], device: (Int, Int) = (0, 0)
     ) {
         var records = attributes.sorted { $0.key < $1.key }.map { ("SCHILY.xattr.\($0.key)", $0.value) }

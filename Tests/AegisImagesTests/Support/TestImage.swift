@@ -34,10 +34,13 @@ struct TestImage {
             self.layers.append(layer.diff ?? Digest(of: layer.tar))
         }
         let diffs = self.layers.map { "\"\($0)\"" }.joined(separator: ",")
-        let document = #"{"architecture":"\#(architecture)","os":"linux","config":{\#(config)},"rootfs":{"type":"layers","diff_ids":[\#(diffs)]}}"#
+        let document =
+            #"{"architecture":"\#(architecture)","os":"linux","config":{\#(config)},"rootfs":{"type":"layers","diff_ids":[\#(diffs)]}}"#
         id = Digest(of: document.utf8)
         blobs.append((id, Array(document.utf8)))
-        let types = docker ? ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.docker.container.image.v1+json")
+        let types =
+            docker
+            ? ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.docker.container.image.v1+json")
             : ("application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.config.v1+json")
         manifest = Array(
             #"{"schemaVersion":2,"mediaType":"\#(types.0)","config":{"mediaType":"\#(types.1)","digest":"\#(id)","size":\#(document.utf8.count)},"layers":[\#(descriptors.joined(separator: ","))]}"#
@@ -55,15 +58,19 @@ struct TestImage {
             #"{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"\#(image.digest)","size":\#(image.manifest.count),"platform":{"os":"linux","architecture":"\#(architecture)"}}"#
         }
         return Array(
-            #"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[\#(entries.joined(separator: ","))]}"#.utf8)
+            #"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[\#(entries.joined(separator: ","))]}"#
+                .utf8)
     }
 
     /// Writes the image as an OCI layout folder.
     func writeLayout(_ path: String) throws {
         try Files.makeDirectories("\(path)/blobs/sha256")
-        for blob in blobs + [(digest, manifest)] { try Files.writeAtomically("\(path)/blobs/sha256/\(blob.digest.hex)", blob.bytes) }
+        for blob in blobs + [(digest, manifest)] {
+            try Files.writeAtomically("\(path)/blobs/sha256/\(blob.digest.hex)", blob.bytes)
+        }
         try Files.writeAtomically("\(path)/oci-layout", Array(#"{"imageLayoutVersion":"1.0.0"}"#.utf8))
-        let index = #"{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"\#(digest)","size":\#(manifest.count)}]}"#
+        let index =
+            #"{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"\#(digest)","size":\#(manifest.count)}]}"#
         try Files.writeAtomically("\(path)/index.json", Array(index.utf8))
     }
 }

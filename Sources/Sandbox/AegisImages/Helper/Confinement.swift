@@ -45,6 +45,8 @@ enum Confinement {
             ? -1
             : try checked(
                 unsafe al_tree_open_directory(mount.raw, cString([]), AL_TREE_NO_LINKS), "opening the directory")
+        _ = consume mount
+        _ = consume namespace
         try checked(al_confine_empty_root(), "leaving the file system")
         let writable = tree >= 0 ? [tree] : []
         try checked(unsafe al_confine_landlock(writable, writable.count, nil, 0), "setting up Landlock")
@@ -153,9 +155,9 @@ enum SeccompFilter {
             try unsafe allow(filter, "socket", [comparison(0, mask: ~0, equals: family)])
         }
         try unsafe allow(filter, "socket", [comparison(0, mask: ~0, equals: 16), comparison(2, mask: ~0, equals: 0)])
-        // Threads, not processes in new namespaces; clone3 hides its flags behind a pointer and is refused as unknown.
-        let namespaces: UInt64 = 0x7E02_0080
-        try unsafe allow(filter, "clone", [comparison(0, mask: namespaces, equals: 0)])
+        // Threads, no processes; clone3 hides its flags behind a pointer and is refused as unknown.
+        let thread: UInt64 = 0x0001_0000
+        try unsafe allow(filter, "clone", [comparison(0, mask: thread | 0x7E02_0080, equals: thread)])
         let unknown = unsafe seccomp_rule_add_array(filter, as_action_errno(UInt16(ENOSYS)), number("clone3"), 0, nil)
         guard unknown == 0 else { throw HelperFailure(errno: -unknown, "making the system call filter") }
         // Signals to its own threads only: the id stays the same when the program is executed.
