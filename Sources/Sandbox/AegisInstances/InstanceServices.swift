@@ -1,8 +1,8 @@
 package import AegisBackends
 package import AegisCore
 package import AegisFiles
-package import AegisImages
 package import AegisIO
+package import AegisImages
 package import AegisSandboxTypes
 package import AegisSecrets
 
@@ -51,7 +51,8 @@ package struct InstanceServices: Sendable {
 
     package init(
         node: String, home: String, bootID: String, defaults: NodeDefaults, store: InstanceStore, backends: BackendSet,
-        images: ImageStore, defaultRegistry: String, workspaces: WorkspaceStore, opener: UserView, secrets: SecretStore, scope: TaskScope,
+        images: ImageStore, defaultRegistry: String, workspaces: WorkspaceStore, opener: UserView, secrets: SecretStore,
+        scope: TaskScope,
         clock: LoopClock, logger: Logger
     ) {
         self.node = node
