@@ -48,11 +48,14 @@ test-swift:
 	$(SWIFT) test -j $(JOBS) $(TESTS)
 
 lint: ## check style and house rules
-	$(SWIFT) format lint --strict --parallel --recursive --configuration .swift-format $(SOURCES)
-	@$(SWIFT) build -j $(JOBS) --package-path $(LINT) --product aegis-lint
 	@mkdir -p out
+	@$(SWIFT) build -q -j $(JOBS) --package-path $(LINT) --product aegis-lint
 	@$(SWIFT) package dump-package >out/package.json
-	@"$$($(SWIFT) build --package-path $(LINT) --show-bin-path)/aegis-lint" out/package.json Sources Tests
+	@# Both are run, so that one pass shows everything.
+	@failed=0; \
+	$(SWIFT) format lint --strict --parallel --recursive --configuration .swift-format $(SOURCES) || failed=1; \
+	"$$($(SWIFT) build --package-path $(LINT) --show-bin-path)/aegis-lint" out/package.json Sources Tests || failed=1; \
+	exit $$failed
 
 format: ## rewrite all sources in the one style
 	$(SWIFT) format --in-place --parallel --recursive --configuration .swift-format $(SOURCES)

@@ -271,7 +271,9 @@ func secret(_ text: String) -> Secret<[UInt8]> { Secret(Array(text.utf8)) }
         let store = try openStore()
         let smaps = try #require(FileHandle(forReadingAtPath: "/proc/self/smaps"))
         let maps = String(decoding: try smaps.readToEnd() ?? Data(), as: UTF8.self)
-        let flags = maps.split(separator: "\n").filter { $0.hasPrefix("VmFlags:") }.map { Set($0.split(separator: " ")) }
+        let flags = maps.split(separator: "\n").filter { $0.hasPrefix("VmFlags:") }.map {
+            Set($0.split(separator: " "))
+        }
         // "lo": locked; "dd": not in core dumps; without "wr": read-only.
         let locked = flags.contains { $0.isSuperset(of: ["lo", "dd", "rd"]) && !$0.contains("wr") }
         #expect(locked, "none of \(flags.count) mappings is locked, read-only and excluded from dumps")

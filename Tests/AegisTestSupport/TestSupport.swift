@@ -29,8 +29,9 @@ package func withTemporaryDirectory<R>(_ body: (String) async throws -> R) async
 }
 
 /// Runs a test's body as a task on a new event loop, and ends the loop afterwards.
+@discardableResult
 package func onLoop<R: Sendable>(_ body: @escaping @Sendable (EventLoop) async throws -> R) async throws -> R {
     let loop = try EventLoop.startThread(name: "test-loop")
     defer { loop.stop() }
-    return try await withTaskExecutorPreference(loop) { try await body(loop) }
+    return try await loop.run { try await body(loop) }
 }

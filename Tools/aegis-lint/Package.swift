@@ -27,7 +27,8 @@ let package = Package(
     name: "aegis-lint",
     targets: [
         .target(name: "LintRules", swiftSettings: compile, linkerSettings: link),
-        .executableTarget(name: "aegis-lint", dependencies: ["LintRules"], swiftSettings: compile, linkerSettings: link),
+        .executableTarget(
+            name: "aegis-lint", dependencies: ["LintRules"], swiftSettings: compile, linkerSettings: link),
         .testTarget(name: "LintRulesTests", dependencies: ["LintRules"], swiftSettings: compile, linkerSettings: link),
     ],
     swiftLanguageModes: [.v6]

@@ -77,6 +77,14 @@ package enum Channel {
     package static let controlLimit = 1 << 18
     /// Unacknowledged bytes that one stream may have.
     package static let window: UInt64 = 262_144
+    /// The most bytes of the payload of `health` and `healthy`.
+    package static let healthLimit = 64
+    /// The most bytes of the payload of `started`, `failed` and `exited`.
+    package static let reportLimit = 4096
+    /// Processes that a keeper remembers until they are forgotten.
+    package static let processLimit = 512
+    /// Processes that a harness runs at a time.
+    package static let liveLimit = 256
     /// The number of the instance's own command.
     package static let taskProcess: UInt16 = 1
     /// The flag of a data frame after which its stream has no more bytes.

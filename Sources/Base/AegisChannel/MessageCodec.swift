@@ -4,6 +4,7 @@ extension Hello {
         var w = FieldWriter()
         w.u16(version)
         w.text(build)
+        w.u8(quirks)
         return w.bytes
     }
     /// Reads the payload of a `hello` frame; a version that we cannot speak is an error.
@@ -12,6 +13,7 @@ extension Hello {
         version = try r.u16()
         guard version >= Channel.oldestVersion else { throw ChannelError.version(version) }
         build = try r.text()
+        quirks = try r.u8()
     }
 }
 
@@ -153,6 +155,7 @@ extension SandboxEnded {
         w.u32(code)
         w.u8(signal)
         w.u8(requested ? 1 : 0)
+        w.text(reason)
         return w.bytes
     }
     /// Reads the payload of an `ended` frame.
@@ -161,5 +164,6 @@ extension SandboxEnded {
         code = try r.u32()
         signal = try r.u8()
         requested = try r.u8() & 1 != 0
+        reason = try r.text()
     }
 }

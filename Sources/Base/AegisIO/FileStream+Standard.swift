@@ -1,19 +1,19 @@
 internal import LinuxSys
 
 extension FileStream {
-    /// The process's standard input as a stream; see `standard`.
+    /// The process's standard input as a stream; see `sharing`.
     package static func standardInput(on loop: EventLoop) throws(IOError) -> FileStream {
-        try standard(0, writing: false, on: loop)
+        try sharing(0, writing: false, on: loop)
     }
 
-    /// The process's standard output as a stream; see `standard`.
+    /// The process's standard output as a stream; see `sharing`.
     package static func standardOutput(on loop: EventLoop) throws(IOError) -> FileStream {
-        try standard(1, writing: true, on: loop)
+        try sharing(1, writing: true, on: loop)
     }
 
-    /// The process's standard error as a stream; see `standard`.
+    /// The process's standard error as a stream; see `sharing`.
     package static func standardError(on loop: EventLoop) throws(IOError) -> FileStream {
-        try standard(2, writing: true, on: loop)
+        try sharing(2, writing: true, on: loop)
     }
 
     /// A stream over a descriptor that others share, which never sees `O_NONBLOCK` for it.
@@ -23,7 +23,7 @@ extension FileStream {
     /// used with per-call flags; where neither works, each call is preceded by `poll`. A regular file keeps its offset.
     ///
     /// Closing the stream leaves the descriptor itself open.
-    static func standard(_ number: Int32, writing: Bool, on loop: EventLoop) throws(IOError) -> FileStream {
+    package static func sharing(_ number: Int32, writing: Bool, on loop: EventLoop) throws(IOError) -> FileStream {
         do throws(Errno) {
             let copy = try FileDescriptor.duplicating(number)
             if copy.isSocket() { return try wrapped(copy, .socket, on: loop) }
@@ -34,7 +34,7 @@ extension FileStream {
                 return try wrapped(copy, .polled, on: loop)
             }
             return try wrapped(own, .nonblocking, on: loop)
-        } catch { throw .system(error, "using descriptor \(number)") }
+        } catch { throw .system(error, "sharing descriptor \(number)") }
     }
 
     private static func wrapped(_ descriptor: consuming FileDescriptor, _ method: Method, on loop: EventLoop)

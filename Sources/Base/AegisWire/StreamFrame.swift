@@ -173,7 +173,8 @@ package struct StreamFrameError: Error, Sendable, Equatable, CustomStringConvert
     package var description: String { "aegis-stream: \(message)" }
     /// The same failure in the shape of the rest of Aegis.
     package var aegisError: AegisError {
-        AegisError(code == .malformed ? .usage : code == .closed ? .unavailable : .failed, code.description, description)
+        AegisError(
+            code == .malformed ? .usage : code == .closed ? .unavailable : .failed, code.description, description)
     }
 }
 

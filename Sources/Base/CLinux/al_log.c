@@ -81,6 +81,11 @@ ssize_t al_read_cached(int descriptor, void *bytes, size_t count, uint64_t offse
     return result;
 }
 
+ssize_t al_first_newline(const void *bytes, size_t count) {
+    const char *found = count ? memchr(bytes, '\n', count) : NULL;
+    return found ? found - (const char *)bytes : -1;
+}
+
 ssize_t al_last_newline(const void *bytes, size_t count) {
     const char *found = count ? memrchr(bytes, '\n', count) : NULL;
     return found ? found - (const char *)bytes : -1;

@@ -83,6 +83,12 @@ package struct SpawnError: Error, Equatable, Sendable, CustomStringConvertible {
     package var step: Step
     package var errno: Errno
 
+    /// Makes an error from its parts.
+    package init(step: Step, errno: Errno) {
+        self.step = step
+        self.errno = errno
+    }
+
     package var description: String {
         let what =
             switch step {

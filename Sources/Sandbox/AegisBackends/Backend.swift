@@ -1,5 +1,4 @@
 package import AegisChannel
-package import AegisCore
 package import AegisIO
 package import AegisSandboxTypes
 package import LinuxSys

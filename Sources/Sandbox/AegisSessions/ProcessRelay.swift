@@ -5,7 +5,11 @@ internal import Synchronization
 /// Where a relay saves what a process writes, before anybody sees it.
 package protocol OutputJournal: Sendable {
     /// Saves bytes at their offset; bytes below what was saved before are skipped by the journal.
-    func save(_ kind: OutputKind, offset: UInt64, bytes: ArraySlice<UInt8>)
+    ///
+    /// - Returns: the offset below which nothing need be sent again (a journal may hold some bytes back).
+    func save(_ kind: OutputKind, offset: UInt64, bytes: ArraySlice<UInt8>) -> UInt64
+    /// The stream has ended: what was held back is saved too.
+    func finish(_ kind: OutputKind)
 }
 
 /// The output of one process on its way to those who watch it.
@@ -34,6 +38,8 @@ package final class ProcessRelay: Sendable {
         var start: UInt64 = 0
         var received: UInt64 = 0
         var acknowledged: UInt64 = 0
+        /// What the journal has saved.
+        var saved: UInt64 = 0
     }
     private struct State {
         var lanes: [OutputKind: Lane] = [.stdout: Lane(), .stderr: Lane()]
@@ -64,8 +70,8 @@ package final class ProcessRelay: Sendable {
         self.holdsForWatcher = holdsForWatcher
         self.acknowledge = acknowledge
         var state = State()
-        state.lanes[.stdout] = Lane(start: stdoutFrom, received: stdoutFrom, acknowledged: stdoutFrom)
-        state.lanes[.stderr] = Lane(start: stderrFrom, received: stderrFrom, acknowledged: stderrFrom)
+        state.lanes[.stdout] = Lane(start: stdoutFrom, received: stdoutFrom, acknowledged: stdoutFrom, saved: stdoutFrom)
+        state.lanes[.stderr] = Lane(start: stderrFrom, received: stderrFrom, acknowledged: stderrFrom, saved: stderrFrom)
         self.state = Mutex(state)
     }
 
@@ -73,10 +79,12 @@ package final class ProcessRelay: Sendable {
 
     /// Takes bytes of the process; what was received before (a re-sent frame) is skipped.
     package func output(_ kind: OutputKind, offset: UInt64, bytes: ArraySlice<UInt8>) {
-        journal?.save(kind, offset: offset, bytes: bytes)
+        let saved = journal?.save(kind, offset: offset, bytes: bytes) ?? (offset + UInt64(bytes.count))
         let (acknowledged, waiters) = state.withLock { state -> (UInt64?, [CheckedContinuation<Void, Never>]) in
             guard var lane = state.lanes[kind] else { return (nil, []) }
             let end = offset + UInt64(bytes.count)
+            lane.saved = max(lane.saved, saved)
+            state.lanes[kind] = lane
             guard end > lane.received, offset <= lane.received else { return (nil, []) }
             lane.pieces.append(bytes.dropFirst(Int(lane.received - offset)))
             lane.received = end
@@ -88,10 +96,16 @@ package final class ProcessRelay: Sendable {
     }
 
     /// The process has ended; everything that it wrote came before.
-    package func exited(_ end: ProcessExited) { finish(.exited(end)) }
+    package func exited(_ end: ProcessExited) {
+        for kind in OutputKind.allCases { journal?.finish(kind) }
+        finish(.exited(end))
+    }
 
     /// The sandbox is gone; a process without an exit record is lost.
-    package func sandboxEnded() { finish(.lost) }
+    package func sandboxEnded() {
+        if state.withLock({ $0.end == nil }) { for kind in OutputKind.allCases { journal?.finish(kind) } }
+        finish(.lost)
+    }
 
     private func finish(_ end: Piece) {
         let (watchers, waiters) = state.withLock { state in
@@ -234,7 +248,8 @@ package final class ProcessRelay: Sendable {
     private func settle(_ state: inout State, _ kind: OutputKind) -> UInt64? {
         guard var lane = state.lanes[kind] else { return nil }
         let slowest = state.watchers.values.compactMap { $0.consumed[kind] }.min()
-        let target = slowest ?? (holdsForWatcher ? lane.acknowledged : lane.received)
+        let wanted = slowest ?? (holdsForWatcher ? lane.acknowledged : lane.received)
+        let target = min(wanted, lane.saved)
         guard target > lane.acknowledged else { return nil }
         while let first = lane.pieces.first, lane.start + UInt64(first.count) <= target {
             lane.start += UInt64(first.count)

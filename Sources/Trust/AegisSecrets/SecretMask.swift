@@ -2,7 +2,7 @@ package import AegisCore
 
 /// Finds exact secret values in bytes, all at once (Aho and Corasick's automaton).
 ///
-/// Time is linear in the bytes read and does not grow with the number of values; memory is about 14 bytes for each byte
+/// Time is linear in the bytes read and does not grow with the number of values; memory is about 15 bytes for each byte
 /// of a value. Values shorter than 4 bytes are **not** masked: they would turn ordinary text into stars. What is found is
 /// the value itself, byte for byte: an encoded, escaped or reversed copy passes.
 package final class SecretMask: Sendable, CustomStringConvertible, CustomReflectable {
@@ -16,8 +16,9 @@ package final class SecretMask: Sendable, CustomStringConvertible, CustomReflect
     /// The one child that most nodes have, and the byte that leads to it; 0 is none.
     private let child: [Int32]
     private let childByte: [UInt8]
-    /// Further children, by node and byte. Few nodes have any.
+    /// Further children, by node and byte. Few nodes have any; a flag spares the others the look.
     private let branches: [Int64: Int32]
+    private let branching: [Bool]
     /// The node of the longest proper end of this node's text that is also a start of a value.
     private let fallback: [Int32]
     private let depth: [Int32]
@@ -33,6 +34,7 @@ package final class SecretMask: Sendable, CustomStringConvertible, CustomReflect
         child = builder.child
         childByte = builder.childByte
         branches = builder.branches
+        branching = builder.branching
         fallback = builder.fallback
         depth = builder.depth
         match = builder.match
@@ -49,7 +51,7 @@ package final class SecretMask: Sendable, CustomStringConvertible, CustomReflect
         while node != 0 {
             if child[node] != 0 {
                 if childByte[node] == byte { return child[node] }
-                if let next = branches[Int64(node) << 8 | Int64(byte)] { return next }
+                if branching[node], let next = branches[Int64(node) << 8 | Int64(byte)] { return next }
             }
             node = Int(fallback[node])
         }
@@ -63,6 +65,7 @@ package final class SecretMask: Sendable, CustomStringConvertible, CustomReflect
         var child: [Int32] = [0]
         var childByte: [UInt8] = [0]
         var branches: [Int64: Int32] = [:]
+        var branching: [Bool] = [false]
         var fallback: [Int32] = [0]
         var depth: [Int32] = [0]
         var match: [Int32] = [0]
@@ -88,6 +91,7 @@ package final class SecretMask: Sendable, CustomStringConvertible, CustomReflect
             let new = Int32(child.count)
             child.append(0)
             childByte.append(0)
+            branching.append(false)
             fallback.append(0)
             depth.append(depth[Int(node)] + 1)
             match.append(0)
@@ -99,6 +103,7 @@ package final class SecretMask: Sendable, CustomStringConvertible, CustomReflect
                 (child[Int(node)], childByte[Int(node)]) = (new, byte)
             } else {
                 branches[Int64(node) << 8 | Int64(byte)] = new
+                branching[Int(node)] = true
             }
             return new
         }

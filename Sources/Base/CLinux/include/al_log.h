@@ -15,7 +15,8 @@ ssize_t al_write_pieces(int descriptor, uint64_t offset, const void *a, size_t a
 /* Reads what is in memory; EAGAIN when the disk would have to be asked, EOPNOTSUPP where that cannot be told. */
 ssize_t al_read_cached(int descriptor, void *bytes, size_t count, uint64_t offset);
 
-/* Where the last '\n' is, -1 if there is none. */
+/* Where the first and the last '\n' are, -1 if there is none. */
+ssize_t al_first_newline(const void *bytes, size_t count);
 ssize_t al_last_newline(const void *bytes, size_t count);
 size_t al_count_newlines(const void *bytes, size_t count);
 

@@ -110,7 +110,7 @@ package final class DiskPool: Sendable {
             do throws(Errno) {
                 let pool = try FileDescriptor.open(mountPoint, [.readOnly, .directory])
                 let layer: FileDescriptor
-                do { layer = try pool.open(id, [.readOnly, .directory, .noFollow]) } catch {
+                do throws(Errno) { layer = try pool.open(id, [.readOnly, .directory, .noFollow]) } catch {
                     if error == .noSuchFile { return }
                     throw error
                 }
@@ -156,7 +156,7 @@ package final class DiskPool: Sendable {
     private func open() async throws {
         let (attempt, isMine) = opening.withLock { current -> (Settlement<Result<Void, AegisError>>, Bool) in
             if let current {
-                if case .failure? = current.now {} else { return (current, false) }
+                guard case .failure? = current.now else { return (current, false) }
             }
             let fresh = Settlement<Result<Void, AegisError>>()
             current = fresh
@@ -193,7 +193,8 @@ package final class DiskPool: Sendable {
                 try? Mounts.unmount(mountPoint, detach: true)
                 throw AegisError(
                     .unavailable, "disk-unsupported", "cannot mount the disk pool \(file): \(error)",
-                    hint: "disk limits need btrfs in the kernel and a free loop device; leave out --disk to run without")
+                    hint: "disk limits need btrfs in the kernel and a free loop device; leave out --disk to run without"
+                )
             }
         }
     }
@@ -210,7 +211,7 @@ package final class DiskPool: Sendable {
             try reporting("making \(fresh)") { () throws(Errno) -> UInt64 in
                 let image = try FileDescriptor.open(fresh, [.readWrite, .create, .truncate], mode: 0o600)
                 // As large as the disk could ever hold: only what is written takes room.
-                let size = max(try image.freeSpace().totalBytes >> 20 << 20, 256 << 20)
+                let size = max((try image.freeSpace().totalBytes >> 20) << 20, 256 << 20)
                 try image.truncate(to: size)
                 return size
             }
@@ -242,7 +243,7 @@ package final class DiskPool: Sendable {
             let directory = try FileDescriptor.open(folder, [.readOnly, .directory])
             // The upper folder's permissions become those of `/` inside.
             for name in ["upper", "work"] {
-                do {
+                do throws(Errno) {
                     try directory.makeDirectory(name, mode: 0o755)
                     try directory.open(name, [.readOnly, .directory, .noFollow]).setPermissions(0o755)
                 } catch { if error != .fileExists { throw error } }

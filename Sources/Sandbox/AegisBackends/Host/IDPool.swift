@@ -55,7 +55,8 @@ package final class IDPool: Sendable {
     static func subordinateRanges(_ text: String) -> [Range<UInt64>] {
         text.split(separator: "\n").compactMap { line in
             let fields = line.split(separator: ":", omittingEmptySubsequences: false)
-            guard fields.count == 3, let first = UInt64(fields[1]), let count = UInt64(fields[2]), count < 1 << 32 else {
+            guard fields.count == 3, let first = UInt64(fields[1]), let count = UInt64(fields[2]), count < 1 << 32
+            else {
                 return nil
             }
             return first..<(first + count)
@@ -67,7 +68,7 @@ package final class IDPool: Sendable {
     /// - Throws: `id-ranges-exhausted` when all are taken.
     package func take(for runDirectory: String) throws(AegisError) -> IDLease {
         do throws(Errno) {
-            try Files.makeDirectories(folder, mode: 0o700)
+            try Files.makeDirectories(folder, mode: 0o711)
             for _ in 0..<count {
                 let base = state.withLock { state -> UInt32 in
                     let index = state.next
@@ -89,7 +90,7 @@ package final class IDPool: Sendable {
     /// - Returns: nil if it belongs to somebody else.
     package func adopt(_ base: UInt32, for runDirectory: String) -> IDLease? {
         guard base > reservedBase, (base - reservedBase) % Self.rangeSize == 0 else { return nil }
-        try? Files.makeDirectories(folder, mode: 0o700)
+        try? Files.makeDirectories(folder, mode: 0o711)
         return (try? claim(base, for: runDirectory, adopting: true)) ?? nil
     }
 
@@ -140,10 +141,12 @@ package final class IDLease: Sendable {
 
     /// Gives the range back. Idempotent.
     package func release() {
-        guard released.withLock({ done in
-            defer { done = true }
-            return !done
-        }) else { return }
+        guard
+            released.withLock({ done in
+                defer { done = true }
+                return !done
+            })
+        else { return }
         try? Files.removeFile(path)
         try? file.unlock()
         pool.giveBack(base)

@@ -1,4 +1,4 @@
-package import AegisSandboxTypes
+import AegisSandboxTypes
 package import LinuxSys
 
 /// One group in every hierarchy that it needs. A value: it names the group, which may exist or not.
@@ -176,4 +176,9 @@ package struct InstanceCgroup: Sendable {
         if freezer.isV2 { return ControlFile.number(freezer.folder + "/cgroup.events", key: "frozen") == 1 }
         return (try? ControlFile.read(freezer.folder + "/freezer.state")) == "FROZEN"
     }
+}
+
+extension InstanceCgroup {
+    /// Whether the group is there.
+    package var exists: Bool { folder("memory").map { Files.exists($0) } ?? false }
 }

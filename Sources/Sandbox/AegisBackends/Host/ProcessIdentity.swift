@@ -49,7 +49,8 @@ package struct ProcessIdentity: Sendable, Equatable {
 package enum HostIdentity {
     /// The kernel's random number of this boot.
     package static func bootID() -> String {
-        ((try? Files.read("/proc/sys/kernel/random/boot_id", limit: 64)).map { String(decoding: $0, as: UTF8.self) } ?? "")
+        ((try? Files.read("/proc/sys/kernel/random/boot_id", limit: 64)).map { String(decoding: $0, as: UTF8.self) }
+            ?? "")
             .split(whereSeparator: \.isWhitespace).first.map(String.init) ?? ""
     }
 
@@ -57,5 +58,28 @@ package enum HostIdentity {
     package static func kernel() -> String {
         ((try? Files.read("/proc/sys/kernel/osrelease", limit: 256)).map { String(decoding: $0, as: UTF8.self) } ?? "")
             .split(whereSeparator: \.isWhitespace).first.map(String.init) ?? ""
+    }
+}
+
+extension HostIdentity {
+    /// How many files a sandbox's process may have open: 65,536, or what this process may have itself where it is not allowed
+    /// to raise limits (a container without CAP_SYS_RESOURCE).
+    static let openFiles: Int64 = {
+        let status = (try? Files.read("/proc/self/status", limit: 65_536)) ?? []
+        let limits = (try? Files.read("/proc/self/limits", limit: 65_536)) ?? []
+        return openFiles(
+            status: String(decoding: status, as: UTF8.self), limits: String(decoding: limits, as: UTF8.self))
+    }()
+
+    static func openFiles(status: String, limits: String) -> Int64 {
+        let wanted: Int64 = 65_536
+        let mayRaise = status.split(separator: "\n").first { $0.hasPrefix("CapEff:") }
+            .flatMap { UInt64($0.dropFirst(7).filter { !$0.isWhitespace }, radix: 16) }
+            .map { $0 & 1 << 24 != 0 }
+        if mayRaise == true { return wanted }
+        // Max open files    soft    hard    files
+        let fields = limits.split(separator: "\n").first { $0.hasPrefix("Max open files") }?.split(separator: " ") ?? []
+        guard fields.count >= 5, let hard = Int64(fields[4]) else { return wanted }
+        return min(wanted, hard)
     }
 }

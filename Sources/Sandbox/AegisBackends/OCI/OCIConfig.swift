@@ -15,6 +15,8 @@ struct OCIConfig: Sendable {
     var cgroup: String
     /// In bytes; bounds what a tmpfs claims to be, the cgroup bounds what it is.
     var memory: UInt64
+    /// Files that a process may have open, at most.
+    var openFiles: Int64 = 65_536
     var binds: [Bind]
 }
 
@@ -45,14 +47,15 @@ extension OCIConfig {
     func encoded() -> [UInt8] {
         JSONText.object([
             ("ociVersion", .text("1.0.2")), ("process", process),
-            ("root", .object([("path", .text(layout.root)), ("readonly", .flag(false))])), ("hostname", .text(hostname)),
+            ("root", .object([("path", .text(layout.root)), ("readonly", .flag(false))])),
+            ("hostname", .text(hostname)),
             ("mounts", .list(mounts)), ("linux", linux),
         ]).bytes
     }
 
     private var process: JSONText {
         let capabilities = JSONText.texts(Self.capabilities)
-        let limits: [(String, Int64)] = [("RLIMIT_NOFILE", 65_536), ("RLIMIT_CORE", 0)]
+        let limits: [(String, Int64)] = [("RLIMIT_NOFILE", openFiles), ("RLIMIT_CORE", 0)]
         return .object([
             ("terminal", .flag(false)), ("user", .object([("uid", .number(0)), ("gid", .number(0))])),
             ("args", .texts([Self.harnessPath])),
@@ -131,8 +134,8 @@ extension OCIConfig {
                 ))
             members.append(("sysctl", .object([("net.ipv4.ip_unprivileged_port_start", .text("0"))])))
         case .userKernel:
-            // It is started inside the keeper's namespaces: "network" without a path is the one that it finds itself in.
-            namespaces.append(.object([("type", .text("network"))]))
+            // It is started inside the keeper's namespaces: it stays in the network that it finds itself in.
+            break
         }
         members.append(("namespaces", .list(namespaces)))
         members.append(("maskedPaths", .texts(Self.maskedPaths)))

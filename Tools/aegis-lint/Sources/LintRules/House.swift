@@ -65,7 +65,8 @@ package struct House: Sendable {
                 guard let from = target.floor, let to = targets[name]?.floor, to > from else { return nil }
                 return Finding(
                     path: "Package.swift", line: 1, column: 1, severity: .error, rule: "floors",
-                    message: "\(target.name) (\(Self.floors[from])) depends on \(name), a floor above (\(Self.floors[to]))")
+                    message:
+                        "\(target.name) (\(Self.floors[from])) depends on \(name), a floor above (\(Self.floors[to]))")
             }
         }.sorted { $0.message < $1.message }
     }

@@ -19,6 +19,7 @@ package struct Linter: Sendable {
     /// - Parameters:
     ///   - source: its text.
     ///   - path: relative to the package, with `/`. Files under `Tests/` answer for their length only.
+    /// - Returns: findings in the order of the file; empty when the file is clean.
     package func check(_ source: String, path: String) -> [Finding] {
         let tree = Parser.parse(source: source)
         let converter = SourceLocationConverter(fileName: path, tree: tree)
@@ -44,7 +45,8 @@ package struct Linter: Sendable {
         return [
             Finding(
                 path: path, line: 1, column: 1, severity: severity, rule: "file-length",
-                message: "\(count) lines, more than \(limit): split it, or say why not in a line '// Long file: REASON'")
+                message: "\(count) lines, more than \(limit): split it, or say why not in a line '// Long file: REASON'"
+            )
         ]
     }
 }

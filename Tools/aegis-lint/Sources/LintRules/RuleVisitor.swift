@@ -21,7 +21,8 @@ final class RuleVisitor: SyntaxVisitor {
     ) {
         let place = converter.location(for: node.positionAfterSkippingLeadingTrivia)
         findings.append(
-            Finding(path: path, line: place.line, column: place.column, severity: severity, rule: rule, message: message))
+            Finding(
+                path: path, line: place.line, column: place.column, severity: severity, rule: rule, message: message))
     }
 
     // MARK: Documentation
@@ -53,7 +54,9 @@ final class RuleVisitor: SyntaxVisitor {
         }
         guard let owner = house.owner(of: path), let wanted = house.targets[module] else { return .skipChildren }
         if let from = owner.floor, let to = wanted.floor, to > from {
-            report(node, "floors", "\(owner.name) (\(House.floors[from])) imports \(module), a floor above (\(House.floors[to]))")
+            report(
+                node, "floors",
+                "\(owner.name) (\(House.floors[from])) imports \(module), a floor above (\(House.floors[to]))")
         } else if !owner.dependencies.contains(module) {
             report(node, "floors", "\(owner.name) imports \(module), which Package.swift does not declare for it")
         }
@@ -63,17 +66,32 @@ final class RuleVisitor: SyntaxVisitor {
     // MARK: Unstructured tasks
 
     override func visit(_ node: FunctionCallExprSyntax) -> SyntaxVisitorContinueKind {
-        let hasClosure = node.trailingClosure != nil || node.arguments.contains { $0.expression.is(ClosureExprSyntax.self) }
-        if hasClosure, mainDepth == 0, !path.hasSuffix("/main.swift"), Self.startsTask(node.calledExpression) {
-            report(node, "structured-concurrency", "a bare task outlives its caller: use a task group, or start it in main")
-        }
+        let hasClosure =
+            node.trailingClosure != nil || node.arguments.contains { $0.expression.is(ClosureExprSyntax.self) }
+        guard hasClosure, mainDepth == 0, !path.hasSuffix("/main.swift"), Self.startsTask(node.calledExpression),
+            !saysUnstructured(node)
+        else { return .visitChildren }
+        report(
+            node, "structured-concurrency",
+            "a bare task outlives its caller: use a task group, or say above it who ends it: '// Unstructured: REASON'")
         return .visitChildren
+    }
+
+    /// The few places where structure begins say so above the statement.
+    private func saysUnstructured(_ node: FunctionCallExprSyntax) -> Bool {
+        var current = Syntax(node).parent
+        while let candidate = current, !candidate.is(CodeBlockItemSyntax.self) { current = candidate.parent }
+        return current?.leadingTrivia.comments.contains { comment in
+            let words = comment.drop { $0 == "/" || $0 == " " }
+            return words.hasPrefix("Unstructured") && words.count > "Unstructured: ".count
+        } ?? false
     }
 
     /// `Task`, `Task<A, B>`, `Task.detached`, `Task.immediate`, `Task.immediateDetached`
     private static func startsTask(_ called: ExprSyntax) -> Bool {
         if let member = called.as(MemberAccessExprSyntax.self), let base = member.base {
-            return ["detached", "immediate", "immediateDetached", "init"].contains(member.declName.baseName.text) && startsTask(base)
+            return ["detached", "immediate", "immediateDetached", "init"].contains(member.declName.baseName.text)
+                && startsTask(base)
         }
         if let generic = called.as(GenericSpecializationExprSyntax.self) { return startsTask(generic.expression) }
         return called.as(DeclReferenceExprSyntax.self)?.baseName.text == "Task"
@@ -104,7 +122,9 @@ final class RuleVisitor: SyntaxVisitor {
     }
 
     override func visit(_ node: DeclModifierSyntax) -> SyntaxVisitorContinueKind {
-        if node.name.text == "nonisolated", node.detail?.detail.text == "unsafe" { checkReason(node, "nonisolated(unsafe)") }
+        if node.name.text == "nonisolated", node.detail?.detail.text == "unsafe" {
+            checkReason(node, "nonisolated(unsafe)")
+        }
         return .visitChildren
     }
 
@@ -116,7 +136,9 @@ final class RuleVisitor: SyntaxVisitor {
     /// A comment on the declaration, or on one of its members, says what protects the state.
     private func checkReason(_ node: some SyntaxProtocol, _ what: String) {
         var current = Syntax(node).parent
-        while let candidate = current, !candidate.isProtocol((any DeclSyntaxProtocol).self) { current = candidate.parent }
+        while let candidate = current, !candidate.isProtocol((any DeclSyntaxProtocol).self) {
+            current = candidate.parent
+        }
         guard let declaration = current else { return }
         var comments = declaration.leadingTrivia.comments
         if let group = declaration.asProtocol((any DeclGroupSyntax).self) {
@@ -176,7 +198,8 @@ extension Trivia {
     var comments: [String] {
         compactMap { piece in
             switch piece {
-            case .lineComment(let text), .blockComment(let text), .docLineComment(let text), .docBlockComment(let text): text
+            case .lineComment(let text), .blockComment(let text), .docLineComment(let text), .docBlockComment(let text):
+                text
             default: nil
             }
         }

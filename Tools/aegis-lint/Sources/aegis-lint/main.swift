@@ -30,7 +30,9 @@ let linter = Linter(house: house)
 var findings = house.upwardEdges()
 var count = 0
 for file in arguments.dropFirst().flatMap(swiftFiles(below:)) {
-    guard let source = try? String(contentsOfFile: file, encoding: .utf8) else { fail("\(file) is not a text in UTF-8") }
+    guard let source = try? String(contentsOfFile: file, encoding: .utf8) else {
+        fail("\(file) is not a text in UTF-8")
+    }
     findings += linter.check(source, path: file)
     count += 1
 }

@@ -31,7 +31,8 @@ private func check(_ source: String, path: String = "Sources/Base/Store/File.swi
     }
 
     @Test(arguments: [
-        "package struct A {}", "public func f() {}", "package let x = 1", "package enum E { case a }", "package protocol P {}",
+        "package struct A {}", "public func f() {}", "package let x = 1", "package enum E { case a }",
+        "package protocol P {}",
         "package typealias T = Int", "package extension Int {}", "// no doc comment\npackage final class C {}",
         "#if os(Linux)\npackage struct A {}\n#endif", "@frozen public struct A {}", "package actor A {}",
     ])
@@ -40,7 +41,10 @@ private func check(_ source: String, path: String = "Sources/Base/Store/File.swi
         #expect(found.count == 1 && found[0].hasSuffix("error documentation"), "\(found)")
     }
 
-    @Test(arguments: ["/// D.\npackage struct A {}", "/** D. */ public func f() {}", "/// D.\n@frozen public struct A {}", "struct A {}"])
+    @Test(arguments: [
+        "/// D.\npackage struct A {}", "/** D. */ public func f() {}", "/// D.\n@frozen public struct A {}",
+        "struct A {}",
+    ])
     func documentedOrInternalDeclarationsPass(_ source: String) { #expect(check(source) == []) }
 
     @Test(arguments: [
@@ -48,7 +52,9 @@ private func check(_ source: String, path: String = "Sources/Base/Store/File.swi
         ("internal import daemon", "Sources/Trust/Secrets/F.swift"), ("import Core", "Sources/Edges/daemon/F.swift"),
         ("import struct Secrets.Key", "Sources/Base/Core/F.swift"),
     ])
-    func upwardAndUndeclaredImportsFail(_ source: String, _ path: String) { #expect(check(source, path: path) == ["1:1 error floors"]) }
+    func upwardAndUndeclaredImportsFail(_ source: String, _ path: String) {
+        #expect(check(source, path: path) == ["1:1 error floors"])
+    }
 
     @Test func fullFoundationFailsInSourcesOnly() {
         #expect(check("import Foundation") == ["1:1 error imports"])
@@ -58,7 +64,8 @@ private func check(_ source: String, path: String = "Sources/Base/Store/File.swi
 
     @Test(arguments: [
         "func f() { Task { } }", "func f() { Task.detached { } }", "func f() { let t = Task<Void, Never> { } }",
-        "func f() { _ = Task(priority: .low) { } }", "func f() { Task.immediate { } }", "func f() { Task(operation: { }) }",
+        "func f() { _ = Task(priority: .low) { } }", "func f() { Task.immediate { } }",
+        "func f() { Task(operation: { }) }",
         "func f() { Task.init { } }",
     ])
     func bareTasksFail(_ source: String) {
@@ -69,10 +76,23 @@ private func check(_ source: String, path: String = "Sources/Base/Store/File.swi
         #expect(check(source, path: "Tests/StoreTests/F.swift") == [])
     }
 
-    @Test(arguments: ["func f() async { try? await Task.sleep(for: .seconds(1)) }", "let t: Task<Void, Never>", "Tasks { }"])
+    @Test(arguments: [
+        "func f() async { try? await Task.sleep(for: .seconds(1)) }", "let t: Task<Void, Never>", "Tasks { }",
+    ])
     func otherUsesOfTasksPass(_ source: String) { #expect(check(source) == []) }
 
-    @Test func mainEndsWithItsType() { #expect(check("@main struct M {}\nfunc f() { Task { } }") == ["2:12 error structured-concurrency"]) }
+    @Test(arguments: [
+        ("// Unstructured: ended by `close`.\n    Task { }", true), ("// Unstructured:\n    Task { }", false),
+        ("// Structured.\n    Task { }", false), ("// Unstructured: this one.\n    let t = Task { }", true),
+        ("// Unstructured: the first only.\n    g()\n    Task { }", false),
+    ])
+    func aBareTaskMaySayWhoEndsIt(_ body: String, _ passes: Bool) {
+        #expect(check("func f() {\n    \(body)\n}").isEmpty == passes)
+    }
+
+    @Test func mainEndsWithItsType() {
+        #expect(check("@main struct M {}\nfunc f() { Task { } }") == ["2:12 error structured-concurrency"])
+    }
 
     @Test(arguments: [
         "final class A: @unchecked Sendable { var x = 1 }", "/// A thing.\nfinal class A: @unchecked Sendable {}",
@@ -101,13 +121,18 @@ private func check(_ source: String, path: String = "Sources/Base/Store/File.swi
     @Test(arguments: ["func f() { try? g() }", "let x = y as? Int", "// try! as!", "let s = \"try! as!\""])
     func whatOnlyLooksLikeATrapPasses(_ source: String) { #expect(check(source) == []) }
 
-    @Test(arguments: [(400, []), (401, ["1:1 warning file-length"]), (500, ["1:1 warning file-length"]), (501, ["1:1 error file-length"])])
+    @Test(arguments: [
+        (400, []), (401, ["1:1 warning file-length"]), (500, ["1:1 warning file-length"]),
+        (501, ["1:1 error file-length"]),
+    ])
     func fileLength(_ lines: Int, _ expected: [String]) {
         let source = String(repeating: "// x\n", count: lines)
         #expect(check(source) == expected)
         #expect(check(source, path: "Tests/StoreTests/F.swift") == expected)
         #expect(check(source + "// Long file: one table\n") == [])
-        #expect(check(source + "// Long file: \n") == (lines == 400 ? ["1:1 warning file-length"] : lines >= 500 ? ["1:1 error file-length"] : expected))
+        #expect(
+            check(source + "// Long file: \n")
+                == (lines == 400 ? ["1:1 warning file-length"] : lines >= 500 ? ["1:1 error file-length"] : expected))
     }
 
     @Test func longFunctionsAreWarnedAbout() {
@@ -130,6 +155,9 @@ private func check(_ source: String, path: String = "Sources/Base/Store/File.swi
 
     @Test func findingsReadLikeCompilerMessages() {
         let found = Linter(house: house).check("func f() {\n    try! g()\n}", path: "Sources/Base/Store/F.swift")
-        #expect(found.map(\.description) == ["Sources/Base/Store/F.swift:2:5: error: 'try!' traps; handle the error [traps]"])
+        #expect(
+            found.map(\.description) == [
+                "Sources/Base/Store/F.swift:2:5: error: 'try!' traps; handle the error [traps]"
+            ])
     }
 }

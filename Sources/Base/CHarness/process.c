@@ -1,0 +1,243 @@
+#define _GNU_SOURCE
+#include "charness_process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+static _Noreturn void report(int status, int step, int detail) {
+    struct ah_start_error error = {.step = step, .code = errno, .detail = detail};
+    long n = write(status, &error, sizeof error);
+    _exit(n == sizeof error ? 127 : 126);
+}
+
+// What exec would pass on: dispositions and the mask. Raw, for libc keeps two signals to itself that are inherited, too.
+void ah_default_signals(void) {
+    struct { void *handler; unsigned long flags; void *restorer; uint64_t mask; } action = {0};
+    for (int n = 1; n <= 64; n++) syscall(SYS_rt_sigaction, n, &action, (void *)0, sizeof action.mask);
+    uint64_t none = 0;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, (void *)0, sizeof none);
+}
+
+char **ah_text_list(const void *blob, uint32_t count) {
+    char **list = calloc((size_t)count + 1, sizeof *list);
+    const char *at = blob;
+    for (uint32_t i = 0; list && i < count; i++) {
+        list[i] = (char *)at;
+        at += strlen(at) + 1;
+    }
+    return list;
+}
+
+// Moves three descriptors to 0, 1, 2, whatever their numbers are now.
+int ah_take_stdio(int input, int output, int error) {
+    int from[3] = {input, output, error};
+    for (int i = 0; i < 3; i++)
+        if ((from[i] = fcntl(from[i], F_DUPFD, 3)) < 0) return -1;
+    for (int i = 0; i < 3; i++) {
+        if (dup2(from[i], i) < 0) return -1;
+        close(from[i]);
+    }
+    return 0;
+}
+
+static void make_directories(char *path, uint32_t uid, uint32_t gid) {
+    for (char *at = path; *at;) {
+        while (*at == '/') at++;
+        while (*at && *at != '/') at++;
+        char kept = *at;
+        *at = 0;
+        if (mkdir(path, 0755) == 0 && lchown(path, uid, gid)) {
+            // Stays root's: entering it still works.
+        }
+        *at = kept;
+    }
+}
+
+static void take_identity(const struct ah_spawn *spec, int status) {
+    // The raw calls: glibc's wrappers know of threads, of which there are none.
+    if (syscall(SYS_setgroups, (size_t)spec->group_count, spec->groups) && (spec->group_count || errno != EPERM))
+        report(status, AH_STEP_USER, 0);
+    if (syscall(SYS_setresgid, spec->gid, spec->gid, spec->gid)) report(status, AH_STEP_USER, 0);
+    if (spec->uid != 0) prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    if (syscall(SYS_setresuid, spec->uid, spec->uid, spec->uid)) report(status, AH_STEP_USER, 0);
+}
+
+static int detail_of(const char *path) {
+    struct stat info;
+    if (stat(path, &info)) return 0;
+    return S_ISDIR(info.st_mode) ? 2 : 1;
+}
+
+static _Noreturn void run_program(const struct ah_spawn *spec, char **arguments, char **environment, int status) {
+    const char *name = arguments[0];
+    if (strchr(name, '/')) {
+        execve(name, arguments, environment);
+        int code = errno, detail = detail_of(name);
+        errno = code;
+        report(status, AH_STEP_EXEC, detail);
+    }
+    int worst = ENOENT, detail = 0;
+    size_t length = strlen(name);
+    for (const char *at = spec->search; *name && length < 4096; at++) {
+        char path[8448];
+        size_t part = strcspn(at, ":");
+        if (part < 4096) {
+            memcpy(path, at, part);
+            path[part] = '/';
+            memcpy(path + part + (part > 0), name, length + 1);
+            execve(path, arguments, environment);
+            int code = errno, found = code == ENOENT || code == EACCES ? detail_of(path) : 0;
+            if (code == ENOENT && found == 1) detail = 1;
+            // The search goes on after what could not be run; folders of that name do not count.
+            if (code != ENOENT && code != ENOTDIR && found != 2) worst = code;
+            if (code != ENOENT && code != ENOTDIR && code != EACCES) break;
+        }
+        at += part;
+        if (!*at) break;
+    }
+    errno = worst;
+    report(status, AH_STEP_EXEC, detail);
+}
+
+static _Noreturn void be_child(const struct ah_spawn *spec, char **arguments, char **environment, int status) {
+    ah_default_signals();
+    if (setsid() < 0) report(status, AH_STEP_SETUP, 0);
+    if (ah_take_stdio(spec->input, spec->output, spec->error)) report(status, AH_STEP_SETUP, 0);
+    if (spec->terminal && ioctl(0, TIOCSCTTY, 0)) report(status, AH_STEP_TERMINAL, 0);
+    struct rlimit none = {0, 0};
+    if (setrlimit(RLIMIT_CORE, &none)) report(status, AH_STEP_SETUP, 0);
+    umask(022);
+    const char *directory = spec->directory;
+    if (spec->create_directory) {
+        char *copy = strdup(directory);
+        if (copy) make_directories(copy, spec->uid, spec->gid);
+    }
+    take_identity(spec, status);
+    if (chdir(*directory ? directory : "/")) report(status, AH_STEP_DIRECTORY, 0);
+    run_program(spec, arguments, environment, status);
+}
+
+long ah_spawn(const struct ah_spawn *spec, int32_t *status) {
+    int ends[2];
+    char **arguments = ah_text_list(spec->arguments, spec->argument_count);
+    char **environment = ah_text_list(spec->environment, spec->environment_count);
+    long result = -ENOMEM;
+    if (arguments && environment) {
+        if (pipe2(ends, O_CLOEXEC)) {
+            result = -errno;
+        } else {
+            pid_t pid = fork();
+            if (pid == 0) {
+                // Above the three that become stdio; the copies carry close-on-exec again.
+                int high = fcntl(ends[1], F_DUPFD_CLOEXEC, 3);
+                be_child(spec, arguments, environment, high < 0 ? ends[1] : high);
+            }
+            result = pid < 0 ? -errno : pid;
+            close(ends[1]);
+            if (pid < 0) close(ends[0]);
+            else *status = ends[0];
+        }
+    }
+    free(arguments);
+    free(environment);
+    return result;
+}
+
+long ah_fork(int input, int output, int error) {
+    pid_t pid = fork();
+    if (pid < 0) return -errno;
+    if (pid > 0) return pid;
+    ah_default_signals();
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    sigaction(SIGPIPE, &ignore, 0);
+    if (setsid() < 0 || ah_take_stdio(input, output, error)) _exit(126);
+    ah_close_from(3);
+    umask(022);
+    return 0;
+}
+
+void ah_close_from(int first) {
+    if (syscall(SYS_close_range, (unsigned)first, ~0u, 0u) == 0) return;
+    for (int fd = first; fd < 4096; fd++) close(fd);
+}
+
+_Noreturn void ah_exit(int code) { _exit(code); }
+
+long ah_child_signals(void) { return ah_block_and_watch(SIGCHLD); }
+
+long ah_reap(uint32_t *code, uint8_t *signal) {
+    int status = 0;
+    pid_t pid;
+    do pid = waitpid(-1, &status, WNOHANG);
+    while (pid < 0 && errno == EINTR);
+    if (pid < 0) return -errno;
+    if (pid == 0) return 0;
+    *signal = WIFSIGNALED(status) ? (uint8_t)WTERMSIG(status) : 0;
+    *code = WIFSIGNALED(status) ? 128u + *signal : (uint32_t)WEXITSTATUS(status);
+    return pid;
+}
+
+// A pid that came from elsewhere and is 0, 1 or negative would address groups or everybody.
+long ah_signal(int pid, int signal) {
+    if (pid <= 1) return -EINVAL;
+    return kill(pid, signal) ? -errno : 0;
+}
+
+long ah_signal_group(int pid, int signal) {
+    if (pid <= 1) return -EINVAL;
+    if (kill(-pid, signal) == 0) return 0;
+    // A child that has not come to its setsid yet has no group of its own.
+    return errno == ESRCH ? ah_signal(pid, signal) : -errno;
+}
+
+long ah_signal_everyone(int signal) {
+    // SAFETY: only PID 1 of a namespace may say "everyone"; elsewhere that would be the whole machine.
+    if (getpid() != 1) return -EPERM;
+    return kill(-1, signal) ? -errno : 0;
+}
+
+long ah_signal_children(int signal, int except) {
+    char path[64], text[65536];
+    int own = getpid();
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", own, own);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return -errno;
+    size_t have = 0;
+    for (long n; have < sizeof text - 1; have += (size_t)n) {
+        n = read(fd, text + have, sizeof text - 1 - have);
+        if (n <= 0) break;
+    }
+    close(fd);
+    text[have] = 0;
+    long count = 0;
+    for (char *at = text, *end;; at = end) {
+        long pid = strtol(at, &end, 10);
+        if (end == at) break;
+        if (pid <= 1 || pid == except) continue;
+        count++;
+        kill((pid_t)pid, signal);
+    }
+    return count;
+}
+
+long ah_own_pid(void) { return getpid(); }
+
+long ah_process_descriptor(int pid) {
+    if (pid <= 1) return -EINVAL;
+    long fd = syscall(SYS_pidfd_open, pid, 0);
+    return fd < 0 ? -errno : fd;
+}

@@ -1,0 +1,220 @@
+import AegisChannelEmbedded
+import CHarness
+
+extension Harness {
+    /// Starts what a `start` frame asks for, or says why not.
+    func start(_ number: UInt16, _ payload: [UInt8]) {
+        guard let request = try? StartProcess(decoding: payload), !request.arguments[0].isEmpty else {
+            return refuse(number, .other, Code.invalid, bytes("the request to start a process is malformed"))
+        }
+        guard shutdown == nil else { return refuse(number, .other, 0, bytes("the sandbox is shutting down")) }
+        guard processes.count < Channel.liveLimit, process(number) == nil else {
+            return refuse(number, .limit, 0, bytes("the sandbox runs as many processes for Aegis as it may"))
+        }
+        guard !haveNUL(request.arguments), !haveNUL(request.environment), !request.directory.contains(0) else {
+            return refuse(number, .other, Code.invalid, bytes("an argument, variable or path contains a NUL"))
+        }
+        guard request.directory.isEmpty || request.directory[0] == 0x2f else {
+            return refuse(number, .badDirectory, Code.invalid, request.directory + bytes(": not an absolute path"))
+        }
+        let account: Account
+        do throws(AccountError) {
+            account = try Accounts.resolve(
+                request.user, passwd: file("/etc/passwd"), group: file("/etc/group"))
+        } catch {
+            let what: [UInt8]
+            switch error {
+            case .noUser: what = bytes(": no such user in the sandbox's /etc/passwd")
+            case .noGroup: what = bytes(": no such group in the sandbox's /etc/group")
+            case .malformed: what = bytes(": not of the form USER or USER:GROUP")
+            }
+            return refuse(number, .unknownUser, 0, request.user + what)
+        }
+        var stdio = Stdio()
+        let opened = open(&stdio, request, account)
+        guard opened >= 0 else {
+            stdio.closeAll()
+            return refuse(number, .limit, -opened, bytes("no descriptors for its streams: ") + errorText(-opened))
+        }
+        launch(number, request, account, stdio)
+    }
+
+    func refuse(_ number: UInt16, _ reason: StartFailure, _ code: Int, _ text: [UInt8]) {
+        let short = Array(text.prefix(Channel.reportLimit - 64))
+        let failure = ProcessFailed(reason: reason, errno: UInt32(truncatingIfNeeded: code), text: short)
+        outgoing.appendFrame(.failed, stream: number, failure.encoded())
+    }
+
+    /// A file of the sandbox, as far as it is one and not too long.
+    private func file(_ path: StaticString) -> [UInt8] {
+        for limit in [4096, Accounts.fileLimit] {
+            var text = [UInt8](repeating: 0, count: limit)
+            let count = unsafe ah_read_file(terminated(bytes(path)), &text, limit)
+            if count >= 0 { return Array(text[..<count]) }
+        }
+        return []
+    }
+
+    /// Both sides of a process's streams.
+    private struct Stdio {
+        /// The process's: stdin, stdout, stderr.
+        var theirs: [Int32] = [-1, -1, -1]
+        /// Ours.
+        var ours: [Int32] = [-1, -1, -1]
+
+        func closeTheirs() {
+            for i in 0..<3 where theirs[i] >= 0 && !theirs[..<i].contains(theirs[i]) { ah_close(theirs[i]) }
+        }
+        func closeAll() {
+            closeTheirs()
+            for i in 0..<3 where ours[i] >= 0 && !ours[..<i].contains(ours[i]) { ah_close(ours[i]) }
+        }
+    }
+
+    private func open(_ stdio: inout Stdio, _ request: StartProcess, _ account: Account) -> Int {
+        if request.terminal && request.kind != .copyIn && request.kind != .copyOut {
+            var master: Int32 = -1
+            var slave: Int32 = -1
+            let result = unsafe ah_open_terminal(&master, &slave, request.columns, request.rows)
+            guard result >= 0 else { return result }
+            // Programs that give up root still want to open their terminal.
+            ah_chown_descriptor(slave, account.uid, account.gid)
+            stdio.theirs = [slave, slave, slave]
+            stdio.ours = [master, master, -1]
+            return 0
+        }
+        // Without stdin the writing end is closed at once: the process reads end-of-file.
+        var result = unsafe ah_pipe(&stdio.theirs[0], &stdio.ours[0])
+        if result >= 0 { result = unsafe ah_pipe(&stdio.ours[1], &stdio.theirs[1]) }
+        if result >= 0 { result = unsafe ah_pipe(&stdio.ours[2], &stdio.theirs[2]) }
+        if result >= 0 && !request.stdin {
+            ah_close(stdio.ours[0])
+            stdio.ours[0] = -1
+        }
+        return result
+    }
+
+    private func launch(_ number: UInt16, _ request: StartProcess, _ account: Account, _ stdio: Stdio) {
+        let isCopy = request.kind == .copyIn || request.kind == .copyOut
+        var status: Int32 = -1
+        let pid: Int
+        if isCopy {
+            pid = ah_fork(stdio.theirs[0], stdio.theirs[1], stdio.theirs[2])
+            if pid == 0 { copy(request, account) }
+        } else {
+            pid = spawn(request, account, stdio.theirs, &status)
+        }
+        stdio.closeTheirs()
+        guard pid > 0 else {
+            Stdio(ours: stdio.ours).closeAll()
+            let isLimit = pid == -Code.again || pid == -Code.noMemory || pid == -Code.tooManyFiles
+            return refuse(number, isLimit ? .limit : .other, -pid, bytes("no new process: ") + errorText(-pid))
+        }
+        let process = GuestProcess(
+            number: number, pid: Int32(pid), terminal: stdio.ours[0] >= 0 && stdio.ours[0] == stdio.ours[1],
+            status: status, program: request.arguments[0], directory: request.directory)
+        process.input.descriptor = stdio.ours[0]
+        process.output[0].descriptor = stdio.ours[1]
+        process.output[1].descriptor = stdio.ours[2]
+        processes.append(process)
+        if process.input.descriptor >= 0 && !process.terminal { watch(stdio.ours[0], Source.input, number) }
+        watch(stdio.ours[1], Source.stdout, number)
+        if process.output[1].isOpen { watch(stdio.ours[2], Source.stderr, number) }
+        if status >= 0 { watch(status, Source.status, number) } else { reportStart(process) }
+    }
+
+    private func copy(_ request: StartProcess, _ account: Account) -> Never {
+        if request.kind == .copyOut { ah_exit(CopyOut().run(request.arguments[0])) }
+        var copy = CopyIn(owner: (account.uid, account.gid))
+        ah_exit(copy.run(into: request.arguments[0]))
+    }
+
+    private func spawn(
+        _ request: StartProcess, _ account: Account, _ stdio: [Int32], _ status: inout Int32
+    ) -> Int {
+        var environment = request.environment
+        if value(of: "HOME", in: environment) == nil { environment.append(bytes("HOME=") + account.home) }
+        let arguments = blob(request.arguments)
+        let variables = blob(environment)
+        let standard = bytes("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        let path = value(of: "PATH", in: environment) ?? []
+        let search = terminated(path.isEmpty ? standard : path)
+        let directory = terminated(request.directory)
+        var pid = 0
+        unsafe arguments.withUnsafeBytes { arguments in
+            unsafe variables.withUnsafeBytes { variables in
+                unsafe search.withUnsafeBytes { search in
+                    unsafe directory.withUnsafeBytes { directory in
+                        unsafe account.groups.withUnsafeBufferPointer { groups in
+                            var spec = unsafe ah_spawn()
+                            unsafe spec.arguments = arguments.baseAddress
+                            unsafe spec.argument_count = UInt32(request.arguments.count)
+                            unsafe spec.environment = variables.baseAddress
+                            unsafe spec.environment_count = UInt32(environment.count)
+                            unsafe spec.search = search.baseAddress
+                            unsafe spec.directory = directory.baseAddress
+                            unsafe spec.groups = groups.baseAddress
+                            unsafe spec.group_count = UInt32(groups.count)
+                            unsafe spec.uid = account.uid
+                            unsafe spec.gid = account.gid
+                            unsafe spec.input = stdio[0]
+                            unsafe spec.output = stdio[1]
+                            unsafe spec.error = stdio[2]
+                            unsafe spec.terminal = request.terminal ? 1 : 0
+                            unsafe spec.create_directory = request.createDirectory ? 1 : 0
+                            pid = unsafe ah_spawn(&spec, &status)
+                        }
+                    }
+                }
+            }
+        }
+        return pid
+    }
+
+    // MARK: Whether it runs
+
+    /// Reads what the child says: nothing and the end when its program runs, or where it failed.
+    func resolveStart(_ process: GuestProcess) {
+        guard process.status >= 0 else { return }
+        var report = ah_start_error()
+        let status = process.status
+        let count = unsafe withUnsafeMutableBytes(of: &report) { unsafe ah_read(status, $0.baseAddress, $0.count) }
+        if count == -Code.again { return }
+        process.closeStatus()
+        guard count == MemoryLayout<ah_start_error>.size else { return reportStart(process) }
+        let code = Int(report.code)
+        let (reason, text) = Self.explain(report, process)
+        refuse(process.number, reason, code, text)
+        forget(process)
+    }
+
+    private func reportStart(_ process: GuestProcess) {
+        process.isStarted = true
+        let record = ProcessStarted(pid: UInt32(bitPattern: process.pid))
+        outgoing.appendFrame(.started, stream: process.number, record.encoded())
+    }
+
+    private static func explain(_ report: ah_start_error, _ process: GuestProcess) -> (StartFailure, [UInt8]) {
+        let code = Int(report.code)
+        let because = bytes(": ") + errorText(code)
+        switch Int(report.step) {
+        case AH_STEP_TERMINAL: return (.other, bytes("its terminal") + because)
+        case AH_STEP_DIRECTORY: return (.badDirectory, bytes("working directory ") + process.directory + because)
+        case AH_STEP_USER: return (.other, bytes("changing to its user") + because)
+        case AH_STEP_EXEC:
+            let name = process.program
+            if report.detail == 2 { return (.notExecutable, name + bytes(": is a folder")) }
+            if code == Code.noEntry || code == Code.notDirectory {
+                if report.detail == 1 { return (.notFound, name + bytes(": its interpreter does not exist")) }
+                let isPath = name.contains(0x2f)
+                return (.notFound, name + (isPath ? because : bytes(": no such program in PATH")))
+            }
+            if code == Code.execFormat {
+                return (.notExecutable, name + bytes(": not a program of this machine (exec format error)"))
+            }
+            if code == Code.again || code == Code.noMemory { return (.limit, name + because) }
+            return (.notExecutable, name + because)
+        default: return (.other, bytes("preparing the process") + because)
+        }
+    }
+}

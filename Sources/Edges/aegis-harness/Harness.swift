@@ -1,0 +1,226 @@
+import AegisChannelEmbedded
+import CHarness
+
+/// PID 1 of a sandbox (or its supervisor): one thread, one loop, no timers unless a shutdown runs.
+///
+/// Nothing in the loop blocks: every descriptor is non-blocking and edge-triggered, what cannot be sent now is not
+/// read. Whatever may take long (finding and starting a program, copying files) happens in a child.
+final class Harness {
+    /// stdin and stdout of the harness are two descriptors of the channel's socket.
+    let channel: Int32 = 0
+    let epoll: Int32
+    let signals: Int32
+    var incoming = ByteQueue()
+    var outgoing = ByteQueue()
+    var channelReadable = true
+    var channelWritable = true
+    var processes: [GuestProcess] = []
+    /// When everything that still runs is killed, and when the harness ends whatever the daemon has acknowledged.
+    var shutdown: (kill: UInt64, exit: UInt64, killed: Bool)?
+    /// Whether something happened since memory was last given back.
+    var isWarm = true
+
+    /// Output is read while less than this waits for the channel.
+    static let highWater = 128 << 10
+    /// Frames are read while less than this waits for the channel.
+    static let answerLimit = 1 << 20
+    /// After SIGKILL, the time for the last output to be acknowledged.
+    static let lastWords: UInt64 = 2_000_000
+
+    /// What this kernel does not do; told in `hello`.
+    private let quirks: UInt8
+
+    init(quirks: UInt8) {
+        self.quirks = quirks
+        let epoll = ah_epoll_create()
+        let signals = ah_child_signals()
+        guard epoll >= 0, signals >= 0 else { Harness.die(bytes("no event descriptors"), 1) }
+        self.epoll = Int32(epoll)
+        self.signals = Int32(signals)
+        ah_set_nonblocking(channel)
+        ah_set_close_on_exec(0)
+        ah_set_close_on_exec(1)
+        guard ah_epoll_add(self.epoll, channel, Source.channel) >= 0,
+            ah_epoll_add(self.epoll, self.signals, Source.signals) >= 0
+        else { Harness.die(bytes("the channel cannot be waited for"), 1) }
+    }
+
+    /// What an event belongs to: the low byte, with the process number above it.
+    enum Source {
+        static let channel: UInt64 = 0
+        static let signals: UInt64 = 1
+        static let input: UInt64 = 2
+        static let stdout: UInt64 = 3
+        static let stderr: UInt64 = 4
+        static let status: UInt64 = 5
+    }
+
+    static func die(_ text: [UInt8], _ code: Int32) -> Never {
+        log(text)
+        ah_exit(code)
+    }
+
+    func run() -> Never {
+        outgoing.appendFrame(.hello, Hello(build: buildText, quirks: quirks).encoded())
+        flush()
+        var events = [ah_event](repeating: ah_event(), count: 64)
+        while true {
+            let isBusy = step()
+            let timeout = isBusy ? 0 : patience()
+            let count = unsafe ah_epoll_wait(epoll, &events, 64, timeout)
+            if count < 0 { Harness.die(bytes("waiting failed: ") + errorText(-count), 1) }
+            if count == 0 && !isBusy && shutdown == nil { coolDown() }
+            if count > 0 { isWarm = true }
+            for i in 0..<max(0, count) { take(events[i]) }
+        }
+    }
+
+    /// One turn: read frames, move bytes, write frames. `true` if another turn would find something to do.
+    func step() -> Bool {
+        var isBusy = readChannel()
+        var i = 0
+        while i < processes.count {
+            let process = processes[i]
+            if process.isStarted {
+                pumpInput(process)
+                isBusy = pumpOutput(process, 0) || isBusy
+                isBusy = pumpOutput(process, 1) || isBusy
+            }
+            if !finish(process) { i += 1 }
+        }
+        flush()
+        if shutdown != nil { continueShutdown() }
+        return isBusy && (channelWritable || outgoing.count < Harness.highWater)
+    }
+
+    func take(_ event: ah_event) {
+        switch event.data & 0xff {
+        case Source.channel:
+            if event.ready & UInt8(AH_IN | AH_HANGUP) != 0 { channelReadable = true }
+            if event.ready & UInt8(AH_OUT | AH_HANGUP) != 0 { channelWritable = true }
+        case Source.signals:
+            ah_drain_signals(signals)
+            reap()
+        default:
+            guard let process = process(UInt16(truncatingIfNeeded: event.data >> 8)) else { return }
+            switch event.data & 0xff {
+            case Source.input: process.input.writable = true
+            case Source.stdout:
+                process.output[0].ready = true
+                if process.terminal { process.input.writable = true }
+            case Source.stderr: process.output[1].ready = true
+            default: resolveStart(process)
+            }
+        }
+    }
+
+    func process(_ number: UInt16) -> GuestProcess? {
+        for process in processes where process.number == number { return process }
+        return nil
+    }
+
+    func watch(_ descriptor: Int32, _ source: UInt64, _ number: UInt16) {
+        ah_set_nonblocking(descriptor)
+        if ah_epoll_add(epoll, descriptor, UInt64(number) << 8 | source) < 0 {
+            Harness.die(bytes("a descriptor cannot be waited for"), 1)
+        }
+    }
+
+    // MARK: The channel
+
+    /// `true` if there may be more to read.
+    private func readChannel() -> Bool {
+        var turns = 0
+        while channelReadable && outgoing.count < Harness.answerLimit {
+            guard turns < 4 else { return true }
+            turns += 1
+            let count = incoming.fill(64 << 10) { unsafe ah_read(channel, $0.baseAddress, $0.count) }
+            if count == -Code.again {
+                channelReadable = false
+            } else if count <= 0 {
+                // Nobody could ever hear of what goes on here.
+                killEverything()
+                ah_exit(1)
+            } else {
+                takeFrames()
+            }
+        }
+        return channelReadable
+    }
+
+    private func takeFrames() {
+        do throws(ChannelError) {
+            while let header = try incoming.frame() {
+                try takeFrame(header)
+                incoming.consumeFrame(header)
+            }
+        } catch {
+            killEverything()
+            Harness.die(bytes("a malformed frame came down the channel"), 2)
+        }
+    }
+
+    private func takeFrame(_ header: FrameHeader) throws(ChannelError) {
+        switch header.type {
+        case .stdin: try takeInput(header)
+        case .ack:
+            let ack = try Acknowledgement(decoding: incoming.payload(of: header))
+            guard header.flags == 1 || header.flags == 2, let process = process(header.stream) else { return }
+            let index = Int(header.flags) - 1
+            guard ack.offset <= process.output[index].sent else { throw ChannelError.malformed(type: 3) }
+            if ack.offset > process.output[index].acknowledged { process.output[index].acknowledged = ack.offset }
+        case .start: start(header.stream, incoming.payload(of: header))
+        case .signal:
+            let message = try ProcessSignal(decoding: incoming.payload(of: header))
+            guard let process = process(header.stream), process.end == nil else { return }
+            if header.flags & ProcessSignal.groupFlag != 0 {
+                ah_signal_group(process.pid, Int32(message.number))
+            } else {
+                ah_signal(process.pid, Int32(message.number))
+            }
+        case .resize:
+            let size = try TerminalSize(decoding: incoming.payload(of: header))
+            guard let process = process(header.stream), process.terminal, process.output[0].isOpen else { return }
+            ah_resize_terminal(process.output[0].descriptor, size.columns, size.rows)
+        case .health: outgoing.appendFrame(.healthy, flags: header.flags, incoming.payload(of: header))
+        case .shutdown: beginShutdown(try Shutdown(decoding: incoming.payload(of: header)).grace)
+        case .forget: break
+        default: throw ChannelError.malformed(type: header.type.rawValue)
+        }
+    }
+
+    func flush() {
+        while channelWritable && !outgoing.isEmpty {
+            let count = unsafe outgoing.withBytes { unsafe ah_write(channel, $0.baseAddress, $0.count) }
+            if count > 0 {
+                outgoing.consume(count)
+            } else if count == -Code.again {
+                channelWritable = false
+            } else {
+                killEverything()
+                ah_exit(1)
+            }
+        }
+    }
+
+    // MARK: Waiting
+
+    /// Milliseconds to wait: until the next deadline, or once for a second to give memory back, or for ever.
+    private func patience() -> Int32 {
+        if let shutdown {
+            let next = shutdown.killed ? shutdown.exit : shutdown.kill
+            let now = ah_now_microseconds()
+            return next > now ? Int32(truncatingIfNeeded: min((next - now) / 1000 + 1, 1 << 30)) : 0
+        }
+        return isWarm ? 1000 : -1
+    }
+
+    private func coolDown() {
+        guard isWarm else { return }
+        isWarm = false
+        incoming.shrink()
+        outgoing.shrink()
+        for process in processes { process.input.queue.shrink() }
+        ah_trim_memory()
+    }
+}

@@ -1,0 +1,100 @@
+import AegisChannel
+import Glibc
+import Testing
+
+/// A harness as PID 1 of a pid namespace.
+@Suite struct InitTests {
+    @Test func helloNamesVersionAndBuild() throws {
+        let harness = try HostHarness(asInit: true)
+        #expect(harness.client.hello?.version == Channel.version)
+        let build = String(decoding: harness.client.hello?.build ?? [], as: UTF8.self)
+        #expect(build.hasPrefix("aegis-harness "))
+        try harness.client.start(1, ["cat", "/proc/1/comm"])
+        #expect(try harness.client.finish(1).out == "aegis-harness\n")
+    }
+
+    @Test func orphansAreReaped() throws {
+        let harness = try HostHarness(asInit: true)
+        // A process whose parent is gone ends: nobody but PID 1 can take it away.
+        let orphan = "(sh -c 'sleep 0.02' >/dev/null 2>&1 &) ; exit 0"
+        for number in 1...20 as ClosedRange<UInt16> { try harness.client.start(number, ["sh", "-c", orphan]) }
+        for number in 1...20 as ClosedRange<UInt16> { _ = try harness.client.finish(number) }
+        let count = "n=0; while [ $n -lt 100 ]; do n=$((n+1)); set -- $(ps -e -o pid=); [ $# -le 3 ] && break;"
+        try harness.client.start(30, ["sh", "-c", count + " sleep 0.05; done; ps -e -o stat=,comm="])
+        let left = try harness.client.finish(30).out
+        #expect(!left.contains("Z"))
+        #expect(!left.contains("sleep"))
+    }
+
+    @Test func theHarnessIsClosedToTheWorkload() throws {
+        let harness = try HostHarness(asInit: true)
+        // An unprivileged user may not look into it; for root without CAP_SYS_PTRACE (a sandbox) the same rule holds.
+        try harness.client.start(1, ["sh", "-c", "ls /proc/1/fd; echo forged > /proc/1/fd/1"], user: "1000")
+        let process = try harness.client.finish(1)
+        #expect(process.exited?.code != 0)
+        #expect(process.err.contains("Permission denied"))
+        // CAP_SYS_PTRACE (bit 19) has left the bounding set.
+        try harness.client.start(2, ["grep", "CapBnd", "/proc/self/status"])
+        let text = try harness.client.finish(2).out.split(separator: "\t").last?.dropLast() ?? ""
+        let set = try #require(UInt64(text, radix: 16))
+        #expect(set & 1 << 19 == 0)
+    }
+
+    @Test func shutdownAsksThenKills() throws {
+        let harness = try HostHarness(asInit: true)
+        try harness.client.start(1, ["sh", "-c", "trap 'echo bye; exit 9' TERM; echo ready; while :; do sleep 0.02; done"])
+        try harness.client.start(2, ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.02; done"])
+        try harness.client.wait("ready") { client in
+            [1, 2].allSatisfy { client.processes[$0]?.out.hasPrefix("ready") == true }
+        }
+        let began = now()
+        try harness.client.send(.shutdown, Shutdown(grace: 700).encoded())
+        let polite = try harness.client.finish(1)
+        #expect(polite.out == "ready\nbye\n")
+        #expect(polite.exited?.code == 9)
+        let stubborn = try harness.client.finish(2)
+        #expect(stubborn.exited?.code == 137)
+        #expect(now() - began >= 0.69)
+        #expect(try harness.wait() == 0)
+    }
+
+    @Test func shutdownOfNothingEndsAtOnce() throws {
+        let harness = try HostHarness(asInit: true)
+        let began = now()
+        try harness.client.send(.shutdown, Shutdown(grace: 60_000).encoded())
+        #expect(try harness.wait() == 0)
+        #expect(now() - began < 5)
+    }
+
+    @Test func theEndOfTheChannelIsTheEndOfAll() throws {
+        let harness = try HostHarness()
+        try harness.client.start(1, ["sh", "-c", "trap '' TERM HUP; echo $$; while :; do sleep 0.02; done"])
+        try harness.client.wait("its pid") { $0.processes[1]?.out.hasSuffix("\n") == true }
+        let pid = try #require(Int32(harness.client.processes[1]?.out.dropLast() ?? ""))
+        harness.client.close()
+        #expect(try harness.wait() == 1)
+        // Reparented and reaped by someone else: gone within a moment.
+        let limit = now() + 10
+        while kill(pid, 0) == 0 && now() < limit { sched_yield() }
+        #expect(kill(pid, 0) != 0)
+    }
+
+    @Test func nothingLeaksOverAThousandProcesses() throws {
+        let harness = try HostHarness()
+        let list = try Scratch()
+        func descriptors() throws -> Int {
+            try #require(run(["/bin/ls", "/proc/\(harness.pid)/fd"], output: list.path + "/list") == 0)
+            return try contents(list.path + "/list").count { $0 == 0x0a }
+        }
+        let before = try descriptors()
+        for _ in 0..<1000 {
+            try harness.client.start(1, ["true"])
+            _ = try harness.client.finish(1)
+        }
+        #expect(try descriptors() == before)
+        let status = String(decoding: try contents("/proc/\(harness.pid)/status"), as: UTF8.self)
+        let line = status.split(separator: "\n").first { $0.hasPrefix("VmRSS") } ?? ""
+        let kilobytes = try #require(Int(line.filter(\.isNumber)))
+        #expect(kilobytes < 2000)
+    }
+}
