@@ -46,7 +46,7 @@ enum DaemonCommand {
             _ = unsafe copy.initialize(from: bytes)
             return unsafe copy
         }
-        defer { for unsafecopy in unsafe copies { unsafe copy.deallocate() } }
+        defer { unsafe copies.forEach { unsafe $0.deallocate() } }
         var pointers = unsafe copies.map(\.baseAddress)
         unsafe pointers.append(nil)
         _ = unsafe body(pointers)
