@@ -45,7 +45,9 @@ struct Runner: Sendable {
     }
 
     /// Runs commands one after the other in rounds, so that what disturbs the machine disturbs all of them alike.
-    func rounds(_ count: Int, _ commands: [(name: String, run: @Sendable () async throws -> Double)]) async throws -> [String: Samples] {
+    func rounds(_ count: Int, _ commands: [(name: String, run: @Sendable () async throws -> Double)]) async throws
+        -> [String: Samples]
+    {
         var samples: [String: Samples] = [:]
         for round in 0..<(count + 1) {
             for command in commands {

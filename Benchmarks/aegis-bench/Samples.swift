@@ -8,7 +8,11 @@ struct Samples: Sendable {
     func percentile(_ share: Double) -> Double {
         guard !values.isEmpty else { return .nan }
         let sorted = values.sorted()
-        return sorted[min(sorted.count - 1, Int((Double(sorted.count) * share).rounded(.up)) - 1 < 0 ? 0 : Int((Double(sorted.count) * share).rounded(.up)) - 1)]
+        return sorted[
+            min(
+                sorted.count - 1,
+                Int((Double(sorted.count) * share).rounded(.up)) - 1 < 0
+                    ? 0 : Int((Double(sorted.count) * share).rounded(.up)) - 1)]
     }
     var p50: Double { percentile(0.5) }
     var p99: Double { percentile(0.99) }

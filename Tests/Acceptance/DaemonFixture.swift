@@ -21,20 +21,25 @@ struct CommandResult: Sendable, CustomStringConvertible {
 final class DaemonFixture: Sendable {
     let home: String
     let loop: EventLoop
-    private let directory: TemporaryDirectory
+    private let directory: TemporaryDirectory?
 
     /// The built programs beside the test bundle.
     static let binaries: String = {
-        let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
+        let own =
+            (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
         return URL(fileURLWithPath: own).deletingLastPathComponent().path
     }()
     static var cli: String { "\(binaries)/aegis" }
 
     /// Runs a test against a started daemon; it is stopped and everything of it removed afterwards.
-    static func with(config: String? = nil, _ body: @escaping @Sendable (DaemonFixture) async throws -> Void) async throws {
+    static func with(config: String? = nil, _ body: @escaping @Sendable (DaemonFixture) async throws -> Void)
+        async throws
+    {
         try await onLoop { loop in
             let fixture = try DaemonFixture(loop: loop)
-            if let config { try config.write(toFile: "\(fixture.home)/aegis-config.yaml", atomically: true, encoding: .utf8) }
+            if let config {
+                try config.write(toFile: "\(fixture.home)/aegis-config.yaml", atomically: true, encoding: .utf8)
+            }
             try await BaseImageCache.shared.install(into: fixture)
             do {
                 try await fixture.up()
@@ -50,12 +55,21 @@ final class DaemonFixture: Sendable {
     /// A home without a daemon.
     init(loop: EventLoop) throws {
         self.loop = loop
-        directory = try TemporaryDirectory()
+        let directory = try TemporaryDirectory()
+        self.directory = directory
         home = directory.path("home")
         try Files.makeDirectories(home)
     }
 
-    func path(_ name: String) -> String { directory.path(name) }
+    /// A daemon in a home that stays.
+    init(loop: EventLoop, home: String) {
+        self.loop = loop
+        self.home = home
+        directory = nil
+    }
+
+    /// A place for the test's own files.
+    func path(_ name: String) -> String { "\(directory?.path ?? home)/\(name)" }
 
     func up() async throws {
         let result = try await aegis("up", "--ports", "auto")
@@ -63,11 +77,11 @@ final class DaemonFixture: Sendable {
     }
 
     private func end() async {
-        for line in (try? await aegis("instance", "list", "--output", "json"))?.out.isEmpty == false ? ["down"] : [] {
-            _ = try? await aegis(line)
-        }
+        _ = try? await aegis("down", deadline: .seconds(60))
         // The daemon's log is what one wants to see when a test fails.
-        if ProcessInfo.processInfo.environment["AEGIS_TEST_SHOW_LOG"] != nil, let log = FileManager.default.contents(atPath: "\(home)/aegisd.log") {
+        if ProcessInfo.processInfo.environment["AEGIS_TEST_SHOW_LOG"] != nil,
+            let log = FileManager.default.contents(atPath: "\(home)/aegisd.log")
+        {
             FileHandle.standardError.write(log)
         }
         try? Files.removeTree(home)
@@ -97,16 +111,18 @@ final class DaemonFixture: Sendable {
     /// Runs any program to its end, with the fixture's environment.
     @discardableResult
     func run(
-        _ program: String, _ arguments: [String], input: [UInt8] = [], directory: String? = nil, deadline: Duration = .seconds(120)
+        _ program: String, _ arguments: [String], input: [UInt8] = [], directory: String? = nil,
+        deadline: Duration = .seconds(120)
     ) async throws -> CommandResult {
         var spec = ProcessSpec(executable: program, arguments: [program] + arguments, environment: environment)
         spec.workingDirectory = directory
-        let (status, stdout, stderr) = try await runProcess(spec, input: input, outputLimit: 256 << 20, deadline: deadline, on: loop)
+        let (status, stdout, stderr) = try await runProcess(
+            spec, input: input, outputLimit: 256 << 20, deadline: deadline, on: loop)
         return CommandResult(code: status.shellCode, stdout: stdout, stderr: stderr)
     }
 }
 
-/// The base image, built once per machine and kept by content.
+/// The base image, built once per machine and kept; every fixture's store is a copy of hard links.
 actor BaseImageCache {
     static let shared = BaseImageCache()
     private var ready: Task<Void, any Error>?
@@ -116,11 +132,15 @@ actor BaseImageCache {
     func install(into fixture: DaemonFixture) async throws {
         if ready == nil {
             let path = path
+            let loop = fixture.loop
             ready = Task {
-                guard !FileManager.default.fileExists(atPath: "\(path)/images") else { return }
-                let result = try await fixture.run(
-                    DaemonFixture.cli.replacingOccurrences(of: "/aegis", with: "/aegisd"), ["--helper", "build-base", path], deadline: .seconds(600))
-                try #require(result.code == 0, "\(result)")
+                guard !FileManager.default.fileExists(atPath: "\(path)/images/refs") else { return }
+                let builder = DaemonFixture(loop: loop, home: path)
+                try Files.makeDirectories(path)
+                try await builder.up()
+                let built = try await builder.aegis("image", "build", "base", deadline: .seconds(600))
+                _ = try await builder.aegis("down")
+                try #require(built.code == 0, "\(built)")
             }
         }
         try await ready?.value

@@ -27,14 +27,17 @@ private struct Driver {
         case .terminating: d.send(.start, .booted(attempt: 1), .launched(attempt: 1), .stop(.stopped))
         case .killing: d.send(.start, .booted(attempt: 1), .launched(attempt: 1), .commandExited(attempt: 1, code: 3))
         case .releasing:
-            d.send(.start, .booted(attempt: 1), .launched(attempt: 1), .commandExited(attempt: 1, code: 3), .sandboxEnded(attempt: 1, end))
+            d.send(
+                .start, .booted(attempt: 1), .launched(attempt: 1), .commandExited(attempt: 1, code: 3),
+                .sandboxEnded(attempt: 1, end))
         case .removing: d.send(.delete)
         case .deleted: d.send(.delete, .removed)
         }
         return d
     }
     static let phases: [InstanceLifecycle.Phase] = [
-        .stopped, .booting, .launching, .running, .freezing, .paused, .thawing, .aborting, .terminating, .killing, .releasing,
+        .stopped, .booting, .launching, .running, .freezing, .paused, .thawing, .aborting, .terminating, .killing,
+        .releasing,
         .removing, .deleted,
     ]
 }
@@ -43,8 +46,10 @@ private struct Driver {
     static let error = AegisError.failed("x", "y")
     static let events: [InstanceLifecycle.Event] = [
         .start, .booted(attempt: 1), .bootFailed(attempt: 1, error), .launched(attempt: 1),
-        .launchFailed(attempt: 1, error, exitCode: 127), .commandExited(attempt: 1, code: 7), .sandboxEnded(attempt: 1, Driver.end),
-        .pause, .frozen(attempt: 1), .freezeFailed(attempt: 1), .resume, .thawed(attempt: 1), .stop(.stopped), .kill(.killed),
+        .launchFailed(attempt: 1, error, exitCode: 127), .commandExited(attempt: 1, code: 7),
+        .sandboxEnded(attempt: 1, Driver.end),
+        .pause, .frozen(attempt: 1), .freezeFailed(attempt: 1), .resume, .thawed(attempt: 1), .stop(.stopped),
+        .kill(.killed),
         .restart, .delete, .released(attempt: 1), .removed, .adopted(attempt: 9, paused: false, launched: true),
     ]
 
@@ -56,19 +61,85 @@ private struct Driver {
     @Test func everyPhaseAndEventGoesWhereTheTableSays() {
         //                start      booted     bootFail   launched   launchFail cmdExited  sbxEnded   pause     frozen    frzFail   resume    thawed     stop         kill      restart      delete       released  removed  adopted
         let table: [(InstanceLifecycle.Phase, [InstanceLifecycle.Phase?])] = [
-            (.stopped,     [.booting, nil,       nil,       nil,       nil,       nil,       nil,       nil,      nil,      nil,      nil,      nil,       nil,         nil,      .booting,    .removing,   nil,      nil,     .running]),
-            (.booting,     [nil,      .launching,.stopped,  nil,       nil,       nil,       nil,       nil,      nil,      nil,      nil,      nil,       .aborting,   .aborting,.aborting,   .aborting,   nil,      nil,     nil]),
-            (.launching,   [nil,      nil,       nil,       .running,  .killing,  .killing,  .releasing,nil,      nil,      nil,      nil,      nil,       .terminating,.killing, .terminating,.terminating,nil,      nil,     nil]),
-            (.running,     [nil,      nil,       nil,       nil,       nil,       .killing,  .releasing,.freezing,nil,      nil,      nil,      nil,       .terminating,.killing, .terminating,.terminating,nil,      nil,     nil]),
-            (.freezing,    [nil,      nil,       nil,       nil,       nil,       .killing,  .releasing,nil,      .paused,  .running, nil,      nil,       .terminating,.killing, .terminating,.terminating,nil,      nil,     nil]),
-            (.paused,      [.thawing, nil,       nil,       nil,       nil,       nil,       .releasing,nil,      nil,      nil,      .thawing, nil,       .thawing,    .killing, .thawing,    .thawing,    nil,      nil,     nil]),
-            (.thawing,     [nil,      nil,       nil,       nil,       nil,       nil,       .releasing,nil,      nil,      nil,      nil,      .running,  nil,         .killing, nil,         nil,         nil,      nil,     nil]),
-            (.aborting,    [nil,      .killing,  .stopped,  nil,       nil,       nil,       nil,       nil,      nil,      nil,      nil,      nil,       nil,         nil,      nil,         nil,         nil,      nil,     nil]),
-            (.terminating, [nil,      nil,       nil,       nil,       nil,       nil,       .releasing,nil,      nil,      nil,      nil,      nil,       nil,         .killing, nil,         nil,         nil,      nil,     nil]),
-            (.killing,     [nil,      nil,       nil,       nil,       nil,       nil,       .releasing,nil,      nil,      nil,      nil,      nil,       nil,         nil,      nil,         nil,         nil,      nil,     nil]),
-            (.releasing,   [nil,      nil,       nil,       nil,       nil,       nil,       nil,       nil,      nil,      nil,      nil,      nil,       nil,         nil,      nil,         nil,         .stopped, nil,     nil]),
-            (.removing,    [nil,      nil,       nil,       nil,       nil,       nil,       nil,       nil,      nil,      nil,      nil,      nil,       nil,         nil,      nil,         nil,         nil,      .deleted,nil]),
-            (.deleted,     [nil,      nil,       nil,       nil,       nil,       nil,       nil,       nil,      nil,      nil,      nil,      nil,       nil,         nil,      nil,         nil,         nil,      nil,     nil]),
+            (
+                .stopped,
+                [
+                    .booting, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .booting, .removing, nil,
+                    nil, .running,
+                ]
+            ),
+            (
+                .booting,
+                [
+                    nil, .launching, .stopped, nil, nil, nil, nil, nil, nil, nil, nil, nil, .aborting, .aborting,
+                    .aborting, .aborting, nil, nil, nil,
+                ]
+            ),
+            (
+                .launching,
+                [
+                    nil, nil, nil, .running, .killing, .killing, .releasing, nil, nil, nil, nil, nil, .terminating,
+                    .killing, .terminating, .terminating, nil, nil, nil,
+                ]
+            ),
+            (
+                .running,
+                [
+                    nil, nil, nil, nil, nil, .killing, .releasing, .freezing, nil, nil, nil, nil, .terminating,
+                    .killing, .terminating, .terminating, nil, nil, nil,
+                ]
+            ),
+            (
+                .freezing,
+                [
+                    nil, nil, nil, nil, nil, .killing, .releasing, nil, .paused, .running, nil, nil, .terminating,
+                    .killing, .terminating, .terminating, nil, nil, nil,
+                ]
+            ),
+            (
+                .paused,
+                [
+                    .thawing, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, .thawing, nil, .thawing, .killing,
+                    .thawing, .thawing, nil, nil, nil,
+                ]
+            ),
+            (
+                .thawing,
+                [
+                    nil, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, nil, .running, nil, .killing, nil, nil,
+                    nil, nil, nil,
+                ]
+            ),
+            (
+                .aborting,
+                [
+                    nil, .killing, .stopped, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
+                    nil,
+                ]
+            ),
+            (
+                .terminating,
+                [
+                    nil, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, nil, nil, nil, .killing, nil, nil, nil,
+                    nil, nil,
+                ]
+            ),
+            (
+                .killing,
+                [nil, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil]
+            ),
+            (
+                .releasing,
+                [nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .stopped, nil, nil]
+            ),
+            (
+                .removing,
+                [nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .deleted, nil]
+            ),
+            (
+                .deleted,
+                [nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil]
+            ),
         ]
         #expect(table.map(\.0) == Driver.phases)
         for (phase, row) in table {
@@ -131,10 +202,13 @@ private struct Driver {
 
     @Test func sandboxThatDiesWithoutAWordIsLostOrKilled() {
         var d = Driver.at(.running)
-        d.send(.sandboxEnded(attempt: 1, Termination(code: nil, oomKilled: false, requested: false)), .released(attempt: 1))
+        d.send(
+            .sandboxEnded(attempt: 1, Termination(code: nil, oomKilled: false, requested: false)), .released(attempt: 1)
+        )
         #expect(d.machine.outcome == .init(exitCode: nil, reason: .lost))
         var k = Driver.at(.running)
-        k.send(.sandboxEnded(attempt: 1, Termination(code: 137, oomKilled: true, requested: false)), .released(attempt: 1))
+        k.send(
+            .sandboxEnded(attempt: 1, Termination(code: 137, oomKilled: true, requested: false)), .released(attempt: 1))
         #expect(k.machine.outcome == .init(exitCode: 137, reason: .oom, oomKilled: true))
     }
 
@@ -171,19 +245,25 @@ private struct Driver {
 
     @Test func timeoutIs124WhateverTheCommandSays() {
         var d = Driver.at(.running)
-        d.send(.stop(.timeout), .commandExited(attempt: 1, code: 143), .sandboxEnded(attempt: 1, Driver.end), .released(attempt: 1))
+        d.send(
+            .stop(.timeout), .commandExited(attempt: 1, code: 143), .sandboxEnded(attempt: 1, Driver.end),
+            .released(attempt: 1))
         #expect(d.machine.outcome == .init(exitCode: 124, reason: .timeout))
     }
 
     @Test func stoppedCommandKeepsItsOwnCode() {
         var d = Driver.at(.running)
-        d.send(.stop(.stopped), .commandExited(attempt: 1, code: 143), .sandboxEnded(attempt: 1, Driver.end), .released(attempt: 1))
+        d.send(
+            .stop(.stopped), .commandExited(attempt: 1, code: 143), .sandboxEnded(attempt: 1, Driver.end),
+            .released(attempt: 1))
         #expect(d.machine.outcome == .init(exitCode: 143, reason: .stopped))
     }
 
     @Test func unknownCommandKeepsItsErrorAndCode() {
         var d = Driver.at(.launching)
-        d.send(.launchFailed(attempt: 1, Self.error, exitCode: 127), .sandboxEnded(attempt: 1, Driver.end), .released(attempt: 1))
+        d.send(
+            .launchFailed(attempt: 1, Self.error, exitCode: 127), .sandboxEnded(attempt: 1, Driver.end),
+            .released(attempt: 1))
         #expect(d.machine.outcome == .init(exitCode: 127, reason: .bootFailed, error: Self.error))
     }
 

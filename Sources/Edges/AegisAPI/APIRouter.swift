@@ -69,7 +69,8 @@ package struct APIRouter: Sendable {
             let host = hostName(request.headers.first("host") ?? "")
             guard hosts.contains(host) else {
                 throw AegisError(
-                    .denied, "host-refused", "host '\(host)' is not served", hint: "use 127.0.0.1, or add it to network.hosts")
+                    .denied, "host-refused", "host '\(host)' is not served",
+                    hint: "use 127.0.0.1, or add it to network.hosts")
             }
             if route.isOpen || (openMetrics && route.path == "/metrics") { return owner }
             guard let given = request.headers.first("authorization"), same(given, "Bearer \(token)") else {

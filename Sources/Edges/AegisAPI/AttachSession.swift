@@ -1,6 +1,6 @@
 internal import AegisCore
-internal import AegisInstances
 internal import AegisIO
+internal import AegisInstances
 internal import AegisSandboxTypes
 internal import AegisSessions
 internal import AegisWire
@@ -19,7 +19,9 @@ struct AttachSession: Sendable {
         let ephemeral = await instance.info.ephemeral
         if ephemeral { await instance.clientArrived() }
         let listener = instance.notices.listen { [instance] text in
-            instance.afterwards("notice") { try? await frames.write(.notice("{\"kind\":\"pull\",\"text\":\(JSONBody.quoted(text))}")) }
+            instance.afterwards("notice") {
+                try? await frames.write(.notice("{\"kind\":\"pull\",\"text\":\(JSONBody.quoted(text))}"))
+            }
         }
         let hold = instance.holds.hold(.connection)
         do {
@@ -72,9 +74,12 @@ struct AttachSession: Sendable {
             return try await frames.write(
                 .error(
                     outcome?.error
-                        ?? .failed("sandbox-lost", "the sandbox was lost: how its command ended is not known", hint: "see 'aegis logs'")))
+                        ?? .failed(
+                            "sandbox-lost", "the sandbox was lost: how its command ended is not known",
+                            hint: "see 'aegis logs'")))
         }
-        let detail = "{\"reason\":\"\(outcome?.reason.rawValue ?? "exited")\",\"oom_killed\":\(outcome?.oomKilled ?? false)}"
+        let detail =
+            "{\"reason\":\"\(outcome?.reason.rawValue ?? "exited")\",\"oom_killed\":\(outcome?.oomKilled ?? false)}"
         try await frames.write(.exit(code, detail: detail))
     }
 }

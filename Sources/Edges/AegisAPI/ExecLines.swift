@@ -45,7 +45,11 @@ struct ExecLines: Sendable {
     private func record(_ line: [UInt8], _ stream: String, partial: Bool) -> LogRecord {
         var record = LogRecord(ts: .now(), stream: stream, source: "exec")
         record.execID = execID
-        if let text = String(validating: line, as: UTF8.self) { record.line = text } else { record.data = Base64.encode(line) }
+        if let text = String(validating: line, as: UTF8.self) {
+            record.line = text
+        } else {
+            record.data = Base64.encode(line)
+        }
         if partial { record.partial = true }
         return record
     }

@@ -1,7 +1,7 @@
 internal import AegisChannel
 internal import AegisCore
-internal import AegisInstances
 internal import AegisIO
+internal import AegisInstances
 internal import AegisLogs
 internal import AegisSandboxTypes
 internal import AegisSessions
@@ -20,13 +20,17 @@ struct ExecStream: Sendable {
             let (watcher, _) = try process.relay.attach(from: nil)
             let session = process.session
             try await frames.write(
-                .hello("{\"exec_id\":\"\(process.execID ?? "")\",\"process\":\(process.relay.number),\"stdin_offset\":0,\"stdout_offset\":0,\"stderr_offset\":0}"))
+                .hello(
+                    "{\"exec_id\":\"\(process.execID ?? "")\",\"process\":\(process.relay.number),\"stdin_offset\":0,\"stdout_offset\":0,\"stderr_offset\":0}"
+                ))
             let end = await ProcessBridge(frames: frames, relay: process.relay, watcher: watcher) { session }.run()
             switch end {
             case .exited(let code):
                 await instance.finish(process)
                 try await frames.write(.exit(code))
-            case .lost: try await frames.write(.error(.conflict("instance-stopped", "the instance was stopped while the command ran")))
+            case .lost:
+                try await frames.write(
+                    .error(.conflict("instance-stopped", "the instance was stopped while the command ran")))
             case .clientGone: await hangUp(process, watcher)
             }
         } catch {

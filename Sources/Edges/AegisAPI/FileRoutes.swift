@@ -1,7 +1,7 @@
 internal import AegisChannel
 internal import AegisCore
-package import AegisInstances
 internal import AegisIO
+package import AegisInstances
 internal import AegisSessions
 internal import AegisWire
 
@@ -14,13 +14,15 @@ package struct FileRoutes: Sendable {
 
     package var routes: [Route] {
         [
-            Route(.get, "/v1/instances/{id}/files", "Read a file or tree as a tar stream", query: ["path"]) { context, writer in
+            Route(.get, "/v1/instances/{id}/files", "Read a file or tree as a tar stream", query: ["path"]) {
+                context, writer in
                 let (instance, path) = try target(context)
                 let hold = instance.holds.hold(.copy)
                 try await send(instance, path, writer)
                 _ = consume hold
             },
-            Route(.put, "/v1/instances/{id}/files", "Extract a tar stream beneath a folder", query: ["path"]) { context, writer in
+            Route(.put, "/v1/instances/{id}/files", "Extract a tar stream beneath a folder", query: ["path"]) {
+                context, writer in
                 let (instance, path) = try target(context)
                 let hold = instance.holds.hold(.copy)
                 try await receive(instance, path, context)
@@ -33,7 +35,8 @@ package struct FileRoutes: Sendable {
     private func target(_ context: RequestContext) throws(AegisError) -> (Instance, String) {
         let instance = try directory.find(context.parameter("id"), for: context.caller)
         guard let path = context.query["path"], path.hasPrefix("/") else {
-            throw .usage("'path' must be an absolute path inside the instance", hint: "for example ?path=/workspace/out.txt")
+            throw .usage(
+                "'path' must be an absolute path inside the instance", hint: "for example ?path=/workspace/out.txt")
         }
         return (instance, path)
     }
@@ -58,7 +61,9 @@ package struct FileRoutes: Sendable {
     }
 
     /// The next piece that is not an error text; error texts are collected, bounded.
-    private func nextOutput(_ process: RunningProcess, _ watcher: UInt64, _ errors: inout [UInt8]) async -> ProcessRelay.Piece? {
+    private func nextOutput(_ process: RunningProcess, _ watcher: UInt64, _ errors: inout [UInt8]) async -> ProcessRelay
+        .Piece?
+    {
         while let piece = await process.relay.next(watcher) {
             guard case .bytes(.stderr, let offset, let bytes) = piece else { return piece }
             errors += bytes.prefix(max(0, 4096 - errors.count))
@@ -92,10 +97,15 @@ package struct FileRoutes: Sendable {
     }
 
     private func copyError(_ text: [UInt8], _ piece: ProcessRelay.Piece?, _ path: String) -> AegisError {
-        let message = String(decoding: text, as: UTF8.self).split(separator: "\n").first.map(String.init) ?? "copy of \(path) failed"
-        if case .lost? = piece { return .conflict("instance-stopped", "the instance was stopped while files were copied") }
+        let message =
+            String(decoding: text, as: UTF8.self).split(separator: "\n").first.map(String.init)
+            ?? "copy of \(path) failed"
+        if case .lost? = piece {
+            return .conflict("instance-stopped", "the instance was stopped while files were copied")
+        }
         let isMissing = message.contains("No such file")
         return isMissing
-            ? .notFound("path-not-found", message, hint: "look around with 'aegis exec'") : .failed("copy-failed", message)
+            ? .notFound("path-not-found", message, hint: "look around with 'aegis exec'")
+            : .failed("copy-failed", message)
     }
 }

@@ -51,7 +51,8 @@ package struct ImageRoutes: Sendable {
             .json(.get, "/v1/images", "List images") { [images, directory] _ in
                 Page(items: try await images.list(inUse: await directory.imagesInUse()))
             },
-            Route(.post, "/v1/images", "Pull or build an image; NDJSON of progress, then the image or an error") { context, writer in
+            Route(.post, "/v1/images", "Pull or build an image; NDJSON of progress, then the image or an error") {
+                context, writer in
                 try requireRoot(context)
                 let request = try await JSONBody.decode(PullRequest.self, from: context)
                 try await pull(request, writer)
@@ -61,7 +62,8 @@ package struct ImageRoutes: Sendable {
                 let reference = try directory.reference(context.parameter("ref"))
                 return Collected(try await images.delete(reference, inUse: await directory.imagesInUse()))
             },
-            .json(.post, "/v1/images/prune", "Remove what no instance uses", query: ["all"]) { [images, directory] context in
+            .json(.post, "/v1/images/prune", "Remove what no instance uses", query: ["all"]) {
+                [images, directory] context in
                 try requireRoot(context)
                 let all = try context.flag("all")
                 return Collected(
@@ -76,7 +78,8 @@ package struct ImageRoutes: Sendable {
             let known = PullPolicy.allCases.map(\.rawValue)
             throw .usage(
                 "'\(text)' is not a pull policy",
-                hint: nearest(text, in: known).map { "did you mean '\($0)'?" } ?? "use \(known.joined(separator: ", "))")
+                hint: nearest(text, in: known).map { "did you mean '\($0)'?" } ?? "use \(known.joined(separator: ", "))"
+            )
         }
         return policy
     }
@@ -94,7 +97,9 @@ package struct ImageRoutes: Sendable {
         for await line in lines { try await body.write(JSONBody.encode(PullLine(progress: line))[...]) }
         do {
             let resolved = try await result
-            let info = try await images.list(inUse: []).first { $0.id == resolved.digest && $0.reference == reference.description }
+            let info = try await images.list(inUse: []).first {
+                $0.id == resolved.digest && $0.reference == reference.description
+            }
             try await body.write(JSONBody.encode(PullLine(image: info))[...])
         } catch {
             let shown = (error as? AegisError) ?? .failed("pull-failed", "\(error)")

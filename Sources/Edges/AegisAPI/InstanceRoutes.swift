@@ -36,7 +36,8 @@ package struct InstanceRoutes: Sendable {
             verb("restart", "Stop and start an instance") { instance, _ in try await instance.restart() },
             verb("enable", "Allow an instance to be started") { instance, _ in try await instance.enable() },
             verb("disable", "Stop an instance and refuse starts") { instance, _ in try await instance.disable() },
-            .json(.post, "/v1/instances/prune", "Remove stopped instances", query: ["stopped_older_than"]) { [directory] context in
+            .json(.post, "/v1/instances/prune", "Remove stopped instances", query: ["stopped_older_than"]) {
+                [directory] context in
                 let age = try TimeSpan(parsing: context.query["stopped_older_than"] ?? "7d")
                 let limit = Timestamp(milliseconds: Timestamp.now().milliseconds - age.milliseconds)
                 return ["pruned": await directory.prune(stoppedBefore: limit, for: context.caller)]
@@ -62,7 +63,8 @@ package struct InstanceRoutes: Sendable {
             let known = InstanceState.allCases.map(\.rawValue)
             throw .usage(
                 "'\(text)' is not a state",
-                hint: nearest(text, in: known).map { "did you mean '\($0)'?" } ?? "states: \(known.joined(separator: ", "))")
+                hint: nearest(text, in: known).map { "did you mean '\($0)'?" }
+                    ?? "states: \(known.joined(separator: ", "))")
         }
         return state
     }

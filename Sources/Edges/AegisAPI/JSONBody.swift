@@ -19,7 +19,9 @@ package enum JSONBody {
     /// Reads and decodes the body of a request.
     ///
     /// - Throws: `invalid-json`, `invalid-field` naming its path, `unknown-field`, or a limit's error.
-    package static func decode<Value: Decodable & Sendable>(_ type: Value.Type, from context: RequestContext) async throws -> Value {
+    package static func decode<Value: Decodable & Sendable>(_ type: Value.Type, from context: RequestContext)
+        async throws -> Value
+    {
         let bytes = try await context.request.body.collect(upTo: limit)
         return try decode(type, bytes)
     }
@@ -46,7 +48,9 @@ package enum JSONBody {
                 .joined(separator: ".")
         }
         func field(_ path: String, _ text: String) -> AegisError {
-            AegisError(.usage, "invalid-field", path.isEmpty ? text : "field '\(path)': \(text)", hint: "see the API's documentation")
+            AegisError(
+                .usage, "invalid-field", path.isEmpty ? text : "field '\(path)': \(text)",
+                hint: "see the API's documentation")
         }
         switch error {
         case .keyNotFound(let key, let context): return field(path(context, key), "is missing")

@@ -1,7 +1,7 @@
-internal import AegisSandboxTypes
 internal import AegisCore
 package import AegisInstances
 internal import AegisLogs
+internal import AegisSandboxTypes
 internal import AegisWire
 
 /// The stored log of an instance, as NDJSON.
@@ -14,7 +14,8 @@ package struct LogRoutes: Sendable {
     package var routes: [Route] {
         [
             Route(
-                .get, "/v1/instances/{id}/logs", "Read the log (NDJSON), and follow it", query: ["follow", "since", "tail", "exec_id"]
+                .get, "/v1/instances/{id}/logs", "Read the log (NDJSON), and follow it",
+                query: ["follow", "since", "tail", "exec_id"]
             ) { context, writer in
                 let instance = try directory.find(context.parameter("id"), for: context.caller)
                 let since = try context.query["since"].map { try LogQuery.since(parsing: $0, now: .now()) }
@@ -37,7 +38,9 @@ package struct LogRoutes: Sendable {
     }
 
     private static func count(_ text: String) throws(AegisError) -> Int {
-        guard let count = Int(text), count >= 0 else { throw .usage("'\(text)' is not a number of lines", hint: "give 0 or more") }
+        guard let count = Int(text), count >= 0 else {
+            throw .usage("'\(text)' is not a number of lines", hint: "give 0 or more")
+        }
         return count
     }
 }

@@ -1,8 +1,8 @@
 internal import AegisCore
+internal import AegisIO
 internal import AegisSandboxTypes
 package import AegisSecrets
 internal import AegisWire
-internal import AegisIO
 
 /// Secrets: set, list, delete. A value goes in and never comes out.
 package struct SecretRoutes: Sendable {
@@ -71,6 +71,7 @@ package struct SecretRoutes: Sendable {
 func requireRoot(_ context: RequestContext) throws(AegisError) {
     guard context.isAdministrator else {
         throw AegisError(
-            .denied, "administrator-needed", "this belongs to the whole node", hint: "ask as root or as the daemon's own user")
+            .denied, "administrator-needed", "this belongs to the whole node",
+            hint: "ask as root or as the daemon's own user")
     }
 }

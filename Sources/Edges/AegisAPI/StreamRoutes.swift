@@ -1,6 +1,6 @@
 internal import AegisCore
-package import AegisInstances
 internal import AegisIO
+package import AegisInstances
 internal import AegisSandboxTypes
 internal import AegisSessions
 internal import AegisWire
@@ -23,7 +23,8 @@ package struct StreamRoutes: Sendable {
                 let (start, keep) = (try context.flag("start"), try context.flag("keep"))
                 try requireUpgrade(context)
                 let stream = try await writer.upgrade(to: StreamProtocol.name)
-                await AttachSession(instance: instance, stream: stream, start: start, keep: keep, request: request).run()
+                await AttachSession(instance: instance, stream: stream, start: start, keep: keep, request: request)
+                    .run()
             },
             Route(
                 .post, "/v1/instances/{id}/exec", "Run a process: NDJSON, or a stream with Upgrade: aegis-stream/1"
@@ -46,7 +47,8 @@ package struct StreamRoutes: Sendable {
     private func requireUpgrade(_ context: RequestContext) throws(AegisError) {
         guard StreamProtocol.negotiate(context.request.headers) != nil else {
             throw .usage(
-                "this route speaks \(StreamProtocol.name)", hint: "send 'Connection: Upgrade' and 'Upgrade: \(StreamProtocol.name)'")
+                "this route speaks \(StreamProtocol.name)",
+                hint: "send 'Connection: Upgrade' and 'Upgrade: \(StreamProtocol.name)'")
         }
     }
 }

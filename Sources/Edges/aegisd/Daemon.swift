@@ -3,9 +3,9 @@ internal import AegisBackends
 internal import AegisConfig
 internal import AegisCore
 internal import AegisFiles
+internal import AegisIO
 internal import AegisImages
 internal import AegisInstances
-internal import AegisIO
 internal import AegisSandboxTypes
 internal import AegisSecrets
 internal import AegisStore

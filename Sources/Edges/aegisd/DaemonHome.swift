@@ -34,7 +34,9 @@ struct DaemonHome: Sendable {
         let lock = try takeLock(path)
         if sockets != path { try makeFolder(sockets, mode: 0o755) }
         let node = try nodeID(path)
-        let runRoot = isRoot ? "/run/aegis" : "\(environmentValue("XDG_RUNTIME_DIR") ?? "/tmp")/aegis-\(CurrentProcess.effectiveUser)"
+        let runRoot =
+            isRoot
+            ? "/run/aegis" : "\(environmentValue("XDG_RUNTIME_DIR") ?? "/tmp")/aegis-\(CurrentProcess.effectiveUser)"
         // Runtimes that start inside a user namespace must be able to walk through (decision D3).
         try makeFolder(runRoot, mode: isRoot ? 0o711 : 0o700)
         let runDirectory = "\(runRoot)/\(node)"
@@ -54,13 +56,15 @@ struct DaemonHome: Sendable {
 
     private static func makeFolder(_ path: String, mode: UInt32) throws {
         do { try Files.makeDirectories(path, mode: mode) } catch {
-            throw AegisError.failed("home-unusable", "cannot make the folder \(path): \(error)", hint: "check its parents and rights")
+            throw AegisError.failed(
+                "home-unusable", "cannot make the folder \(path): \(error)", hint: "check its parents and rights")
         }
     }
 
     private static func takeLock(_ path: String) throws -> HomeLock {
         guard let lock = try HomeLock("\(path)/aegisd.lock") else {
-            let pid = (try? Files.read("\(path)/aegisd.pid", limit: 64)).map { String(decoding: $0, as: UTF8.self) } ?? ""
+            let pid =
+                (try? Files.read("\(path)/aegisd.pid", limit: 64)).map { String(decoding: $0, as: UTF8.self) } ?? ""
             let who = pid.split(separator: "\n").first.map { " (pid \($0))" } ?? ""
             throw AegisError.conflict(
                 "already-running", "a daemon already runs in \(path)\(who)",
@@ -75,7 +79,8 @@ struct DaemonHome: Sendable {
         if let bytes = try? Files.read(file, limit: 64) {
             let text = String(decoding: bytes, as: UTF8.self).split(separator: "\n").first.map(String.init) ?? ""
             guard text.utf8.count == 8, text.allSatisfy({ $0.isHexDigit }) else {
-                throw AegisError.failed("node-invalid", "\(file) does not hold a node id", hint: "restore it; it names cgroups and folders")
+                throw AegisError.failed(
+                    "node-invalid", "\(file) does not hold a node id", hint: "restore it; it names cgroups and folders")
             }
             return text
         }

@@ -39,7 +39,9 @@ struct DaemonOptions: Sendable {
             let parts = argument.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
             func value() throws(AegisError) -> String {
                 if parts.count == 2 { return parts[1] }
-                guard let next = rest.popFirst() else { throw .usage("\(argument) needs a value", hint: "see aegisd --help") }
+                guard let next = rest.popFirst() else {
+                    throw .usage("\(argument) needs a value", hint: "see aegisd --help")
+                }
                 return next
             }
             switch parts[0] {
@@ -52,12 +54,16 @@ struct DaemonOptions: Sendable {
             case "--config": config = try value()
             case "--ports":
                 let mode = try value()
-                guard mode == "auto" else { throw .usage("'\(mode)' is not a way to choose ports", hint: "write --ports auto") }
+                guard mode == "auto" else {
+                    throw .usage("'\(mode)' is not a way to choose ports", hint: "write --ports auto")
+                }
                 anyPorts = true
             case let flag:
                 guard let path = Self.keys[flag] else {
-                    let near = nearest(flag, in: Array(Self.keys.keys) + ["--config", "--ports", "--help", "--version"])
-                    throw .usage("unknown flag '\(flag)'", hint: near.map { "did you mean \($0)?" } ?? "see aegisd --help")
+                    let near = nearest(
+                        flag, in: Array(Self.keys.keys) + ["--config", "--ports", "--help", "--version"])
+                    throw .usage(
+                        "unknown flag '\(flag)'", hint: near.map { "did you mean \($0)?" } ?? "see aegisd --help")
                 }
                 settings.append((flag, path, try value()))
             }

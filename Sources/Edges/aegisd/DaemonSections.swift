@@ -13,7 +13,8 @@ struct NetworkSection: ConfigSection {
 
     init(from reader: ConfigReader) {
         bind = reader.read("bind", default: "127.0.0.1") {
-            $0 == "127.0.0.1" || $0 == "::1" || $0 == "localhost" ? nil : "must be a loopback address: an address beyond it needs TLS, which this release does not have"
+            $0 == "127.0.0.1" || $0 == "::1" || $0 == "localhost"
+                ? nil : "must be a loopback address: an address beyond it needs TLS, which this release does not have"
         }
         port = reader.read("port", default: 8080) { (0...65535).contains($0) ? nil : "must be 0 to 65535" }
         hosts = reader.readList("hosts", of: String.self)
@@ -32,7 +33,8 @@ struct RuntimeSection: ConfigSection {
     init(from reader: ConfigReader) {
         isolation = reader.read("default_isolation", default: "auto")
         minIsolation = reader.read("min_isolation", default: "namespaces") {
-            Grade(rawValue: $0) == nil ? "must be one of \(Grade.allCases.reversed().map(\.rawValue).joined(separator: ", "))" : nil
+            Grade(rawValue: $0) == nil
+                ? "must be one of \(Grade.allCases.reversed().map(\.rawValue).joined(separator: ", "))" : nil
         }
         pullPolicy = reader.read("image_pull_policy", default: "if-not-present") {
             ["always", "if-not-present", "never"].contains($0) ? nil : "must be always, if-not-present or never"
@@ -52,10 +54,13 @@ struct InstancesSection: ConfigSection {
         max = reader.read("max", default: 500) { (1...100_000).contains($0) ? nil : "must be 1 to 100000" }
         limits = reader.section("limits") { section in
             Limits(
-                cpus: section.readIfPresent("cpus"), memory: section.readIfPresent("memory"), disk: section.readIfPresent("disk"),
+                cpus: section.readIfPresent("cpus"), memory: section.readIfPresent("memory"),
+                disk: section.readIfPresent("disk"),
                 pids: section.readIfPresent("pids"))
         }
-        logLimit = reader.read("log_limit", default: ByteSize(64 << 20)) { $0.bytes >= 1 << 20 ? nil : "must be at least 1Mi" }
+        logLimit = reader.read("log_limit", default: ByteSize(64 << 20)) {
+            $0.bytes >= 1 << 20 ? nil : "must be at least 1Mi"
+        }
         diskReserve = reader.readIfPresent("disk_reserve")
     }
 }

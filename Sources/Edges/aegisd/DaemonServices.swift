@@ -3,9 +3,9 @@ internal import AegisBackends
 internal import AegisConfig
 internal import AegisCore
 internal import AegisFiles
+internal import AegisIO
 internal import AegisImages
 internal import AegisInstances
-internal import AegisIO
 internal import AegisSandboxTypes
 internal import AegisSecrets
 internal import AegisStore
@@ -27,7 +27,8 @@ struct DaemonServices: Sendable {
 
     init(settings: DaemonSettings, home: DaemonHome, loop: EventLoop, scope: TaskScope, logger: Logger) throws {
         database = try Database.open(
-            path: home.database, applicationID: Self.applicationID, migrations: [SecretStore.migration] + InstanceStore.migrations)
+            path: home.database, applicationID: Self.applicationID,
+            migrations: [SecretStore.migration] + InstanceStore.migrations)
         secrets = try SecretStore(database: database, keyFile: "\(home.path)/secrets.key")
         let program = try Files.readLink("/proc/self/exe")
         let folder = Files.split(program).directory
@@ -35,25 +36,28 @@ struct DaemonServices: Sendable {
         imageSettings.insecureRegistries = Set(settings.registries.filter(\.insecure).map(\.name))
         imageSettings.authFile = settings.registries.compactMap(\.authFile).first
         images = try ImageStore(
-            root: "\(home.path)/images", helper: HelperProgram(executable: program), settings: imageSettings, loop: loop)
+            root: "\(home.path)/images", helper: HelperProgram(executable: program), settings: imageSettings, loop: loop
+        )
         cgroups = try CgroupManager.detect(node: home.node, logger: logger)
         let reserve = settings.instances.diskReserve.map { DiskReserve(share: 1, most: $0.bytes) } ?? DiskReserve()
         disk = DiskPool(
-            file: "\(home.path)/disks.btrfs", mountPoint: "\(home.runDirectory)/disks", reserve: reserve, loop: loop, logger: logger)
+            file: "\(home.path)/disks.btrfs", mountPoint: "\(home.runDirectory)/disks", reserve: reserve, loop: loop,
+            logger: logger)
         let pool = IDPool(folder: "/run/aegis/ids")
         let cache = ProbeCache(path: "\(home.path)/probes.json")
         let (cgroups, disk) = (cgroups, disk)
         drivers = [OCIRuntime.runsc, .runc, .crun].map { runtime in
             OCIBackend(
                 runtime: runtime, runDirectory: home.runDirectory, scratch: "\(home.path)/probes",
-                harnessPath: "\(folder)/aegis-harness", idPool: pool, cgroups: cgroups, disk: disk, cache: cache, loop: loop,
+                harnessPath: "\(folder)/aegis-harness", idPool: pool, cgroups: cgroups, disk: disk, cache: cache,
+                loop: loop,
                 logger: logger)
         }
         backends = BackendSet(drivers)
         directory = InstanceDirectory(
             services: InstanceServices(
                 node: home.node, home: home.path, bootID: home.bootID, defaults: Self.defaults(settings, cgroups),
-                store: InstanceStore(database), backends: backends, images: images,
+                store: InstanceStore(database), backends: backends, disk: disk, images: images,
                 defaultRegistry: imageSettings.defaultRegistry,
                 workspaces: try WorkspaceStore(home: home.path),
                 opener: UserView(
@@ -105,7 +109,8 @@ struct DaemonServices: Sendable {
             doctor: { fresh in await Doctor(backends: backends, cgroups: cgroups, home: home).report(fresh: fresh) },
             missing: {
                 let anything = backends.knownReports
-                return !anything.isEmpty && !anything.contains(where: \.available) ? ["isolation": "no backend works here"] : [:]
+                return !anything.isEmpty && !anything.contains(where: \.available)
+                    ? ["isolation": "no backend works here"] : [:]
             },
             configuration: { settings.shown },
             shutdown: { keep in ending.begin(keepingInstances: keep) })

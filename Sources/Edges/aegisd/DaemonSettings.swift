@@ -1,6 +1,6 @@
-internal import AegisSandboxTypes
 internal import AegisConfig
 internal import AegisCore
+internal import AegisSandboxTypes
 internal import LinuxSys
 
 /// The configuration in force: the file, overridden by variables, overridden by flags.

@@ -13,7 +13,8 @@ struct Doctor: Sendable {
         let reports = await backends.allReports(fresh: fresh)
         let choice = try? await backends.choose()
         return DoctorReport(
-            version: Build.version, kernel: kernel, backends: reports, auto: choice?.backend.name, checks: checks(reports))
+            version: Build.version, kernel: kernel, backends: reports, auto: choice?.backend.name,
+            checks: checks(reports))
     }
 
     private var kernel: String {
@@ -26,7 +27,9 @@ struct Doctor: Sendable {
         checks.append(
             CurrentProcess.effectiveUser == 0
                 ? DoctorCheck("privileges", "ok", "the daemon runs as root")
-                : DoctorCheck("privileges", "warning", "the daemon does not run as root", hint: "OCI backends need root in this release"))
+                : DoctorCheck(
+                    "privileges", "warning", "the daemon does not run as root",
+                    hint: "OCI backends need root in this release"))
         for (tool, package, use) in [
             ("skopeo", "skopeo", "pulling images"), ("mmdebstrap", "mmdebstrap", "building the base image"),
             ("mkfs.btrfs", "btrfs-progs", "limits of the writable layer (--disk)"),
@@ -34,7 +37,8 @@ struct Doctor: Sendable {
             let path = Files.findExecutable(tool, path: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             checks.append(
                 path.map { DoctorCheck(tool, "ok", $0) }
-                    ?? DoctorCheck(tool, "failed", "\(tool) is missing: \(use) will not work", hint: "apt install \(package)"))
+                    ?? DoctorCheck(
+                        tool, "failed", "\(tool) is missing: \(use) will not work", hint: "apt install \(package)"))
         }
         checks.append(swap)
         checks.append(room)
@@ -48,17 +52,23 @@ struct Doctor: Sendable {
         let text = (try? Files.read("/proc/swaps", limit: 1 << 16)) ?? []
         let lines = String(decoding: text, as: UTF8.self).split(separator: "\n").dropFirst()
         return lines.isEmpty
-            ? DoctorCheck("swap", "ok", "no swap: secrets in memory cannot reach a disk; paused instances keep their memory")
+            ? DoctorCheck(
+                "swap", "ok", "no swap: secrets in memory cannot reach a disk; paused instances keep their memory")
             : DoctorCheck(
-                "swap", "warning", "swap is in use: memory of instances, secrets included, may reach \(lines.count) swap area(s)",
+                "swap", "warning",
+                "swap is in use: memory of instances, secrets included, may reach \(lines.count) swap area(s)",
                 hint: "encrypt swap or use zram")
     }
 
     private var room: DoctorCheck {
-        guard let folder = try? FileDescriptor.open(home.path, [.readOnly, .directory]), let space = try? folder.freeSpace() else { return DoctorCheck("disk", "warning", "free space is not known") }
+        guard let folder = try? FileDescriptor.open(home.path, [.readOnly, .directory]),
+            let space = try? folder.freeSpace()
+        else { return DoctorCheck("disk", "warning", "free space is not known") }
         let free = ByteSize((space.freeBytes >> 20) << 20)
         return space.freeBytes > 2 << 30
             ? DoctorCheck("disk", "ok", "\(free) free in \(home.path)")
-            : DoctorCheck("disk", "warning", "only \(free) free in \(home.path)", hint: "free some room: image layers and writable layers live there")
+            : DoctorCheck(
+                "disk", "warning", "only \(free) free in \(home.path)",
+                hint: "free some room: image layers and writable layers live there")
     }
 }

@@ -12,7 +12,9 @@ struct Listening: Sendable {
     /// Opens both.
     ///
     /// - Throws: `port-in-use` naming the port and the flag, `socket-failed`.
-    static func open(settings: DaemonSettings, home: DaemonHome, loop: EventLoop, anyPorts: Bool) async throws -> Listening {
+    static func open(settings: DaemonSettings, home: DaemonHome, loop: EventLoop, anyPorts: Bool) async throws
+        -> Listening
+    {
         let socket: Listener
         do {
             // The home's lock is ours: whatever lies at the path is left over from a daemon that died.
@@ -21,12 +23,14 @@ struct Listening: Sendable {
             try home.shareSocket()
         } catch {
             throw AegisError.failed(
-                "socket-failed", "cannot listen on \(home.socket): \(error)", hint: "check the folder's rights and its path's length")
+                "socket-failed", "cannot listen on \(home.socket): \(error)",
+                hint: "check the folder's rights and its path's length")
         }
         let network = settings.network
         let wanted = UInt16(network.port)
         do {
-            let tcp = try Listener.tcp(address: network.bind == "localhost" ? "127.0.0.1" : network.bind, port: wanted, on: loop)
+            let tcp = try Listener.tcp(
+                address: network.bind == "localhost" ? "127.0.0.1" : network.bind, port: wanted, on: loop)
             return Listening(socket: socket, tcp: tcp, ports: ports(network, tcp))
         } catch {
             guard error.errno == .addressInUse else { throw error }
@@ -35,7 +39,8 @@ struct Listening: Sendable {
                     "port-in-use", "port \(wanted) of \(network.bind) is in use\(holder(of: wanted))",
                     hint: "start with --ports auto, or set another spec.network.port (0 = any free one)")
             }
-            let tcp = try Listener.tcp(address: network.bind == "localhost" ? "127.0.0.1" : network.bind, port: 0, on: loop)
+            let tcp = try Listener.tcp(
+                address: network.bind == "localhost" ? "127.0.0.1" : network.bind, port: 0, on: loop)
             return Listening(socket: socket, tcp: tcp, ports: ports(network, tcp))
         }
     }
@@ -62,7 +67,9 @@ struct Listening: Sendable {
         for entry in (try? Files.list("/proc")) ?? [] {
             guard let pid = Int32(entry.name), let links = try? Files.list("/proc/\(pid)/fd") else { continue }
             for link in links where (try? Files.readLink("/proc/\(pid)/fd/\(link.name)")) == "socket:[\(inode)]" {
-                let name = (try? Files.read("/proc/\(pid)/comm", limit: 64)).map { String(decoding: $0.filter { $0 >= 32 }, as: UTF8.self) }
+                let name = (try? Files.read("/proc/\(pid)/comm", limit: 64)).map {
+                    String(decoding: $0.filter { $0 >= 32 }, as: UTF8.self)
+                }
                 return "\(name ?? "a process") (pid \(pid))"
             }
         }

@@ -1,8 +1,8 @@
 internal import AegisAPI
 internal import AegisCore
 internal import AegisFiles
-internal import AegisImages
 internal import AegisIO
+internal import AegisImages
 internal import Glibc
 internal import LinuxSys
 
@@ -12,7 +12,9 @@ enum Main {
     static func main() {
         // A helper parses hostile input or acts as another user: it must not load anything of the daemon.
         let arguments = CommandLine.arguments
-        if arguments.count >= 3, arguments[1] == "--helper" { exit(helper(arguments[2], Array(arguments.dropFirst(3)))) }
+        if arguments.count >= 3, arguments[1] == "--helper" {
+            exit(helper(arguments[2], Array(arguments.dropFirst(3))))
+        }
         exit(run(arguments))
     }
 

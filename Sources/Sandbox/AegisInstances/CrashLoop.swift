@@ -27,7 +27,8 @@ package struct CrashLoop: Sendable, Equatable {
 
     /// How long starts are refused still; nil when a start is fine.
     package func refusal(now: Duration) -> Duration? {
-        guard crashes.count == Self.limit, let first = crashes.first, let last = crashes.last, last - first <= Self.window
+        guard crashes.count == Self.limit, let first = crashes.first, let last = crashes.last,
+            last - first <= Self.window
         else { return nil }
         let until = last + Self.window
         return until > now ? until - now : nil

@@ -1,8 +1,8 @@
-internal import AegisImages
-internal import AegisSecrets
 internal import AegisBackends
 internal import AegisCore
+internal import AegisImages
 internal import AegisSandboxTypes
+internal import AegisSecrets
 
 /// Turns a request into a record, or says what is wrong with it before anything is made.
 struct CreateRules {
@@ -21,10 +21,12 @@ struct CreateRules {
         let command = request.command ?? []
         guard !command.isEmpty || image != "base" else {
             throw AegisError.usage(
-                "a command is missing: the image 'base' has none of its own", hint: "write it after --, as in: aegis run -- python3 -V")
+                "a command is missing: the image 'base' has none of its own",
+                hint: "write it after --, as in: aegis run -- python3 -V")
         }
         guard command.first != "", !command.contains(where: { $0.utf8.contains(0) }) else {
-            throw AegisError.usage("the command has an empty name or a NUL byte", hint: "write the program first, then its arguments")
+            throw AegisError.usage(
+                "the command has an empty name or a NUL byte", hint: "write the program first, then its arguments")
         }
         try refuseWhatComesLater(request)
         let limits = try limits(request.limits)
@@ -32,7 +34,8 @@ struct CreateRules {
         let minimum = try request.minIsolation.map { try Grade(parsing: $0) } ?? services.defaults.minIsolation
 
         var info = InstanceInfo(
-            id: id, name: request.name, state: .stopped, image: reference.description, command: command, owner: caller.uid,
+            id: id, name: request.name, state: .stopped, image: reference.description, command: command,
+            owner: caller.uid,
             node: services.node, createdAt: .now())
         info.limits = limits
         info.mounts = try mounts(request.mounts ?? [])
@@ -42,10 +45,12 @@ struct CreateRules {
         let (kind, source) = try workspace(request.workspace, id: id)
         info.workspace = kind == .automatic ? nil : source
         return StoredInstance(
-            info: info, env: try environment(request.env ?? [:]), workdir: try directory(request.workdir), user: try user(request.user),
+            info: info, env: try environment(request.env ?? [:]), workdir: try directory(request.workdir),
+            user: try user(request.user),
             userCommand: command, workspaceKind: kind, workspaceSource: source,
             isolation: request.isolation ?? services.defaults.isolation, minIsolation: minimum.rawValue,
-            pull: try pull(request.pull), stdin: request.stdin ?? false, tty: request.tty ?? false, ownerGroup: caller.gid)
+            pull: try pull(request.pull), stdin: request.stdin ?? false, tty: request.tty ?? false,
+            ownerGroup: caller.gid)
     }
 
     private func refuseWhatComesLater(_ request: CreateInstance) throws(AegisError) {
@@ -57,7 +62,8 @@ struct CreateRules {
         }
         if let mode = request.network?.mode, mode != "none" {
             throw AegisError(
-                .usage, "network-unsupported", "network '\(mode)' is not in this release: every instance is closed (loopback only)",
+                .usage, "network-unsupported",
+                "network '\(mode)' is not in this release: every instance is closed (loopback only)",
                 hint: "leave --network out, or write --network none")
         }
         if request.idle != nil {
@@ -89,7 +95,9 @@ struct CreateRules {
     private func environment(_ env: [String: String]) throws(AegisError) -> [String: String] {
         for (name, value) in env {
             try EnvironmentNames.validate(name)
-            guard !value.utf8.contains(0) else { throw .usage("the value of environment variable '\(name)' holds a NUL byte") }
+            guard !value.utf8.contains(0) else {
+                throw .usage("the value of environment variable '\(name)' holds a NUL byte")
+            }
         }
         return env
     }
@@ -97,7 +105,8 @@ struct CreateRules {
     private func directory(_ path: String?) throws(AegisError) -> String? {
         guard let path else { return nil }
         guard path.hasPrefix("/"), !path.utf8.contains(0) else {
-            throw .usage("working directory '\(path)' is not an absolute path", hint: "for example --workdir /workspace")
+            throw .usage(
+                "working directory '\(path)' is not an absolute path", hint: "for example --workdir /workspace")
         }
         return path
     }
@@ -105,22 +114,29 @@ struct CreateRules {
     private func user(_ user: String?) throws(AegisError) -> String? {
         guard let user else { return nil }
         let parts = user.split(separator: ":", omittingEmptySubsequences: false)
-        guard (1...2).contains(parts.count), parts.allSatisfy({ !$0.isEmpty && $0.utf8.count <= 64 && !$0.utf8.contains(0) }) else {
+        guard (1...2).contains(parts.count),
+            parts.allSatisfy({ !$0.isEmpty && $0.utf8.count <= 64 && !$0.utf8.contains(0) })
+        else {
             throw .usage("'\(user)' is not a user", hint: "write uid, name, uid:gid or name:group")
         }
         return user
     }
 
     private func mounts(_ mounts: [MountSpec]) throws(AegisError) -> [MountSpec] {
-        guard mounts.count <= 64 else { throw .usage("\(mounts.count) mounts are too many", hint: "an instance has at most 64") }
+        guard mounts.count <= 64 else {
+            throw .usage("\(mounts.count) mounts are too many", hint: "an instance has at most 64")
+        }
         var targets: Set<String> = ["/workspace"]
         for mount in mounts {
             try mount.validateTarget()
-            guard mount.source.hasPrefix("/") else { throw .usage("mount source '\(mount.source)' is not an absolute path") }
+            guard mount.source.hasPrefix("/") else {
+                throw .usage("mount source '\(mount.source)' is not an absolute path")
+            }
             guard targets.insert(mount.target).inserted else {
                 throw .usage(
                     "two mounts have the target '\(mount.target)'",
-                    hint: mount.target == "/workspace" ? "mount /workspace with --workspace" : "give each its own target")
+                    hint: mount.target == "/workspace"
+                        ? "mount /workspace with --workspace" : "give each its own target")
             }
         }
         return mounts
@@ -130,20 +146,23 @@ struct CreateRules {
         guard names != ["*"] else { return names }
         for name in names {
             guard name != "*" else {
-                throw AegisError.usage("'*' stands for all secrets and goes alone", hint: "give --secret '*' only, or name each one")
+                throw AegisError.usage(
+                    "'*' stands for all secrets and goes alone", hint: "give --secret '*' only, or name each one")
             }
             guard try services.secrets.exists(name) else {
                 let known = try services.secrets.list().map(\.name)
                 throw AegisError.notFound(
                     "secret-not-found", "no secret '\(name)'",
-                    hint: nearest(name, in: known).map { "did you mean '\($0)'?" } ?? "store it with 'aegis secret set \(name)'")
+                    hint: nearest(name, in: known).map { "did you mean '\($0)'?" }
+                        ?? "store it with 'aegis secret set \(name)'")
             }
         }
         return names
     }
 
     private func labels(_ labels: [String: String]) throws(AegisError) -> [String: String] {
-        guard labels.count <= 64, labels.allSatisfy({ !$0.key.isEmpty && $0.key.utf8.count <= 128 && $0.value.utf8.count <= 1024 })
+        guard labels.count <= 64,
+            labels.allSatisfy({ !$0.key.isEmpty && $0.key.utf8.count <= 128 && $0.value.utf8.count <= 1024 })
         else { throw .usage("labels are out of bounds", hint: "at most 64, keys up to 128 bytes, values up to 1024") }
         return labels
     }
@@ -161,7 +180,8 @@ struct CreateRules {
         guard known.contains(policy) else {
             throw .usage(
                 "'\(policy)' is not a pull policy",
-                hint: nearest(policy, in: known).map { "did you mean '\($0)'?" } ?? "use always, if-not-present or never")
+                hint: nearest(policy, in: known).map { "did you mean '\($0)'?" }
+                    ?? "use always, if-not-present or never")
         }
         return policy
     }
@@ -173,7 +193,9 @@ enum EnvironmentNames {
         let s = Array(name.utf8)
         let letter: (UInt8) -> Bool = { (65...90).contains($0) || (97...122).contains($0) || $0 == 95 }
         guard let first = s.first, letter(first), s.allSatisfy({ letter($0) || (48...57).contains($0) }) else {
-            throw .usage("'\(name)' is not a name of an environment variable", hint: "write NAME=VALUE with letters, digits and _")
+            throw .usage(
+                "'\(name)' is not a name of an environment variable",
+                hint: "write NAME=VALUE with letters, digits and _")
         }
     }
 }

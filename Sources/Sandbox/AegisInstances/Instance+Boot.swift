@@ -1,15 +1,15 @@
-internal import Synchronization
 internal import AegisBackends
 internal import AegisChannel
 internal import AegisCore
 internal import AegisFiles
-internal import AegisImages
 internal import AegisIO
+internal import AegisImages
 internal import AegisLogs
 internal import AegisSandboxTypes
 internal import AegisSecrets
 internal import AegisSessions
 internal import LinuxSys
+internal import Synchronization
 
 /// From a record to a running command: everything that a start does, in its order.
 extension Instance {
@@ -44,7 +44,9 @@ extension Instance {
             reference, policy: policy, progress: { progress in notices.post(progress.text(reference)) })
     }
 
-    private nonisolated func openMounts(_ stored: StoredInstance, insideUID: UInt32, insideGID: UInt32) async throws -> [BootMount] {
+    private nonisolated func openMounts(_ stored: StoredInstance, insideUID: UInt32, insideGID: UInt32) async throws
+        -> [BootMount]
+    {
         try await HostPlaces(services: services, stored: stored).open().map { place in
             let ownership: BootMount.Ownership =
                 if let owner = place.owner {
@@ -93,7 +95,8 @@ extension Instance {
 
     /// Reads the channel until it ends, then waits for the sandbox's own end and reports it.
     func follow(
-        _ session: HarnessSession, on stream: any ByteStream, of sandbox: any Sandbox, known: [ProcessState], attempt: UInt64
+        _ session: HarnessSession, on stream: any ByteStream, of sandbox: any Sandbox, known: [ProcessState],
+        attempt: UInt64
     ) {
         background("session") { instance in
             do {
@@ -101,7 +104,8 @@ extension Instance {
                 if try await !session.run(on: stream, known: known) { stream.close() }
             } catch let error as ChannelError {
                 instance.services.logger.error(
-                    "the harness broke the protocol: the sandbox is killed", ("instance", instance.id), ("error", "\(error)"))
+                    "the harness broke the protocol: the sandbox is killed", ("instance", instance.id),
+                    ("error", "\(error)"))
                 // Whoever waits for the sandbox's end reads the rest by a connection of its own.
                 stream.close()
                 await sandbox.kill()
@@ -145,7 +149,8 @@ extension Instance {
         return StartProcess(
             kind: stored.info.expose.isEmpty ? .task : .server, arguments: arguments.map { Array($0.utf8) },
             environment: environment, directory: Array(workingDirectory(config).utf8),
-            user: Array(try config.user(overriddenBy: stored.user).description.utf8), terminal: stored.tty, stdin: stored.stdin,
+            user: Array(try config.user(overriddenBy: stored.user).description.utf8), terminal: stored.tty,
+            stdin: stored.stdin,
             createDirectory: true)
     }
 
@@ -158,12 +163,15 @@ extension Instance {
     /// D8: `--workdir`, else the image's if it is set and not `/`, else `/workspace`.
     func workingDirectory(_ config: ImageConfig) -> String {
         if let workdir = stored.workdir { return workdir }
-        return config.workingDirectory.isEmpty || config.workingDirectory == "/" ? "/workspace" : config.workingDirectory
+        return config.workingDirectory.isEmpty || config.workingDirectory == "/"
+            ? "/workspace" : config.workingDirectory
     }
 
     /// The whole environment of a process of this instance, secrets included; never stored.
     func environment(_ config: ImageConfig, more: [String: String]) throws -> [[UInt8]] {
-        var values: [String: [UInt8]] = ["PATH": Array("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".utf8)]
+        var values: [String: [UInt8]] = [
+            "PATH": Array("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".utf8)
+        ]
         for entry in config.environment {
             let parts = entry.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
             values[String(parts[0])] = parts.count == 2 ? Array(parts[1].utf8) : []
@@ -193,6 +201,7 @@ extension Instance {
         let log = self.log
         do {
             if stored.workspaceKind == .automatic { try await services.workspaces.removeAutomatic(instance: id) }
+            await services.disk.remove(id)
             try await BlockingPool.shared.run { () throws -> Void in
                 try Files.removeTree(writable)
                 try log.delete()

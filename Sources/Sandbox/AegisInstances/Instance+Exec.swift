@@ -1,7 +1,7 @@
-internal import AegisImages
 internal import AegisChannel
 package import AegisCore
 internal import AegisIO
+internal import AegisImages
 internal import AegisLogs
 package import AegisSandboxTypes
 package import AegisSessions
@@ -33,8 +33,10 @@ extension Instance {
             kind: .exec, arguments: request.command.map { Array($0.utf8) },
             environment: try environment(config, more: request.env ?? [:]),
             directory: Array((request.workdir ?? workingDirectory(config)).utf8),
-            user: Array(try config.user(overriddenBy: request.user ?? stored.user).description.utf8), terminal: request.tty ?? false,
-            stdin: request.stdin ?? false, createDirectory: false, columns: request.columns ?? 80, rows: request.rows ?? 24)
+            user: Array(try config.user(overriddenBy: request.user ?? stored.user).description.utf8),
+            terminal: request.tty ?? false,
+            stdin: request.stdin ?? false, createDirectory: false, columns: request.columns ?? 80,
+            rows: request.rows ?? 24)
         return try await run(message, on: session, execID: execID, logged: true, takesInput: request.stdin ?? false)
     }
 
@@ -54,7 +56,8 @@ extension Instance {
         }
         let session = try await awake(startIfStopped: false, verb: "copy files of")
         let message = StartProcess(
-            kind: kind, arguments: [Array(path.utf8)], environment: [], directory: Array("/".utf8), stdin: kind == .copyIn)
+            kind: kind, arguments: [Array(path.utf8)], environment: [], directory: Array("/".utf8),
+            stdin: kind == .copyIn)
         return try await run(message, on: session, execID: nil, logged: false, takesInput: kind == .copyIn)
     }
 
@@ -107,7 +110,9 @@ extension Instance {
             guard startIfStopped else {
                 throw AegisError.conflict(
                     "instance-stopped", "\(label) is stopped: cannot \(verb) it",
-                    hint: "start it with 'aegis instance start --name \(label)'; 'exec --start' does so and runs its command again")
+                    hint:
+                        "start it with 'aegis instance start --name \(label)'; 'exec --start' does so and runs its command again"
+                )
             }
             _ = try await start()
         }

@@ -1,11 +1,11 @@
-internal import Synchronization
-internal import AegisLogs
-internal import AegisCore
-internal import AegisSandboxTypes
 internal import AegisBackends
 internal import AegisChannel
+internal import AegisCore
 internal import AegisIO
+internal import AegisLogs
+internal import AegisSandboxTypes
 internal import AegisSessions
+internal import Synchronization
 
 extension Instance {
     /// How long an ephemeral instance waits for its client to come (back).

@@ -49,9 +49,11 @@ extension Instance {
         }
         let held = holds.current
         guard force || held.isEmpty else {
-            let names = held.map { "\($0.value) \($0.key.rawValue)\($0.value == 1 ? "" : "s")" }.sorted().joined(separator: ", ")
+            let names = held.map { "\($0.value) \($0.key.rawValue)\($0.value == 1 ? "" : "s")" }.sorted().joined(
+                separator: ", ")
             throw AegisError.conflict(
-                "instance-held", "\(label) is in use: \(names)", hint: "wait until they are done, or pause with --force")
+                "instance-held", "\(label) is in use: \(names)", hint: "wait until they are done, or pause with --force"
+            )
         }
         send(.pause)
         await wait { $0.phase != .freezing }
@@ -116,7 +118,8 @@ extension Instance {
 
     private func checkMayStart() throws(AegisError) {
         guard stored.info.enabled else {
-            throw .conflict("instance-disabled", "\(label) is disabled", hint: "enable it with 'aegis instance enable \(label)'")
+            throw .conflict(
+                "instance-disabled", "\(label) is disabled", hint: "enable it with 'aegis instance enable \(label)'")
         }
         if let refusal = crashes.refusal(now: uptime), machine.state == .stopped {
             let seconds = Int64(refusal.components.seconds) + 1
@@ -131,6 +134,7 @@ extension Instance {
 
     func notRunning(_ verb: String) -> AegisError {
         .conflict(
-            "instance-stopped", "\(label) is stopped: nothing to \(verb)", hint: "start it with 'aegis instance start --name \(label)'")
+            "instance-stopped", "\(label) is stopped: nothing to \(verb)",
+            hint: "start it with 'aegis instance start --name \(label)'")
     }
 }

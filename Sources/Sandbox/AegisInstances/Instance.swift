@@ -1,8 +1,8 @@
 internal import AegisBackends
 internal import AegisChannel
 internal import AegisCore
-internal import AegisImages
 internal import AegisIO
+internal import AegisImages
 package import AegisLogs
 package import AegisSandboxTypes
 internal import AegisSessions
@@ -37,7 +37,8 @@ package actor Instance {
 
     /// Events wait here until the actor takes them, so that their order is the order in which they happened.
     private nonisolated let mailbox = Mutex<[InstanceLifecycle.Event]>([])
-    private var waiters: [UInt64: (done: @Sendable (InstanceLifecycle) -> Bool, resume: CheckedContinuation<Void, Never>)] = [:]
+    private var waiters:
+        [UInt64: (done: @Sendable (InstanceLifecycle) -> Bool, resume: CheckedContinuation<Void, Never>)] = [:]
     private var nextWaiter: UInt64 = 0
     /// Told when the instance is gone, so that the directory forgets it.
     private nonisolated let onDeleted: @Sendable (String) -> Void
@@ -62,7 +63,9 @@ package actor Instance {
     nonisolated var uptime: Duration { .nanoseconds(Int64(services.clock.now.nanoseconds)) }
 
     private static func outcome(of stored: StoredInstance) -> InstanceLifecycle.Outcome? {
-        guard let reason = stored.info.stopReason.flatMap(InstanceLifecycle.StopReason.init(rawValue:)) else { return nil }
+        guard let reason = stored.info.stopReason.flatMap(InstanceLifecycle.StopReason.init(rawValue:)) else {
+            return nil
+        }
         return .init(exitCode: stored.info.exitCode, reason: reason, oomKilled: stored.info.oomKilled)
     }
 
@@ -279,7 +282,9 @@ package actor Instance {
         stored.sandbox = nil
         if let error = outcome.error { note(log.note("\(error.message)\(error.hint.map { " (\($0))" } ?? "")")) }
         if outcome.oomKilled {
-            note(log.note("a process was killed: out of memory (limit \(stored.info.limits.memory?.description ?? "?"))"))
+            note(
+                log.note("a process was killed: out of memory (limit \(stored.info.limits.memory?.description ?? "?"))")
+            )
         }
         log.markEnded()
         save()

@@ -1,8 +1,8 @@
-internal import AegisFiles
 internal import AegisBackends
 package import AegisCore
-package import AegisImages
+internal import AegisFiles
 internal import AegisIO
+package import AegisImages
 internal import AegisLogs
 package import AegisSandboxTypes
 internal import Synchronization
@@ -58,7 +58,9 @@ package final class InstanceDirectory: Sendable {
     /// Instances by state, for status.
     package func counts() async -> [String: Int] {
         var counts: [String: Int] = [:]
-        for instance in state.withLock({ Array($0.byID.values) }) { counts[await instance.info.state.rawValue, default: 0] += 1 }
+        for instance in state.withLock({ Array($0.byID.values) }) {
+            counts[await instance.info.state.rawValue, default: 0] += 1
+        }
         return counts
     }
 
@@ -79,7 +81,9 @@ package final class InstanceDirectory: Sendable {
     /// Digests of images that some instance needs.
     package func imagesInUse() async -> Set<String> {
         var digests: Set<String> = []
-        for instance in state.withLock({ Array($0.byID.values) }) { if let digest = await instance.stored.image?.digest { digests.insert(digest) } }
+        for instance in state.withLock({ Array($0.byID.values) }) {
+            if let digest = await instance.stored.image?.digest { digests.insert(digest) }
+        }
         return digests
     }
 
@@ -102,7 +106,9 @@ package final class InstanceDirectory: Sendable {
             }
         } catch {
             forget(stored.info.id)
-            if stored.workspaceKind == .automatic { try? await services.workspaces.removeAutomatic(instance: stored.info.id) }
+            if stored.workspaceKind == .automatic {
+                try? await services.workspaces.removeAutomatic(instance: stored.info.id)
+            }
             throw error
         }
         let instance = try open(stored)
@@ -170,7 +176,8 @@ package final class InstanceDirectory: Sendable {
                     let instance = try open(stored)
                     group.addTask { await instance.recover() }
                 } catch {
-                    services.logger.error("an instance cannot be opened", ("instance", stored.info.id), ("error", "\(error)"))
+                    services.logger.error(
+                        "an instance cannot be opened", ("instance", stored.info.id), ("error", "\(error)"))
                 }
             }
         }

@@ -92,6 +92,13 @@ package struct InstanceLifecycle: Sendable, Equatable {
         package var reason: StopReason
         package var oomKilled = false
         package var error: AegisError?
+
+        package init(exitCode: Int32? = nil, reason: StopReason, oomKilled: Bool = false, error: AegisError? = nil) {
+            self.exitCode = exitCode
+            self.reason = reason
+            self.oomKilled = oomKilled
+            self.error = error
+        }
     }
 
     package private(set) var phase = Phase.stopped
@@ -142,7 +149,8 @@ package struct InstanceLifecycle: Sendable, Equatable {
             outcome = nil
             phase = launched ? (paused ? .paused : .running) : .launching
             return launched ? [.save, .armTimeout(attempt: number)] : [.save, .launch(attempt: number)]
-        case .booted, .bootFailed, .launched, .launchFailed, .commandExited, .sandboxEnded, .frozen, .freezeFailed, .thawed,
+        case .booted, .bootFailed, .launched, .launchFailed, .commandExited, .sandboxEnded, .frozen, .freezeFailed,
+            .thawed,
             .released:
             return answer(event)
         }
@@ -319,15 +327,20 @@ package struct InstanceLifecycle: Sendable, Equatable {
     /// The command's own end counts first, then what we asked for, then what the kernel or the keeper says.
     private func conclude(_ termination: Termination) -> Outcome {
         let oom = termination.oomKilled
-        if let launchError { return Outcome(exitCode: commandCode, reason: .bootFailed, oomKilled: oom, error: launchError) }
+        if let launchError {
+            return Outcome(exitCode: commandCode, reason: .bootFailed, oomKilled: oom, error: launchError)
+        }
         if stopReason == .timeout { return Outcome(exitCode: 124, reason: .timeout, oomKilled: oom) }
-        if let stopReason { return Outcome(exitCode: commandCode ?? termination.code, reason: stopReason, oomKilled: oom) }
+        if let stopReason {
+            return Outcome(exitCode: commandCode ?? termination.code, reason: stopReason, oomKilled: oom)
+        }
         if let commandCode {
             return Outcome(exitCode: commandCode, reason: oom && commandCode == 137 ? .oom : .exited, oomKilled: oom)
         }
         guard let code = termination.code else { return Outcome(exitCode: nil, reason: .lost, oomKilled: oom) }
         let error = termination.reason.map {
-            AegisError.failed("sandbox-died", "the sandbox was ended: \($0)", hint: "see 'aegis logs' and the daemon's log")
+            AegisError.failed(
+                "sandbox-died", "the sandbox was ended: \($0)", hint: "see 'aegis logs' and the daemon's log")
         }
         return Outcome(exitCode: code, reason: oom ? .oom : .killed, oomKilled: oom, error: error)
     }

@@ -1,5 +1,5 @@
-internal import AegisSandboxTypes
 internal import AegisCore
+internal import AegisSandboxTypes
 package import AegisStore
 internal import FoundationEssentials
 
@@ -29,10 +29,12 @@ package struct InstanceStore: Sendable {
         let (id, name, owner) = (instance.info.id, instance.info.name, Int64(instance.info.owner))
         let created = instance.info.createdAt.milliseconds
         let isTaken = try database.transaction(synced ? .synced : .saved) { t throws(SQLiteError) -> Bool in
-            let taken = try t.first("SELECT 1 FROM instances WHERE name = ?", name) { _ throws(SQLiteError) in true } ?? false
+            let taken =
+                try t.first("SELECT 1 FROM instances WHERE name = ?", name) { _ throws(SQLiteError) in true } ?? false
             guard !taken else { return true }
             _ = try t.run(
-                "INSERT INTO instances (id, name, owner, created, record) VALUES (?, ?, ?, ?, ?)", id, name, owner, created, record)
+                "INSERT INTO instances (id, name, owner, created, record) VALUES (?, ?, ?, ?, ?)", id, name, owner,
+                created, record)
             return false
         }
         if isTaken { throw InstanceStore.nameInUse(name ?? "") }

@@ -20,7 +20,10 @@ struct UserLookup {
         guard let uid = UInt32(parts[0]) ?? line.flatMap({ UInt32($0[2]) }) else { return (0, 0) }
         var gid = line.flatMap { UInt32($0[3]) } ?? 0
         if parts.count == 2 {
-            gid = UInt32(parts[1]) ?? entries("etc/group").first { $0.count > 2 && $0[0] == parts[1] }.flatMap { UInt32($0[2]) } ?? gid
+            gid =
+                UInt32(parts[1]) ?? entries("etc/group").first { $0.count > 2 && $0[0] == parts[1] }.flatMap {
+                    UInt32($0[2])
+                } ?? gid
         }
         return (uid, gid)
     }

@@ -198,7 +198,8 @@ package final class HarnessSession: Sendable {
             var fields = FieldReader(frame.payload, type: frame.header.type)
             let offset = try fields.u64()
             sink.output(
-                process: number, frame.header.type == .stdout ? .stdout : .stderr, offset: offset, bytes: frame.payload[8...],
+                process: number, frame.header.type == .stdout ? .stdout : .stderr, offset: offset,
+                bytes: frame.payload[8...],
                 end: frame.header.flags & Channel.endFlag != 0)
         case .exited:
             let end = try ProcessExited(decoding: frame.payload)

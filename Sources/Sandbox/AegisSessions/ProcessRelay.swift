@@ -62,7 +62,8 @@ package final class ProcessRelay: Sendable {
     /// - Parameter holdsForWatcher: keep bytes (and so stall the process) until a watcher has consumed them, also
     ///   while nobody is attached: for processes that live by their client's stream.
     package init(
-        number: UInt16, journal: (any OutputJournal)?, holdsForWatcher: Bool, stdoutFrom: UInt64 = 0, stderrFrom: UInt64 = 0,
+        number: UInt16, journal: (any OutputJournal)?, holdsForWatcher: Bool, stdoutFrom: UInt64 = 0,
+        stderrFrom: UInt64 = 0,
         acknowledge: @escaping @Sendable (OutputKind, UInt64) -> Void
     ) {
         self.number = number
@@ -70,8 +71,10 @@ package final class ProcessRelay: Sendable {
         self.holdsForWatcher = holdsForWatcher
         self.acknowledge = acknowledge
         var state = State()
-        state.lanes[.stdout] = Lane(start: stdoutFrom, received: stdoutFrom, acknowledged: stdoutFrom, saved: stdoutFrom)
-        state.lanes[.stderr] = Lane(start: stderrFrom, received: stderrFrom, acknowledged: stderrFrom, saved: stderrFrom)
+        state.lanes[.stdout] = Lane(
+            start: stdoutFrom, received: stdoutFrom, acknowledged: stdoutFrom, saved: stdoutFrom)
+        state.lanes[.stderr] = Lane(
+            start: stderrFrom, received: stderrFrom, acknowledged: stderrFrom, saved: stderrFrom)
         self.state = Mutex(state)
     }
 
@@ -109,7 +112,9 @@ package final class ProcessRelay: Sendable {
 
     private func finish(_ end: Piece) {
         let (watchers, waiters) = state.withLock { state in
-            guard state.end == nil else { return ([], []) as ([CheckedContinuation<Void, Never>], [CheckedContinuation<Piece, Never>]) }
+            guard state.end == nil else {
+                return ([], []) as ([CheckedContinuation<Void, Never>], [CheckedContinuation<Piece, Never>])
+            }
             state.end = end
             defer { state.endWaiters = [] }
             return (wakeAll(&state), state.endWaiters)
@@ -124,7 +129,9 @@ package final class ProcessRelay: Sendable {
     ///
     /// - Returns: the watcher's number and the offsets at which it starts.
     /// - Throws: `output-gone` if bytes from such an offset on are no longer here.
-    package func attach(from offsets: [OutputKind: UInt64]?) throws(AegisError) -> (watcher: UInt64, offsets: [OutputKind: UInt64]) {
+    package func attach(from offsets: [OutputKind: UInt64]?) throws(AegisError) -> (
+        watcher: UInt64, offsets: [OutputKind: UInt64]
+    ) {
         let result = state.withLock { state -> Result<(UInt64, [OutputKind: UInt64]), AegisError> in
             var at: [OutputKind: UInt64] = [:]
             for (kind, lane) in state.lanes {
@@ -179,7 +186,9 @@ package final class ProcessRelay: Sendable {
             await withTaskCancellationHandler {
                 await withCheckedContinuation { continuation in
                     let now = state.withLock { state -> Bool in
-                        guard var entry = state.watchers[watcher], !hasNews(state, entry), !Task.isCancelled else { return true }
+                        guard var entry = state.watchers[watcher], !hasNews(state, entry), !Task.isCancelled else {
+                            return true
+                        }
                         entry.waiter = continuation
                         state.watchers[watcher] = entry
                         return false
