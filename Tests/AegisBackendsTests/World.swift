@@ -1,4 +1,3 @@
-import AegisBackends
 import AegisChannel
 import AegisCore
 import AegisIO
@@ -7,6 +6,8 @@ import AegisTestSupport
 import LinuxSys
 import Synchronization
 import Testing
+
+@testable import AegisBackends
 
 /// The runtimes that the same tests run against.
 enum Runtime: String, CaseIterable, Sendable, CustomTestStringConvertible {
@@ -214,7 +215,9 @@ final class Conversation: Sendable {
         guard try await stream.fill(&buffer, to: Int(header.length)) else {
             throw ConversationEnded(text: "the channel ended")
         }
-        return (header, buffer.take(Int(header.length)))
+        let payload = buffer.take(Int(header.length))
+        guard header.type != .ended else { throw ConversationEnded(text: "the sandbox ended") }
+        return (header, payload)
     }
 }
 

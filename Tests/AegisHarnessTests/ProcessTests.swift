@@ -36,12 +36,12 @@ import Testing
     }
 
     @Test func aGrandchildThatHoldsThePipeDelaysNothing() throws {
-        let harness = try HostHarness()
+        // In a pid namespace, which takes the grandchild with it.
+        let harness = try HostHarness(asInit: true)
         try harness.client.start(1, ["sh", "-c", "sleep 300 & echo $!; exit 3"])
         let process = try harness.client.finish(1, seconds: 5)
         #expect(process.exited?.code == 3)
         #expect(process.out.hasSuffix("\n"))
-        if let pid = Int32(process.out.dropLast()), pid > 1 { kill(pid, SIGKILL) }
     }
 
     @Test func outputBeyondTheWindowOutlivesItsProcess() throws {
@@ -189,9 +189,9 @@ import Testing
     }
 
     @Test func signalsReachProcessesAndGroups() throws {
-        let harness = try HostHarness()
+        let harness = try HostHarness(asInit: true)
         try harness.client.start(1, ["sleep", "300"])
-        try harness.client.start(2, ["sh", "-c", "trap 'exit 5' TERM; echo ready; sleep 300 & wait"])
+        try harness.client.start(2, ["sh", "-c", "trap 'exit 5' TERM; sleep 300 & echo ready; wait"])
         try harness.client.wait("ready") { $0.processes[1]?.started != nil && $0.processes[2]?.out == "ready\n" }
         try harness.client.signal(1, SIGKILL)
         #expect(try harness.client.finish(1).exited == ProcessExited(code: 137, signal: 9, stdoutBytes: 0, stderrBytes: 0))
@@ -204,7 +204,7 @@ import Testing
     }
 
     @Test func stdinIsNullWithoutRequestAndDiscardedWithoutReader() throws {
-        let harness = try HostHarness()
+        let harness = try HostHarness(asInit: true)
         try harness.client.start(1, ["cat"])
         #expect(try harness.client.finish(1).exited?.code == 0)
         try harness.client.start(2, ["sh", "-c", "exec <&-; echo closed; read x < /dev/tty; sleep 300"], stdin: true)
@@ -217,7 +217,7 @@ import Testing
     }
 
     @Test func aStalledStreamStallsNobodyElse() throws {
-        let harness = try HostHarness()
+        let harness = try HostHarness(asInit: true)
         try harness.client.start(1, ["sh", "-c", "cat /dev/zero & cat /dev/zero >&2"])
         harness.client.processes[1]?.acknowledges = false
         try harness.client.wait("both windows full") {

@@ -65,7 +65,8 @@ import Testing
 
     @Test func peerCredentialsAreOurs() async throws {
         try await onLoop { loop in
-            let (a, _) = try socketStreams(on: loop)
+            let (a, b) = try socketStreams(on: loop)
+            defer { keep(b) }
             let peer = try a.peerCredentials()
             #expect(peer.pid == CurrentProcess.pid && peer.user == CurrentProcess.user)
         }

@@ -39,7 +39,7 @@ private actor Pinned {
             let (count, onLoop) = await pinned.add()
             #expect(count == round && onLoop)
         }
-        await withTaskExecutorPreference(loop) { #expect(await pinned.add() == (51, true)) }
+        await loop.run { #expect(await pinned.add() == (51, true)) }
     }
 
     @Test func runMainReturnsWhatItsBodyReturnsOrThrows() async throws {
@@ -61,7 +61,7 @@ private actor Pinned {
         defer { idle.stop() }
         // A registered stream, a cancelled timer and a fired one must not keep it busy either.
         let (stream, peer) = try socketStreams(on: idle)
-        try await withTaskExecutorPreference(idle) {
+        try await idle.run {
             try await idle.clock.sleep(for: .milliseconds(1))
             let sleeper = Task(executorPreference: idle) { try await idle.clock.sleep(for: .milliseconds(2)) }
             await settle()
@@ -73,7 +73,7 @@ private actor Pinned {
         let before = try await passTime { idle.pollCount }
         let after = try await passTime { idle.pollCount }
         #expect(after == before)
-        _ = (stream, peer)
+        keep(stream, peer)
     }
 
     private func passTime(_ read: @escaping @Sendable () -> UInt64) async throws -> UInt64 {
@@ -109,13 +109,14 @@ private actor Pinned {
 
     @Test func stoppingEndsWaitsAndLateTasksStillRun() async throws {
         let loop = try EventLoop.startThread(name: "stopped")
-        let (a, _) = try socketStreams(on: loop)
+        let (a, b) = try socketStreams(on: loop)
+        defer { keep(b) }
         let reading = Task(executorPreference: loop) {
             var buffer = ByteBuffer()
             return try await a.read(into: &buffer)
         }
         let sleeping = Task(executorPreference: loop) { try await loop.clock.sleep(for: .seconds(1000)) }
-        await withTaskExecutorPreference(loop) { await settle() }
+        await loop.run { await settle() }
         loop.stop()
         #expect(await kind { try await reading.value } == .closed)
         await #expect(throws: CancellationError.self) { try await sleeping.value }
@@ -131,7 +132,7 @@ private actor Pinned {
         do {
             let loop = try EventLoop.startThread(name: "short")
             released = loop
-            await withTaskExecutorPreference(loop) { await settle() }
+            await loop.run { await settle() }
             loop.stop()
         }
         // The thread lets go of the loop right after its last round; there is no event to wait for.

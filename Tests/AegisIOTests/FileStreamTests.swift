@@ -115,14 +115,15 @@ import Testing
             await settle()
             writing.cancel()
             #expect(await kind { try await writing.value } == .cancelled)
-            _ = b
+            keep(b)
         }
     }
 
     /// Cancels from another thread at every point of a wait's registration.
     @Test func cancellationFromAnotherThreadNeverHangsOrResumesTwice() async throws {
         try await onLoop { loop in
-            let (_, b) = try socketStreams(on: loop)
+            let (a, b) = try socketStreams(on: loop)
+            defer { keep(a) }
             for round in 0..<400 {
                 let reading = Task(executorPreference: loop) {
                     var buffer = ByteBuffer()
@@ -150,7 +151,7 @@ import Testing
                 #expect(await reading == .closed)
                 #expect(await writing == .closed)
                 a.close()
-                _ = b
+                keep(b)
             }
         }
     }

@@ -19,8 +19,19 @@ func pipeStreams(on loop: EventLoop) throws -> (FileStream, FileStream) {
     return (try FileStream(pair.takeFirst(), on: loop), try FileStream(pair.takeSecond(), on: loop))
 }
 
+/// Keeps objects alive until here.
+func keep<each T>(_ objects: repeat each T) { repeat withExtendedLifetime(each objects) {} }
+
 /// Bytes in which every position is recognisable.
-func pattern(_ count: Int) -> [UInt8] { (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) } }
+func pattern(_ count: Int) -> [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(count + block.count)
+    while bytes.count < count { bytes += block }
+    return Array(bytes.prefix(count))
+}
+
+/// A length that no power of two divides, so that a lost or doubled piece shows.
+private let block: [UInt8] = (0..<4093).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) }
 
 /// The kind of error that a call ended with; nil when it succeeded.
 func kind<T>(_ body: () async throws -> T) async -> IOError.Kind? {

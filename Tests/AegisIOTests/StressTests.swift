@@ -68,7 +68,7 @@ import Testing
             }
         }
         // The loop is well after all of it.
-        let alive = await withTaskExecutorPreference(loop) { loop.isCurrent }
+        let alive = await loop.run { loop.isCurrent }
         #expect(alive)
     }
 }

@@ -8,7 +8,11 @@ import Testing
 private final class Recorder: OutputJournal {
     let acks = Mutex<[(OutputKind, UInt64)]>([])
     let saved = Mutex<[UInt8]>([])
-    func save(_ kind: OutputKind, offset: UInt64, bytes: ArraySlice<UInt8>) { saved.withLock { $0 += bytes } }
+    func save(_ kind: OutputKind, offset: UInt64, bytes: ArraySlice<UInt8>) -> UInt64 {
+        saved.withLock { $0 += bytes }
+        return offset + UInt64(bytes.count)
+    }
+    func finish(_ kind: OutputKind) {}
     var lastAck: UInt64 { acks.withLock { $0.last?.1 ?? 0 } }
 }
 

@@ -130,5 +130,12 @@ import Testing
         try extract(stream, into: try scratch.directory("r"), options: TarExtractOptions(top: .rename(bytes("new"))))
         try extract(stream, into: try scratch.directory("s"), options: TarExtractOptions(top: .strip))
         #expect(try scratch.read("r/new/b/c") == "2" && scratch.read("s/b/c") == "2" && scratch.read("s/a") == "1")
+        // A folder's content, as the harness archives `DIR/.`: the first component is the dot.
+        let content = archive([folder("."), file("./a", "1"), file("./b/c", "2")])
+        try extract(content, into: try scratch.directory("k"))
+        try extract(content, into: try scratch.directory("n"), options: TarExtractOptions(top: .rename(bytes("new"))))
+        try extract(content, into: try scratch.directory("t"), options: TarExtractOptions(top: .strip))
+        for place in ["k/b/c", "n/new/b/c", "t/b/c"] { #expect(try scratch.read(place) == "2", "\(place)") }
+        for place in ["k/a", "n/new/a", "t/a"] { #expect(try scratch.read(place) == "1", "\(place)") }
     }
 }

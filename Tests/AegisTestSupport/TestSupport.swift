@@ -33,5 +33,5 @@ package func withTemporaryDirectory<R>(_ body: (String) async throws -> R) async
 package func onLoop<R: Sendable>(_ body: @escaping @Sendable (EventLoop) async throws -> R) async throws -> R {
     let loop = try EventLoop.startThread(name: "test-loop")
     defer { loop.stop() }
-    return try await withTaskExecutorPreference(loop) { try await body(loop) }
+    return try await loop.run { try await body(loop) }
 }

@@ -163,4 +163,42 @@ import Testing
         let afterBadChunk = Self.chunks("z¬GET /admin HTTP/1.1¬Host: a¬¬")
         #expect(requests([wire(afterBadChunk)]).events.count == 1)
     }
+
+    /// Random damage to good and bad requests: whatever is found, it is the same in one piece and in many.
+    @Test(arguments: 1...8 as ClosedRange<UInt64>) func damagedRequestsAreReadTheSameHoweverTheyAreSplit(_ seed: UInt64)
+    {
+        var random = SplitMix(state: seed)
+        let seeds = (HTTPRequestParserTests.valid.map(\.0) + (Self.framing + Self.syntax + Self.chunking).map(\.0)).map(
+            wire)
+        let special: [UInt8] = [0, 9, 10, 13, 32, 44, 48, 58, 59, 127, 255]
+        for _ in 0..<120 {
+            var bytes = seeds[Int.random(in: 0..<seeds.count, using: &random)]
+            bytes += seeds[Int.random(in: 0..<seeds.count, using: &random)]
+            for _ in 0..<Int.random(in: 1...4, using: &random) where !bytes.isEmpty {
+                let place = Int.random(in: 0..<bytes.count, using: &random)
+                switch Int.random(in: 0..<4, using: &random) {
+                case 0: bytes[place] = UInt8.random(in: 0...255, using: &random)
+                case 1: bytes[place] = special[Int.random(in: 0..<special.count, using: &random)]
+                case 2: bytes.insert(special[Int.random(in: 0..<special.count, using: &random)], at: place)
+                default: bytes.remove(at: place)
+                }
+            }
+            let whole = requests([bytes])
+            let pieces = stride(from: 0, to: bytes.count, by: 3).map { Array(bytes[$0..<min($0 + 3, bytes.count)]) }
+            #expect(requests(bytes.map { [$0] }) == whole, "\(bytes)")
+            #expect(requests(pieces) == whole, "\(bytes)")
+        }
+    }
+}
+
+/// A small generator with a known seed, so that a failure comes back.
+struct SplitMix: RandomNumberGenerator {
+    var state: UInt64
+    mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var z = state
+        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
+        return z ^ (z >> 31)
+    }
 }

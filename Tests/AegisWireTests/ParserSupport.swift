@@ -9,7 +9,8 @@ struct Transcript: Equatable, CustomStringConvertible {
     }
 
     fileprivate mutating func body(_ bytes: ArraySlice<UInt8>) {
-        let text = String(decoding: bytes, as: UTF8.self)
+        // Byte by byte, since a split may lie within a character.
+        let text = bytes.map { $0 < 128 ? String(UnicodeScalar($0)) : "\\x\($0)" }.joined()
         if let last = events.last, last.hasPrefix("body ") {
             events[events.count - 1] = last + text
         } else {

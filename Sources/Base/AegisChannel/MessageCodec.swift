@@ -4,6 +4,7 @@ extension Hello {
         var w = FieldWriter()
         w.u16(version)
         w.text(build)
+        w.u8(quirks)
         return w.bytes
     }
     /// Reads the payload of a `hello` frame; a version that we cannot speak is an error.
@@ -12,6 +13,7 @@ extension Hello {
         version = try r.u16()
         guard version >= Channel.oldestVersion else { throw ChannelError.version(version) }
         build = try r.text()
+        quirks = try r.u8()
     }
 }
 

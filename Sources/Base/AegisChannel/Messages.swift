@@ -6,10 +6,15 @@ package struct Hello: Sendable, Equatable {
     package var version: UInt16
     /// The build of the harness, as `aegis-harness --version` prints it.
     package var build: [UInt8]
+    /// What the sandbox's kernel does not do: `refusesNoAutomount`, or 0.
+    package var quirks: UInt8
+    /// The quirk of a gVisor of 2022: EINVAL for AT_NO_AUTOMOUNT, so `ls` and `stat` of coreutils 9 fail.
+    package static let refusesNoAutomount: UInt8 = 1
     /// Makes a hello.
-    package init(version: UInt16 = Channel.version, build: [UInt8]) {
+    package init(version: UInt16 = Channel.version, build: [UInt8], quirks: UInt8 = 0) {
         self.version = version
         self.build = build
+        self.quirks = quirks
     }
 }
 

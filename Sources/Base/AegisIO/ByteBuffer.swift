@@ -40,18 +40,28 @@ package struct ByteBuffer: Sendable {
 
     /// Appends bytes.
     package mutating func append(_ bytes: ArraySlice<UInt8>) {
-        reserve(bytes.count)
-        storage.replaceSubrange(tail..<(tail + bytes.count), with: bytes)
-        tail += bytes.count
+        unsafe bytes.withUnsafeBytes { unsafe append(copying: $0) }
     }
 
     /// Appends bytes.
-    package mutating func append(_ bytes: [UInt8]) { append(bytes[...]) }
+    package mutating func append(_ bytes: [UInt8]) {
+        unsafe bytes.withUnsafeBytes { unsafe append(copying: $0) }
+    }
 
     /// Appends bytes of borrowed memory.
     package mutating func append(_ bytes: Span<UInt8>) {
+        unsafe bytes.withUnsafeBytes { unsafe append(copying: $0) }
+    }
+
+    private mutating func append(copying bytes: UnsafeRawBufferPointer) {
+        guard let source = bytes.baseAddress, bytes.count > 0 else { return }
         reserve(bytes.count)
-        for index in bytes.indices { storage[tail + index] = bytes[index] }
+        let end = tail
+        // SAFETY: `reserve` made room for the bytes behind `tail`, and the source is not this storage.
+        unsafe storage.withUnsafeMutableBytes { room in
+            guard let base = room.baseAddress else { return }
+            unsafe (base + end).copyMemory(from: source, byteCount: bytes.count)
+        }
         tail += bytes.count
     }
 
@@ -147,7 +157,15 @@ package struct ByteBuffer: Sendable {
             tail = waiting
             if storage.count - tail >= count { return }
         }
-        let size = max(storage.count * 2, tail + count, 64)
-        storage.append(contentsOf: repeatElement(0, count: size - storage.count))
+        var larger = [UInt8](repeating: 0, count: max(storage.count * 2, tail + count, 64))
+        let waiting = tail
+        // SAFETY: the new memory is larger than the old.
+        unsafe storage.withUnsafeBytes { old in
+            unsafe larger.withUnsafeMutableBytes { new in
+                guard let source = old.baseAddress, let base = new.baseAddress else { return }
+                unsafe base.copyMemory(from: source, byteCount: waiting)
+            }
+        }
+        storage = larger
     }
 }

@@ -79,6 +79,20 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
     /// How often the loop has asked the kernel; an idle loop does not.
     package var pollCount: UInt64 { polls.load(ordering: .relaxed) }
 
+    /// Runs `body` on this loop, as a part of the calling task, and comes back.
+    package func run<T: Sendable>(_ body: @escaping @Sendable () async throws -> T) async rethrows -> T {
+        try await withTaskExecutorPreference(self) {
+            // The compiler drops a change of threads that only a call to a caller-isolated closure would follow: without
+            // this line `body` starts on the old thread.
+            arrive()
+            return try await body()
+        }
+    }
+
+    private func arrive() {
+        if !isCurrent, !inbox.withLock({ $0.ended }) { preconditionFailure("a task did not reach its event loop") }
+    }
+
     /// Ends the loop once the jobs that are ready have run; streams close, sleepers are cancelled.
     package func stop() {
         inbox.withLock { $0.stopping = true }
@@ -122,6 +136,8 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
     private func run() {
         precondition(EventLoop.current == nil, "a loop runs on this thread already")
         unsafe al_thread_set_value(Unmanaged.passUnretained(self).toOpaque())
+        // A program stops its loop only when it ends: children that die with the thread die with the program.
+        al_thread_set_lasting(1)
         var stopping = false
         while !(stopping && local.isEmpty) {
             runJobs()

@@ -40,6 +40,7 @@ package enum CopyRules {
     ///   - kind: what the source is.
     ///   - destination: as written by the user.
     ///   - target: what the destination is.
+    /// - Returns: where to make what.
     /// - Throws: `invalid-argument`, `path-not-found`, `not-a-directory` or `is-a-directory`, naming the path.
     package static func plan(
         source: String, kind: Kind, destination: String, target: Target

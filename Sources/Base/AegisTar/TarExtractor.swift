@@ -46,6 +46,8 @@ package struct TarReport: Sendable, Equatable {
     /// The first 100 entries that were left out.
     package var refused: [Refused] = []
     package var refusedCount = 0
+    /// Nothing done.
+    package init() {}
 
     mutating func refuse(_ path: [UInt8], _ reason: String) {
         refusedCount += 1
@@ -185,9 +187,11 @@ private struct Extraction: ~Copyable {
     private func placed(_ raw: [UInt8]) throws(AegisError) -> [[UInt8]] {
         var path: [[UInt8]]
         do { path = try TarPath.components(raw) } catch { throw AegisError(error) }
+        // A producer that was asked for the content of a folder calls it `.`: that is then the first component.
+        if raw.first == TarPath.dot, raw.count == 1 || raw[1] == TarPath.slash { path.insert([TarPath.dot], at: 0) }
         guard !path.isEmpty else { return [] }
         switch options.top {
-        case .keep: break
+        case .keep: if path[0] == [TarPath.dot] { path.removeFirst() }
         case .rename(let name): path[0] = name
         case .strip: path.removeFirst()
         }

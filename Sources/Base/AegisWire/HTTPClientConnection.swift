@@ -68,6 +68,7 @@ package final class HTTPClientConnection: Sendable {
     /// - Parameters:
     ///   - request: without the fields that frame the message; `Host` is added where it is missing.
     ///   - body: sent with its length; nil sends none.
+    /// - Returns: the response, whose body has still to be read.
     /// - Throws: `.busy` while the previous exchange goes on, `.closed`, `.malformed`, `.cancelled`, `.misuse`.
     package func send(_ request: HTTPRequestHead, body: [UInt8]? = nil) async throws(HTTPError) -> HTTPClientResponse {
         let start = try await exchange(request, body: body, upgrade: nil)
@@ -83,6 +84,7 @@ package final class HTTPClientConnection: Sendable {
     ///   - request: without the fields that frame the message.
     ///   - length: the exact number of bytes; nil sends chunks.
     ///   - body: writes the body; it may run while the response is already coming.
+    /// - Returns: the response, whose body has still to be read.
     /// - Throws: `HTTPError`, or what `body` threw.
     package func send(
         _ request: HTTPRequestHead, length: Int?,
@@ -320,18 +322,20 @@ package final class HTTPClientConnection: Sendable {
         }
     }
 
-    private static func parse(_ state: inout State, into buffer: inout ByteBuffer, atMost: Int) throws(HTTPError) -> Event {
+    private static func parse(_ state: inout State, into buffer: inout ByteBuffer, atMost: Int) throws(HTTPError)
+        -> Event
+    {
         var cursor = 0
-        let bytes = state.buffer.readable
-        let event = try state.parser.next(bytes.span, &cursor, atMost: atMost)
+        let event = try state.parser.next(state.buffer.readable.span, &cursor, atMost: atMost)
         if case .body(let range) = event {
-            buffer.append(bytes[bytes.startIndex + range.lowerBound..<bytes.startIndex + range.upperBound])
+            buffer.move(range.count, after: range.lowerBound, from: &state.buffer)
+            return .read(range.count)
         }
         state.buffer.consume(cursor)
         switch event {
         case .needMore: return .wait
         case .head(let start): return .head(start)
-        case .body(let range): return .read(range.count)
+        case .body: return .wait
         case .end(let trailers):
             state.trailers = trailers
             state.ended = true

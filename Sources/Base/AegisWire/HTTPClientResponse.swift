@@ -33,6 +33,7 @@ package struct HTTPClientResponse: Sendable {
     /// Reads the whole body into memory.
     ///
     /// - Parameter limit: the most bytes; a longer body is `.tooLarge`, and the connection is closed.
+    /// - Returns: the body, of `limit` bytes at most.
     /// - Throws: as `read`.
     package func collect(upTo limit: Int) async throws(HTTPError) -> [UInt8] {
         var buffer = ByteBuffer()
@@ -96,10 +97,7 @@ final class HTTPClientUpgradedStream: ByteStream {
     func read(into buffer: inout ByteBuffer, atMost: Int) async throws(IOError) -> Int {
         let count = early.withLock { early in
             let count = min(early.readableBytes, atMost)
-            if count > 0 {
-                buffer.append(early.readable.prefix(count))
-                early.consume(count)
-            }
+            if count > 0 { buffer.move(count, from: &early) }
             return count
         }
         return count > 0 ? count : try await stream.read(into: &buffer, atMost: atMost)

@@ -85,8 +85,10 @@ struct HTTPExchange: Sendable {
     ///
     /// - Parameters:
     ///   - head: status and fields; the fields that frame the message are added here and must not be in it.
+    ///   - length: the length of the body, if it is known.
     ///   - closing: whether the server wants the connection to end.
     ///   - drain: bytes of an unread body that the server would skip to keep the connection.
+    /// - Returns: the bytes of the head, with its empty line, and the coding.
     /// - Throws: `.misuse` when this was answered already or the head cannot be sent.
     mutating func begin(
         _ head: HTTPResponseHead, _ length: HTTPResponseLength, closing: Bool, drain: Int

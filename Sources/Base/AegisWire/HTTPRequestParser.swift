@@ -65,6 +65,7 @@ package struct HTTPRequestParser: Sendable {
     ///   - bytes: everything that has come and has not been passed by the cursor, from one call to the next.
     ///   - cursor: where to go on in `bytes`.
     ///   - atMost: the most bytes of a body to announce at once.
+    /// - Returns: the next event.
     /// - Throws: the same error again and again once the stream is broken.
     package mutating func next(
         _ bytes: Span<UInt8>, _ cursor: inout Int, atMost: Int = .max

@@ -26,6 +26,7 @@ package struct HTTPResponseWriter: ~Copyable, Sendable {
     ///   - status: 200 to 599.
     ///   - headers: all but the fields that frame the message.
     ///   - length: the exact number of bytes, if it is known; else the body goes in chunks.
+    /// - Returns: the writer of the body; it must be finished.
     /// - Throws: as `respond`.
     package consuming func stream(
         _ status: Int, headers: HTTPHeaders = [:], length: Int? = nil

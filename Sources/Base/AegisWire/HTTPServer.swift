@@ -5,7 +5,8 @@ internal import Synchronization
 /// An HTTP/1.1 server on any number of listeners.
 ///
 /// Every connection is a task of its own on the executor of `run`. A handler that throws becomes the error body of the
-/// API; a client that goes away cancels its handler.
+/// API. A client that closes its connection, or only its sending half, cancels its handler: the two cannot be told
+/// apart. That is noticed as long as the client has not sent more than `readAhead` bytes that nobody reads.
 package final class HTTPServer: Sendable {
     /// Answers a request by consuming the writer.
     package typealias Handler = @Sendable (HTTPServerRequest, consuming HTTPResponseWriter) async throws -> Void
@@ -31,7 +32,8 @@ package final class HTTPServer: Sendable {
     ///   - limits: what clients may do.
     ///   - clock: whose time the limits are in.
     ///   - handler: answers each request.
-    package init(limits: HTTPServerLimits = HTTPServerLimits(), clock: any Clock<Duration>, handler: @escaping Handler) {
+    package init(limits: HTTPServerLimits = HTTPServerLimits(), clock: any Clock<Duration>, handler: @escaping Handler)
+    {
         self.limits = limits
         self.clock = clock
         self.handler = handler

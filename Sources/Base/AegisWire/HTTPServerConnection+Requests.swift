@@ -164,6 +164,8 @@ extension HTTPServerConnection {
     /// Gives the client time to read the last answer: closing with unread bytes would reset the connection.
     func linger(afterRefusal refused: Bool) async {
         let needed = state.withLock { state in
+            // A client that was too slow is still there.
+            if state.ending == .timeout { state.ending = nil }
             let unread = refused || state.upgraded || state.exchange?.bodyEnded == false || !state.buffer.isEmpty
             return state.ending == nil && unread
         }
@@ -186,7 +188,7 @@ extension HTTPServerConnection {
 
     /// Reads bytes of the body of a request; 0 at its end.
     ///
-    /// - Parameter timed: whether each wait has a time of its own; else the caller has set one for all.
+    /// When `timed`, each wait has a time of its own; else the caller has set one for all.
     func readBody(
         _ number: Int, into buffer: inout ByteBuffer, atMost: Int, timed: Bool = true
     ) async throws(HTTPError) -> Int {
@@ -232,15 +234,12 @@ extension HTTPServerConnection {
             if let interim = state.exchange?.takeContinue() { return .proceed(interim) }
             var cursor = 0
             do throws(HTTPError) {
-                let bytes = state.buffer.readable
-                switch try state.parser.next(bytes.span, &cursor, atMost: atMost) {
+                switch try state.parser.next(state.buffer.readable.span, &cursor, atMost: atMost) {
                 case .needMore, .head:
                     state.buffer.consume(cursor)
                     return .wait
                 case .body(let range):
-                    let start = bytes.startIndex
-                    buffer.append(bytes[start + range.lowerBound..<start + range.upperBound])
-                    state.buffer.consume(cursor)
+                    buffer.move(range.count, after: range.lowerBound, from: &state.buffer)
                     state.exchange?.took(range.count)
                     return .read(range.count)
                 case .end(let trailers):

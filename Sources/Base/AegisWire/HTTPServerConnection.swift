@@ -145,11 +145,7 @@ final class HTTPServerConnection: Sendable {
 
     private func hand(over chunk: inout ByteBuffer) {
         state.withLock { state in
-            if state.buffer.isEmpty {
-                swap(&state.buffer, &chunk)
-            } else {
-                state.buffer.append(chunk.readable)
-            }
+            state.buffer.move(chunk.readableBytes, from: &chunk)
         }
         chunk.removeAll()
         input.set()

@@ -44,6 +44,7 @@ package struct HTTPRequestBody: Sendable {
     /// Reads the whole body into memory.
     ///
     /// - Parameter limit: the most bytes; an announced length beyond it is refused before anything is read.
+    /// - Returns: the body, of `limit` bytes at most.
     /// - Throws: `body-too-large` (413), or what `read` throws.
     package func collect(upTo limit: Int) async throws(AegisError) -> [UInt8] {
         let announced = connection.state.withLock { state -> Int in

@@ -13,8 +13,7 @@ final class HTTPUpgradedStream: ByteStream {
             let found = connection.state.withLock { state -> Found in
                 let count = min(state.buffer.readableBytes, atMost)
                 if count == 0 { return state.ending.map { .end($0) } ?? .wait }
-                buffer.append(state.buffer.readable.prefix(count))
-                state.buffer.consume(count)
+                buffer.move(count, from: &state.buffer)
                 return .bytes(count)
             }
             switch found {

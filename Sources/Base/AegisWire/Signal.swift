@@ -4,7 +4,7 @@ internal import Synchronization
 ///
 /// Several calls of `set` before a `wait` count as one, and one `set` wakes all who wait. A cancelled task does not
 /// wait. Who comes back looks at its own state: it may have been woken for another's sake.
-final class Signal: Sendable {
+package final class Signal: Sendable {
     private enum State {
         case idle
         case set
@@ -12,8 +12,11 @@ final class Signal: Sendable {
     }
     private let state = Mutex(State.idle)
 
+    /// Nothing was said yet.
+    package init() {}
+
     /// Wakes the waiting tasks, or the next one that comes to wait.
-    func set() {
+    package func set() {
         let waiting = state.withLock { state -> State in
             defer { if case .waiting = state { state = .idle } else { state = .set } }
             return state
@@ -24,7 +27,7 @@ final class Signal: Sendable {
     }
 
     /// Returns after `set`, or when the task is cancelled.
-    func wait() async {
+    package func wait() async {
         if takeSet() { return }
         await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in

@@ -17,10 +17,11 @@ internal import AegisIO
 /// | 7 | window | bytes u32 that the other side may send in addition; flags name the stream's direction by kind |
 /// | 8 | ack | offset u64: bytes of that stream consumed for good, which the sender need not keep for a resume |
 /// | 9 | hello | JSON text; the first frame of each side when the client wants to resume |
+/// | 10 | notice | JSON text `{"kind", "text"}` for a waiting person, also before hello: a pull's progress, for example |
 package struct StreamFrame: Sendable, Equatable {
     /// What a frame is about.
     package enum Kind: UInt8, Sendable, CaseIterable {
-        case stdin = 0, stdout, stderr, resize, signal, exit, error, window, ack, hello
+        case stdin = 0, stdout, stderr, resize, signal, exit, error, window, ack, hello, notice
 
         /// Whether the payload is bytes of a process, which need credit.
         package var isData: Bool { rawValue <= Kind.stderr.rawValue }
@@ -108,6 +109,8 @@ package struct StreamFrame: Sendable, Equatable {
     }
     /// The JSON text with which a side begins.
     package static func hello(_ json: String) -> StreamFrame { StreamFrame(.hello, payload: Array(json.utf8)) }
+    /// JSON text for a waiting person.
+    package static func notice(_ json: String) -> StreamFrame { StreamFrame(.notice, payload: Array(json.utf8)) }
 
     /// Rows and columns of a resize frame.
     package var size: (rows: UInt16, columns: UInt16)? {
@@ -124,10 +127,10 @@ package struct StreamFrame: Sendable, Equatable {
     package var credit: UInt32? { kind == .window && payload.count == 4 ? BigEndian.number(payload[...]) : nil }
     /// The offset of an ack frame.
     package var offset: UInt64? { kind == .ack && payload.count == 8 ? BigEndian.number(payload[...]) : nil }
-    /// The text of a hello or error frame, or the detail of an exit frame.
+    /// The text of a hello, notice or error frame, or the detail of an exit frame.
     package var text: String? {
         switch kind {
-        case .hello, .error: String(validating: payload, as: UTF8.self)
+        case .hello, .notice, .error: String(validating: payload, as: UTF8.self)
         case .exit where payload.count >= 4: String(validating: payload.dropFirst(4), as: UTF8.self)
         default: nil
         }
@@ -161,7 +164,8 @@ package struct StreamFrameError: Error, Sendable, Equatable, CustomStringConvert
     /// What was wrong.
     package let message: String
 
-    init(_ code: Code, _ message: String) {
+    /// Makes an error.
+    package init(_ code: Code, _ message: String) {
         self.code = code
         self.message = message
     }
@@ -169,7 +173,8 @@ package struct StreamFrameError: Error, Sendable, Equatable, CustomStringConvert
     package var description: String { "aegis-stream: \(message)" }
     /// The same failure in the shape of the rest of Aegis.
     package var aegisError: AegisError {
-        AegisError(code == .malformed ? .usage : code == .closed ? .unavailable : .failed, code.description, description)
+        AegisError(
+            code == .malformed ? .usage : code == .closed ? .unavailable : .failed, code.description, description)
     }
 }
 

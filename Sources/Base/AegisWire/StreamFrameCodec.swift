@@ -35,7 +35,7 @@ extension StreamFrame.Header {
             case .signal: 1...1
             case .ack: 8...8
             case .exit: 4...4 + StreamFrame.maximumText
-            case .error, .hello: 2...StreamFrame.maximumText
+            case .error, .hello, .notice: 2...StreamFrame.maximumText
             }
         guard allowedLengths.contains(length) else {
             throw StreamFrameError(.malformed, "a \(kind) frame has \(length) bytes")
@@ -50,11 +50,20 @@ extension StreamFrame {
     package func encoded() throws(StreamFrameError) -> [UInt8] {
         let header = Header(kind: kind, flags: flags, stream: stream, length: payload.count)
         try header.validate()
+        try checkSignal()
         var out: [UInt8] = []
         out.reserveCapacity(Self.headerSize + payload.count)
         header.append(to: &out)
         out.append(contentsOf: payload)
         return out
+    }
+}
+
+extension StreamFrame {
+    /// Linux has the signals 1 to 64.
+    fileprivate func checkSignal() throws(StreamFrameError) {
+        guard let number = signalNumber, !(1...64).contains(number) else { return }
+        throw StreamFrameError(.malformed, "there is no signal \(number)")
     }
 }
 
@@ -102,12 +111,14 @@ package struct StreamFrameDecoder: Sendable {
     package mutating func frame(_ bytes: Span<UInt8>, _ cursor: inout Int) throws(StreamFrameError) -> StreamFrame? {
         guard let (header, range) = try next(bytes, &cursor) else { return nil }
         let payload = unsafe bytes.extracting(range).withUnsafeBufferPointer { unsafe [UInt8]($0) }
-        if header.kind == .signal, !(1...64).contains(payload[0]) {
-            let error = StreamFrameError(.malformed, "there is no signal \(payload[0])")
+        let frame = StreamFrame(header.kind, stream: header.stream, flags: header.flags, payload: payload)
+        do throws(StreamFrameError) {
+            try frame.checkSignal()
+        } catch {
             failure = error
             throw error
         }
-        return StreamFrame(header.kind, stream: header.stream, flags: header.flags, payload: payload)
+        return frame
     }
 
     private static func header(_ bytes: Span<UInt8>) throws(StreamFrameError) -> StreamFrame.Header {

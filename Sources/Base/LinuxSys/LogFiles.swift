@@ -4,7 +4,7 @@ internal import Glibc
 /// CRC-32C (Castagnoli), in hardware where the processor has it.
 package enum CRC32C {
     /// The checksum of bytes, continued from that of the bytes before them.
-    package static func of(_ bytes: RawSpan, after before: UInt32 = 0) -> UInt32 {
+    package static func of(_ bytes: Span<UInt8>, after before: UInt32 = 0) -> UInt32 {
         unsafe bytes.withUnsafeBytes { unsafe al_crc32c(before, $0.baseAddress, $0.count) }
     }
 }
@@ -12,17 +12,17 @@ package enum CRC32C {
 /// Newlines in bytes, at the speed of the C library.
 package enum Newlines {
     /// Where the first newline is; nil if there is none.
-    package static func first(in bytes: RawSpan) -> Int? {
+    package static func first(in bytes: Span<UInt8>) -> Int? {
         let at = unsafe bytes.withUnsafeBytes { unsafe al_first_newline($0.baseAddress, $0.count) }
         return at < 0 ? nil : at
     }
     /// Where the last newline is; nil if there is none.
-    package static func last(in bytes: RawSpan) -> Int? {
+    package static func last(in bytes: Span<UInt8>) -> Int? {
         let at = unsafe bytes.withUnsafeBytes { unsafe al_last_newline($0.baseAddress, $0.count) }
         return at < 0 ? nil : at
     }
     /// How many there are.
-    package static func count(in bytes: RawSpan) -> Int {
+    package static func count(in bytes: Span<UInt8>) -> Int {
         unsafe bytes.withUnsafeBytes { unsafe al_count_newlines($0.baseAddress, $0.count) }
     }
 }
@@ -31,7 +31,9 @@ extension FileDescriptor {
     /// Writes three pieces, one after the other, at a position of the file with one call.
     ///
     /// - Returns: how many bytes the kernel took, which may be fewer than given (a full disk).
-    package borrowing func write(_ a: RawSpan, _ b: RawSpan, _ c: RawSpan, at offset: UInt64) throws(Errno) -> Int {
+    package borrowing func write(_ a: Span<UInt8>, _ b: Span<UInt8>, _ c: Span<UInt8>, at offset: UInt64) throws(Errno)
+        -> Int
+    {
         let raw = raw
         let result = unsafe a.withUnsafeBytes { a in
             unsafe b.withUnsafeBytes { b in

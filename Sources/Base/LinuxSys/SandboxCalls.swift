@@ -6,9 +6,15 @@ package enum NetworkNamespace {
     /// A TCP socket (non-blocking, close-on-exec) that lives in the namespace of this descriptor, wherever it is used.
     ///
     /// Blocks for about 20 microseconds.
-    package static func streamSocket(in namespace: borrowing FileDescriptor, ipv6: Bool) throws(Errno) -> FileDescriptor {
+    package static func streamSocket(in namespace: borrowing FileDescriptor, ipv6: Bool) throws(Errno) -> FileDescriptor
+    {
         try FileDescriptor(checking: al_socket_in_namespace(namespace.raw, ipv6 ? AF_INET6 : AF_INET))
     }
+}
+
+extension SystemThread {
+    /// Lets the calling thread stand still; never on a loop's thread.
+    package static func pause(microseconds: UInt32) { usleep(microseconds) }
 }
 
 extension Mounts {
@@ -27,7 +33,8 @@ extension FileDescriptor {
             0xEF53: "ext4", 0x9123_683E: "btrfs", 0x5846_5342: "xfs", 0x0102_1994: "tmpfs", 0x794C_7630: "overlay",
             0x6969: "nfs", 0xFF53_4D42: "cifs", 0xFE53_4D42: "smb", 0x6573_5546: "fuse", 0x0102_1997: "9p",
             0x2FC1_2FC1: "zfs", 0x4D44: "vfat", 0x2011_BAB0: "exfat", 0x7366_746E: "ntfs3", 0xF2F5_2010: "f2fs",
-            0x6A65_6A63: "virtiofs", 0x9FA0: "proc", 0x6265_6572: "sysfs", 0x7371_7368: "squashfs", 0xE0F5_E1E2: "erofs",
+            0x6A65_6A63: "virtiofs", 0x9FA0: "proc", 0x6265_6572: "sysfs", 0x7371_7368: "squashfs",
+            0xE0F5_E1E2: "erofs",
         ]
         return names[type] ?? "0x" + String(type, radix: 16)
     }

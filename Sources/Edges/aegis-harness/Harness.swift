@@ -27,7 +27,11 @@ final class Harness {
     /// After SIGKILL, the time for the last output to be acknowledged.
     static let lastWords: UInt64 = 2_000_000
 
-    init() {
+    /// What this kernel does not do; told in `hello`.
+    private let quirks: UInt8
+
+    init(quirks: UInt8) {
+        self.quirks = quirks
         let epoll = ah_epoll_create()
         let signals = ah_child_signals()
         guard epoll >= 0, signals >= 0 else { Harness.die(bytes("no event descriptors"), 1) }
@@ -57,7 +61,7 @@ final class Harness {
     }
 
     func run() -> Never {
-        outgoing.appendFrame(.hello, Hello(build: buildText).encoded())
+        outgoing.appendFrame(.hello, Hello(build: buildText, quirks: quirks).encoded())
         flush()
         var events = [ah_event](repeating: ah_event(), count: 64)
         while true {

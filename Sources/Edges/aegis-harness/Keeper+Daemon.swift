@@ -68,7 +68,7 @@ extension Keeper {
     }
 
     func readDaemon() {
-        let count = fromDaemon.fill(128 << 10) { unsafe ah_read(daemon, $0.baseAddress, $0.count) }
+        let count = fromDaemon.fill(Keeper.readSize) { unsafe ah_read(daemon, $0.baseAddress, $0.count) }
         if count == -Code.again { return }
         if count <= 0 { return dropDaemon(nil) }
         takeFromDaemon()

@@ -12,7 +12,9 @@ final class Keeper {
     static let listener: Int32 = 4
     static let firstSource: Int32 = 5
     /// Bytes for the daemon and for the harness above which nothing more is made or read.
-    static let daemonWater = 128 << 10
+    /// With a whole frame on top, 60 KiB stay within a queue of 128 KiB: the keeper is to be small.
+    static let daemonWater = 60 << 10
+    static let readSize = 60 << 10
     static let harnessWater = 1 << 20
     /// Connections that have not said `attach` yet; the oldest goes when there are more.
     static let candidateLimit = 4
@@ -119,7 +121,7 @@ final class Keeper {
     }
 
     private func wait() {
-        let isFull = toHarness.count >= Keeper.harnessWater || toDaemon.count >= 4 * Keeper.daemonWater
+        let isFull = toHarness.count >= Keeper.harnessWater || toDaemon.count >= 8 * Keeper.daemonWater
         var entries = [
             entry(daemon, reads: !isFull, writes: !toDaemon.isEmpty), entry(Keeper.listener, reads: true),
             entry(harness, reads: true, writes: !toHarness.isEmpty), entry(signals, reads: true),
@@ -171,7 +173,7 @@ final class Keeper {
 
     private func readHarness() {
         guard harness >= 0 else { return }
-        let count = fromHarness.fill(128 << 10) { unsafe ah_read(harness, $0.baseAddress, $0.count) }
+        let count = fromHarness.fill(Keeper.readSize) { unsafe ah_read(harness, $0.baseAddress, $0.count) }
         if count == -Code.again { return }
         if count <= 0 { return closeHarness() }
         do throws(ChannelError) {

@@ -13,9 +13,7 @@ enum Main {
         } else if arguments == bytes("keep") {
             Keeper().run()
         } else if arguments.isEmpty {
-            let prepared = ah_prepare_harness()
-            if prepared < 0 { log(bytes("statx stays broken: ") + errorText(-prepared)) }
-            Harness().run()
+            Harness(quirks: ah_prepare_harness() == 1 ? Hello.refusesNoAutomount : 0).run()
         } else {
             log(bytes("usage: aegis-harness [keep | --version]"))
             ah_exit(2)

@@ -73,7 +73,9 @@ package final class InstanceLog: Sendable {
     ///   - stream: `stdout` or `stderr`.
     ///   - offset: where in the stream the bytes begin.
     /// - Returns: the offset to acknowledge, and an event to tell once.
-    package func append(_ bytes: Span<UInt8>, of process: LogProcess, _ stream: LogStream, at offset: UInt64) -> LogSaved {
+    package func append(_ bytes: Span<UInt8>, of process: LogProcess, _ stream: LogStream, at offset: UInt64)
+        -> LogSaved
+    {
         let key = LogKey(process, stream)
         let saved = state.withLock { state -> LogSaved in
             guard state.phase != .closed else { return LogSaved(offset: offset + UInt64(bytes.count)) }
@@ -205,8 +207,13 @@ package final class InstanceLog: Sendable {
         }
     }
 
-    /// The segments as they are now, oldest first.
-    var segments: [Segment] { state.withLock { $0.writer.segments } }
+    /// The segments as they are now, oldest first; the output in the log up to their end; streams with an open line.
+    var snapshot: (segments: [Segment], position: UInt64, open: Set<LogKey>) {
+        state.withLock { state in
+            let open = state.writer.streams.states.filter { $0.value.column > 0 && !$0.value.finished }
+            return (state.writer.segments, state.writer.position, Set(open.keys))
+        }
+    }
     /// Output in the log since its beginning, in bytes; what was dropped included.
     package var position: UInt64 { state.withLock { $0.writer.position } }
     /// Bytes on disk.

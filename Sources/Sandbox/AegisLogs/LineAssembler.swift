@@ -1,5 +1,5 @@
 internal import AegisCore
-package import AegisSandboxTypes
+internal import AegisSandboxTypes
 
 /// One record of the log as readers get it: a line, a piece of one, or a hole.
 struct LogPiece: Sendable, Equatable {

@@ -18,12 +18,14 @@ enum LinePhase {
     /// - Parameters:
     ///   - bytes: the chunk.
     ///   - column: bytes of the current piece before the chunk.
+    ///   - body: gets each piece.
     /// - Returns: bytes of the current piece after the chunk.
     static func scan(_ bytes: ArraySlice<UInt8>, column: Int, _ body: (Piece) -> Void) -> Int {
         var start = bytes.startIndex
         var filled = column
         while start < bytes.endIndex {
-            let newline = bytes[start...].span.firstNewline.map { start + $0 }
+            let rest = bytes[start...]
+            let newline = Newlines.first(in: rest.span).map { start + $0 }
             let end = newline ?? bytes.endIndex
             // A piece that is full is only cut when a further byte of the line follows.
             while filled + (end - start) > pieceBytes {
@@ -40,27 +42,18 @@ enum LinePhase {
         return filled
     }
 
-    /// How many pieces end in the chunk, and the column after it.
-    static func count(_ bytes: ArraySlice<UInt8>, column: Int) -> (pieces: Int, column: Int) {
-        if column + bytes.count <= pieceBytes {
-            let span = bytes.span.bytes
-            let after = Newlines.last(in: span).map { bytes.count - $0 - 1 } ?? column + bytes.count
-            return (Newlines.count(in: span), after)
-        }
+    /// How many pieces end in the chunk.
+    static func count(_ bytes: ArraySlice<UInt8>, column: Int) -> Int {
+        if column + bytes.count <= pieceBytes { return Newlines.count(in: bytes.span) }
         var pieces = 0
-        let after = scan(bytes, column: column) { _ in pieces += 1 }
-        return (pieces, after)
+        _ = scan(bytes, column: column) { _ in pieces += 1 }
+        return pieces
     }
 
     /// The column after a chunk.
     static func column(after bytes: Span<UInt8>, from column: Int) -> Int {
-        let filled = Newlines.last(in: bytes.bytes).map { bytes.count - $0 - 1 } ?? column + bytes.count
+        let filled = Newlines.last(in: bytes).map { bytes.count - $0 - 1 } ?? column + bytes.count
         // The same cutting rule as `scan`: full pieces stay until a byte follows.
         return filled <= pieceBytes ? filled : (filled - 1) % pieceBytes + 1
     }
-}
-
-extension Span<UInt8> {
-    /// The first newline's place in the span.
-    fileprivate var firstNewline: Int? { Newlines.first(in: bytes) }
 }

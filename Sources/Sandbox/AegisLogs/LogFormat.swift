@@ -70,7 +70,7 @@ struct RecordHeader: Sendable, Equatable {
     var total: Int { Self.length + key.id.count + stored + Self.trailer }
 
     /// Writes header and id, with the checksum over them and the payload.
-    func encode(payload: RawSpan, into out: inout [UInt8]) {
+    func encode(payload: Span<UInt8>, into out: inout [UInt8]) {
         out.removeAll(keepingCapacity: true)
         out.append(Self.marker)
         out.append(kind.rawValue)
@@ -84,7 +84,7 @@ struct RecordHeader: Sendable, Equatable {
         out.append(littleEndian: key.run)
         out.append(littleEndian: UInt32(column))
         out += key.id
-        let checksum = CRC32C.of(payload, after: CRC32C.of(out.span.bytes))
+        let checksum = CRC32C.of(payload, after: CRC32C.of(out.span))
         for i in 0..<4 { out[12 + i] = UInt8(truncatingIfNeeded: checksum >> (8 * UInt32(i))) }
     }
 }
@@ -119,9 +119,9 @@ extension ParsedRecord {
             return .incomplete(need: end + RecordHeader.trailer - at)
         }
         guard bytes.littleEndian32(end) == UInt32(end + RecordHeader.trailer - at) else { return .corrupt }
-        let span = bytes.span.bytes
+        let span = bytes.span
         var checksum = CRC32C.of(span.extracting(at..<at + 12))
-        checksum = CRC32C.of([0, 0, 0, 0].span.bytes, after: checksum)
+        checksum = CRC32C.of([0, 0, 0, 0].span, after: checksum)
         checksum = CRC32C.of(span.extracting(at + 16..<end), after: checksum)
         guard checksum == bytes.littleEndian32(at + 12) else { return .corrupt }
         let header = RecordHeader(
@@ -159,7 +159,7 @@ struct SegmentHeader: Sendable, Equatable {
         out.append(littleEndian: sequence)
         out.append(littleEndian: position)
         out.append(littleEndian: UInt64(bitPattern: madeAt))
-        let checksum = CRC32C.of(out.span.bytes)
+        let checksum = CRC32C.of(out.span)
         for i in 0..<4 { out[12 + i] = UInt8(truncatingIfNeeded: checksum >> (8 * UInt32(i))) }
         return out
     }
@@ -170,7 +170,7 @@ struct SegmentHeader: Sendable, Equatable {
         guard version <= Self.version else { return .newer(version) }
         var plain = Array(bytes[..<length])
         for i in 12..<16 { plain[i] = 0 }
-        guard version == Self.version, CRC32C.of(plain.span.bytes) == bytes.littleEndian32(12) else { return .corrupt }
+        guard version == Self.version, CRC32C.of(plain.span) == bytes.littleEndian32(12) else { return .corrupt }
         return .header(
             SegmentHeader(
                 sequence: bytes.littleEndian64(16), position: bytes.littleEndian64(24),

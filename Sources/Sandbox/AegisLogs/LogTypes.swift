@@ -109,7 +109,8 @@ package struct LogQuery: Sendable, Equatable {
         if let time = Timestamp(parsing: text) { return time }
         guard let span = try? TimeSpan(parsing: text) else {
             throw .usage(
-                "'\(text)' is not a time", hint: "write an RFC 3339 time (2026-11-20T10:31:37Z) or how long ago (10m, 2h)")
+                "'\(text)' is not a time",
+                hint: "write an RFC 3339 time (2026-11-20T10:31:37Z) or how long ago (10m, 2h)")
         }
         return Timestamp(milliseconds: now.milliseconds - span.milliseconds)
     }

@@ -24,9 +24,10 @@ struct LogWriter: ~Copyable {
     init(
         directory: LogDirectory, limits: LogLimits, recovered: RecoveredLog, now: @escaping @Sendable () -> Timestamp
     ) throws(Errno) {
-        let file: FileDescriptor? = if let newest = recovered.segments.last {
-            try directory.open(newest.sequence, writing: true)
-        } else { nil }
+        let file: FileDescriptor? =
+            if let newest = recovered.segments.last {
+                try directory.open(newest.sequence, writing: true)
+            } else { nil }
         self.directory = directory
         self.limits = limits
         self.now = now
@@ -60,7 +61,7 @@ struct LogWriter: ~Copyable {
         if !state.finished {
             release(key, &state)
             if tellLoss(key, &state, before: state.taken) {
-                _ = write(.end, key, Self.nothing.span.bytes, raw: 0, offset: state.taken, column: state.column)
+                _ = write(.end, key, Self.nothing.span, raw: 0, offset: state.taken, column: state.column)
                 state.stored = state.taken
                 state.column = 0
             }
@@ -72,7 +73,7 @@ struct LogWriter: ~Copyable {
     mutating func forget(_ key: LogKey) -> LogEvent? {
         guard let state = streams[key] else { return nil }
         if !state.finished { event = finish(key).event }
-        _ = write(.forget, key, Self.nothing.span.bytes, raw: 0, offset: state.taken, column: 0)
+        _ = write(.forget, key, Self.nothing.span, raw: 0, offset: state.taken, column: 0)
         streams.forget(key)
         return takeEvent()
     }
@@ -86,7 +87,7 @@ struct LogWriter: ~Copyable {
         streams.removeAll()
         run += 1
         let key = LogKey(stream: .system, run: run, id: [])
-        _ = write(.run, key, Self.nothing.span.bytes, raw: 0, offset: 0, column: 0)
+        _ = write(.run, key, Self.nothing.span, raw: 0, offset: 0, column: 0)
         return (run, first ?? takeEvent())
     }
 
@@ -139,28 +140,50 @@ struct LogWriter: ~Copyable {
 
     /// Writes output that ends at the stream's saved offset, in records of bounded length.
     private mutating func store(_ bytes: Span<UInt8>, raw: Int, _ key: LogKey, _ state: inout StreamState) {
-        var rawLeft = raw
-        guard tellLoss(key, &state, before: state.saved - UInt64(raw)) else {
-            state.lost += UInt64(raw)
-            lostWhileFailing = (lostWhileFailing ?? 0) + UInt64(raw)
+        let before = (segment: segments.last, state: state)
+        let left = tellLoss(key, &state, before: state.saved - UInt64(raw)) ? write(bytes, raw: raw, key, &state) : raw
+        guard left > 0 else {
+            if let lost = lostWhileFailing {
+                lostWhileFailing = nil
+                event = .recovered(lostBytes: lost)
+            }
             return
         }
+        lostWhileFailing = (lostWhileFailing ?? 0) + UInt64(left)
+        if left == raw, before.state.lost > 0, state.lost == 0, let segment = before.segment,
+            segments.last?.sequence == segment.sequence
+        {
+            // A full disk may take the small record of the gap and refuse the output: one gap is told, not many.
+            try? truncate(to: segment.size)
+            state = before.state
+        }
+        state.lost += UInt64(left)
+    }
+
+    private mutating func truncate(to size: UInt64) throws(Errno) {
+        segments[segments.count - 1].size = size
+        guard let open = file.take() else { return }
+        let result = Result { () throws(Errno) in try open.truncate(to: size) }
+        file = consume open
+        try result.get()
+    }
+
+    /// Writes output as records; how much of it (raw) could not be written.
+    private mutating func write(_ bytes: Span<UInt8>, raw: Int, _ key: LogKey, _ state: inout StreamState) -> Int {
+        var left = raw
         var at = 0
         repeat {
             let piece = bytes.extracting(at..<min(at + limits.recordBytes, bytes.count))
             at += piece.count
-            let pieceRaw = at == bytes.count ? rawLeft : min(piece.count, rawLeft)
-            let offset = state.saved - UInt64(rawLeft)
-            guard write(.data, key, piece.bytes, raw: pieceRaw, offset: offset, column: state.column) else {
-                state.lost += UInt64(rawLeft)
-                lostWhileFailing = (lostWhileFailing ?? 0) + UInt64(rawLeft)
-                return
-            }
+            let pieceRaw = at == bytes.count ? left : min(piece.count, left)
+            let offset = state.saved - UInt64(left)
+            guard write(.data, key, piece, raw: pieceRaw, offset: offset, column: state.column) else { return left }
             position += UInt64(pieceRaw)
             state.stored = offset + UInt64(pieceRaw)
-            rawLeft -= pieceRaw
+            left -= pieceRaw
             state.column = LinePhase.column(after: piece, from: state.column)
         } while at < bytes.count
+        return 0
     }
 
     /// Writes the record of a stream's lost output, if there is any; false when that fails too.
@@ -171,7 +194,7 @@ struct LogWriter: ~Copyable {
         // The offset is the one after the hole: a recovery goes on from there.
         guard
             write(
-                .gap, key, payload.span.bytes, raw: 0, offset: end, column: state.column, stored: end - state.lost)
+                .gap, key, payload.span, raw: 0, offset: end, column: state.column, stored: end - state.lost)
         else { return false }
         state.lost = 0
         state.stored = end
@@ -181,19 +204,23 @@ struct LogWriter: ~Copyable {
 
     // MARK: Records
 
-    /// - Parameter stored: where the stream stands before this record, for the table of a new segment.
+    // `stored` says where the stream stands before this record, for the table of a new segment.
     private mutating func write(
-        _ kind: RecordKind, _ key: LogKey, _ payload: RawSpan, raw: Int, offset: UInt64, column: Int,
+        _ kind: RecordKind, _ key: LogKey, _ payload: Span<UInt8>, raw: Int, offset: UInt64, column: Int,
         stored: UInt64? = nil
     ) -> Bool {
         streams.note(key, stored: stored ?? offset, column: column)
         lastTime = max(lastTime, now().milliseconds)
         let header = RecordHeader(
-            kind: kind, key: key, stored: payload.byteCount, raw: raw, time: lastTime, offset: offset, column: column)
+            kind: kind, key: key, stored: payload.count, raw: raw, time: lastTime, offset: offset, column: column)
         do throws(Errno) {
             try makeRoom(for: UInt64(header.total))
-            header.encode(payload: payload, into: &head)
-            try put(head.span.bytes, payload, total: header.total)
+            // Taken out for the call, so that its memory is used again and again.
+            var bytes: [UInt8] = []
+            swap(&bytes, &head)
+            defer { swap(&bytes, &head) }
+            header.encode(payload: payload, into: &bytes)
+            try put(bytes.span, payload, total: header.total)
         } catch {
             if lostWhileFailing == nil {
                 lostWhileFailing = 0
@@ -201,15 +228,11 @@ struct LogWriter: ~Copyable {
             }
             return false
         }
-        if let lost = lostWhileFailing {
-            lostWhileFailing = nil
-            event = .recovered(lostBytes: lost)
-        }
         return true
     }
 
     /// Writes a record behind the last one; a part of it that was written is cut off again.
-    private mutating func put(_ head: RawSpan, _ payload: RawSpan, total: Int) throws(Errno) {
+    private mutating func put(_ head: Span<UInt8>, _ payload: Span<UInt8>, total: Int) throws(Errno) {
         guard let open = file.take() else { throw .badDescriptor }
         let size = segments[segments.count - 1].size
         let trailer: [4 of UInt8] = [
@@ -218,7 +241,7 @@ struct LogWriter: ~Copyable {
         ]
         var failure: Errno?
         do throws(Errno) {
-            let written = try open.write(head, payload, trailer.span.bytes, at: size)
+            let written = try open.write(head, payload, trailer.span, at: size)
             if written != total { failure = .noSpace }
         } catch { failure = error }
         if failure != nil { try? open.truncate(to: size) }
@@ -228,7 +251,9 @@ struct LogWriter: ~Copyable {
     }
 
     private mutating func makeRoom(for bytes: UInt64) throws(Errno) {
-        if file != nil, let size = segments.last?.size, size <= emptySize || size + bytes <= limits.segmentBytes { return }
+        if file != nil, let size = segments.last?.size, size <= emptySize || size + bytes <= limits.segmentBytes {
+            return
+        }
         try rotate()
     }
 
@@ -242,7 +267,7 @@ struct LogWriter: ~Copyable {
             let record = RecordHeader(
                 kind: .streams, key: LogKey(stream: .system, run: run, id: []), stored: payload.count, raw: 0,
                 time: lastTime, offset: 0, column: 0)
-            record.encode(payload: payload.span.bytes, into: &head)
+            record.encode(payload: payload.span, into: &head)
             bytes += head + payload
             bytes.append(littleEndian: UInt32(record.total))
         }

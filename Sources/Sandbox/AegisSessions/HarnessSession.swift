@@ -45,22 +45,27 @@ package final class HarnessSession: Sendable {
         self.onKeeperFrame = onKeeperFrame
     }
 
-    /// Reads and writes until the channel ends. Processes of an earlier daemon are known from `known`.
+    /// Reads and writes until the sandbox has ended or the channel breaks. Processes of an earlier daemon are known from
+    /// `known`.
     ///
+    /// - Returns: whether the sandbox has ended: everything that it said before was handed over.
     /// - Throws: `ChannelError` for a hostile or broken harness; the caller then kills the sandbox.
-    package func run(on stream: any ByteStream, known: [ProcessState]) async throws {
+    package func run(on stream: any ByteStream, known: [ProcessState]) async throws -> Bool {
         state.withLock { state in
             for process in known {
                 state.inputs[process.number] = Input(sent: process.stdinTaken, taken: process.stdinTaken)
             }
         }
         defer { close() }
-        try await withThrowingTaskGroup(of: Void.self) { group in
+        return try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await self.outbox.drain(to: stream) }
+            defer { outbox.close() }
             var reader = FrameReader()
-            while let frame = try await reader.next(from: stream) { try take(frame) }
-            outbox.close()
-            group.cancelAll()
+            while let frame = try await reader.next(from: stream) {
+                try take(frame)
+                if frame.header.type == .ended { return true }
+            }
+            return false
         }
     }
 
@@ -193,7 +198,8 @@ package final class HarnessSession: Sendable {
             var fields = FieldReader(frame.payload, type: frame.header.type)
             let offset = try fields.u64()
             sink.output(
-                process: number, frame.header.type == .stdout ? .stdout : .stderr, offset: offset, bytes: frame.payload[8...],
+                process: number, frame.header.type == .stdout ? .stdout : .stderr, offset: offset,
+                bytes: frame.payload[8...],
                 end: frame.header.flags & Channel.endFlag != 0)
         case .exited:
             let end = try ProcessExited(decoding: frame.payload)

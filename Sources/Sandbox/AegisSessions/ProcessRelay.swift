@@ -5,7 +5,11 @@ internal import Synchronization
 /// Where a relay saves what a process writes, before anybody sees it.
 package protocol OutputJournal: Sendable {
     /// Saves bytes at their offset; bytes below what was saved before are skipped by the journal.
-    func save(_ kind: OutputKind, offset: UInt64, bytes: ArraySlice<UInt8>)
+    ///
+    /// - Returns: the offset below which nothing need be sent again (a journal may hold some bytes back).
+    func save(_ kind: OutputKind, offset: UInt64, bytes: ArraySlice<UInt8>) -> UInt64
+    /// The stream has ended: what was held back is saved too.
+    func finish(_ kind: OutputKind)
 }
 
 /// The output of one process on its way to those who watch it.
@@ -34,6 +38,8 @@ package final class ProcessRelay: Sendable {
         var start: UInt64 = 0
         var received: UInt64 = 0
         var acknowledged: UInt64 = 0
+        /// What the journal has saved.
+        var saved: UInt64 = 0
     }
     private struct State {
         var lanes: [OutputKind: Lane] = [.stdout: Lane(), .stderr: Lane()]
@@ -56,7 +62,8 @@ package final class ProcessRelay: Sendable {
     /// - Parameter holdsForWatcher: keep bytes (and so stall the process) until a watcher has consumed them, also
     ///   while nobody is attached: for processes that live by their client's stream.
     package init(
-        number: UInt16, journal: (any OutputJournal)?, holdsForWatcher: Bool, stdoutFrom: UInt64 = 0, stderrFrom: UInt64 = 0,
+        number: UInt16, journal: (any OutputJournal)?, holdsForWatcher: Bool, stdoutFrom: UInt64 = 0,
+        stderrFrom: UInt64 = 0,
         acknowledge: @escaping @Sendable (OutputKind, UInt64) -> Void
     ) {
         self.number = number
@@ -64,8 +71,10 @@ package final class ProcessRelay: Sendable {
         self.holdsForWatcher = holdsForWatcher
         self.acknowledge = acknowledge
         var state = State()
-        state.lanes[.stdout] = Lane(start: stdoutFrom, received: stdoutFrom, acknowledged: stdoutFrom)
-        state.lanes[.stderr] = Lane(start: stderrFrom, received: stderrFrom, acknowledged: stderrFrom)
+        state.lanes[.stdout] = Lane(
+            start: stdoutFrom, received: stdoutFrom, acknowledged: stdoutFrom, saved: stdoutFrom)
+        state.lanes[.stderr] = Lane(
+            start: stderrFrom, received: stderrFrom, acknowledged: stderrFrom, saved: stderrFrom)
         self.state = Mutex(state)
     }
 
@@ -73,10 +82,12 @@ package final class ProcessRelay: Sendable {
 
     /// Takes bytes of the process; what was received before (a re-sent frame) is skipped.
     package func output(_ kind: OutputKind, offset: UInt64, bytes: ArraySlice<UInt8>) {
-        journal?.save(kind, offset: offset, bytes: bytes)
+        let saved = journal?.save(kind, offset: offset, bytes: bytes) ?? (offset + UInt64(bytes.count))
         let (acknowledged, waiters) = state.withLock { state -> (UInt64?, [CheckedContinuation<Void, Never>]) in
             guard var lane = state.lanes[kind] else { return (nil, []) }
             let end = offset + UInt64(bytes.count)
+            lane.saved = max(lane.saved, saved)
+            state.lanes[kind] = lane
             guard end > lane.received, offset <= lane.received else { return (nil, []) }
             lane.pieces.append(bytes.dropFirst(Int(lane.received - offset)))
             lane.received = end
@@ -88,14 +99,22 @@ package final class ProcessRelay: Sendable {
     }
 
     /// The process has ended; everything that it wrote came before.
-    package func exited(_ end: ProcessExited) { finish(.exited(end)) }
+    package func exited(_ end: ProcessExited) {
+        for kind in OutputKind.allCases { journal?.finish(kind) }
+        finish(.exited(end))
+    }
 
     /// The sandbox is gone; a process without an exit record is lost.
-    package func sandboxEnded() { finish(.lost) }
+    package func sandboxEnded() {
+        if state.withLock({ $0.end == nil }) { for kind in OutputKind.allCases { journal?.finish(kind) } }
+        finish(.lost)
+    }
 
     private func finish(_ end: Piece) {
         let (watchers, waiters) = state.withLock { state in
-            guard state.end == nil else { return ([], []) as ([CheckedContinuation<Void, Never>], [CheckedContinuation<Piece, Never>]) }
+            guard state.end == nil else {
+                return ([], []) as ([CheckedContinuation<Void, Never>], [CheckedContinuation<Piece, Never>])
+            }
             state.end = end
             defer { state.endWaiters = [] }
             return (wakeAll(&state), state.endWaiters)
@@ -110,7 +129,9 @@ package final class ProcessRelay: Sendable {
     ///
     /// - Returns: the watcher's number and the offsets at which it starts.
     /// - Throws: `output-gone` if bytes from such an offset on are no longer here.
-    package func attach(from offsets: [OutputKind: UInt64]?) throws(AegisError) -> (watcher: UInt64, offsets: [OutputKind: UInt64]) {
+    package func attach(from offsets: [OutputKind: UInt64]?) throws(AegisError) -> (
+        watcher: UInt64, offsets: [OutputKind: UInt64]
+    ) {
         let result = state.withLock { state -> Result<(UInt64, [OutputKind: UInt64]), AegisError> in
             var at: [OutputKind: UInt64] = [:]
             for (kind, lane) in state.lanes {
@@ -165,7 +186,9 @@ package final class ProcessRelay: Sendable {
             await withTaskCancellationHandler {
                 await withCheckedContinuation { continuation in
                     let now = state.withLock { state -> Bool in
-                        guard var entry = state.watchers[watcher], !hasNews(state, entry), !Task.isCancelled else { return true }
+                        guard var entry = state.watchers[watcher], !hasNews(state, entry), !Task.isCancelled else {
+                            return true
+                        }
                         entry.waiter = continuation
                         state.watchers[watcher] = entry
                         return false
@@ -234,7 +257,8 @@ package final class ProcessRelay: Sendable {
     private func settle(_ state: inout State, _ kind: OutputKind) -> UInt64? {
         guard var lane = state.lanes[kind] else { return nil }
         let slowest = state.watchers.values.compactMap { $0.consumed[kind] }.min()
-        let target = slowest ?? (holdsForWatcher ? lane.acknowledged : lane.received)
+        let wanted = slowest ?? (holdsForWatcher ? lane.acknowledged : lane.received)
+        let target = min(wanted, lane.saved)
         guard target > lane.acknowledged else { return nil }
         while let first = lane.pieces.first, lane.start + UInt64(first.count) <= target {
             lane.start += UInt64(first.count)

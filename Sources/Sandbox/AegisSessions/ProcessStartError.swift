@@ -13,10 +13,13 @@ package struct ProcessStartError: Error, Sendable, Equatable {
         switch failure.reason {
         case .notFound:
             exitCode = 127
-            error = .notFound("command-not-found", text, hint: "the command must exist inside the image; check its name and PATH")
+            error = .notFound(
+                "command-not-found", text, hint: "the command must exist inside the image; check its name and PATH")
         case .notExecutable:
             exitCode = 126
-            error = AegisError(.denied, "command-not-executable", text, hint: "check the file's mode, its interpreter line and its architecture")
+            error = AegisError(
+                .denied, "command-not-executable", text,
+                hint: "check the file's mode, its interpreter line and its architecture")
         case .unknownUser:
             exitCode = 125
             error = .usage(text, hint: "the user must exist in the image's /etc/passwd, or be given as a number")

@@ -40,8 +40,8 @@ long ah_spawn(const struct ah_spawn *spec, int32_t *status);
 long ah_fork(int input, int output, int error);
 _Noreturn void ah_exit(int code);
 
-// PID 1's (or a supervisor's) preparations: not dumpable, no ptrace capability for children, subreaper, SIGPIPE ignored,
-// and ENOSYS for a statx that does not work. Returns 1 if statx had to be hidden.
+// PID 1's (or a supervisor's) preparations: not dumpable, no ptrace capability for children, subreaper, SIGPIPE ignored.
+// Returns 1 if the kernel refuses AT_NO_AUTOMOUNT (`ls` and `stat` of coreutils 9 will fail).
 long ah_prepare_harness(void);
 // A keeper's: own session, name, OOM score, subreaper, not dumpable, deaf to signals that end.
 long ah_prepare_keeper(void);

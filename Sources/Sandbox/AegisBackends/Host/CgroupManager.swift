@@ -59,7 +59,9 @@ package struct CgroupManager: Sendable {
         do throws(Errno) {
             let mounts = String(decoding: try Files.read("/proc/self/mountinfo", limit: 16 << 20), as: UTF8.self)
             layout = CgroupLayout(mountinfo: mounts) { folder in
-                (try? Files.read(folder + "/cgroup.controllers", limit: 4096)).map { String(decoding: $0, as: UTF8.self) }
+                (try? Files.read(folder + "/cgroup.controllers", limit: 4096)).map {
+                    String(decoding: $0, as: UTF8.self)
+                }
             }
             memory = Self.memTotal(String(decoding: try Files.read("/proc/meminfo", limit: 65_536), as: UTF8.self)) ?? 0
         } catch {

@@ -156,7 +156,7 @@ package final class DiskPool: Sendable {
     private func open() async throws {
         let (attempt, isMine) = opening.withLock { current -> (Settlement<Result<Void, AegisError>>, Bool) in
             if let current {
-                if case .failure? = current.now {} else { return (current, false) }
+                guard case .failure? = current.now else { return (current, false) }
             }
             let fresh = Settlement<Result<Void, AegisError>>()
             current = fresh
@@ -193,7 +193,8 @@ package final class DiskPool: Sendable {
                 try? Mounts.unmount(mountPoint, detach: true)
                 throw AegisError(
                     .unavailable, "disk-unsupported", "cannot mount the disk pool \(file): \(error)",
-                    hint: "disk limits need btrfs in the kernel and a free loop device; leave out --disk to run without")
+                    hint: "disk limits need btrfs in the kernel and a free loop device; leave out --disk to run without"
+                )
             }
         }
     }

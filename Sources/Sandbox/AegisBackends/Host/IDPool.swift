@@ -55,7 +55,8 @@ package final class IDPool: Sendable {
     static func subordinateRanges(_ text: String) -> [Range<UInt64>] {
         text.split(separator: "\n").compactMap { line in
             let fields = line.split(separator: ":", omittingEmptySubsequences: false)
-            guard fields.count == 3, let first = UInt64(fields[1]), let count = UInt64(fields[2]), count < 1 << 32 else {
+            guard fields.count == 3, let first = UInt64(fields[1]), let count = UInt64(fields[2]), count < 1 << 32
+            else {
                 return nil
             }
             return first..<(first + count)
@@ -140,10 +141,12 @@ package final class IDLease: Sendable {
 
     /// Gives the range back. Idempotent.
     package func release() {
-        guard released.withLock({ done in
-            defer { done = true }
-            return !done
-        }) else { return }
+        guard
+            released.withLock({ done in
+                defer { done = true }
+                return !done
+            })
+        else { return }
         try? Files.removeFile(path)
         try? file.unlock()
         pool.giveBack(base)

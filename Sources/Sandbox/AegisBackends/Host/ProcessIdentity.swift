@@ -49,7 +49,8 @@ package struct ProcessIdentity: Sendable, Equatable {
 package enum HostIdentity {
     /// The kernel's random number of this boot.
     package static func bootID() -> String {
-        ((try? Files.read("/proc/sys/kernel/random/boot_id", limit: 64)).map { String(decoding: $0, as: UTF8.self) } ?? "")
+        ((try? Files.read("/proc/sys/kernel/random/boot_id", limit: 64)).map { String(decoding: $0, as: UTF8.self) }
+            ?? "")
             .split(whereSeparator: \.isWhitespace).first.map(String.init) ?? ""
     }
 
@@ -66,7 +67,8 @@ extension HostIdentity {
     static let openFiles: Int64 = {
         let status = (try? Files.read("/proc/self/status", limit: 65_536)) ?? []
         let limits = (try? Files.read("/proc/self/limits", limit: 65_536)) ?? []
-        return openFiles(status: String(decoding: status, as: UTF8.self), limits: String(decoding: limits, as: UTF8.self))
+        return openFiles(
+            status: String(decoding: status, as: UTF8.self), limits: String(decoding: limits, as: UTF8.self))
     }()
 
     static func openFiles(status: String, limits: String) -> Int64 {

@@ -73,7 +73,8 @@ extension BootPlanner {
             uids: own, gids: own, maps: maps, mounts: steps, entry: config.kind == .namespaces ? .byPath : .inside,
             runtime: runtime.map { Array($0.utf8) },
             environment: [Array("PATH=\(OCIRuntime.searchPath)".utf8)], configPath: Array(layout.config.utf8),
-            config: config.encoded(), pidFile: Array(layout.pidFile.utf8), cgroupProcs: cgroupProcs.map { Array($0.utf8) },
+            config: config.encoded(), pidFile: Array(layout.pidFile.utf8),
+            cgroupProcs: cgroupProcs.map { Array($0.utf8) },
             deadline: UInt32(clamping: deadline.milliseconds))
     }
 

@@ -86,7 +86,9 @@ struct KeeperHandshake: ~Copyable {
     init(_ stream: FileStream) { self.stream = stream }
 
     /// Sends a frame.
-    func send(_ type: FrameType, _ payload: [UInt8] = []) async throws(IOError) { try await stream.write(frame(type, payload)) }
+    func send(_ type: FrameType, _ payload: [UInt8] = []) async throws(IOError) {
+        try await stream.write(frame(type, payload))
+    }
 
     /// The next frame; nil when the keeper hung up.
     mutating func next() async throws -> (header: FrameHeader, payload: [UInt8])? {

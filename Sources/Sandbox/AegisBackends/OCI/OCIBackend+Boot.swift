@@ -5,7 +5,9 @@ import AegisSandboxTypes
 import LinuxSys
 
 extension OCIBackend {
-    package func boot(_ spec: BootSpec, save: @Sendable (SandboxRecord) async throws -> Void) async throws -> any Sandbox {
+    package func boot(_ spec: BootSpec, save: @Sendable (SandboxRecord) async throws -> Void) async throws
+        -> any Sandbox
+    {
         try await boot(spec, platform: nil, save: save)
     }
 
@@ -18,14 +20,15 @@ extension OCIBackend {
         let facts = try await facts()
         let layer = try await disk.layer(for: spec.id, folder: spec.writable, limit: spec.limits.disk)
         let preparation = try await BlockingPool.shared.run { [self] in
-            try Preparation(spec, layer: layer, platform: platform ?? facts.platforms.first, facts: facts, backend: self)
+            try Preparation(
+                spec, layer: layer, platform: platform ?? facts.platforms.first, facts: facts, backend: self)
         }
         clock.lap("prepare")
-        var child: ChildProcess?
+        var started: ProcessIdentity?
         do {
-            let keeper = try preparation.startKeeper(on: loop)
-            child = keeper
-            let identity = try identify(keeper)
+            let child = try preparation.startKeeper(on: loop)
+            let identity = try identify(child)
+            started = identity
             let record = SandboxRecord(
                 backend: name, id: spec.id, runDirectory: preparation.layout.directory, keeperPid: identity.pid,
                 keeperStart: identity.start, idBase: preparation.lease.base, bootID: HostIdentity.bootID())
@@ -39,12 +42,12 @@ extension OCIBackend {
                 clock.add(name, Double(microseconds) / 1000)
             }
             let sandbox = OCISandbox(
-                record: record, keeper: identity, child: keeper, lease: preparation.lease, group: preparation.group,
+                record: record, keeper: identity, child: child, lease: preparation.lease, group: preparation.group,
                 backend: self)
             try sandbox.begin(preparation, booted, steps: clock.steps)
             return sandbox
         } catch {
-            await undo(preparation, child)
+            await undo(preparation, started)
             throw explain(error, preparation)
         }
     }
@@ -87,11 +90,10 @@ extension OCIBackend {
     }
 
     /// Ends whatever a failed boot left.
-    private func undo(_ preparation: Preparation, _ child: ChildProcess?) async {
+    private func undo(_ preparation: Preparation, _ keeper: ProcessIdentity?) async {
         preparation.keepLogTail()
         preparation.closeConnection()
-        if let child { _ = await child.teardown([.signal(15, allow: .milliseconds(200))]) }
-        await remove(id: preparation.id, group: preparation.group, lease: preparation.lease)
+        await remove(id: preparation.id, keeper: keeper, lease: preparation.lease)
     }
 
     /// Turns a failure of any step into an error for people.
@@ -121,23 +123,21 @@ struct KeeperRefusal: Error {
     /// The error for people: what the step was, with the file system's name where ids could not be mapped.
     func explained(_ preparation: Preparation, runtime: String) -> AegisError {
         let text = String(decoding: failure.text, as: UTF8.self)
-        switch failure.step {
-        case .mounts where failure.errno == UInt32(Errno.invalidArgument.code) || failure.errno == UInt32(Errno.notPermitted.code):
-            if let culprit = preparation.unmappable() {
-                return AegisError(
-                    .failed, "not-idmappable",
-                    "\(culprit.what) lies on \(culprit.fileSystem), which cannot map user ids on this kernel",
-                    hint: "keep it on ext4, xfs or btrfs")
-            }
-            return .failed("boot-failed", "\(runtime) could not start \(preparation.id): \(text)")
-        case .hello:
+        if failure.errno == UInt32(Errno.timedOut.code) {
             return AegisError(
-                failure.errno == UInt32(Errno.timedOut.code) ? .timeout : .failed,
-                failure.errno == UInt32(Errno.timedOut.code) ? "boot-timeout" : "boot-failed",
-                "\(runtime) started \(preparation.id), but its harness did not answer: \(text)")
-        case .plan, .namespaces, .mounts, .runtime:
-            return .failed("boot-failed", "\(runtime) could not start \(preparation.id): \(text)")
+                .timeout, "boot-timeout", "\(runtime) did not bring \(preparation.id) up in time: \(text)")
         }
+        if failure.step == .mounts, let culprit = preparation.unmappable(saying: text) {
+            return AegisError(
+                .failed, "not-idmappable",
+                "\(culprit.what) lies on \(culprit.fileSystem), which cannot map user ids on this kernel",
+                hint: "keep it on ext4, xfs or btrfs")
+        }
+        return .failed(
+            "boot-failed",
+            failure.step == .hello
+                ? "\(runtime) started \(preparation.id), but its harness did not answer: \(text)"
+                : "\(runtime) could not start \(preparation.id): \(text)")
     }
 }
 

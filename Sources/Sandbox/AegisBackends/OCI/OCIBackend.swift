@@ -59,7 +59,8 @@ package final class OCIBackend: Backend {
             let status = try? Files.status(path)
         else {
             throw AegisError(
-                .unavailable, "runtime-missing", "\(runtime.name) is not installed", hint: "apt install \(runtime.package)")
+                .unavailable, "runtime-missing", "\(runtime.name) is not installed",
+                hint: "apt install \(runtime.package)")
         }
         let key = "\(path):\(status.modified):\(status.size)"
         if let known = inspected.withLock({ $0 }), known.key == key { return known.facts }
@@ -114,12 +115,10 @@ package final class OCIBackend: Backend {
 
     package func discard(_ record: SandboxRecord) async {
         guard isOurs(record) else { return }
-        if record.bootID == HostIdentity.bootID() {
-            let keeper = ProcessIdentity(pid: record.keeperPid, start: record.keeperStart)
-            if let process = keeper.open() { try? process.signal(9) }
-        }
+        let keeper = ProcessIdentity(pid: record.keeperPid, start: record.keeperStart)
+        let isSameBoot = record.bootID == HostIdentity.bootID()
         let lease = idPool.adopt(record.idBase, for: record.runDirectory)
-        await remove(id: record.id, group: cgroups.group(record.id), lease: lease)
+        await remove(id: record.id, keeper: isSameBoot ? keeper : nil, lease: lease)
     }
 
     /// Removes what sandboxes left that nobody has a record of: only folders and groups of this node.
@@ -130,7 +129,7 @@ package final class OCIBackend: Backend {
         let ids = Set(folders.filter { Self.isSandboxName($0) }).union(cgroups.existing()).subtracting(known)
         for id in ids.sorted() {
             logger.info("removing what a lost sandbox left", ("id", id))
-            await remove(id: id, group: cgroups.group(id), lease: nil)
+            await remove(id: id, keeper: nil, lease: nil)
         }
     }
 
@@ -145,26 +144,32 @@ package final class OCIBackend: Backend {
 
     // MARK: - Removing
 
-    /// Kills what is in the group and removes group, folder and id range. Bounded: 3 s.
-    func remove(id: String, group: InstanceCgroup, lease: IDLease?) async {
-        let end = loop.clock.now.advanced(by: .seconds(3))
-        var pause = Duration.milliseconds(1)
-        while loop.clock.now < end {
-            let gone =
-                (try? await BlockingPool.shared.run {
-                    if group.killMembers() { try? group.setFrozen(false) }
-                    return group.removeFolders()
-                }) ?? group.removeFolders()
-            if gone { break }
-            try? await loop.clock.sleep(for: pause)
-            pause = min(pause * 2, .milliseconds(50))
+    /// Ends the keeper, kills what is in the group and removes group, folder and id range. Bounded: 6 s.
+    ///
+    /// Goes on when the task is cancelled: what a cancelled boot made must go all the same.
+    func remove(id: String, keeper: ProcessIdentity?, lease: IDLease?) async {
+        let (group, folder, logger) = (cgroups.group(id), "\(runDirectory)/\(id)", logger)
+        await onOwnThread {
+            if let keeper { KeeperEnding.end(keeper, socket: folder + "/keep.sock") }
+            Self.removeBlocking(group, folder, logger)
+            lease?.release()
         }
-        let folder = "\(runDirectory)/\(id)"
-        do {
-            try await BlockingPool.shared.run { try Files.removeTree(folder) }
-        } catch {
+    }
+
+    private static func removeBlocking(_ group: InstanceCgroup, _ folder: String, _ logger: Logger) {
+        let end = SystemTime.monotonic + 3_000_000_000
+        var pause: UInt32 = 200
+        while !group.removeFolders() {
+            guard SystemTime.monotonic < end else {
+                logger.warning("a control group cannot be removed", ("group", group.name))
+                break
+            }
+            if group.killMembers() { try? group.setFrozen(false) }
+            SystemThread.pause(microseconds: pause)
+            pause = min(pause * 2, 50_000)
+        }
+        do throws(Errno) { try Files.removeTree(folder) } catch {
             logger.warning("cannot remove a run directory", ("folder", folder), ("error", "\(error)"))
         }
-        lease?.release()
     }
 }

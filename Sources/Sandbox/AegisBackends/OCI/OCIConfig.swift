@@ -47,7 +47,8 @@ extension OCIConfig {
     func encoded() -> [UInt8] {
         JSONText.object([
             ("ociVersion", .text("1.0.2")), ("process", process),
-            ("root", .object([("path", .text(layout.root)), ("readonly", .flag(false))])), ("hostname", .text(hostname)),
+            ("root", .object([("path", .text(layout.root)), ("readonly", .flag(false))])),
+            ("hostname", .text(hostname)),
             ("mounts", .list(mounts)), ("linux", linux),
         ]).bytes
     }
@@ -133,8 +134,8 @@ extension OCIConfig {
                 ))
             members.append(("sysctl", .object([("net.ipv4.ip_unprivileged_port_start", .text("0"))])))
         case .userKernel:
-            // It is started inside the keeper's namespaces: "network" without a path is the one that it finds itself in.
-            namespaces.append(.object([("type", .text("network"))]))
+            // It is started inside the keeper's namespaces: it stays in the network that it finds itself in.
+            break
         }
         members.append(("namespaces", .list(namespaces)))
         members.append(("maskedPaths", .texts(Self.maskedPaths)))

@@ -82,11 +82,12 @@ extension OCISandbox {
         if limits.disk != nil || backend.disk.isLimited(record.id) {
             try await backend.disk.change(record.id, limit: limits.disk)
         }
-        let resolved = backend.cgroups.resolve(limits)
+        let resolved = backend.runtime.hostLimits(backend.cgroups.resolve(limits))
         do throws(Errno) { try group.apply(resolved, lowering: true) } catch {
             if error == .busy {
                 throw AegisError.conflict(
-                    "memory-in-use", "\(record.id) uses more than \(ByteSize(resolved.memory)) and cannot be squeezed below",
+                    "memory-in-use",
+                    "\(record.id) uses more than \(ByteSize(resolved.memory)) and cannot be squeezed below",
                     hint: "give it more, or stop something inside")
             }
             throw AegisError.failed("update-failed", "cannot change the limits of \(record.id): \(error)")

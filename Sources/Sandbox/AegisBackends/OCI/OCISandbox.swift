@@ -204,18 +204,20 @@ package final class OCISandbox: Sandbox {
 
     /// Kills every process of the sandbox. A frozen one dies only after it was thawed, and is thawed only after the signal.
     func killGroup() async {
-        let group = group
-        let end = loop.clock.now.advanced(by: .seconds(5))
-        var pause = Duration.microseconds(200)
-        while loop.clock.now < end {
-            let left = group.killMembers()
-            try? group.setFrozen(false)
-            if !left { return }
-            try? await loop.clock.sleep(for: pause)
-            if Task.isCancelled { await Task.yield() }
-            pause = min(pause * 2, .milliseconds(20))
+        let (group, logger, id) = (group, backend.logger, record.id)
+        await onOwnThread {
+            let end = SystemTime.monotonic + 5_000_000_000
+            var pause: UInt32 = 200
+            while group.killMembers() {
+                try? group.setFrozen(false)
+                guard SystemTime.monotonic < end else {
+                    logger.warning("processes of a sandbox do not die", ("id", id))
+                    return
+                }
+                SystemThread.pause(microseconds: pause)
+                pause = min(pause * 2, 20_000)
+            }
         }
-        backend.logger.warning("processes of a sandbox do not die", ("id", record.id))
     }
 
     package func release() async {
@@ -225,7 +227,7 @@ package final class OCISandbox: Sandbox {
         }
         guard isMine else { return }
         await dismissKeeper()
-        await backend.remove(id: record.id, group: group, lease: lease)
+        await backend.remove(id: record.id, keeper: keeper, lease: lease)
         let link = state.withLock { state -> KeeperLink? in
             state.network = nil
             defer { state.link = nil }
@@ -234,30 +236,21 @@ package final class OCISandbox: Sandbox {
         link?.close()
     }
 
-    /// Tells the keeper that it may go and waits for that; one that does not go is killed.
+    /// Tells the keeper that it may go and waits for that; `remove` deals with one that does not.
     private func dismissKeeper() async {
         guard keeper.isAlive else { return }
-        var link = state.withLock { $0.link }
-        if link == nil || link?.gone.now != nil { link = (try? await attach())?.1 }
-        if let link {
-            _ = try? await withDeadline(.seconds(1), clock: loop.clock) { try await link.write(frame(.release)) }
-            if await keeperEnds(within: .seconds(2)) { return }
+        try? await withDeadline(.seconds(2), clock: loop.clock) { [self] in
+            // A keeper goes only when its sandbox has ended and said so.
+            if ended.now == nil { await drain(try await attach().1) }
+            var link = state.withLock { $0.link }
+            if link == nil || link?.gone.now != nil { link = try await attach().1 }
+            try await link?.write(frame(.release))
+            if let child {
+                _ = try await child.wait()
+            } else {
+                while keeper.isAlive { try await loop.clock.sleep(for: .milliseconds(1)) }
+            }
         }
-        backend.logger.warning("a keeper did not go by itself", ("id", record.id))
-        if let process = keeper.open() { try? process.signal(9) }
-        _ = await keeperEnds(within: .seconds(2))
-    }
-
-    private func keeperEnds(within time: Duration) async -> Bool {
-        if let child {
-            return (try? await withDeadline(time, clock: loop.clock) { _ = try await child.wait() }) != nil
-        }
-        let end = loop.clock.now.advanced(by: time)
-        while keeper.isAlive {
-            guard loop.clock.now < end else { return false }
-            try? await loop.clock.sleep(for: .milliseconds(1))
-        }
-        return true
     }
 
     // MARK: - State for the other half

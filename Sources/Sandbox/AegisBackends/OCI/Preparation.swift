@@ -16,7 +16,6 @@ final class Preparation: Sendable {
     private let harnessPath: String
     /// In the order that `BootPlanner` numbers them, with what each is for people.
     private let sources: [(what: String, descriptor: SharedDescriptor)]
-    private let mapped: Set<Int>
     private let listener: SharedDescriptor
     private let log: SharedDescriptor
     private let ends: Mutex<Ends>
@@ -42,10 +41,9 @@ final class Preparation: Sendable {
         }
         let sources = try Self.openSources(spec, layer: layer, harness: backend.harnessPath)
         self.sources = sources
-        mapped = Set(sources.indices).subtracting([1])
         let lease = try backend.idPool.take(for: layout.directory)
         self.lease = lease
-        let limits = backend.cgroups.resolve(spec.limits)
+        let limits = backend.runtime.hostLimits(backend.cgroups.resolve(spec.limits))
         do {
             let group = try backend.cgroups.make(spec.id, limits)
             self.group = group
@@ -58,7 +56,9 @@ final class Preparation: Sendable {
                         cgroup: group.path, memory: limits.memory, openFiles: HostIdentity.openFiles,
                         binds: Self.binds(spec, layout)),
                     layerCount: spec.layers.count,
-                    mounts: spec.mounts.map { .init(target: $0.target, readOnly: $0.readOnly, ownership: $0.ownership) },
+                    mounts: spec.mounts.map {
+                        .init(target: $0.target, readOnly: $0.readOnly, ownership: $0.ownership)
+                    },
                     reservedBase: backend.idPool.reservedBase,
                     runtime: backend.runtime.arguments(facts: facts, platform: platform, layout: layout, id: spec.id),
                     cgroupProcs: backend.runtime.kind == .userKernel ? group.procsFiles : [], deadline: spec.deadline
@@ -154,7 +154,9 @@ final class Preparation: Sendable {
         do throws(Errno) {
             let (folder, name) = Files.split(path)
             let directory = try FileDescriptor.open(folder, [.pathOnly, .directory])
-            guard let address = SocketAddress(unix: "/proc/self/fd/\(directory.raw)/\(name)") else { throw .nameTooLong }
+            guard let address = SocketAddress(unix: "/proc/self/fd/\(directory.raw)/\(name)") else {
+                throw .nameTooLong
+            }
             let socket = try FileDescriptor.streamSocket(for: address)
             try socket.bind(to: address)
             try Files.setPermissions(path, 0o600)
@@ -211,12 +213,21 @@ final class Preparation: Sendable {
         ends.withLock { $0.logTail = text.split(separator: "\n").suffix(4).joined(separator: "\n") }
     }
 
-    /// The first source whose file system is known for refusing to map ids.
-    func unmappable() -> (what: String, fileSystem: String)? {
-        for (index, source) in sources.enumerated() where mapped.contains(index) {
-            guard let copy = try? FileDescriptor.duplicating(source.descriptor.raw), let name = try? copy.fileSystemName()
-            else { continue }
-            if !["ext4", "xfs", "btrfs", "f2fs", "erofs"].contains(name) { return (source.what, name) }
+    /// The source whose mapping failed, if that is what the keeper's message is about.
+    ///
+    /// - Parameter message: names the target of the step that failed.
+    func unmappable(saying message: String) -> (what: String, fileSystem: String)? {
+        guard message.contains("(idmapped "),
+            message.hasSuffix("Invalid argument") || message.hasSuffix("Operation not permitted")
+        else { return nil }
+        let first = BootPlanner.firstSource
+        for case .idmapped(let source, _, let target, _) in plan.mounts
+        where message.contains("(idmapped \(String(decoding: target, as: UTF8.self)))") {
+            let source = sources[Int(source - first)]
+            guard let copy = try? FileDescriptor.duplicating(source.descriptor.raw),
+                let name = try? copy.fileSystemName()
+            else { return nil }
+            return (source.what, name)
         }
         return nil
     }

@@ -13,9 +13,9 @@ package enum SeccompProfile {
         /// The one that this program was built for.
         package static var current: Architecture {
             #if arch(arm64)
-                .aarch64
+            .aarch64
             #else
-                .x86_64
+            .x86_64
             #endif
         }
     }

@@ -47,6 +47,12 @@ package final class BackendSet: Sendable {
         return all
     }
 
+    /// What is known now, in the set's order, without probing.
+    package var knownReports: [BackendReport] {
+        let known = reports.withLock { $0 }
+        return backends.compactMap { known[$0.name]?.now ?? nil }
+    }
+
     /// The report of a backend; whoever asks first probes, the others wait. A probe whose task was cancelled proves nothing:
     /// then the next one who asks, or waits, tries again.
     private func report(of backend: any Backend) async -> BackendReport {
@@ -143,6 +149,7 @@ package final class BackendSet: Sendable {
 
     private func whatWorks() async -> String {
         let working = await allReports().filter(\.available).map(\.backend)
-        return working.isEmpty ? "no isolation works here; see 'aegis doctor'" : "available here: \(working.joined(separator: ", "))"
+        return working.isEmpty
+            ? "no isolation works here; see 'aegis doctor'" : "available here: \(working.joined(separator: ", "))"
     }
 }

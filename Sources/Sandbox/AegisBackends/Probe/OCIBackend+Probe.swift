@@ -119,7 +119,8 @@ extension OCIBackend {
                 case .exited:
                     let code = (try? ProcessExited(decoding: payload))?.code ?? 255
                     let ok = code == 0 && printed.starts(with: "aegis-harness".utf8)
-                    outcome = ok ? .success(()) : .failure(CanaryFailure(text: "a program in it ended with code \(code)"))
+                    outcome =
+                        ok ? .success(()) : .failure(CanaryFailure(text: "a program in it ended with code \(code)"))
                 default: break
                 }
             }
@@ -133,7 +134,8 @@ extension OCIBackend {
         var warnings: [String] = []
         let age = Timestamp.now().milliseconds - facts.builtAt
         if age > Self.oldAge {
-            warnings.append("\(name) \(facts.version) is \(age / 2_630_016_000) months old; newer versions close known holes")
+            warnings.append(
+                "\(name) \(facts.version) is \(age / 2_630_016_000) months old; newer versions close known holes")
         }
         if runtime.kind == .userKernel {
             if platform == "ptrace" { warnings.append("platform ptrace: slow system calls") }
