@@ -171,7 +171,7 @@ struct MountedImageTests {
             let merge = try Files.list("\(place)/merge").map(\.name)
             let replaced = try Files.list("\(place)/replaced").map(\.name)
             let status = try Files.status("\(place)/merge")
-            try await command(["umount", place], on: bench.loop)
+            try await command(["umount", "-l", place], on: bench.loop)
             #expect(names == ["keep", "merge", "opaque", "replaced"])
             #expect(opaque == ["new"] && merge == ["new", "old"] && replaced == ["new"])
             #expect(status.permissions == 0o750 && status.user == 12)
@@ -197,7 +197,7 @@ struct DiskFullTests {
                 return error
             }
             await registry.stop()
-            try await command(["umount", folder.path("small")], on: loop)
+            try await command(["umount", "-l", folder.path("small")], on: loop)
             return error
         }
     }
