@@ -5,7 +5,13 @@ import Testing
     static let plan = BootPlan(
         uids: [IDRange(inside: 0, outside: 100_000, count: 65_536)],
         gids: [IDRange(inside: 0, outside: 100_000, count: 65_536)],
-        maps: [[], [IDRange(inside: 1000, outside: 0, count: 1), IDRange(inside: 5, outside: 7, count: 9)]],
+        maps: [
+            IDMap(uids: [], gids: []),
+            IDMap(
+                uids: [
+                    IDRange(inside: 1000, outside: 0, count: 1), IDRange(inside: 5, outside: 7, count: 9),
+                ], gids: [IDRange(inside: 100, outside: 0, count: 1)]),
+        ],
         mounts: [
             .idmapped(source: 5, map: 1, target: Array("/a".utf8), readOnly: true),
             .bind(source: 6, target: Array("/b".utf8), readOnly: false),

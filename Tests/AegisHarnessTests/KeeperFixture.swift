@@ -67,7 +67,7 @@ final class KeeperFixture {
         func path(_ name: String) -> [UInt8] { Array("\(scratch.path)/\(name)".utf8) }
         let map = [IDRange(inside: 0, outside: base, count: 65_536)]
         return BootPlan(
-            uids: map, gids: map, maps: [[]],
+            uids: map, gids: map, maps: [IDMap(uids: [], gids: [])],
             mounts: [
                 .idmapped(source: 5, map: 0, target: path("lower"), readOnly: true),
                 .makeDirectory(path("work")), .makeDirectory(path("upper/.aegis")),

@@ -11,6 +11,18 @@ package struct IDRange: Sendable, Equatable {
     }
 }
 
+/// How the ids on disk of a mounted tree relate to ids of the host: users and groups apart, because a folder's owner and
+/// its group rarely have the same number.
+package struct IDMap: Sendable, Equatable {
+    package var uids: [IDRange]
+    package var gids: [IDRange]
+    /// Makes a map.
+    package init(uids: [IDRange], gids: [IDRange]) {
+        self.uids = uids
+        self.gids = gids
+    }
+}
+
 /// One step by which a keeper builds the sandbox's files, in its own mount namespace.
 ///
 /// Paths are absolute paths on the host; sources that a user named come as descriptors, opened beforehand as that user.
@@ -43,7 +55,7 @@ package struct BootPlan: Sendable, Equatable {
     package var uids: [IDRange]
     package var gids: [IDRange]
     /// Further mappings, for idmapped mounts; entry 0 stands for the sandbox's own.
-    package var maps: [[IDRange]]
+    package var maps: [IDMap]
     package var mounts: [MountStep]
     package var entry: RuntimeEntry
     /// argv of the runtime; argv[0] is an absolute path. `@USERNS@` and `@NETNS@` in config.json are replaced (see `configPath`).
@@ -61,7 +73,7 @@ package struct BootPlan: Sendable, Equatable {
 
     /// Makes a plan.
     package init(
-        uids: [IDRange], gids: [IDRange], maps: [[IDRange]], mounts: [MountStep], entry: RuntimeEntry,
+        uids: [IDRange], gids: [IDRange], maps: [IDMap], mounts: [MountStep], entry: RuntimeEntry,
         runtime: [[UInt8]],
         environment: [[UInt8]], configPath: [UInt8], config: [UInt8], pidFile: [UInt8], cgroupProcs: [[UInt8]],
         deadline: UInt32
@@ -89,7 +101,10 @@ extension BootPlan {
         w.ranges(uids)
         w.ranges(gids)
         w.u16(UInt16(truncatingIfNeeded: maps.count))
-        for map in maps { w.ranges(map) }
+        for map in maps {
+            w.ranges(map.uids)
+            w.ranges(map.gids)
+        }
         w.u16(UInt16(truncatingIfNeeded: mounts.count))
         for step in mounts { w.step(step) }
         w.u8(entry.rawValue)
@@ -113,7 +128,7 @@ extension BootPlan {
         gids = try r.ranges()
         let mapCount = Int(try r.u16())
         maps = []
-        for _ in 0..<mapCount { maps.append(try r.ranges()) }
+        for _ in 0..<mapCount { maps.append(IDMap(uids: try r.ranges(), gids: try r.ranges())) }
         let stepCount = Int(try r.u16())
         mounts = []
         for _ in 0..<stepCount { mounts.append(try r.step()) }

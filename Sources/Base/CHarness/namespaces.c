@@ -43,8 +43,9 @@ static _Noreturn void own_namespaces(int orders, int answers, int network) {
     char order;
     unsigned char code = unshare(CLONE_NEWUSER) ? (unsigned char)errno : 0;
     if (write(answers, &code, 1) != 1 || code || read(orders, &order, 1) != 1) _exit(1);
-    if (syscall(SYS_setgroups, (size_t)0, (void *)0) || syscall(SYS_setresgid, 0, 0, 0)
-        || syscall(SYS_setresuid, 0, 0, 0) || (network && (unshare(CLONE_NEWNET) || raise_loopback())))
+    // A namespace that only holds a map for mounts need not even have an id 0.
+    if (network && (syscall(SYS_setgroups, (size_t)0, (void *)0) || syscall(SYS_setresgid, 0, 0, 0)
+        || syscall(SYS_setresuid, 0, 0, 0) || unshare(CLONE_NEWNET) || raise_loopback()))
         code = (unsigned char)errno;
     if (write(answers, &code, 1) != 1 || code) _exit(1);
     while (read(orders, &order, 1) < 0 && errno == EINTR) {

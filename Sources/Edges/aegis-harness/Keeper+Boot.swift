@@ -169,8 +169,9 @@ extension Keeper {
         guard Int(map) < plan.maps.count else {
             throw BootError(code: Code.invalid, text: what + bytes(": no such map in the plan"))
         }
-        let text = mapText(plan.maps[Int(map)])
-        let namespace = Int32(try check(unsafe ah_make_user_namespace(text, text), what))
+        let uids = mapText(plan.maps[Int(map)].uids)
+        let gids = mapText(plan.maps[Int(map)].gids)
+        let namespace = Int32(try check(unsafe ah_make_user_namespace(uids, gids), what))
         defer { ah_close(namespace) }
         try check(ah_idmap_tree(tree, namespace), what)
     }

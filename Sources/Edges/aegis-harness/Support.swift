@@ -79,6 +79,7 @@ enum Code {
     static let tableFull = 23
     static let tooManyFiles = 24
     static let loop = 40
+    static let timedOut = 110
 }
 
 /// The build that `--version` and `hello` tell.

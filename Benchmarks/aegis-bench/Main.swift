@@ -1,0 +1,7 @@
+import AegisIO
+import Foundation
+
+@main
+enum Main {
+    static func main() throws { print("bench") }
+}

@@ -1,0 +1,74 @@
+# What each target does stands beside it; `make help` prints that.
+SWIFT ?= swift
+JOBS ?= $(shell nproc)
+# The product is built with optimisation; tests are built without.
+CONFIG ?= release
+# Arguments for `swift test`, as in: make test TESTS='--filter StoreTests'
+TESTS ?=
+
+BINARIES := bin/aegis bin/aegisd bin/aegis-harness
+LINT := Tools/aegis-lint
+SOURCES := Sources Tests Package.swift $(LINT)/Sources $(LINT)/Tests $(LINT)/Package.swift
+
+.PHONY: all help setup build harness test test-lint test-swift lint format demo bench clean
+.DELETE_ON_ERROR:
+
+all: build
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install the Debian packages that are missing
+	@scripts/setup
+
+build: ## leave bin/aegis, bin/aegisd and bin/aegis-harness
+	@$(MAKE) --no-print-directory $(BINARIES)
+
+harness: bin/aegis-harness ## leave bin/aegis-harness only
+
+# SwiftPM knows what is up to date; make only asks it.
+.PHONY: $(BINARIES)
+$(BINARIES): bin/%:
+	$(SWIFT) build -c $(CONFIG) -j $(JOBS) --product $*
+	@mkdir -p bin
+	@install -m 755 "$$($(SWIFT) build -c $(CONFIG) --show-bin-path)/$*" bin/.$*.new
+	@mv -f bin/.$*.new bin/$*
+
+# The parts follow one another whatever -j says; the product's tests come last, so that their count is the last line.
+test: ## set up, build, lint and run every test
+	@$(MAKE) --no-print-directory setup
+	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory test-lint lint
+	@$(MAKE) --no-print-directory test-swift
+
+test-lint:
+	$(SWIFT) test -j $(JOBS) --package-path $(LINT)
+
+test-swift:
+	$(SWIFT) test -j $(JOBS) $(TESTS)
+
+lint: ## check style and house rules
+	@mkdir -p out
+	@$(SWIFT) build -q -j $(JOBS) --package-path $(LINT) --product aegis-lint
+	@$(SWIFT) package dump-package >out/package.json
+	@# Both are run, so that one pass shows everything.
+	@failed=0; \
+	$(SWIFT) format lint --strict --parallel --recursive --configuration .swift-format $(SOURCES) || failed=1; \
+	"$$($(SWIFT) build --package-path $(LINT) --show-bin-path)/aegis-lint" out/package.json Sources Tests || failed=1; \
+	exit $$failed
+
+format: ## rewrite all sources in the one style
+	$(SWIFT) format --in-place --parallel --recursive --configuration .swift-format $(SOURCES)
+
+demo: ## set up, build and show a real run from start to end
+	@$(MAKE) --no-print-directory setup
+	@$(MAKE) --no-print-directory build
+	@scripts/demo
+
+bench: ## set up, build and measure against other tools, side by side
+	@$(MAKE) --no-print-directory setup
+	@$(MAKE) --no-print-directory build
+	@Benchmarks/run
+
+clean: ## remove everything that was built
+	rm -rf .build bin out $(LINT)/.build

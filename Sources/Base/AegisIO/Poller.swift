@@ -1,0 +1,71 @@
+internal import CLinux
+internal import LinuxSys
+
+/// What a descriptor has become ready for.
+struct Readiness: OptionSet, Sendable {
+    let rawValue: UInt32
+    static let read = Readiness(rawValue: UInt32(AL_READY_READ))
+    static let write = Readiness(rawValue: UInt32(AL_READY_WRITE))
+    static let hangUp = Readiness(rawValue: UInt32(AL_READY_HANGUP))
+}
+
+/// The kernel's readiness queue, edge-triggered: the one type that another system (kqueue) has to replace.
+///
+/// `add`, `remove` and `wake` may be called from any thread; `wait` only from the loop's.
+@safe struct Poller: ~Copyable, @unchecked Sendable {
+    // The buffer is touched by the loop's thread alone, inside `wait`; the descriptors are thread-safe in the kernel.
+    private let queue: FileDescriptor
+    private let waker: FileDescriptor
+    private let events: UnsafeMutableBufferPointer<al_ready>
+
+    /// The token of the wake-up call; no descriptor has it.
+    private static var wakeToken: UInt64 { .max }
+
+    init() throws(Errno) {
+        let queue = try FileDescriptor(checking: al_poller_create())
+        let waker = try FileDescriptor(checking: al_eventfd(0, 1))
+        guard al_poller_add(queue.raw, waker.raw, Self.wakeToken) == 0 else { throw Errno.current }
+        self.queue = queue
+        self.waker = waker
+        unsafe events = .allocate(capacity: 256)
+    }
+
+    deinit { unsafe events.deallocate() }
+
+    /// Watches a descriptor for both directions; `EPERM` when the kernel says that it is always ready (a regular file).
+    func add(_ descriptor: Int32, token: UInt64) throws(Errno) {
+        guard al_poller_add(queue.raw, descriptor, token) == 0 else { throw Errno.current }
+    }
+
+    /// Stops watching; must come before the descriptor is closed.
+    func remove(_ descriptor: Int32) { _ = al_poller_remove(queue.raw, descriptor) }
+
+    /// Makes a `wait` that is under way, or the next one, return.
+    ///
+    /// The counter is never read: each write is an edge of its own.
+    func wake() {
+        var one: UInt64 = 1
+        _ = unsafe al_write_counter(waker.raw, &one)
+    }
+
+    /// Waits for events and hands each to `body`.
+    ///
+    /// - Parameter timeout: in nanoseconds; nil waits without an end.
+    /// - Returns: whether `wake` was called.
+    func wait(timeout: UInt64?, _ body: (UInt64, Readiness) -> Void) -> Bool {
+        let limit = timeout.map { Int64(clamping: $0) } ?? -1
+        let count = unsafe al_poller_wait(queue.raw, events.baseAddress, Int32(events.count), limit)
+        // Nothing that `wait` is given can be wrong but the descriptor, which this value owns.
+        precondition(count >= 0, "the readiness queue failed: \(Errno.current)")
+        var woken = false
+        for index in 0..<Int(count) {
+            let event = unsafe events[index]
+            if event.token == Self.wakeToken {
+                woken = true
+            } else {
+                body(event.token, Readiness(rawValue: event.events))
+            }
+        }
+        return woken
+    }
+}

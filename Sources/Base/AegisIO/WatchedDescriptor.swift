@@ -1,0 +1,176 @@
+internal import LinuxSys
+internal import Synchronization
+
+/// A descriptor and the two tasks that may wait for it, one per direction.
+///
+/// Every system call on the descriptor happens under its lock, and so does closing: nobody can use a number that has
+/// become another file, and any thread may close. The lock is held for non-blocking calls only.
+final class WatchedDescriptor: PollTarget {
+    /// Which direction of the descriptor.
+    enum Side: Sendable { case read, write }
+
+    /// How a wait ended.
+    enum Outcome: Sendable { case ready, closed, cancelled, timedOut, busy }
+
+    /// One direction's waiter, as a machine: no more than one, resumed once.
+    struct Direction {
+        enum Phase {
+            case idle
+            /// An edge came while nobody waited.
+            case ready
+            case waiting(UInt64, CheckedContinuation<Outcome, Never>)
+        }
+        var phase = Phase.idle
+
+        /// Stores a waiter, or says at once how its wait ends.
+        mutating func begin(_ id: UInt64, _ continuation: CheckedContinuation<Outcome, Never>) -> Outcome? {
+            switch phase {
+            case .idle: phase = .waiting(id, continuation)
+            case .ready:
+                phase = .idle
+                return .ready
+            case .waiting: return .busy
+            }
+            return nil
+        }
+
+        /// An edge: hands the waiter out, or remembers the edge.
+        mutating func signal() -> CheckedContinuation<Outcome, Never>? {
+            guard case .waiting(_, let continuation) = phase else {
+                phase = .ready
+                return nil
+            }
+            phase = .idle
+            return continuation
+        }
+
+        /// Takes the waiter out; of any id when none is given.
+        mutating func take(_ wanted: UInt64? = nil) -> CheckedContinuation<Outcome, Never>? {
+            guard case .waiting(let id, let continuation) = phase, wanted == nil || wanted == id else { return nil }
+            phase = .idle
+            return continuation
+        }
+    }
+
+    private struct State: ~Copyable {
+        var descriptor: FileDescriptor?
+        var token: PollToken?
+        var reader = Direction()
+        var writer = Direction()
+        /// A write is between two of its parts.
+        var isWriting = false
+
+        subscript(side: Side) -> Direction {
+            get { side == .read ? reader : writer }
+            set { if side == .read { reader = newValue } else { writer = newValue } }
+        }
+    }
+
+    /// Why a system call was not made, or failed.
+    enum Failure: Error {
+        case closed
+        case system(Errno)
+
+        func error(_ what: String) -> IOError {
+            switch self {
+            case .closed: .closed
+            case .system(let errno): .system(errno, what)
+            }
+        }
+    }
+
+    let loop: EventLoop
+    private let state: Mutex<State>
+    private let nextWait = Atomic<UInt64>(0)
+
+    /// Takes the descriptor over; it must not block (or the caller asks `isReady` first).
+    init(_ descriptor: consuming FileDescriptor, on loop: EventLoop) throws(Errno) {
+        self.loop = loop
+        let raw = descriptor.raw
+        state = Mutex(State(descriptor: descriptor))
+        // Under the lock, so that an event cannot come before the token is known.
+        try state.withLock { state throws(Errno) in state.token = try loop.add(raw, self) }
+    }
+
+    /// Performs one system call that does not wait; nil when it would have to.
+    func perform<R: Sendable & ~Copyable>(_ call: (borrowing FileDescriptor) throws(Errno) -> R) throws(Failure) -> R? {
+        try state.withLock { state throws(Failure) -> sending R? in
+            do throws(Errno) {
+                switch state.descriptor {
+                case .some(let descriptor): return try call(descriptor)
+                case .none: break
+                }
+            } catch {
+                if error == .wouldBlock { return nil }
+                throw .system(error)
+            }
+            throw .closed
+        }
+    }
+
+    /// Marks the start of a write of several parts; false when another one is under way.
+    func beginWriting() -> Bool {
+        state.withLock { state in
+            if state.isWriting { return false }
+            state.isWriting = true
+            return true
+        }
+    }
+
+    /// Marks the end of a write.
+    func endWriting() { state.withLock { $0.isWriting = false } }
+
+    /// Waits until the descriptor may be ready.
+    ///
+    /// - Parameters:
+    ///   - side: for what.
+    ///   - deadline: a time of `SystemTime.monotonic`; nil waits without an end.
+    func wait(_ side: Side, until deadline: UInt64? = nil) async -> Outcome {
+        let id = nextWait.add(1, ordering: .relaxed).newValue
+        let timer = deadline.map { loop.schedule(at: $0) { [self] _ in finish(side, id, .timedOut) } }
+        let outcome = await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let immediate = state.withLock { state -> Outcome? in
+                    if state.descriptor == nil { return .closed }
+                    // A handler or timer that came before this point found nobody to resume.
+                    if Task.isCancelled { return .cancelled }
+                    if let deadline, SystemTime.monotonic >= deadline { return .timedOut }
+                    return state[side].begin(id, continuation)
+                }
+                if let immediate { continuation.resume(returning: immediate) }
+            }
+        } onCancel: {
+            finish(side, id, .cancelled)
+        }
+        if let timer { loop.cancelTimer(timer) }
+        return outcome
+    }
+
+    private func finish(_ side: Side, _ id: UInt64, _ outcome: Outcome) {
+        let waiter = state.withLock { $0[side].take(id) }
+        waiter?.resume(returning: outcome)
+    }
+
+    /// Closes the descriptor and ends waits with `.closed`. Idempotent, from any thread.
+    func close() {
+        let waiters = state.withLock { state in
+            guard let descriptor = state.descriptor.take() else { return [CheckedContinuation<Outcome, Never>]() }
+            if let token = state.token { loop.remove(descriptor.raw, token) }
+            return [state.reader.take(), state.writer.take()].compactMap(\.self)
+        }
+        for waiter in waiters { waiter.resume(returning: .closed) }
+    }
+
+    func becameReady(_ readiness: Readiness) {
+        let (reader, writer) = state.withLock { state in
+            (
+                readiness.contains(.read) ? state.reader.signal() : nil,
+                readiness.contains(.write) ? state.writer.signal() : nil
+            )
+        }
+        reader?.resume(returning: .ready)
+        writer?.resume(returning: .ready)
+    }
+
+    func loopEnded() { close() }
+}

@@ -1,0 +1,13 @@
+internal import CLinux
+
+extension FileDescriptor {
+    /// The numeric address and the port of the other end of a TCP connection; nil for other sockets.
+    package borrowing func peerAddress() throws(Errno) -> (address: String, port: UInt16)? {
+        var text = [CChar](repeating: 0, count: Int(AL_ADDRESS_TEXT))
+        var port: UInt16 = 0
+        let answer = unsafe al_peer_address(raw, &text, &port)
+        guard answer >= 0 else { throw .current }
+        guard answer == 1 else { return nil }
+        return (String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self), port)
+    }
+}

@@ -1,0 +1,106 @@
+internal import AegisCore
+package import AegisInstances
+package import AegisWire
+
+/// Finds the route of a request and runs it.
+package struct APIRouter: Sendable {
+    /// Which door a request came through.
+    package enum Door: Sendable, Equatable {
+        /// The daemon's own socket: the kernel says who the caller is.
+        case socket
+        /// TCP: a bearer token is needed, and requests of web pages are refused (decision D26).
+        case tcp(token: String, hosts: [String], openMetrics: Bool)
+    }
+
+    package let routes: [Route]
+    private let owner: Caller
+
+    /// Makes a router; `owner` is who a holder of the token acts as.
+    package init(routes: [Route], owner: Caller) {
+        self.routes = routes
+        self.owner = owner
+    }
+
+    /// The handler that an HTTP server of a door uses.
+    package func handler(for door: Door) -> HTTPServer.Handler {
+        { request, writer in
+            let (route, parameters) = try find(request)
+            let caller = try admit(request, at: door, to: route)
+            let context = RequestContext(
+                caller: caller, request: request, parameters: parameters, query: try query(request),
+                isAdministrator: caller.uid == 0 || caller.uid == owner.uid)
+            try context.checkQuery(route.query)
+            try await route.handler(context, writer)
+        }
+    }
+
+    private func find(_ request: HTTPServerRequest) throws(AegisError) -> (Route, [String: String]) {
+        let path = request.path
+        var allowed: [String] = []
+        for route in routes {
+            guard let parameters = route.match(path) else { continue }
+            if route.method == request.method { return (route, parameters) }
+            allowed.append(route.method.rawValue)
+        }
+        let text = "/" + path.joined(separator: "/")
+        guard allowed.isEmpty else {
+            throw AegisError(
+                .usage, "method-not-allowed", "\(request.method) is not allowed on \(text)",
+                hint: "allowed: \(allowed.joined(separator: ", "))")
+        }
+        throw .notFound(
+            "route-not-found", "there is no \(text)",
+            hint: nearest(text, in: routes.map(\.path)).map { "did you mean \($0)?" } ?? "see /v1/openapi.json")
+    }
+
+    private func admit(_ request: HTTPServerRequest, at door: Door, to route: Route) throws(AegisError) -> Caller {
+        switch door {
+        case .socket:
+            guard case .unix(let user, let group, _) = request.peer else {
+                throw AegisError(.denied, "no-credentials", "the socket does not say who asks")
+            }
+            return Caller(uid: user, gid: group)
+        case .tcp(let token, let hosts, let openMetrics):
+            if let origin = request.headers.first("origin") {
+                throw AegisError(
+                    .denied, "origin-refused", "requests of web pages are refused (origin '\(origin)')",
+                    hint: "call the API from a program, not from a page")
+            }
+            let host = hostName(request.headers.first("host") ?? "")
+            guard hosts.contains(host) else {
+                throw AegisError(
+                    .denied, "host-refused", "host '\(host)' is not served",
+                    hint: "use 127.0.0.1, or add it to network.hosts")
+            }
+            if route.isOpen || (openMetrics && route.path == "/metrics") { return owner }
+            guard let given = request.headers.first("authorization"), same(given, "Bearer \(token)") else {
+                throw AegisError(
+                    .denied, "token-needed", "the API on TCP needs a bearer token",
+                    hint: "send 'Authorization: Bearer' with the content of the file 'token' in AEGIS_HOME")
+            }
+            return owner
+        }
+    }
+
+    /// Compares in a time that does not depend on where two texts differ.
+    private func same(_ a: String, _ b: String) -> Bool {
+        let (a, b) = (Array(a.utf8), Array(b.utf8))
+        guard a.count == b.count else { return false }
+        return zip(a, b).reduce(UInt8(0)) { $0 | ($1.0 ^ $1.1) } == 0
+    }
+
+    private func hostName(_ host: String) -> String {
+        if host.hasPrefix("[") { return String(host.prefix { $0 != "]" }) + "]" }
+        return String(host.prefix { $0 != ":" }).lowercased()
+    }
+
+    private func query(_ request: HTTPServerRequest) throws(AegisError) -> [String: String] {
+        var query: [String: String] = [:]
+        for name in request.query.names {
+            guard query.updateValue(request.query.first(name) ?? "", forKey: name) == nil else {
+                throw AegisError.usage("query parameter '\(name)' is given twice")
+            }
+        }
+        return query
+    }
+}

@@ -1,0 +1,77 @@
+internal import AegisCore
+internal import AegisIO
+internal import AegisSandboxTypes
+package import AegisSecrets
+internal import AegisWire
+
+/// Secrets: set, list, delete. A value goes in and never comes out.
+package struct SecretRoutes: Sendable {
+    private struct Value: Decodable, Sendable {
+        var value: String
+        enum CodingKeys: String, CodingKey, CaseIterable { case value }
+        init(from decoder: any Decoder) throws {
+            try decoder.refuseUnknownKeys(CodingKeys.self)
+            value = try decoder.container(keyedBy: CodingKeys.self).decode(String.self, forKey: .value)
+        }
+    }
+
+    private typealias Shown = AegisSandboxTypes.SecretInfo
+
+    private let secrets: SecretStore
+
+    /// Routes over a store.
+    package init(_ secrets: SecretStore) { self.secrets = secrets }
+
+    package var routes: [Route] {
+        [
+            .json(.get, "/v1/secrets", "List secrets (names only)") { [secrets] context in
+                try requireRoot(context)
+                return Page(items: try secrets.list().map(Self.info))
+            },
+            .json(.get, "/v1/secrets/{name}", "Show a secret without its value") { [secrets] context in
+                try requireRoot(context)
+                return try Self.one(secrets, context.parameter("name"))
+            },
+            .json(.put, "/v1/secrets/{name}", "Store a secret") { [secrets] context in
+                try requireRoot(context)
+                let name = context.parameter("name")
+                // Bytes as they are, or JSON {"value": text}.
+                let body = try await context.request.body.collect(upTo: 1 << 20)
+                let isJSON = context.request.headers.first("content-type")?.hasPrefix("application/json") == true
+                let value = isJSON ? Array(try JSONBody.decode(Value.self, body).value.utf8) : body
+                try await BlockingPool.shared.run { _ = try secrets.set(name, to: Secret(value)) }
+                return try Self.one(secrets, name)
+            },
+            .json(.delete, "/v1/secrets/{name}", "Delete a secret") { [secrets] context in
+                try requireRoot(context)
+                let name = context.parameter("name")
+                let last = try Self.one(secrets, name)
+                try await BlockingPool.shared.run { try secrets.delete(name) }
+                return last
+            },
+        ]
+    }
+
+    private static func one(_ secrets: SecretStore, _ name: String) throws -> Shown {
+        let all = try secrets.list()
+        guard let found = all.first(where: { $0.name == name }) else {
+            throw AegisError.notFound(
+                "secret-not-found", "no secret '\(name)'",
+                hint: nearest(name, in: all.map(\.name)).map { "did you mean '\($0)'?" } ?? "see 'aegis secret list'")
+        }
+        return info(found)
+    }
+
+    private static func info(_ secret: AegisSecrets.SecretInfo) -> Shown {
+        Shown(name: secret.name, createdAt: secret.created, updatedAt: secret.updated)
+    }
+}
+
+/// Secrets and images belong to the node: only root and the daemon's own user change them.
+func requireRoot(_ context: RequestContext) throws(AegisError) {
+    guard context.isAdministrator else {
+        throw AegisError(
+            .denied, "administrator-needed", "this belongs to the whole node",
+            hint: "ask as root or as the daemon's own user")
+    }
+}

@@ -1,0 +1,81 @@
+/// A JSON text as a tree that keeps what the API wrote: the order of its fields and the spelling of its numbers.
+///
+/// The CLI prints API objects exactly as they came (`--output json|yaml`), and starts in well under a millisecond:
+/// a JSON library that sorts fields, rounds numbers or doubles the size of the binary serves neither.
+package enum JSONValue: Sendable, Equatable {
+    case null
+    case bool(Bool)
+    /// A number as it was written.
+    case number(String)
+    case string(String)
+    case array([JSONValue])
+    case object([Field])
+
+    /// One member of an object.
+    package struct Field: Sendable, Equatable {
+        package var name: String
+        package var value: JSONValue
+        /// Makes a member.
+        package init(_ name: String, _ value: JSONValue) {
+            self.name = name
+            self.value = value
+        }
+    }
+
+    /// The member of that name, or nil when this is not an object or has none.
+    package subscript(_ name: String) -> JSONValue? {
+        guard case .object(let fields) = self else { return nil }
+        return fields.first { $0.name == name }?.value
+    }
+
+    /// The text of a string.
+    package var text: String? {
+        guard case .string(let text) = self else { return nil }
+        return text
+    }
+
+    /// The number, when it is whole and fits.
+    package var integer: Int64? {
+        guard case .number(let text) = self else { return nil }
+        return Int64(text)
+    }
+
+    /// The number, when it is whole, not negative and fits.
+    package var unsigned: UInt64? {
+        guard case .number(let text) = self else { return nil }
+        return UInt64(text)
+    }
+
+    /// The truth value.
+    package var flag: Bool? {
+        guard case .bool(let flag) = self else { return nil }
+        return flag
+    }
+
+    /// The elements of an array.
+    package var elements: [JSONValue]? {
+        guard case .array(let elements) = self else { return nil }
+        return elements
+    }
+}
+
+extension JSONValue: ExpressibleByStringLiteral, ExpressibleByBooleanLiteral, ExpressibleByIntegerLiteral,
+    ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral
+{
+    package init(stringLiteral value: String) { self = .string(value) }
+    package init(booleanLiteral value: Bool) { self = .bool(value) }
+    package init(integerLiteral value: Int64) { self = .number(String(value)) }
+    package init(arrayLiteral elements: JSONValue...) { self = .array(elements) }
+    package init(dictionaryLiteral elements: (String, JSONValue)...) {
+        self = .object(elements.map { Field($0.0, $0.1) })
+    }
+}
+
+/// Why a text is not JSON.
+package struct JSONError: Error, Sendable, Equatable, CustomStringConvertible {
+    /// What was expected or found.
+    package var reason: String
+    /// The offset in bytes at which reading stopped.
+    package var offset: Int
+    package var description: String { "not JSON at byte \(offset): \(reason)" }
+}

@@ -1,0 +1,70 @@
+internal import LinuxSys
+
+/// What a command line is read against: the caller's environment and directory. Tests give their own.
+package struct Caller: Sendable {
+    /// A variable, nil when it is not set.
+    package var variable: @Sendable (String) -> String?
+    /// Absolute.
+    package var workingDirectory: String
+    /// What a path is, nil when nothing is there; links are followed.
+    package var fileType: @Sendable (String) -> FileKind?
+    package var user: UInt32
+
+    /// The kinds of files that matter to a command line.
+    package enum FileKind: Sendable { case directory, other }
+
+    /// Makes a caller from its parts.
+    package init(
+        user: UInt32, workingDirectory: String, variable: @escaping @Sendable (String) -> String?,
+        fileType: @escaping @Sendable (String) -> FileKind?
+    ) {
+        self.user = user
+        self.workingDirectory = workingDirectory
+        self.variable = variable
+        self.fileType = fileType
+    }
+
+    /// This process.
+    package static var current: Caller {
+        Caller(
+            user: CurrentProcess.effectiveUser, workingDirectory: currentDirectory,
+            variable: { CurrentProcess.environment($0) },
+            fileType: { path in
+                guard let status = try? Files.status(path) else { return nil }
+                return status.type == .directory ? .directory : .other
+            })
+    }
+
+    /// The directory as the shell names it, when that is the one we are in; else as the kernel names it.
+    private static var currentDirectory: String {
+        if let named = CurrentProcess.environment("PWD"), named.hasPrefix("/"), let there = try? Files.status(named),
+            let here = try? Files.status("."), there.isSameFile(as: here)
+        {
+            return named
+        }
+        return (try? Files.readLink("/proc/self/cwd")) ?? "/"
+    }
+
+    /// A path as the shell would take it: `~` and `~/` are the home, relative ones start at the working directory,
+    /// `.`, `..` and doubled slashes are resolved by name.
+    package func absolute(_ path: String) -> String {
+        var path = path
+        if path == "~" || path.hasPrefix("~/"), let home = variable("HOME"), !home.isEmpty {
+            path = home + path.dropFirst()
+        }
+        if !path.hasPrefix("/") { path = workingDirectory + "/" + path }
+        var parts: [Substring] = []
+        for part in path.split(separator: "/") where part != "." {
+            if part == ".." { _ = parts.popLast() } else { parts.append(part) }
+        }
+        return "/" + parts.joined(separator: "/")
+    }
+
+    /// `--workspace`: a path is made absolute, a name stays one.
+    package func workspace(_ value: String) -> String {
+        let isPath =
+            value.contains("/") || value == "." || value == ".." || value.hasPrefix("~")
+            || fileType(absolute("./" + value)) == .directory
+        return isPath ? absolute(value) : value
+    }
+}

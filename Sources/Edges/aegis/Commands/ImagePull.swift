@@ -1,0 +1,42 @@
+internal import AegisClient
+internal import AegisCore
+internal import AegisSandboxTypes
+internal import AegisWire
+
+/// `aegis image pull` and what it shares with `build`.
+enum ImagePull {
+    static let command = Command(
+        "image pull", "fetch an image from its registry",
+        details: "Progress is shown on a terminal. Ctrl-C leaves nothing half done.",
+        arguments: [Argument("REF", completion: .images)],
+        examples: [Example("by tag", "aegis image pull python:3.12-alpine")]
+    ) { invocation, context in
+        try await make(["pull": .string(invocation.arguments[0])], invocation, context)
+    }
+
+    /// Asks for an image and shows the daemon's notices until it is there.
+    static func make(_ body: JSONValue, _ invocation: Invocation, _ context: Context) async throws -> Int32 {
+        let response = try await context.client().stream(.post, APIClient.Route("images"), body: body)
+        var lines = LineReader(response)
+        let progress = ProgressLine(context.console, enabled: !invocation.quiet)
+        var image: JSONValue?
+        while let json = try await lines.next() {
+            if let error = json["error"], error != .null {
+                await progress.clear()
+                throw StreamJSON.error(error)
+            }
+            if let text = json["text"]?.text { await progress.show(text) }
+            image = json["image"] ?? image
+        }
+        await progress.clear()
+        guard let image else {
+            throw AegisError.failed(
+                "connection-lost", "the daemon stopped before the image was there", hint: "try again")
+        }
+        let info = try image.decoded(ImageInfo.self)
+        try await context.show(image, invocation) {
+            invocation.quiet ? info.id + "\n" : "\(Plain.text(info.reference)) \(info.id) (\(Plain.size(info.size)))\n"
+        }
+        return 0
+    }
+}

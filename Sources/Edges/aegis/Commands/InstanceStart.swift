@@ -1,0 +1,54 @@
+internal import AegisClient
+internal import AegisCore
+internal import AegisWire
+
+/// `aegis instance start`
+enum InstanceStart {
+    static let command = Command(
+        "instance start", "start an instance: a stopped one, or a new one",
+        details: """
+            With X, or with --name of one that exists and is stopped, that instance starts again with what it was made with.
+            Otherwise a new one is made and started.
+            """,
+        arguments: [Argument("X", .optional, completion: .instances)],
+        options: SandboxOptions.process + InstanceCreate.processOptions + SandboxOptions.files + SandboxOptions.bounds,
+        trailing: .optional,
+        examples: [
+            Example("a new one", "aegis instance start --name web --workspace . -- python -m http.server"),
+            Example("again, as it was", "aegis instance start web"),
+        ], run: run)
+
+    @Sendable private static func run(_ invocation: Invocation, _ context: Context) async throws -> Int32 {
+        let client: APIClient
+        let record: JSONValue
+        if let instance = invocation.arguments.first {
+            guard invocation.trailing.isEmpty else {
+                throw AegisError.usage(
+                    "'\(instance)' stands before '--'", hint: "a new instance is named with --name: --name \(instance)")
+            }
+            let given = invocation.values.keys.filter { $0 != "output" }.sorted()
+            if let option = given.first {
+                throw AegisError.usage(
+                    "--\(option) is for a new instance, and '\(instance)' names one that exists",
+                    hint: "to make a new one write the command after '--', and its name with --name")
+            }
+            client = try await context.client()
+            record = try await client.call(.post, APIClient.Route("instances", instance, "start"))
+        } else {
+            guard !invocation.trailing.isEmpty || invocation["image"] != nil || invocation["name"] != nil else {
+                throw AegisError(
+                    .usage, "missing-command", "nothing to start",
+                    hint: "name an instance, or write a command after '--'")
+            }
+            let body = try InstanceCreate.body(invocation, context, start: true)
+            client = try await context.client()
+            record = try await client.call(.post, APIClient.Route("instances"), body: body)
+        }
+        let id = record["id"]?.text ?? ""
+        try await context.show(record, invocation) {
+            if invocation.quiet { return id + "\n" }
+            return Plain.text(record["name"]?.text.map { "\($0) started (\(id))" } ?? "\(id) started") + "\n"
+        }
+        return 0
+    }
+}

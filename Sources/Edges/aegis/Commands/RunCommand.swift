@@ -1,0 +1,171 @@
+internal import AegisClient
+internal import AegisCore
+internal import AegisIO
+internal import AegisSandboxTypes
+internal import AegisWire
+
+/// `aegis run`
+enum RunCommand {
+    static let command = Command(
+        "run", "run a command in a fresh sandbox and remove it afterwards",
+        details: """
+            Stdout and stderr of the command come through byte for byte, and its exit code is this program's. The sandbox sees
+            nothing of your folder unless told: --workspace . gives it this one, --mount one of your choice. Ctrl-C stops and
+            removes it. With --detach it stays, as an ordinary instance.
+            """,
+        options: [
+            Option("interactive", "i", .flag, "hand standard input on", section: "Process"),
+            Option("tty", "t", .flag, "give the command a terminal", section: "Process"),
+            Option("detach", "d", .flag, "print the id and leave it running", section: "Process"),
+        ] + SandboxOptions.process + SandboxOptions.files + [
+            Option(
+                "artifacts", .value("DIR"), "copy /workspace/output to DIR at the end", section: "Files",
+                completion: .directories),
+            Option("artifact", .values("PATH[:LOCAL]"), "copy one thing at the end", section: "Files"),
+        ] + SandboxOptions.bounds,
+        trailing: .optional,
+        examples: [
+            Example("a script of this folder", "aegis run --workspace . -- python analyze.py"),
+            Example("any image, and a shell in it", "aegis run -it --image python:3.12-alpine -- sh"),
+            Example(
+                "input read-only, results brought home",
+                "aegis run --mount ./data:/data --artifacts out -- python report.py"),
+            Example("bounded", "aegis run --memory 512Mi --cpus 1 --timeout 60s -- ./job"),
+        ], mirrorsExitCode: true, run: run)
+
+    @Sendable private static func run(_ invocation: Invocation, _ context: Context) async throws -> Int32 {
+        var request = try SandboxOptions.request(invocation, context.caller)
+        let artifacts = try ArtifactSpec.all(invocation, context.caller)
+        guard !invocation.trailing.isEmpty || request.image != nil else {
+            throw AegisError(
+                .usage, "missing-command", "no command was given",
+                hint: "write it after '--', for example: aegis run --workspace . -- python analyze.py")
+        }
+        let tty = invocation.has("tty")
+        let interactive = invocation.has("interactive")
+        try checkTerminal(tty: tty, interactive: interactive, context)
+        if interactive { request.stdin = true }
+        if tty { request.tty = true }
+        if invocation.has("detach") { return try await detach(request, invocation, context) }
+        request.ephemeral = true
+        request.start = false
+        let one = Run(
+            context: context, request: request, artifacts: artifacts, quiet: invocation.quiet, tty: tty,
+            interactive: interactive)
+        return try await one.run(invocation.trailing)
+    }
+
+    /// A terminal inside needs one outside when keys are to go in.
+    static func checkTerminal(tty: Bool, interactive: Bool, _ context: Context) throws(AegisError) {
+        guard !tty || !interactive || context.console.inputIsTerminal else {
+            throw AegisError(
+                .usage, "not-a-terminal", "-t with -i needs a terminal, and standard input is none",
+                hint: "leave out -t to hand piped input on")
+        }
+    }
+
+    private static func detach(
+        _ request: CreateInstance, _ invocation: Invocation, _ context: Context
+    ) async throws -> Int32 {
+        let record = try await context.client().call(
+            .post, APIClient.Route("instances"), body: try JSONValue(encoding: request))
+        try await context.show(record, invocation) { (record["id"]?.text ?? "") + "\n" }
+        return 0
+    }
+}
+
+/// One ephemeral instance from request to removal.
+private struct Run: Sendable {
+    let context: Context
+    let request: CreateInstance
+    let artifacts: [ArtifactSpec]
+    let quiet: Bool
+    let tty: Bool
+    let interactive: Bool
+
+    func run(_ command: [String]) async throws -> Int32 {
+        let client = try await context.client()
+        let record = try await client.call(.post, APIClient.Route("instances"), body: try JSONValue(encoding: request))
+        guard let id = record["id"]?.text else {
+            throw AegisError.failed("unreadable-answer", "the daemon made an instance without an id")
+        }
+        // With artifacts the instance outlives its command until we have fetched them, and is removed by us.
+        let keep = !artifacts.isEmpty
+        do {
+            let exit = try await stream(client, id, keep: keep)
+            var (code, message) = Outcome.of(exit)
+            if let message { await context.console.say(ErrorText.text(message, .text)) }
+            if keep { code = await fetch(client, id, code) }
+            await hint(code, command)
+            if keep { await remove(client, id) }
+            return code
+        } catch {
+            if keep { await remove(client, id) }
+            if error is OutputClosed { throw ReaderGone() }
+            throw error
+        }
+    }
+
+    private func stream(_ client: APIClient, _ id: String, keep: Bool) async throws -> StreamExit {
+        let runner = StreamRunner(
+            context, quiet: quiet, tty: tty,
+            interruption: .stops {
+                // The output and the end of the command still come over the stream.
+                _ = try? await client.call(.post, APIClient.Route("instances", id, "stop"))
+            })
+        let streams = ProcessSession.Streams(
+            input: interactive ? try context.console.input() : nil, out: try context.console.out(),
+            err: try context.console.err())
+        return try await runner.run { listener in
+            ProcessSession(streams, clock: context.loop.clock, listener: listener) { offsets, process in
+                // Only the first connection may start it: afterwards the process is the one that was started.
+                let query = (process == nil ? [("start", "1")] : []) + (keep ? [("keep", "1")] : [])
+                return try await client.upgrade(
+                    APIClient.Route("instances", id, "attach", query: query),
+                    body: StreamBody.attach(offsets, tty: tty))
+            }
+        }
+    }
+
+    private func fetch(_ client: APIClient, _ id: String, _ code: Int32) async -> Int32 {
+        let fetcher = ArtifactFetch(context: context, client: client, instance: id, quiet: quiet)
+        do throws(AegisError) {
+            try await fetcher.all(artifacts)
+            return code
+        } catch {
+            await context.console.say(ErrorText.text(error, .text))
+            return code == 0 ? 125 : code
+        }
+    }
+
+    private func remove(_ client: APIClient, _ id: String) async {
+        _ = try? await client.call(.delete, APIClient.Route("instances", id))
+    }
+
+    private func hint(_ code: Int32, _ command: [String]) async {
+        guard code != 0, !quiet,
+            let line = MissingFileHint.line(command: command, request: request, caller: context.caller)
+        else { return }
+        await context.console.say("aegis: \(Plain.text(line))\n")
+    }
+}
+
+/// Bodies of requests for streams.
+enum StreamBody {
+    /// Which bytes to send, and how large the terminal is; without offsets a live stream is joined.
+    static func attach(_ offsets: StreamOffsets?, tty: Bool) -> JSONValue {
+        var fields: [JSONValue.Field] = []
+        if let offsets {
+            fields = [
+                JSONValue.Field("stdin_offset", .number(String(offsets.stdin))),
+                JSONValue.Field("stdout_offset", .number(String(offsets.stdout))),
+                JSONValue.Field("stderr_offset", .number(String(offsets.stderr))),
+            ]
+        }
+        if tty, let size = Terminal.ofThisProcess {
+            fields.append(JSONValue.Field("columns", .number(String(size.columns))))
+            fields.append(JSONValue.Field("rows", .number(String(size.rows))))
+        }
+        return .object(fields)
+    }
+}

@@ -1,0 +1,135 @@
+internal import AegisClient
+internal import AegisCore
+internal import AegisIO
+internal import AegisSandboxTypes
+internal import AegisWire
+internal import LinuxSys
+
+/// `aegis up`
+enum UpCommand {
+    static let command = Command(
+        "up", "start the daemon",
+        details: """
+            Returns when it is ready, or says why it is not. Started again while it runs, it says so and changes nothing.
+            """,
+        options: [
+            Option("config", .value("FILE"), "the configuration file", completion: .files),
+            Option(
+                "ports", .value("auto"), "take free ports instead of the configured ones", completion: .words(["auto"])),
+        ],
+        examples: [
+            Example("the usual place", "aegis up"),
+            Example("a private one", "AEGIS_HOME=$PWD/.aegis aegis up --ports auto"),
+        ], run: run)
+
+    /// How long a daemon may take to be ready.
+    static let patience = Duration.seconds(60)
+
+    @Sendable private static func run(_ invocation: Invocation, _ context: Context) async throws -> Int32 {
+        if let ports = invocation["ports"], ports != "auto" {
+            throw AegisError.usage(
+                "'\(ports)' is not a choice of ports", hint: "write --ports auto, or set them in the configuration")
+        }
+        // Only this place counts: a daemon elsewhere (/run/aegis beside ~/.aegis) is another one.
+        var location = context.location
+        location.candidates = [location.socket]
+        if let status = try await running(location, context) {
+            try await report(status, "is already running", invocation, context)
+            return 0
+        }
+        try await start(location, invocation, context)
+        guard let status = try await running(location, context) else {
+            throw AegisError.failed(
+                "daemon-not-started", "aegisd said that it is ready, but does not answer",
+                hint: "see \(location.logFile)")
+        }
+        try await report(status, "is ready", invocation, context)
+        return 0
+    }
+
+    /// The status of the daemon of a location; nil when none runs.
+    static func running(_ location: DaemonLocation, _ context: Context) async throws(AegisError) -> JSONValue? {
+        let client: APIClient
+        do throws(AegisError) { client = try await APIClient.connect(location, on: context.loop) } catch {
+            guard error.kind == .daemonNotRunning else { throw error }
+            return nil
+        }
+        return try await client.call(.get, APIClient.Route("status"))
+    }
+
+    private static func report(
+        _ status: JSONValue, _ what: String, _ invocation: Invocation, _ context: Context
+    ) async throws {
+        try await context.show(status, invocation) {
+            guard !invocation.quiet else { return "" }
+            let report = try status.decoded(StatusReport.self)
+            return "aegisd \(report.version) \(what) (pid \(report.pid), \(Plain.text(report.socket)))\n"
+        }
+    }
+
+    private static func start(_ location: DaemonLocation, _ invocation: Invocation, _ context: Context) async throws {
+        let program = try DaemonCommand.program()
+        let log = try openLog(location)
+        let logStart = try log.status().size
+        var pipe = try DescriptorPair.pipe()
+        let ready = try FileStream(pipe.takeFirst(), on: context.loop)
+        let end = pipe.takeSecond()
+        var spec = ProcessSpec(
+            executable: program, arguments: ["aegisd"] + DaemonCommand.arguments(invocation),
+            environment: CurrentProcess.environment.filter { !$0.hasPrefix("AEGIS_READY_FD=") } + ["AEGIS_READY_FD=3"],
+            stdin: .null, stdout: .descriptor(log.raw), stderr: .descriptor(log.raw), newSession: true)
+        spec.extraDescriptors = [(childNumber: 3, source: end.raw)]
+        let child = try ChildProcess.spawn(spec, on: context.loop)
+        try end.close()
+        do {
+            try await waitUntilReady(child, ready, log: location.logFile, from: logStart)
+        } catch {
+            // Whatever it was, a daemon that is not ready is not left behind.
+            _ = await child.teardown([.signal(15, allow: .seconds(5))])
+            throw error
+        }
+    }
+
+    private static func openLog(_ location: DaemonLocation) throws(AegisError) -> FileDescriptor {
+        do throws(Errno) {
+            if !Files.exists(location.home) { try Files.makeDirectories(location.home, mode: 0o700) }
+            return try FileDescriptor.open(location.logFile, [.writeOnly, .create, .append])
+        } catch {
+            throw .failed(
+                "home-not-usable", "\(location.home) cannot be used: \(error)",
+                hint: "choose another place with AEGIS_HOME")
+        }
+    }
+
+    /// Waits for `ready` or an error object on the pipe, or for the daemon's early end.
+    private static func waitUntilReady(
+        _ child: ChildProcess, _ ready: FileStream, log: String, from start: UInt64
+    ) async throws {
+        let answer: [UInt8]
+        do {
+            answer = try await withDeadline(patience) { try await ready.readAll(limit: 64 << 10) }
+        } catch let error as IOError where error.kind == .timeout {
+            throw AegisError.failed(
+                "daemon-not-ready",
+                "aegisd (pid \(child.pid)) was not ready within \(patience.components.seconds) seconds",
+                hint: tail(log, from: start) ?? "see \(log)")
+        }
+        let text = String(decoding: answer, as: UTF8.self)
+        if text.hasPrefix("ready") { return }
+        if !answer.isEmpty { throw StreamJSON.error(text) }
+        let status = try await child.wait()
+        throw AegisError.failed(
+            "daemon-not-started", "aegisd ended at once (\(status))", hint: tail(log, from: start) ?? "see \(log)")
+    }
+
+    /// The last lines that this start has written to the log.
+    static func tail(_ path: String, from start: UInt64, lines count: Int = 8) -> String? {
+        guard let file = try? FileDescriptor.open(path), let size = try? file.status().size, size > start else {
+            return nil
+        }
+        var buffer = [UInt8](repeating: 0, count: Int(min(size - start, 8192)))
+        guard let read = try? file.read(at: max(start, size - UInt64(buffer.count)), into: &buffer) else { return nil }
+        let lines = String(decoding: buffer[..<read], as: UTF8.self).split(separator: "\n").suffix(count)
+        return lines.isEmpty ? nil : "the end of \(path):\n    " + lines.joined(separator: "\n    ")
+    }
+}

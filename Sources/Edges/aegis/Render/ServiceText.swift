@@ -1,0 +1,90 @@
+package import AegisCore
+package import AegisSandboxTypes
+
+/// The daemon, its backends, images and secrets as text.
+package enum ServiceText {
+    /// What `aegis status` prints.
+    package static func status(_ report: StatusReport, now: Timestamp) -> String {
+        var fields = Fields()
+        let age = Plain.age(now.milliseconds - report.startedAt.milliseconds)
+        fields.add("Daemon", "aegisd \(report.version), pid \(report.pid), up \(age)")
+        fields.add("Node", report.node)
+        fields.add("Home", report.home)
+        fields.add("Socket", report.socket)
+        for (name, address) in report.ports.sorted(by: { $0.key < $1.key }) { fields.add("Port \(name)", address) }
+        let order = ["running", "paused", "starting", "stopping", "stopped"]
+        let counts = report.instances.filter { $0.value > 0 }
+            .sorted { (order.firstIndex(of: $0.key) ?? .max, $0.key) < (order.firstIndex(of: $1.key) ?? .max, $1.key) }
+        fields.add(
+            "Instances", counts.isEmpty ? "none" : counts.map { "\($0.value) \($0.key)" }.joined(separator: ", "))
+        return fields.text + (report.backends.isEmpty ? "" : "\n" + backends(report.backends))
+    }
+
+    /// What `aegis doctor` prints.
+    package static func doctor(_ report: DoctorReport) -> String {
+        var fields = Fields()
+        fields.add("Version", report.version)
+        fields.add("Kernel", report.kernel)
+        fields.add("Isolation", report.auto.map { "auto takes \($0)" } ?? "none available")
+        var text = fields.text + "\n" + backends(report.backends)
+        for backend in report.backends {
+            for warning in backend.detail?.warnings ?? [] {
+                text += "  \(Plain.text("\(backend.backend): \(warning)"))\n"
+            }
+            if let hint = backend.hint, !backend.available {
+                text += "  \(Plain.text("\(backend.backend): \(hint)"))\n"
+            }
+        }
+        return report.checks.isEmpty ? text : text + "\n" + checks(report.checks)
+    }
+
+    /// Findings, one a line, with their hints below.
+    package static func checks(_ checks: [DoctorCheck]) -> String {
+        let width = checks.map(\.name.count).max() ?? 0
+        return checks.map { check in
+            let pad = String(repeating: " ", count: width - check.name.count + 2)
+            let status = check.status + String(repeating: " ", count: max(0, 7 - check.status.count))
+            let hint = check.hint.map { "\n  \(String(repeating: " ", count: 9))\(Plain.text($0))" } ?? ""
+            return "  \(status)  \(Plain.text(check.name))\(pad)\(Plain.text(check.detail))\(hint)\n"
+        }.joined()
+    }
+
+    private static func backends(_ reports: [BackendReport]) -> String {
+        var table = Table(["BACKEND", "GRADE", "STARTS IN", "RESULT"])
+        for report in reports {
+            let latency = report.latencyMs.map { "\(($0 * 10).rounded() / 10) ms" }
+            table.add([
+                report.backend, report.grade?.rawValue ?? "-", latency ?? "-",
+                report.available ? "works" : report.reason ?? "not available",
+            ])
+        }
+        return table.text
+    }
+
+    /// What `aegis image list` prints.
+    package static func images(_ images: [ImageInfo], now: Timestamp) -> String {
+        guard !images.isEmpty else { return "No images\n" }
+        var table = Table(["REFERENCE", "ID", "SIZE", "LAYERS", "IN USE", "CREATED"])
+        for image in images {
+            let digest = image.id.hasPrefix("sha256:") ? String(image.id.dropFirst(7).prefix(12)) : image.id
+            table.add([
+                image.reference, digest, Plain.size(image.size), String(image.layers), image.inUse ? "yes" : "no",
+                Plain.age(now.milliseconds - image.createdAt.milliseconds) + " ago",
+            ])
+        }
+        return table.text
+    }
+
+    /// What `aegis secret list` prints.
+    package static func secrets(_ secrets: [SecretInfo], now: Timestamp) -> String {
+        guard !secrets.isEmpty else { return "No secrets\n" }
+        var table = Table(["NAME", "CREATED", "UPDATED"])
+        for secret in secrets {
+            table.add([
+                secret.name, Plain.age(now.milliseconds - secret.createdAt.milliseconds) + " ago",
+                Plain.age(now.milliseconds - secret.updatedAt.milliseconds) + " ago",
+            ])
+        }
+        return table.text
+    }
+}

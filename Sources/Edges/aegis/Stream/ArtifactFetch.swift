@@ -1,0 +1,47 @@
+internal import AegisClient
+internal import AegisCore
+internal import AegisTar
+internal import LinuxSys
+
+/// Brings artifacts home after the command has ended and before its instance is removed (decision D9).
+struct ArtifactFetch: Sendable {
+    let context: Context
+    let client: APIClient
+    let instance: String
+    let quiet: Bool
+
+    /// Fetches all, saying sizes on stderr.
+    ///
+    /// - Throws: the first failure, after the others were tried.
+    func all(_ specs: [ArtifactSpec]) async throws(AegisError) {
+        var failure: AegisError?
+        for spec in specs {
+            do throws(AegisError) { try await fetch(spec) } catch { failure = failure ?? Self.explained(error, spec) }
+        }
+        if let failure { throw failure }
+    }
+
+    private func fetch(_ spec: ArtifactSpec) async throws(AegisError) {
+        let transfer = FileTransfer(client, instance: instance)
+        let (parent, name) = Files.split(spec.destination)
+        let path = spec.contentsOnly ? spec.destination : parent
+        let directory: FileDescriptor
+        do throws(Errno) {
+            try Files.makeDirectories(path, mode: 0o777)
+            directory = try FileDescriptor.open(path, [.readOnly, .directory])
+        } catch {
+            throw .failed("artifact-failed", "'\(path)' cannot take artifacts: \(error)")
+        }
+        let top = spec.contentsOnly ? TarTop.strip : .rename(Array(name.utf8))
+        let report = try await transfer.download(spec.source, into: directory, top: top)
+        guard !quiet else { return }
+        await context.console.say(TransferText.report(report, from: spec.source, to: spec.destination))
+    }
+
+    private static func explained(_ error: AegisError, _ spec: ArtifactSpec) -> AegisError {
+        guard error.kind == .notFound else { return error }
+        return AegisError(
+            .failed, "artifact-missing", "the command left nothing at \(spec.source)",
+            hint: spec.contentsOnly ? "write what is to be kept into \(ArtifactSpec.output)" : nil)
+    }
+}

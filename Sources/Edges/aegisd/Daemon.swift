@@ -1,0 +1,117 @@
+internal import AegisAPI
+internal import AegisBackends
+internal import AegisConfig
+internal import AegisCore
+internal import AegisFiles
+internal import AegisIO
+internal import AegisImages
+internal import AegisInstances
+internal import AegisSandboxTypes
+internal import AegisSecrets
+internal import AegisStore
+internal import AegisWire
+internal import LinuxSys
+internal import Synchronization
+
+/// The composition root: builds every service once, runs them, and takes them down in reverse order.
+enum Daemon {
+    /// How long requests in flight may take when the daemon ends.
+    private static let drain = Duration.seconds(5)
+
+    static func run(options: DaemonOptions, home: DaemonHome, loop: EventLoop, readiness: Readiness) async throws {
+        try CurrentProcess.setDumpable(false)
+        try? Files.writeAtomically("/proc/self/oom_score_adj", Array("-900".utf8))
+        let logger = Logger(minimum: .info) { say($0.description) }
+        let settings = try DaemonSettings(options: options, home: home)
+        let signals = try SignalSource([15, 2, 1], on: loop)
+        let scope = TaskScope(on: loop)
+        let services = try DaemonServices(settings: settings, home: home, loop: loop, scope: scope, logger: logger)
+        let ending = Ending()
+        let stage = try await Listening.open(settings: settings, home: home, loop: loop, anyPorts: options.anyPorts)
+        let facts = services.facts(home: home, settings: settings, ports: stage.ports, ending: ending)
+        let (socketServer, tcpServer) = servers(services, facts, settings: settings, home: home, loop: loop)
+
+        try home.writePid()
+        scope.spawn("images") { await services.images.run() }
+        try await services.directory.recover()
+        await services.sweep()
+        logger.info("ready", ("home", home.path), ("node", home.node), ("pid", "\(CurrentProcess.pid)"))
+        readiness.ready()
+        // After readiness: `up` does not wait for canaries, `auto` waits for those it needs (decision D37).
+        scope.spawn("probes") { await services.backends.probeAll() }
+
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { await socketServer.run([stage.socket]) }
+            if let tcp = stage.tcp { group.addTask { await tcpServer.run([tcp]) } }
+            group.addTask {
+                while let signal = try? await signals.next() {
+                    // SIGHUP is what a closed terminal sends: the daemon is not its child.
+                    if signal != 1 { ending.begin(keepingInstances: false) }
+                }
+            }
+            let keep = await ending.wait()
+            logger.info("stopping", ("keep_instances", "\(keep)"))
+            if !keep { await services.directory.stopAll() }
+            async let socketDone: Void = socketServer.shutdown(within: drain)
+            async let tcpDone: Void = tcpServer.shutdown(within: drain)
+            _ = await (socketDone, tcpDone)
+            signals.close()
+            group.cancelAll()
+        }
+        await scope.end()
+        await services.close(keepingInstances: ending.keepsInstances)
+        home.removeMarks()
+        logger.info("stopped")
+    }
+
+    private static func servers(
+        _ services: DaemonServices, _ facts: SystemFacts, settings: DaemonSettings, home: DaemonHome, loop: EventLoop
+    ) -> (socket: HTTPServer, tcp: HTTPServer) {
+        let groups = [
+            SystemRoutes(facts, directory: services.directory).routes, InstanceRoutes(services.directory).routes,
+            StreamRoutes(services.directory).routes, LogRoutes(services.directory).routes,
+            FileRoutes(services.directory).routes, SecretRoutes(services.secrets).routes,
+            ImageRoutes(services.images, directory: services.directory).routes,
+        ].flatMap(\.self)
+        let routes = groups + [SystemRoutes.description(of: groups)]
+        let router = APIRouter(
+            routes: routes, owner: Caller(uid: CurrentProcess.effectiveUser, gid: CurrentProcess.effectiveGroup))
+        let hosts = ["localhost", "127.0.0.1", "[::1]", settings.network.bind] + settings.network.hosts
+        let door = APIRouter.Door.tcp(
+            token: settings.token.reveal(), hosts: hosts, openMetrics: settings.network.openMetrics)
+        return (
+            HTTPServer(clock: loop.clock, handler: router.handler(for: .socket)),
+            HTTPServer(clock: loop.clock, handler: router.handler(for: door))
+        )
+    }
+}
+
+/// The wish to end, from a signal or a request; said once.
+final class Ending: Sendable {
+    private struct State {
+        var keepsInstances: Bool?
+        var waiter: CheckedContinuation<Bool, Never>?
+    }
+    private let state = Mutex(State())
+
+    var keepsInstances: Bool { state.withLock { $0.keepsInstances } ?? false }
+
+    func begin(keepingInstances keep: Bool) {
+        let waiter = state.withLock { state -> CheckedContinuation<Bool, Never>? in
+            guard state.keepsInstances == nil else { return nil }
+            state.keepsInstances = keep
+            return state.waiter
+        }
+        waiter?.resume(returning: keep)
+    }
+
+    func wait() async -> Bool {
+        await withCheckedContinuation { continuation in
+            let keep = state.withLock { state -> Bool? in
+                if state.keepsInstances == nil { state.waiter = continuation }
+                return state.keepsInstances
+            }
+            if let keep { continuation.resume(returning: keep) }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+internal import AegisConfig
+internal import AegisCore
+internal import AegisSandboxTypes
+
+/// `network`: where the HTTP API listens.
+struct NetworkSection: ConfigSection {
+    static let key = "network"
+    var bind: String
+    var port: Int
+    var hosts: [String]
+    var openMetrics: Bool
+    var token: Secret<String>?
+
+    init(from reader: ConfigReader) {
+        bind = reader.read("bind", default: "127.0.0.1") {
+            $0 == "127.0.0.1" || $0 == "::1" || $0 == "localhost"
+                ? nil : "must be a loopback address: an address beyond it needs TLS, which this release does not have"
+        }
+        port = reader.read("port", default: 8080) { (0...65535).contains($0) ? nil : "must be 0 to 65535" }
+        hosts = reader.readList("hosts", of: String.self)
+        openMetrics = reader.read("open_metrics", default: false)
+        token = reader.readSecret("token")
+    }
+}
+
+/// `runtime`: which isolation is taken.
+struct RuntimeSection: ConfigSection {
+    static let key = "runtime"
+    var isolation: String
+    var minIsolation: String
+    var pullPolicy: String
+
+    init(from reader: ConfigReader) {
+        isolation = reader.read("default_isolation", default: "auto")
+        minIsolation = reader.read("min_isolation", default: "namespaces") {
+            Grade(rawValue: $0) == nil
+                ? "must be one of \(Grade.allCases.reversed().map(\.rawValue).joined(separator: ", "))" : nil
+        }
+        pullPolicy = reader.read("image_pull_policy", default: "if-not-present") {
+            ["always", "if-not-present", "never"].contains($0) ? nil : "must be always, if-not-present or never"
+        }
+    }
+}
+
+/// `instances`: bounds and defaults of instances.
+struct InstancesSection: ConfigSection {
+    static let key = "instances"
+    var max: Int
+    var limits: Limits
+    var logLimit: ByteSize
+    var diskReserve: ByteSize?
+
+    init(from reader: ConfigReader) {
+        max = reader.read("max", default: 500) { (1...100_000).contains($0) ? nil : "must be 1 to 100000" }
+        limits = reader.section("limits") { section in
+            Limits(
+                cpus: section.readIfPresent("cpus"), memory: section.readIfPresent("memory"),
+                disk: section.readIfPresent("disk"),
+                pids: section.readIfPresent("pids"))
+        }
+        logLimit = reader.read("log_limit", default: ByteSize(64 << 20)) {
+            $0.bytes >= 1 << 20 ? nil : "must be at least 1Mi"
+        }
+        diskReserve = reader.readIfPresent("disk_reserve")
+    }
+}
+
+/// One entry of `registries`.
+struct RegistrySection: ConfigSection {
+    static let key = "registries"
+    var name: String
+    var insecure: Bool
+    var authFile: String?
+
+    init(from reader: ConfigReader) {
+        name = reader.require("name", placeholder: "")
+        insecure = reader.read("insecure", default: false)
+        authFile = reader.readIfPresent("auth_file")
+    }
+}

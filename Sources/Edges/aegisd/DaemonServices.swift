@@ -1,0 +1,118 @@
+internal import AegisAPI
+internal import AegisBackends
+internal import AegisConfig
+internal import AegisCore
+internal import AegisFiles
+internal import AegisIO
+internal import AegisImages
+internal import AegisInstances
+internal import AegisSandboxTypes
+internal import AegisSecrets
+internal import AegisStore
+internal import LinuxSys
+
+/// Every service of the daemon, made once.
+struct DaemonServices: Sendable {
+    /// Marks our database among all SQLite files: the letters AEGI.
+    private static let applicationID: Int32 = 0x4145_4749
+
+    let database: Database
+    let secrets: SecretStore
+    let images: ImageStore
+    let drivers: [OCIBackend]
+    let backends: BackendSet
+    let disk: DiskPool
+    let cgroups: CgroupManager
+    let directory: InstanceDirectory
+
+    init(settings: DaemonSettings, home: DaemonHome, loop: EventLoop, scope: TaskScope, logger: Logger) throws {
+        database = try Database.open(
+            path: home.database, applicationID: Self.applicationID,
+            migrations: [SecretStore.migration] + InstanceStore.migrations)
+        secrets = try SecretStore(database: database, keyFile: "\(home.path)/secrets.key")
+        let program = try Files.readLink("/proc/self/exe")
+        let folder = Files.split(program).directory
+        var imageSettings = ImageSettings(environment: ProcessEnvironment.all)
+        imageSettings.insecureRegistries = Set(settings.registries.filter(\.insecure).map(\.name))
+        imageSettings.authFile = settings.registries.compactMap(\.authFile).first
+        images = try ImageStore(
+            root: "\(home.path)/images", helper: HelperProgram(executable: program), settings: imageSettings, loop: loop
+        )
+        cgroups = try CgroupManager.detect(node: home.node, logger: logger)
+        let reserve = settings.instances.diskReserve.map { DiskReserve(share: 1, most: $0.bytes) } ?? DiskReserve()
+        disk = DiskPool(
+            file: "\(home.path)/disks.btrfs", mountPoint: "\(home.runDirectory)/disks", reserve: reserve, loop: loop,
+            logger: logger)
+        let pool = IDPool(folder: "/run/aegis/ids")
+        let cache = ProbeCache(path: "\(home.path)/probes.json")
+        let (cgroups, disk) = (cgroups, disk)
+        drivers = [OCIRuntime.runsc, .runc, .crun].map { runtime in
+            OCIBackend(
+                runtime: runtime, runDirectory: home.runDirectory, scratch: "\(home.path)/probes",
+                harnessPath: "\(folder)/aegis-harness", idPool: pool, cgroups: cgroups, disk: disk, cache: cache,
+                loop: loop,
+                logger: logger)
+        }
+        backends = BackendSet(drivers)
+        directory = InstanceDirectory(
+            services: InstanceServices(
+                node: home.node, home: home.path, bootID: home.bootID, defaults: Self.defaults(settings, cgroups),
+                store: InstanceStore(database), backends: backends, disk: disk, images: images,
+                defaultRegistry: imageSettings.defaultRegistry,
+                workspaces: try WorkspaceStore(home: home.path),
+                opener: UserView(
+                    home: home.path, runDirectory: home.runDirectory, helper: (program, ["--helper", "open"]), on: loop),
+                secrets: secrets,
+                scope: scope, clock: loop.clock, logger: logger))
+    }
+
+    /// D38: what an instance gets that names no limits of its own.
+    private static func defaults(_ settings: DaemonSettings, _ cgroups: CgroupManager) -> NodeDefaults {
+        var limits = settings.instances.limits
+        limits.memory = limits.memory ?? ByteSize(min(2 << 30, cgroups.totalMemory / 2))
+        limits.pids = limits.pids ?? 1024
+        var defaults = NodeDefaults(limits: limits)
+        defaults.isolation = settings.runtime.isolation
+        defaults.minIsolation = Grade(rawValue: settings.runtime.minIsolation) ?? .namespaces
+        defaults.pull = settings.runtime.pullPolicy
+        defaults.maxInstances = settings.instances.max
+        defaults.logLimit = settings.instances.logLimit.bytes
+        return defaults
+    }
+
+    /// Removes what earlier daemons of this node left that no record knows.
+    func sweep() async {
+        let known = await directory.ids()
+        for driver in drivers.prefix(1) { await driver.sweep(keeping: known) }
+    }
+
+    /// Gives back what belongs to the node as a whole.
+    func close(keepingInstances keep: Bool) async {
+        if !keep {
+            await disk.close()
+            cgroups.removeParent()
+        }
+        database.close()
+    }
+
+    /// What the API says of the daemon itself.
+    func facts(home: DaemonHome, settings: DaemonSettings, ports: [String: String], ending: Ending) -> SystemFacts {
+        let startedAt = Timestamp.now()
+        let (directory, backends, cgroups) = (directory, backends, cgroups)
+        return SystemFacts(
+            status: {
+                StatusReport(
+                    version: Build.version, pid: CurrentProcess.pid, node: home.node, home: home.path,
+                    runDirectory: home.runDirectory, socket: home.socket, ports: ports, startedAt: startedAt,
+                    instances: await directory.counts(), backends: backends.knownReports)
+            },
+            doctor: { fresh in await Doctor(backends: backends, cgroups: cgroups, home: home).report(fresh: fresh) },
+            missing: {
+                let anything = backends.knownReports
+                return !anything.isEmpty && !anything.contains(where: \.available)
+                    ? ["isolation": "no backend works here"] : [:]
+            },
+            configuration: { settings.shown },
+            shutdown: { keep in ending.begin(keepingInstances: keep) })
+    }
+}

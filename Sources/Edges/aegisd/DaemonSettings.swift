@@ -1,0 +1,64 @@
+internal import AegisConfig
+internal import AegisCore
+internal import AegisSandboxTypes
+internal import LinuxSys
+
+/// The configuration in force: the file, overridden by variables, overridden by flags.
+struct DaemonSettings: Sendable {
+    let network: NetworkSection
+    let runtime: RuntimeSection
+    let instances: InstancesSection
+    let registries: [RegistrySection]
+    /// What TCP clients of the API must show.
+    let token: Secret<String>
+    /// Every value with its origin, secrets masked.
+    let shown: String
+
+    init(options: DaemonOptions, home: DaemonHome) throws {
+        let file = try Self.file(options, home)
+        let environment = ProcessEnvironment.all
+        let configuration = try Configuration(
+            file: file, environment: environment,
+            flags: options.settings.map { ConfigFlag(name: $0.flag, path: $0.path, value: $0.value) })
+        network = configuration.section(NetworkSection.self)
+        runtime = configuration.section(RuntimeSection.self)
+        instances = configuration.section(InstancesSection.self)
+        registries = configuration.list(RegistrySection.self)
+        try configuration.finish()
+        try instances.limits.validate()
+        token = try network.token ?? Self.ownToken(home)
+        shown = configuration.entries.map { "\($0.path): \($0.value)  # \($0.origin)" }.joined(separator: "\n") + "\n"
+    }
+
+    /// A named file must be there; the one in the home may be missing.
+    private static func file(_ options: DaemonOptions, _ home: DaemonHome) throws(AegisError) -> ConfigFile? {
+        let named = options.config ?? environmentValue("AEGIS_CONFIG")
+        let path = named ?? "\(home.path)/aegis-config.yaml"
+        guard named != nil || Files.exists(path) else { return nil }
+        do { return ConfigFile(name: path, bytes: try Files.read(path, limit: 1 << 20)) } catch {
+            throw .usage("the configuration '\(path)' cannot be read: \(error)", hint: "check --config or AEGIS_CONFIG")
+        }
+    }
+
+    /// The token that the daemon makes at its first start (decision D26).
+    private static func ownToken(_ home: DaemonHome) throws -> Secret<String> {
+        if let bytes = try? Files.read(home.token, limit: 4096), !bytes.isEmpty {
+            return Secret(String(decoding: bytes.prefix { $0 > 32 }, as: UTF8.self))
+        }
+        let token = try Random.hex(bytes: 32)
+        try Files.writeAtomically(home.token, Array((token + "\n").utf8), mode: 0o600, synced: true)
+        return Secret(token)
+    }
+}
+
+/// The environment of this process, read once.
+enum ProcessEnvironment {
+    static let all: [String: String] = {
+        var values: [String: String] = [:]
+        for entry in CurrentProcess.environment {
+            guard let equals = entry.firstIndex(of: "=") else { continue }
+            values[String(entry[..<equals])] = String(entry[entry.index(after: equals)...])
+        }
+        return values
+    }()
+}

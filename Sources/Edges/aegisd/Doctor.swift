@@ -1,0 +1,74 @@
+internal import AegisBackends
+internal import AegisCore
+internal import AegisSandboxTypes
+internal import LinuxSys
+
+/// Looks at what works on this machine, and says in a sentence each why the rest does not.
+struct Doctor: Sendable {
+    let backends: BackendSet
+    let cgroups: CgroupManager
+    let home: DaemonHome
+
+    func report(fresh: Bool) async -> DoctorReport {
+        let reports = await backends.allReports(fresh: fresh)
+        let choice = try? await backends.choose()
+        return DoctorReport(
+            version: Build.version, kernel: kernel, backends: reports, auto: choice?.backend.name,
+            checks: checks(reports))
+    }
+
+    private var kernel: String {
+        let text = (try? Files.read("/proc/sys/kernel/osrelease", limit: 256)) ?? []
+        return String(decoding: text.filter { $0 > 32 }, as: UTF8.self)
+    }
+
+    private func checks(_ reports: [BackendReport]) -> [DoctorCheck] {
+        var checks: [DoctorCheck] = []
+        checks.append(
+            CurrentProcess.effectiveUser == 0
+                ? DoctorCheck("privileges", "ok", "the daemon runs as root")
+                : DoctorCheck(
+                    "privileges", "warning", "the daemon does not run as root",
+                    hint: "OCI backends need root in this release"))
+        for (tool, package, use) in [
+            ("skopeo", "skopeo", "pulling images"), ("mmdebstrap", "mmdebstrap", "building the base image"),
+            ("mkfs.btrfs", "btrfs-progs", "limits of the writable layer (--disk)"),
+        ] {
+            let path = Files.findExecutable(tool, path: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            checks.append(
+                path.map { DoctorCheck(tool, "ok", $0) }
+                    ?? DoctorCheck(
+                        tool, "failed", "\(tool) is missing: \(use) will not work", hint: "apt install \(package)"))
+        }
+        checks.append(swap)
+        checks.append(room)
+        if !reports.contains(where: \.available) {
+            checks.append(DoctorCheck("isolation", "failed", "no backend works here", hint: "see the reasons above"))
+        }
+        return checks
+    }
+
+    private var swap: DoctorCheck {
+        let text = (try? Files.read("/proc/swaps", limit: 1 << 16)) ?? []
+        let lines = String(decoding: text, as: UTF8.self).split(separator: "\n").dropFirst()
+        return lines.isEmpty
+            ? DoctorCheck(
+                "swap", "ok", "no swap: secrets in memory cannot reach a disk; paused instances keep their memory")
+            : DoctorCheck(
+                "swap", "warning",
+                "swap is in use: memory of instances, secrets included, may reach \(lines.count) swap area(s)",
+                hint: "encrypt swap or use zram")
+    }
+
+    private var room: DoctorCheck {
+        guard let folder = try? FileDescriptor.open(home.path, [.readOnly, .directory]),
+            let space = try? folder.freeSpace()
+        else { return DoctorCheck("disk", "warning", "free space is not known") }
+        let free = ByteSize((space.freeBytes >> 20) << 20)
+        return space.freeBytes > 2 << 30
+            ? DoctorCheck("disk", "ok", "\(free) free in \(home.path)")
+            : DoctorCheck(
+                "disk", "warning", "only \(free) free in \(home.path)",
+                hint: "free some room: image layers and writable layers live there")
+    }
+}

@@ -1,0 +1,54 @@
+internal import AegisAPI
+internal import AegisCore
+internal import AegisFiles
+internal import AegisIO
+internal import AegisImages
+internal import Glibc
+internal import LinuxSys
+
+/// `aegisd`: the daemon, and the confined helpers that it starts of itself.
+@main
+enum Main {
+    static func main() {
+        // A helper parses hostile input or acts as another user: it must not load anything of the daemon.
+        let arguments = CommandLine.arguments
+        if arguments.count >= 3, arguments[1] == "--helper" {
+            exit(helper(arguments[2], Array(arguments.dropFirst(3))))
+        }
+        exit(run(arguments))
+    }
+
+    private static func helper(_ name: String, _ arguments: [String]) -> Int32 {
+        switch name {
+        case "unpack": return UnpackHelper.main(arguments)
+        case "open": return OpenHelper.main()
+        default:
+            say("aegisd: no helper '\(name)'")
+            return 2
+        }
+    }
+
+    private static func run(_ arguments: [String]) -> Int32 {
+        let readiness = Readiness()
+        do {
+            guard let options = try DaemonOptions(arguments: Array(arguments.dropFirst())) else { return 0 }
+            let home = try DaemonHome.open(options)
+            try EventLoop.runMain { loop in
+                try await Daemon.run(options: options, home: home, loop: loop, readiness: readiness)
+            }
+            return 0
+        } catch let error as AegisError {
+            readiness.fail(error)
+            return error.kind.exitCode
+        } catch {
+            readiness.fail(.failed("internal-error", "\(error)"))
+            return 1
+        }
+    }
+}
+
+/// One line to standard error.
+func say(_ text: String) {
+    let line = Array((text + "\n").utf8)
+    _ = unsafe line.withUnsafeBytes { unsafe write(2, $0.baseAddress, $0.count) }
+}

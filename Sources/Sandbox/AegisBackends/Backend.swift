@@ -1,0 +1,190 @@
+package import AegisChannel
+package import AegisIO
+package import AegisSandboxTypes
+package import LinuxSys
+
+/// One isolation technology. A backend boots and re-adopts sandboxes and does nothing else: logs, exec, ports,
+/// lifecycle and policy live above it, once (decision D5).
+package protocol Backend: Sendable {
+    /// The name that `--isolation` takes.
+    var name: String { get }
+
+    /// Runs a real canary in a sandbox of this backend and says what it proved.
+    ///
+    /// - Parameter deadline: how long the canary may take; a hanging one is killed and reported.
+    func probe(deadline: Duration) async -> BackendReport
+
+    /// Makes a sandbox whose harness has said hello. The record is handed to `save` before the workload can start.
+    ///
+    /// - Throws: an `AegisError` that names the step which failed; nothing is left behind.
+    func boot(_ spec: BootSpec, save: @Sendable (SandboxRecord) async throws -> Void) async throws -> any Sandbox
+
+    /// Finds a sandbox again after a restart of the daemon; nil if nothing of it is left.
+    func adopt(_ record: SandboxRecord) async -> (any Sandbox)?
+
+    /// Removes what a sandbox that cannot be adopted left behind (cgroups, directories). Idempotent.
+    func discard(_ record: SandboxRecord) async
+}
+
+/// What a backend needs to boot a sandbox.
+package struct BootSpec: Sendable {
+    /// The instance's id; names the run directory, cgroup and container.
+    package var id: String
+    package var hostname: String
+    /// The image's layers as absolute paths, top to bottom.
+    package var layers: [String]
+    /// The folder that keeps the writable layer over restarts.
+    package var writable: String
+    /// Mounts beside the image, in order; the workspace is one of them.
+    package var mounts: [BootMount]
+    package var limits: Limits
+    /// Which host ids the mounts of host folders map to; see `BootMount.owner`.
+    package var user: String
+    /// How long the harness may take to say hello.
+    package var deadline: Duration
+
+    package init(
+        id: String, hostname: String, layers: [String], writable: String, mounts: [BootMount] = [],
+        limits: Limits = Limits(),
+        user: String = "", deadline: Duration = .seconds(30)
+    ) {
+        self.id = id
+        self.hostname = hostname
+        self.layers = layers
+        self.writable = writable
+        self.mounts = mounts
+        self.limits = limits
+        self.user = user
+        self.deadline = deadline
+    }
+}
+
+/// A folder or file of the host in the sandbox, already opened with the rights of the user who named it.
+package struct BootMount: Sendable {
+    /// How ids of the folder relate to ids inside (decision D17).
+    package enum Ownership: Sendable, Equatable {
+        /// Owned by Aegis: id by id.
+        case managed
+        /// A user's folder: host id `uid`:`gid` is the sandbox's `insideUID`:`insideGID`; all others are the reserved range.
+        case host(uid: UInt32, gid: UInt32, insideUID: UInt32, insideGID: UInt32)
+    }
+    /// The opened source; shared because a boot may be retried.
+    package var source: SharedDescriptor
+    package var target: String
+    package var readOnly: Bool
+    package var isDirectory: Bool
+    package var ownership: Ownership
+
+    package init(source: SharedDescriptor, target: String, readOnly: Bool, isDirectory: Bool, ownership: Ownership) {
+        self.source = source
+        self.target = target
+        self.readOnly = readOnly
+        self.isDirectory = isDirectory
+        self.ownership = ownership
+    }
+}
+
+/// What is saved of a sandbox so that a later daemon can find it.
+package struct SandboxRecord: Sendable, Codable, Equatable {
+    package var backend: String
+    package var id: String
+    package var runDirectory: String
+    package var keeperPid: Int32
+    /// Start time of the keeper (clock ticks since boot, `/proc/PID/stat` field 22): tells a recycled pid.
+    package var keeperStart: UInt64
+    /// First host id of the sandbox's range.
+    package var idBase: UInt32
+    package var bootID: String
+    package init(
+        backend: String, id: String, runDirectory: String, keeperPid: Int32, keeperStart: UInt64, idBase: UInt32,
+        bootID: String
+    ) {
+        self.backend = backend
+        self.id = id
+        self.runDirectory = runDirectory
+        self.keeperPid = keeperPid
+        self.keeperStart = keeperStart
+        self.idBase = idBase
+        self.bootID = bootID
+    }
+}
+
+/// What a sandbox can do beyond the minimum.
+package struct Abilities: Sendable, Equatable {
+    package var pause = true
+    package var updateLimits = true
+    package var snapshot = false
+    package var reclaim = false
+    package init() {}
+}
+
+/// How a sandbox ended.
+package struct Termination: Sendable, Equatable {
+    /// Exit code of the sandbox's first process; nil if nobody can know it (the keeper died).
+    package var code: Int32?
+    /// Whether the kernel killed a process of the sandbox for memory.
+    package var oomKilled: Bool
+    /// Whether we asked for the end.
+    package var requested: Bool
+    /// Why the sandbox was ended by its keeper, if it was.
+    package var reason: String?
+    package init(code: Int32?, oomKilled: Bool, requested: Bool, reason: String? = nil) {
+        self.code = code
+        self.oomKilled = oomKilled
+        self.requested = requested
+        self.reason = reason
+    }
+}
+
+/// What a sandbox uses now.
+package struct Usage: Sendable, Codable, Equatable {
+    package var memoryBytes: UInt64
+    package var cpuMicroseconds: UInt64
+    package var pids: UInt64
+    package var oomKills: UInt64
+    package init(memoryBytes: UInt64, cpuMicroseconds: UInt64, pids: UInt64, oomKills: UInt64) {
+        self.memoryBytes = memoryBytes
+        self.cpuMicroseconds = cpuMicroseconds
+        self.pids = pids
+        self.oomKills = oomKills
+    }
+}
+
+/// A booted sandbox.
+package protocol Sandbox: AnyObject, Sendable {
+    var record: SandboxRecord { get }
+    var abilities: Abilities { get }
+    /// Milliseconds of each step of the boot, by name; empty after adoption.
+    var bootSteps: [(name: String, milliseconds: Double)] { get }
+
+    /// Connects to the keeper (sends `attach`, reads `state`); the frames of the channel follow on the stream.
+    ///
+    /// A further call replaces the connection of an earlier one.
+    func channel() async throws -> (state: KeeperState, stream: any ByteStream)
+
+    /// Connects to a port inside, on loopback first, then on the sandbox's own address.
+    func dial(_ port: UInt16, deadline: Duration) async throws -> FileStream
+
+    /// Freezes every process; idempotent.
+    func pause() async throws
+    /// Thaws every process; idempotent.
+    func resume() async throws
+    /// Kills everything at once; returns when the sandbox is dead or cannot be found.
+    func kill() async
+    /// Changes limits of the live sandbox.
+    func update(_ limits: Limits) async throws
+    func usage() async throws -> Usage
+    /// Waits until the sandbox has ended and says how. Any number of callers.
+    func termination() async -> Termination
+    /// The end was recorded: lets the keeper go and removes what is left on the host.
+    func release() async
+}
+
+/// A descriptor with several holders; closed with the last one.
+package final class SharedDescriptor: Sendable {
+    private let descriptor: FileDescriptor
+    /// Takes over a descriptor.
+    package init(_ descriptor: consuming FileDescriptor) { self.descriptor = descriptor }
+    /// The number; valid while this object lives.
+    package var raw: Int32 { descriptor.raw }
+}

@@ -1,0 +1,46 @@
+/// The mounts of a mount namespace, as `/proc/PID/mountinfo` lists them.
+package struct MountTable: Sendable {
+    /// One mount.
+    package struct Entry: Sendable, Equatable {
+        package var target: String
+        package var type: String
+        package var source: String
+        package var superOptions: [String]
+    }
+    package var entries: [Entry]
+
+    /// Reads the table; lines that are not as the kernel writes them are left out.
+    package init(parsing text: String) {
+        entries = text.split(separator: "\n").compactMap { line in
+            let fields = line.split(separator: " ")
+            guard let dash = fields.firstIndex(of: "-"), dash >= 6, fields.count >= dash + 4 else { return nil }
+            return Entry(
+                target: Self.unescape(fields[4]), type: String(fields[dash + 1]),
+                source: Self.unescape(fields[dash + 2]),
+                superOptions: fields[dash + 3].split(separator: ",").map(String.init))
+        }
+    }
+
+    /// The topmost mount at exactly this path.
+    package func mount(at target: String) -> Entry? { entries.last { $0.target == target } }
+
+    /// Undoes the kernel's `\040`-like escapes.
+    private static func unescape(_ field: Substring) -> String {
+        guard field.contains("\\") else { return String(field) }
+        let raw = Array(field.utf8)
+        var bytes: [UInt8] = []
+        var at = 0
+        while at < raw.count {
+            if raw[at] == UInt8(ascii: "\\"), at + 3 < raw.count,
+                let value = UInt8(String(decoding: raw[at + 1...at + 3], as: UTF8.self), radix: 8)
+            {
+                bytes.append(value)
+                at += 4
+            } else {
+                bytes.append(raw[at])
+                at += 1
+            }
+        }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+}

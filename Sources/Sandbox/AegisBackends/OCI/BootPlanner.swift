@@ -1,0 +1,106 @@
+import AegisChannel
+import AegisCore
+
+/// Turns what is known about a sandbox into the plan that its keeper carries out. No I/O.
+struct BootPlanner {
+    /// A mount without its descriptor.
+    struct Mount {
+        var target: String
+        var readOnly: Bool
+        var ownership: BootMount.Ownership
+    }
+    var id: String
+    var layout: RunLayout
+    var config: OCIConfig
+    var layerCount: Int
+    var mounts: [Mount]
+    /// First of the host ids that stand on disk for "some other user of the sandbox" in folders of host users.
+    var reservedBase: UInt32
+    /// The runtime's command line.
+    var runtime: [String]
+    /// `cgroup.procs` files that the runtime joins; empty where the runtime manages cgroups itself.
+    var cgroupProcs: [String]
+    var deadline: Duration
+}
+
+extension BootPlanner {
+    /// The keeper's descriptor of the first mount source; the sources are the writable layer, the harness, the image's
+    /// layers, then the mounts.
+    static let firstSource: UInt16 = 5
+
+    /// The plan.
+    ///
+    /// - Throws: `not-idmappable` when a mount's owner cannot be told from the ids that stand for other users.
+    func plan() throws(AegisError) -> BootPlan {
+        let count = OCIConfig.idCount
+        let own = [IDRange(inside: 0, outside: config.idBase, count: count)]
+        // The overlay itself works in the writable layer as the host's root, which on disk is an id no sandbox has.
+        let writable = own + [IDRange(inside: count, outside: 0, count: 1)]
+        var maps = [IDMap(uids: own, gids: own), IDMap(uids: writable, gids: writable)]
+        var steps: [MountStep] = [
+            .bind(source: Self.firstSource + 1, target: Array(layout.harness.utf8), readOnly: true),
+            .idmapped(source: Self.firstSource, map: 1, target: Array(layout.writable.utf8), readOnly: false),
+        ]
+        var source = Self.firstSource + 2
+        for index in 0..<layerCount {
+            steps.append(.idmapped(source: source, map: 0, target: Array(layout.layer(index).utf8), readOnly: true))
+            source += 1
+        }
+        steps.append(
+            .overlay(
+                lower: (0..<layerCount).map { Array(layout.layer($0).utf8) },
+                upper: Array((layout.writable + "/upper").utf8), work: Array((layout.writable + "/work").utf8),
+                target: Array(layout.root.utf8)))
+        for (index, mount) in mounts.enumerated() {
+            var map: UInt16 = 0
+            if case .host(let uid, let gid, let insideUID, let insideGID) = mount.ownership {
+                let entry = IDMap(
+                    uids: try hostMap(owner: uid, inside: insideUID, target: mount.target),
+                    gids: try hostMap(owner: gid, inside: insideGID, target: mount.target))
+                if let known = maps.firstIndex(of: entry) {
+                    map = UInt16(known)
+                } else {
+                    map = UInt16(maps.count)
+                    maps.append(entry)
+                }
+            }
+            steps.append(
+                .idmapped(
+                    source: source, map: map, target: Array(layout.mount(index).utf8), readOnly: mount.readOnly))
+            source += 1
+        }
+        return BootPlan(
+            uids: own, gids: own, maps: maps, mounts: steps, entry: config.kind == .namespaces ? .byPath : .inside,
+            runtime: runtime.map { Array($0.utf8) },
+            environment: [Array("PATH=\(OCIRuntime.searchPath)".utf8)], configPath: Array(layout.config.utf8),
+            config: config.encoded(), pidFile: Array(layout.pidFile.utf8),
+            cgroupProcs: cgroupProcs.map { Array($0.utf8) },
+            deadline: UInt32(clamping: deadline.milliseconds))
+    }
+
+    /// The ids of a host user's folder: its owner is `inside` in the sandbox, every other user of the sandbox has an id of the
+    /// node's reserved range there (decision D17). Ids that are neither are nobody's inside.
+    func hostMap(owner: UInt32, inside: UInt32, target: String) throws(AegisError) -> [IDRange] {
+        let count = OCIConfig.idCount
+        guard inside < count else {
+            throw .usage("user or group \(inside) is outside the sandbox's ids", hint: "use an id below \(count)")
+        }
+        guard owner < reservedBase || owner - reservedBase >= count else {
+            throw AegisError(
+                .failed, "not-idmappable",
+                "the folder for \(target) belongs to id \(owner), which stands for a sandbox's users on this node",
+                hint: "change its owner, or configure another id range")
+        }
+        let base = config.idBase
+        return [
+            IDRange(inside: reservedBase, outside: base, count: inside),
+            IDRange(inside: owner, outside: base + inside, count: 1),
+            IDRange(inside: reservedBase + inside + 1, outside: base + inside + 1, count: count - inside - 1),
+        ].filter { $0.count > 0 }
+    }
+}
+
+extension Duration {
+    /// Whole milliseconds, rounded towards zero.
+    var milliseconds: Int64 { components.seconds * 1000 + components.attoseconds / 1_000_000_000_000_000 }
+}

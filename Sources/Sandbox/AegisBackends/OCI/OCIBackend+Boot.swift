@@ -1,0 +1,158 @@
+import AegisChannel
+import AegisCore
+import AegisIO
+import AegisSandboxTypes
+import LinuxSys
+
+extension OCIBackend {
+    package func boot(_ spec: BootSpec, save: @Sendable (SandboxRecord) async throws -> Void) async throws
+        -> any Sandbox
+    {
+        try await boot(spec, platform: nil, save: save)
+    }
+
+    /// Boots with a given platform of runsc; nil takes the best one that it was built with.
+    func boot(
+        _ spec: BootSpec, platform: String?, save: @Sendable (SandboxRecord) async throws -> Void
+    ) async throws -> any Sandbox {
+        try check(spec)
+        let clock = StepClock()
+        let facts = try await facts()
+        let layer = try await disk.layer(for: spec.id, folder: spec.writable, limit: spec.limits.disk)
+        let preparation = try await BlockingPool.shared.run { [self] in
+            try Preparation(
+                spec, layer: layer, platform: platform ?? facts.platforms.first, facts: facts, backend: self)
+        }
+        clock.lap("prepare")
+        var started: ProcessIdentity?
+        do {
+            let child = try preparation.startKeeper(on: loop)
+            let identity = try identify(child)
+            started = identity
+            let record = SandboxRecord(
+                backend: name, id: spec.id, runDirectory: preparation.layout.directory, keeperPid: identity.pid,
+                keeperStart: identity.start, idBase: preparation.lease.base, bootID: HostIdentity.bootID())
+            clock.lap("keeper")
+            try await save(record)
+            clock.lap("save")
+            let stream = try preparation.connection(on: loop)
+            let booted = try await bootKeeper(stream, preparation, deadline: spec.deadline)
+            clock.lap("boot")
+            for (name, microseconds) in zip(["namespaces", "mounts", "runtime", "hello"], booted.steps) {
+                clock.add(name, Double(microseconds) / 1000)
+            }
+            let sandbox = OCISandbox(
+                record: record, keeper: identity, child: child, lease: preparation.lease, group: preparation.group,
+                backend: self)
+            try sandbox.begin(preparation, booted, steps: clock.steps)
+            return sandbox
+        } catch {
+            await undo(preparation, started)
+            throw explain(error, preparation)
+        }
+    }
+
+    private func check(_ spec: BootSpec) throws(AegisError) {
+        guard Self.isSandboxName(spec.id), !spec.id.contains("/") else {
+            throw .usage("'\(spec.id)' is not a sandbox's id")
+        }
+        guard !spec.layers.isEmpty else { throw .failed("boot-failed", "the image of \(spec.id) has no layers") }
+        guard spec.layers.count <= 120, spec.mounts.count <= 120 else {
+            throw .failed("boot-failed", "\(spec.layers.count) layers and \(spec.mounts.count) mounts are too many")
+        }
+        try spec.limits.validate()
+    }
+
+    private func identify(_ child: ChildProcess) throws(AegisError) -> ProcessIdentity {
+        do throws(Errno) { return try ProcessIdentity(of: child.pid) } catch {
+            throw .failed("boot-failed", "the keeper ended at once: \(error)")
+        }
+    }
+
+    /// Hands the plan over and waits for the keeper's answer.
+    private func bootKeeper(
+        _ stream: FileStream, _ preparation: Preparation, deadline: Duration
+    ) async throws -> Booted {
+        let plan = preparation.plan.encoded()
+        // The keeper watches the deadline itself and undoes what it did; this one is for a keeper that hangs.
+        return try await withDeadline(deadline + .seconds(2), clock: loop.clock) {
+            var handshake = KeeperHandshake(stream)
+            try await handshake.send(.boot, plan)
+            while let (header, payload) = try await handshake.next() {
+                switch header.type {
+                case .booted: return try Booted(decoding: payload)
+                case .bootFailed: throw KeeperRefusal(try BootFailed(decoding: payload))
+                default: continue
+                }
+            }
+            throw IOError(.closed, "the keeper ended without an answer")
+        }
+    }
+
+    /// Ends whatever a failed boot left.
+    private func undo(_ preparation: Preparation, _ keeper: ProcessIdentity?) async {
+        preparation.keepLogTail()
+        preparation.closeConnection()
+        await remove(id: preparation.id, keeper: keeper, lease: preparation.lease)
+    }
+
+    /// Turns a failure of any step into an error for people.
+    private func explain(_ error: any Error, _ preparation: Preparation) -> any Error {
+        switch error {
+        case is CancellationError, is AegisError: return error
+        case let refusal as KeeperRefusal: return refusal.explained(preparation, runtime: name)
+        case let error as IOError where error.kind == .timeout:
+            return AegisError(
+                .timeout, "boot-timeout", "\(name) did not bring \(preparation.id) up in time",
+                hint: preparation.logTail.isEmpty ? nil : preparation.logTail)
+        case let error as IOError where error.kind == .cancelled: return CancellationError()
+        default:
+            return AegisError.failed(
+                "boot-failed", "\(name) could not start \(preparation.id): \(error)",
+                hint: preparation.logTail.isEmpty ? nil : preparation.logTail)
+        }
+    }
+}
+
+/// A keeper's `bootFailed`.
+struct KeeperRefusal: Error {
+    let failure: BootFailed
+
+    init(_ failure: BootFailed) { self.failure = failure }
+
+    /// The error for people: what the step was, with the file system's name where ids could not be mapped.
+    func explained(_ preparation: Preparation, runtime: String) -> AegisError {
+        let text = String(decoding: failure.text, as: UTF8.self)
+        if failure.errno == UInt32(Errno.timedOut.code) {
+            return AegisError(
+                .timeout, "boot-timeout", "\(runtime) did not bring \(preparation.id) up in time: \(text)")
+        }
+        if failure.step == .mounts, let culprit = preparation.unmappable(saying: text) {
+            return AegisError(
+                .failed, "not-idmappable",
+                "\(culprit.what) lies on \(culprit.fileSystem), which cannot map user ids on this kernel",
+                hint: "keep it on ext4, xfs or btrfs")
+        }
+        return .failed(
+            "boot-failed",
+            failure.step == .hello
+                ? "\(runtime) started \(preparation.id), but its harness did not answer: \(text)"
+                : "\(runtime) could not start \(preparation.id): \(text)")
+    }
+}
+
+/// Measures the steps of a boot.
+final class StepClock {
+    private(set) var steps: [(name: String, milliseconds: Double)] = []
+    private var last = SystemTime.monotonic
+
+    /// Ends a step that began with the end of the one before.
+    func lap(_ name: String) {
+        let now = SystemTime.monotonic
+        add(name, Double(now - last) / 1_000_000)
+        last = now
+    }
+
+    /// Adds a step that somebody else measured.
+    func add(_ name: String, _ milliseconds: Double) { steps.append((name, milliseconds)) }
+}

@@ -1,0 +1,175 @@
+package import AegisCore
+package import AegisIO
+import AegisSandboxTypes
+import LinuxSys
+import Synchronization
+
+/// Sandboxes made by an OCI runtime: `runc`, `crun` and `runsc` by the same code.
+package final class OCIBackend: Backend {
+    package let runtime: OCIRuntime
+    /// `/run/aegis/<node>`: each sandbox has a folder below it.
+    package let runDirectory: String
+    /// A folder on a real disk for the canary's files; memory file systems cannot map ids on older kernels.
+    let scratch: String
+    let harnessPath: String
+    let idPool: IDPool
+    let cgroups: CgroupManager
+    let disk: DiskPool
+    let cache: ProbeCache?
+    let loop: EventLoop
+    let logger: Logger
+    private let inspected = Mutex<(key: String, facts: RuntimeFacts)?>(nil)
+
+    package var name: String { runtime.name }
+
+    /// Makes a driver; nothing is touched before the first call.
+    ///
+    /// - Parameters:
+    ///   - runtime: which runtime to drive.
+    ///   - runDirectory: the node's run directory; made with mode 0711 when it is missing.
+    ///   - scratch: a folder on disk for the probe's canary.
+    ///   - harnessPath: the static `aegis-harness`.
+    ///   - idPool: host ids of sandboxes.
+    ///   - cgroups: control groups of the node.
+    ///   - disk: writable layers.
+    ///   - cache: earlier probes; nil always runs the canary.
+    ///   - loop: the loop that everything runs on.
+    ///   - logger: where oddities go.
+    package init(
+        runtime: OCIRuntime, runDirectory: String, scratch: String, harnessPath: String, idPool: IDPool,
+        cgroups: CgroupManager, disk: DiskPool, cache: ProbeCache? = nil, loop: EventLoop, logger: Logger = .none
+    ) {
+        self.runtime = runtime
+        self.runDirectory = runDirectory
+        self.scratch = scratch
+        self.harnessPath = harnessPath
+        self.idPool = idPool
+        self.cgroups = cgroups
+        self.disk = disk
+        self.cache = cache
+        self.loop = loop
+        self.logger = logger.with("backend", runtime.name)
+    }
+
+    /// What is installed; asked again when the program's file changed.
+    ///
+    /// - Throws: `runtime-missing` with the package that brings it, `runtime-broken` when it does not answer.
+    func facts() async throws -> RuntimeFacts {
+        guard let path = Files.findExecutable(runtime.program, path: OCIRuntime.searchPath),
+            let status = try? Files.status(path)
+        else {
+            throw AegisError(
+                .unavailable, "runtime-missing", "\(runtime.name) is not installed",
+                hint: "apt install \(runtime.package)")
+        }
+        let key = "\(path):\(status.modified):\(status.size)"
+        if let known = inspected.withLock({ $0 }), known.key == key { return known.facts }
+        let output = try await ask(path, ["--version"])
+        guard let version = OCIRuntime.version(from: output) else {
+            throw AegisError.failed("runtime-broken", "\(path) --version says nothing about its version")
+        }
+        var facts = RuntimeFacts(
+            path: path, version: version,
+            builtAt: OCIRuntime.date(inVersion: version) ?? status.modified / 1_000_000)
+        if runtime.kind == .userKernel {
+            let help = try await ask(path, ["flags"])
+            facts.platforms = OCIRuntime.platforms(fromHelp: help)
+            facts.hasOverlayFlag = help.contains("-overlay2 ")
+            facts.hasSeccompFlag = help.contains("-oci-seccomp")
+        }
+        let found = facts
+        inspected.withLock { $0 = (key, found) }
+        return facts
+    }
+
+    /// What a command of the runtime prints, on either stream.
+    private func ask(_ path: String, _ arguments: [String]) async throws -> String {
+        let spec = ProcessSpec(
+            executable: path, arguments: [path] + arguments, environment: ["PATH=\(OCIRuntime.searchPath)"])
+        let result: ProcessOutput
+        do {
+            result = try await runProcess(spec, input: [], outputLimit: 1 << 20, deadline: .seconds(5), on: loop)
+        } catch {
+            throw AegisError.failed("runtime-broken", "\(path) \(arguments.joined(separator: " ")): \(error)")
+        }
+        return String(decoding: result.stdout + result.stderr, as: UTF8.self)
+    }
+
+    // MARK: - Finding sandboxes again
+
+    package func adopt(_ record: SandboxRecord) async -> (any Sandbox)? {
+        guard isOurs(record), record.bootID == HostIdentity.bootID() else { return nil }
+        let keeper = ProcessIdentity(pid: record.keeperPid, start: record.keeperStart)
+        guard keeper.isAlive, let lease = idPool.adopt(record.idBase, for: record.runDirectory) else { return nil }
+        let sandbox = OCISandbox(
+            record: record, keeper: keeper, child: nil, lease: lease, group: cgroups.group(record.id), backend: self)
+        do {
+            try await withDeadline(.seconds(5), clock: loop.clock) { try await sandbox.recognise() }
+        } catch {
+            logger.warning("cannot adopt a sandbox", ("id", record.id), ("error", "\(error)"))
+            lease.release()
+            return nil
+        }
+        return sandbox
+    }
+
+    package func discard(_ record: SandboxRecord) async {
+        guard isOurs(record) else { return }
+        let keeper = ProcessIdentity(pid: record.keeperPid, start: record.keeperStart)
+        let isSameBoot = record.bootID == HostIdentity.bootID()
+        let lease = idPool.adopt(record.idBase, for: record.runDirectory)
+        await remove(id: record.id, keeper: isSameBoot ? keeper : nil, lease: lease)
+    }
+
+    /// Removes what sandboxes left that nobody has a record of: only folders and groups of this node.
+    ///
+    /// - Parameter known: ids that must stay.
+    package func sweep(keeping known: Set<String>) async {
+        let folders = ((try? Files.list(runDirectory)) ?? []).filter { $0.type == .directory }.map(\.name)
+        let ids = Set(folders.filter { Self.isSandboxName($0) }).union(cgroups.existing()).subtracting(known)
+        for id in ids.sorted() {
+            logger.info("removing what a lost sandbox left", ("id", id))
+            await remove(id: id, keeper: nil, lease: nil)
+        }
+    }
+
+    /// Whether a name in the run directory is one that `boot` gives: other folders there are not sandboxes.
+    static func isSandboxName(_ name: String) -> Bool { name.hasPrefix("i-") || name.hasPrefix("probe-") }
+
+    /// Whether a record is of this backend and node; paths of other nodes are never touched.
+    private func isOurs(_ record: SandboxRecord) -> Bool {
+        record.backend == name && record.runDirectory == "\(runDirectory)/\(record.id)" && !record.id.contains("/")
+            && !record.id.hasPrefix(".") && !record.id.isEmpty
+    }
+
+    // MARK: - Removing
+
+    /// Ends the keeper, kills what is in the group and removes group, folder and id range. Bounded: 6 s.
+    ///
+    /// Goes on when the task is cancelled: what a cancelled boot made must go all the same.
+    func remove(id: String, keeper: ProcessIdentity?, lease: IDLease?) async {
+        let (group, folder, logger) = (cgroups.group(id), "\(runDirectory)/\(id)", logger)
+        await onOwnThread {
+            if let keeper { KeeperEnding.end(keeper, socket: folder + "/keep.sock") }
+            Self.removeBlocking(group, folder, logger)
+            lease?.release()
+        }
+    }
+
+    private static func removeBlocking(_ group: InstanceCgroup, _ folder: String, _ logger: Logger) {
+        let end = SystemTime.monotonic + 3_000_000_000
+        var pause: UInt32 = 200
+        while !group.removeFolders() {
+            guard SystemTime.monotonic < end else {
+                logger.warning("a control group cannot be removed", ("group", group.name))
+                break
+            }
+            if group.killMembers() { try? group.setFrozen(false) }
+            SystemThread.pause(microseconds: pause)
+            pause = min(pause * 2, 50_000)
+        }
+        do throws(Errno) { try Files.removeTree(folder) } catch {
+            logger.warning("cannot remove a run directory", ("folder", folder), ("error", "\(error)"))
+        }
+    }
+}

@@ -1,0 +1,101 @@
+import AegisCore
+package import AegisIO
+package import AegisSandboxTypes
+import LinuxSys
+
+extension OCISandbox {
+    /// How long freezing may take; a process in the middle of a long kernel call delays it.
+    private static var freezeDeadline: Duration { .seconds(2) }
+
+    package func dial(_ port: UInt16, deadline: Duration) async throws -> FileStream {
+        guard let network else { throw gone }
+        let end = loop.clock.now.advanced(by: deadline)
+        var failure = IOError.timeout
+        for (text, ipv6) in [("127.0.0.1", false), ("::1", true)] {
+            guard let address = SocketAddress(ip: text, port: port) else { continue }
+            let left = loop.clock.now.duration(to: end)
+            guard left > .zero else { break }
+            do throws(IOError) {
+                let socket: FileDescriptor
+                do throws(Errno) {
+                    socket = try NetworkNamespace.streamSocket(in: .duplicating(network.raw), ipv6: ipv6)
+                } catch { throw IOError.system(error, "entering the network of \(record.id)") }
+                return try await Connect.socket(socket, to: address, on: loop, deadline: left)
+            } catch {
+                if error.kind == .cancelled { throw CancellationError() }
+                // A time-out is final; a refusal leaves the other family to be tried, and the first reason stands.
+                if !ipv6 || failure.kind == .timeout { failure = error }
+                if error.kind == .timeout { break }
+            }
+        }
+        if failure.kind == .timeout {
+            throw AegisError(.timeout, "port-timeout", "port \(port) of \(record.id) did not answer in time")
+        }
+        throw AegisError(
+            .unavailable, "port-closed", "nothing listens on port \(port) of \(record.id)",
+            hint: "servers must listen on 127.0.0.1, ::1 or all addresses inside")
+    }
+
+    private var gone: AegisError {
+        .conflict("instance-stopped", "the sandbox \(record.id) has ended")
+    }
+
+    package func pause() async throws {
+        guard ended.now == nil else { throw gone }
+        do {
+            try await setFrozen(true)
+        } catch {
+            // Half frozen is no state to leave a workload in.
+            try? group.setFrozen(false)
+            throw error
+        }
+    }
+
+    package func resume() async throws {
+        guard ended.now == nil else { throw gone }
+        try await setFrozen(false)
+    }
+
+    private func setFrozen(_ frozen: Bool) async throws {
+        let end = loop.clock.now.advanced(by: Self.freezeDeadline)
+        var pause = Duration.microseconds(100)
+        while true {
+            // Version 1 gives up on processes that fork meanwhile: it is asked again each time.
+            do throws(Errno) { try group.setFrozen(frozen) } catch {
+                throw AegisError.failed(
+                    frozen ? "pause-failed" : "resume-failed", "cannot change the freezer of \(record.id): \(error)")
+            }
+            if group.isFrozen == frozen { return }
+            guard loop.clock.now < end else {
+                throw AegisError(
+                    .timeout, frozen ? "pause-failed" : "resume-failed",
+                    "\(record.id) was not \(frozen ? "frozen" : "thawed") within \(Self.freezeDeadline)")
+            }
+            try await loop.clock.sleep(for: pause)
+            pause = min(pause * 2, .milliseconds(10))
+        }
+    }
+
+    package func update(_ limits: Limits) async throws {
+        try limits.validate()
+        guard ended.now == nil else { throw gone }
+        if limits.disk != nil || backend.disk.isLimited(record.id) {
+            try await backend.disk.change(record.id, limit: limits.disk)
+        }
+        let resolved = backend.runtime.hostLimits(backend.cgroups.resolve(limits))
+        do throws(Errno) { try group.apply(resolved, lowering: true) } catch {
+            if error == .busy {
+                throw AegisError.conflict(
+                    "memory-in-use",
+                    "\(record.id) uses more than \(ByteSize(resolved.memory)) and cannot be squeezed below",
+                    hint: "give it more, or stop something inside")
+            }
+            throw AegisError.failed("update-failed", "cannot change the limits of \(record.id): \(error)")
+        }
+    }
+
+    package func usage() async throws -> Usage {
+        guard group.exists else { throw gone }
+        return group.usage()
+    }
+}

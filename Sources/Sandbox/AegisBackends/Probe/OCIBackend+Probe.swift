@@ -1,0 +1,159 @@
+import AegisChannel
+import AegisCore
+import AegisIO
+package import AegisSandboxTypes
+import LinuxSys
+
+extension OCIBackend {
+    /// A runtime older than this gets a warning: 18 months of 30.44 days, in milliseconds.
+    private static var oldAge: Int64 { 18 * 2_630_016_000 }
+
+    package func probe(deadline: Duration) async -> BackendReport {
+        var report = BackendReport(backend: name, available: false, checkedAt: .now())
+        report.grade = runtime.grade
+        do {
+            let facts = try await facts()
+            let key = probeKey(facts)
+            if let known = cache?.report(name, key: key) { return known }
+            let began = loop.clock.now
+            var platforms: [String?] = facts.platforms.map { $0 }
+            if platforms.isEmpty { platforms = [nil] }
+            var failure: (any Error)?
+            for platform in platforms {
+                let left = deadline - began.duration(to: loop.clock.now)
+                guard left > .zero else { break }
+                do {
+                    let latency = try await canary(platform: platform, deadline: left)
+                    report.available = true
+                    report.latencyMs = latency
+                    report.detail = detail(facts, platform: platform)
+                    cache?.keep(report, key: key)
+                    return report
+                } catch {
+                    failure = error
+                    if error is CancellationError { break }
+                }
+            }
+            throw failure ?? IOError.timeout
+        } catch let error as AegisError {
+            report.reason = error.message
+            report.hint = error.hint ?? Self.hint(for: error.message)
+        } catch let error as IOError where error.kind == .timeout {
+            report.reason = "its canary did not answer within \(deadline)"
+        } catch {
+            report.reason = "its canary failed: \(error)"
+        }
+        return report
+    }
+
+    /// What a report stands on; a change of any of it makes the canary run again.
+    private func probeKey(_ facts: RuntimeFacts) -> String {
+        func mark(_ path: String) -> String {
+            (try? Files.status(path)).map { "\(path):\($0.modified):\($0.size)" } ?? path
+        }
+        return [
+            mark(facts.path), mark(harnessPath), HostIdentity.kernel(), HostIdentity.bootID(),
+            cgroups.layout.description, "\(idPool.reservedBase)", scratch,
+        ].joined(separator: "|")
+    }
+
+    /// What people can do about failures that are known.
+    static func hint(for reason: String) -> String? {
+        if reason.contains("hybrid mode") {
+            return "crun does not know the hybrid cgroup layout: boot with systemd.unified_cgroup_hierarchy=1"
+        }
+        if reason.contains("max_user_namespaces") || reason.contains("making the sandbox's namespaces") {
+            return "allow user namespaces: sysctl user.max_user_namespaces=15000"
+        }
+        return nil
+    }
+
+    /// Boots a sandbox of nothing but the harness, runs the harness in it once more and looks at what it prints.
+    ///
+    /// - Returns: milliseconds from the start of the boot to the answer.
+    private func canary(platform: String?, deadline: Duration) async throws -> Double {
+        let id = "probe-" + (try Random.hex(bytes: 6))
+        let folder = "\(scratch)/\(id)"
+        defer { try? Files.removeTree(folder) }
+        try Files.makeDirectories(folder + "/empty", mode: 0o755)
+        let spec = BootSpec(
+            id: id, hostname: "probe", layers: [folder + "/empty"], writable: folder + "/layer",
+            limits: Limits(memory: ByteSize(256 << 20), pids: 256), deadline: deadline)
+        let began = loop.clock.now
+        let sandbox = try await boot(spec, platform: platform) { _ in }
+        let result: Result<Double, any Error>
+        do {
+            let latency = try await withDeadline(deadline - began.duration(to: loop.clock.now), clock: loop.clock) {
+                [self] in
+                try await ask(sandbox)
+                return began.duration(to: loop.clock.now)
+            }
+            result = .success(Double(latency.components.seconds) * 1000 + Double(latency.components.attoseconds) / 1e15)
+        } catch {
+            result = .failure(error)
+        }
+        await sandbox.kill()
+        await sandbox.release()
+        return try result.get()
+    }
+
+    /// Runs `/.aegis/harness --version` inside and waits for its end.
+    private func ask(_ sandbox: any Sandbox) async throws {
+        let (_, stream) = try await sandbox.channel()
+        let start = StartProcess(
+            kind: .exec, arguments: [Array(OCIConfig.harnessPath.utf8), Array("--version".utf8)], environment: [],
+            directory: [UInt8(ascii: "/")])
+        try await stream.write(frame(.start, stream: 2, start.encoded()))
+        var buffer = ByteBuffer()
+        var scanner = FrameScanner([.failed, .exited, .stdout])
+        var printed: [UInt8] = []
+        var outcome: Result<Void, any Error>?
+        while outcome == nil {
+            guard try await stream.read(into: &buffer, atMost: 65_536) > 0 else { break }
+            try scanner.scan(buffer.readable) { header, payload in
+                switch header.type {
+                case .stdout: printed += payload.dropFirst(8)
+                case .failed:
+                    let text = (try? ProcessFailed(decoding: payload)).map { String(decoding: $0.text, as: UTF8.self) }
+                    outcome = .failure(CanaryFailure(text: text ?? "it could not run a program"))
+                case .exited:
+                    let code = (try? ProcessExited(decoding: payload))?.code ?? 255
+                    let ok = code == 0 && printed.starts(with: "aegis-harness".utf8)
+                    outcome =
+                        ok ? .success(()) : .failure(CanaryFailure(text: "a program in it ended with code \(code)"))
+                default: break
+                }
+            }
+            buffer.removeAll()
+        }
+        guard let outcome else { throw CanaryFailure(text: "it ended while a program ran in it") }
+        try outcome.get()
+    }
+
+    private func detail(_ facts: RuntimeFacts, platform: String?) -> GradeDetail {
+        var warnings: [String] = []
+        let age = Timestamp.now().milliseconds - facts.builtAt
+        if age > Self.oldAge {
+            warnings.append(
+                "\(name) \(facts.version) is \(age / 2_630_016_000) months old; newer versions close known holes")
+        }
+        if runtime.kind == .userKernel {
+            if platform == "ptrace" { warnings.append("platform ptrace: slow system calls") }
+            warnings.append("the host's network stack serves the sandbox's loopback")
+            if !facts.hasSeccompFlag { warnings.append("this version cannot filter system calls inside") }
+        }
+        return GradeDetail(
+            runtime: name, version: facts.version, platform: platform, networkStack: "host",
+            kernel: runtime.kind == .userKernel ? "gvisor" : HostIdentity.kernel(), userNamespace: true,
+            cgroup: cgroups.layout.description,
+            seccomp: runtime.kind == .userKernel && !facts.hasSeccompFlag
+                ? "the runtime's own" : "default-deny, \(SeccompProfile.allowed(on: .current).count) calls",
+            warnings: warnings)
+    }
+
+    /// Why a canary that was up did not do what it should.
+    private struct CanaryFailure: Error, CustomStringConvertible {
+        var text: String
+        var description: String { text }
+    }
+}

@@ -1,0 +1,46 @@
+import Synchronization
+
+/// How often each layer and image is held, by sandboxes that use it and pulls that count on it.
+final class LayerUses: Sendable {
+    private let counts = Mutex<[Digest: Int]>([:])
+
+    func add(_ digests: some Sequence<Digest>) {
+        counts.withLock { counts in
+            for digest in digests { counts[digest, default: 0] += 1 }
+        }
+    }
+
+    func remove(_ digests: some Sequence<Digest>) {
+        counts.withLock { counts in
+            for digest in digests {
+                let left = (counts[digest] ?? 0) - 1
+                counts[digest] = left > 0 ? left : nil
+            }
+        }
+    }
+
+    /// Runs `body` with what is held now, while nothing can be added: what it takes out of the store cannot be held.
+    func withHeld<T, E: Error>(_ body: (Set<Digest>) throws(E) -> T) throws(E) -> T {
+        let result = counts.withLock { counts -> Result<T, E> in
+            do throws(E) { return .success(try body(Set(counts.keys))) } catch { return .failure(error) }
+        }
+        return try result.get()
+    }
+}
+
+/// Keeps the layers of an image in the store for as long as it lives.
+package final class ImageLease: Sendable {
+    private let uses: LayerUses
+    private let held = Mutex<Set<Digest>>([])
+
+    init(_ uses: LayerUses) { self.uses = uses }
+    deinit { uses.remove(held.withLock { $0 }) }
+
+    /// Holds these as well.
+    func hold(_ digests: [Digest]) {
+        held.withLock { held in
+            let new = digests.filter { held.insert($0).inserted }
+            uses.add(new)
+        }
+    }
+}

@@ -1,0 +1,201 @@
+internal import AegisBackends
+internal import AegisCore
+internal import AegisImages
+internal import AegisSandboxTypes
+internal import AegisSecrets
+
+/// Turns a request into a record, or says what is wrong with it before anything is made.
+struct CreateRules {
+    let services: InstanceServices
+    let caller: Caller
+
+    /// Checks every field of a request and fills in the node's defaults.
+    ///
+    /// - Throws: an error that names the field, the value and the right form.
+    func check(_ request: CreateInstance) throws -> StoredInstance {
+        var random = SystemRandomNumberGenerator()
+        let id = Identifiers.instance(using: &random)
+        if let name = request.name { try Names.validate(name, what: "instance") }
+        let image = request.image ?? "base"
+        let reference = try ImageReference(parsing: image, defaultRegistry: services.defaultRegistry)
+        let command = request.command ?? []
+        guard !command.isEmpty || image != "base" else {
+            throw AegisError.usage(
+                "a command is missing: the image 'base' has none of its own",
+                hint: "write it after --, as in: aegis run -- python3 -V")
+        }
+        guard command.first != "", !command.contains(where: { $0.utf8.contains(0) }) else {
+            throw AegisError.usage(
+                "the command has an empty name or a NUL byte", hint: "write the program first, then its arguments")
+        }
+        try refuseWhatComesLater(request)
+        let limits = try limits(request.limits)
+        try isolation(request.isolation)
+        let minimum = try request.minIsolation.map { try Grade(parsing: $0) } ?? services.defaults.minIsolation
+
+        var info = InstanceInfo(
+            id: id, name: request.name, state: .stopped, image: reference.description, command: command,
+            owner: caller.uid,
+            node: services.node, createdAt: .now())
+        info.limits = limits
+        info.mounts = try mounts(request.mounts ?? [])
+        info.secrets = try secrets(request.secrets ?? [])
+        info.labels = try labels(request.labels ?? [:])
+        info.ephemeral = request.ephemeral ?? false
+        let (kind, source) = try workspace(request.workspace, id: id)
+        info.workspace = kind == .automatic ? nil : source
+        return StoredInstance(
+            info: info, env: try environment(request.env ?? [:]), workdir: try directory(request.workdir),
+            user: try user(request.user),
+            userCommand: command, workspaceKind: kind, workspaceSource: source,
+            isolation: request.isolation ?? services.defaults.isolation, minIsolation: minimum.rawValue,
+            pull: try pull(request.pull), stdin: request.stdin ?? false, tty: request.tty ?? false,
+            ownerGroup: caller.gid)
+    }
+
+    private func refuseWhatComesLater(_ request: CreateInstance) throws(AegisError) {
+        for text in request.expose ?? [] { _ = try ExposeSpec(parsing: text) }
+        if let first = request.expose?.first {
+            throw AegisError(
+                .usage, "expose-unsupported", "'\(first)' cannot be exposed: this release has no router",
+                hint: "run a client inside with 'aegis exec' until ports are served")
+        }
+        if let mode = request.network?.mode, mode != "none" {
+            throw AegisError(
+                .usage, "network-unsupported",
+                "network '\(mode)' is not in this release: every instance is closed (loopback only)",
+                hint: "leave --network out, or write --network none")
+        }
+        if request.idle != nil {
+            throw AegisError(
+                .usage, "idle-unsupported", "idle policies need an exposed port, which this release does not serve",
+                hint: "pause and resume with 'aegis instance pause' and 'resume'")
+        }
+    }
+
+    private func isolation(_ given: String?) throws(AegisError) {
+        let known = services.backends.names + BackendSet.otherReleases.map(\.name)
+        guard let given, !known.contains(given) else { return }
+        throw .usage(
+            "'\(given)' is not an isolation",
+            hint: nearest(given, in: known).map { "did you mean '\($0)'?" }
+                ?? "isolations: \(services.backends.names.joined(separator: ", "))")
+    }
+
+    private func limits(_ given: Limits?) throws(AegisError) -> Limits {
+        var limits = given ?? Limits()
+        try limits.validate()
+        limits.memory = limits.memory ?? services.defaults.limits.memory
+        limits.cpus = limits.cpus ?? services.defaults.limits.cpus
+        limits.pids = limits.pids ?? services.defaults.limits.pids
+        limits.disk = limits.disk ?? services.defaults.limits.disk
+        return limits
+    }
+
+    private func environment(_ env: [String: String]) throws(AegisError) -> [String: String] {
+        for (name, value) in env {
+            try EnvironmentNames.validate(name)
+            guard !value.utf8.contains(0) else {
+                throw .usage("the value of environment variable '\(name)' holds a NUL byte")
+            }
+        }
+        return env
+    }
+
+    private func directory(_ path: String?) throws(AegisError) -> String? {
+        guard let path else { return nil }
+        guard path.hasPrefix("/"), !path.utf8.contains(0) else {
+            throw .usage(
+                "working directory '\(path)' is not an absolute path", hint: "for example --workdir /workspace")
+        }
+        return path
+    }
+
+    private func user(_ user: String?) throws(AegisError) -> String? {
+        guard let user else { return nil }
+        let parts = user.split(separator: ":", omittingEmptySubsequences: false)
+        guard (1...2).contains(parts.count),
+            parts.allSatisfy({ !$0.isEmpty && $0.utf8.count <= 64 && !$0.utf8.contains(0) })
+        else {
+            throw .usage("'\(user)' is not a user", hint: "write uid, name, uid:gid or name:group")
+        }
+        return user
+    }
+
+    private func mounts(_ mounts: [MountSpec]) throws(AegisError) -> [MountSpec] {
+        guard mounts.count <= 64 else {
+            throw .usage("\(mounts.count) mounts are too many", hint: "an instance has at most 64")
+        }
+        var targets: Set<String> = ["/workspace"]
+        for mount in mounts {
+            try mount.validateTarget()
+            guard mount.source.hasPrefix("/") else {
+                throw .usage("mount source '\(mount.source)' is not an absolute path")
+            }
+            guard targets.insert(mount.target).inserted else {
+                throw .usage(
+                    "two mounts have the target '\(mount.target)'",
+                    hint: mount.target == "/workspace"
+                        ? "mount /workspace with --workspace" : "give each its own target")
+            }
+        }
+        return mounts
+    }
+
+    private func secrets(_ names: [String]) throws -> [String] {
+        guard names != ["*"] else { return names }
+        for name in names {
+            guard name != "*" else {
+                throw AegisError.usage(
+                    "'*' stands for all secrets and goes alone", hint: "give --secret '*' only, or name each one")
+            }
+            guard try services.secrets.exists(name) else {
+                let known = try services.secrets.list().map(\.name)
+                throw AegisError.notFound(
+                    "secret-not-found", "no secret '\(name)'",
+                    hint: nearest(name, in: known).map { "did you mean '\($0)'?" }
+                        ?? "store it with 'aegis secret set \(name)'")
+            }
+        }
+        return names
+    }
+
+    private func labels(_ labels: [String: String]) throws(AegisError) -> [String: String] {
+        guard labels.count <= 64,
+            labels.allSatisfy({ !$0.key.isEmpty && $0.key.utf8.count <= 128 && $0.value.utf8.count <= 1024 })
+        else { throw .usage("labels are out of bounds", hint: "at most 64, keys up to 128 bytes, values up to 1024") }
+        return labels
+    }
+
+    private func workspace(_ given: String?, id: String) throws -> (WorkspaceKind, String) {
+        guard let given else { return (.automatic, "auto-\(id)") }
+        if given.hasPrefix("/") { return (.host, given) }
+        try Names.validate(given, what: "workspace")
+        return (.named, given)
+    }
+
+    private func pull(_ policy: String?) throws(AegisError) -> String {
+        let known = ["always", "if-not-present", "never"]
+        let policy = policy ?? services.defaults.pull
+        guard known.contains(policy) else {
+            throw .usage(
+                "'\(policy)' is not a pull policy",
+                hint: nearest(policy, in: known).map { "did you mean '\($0)'?" }
+                    ?? "use always, if-not-present or never")
+        }
+        return policy
+    }
+}
+
+/// The rule for names of environment variables.
+enum EnvironmentNames {
+    static func validate(_ name: String) throws(AegisError) {
+        let s = Array(name.utf8)
+        let letter: (UInt8) -> Bool = { (65...90).contains($0) || (97...122).contains($0) || $0 == 95 }
+        guard let first = s.first, letter(first), s.allSatisfy({ letter($0) || (48...57).contains($0) }) else {
+            throw .usage(
+                "'\(name)' is not a name of an environment variable",
+                hint: "write NAME=VALUE with letters, digits and _")
+        }
+    }
+}

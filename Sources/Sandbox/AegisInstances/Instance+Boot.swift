@@ -1,0 +1,213 @@
+internal import AegisBackends
+internal import AegisChannel
+internal import AegisCore
+internal import AegisFiles
+internal import AegisIO
+internal import AegisImages
+internal import AegisLogs
+internal import AegisSandboxTypes
+internal import AegisSecrets
+internal import AegisSessions
+internal import LinuxSys
+internal import Synchronization
+
+/// From a record to a running command: everything that a start does, in its order.
+extension Instance {
+    /// Where an instance keeps its writable layer.
+    nonisolated var writable: String { "\(services.home)/instances/\(id)" }
+
+    /// Prepares everything and boots the sandbox. Runs beside the actor; what it learns is stored through it.
+    nonisolated func prepareAndBoot(_ stored: StoredInstance) async throws -> any Sandbox {
+        let chosen = try await services.backends.choose(
+            isolation: stored.isolation, minimum: Grade(rawValue: stored.minIsolation))
+        try Task.checkCancellation()
+        let image = try await resolveImage(stored)
+        try Task.checkCancellation()
+        let user = try image.config.user(overriddenBy: stored.user).description
+        let layers = image.layers.reversed().map(\.path)
+        let ids = UserLookup(layers: layers).resolve(user)
+        let mounts = try await openMounts(stored, insideUID: ids.uid, insideGID: ids.gid)
+        await remember(image: image, backend: chosen)
+        var limits = stored.info.limits
+        limits.timeout = nil
+        let spec = BootSpec(
+            id: id, hostname: stored.info.name ?? id, layers: layers, writable: writable, mounts: mounts,
+            limits: limits, user: user)
+        return try await chosen.backend.boot(spec) { record in try await self.remember(sandbox: record) }
+    }
+
+    private nonisolated func resolveImage(_ stored: StoredInstance) async throws -> ResolvedImage {
+        let reference = try ImageReference(parsing: stored.info.image, defaultRegistry: services.defaultRegistry)
+        let policy = PullPolicy(rawValue: stored.pull) ?? .ifNotPresent
+        let notices = notices
+        return try await services.images.ensure(
+            reference, policy: policy, progress: { progress in notices.post(progress.text(reference)) })
+    }
+
+    private nonisolated func openMounts(_ stored: StoredInstance, insideUID: UInt32, insideGID: UInt32) async throws
+        -> [BootMount]
+    {
+        try await HostPlaces(services: services, stored: stored).open().map { place in
+            let ownership: BootMount.Ownership =
+                if let owner = place.owner {
+                    .host(uid: owner.user, gid: owner.group, insideUID: insideUID, insideGID: insideGID)
+                } else { .managed }
+            return BootMount(
+                source: SharedDescriptor(try place.opened.descriptor.duplicate()), target: place.target,
+                readOnly: place.readOnly, isDirectory: place.opened.isDirectory, ownership: ownership)
+        }
+    }
+
+    private func remember(image: ResolvedImage, backend: BackendChoice) {
+        stored.image = StoredImage(image)
+        lease = image.lease
+        stored.info.backend = backend.backend.name
+        stored.info.grade = backend.grade
+        stored.info.gradeDetail = backend.detail
+    }
+
+    private func remember(sandbox record: SandboxRecord) throws {
+        stored.sandbox = record
+        try services.store.update(stored)
+    }
+
+    /// Takes over a booted sandbox: opens its channel and starts to read it.
+    ///
+    /// - Returns: false if the channel broke at once; the end of the sandbox is reported then.
+    func connect(_ sandbox: any Sandbox, attempt: UInt64) async -> Bool {
+        self.sandbox = sandbox
+        do {
+            let (state, stream) = try await sandbox.channel()
+            let session = HarnessSession(sink: processes)
+            link.withLock { $0 = session }
+            follow(session, on: stream, of: sandbox, known: state.processes, attempt: attempt)
+            return true
+        } catch {
+            services.logger.error("no channel to a sandbox", ("instance", id), ("error", "\(error)"))
+            background("dead") { instance in
+                await sandbox.kill()
+                instance.post(.booted(attempt: attempt))
+                instance.post(.sandboxEnded(attempt: attempt, await sandbox.termination()))
+            }
+            return false
+        }
+    }
+
+    /// Reads the channel until it ends, then waits for the sandbox's own end and reports it.
+    func follow(
+        _ session: HarnessSession, on stream: any ByteStream, of sandbox: any Sandbox, known: [ProcessState],
+        attempt: UInt64
+    ) {
+        background("session") { instance in
+            do {
+                // Ends with the sandbox's own end; the connection stays, the keeper is dismissed over it.
+                if try await !session.run(on: stream, known: known) { stream.close() }
+            } catch let error as ChannelError {
+                instance.services.logger.error(
+                    "the harness broke the protocol: the sandbox is killed", ("instance", instance.id),
+                    ("error", "\(error)"))
+                // Whoever waits for the sandbox's end reads the rest by a connection of its own.
+                stream.close()
+                await sandbox.kill()
+            } catch {
+                stream.close()
+                instance.services.logger.debug("a channel ended", ("instance", instance.id), ("error", "\(error)"))
+            }
+            // The daemon leaves its sandboxes alive when it goes.
+            guard !Task.isCancelled else { return }
+            instance.post(.sandboxEnded(attempt: attempt, await sandbox.termination()))
+        }
+    }
+
+    /// Starts the instance's command in the sandbox.
+    func launch(_ attempt: UInt64) {
+        guard let session else { return }
+        do {
+            let message = try startMessage()
+            background("launch") { instance in
+                do {
+                    _ = try await session.start(Channel.taskProcess, message)
+                    instance.post(.launched(attempt: attempt))
+                } catch let error as ProcessStartError {
+                    instance.post(.launchFailed(attempt: attempt, error.error, exitCode: error.exitCode))
+                } catch {
+                    // The channel ended; the sandbox's own end is reported by `follow`.
+                    instance.services.logger.debug("launch failed", ("instance", instance.id), ("error", "\(error)"))
+                }
+            }
+        } catch {
+            post(.launchFailed(attempt: attempt, Instance.explain(error), exitCode: 125))
+        }
+    }
+
+    /// The command with its environment: image, then secrets, then what the user gave (the later wins).
+    private func startMessage() throws -> StartProcess {
+        let config = try knownImage()
+        let arguments = try config.commandLine(userCommand: stored.userCommand)
+        stored.info.command = arguments
+        let environment = try environment(config, more: [:])
+        return StartProcess(
+            kind: stored.info.expose.isEmpty ? .task : .server, arguments: arguments.map { Array($0.utf8) },
+            environment: environment, directory: Array(workingDirectory(config).utf8),
+            user: Array(try config.user(overriddenBy: stored.user).description.utf8), terminal: stored.tty,
+            stdin: stored.stdin,
+            createDirectory: true)
+    }
+
+    /// What the image says about running it; known from the first start on.
+    func knownImage() throws(AegisError) -> ImageConfig {
+        guard let image = stored.image else { throw .failed("internal", "the image's configuration is not known") }
+        return image.config
+    }
+
+    /// D8: `--workdir`, else the image's if it is set and not `/`, else `/workspace`.
+    func workingDirectory(_ config: ImageConfig) -> String {
+        if let workdir = stored.workdir { return workdir }
+        return config.workingDirectory.isEmpty || config.workingDirectory == "/"
+            ? "/workspace" : config.workingDirectory
+    }
+
+    /// The whole environment of a process of this instance, secrets included; never stored.
+    func environment(_ config: ImageConfig, more: [String: String]) throws -> [[UInt8]] {
+        var values: [String: [UInt8]] = [
+            "PATH": Array("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".utf8)
+        ]
+        for entry in config.environment {
+            let parts = entry.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            values[String(parts[0])] = parts.count == 2 ? Array(parts[1].utf8) : []
+        }
+        values["AEGIS_INSTANCE_ID"] = Array(id.utf8)
+        values["AEGIS_INSTANCE_NAME"] = Array((stored.info.name ?? id).utf8)
+        if stored.tty { values["TERM"] = values["TERM"] ?? Array("xterm".utf8) }
+        let secrets = try services.secrets.resolve(stored.info.secrets)
+        let mask = SecretMask(secrets.map(\.value))
+        if mask.isEmpty { log.setMask(nil) } else { log.setMask { () -> (any LogMask)? in SecretLogMask(mask) } }
+        for secret in secrets { values[secret.name] = secret.value.reveal() }
+        for (name, value) in stored.env { values[name] = Array(value.utf8) }
+        for (name, value) in more { values[name] = Array(value.utf8) }
+        return values.keys.sorted().map { name in
+            var entry = Array(name.utf8)
+            entry.append(UInt8(ascii: "="))
+            entry.append(contentsOf: values[name] ?? [])
+            return entry
+        }
+    }
+
+    /// Removes what the instance alone had: its writable layer, its automatic workspace, its log.
+    nonisolated func removeFiles() async {
+        let stored = await self.stored
+        let writable = self.writable
+        let services = self.services
+        let log = self.log
+        do {
+            if stored.workspaceKind == .automatic { try await services.workspaces.removeAutomatic(instance: id) }
+            await services.disk.remove(id)
+            try await BlockingPool.shared.run { () throws -> Void in
+                try Files.removeTree(writable)
+                try log.delete()
+            }
+        } catch {
+            services.logger.error("an instance left files behind", ("instance", id), ("error", "\(error)"))
+        }
+    }
+}

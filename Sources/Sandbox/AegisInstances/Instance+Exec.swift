@@ -1,0 +1,122 @@
+internal import AegisChannel
+package import AegisCore
+internal import AegisIO
+internal import AegisImages
+internal import AegisLogs
+package import AegisSandboxTypes
+package import AegisSessions
+
+/// A process that runs in an instance for a client, or a copy in or out of it.
+package struct RunningProcess: Sendable {
+    /// The exec id that log records carry; nil for the instance's own command.
+    package var execID: String?
+    package var relay: ProcessRelay
+    package var session: HarnessSession
+    package var startedAt: Timestamp
+    /// Whether stdin is open.
+    package var takesInput: Bool
+}
+
+extension Instance {
+    /// Starts a further process; wakes a paused instance.
+    ///
+    /// - Throws: `instance-stopped` unless the request asks for a start; `ProcessStartError` for an unknown command.
+    package func exec(_ request: ExecRequest) async throws -> RunningProcess {
+        guard !request.command.isEmpty else {
+            throw AegisError.usage("a command is missing", hint: "write it after --, as in: aegis exec \(label) -- ls")
+        }
+        let session = try await awake(startIfStopped: request.start ?? false, verb: "run a command in")
+        var random = SystemRandomNumberGenerator()
+        let execID = Identifiers.exec(using: &random)
+        let config = try knownImage()
+        let message = StartProcess(
+            kind: .exec, arguments: request.command.map { Array($0.utf8) },
+            environment: try environment(config, more: request.env ?? [:]),
+            directory: Array((request.workdir ?? workingDirectory(config)).utf8),
+            user: Array(try config.user(overriddenBy: request.user ?? stored.user).description.utf8),
+            terminal: request.tty ?? false,
+            stdin: request.stdin ?? false, createDirectory: false, columns: request.columns ?? 80,
+            rows: request.rows ?? 24)
+        return try await run(message, on: session, execID: execID, logged: true, takesInput: request.stdin ?? false)
+    }
+
+    /// Starts to send a tree of the sandbox as a tar stream (on the process's stdout).
+    package func copyOut(_ path: String) async throws -> RunningProcess {
+        try await copy(.copyOut, path)
+    }
+
+    /// Starts to receive a tar stream (on the process's stdin) beneath a folder of the sandbox.
+    package func copyIn(_ path: String) async throws -> RunningProcess {
+        try await copy(.copyIn, path)
+    }
+
+    private func copy(_ kind: ProcessKind, _ path: String) async throws -> RunningProcess {
+        guard path.hasPrefix("/") else {
+            throw AegisError.usage("'\(path)' is not an absolute path inside", hint: "write it as \(label):/path")
+        }
+        let session = try await awake(startIfStopped: false, verb: "copy files of")
+        let message = StartProcess(
+            kind: kind, arguments: [Array(path.utf8)], environment: [], directory: Array("/".utf8),
+            stdin: kind == .copyIn)
+        return try await run(message, on: session, execID: nil, logged: false, takesInput: kind == .copyIn)
+    }
+
+    private func run(
+        _ message: StartProcess, on session: HarnessSession, execID: String?, logged: Bool, takesInput: Bool
+    ) async throws -> RunningProcess {
+        guard let number = processes.freeNumber() else {
+            throw AegisError.conflict("process-limit", "\(label) has too many processes", hint: "end some of them")
+        }
+        let table = processes
+        let relay = ProcessRelay(
+            number: number, journal: logged ? journal(execID) : nil, holdsForWatcher: true
+        ) { kind, offset in session.acknowledge(number, kind, upTo: offset) }
+        table.add(relay)
+        do {
+            _ = try await session.start(number, message)
+        } catch {
+            table.remove(number)
+            throw error is IOError ? notRunning("run") : error
+        }
+        return RunningProcess(execID: execID, relay: relay, session: session, startedAt: .now(), takesInput: takesInput)
+    }
+
+    /// The end of a process was handled: its number is free again.
+    package func finish(_ process: RunningProcess) {
+        processes.remove(process.relay.number)
+        process.session.forget(process.relay.number)
+        if let execID = process.execID { note(log.forget(LogProcess(run: log.run, execID: execID))) }
+    }
+
+    /// The instance's own command, for attaching.
+    package func command() -> RunningProcess? {
+        guard let relay = processes[Channel.taskProcess], let session else { return nil }
+        return RunningProcess(
+            execID: nil, relay: relay, session: session, startedAt: stored.info.startedAt ?? stored.info.createdAt,
+            takesInput: stored.stdin)
+    }
+
+    /// The relay of the command, there from the moment a start begins.
+    package func commandRelay() -> ProcessRelay? { processes[Channel.taskProcess] }
+
+    /// The session of a running (or woken) instance.
+    private func awake(startIfStopped: Bool, verb: String) async throws -> HarnessSession {
+        switch machine.state {
+        case .running: break
+        case .paused: _ = try await resume()
+        case .starting: _ = try await started()
+        case .stopping: await settled(); fallthrough
+        case .stopped:
+            guard startIfStopped else {
+                throw AegisError.conflict(
+                    "instance-stopped", "\(label) is stopped: cannot \(verb) it",
+                    hint:
+                        "start it with 'aegis instance start --name \(label)'; 'exec --start' does so and runs its command again"
+                )
+            }
+            _ = try await start()
+        }
+        guard let session else { throw notRunning(verb) }
+        return session
+    }
+}

@@ -1,0 +1,140 @@
+internal import AegisCore
+package import AegisSandboxTypes
+internal import AegisSessions
+
+/// What users ask of an instance. Every verb waits until the instance has come to rest where the verb leads.
+extension Instance {
+    /// Starts a stopped instance with its stored configuration; a running one is left alone.
+    ///
+    /// - Throws: `instance-disabled`, `crash-loop`, or why the boot failed.
+    package func start() async throws -> InstanceInfo {
+        try checkMayStart()
+        if machine.phase == .paused { return try await resume() }
+        send(.start)
+        return try await started()
+    }
+
+    /// Begins a start without waiting for it.
+    package func beginStart() throws {
+        try checkMayStart()
+        send(.start)
+    }
+
+    /// Waits for the start under way and says how it went.
+    package func started() async throws -> InstanceInfo {
+        let attempt = machine.attempt
+        await wait { machine in
+            machine.attempt != attempt || !(machine.state == .starting)
+        }
+        if machine.outcome?.reason == .bootFailed, let error = machine.outcome?.error { throw error }
+        return info
+    }
+
+    /// Ends the processes (SIGTERM, SIGKILL after 5 s) and the sandbox; a stopped instance is left alone.
+    package func stop() async -> InstanceInfo {
+        send(.stop(.stopped))
+        await settled()
+        return info
+    }
+
+    /// Freezes a running instance.
+    ///
+    /// - Throws: `instance-stopped`, or `instance-held` naming who needs it awake (unless `force`).
+    package func pause(force: Bool) async throws -> InstanceInfo {
+        switch machine.state {
+        case .paused: return info
+        case .stopped, .stopping: throw notRunning("pause")
+        case .starting: _ = try await started()
+        case .running: break
+        }
+        let held = holds.current
+        guard force || held.isEmpty else {
+            let names = held.map { "\($0.value) \($0.key.rawValue)\($0.value == 1 ? "" : "s")" }.sorted().joined(
+                separator: ", ")
+            throw AegisError.conflict(
+                "instance-held", "\(label) is in use: \(names)", hint: "wait until they are done, or pause with --force"
+            )
+        }
+        send(.pause)
+        await wait { $0.phase != .freezing }
+        guard machine.phase == .paused else {
+            throw AegisError.failed("pause-failed", "\(label) could not be paused", hint: "see the daemon's log")
+        }
+        return info
+    }
+
+    /// Thaws a paused instance; a running one is left alone.
+    package func resume() async throws -> InstanceInfo {
+        switch machine.state {
+        case .running: return info
+        case .starting: return try await started()
+        case .stopped, .stopping: throw notRunning("resume")
+        case .paused: break
+        }
+        send(.resume)
+        await wait { $0.phase != .thawing && $0.phase != .paused }
+        guard machine.state == .running else { throw notRunning("resume") }
+        return info
+    }
+
+    /// Stops the instance if it runs and starts it again.
+    package func restart() async throws -> InstanceInfo {
+        try checkMayStart()
+        let attempt = machine.attempt
+        send(.restart)
+        await wait { $0.attempt > attempt || $0.phase == .deleted }
+        return try await started()
+    }
+
+    /// Allows the instance to be started.
+    package func enable() throws -> InstanceInfo {
+        stored.info.enabled = true
+        try services.store.update(stored)
+        return info
+    }
+
+    /// Stops the instance and refuses starts until it is enabled again.
+    package func disable() async throws -> InstanceInfo {
+        stored.info.enabled = false
+        try services.store.update(stored)
+        return await stop()
+    }
+
+    /// Stops the instance and removes it with everything that was its own; a user's workspace stays.
+    package func delete() async {
+        send(.delete)
+        await wait { $0.phase == .deleted }
+    }
+
+    /// As `delete`, without grace: the client that it lived for is gone.
+    package func discard() async {
+        send(.kill(.clientGone))
+        await delete()
+    }
+
+    /// The instance's name, else its id, for messages.
+    package nonisolated var idLabel: String { id }
+    var label: String { stored.info.name ?? id }
+
+    private func checkMayStart() throws(AegisError) {
+        guard stored.info.enabled else {
+            throw .conflict(
+                "instance-disabled", "\(label) is disabled", hint: "enable it with 'aegis instance enable \(label)'")
+        }
+        if let refusal = crashes.refusal(now: uptime), machine.state == .stopped {
+            let seconds = Int64(refusal.components.seconds) + 1
+            throw .conflict(
+                "crash-loop", "\(label) crashed \(CrashLoop.limit) times within 2 minutes",
+                hint: "see 'aegis logs \(label)'; it can be started again in \(seconds)s")
+        }
+        guard machine.phase != .removing, machine.phase != .deleted else {
+            throw .notFound("instance-not-found", "\(label) is being deleted")
+        }
+    }
+
+    func notRunning(_ verb: String) -> AegisError {
+        .conflict(
+            "instance-stopped", "\(label) is stopped: nothing to \(verb)",
+            hint: "start it with 'aegis instance start --name \(label)'")
+    }
+}

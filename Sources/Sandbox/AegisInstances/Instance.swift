@@ -1,0 +1,316 @@
+internal import AegisBackends
+internal import AegisChannel
+internal import AegisCore
+internal import AegisIO
+internal import AegisImages
+package import AegisLogs
+package import AegisSandboxTypes
+internal import AegisSessions
+internal import Synchronization
+
+/// One instance: owns its lifecycle machine, feeds it events one at a time and performs what it asks for.
+package actor Instance {
+    /// How long processes may take to end after SIGTERM.
+    static let grace: UInt32 = 5000
+
+    package nonisolated let id: String
+    package nonisolated let owner: UInt32
+    package nonisolated let holds = HoldCounter()
+    nonisolated let services: InstanceServices
+    package nonisolated let log: InstanceLog
+
+    var stored: StoredInstance
+    var machine: InstanceLifecycle
+    var crashes = CrashLoop()
+    var sandbox: (any Sandbox)?
+    /// The live session; read by relays on the channel's own path, where a hop to the actor would cost.
+    nonisolated let link = Mutex<HarnessSession?>(nil)
+    var session: HarnessSession? { link.withLock { $0 } }
+    var processes: ProcessTable
+    private var bootTask: TaskScope.Handle?
+    /// Keeps the image's layers while the instance may use them.
+    var lease: ImageLease?
+    private var timeoutTask: TaskScope.Handle?
+    var clientDeadline: TaskScope.Handle?
+    private var commandStarted: Duration?
+    private var isSynced: Bool { !stored.info.ephemeral }
+
+    /// Events wait here until the actor takes them, so that their order is the order in which they happened.
+    private nonisolated let mailbox = Mutex<[InstanceLifecycle.Event]>([])
+    private var waiters:
+        [UInt64: (done: @Sendable (InstanceLifecycle) -> Bool, resume: CheckedContinuation<Void, Never>)] = [:]
+    private var nextWaiter: UInt64 = 0
+    /// Told when the instance is gone, so that the directory forgets it.
+    private nonisolated let onDeleted: @Sendable (String) -> Void
+    /// What the image pull says while the instance starts, for attached clients.
+    package nonisolated let notices = NoticeBoard()
+
+    init(
+        _ stored: StoredInstance, log: InstanceLog, services: InstanceServices,
+        onDeleted: @escaping @Sendable (String) -> Void
+    ) {
+        self.stored = stored
+        self.log = log
+        self.services = services
+        self.onDeleted = onDeleted
+        id = stored.info.id
+        owner = stored.info.owner
+        machine = InstanceLifecycle(outcome: Instance.outcome(of: stored))
+        processes = ProcessTable { _, _ in }
+    }
+
+    /// Monotonic time, for what must not jump with the host's clock.
+    nonisolated var uptime: Duration { .nanoseconds(Int64(services.clock.now.nanoseconds)) }
+
+    private static func outcome(of stored: StoredInstance) -> InstanceLifecycle.Outcome? {
+        guard let reason = stored.info.stopReason.flatMap(InstanceLifecycle.StopReason.init(rawValue:)) else {
+            return nil
+        }
+        return .init(exitCode: stored.info.exitCode, reason: reason, oomKilled: stored.info.oomKilled)
+    }
+
+    // MARK: What others see
+
+    /// The record as the API shows it, at this moment.
+    package var info: InstanceInfo {
+        var info = stored.info
+        info.state = machine.state
+        info.connections = holds.current.values.reduce(0, +)
+        return info
+    }
+
+    /// How the last run ended, once the instance is at rest.
+    package var outcome: InstanceLifecycle.Outcome? { machine.outcome }
+
+    /// Waits until the machine satisfies a condition; at once if it does.
+    func wait(until done: @escaping @Sendable (InstanceLifecycle) -> Bool) async {
+        guard !done(machine) else { return }
+        nextWaiter += 1
+        let number = nextWaiter
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                if Task.isCancelled { return continuation.resume() }
+                waiters[number] = (done, continuation)
+            }
+        } onCancel: {
+            services.scope.spawn("instance-wait-cancel") { await self.dropWaiter(number) }
+        }
+    }
+
+    private func dropWaiter(_ number: UInt64) { waiters.removeValue(forKey: number)?.resume.resume() }
+
+    /// Waits until the instance is stopped or gone.
+    package func settled() async { await wait { $0.phase == .stopped || $0.phase == .deleted } }
+
+    // MARK: Events
+
+    /// Hands an event to the machine, from anywhere, in order.
+    nonisolated func post(_ event: InstanceLifecycle.Event) {
+        mailbox.withLock { $0.append(event) }
+        services.scope.spawn("instance-event") { await self.drain() }
+    }
+
+    private func drain() {
+        while let event = mailbox.withLock({ $0.isEmpty ? nil : $0.removeFirst() }) { send(event) }
+    }
+
+    /// Feeds one event to the machine and performs what it asks for.
+    func send(_ event: InstanceLifecycle.Event) {
+        let effects = machine.handle(event)
+        stored.attempt = machine.attempt
+        if case .commandExited(_, let code) = event, let started = commandStarted {
+            crashes.ended(code: code, started: started, now: uptime)
+            commandStarted = nil
+        }
+        for effect in effects { perform(effect) }
+        for (number, waiter) in waiters where waiter.done(machine) {
+            waiters[number] = nil
+            waiter.resume.resume()
+        }
+    }
+
+    private func perform(_ effect: InstanceLifecycle.Effect) {
+        switch effect {
+        case .boot(let attempt): boot(attempt)
+        case .cancelBoot: bootTask?.cancel()
+        case .launch(let attempt): launch(attempt)
+        case .freeze(let attempt):
+            background("freeze") { instance in
+                do {
+                    try await instance.sandbox?.pause()
+                    instance.post(.frozen(attempt: attempt))
+                } catch {
+                    instance.services.logger.warning("pause failed", ("instance", instance.id), ("error", "\(error)"))
+                    instance.post(.freezeFailed(attempt: attempt))
+                }
+            }
+        case .thaw(let attempt):
+            background("thaw") { instance in
+                do { try await instance.sandbox?.resume() } catch {
+                    instance.services.logger.warning("resume failed", ("instance", instance.id), ("error", "\(error)"))
+                }
+                instance.post(.thawed(attempt: attempt))
+            }
+        case .terminate(let attempt): terminate(attempt)
+        case .kill: background("kill") { await $0.sandbox?.kill() }
+        case .release(let attempt):
+            background("release") { instance in
+                await instance.releaseSandbox()
+                instance.post(.released(attempt: attempt))
+            }
+        case .armTimeout(let attempt): armTimeout(attempt)
+        case .disarmTimeout:
+            timeoutTask?.cancel()
+            timeoutTask = nil
+        case .save: save()
+        case .settled: settle()
+        case .remove:
+            background("remove") { instance in
+                await instance.removeEverything()
+                instance.post(.removed)
+            }
+        }
+    }
+
+    /// Runs what must still be done after a client has gone, in the daemon's scope.
+    package nonisolated func afterwards(_ name: String, _ body: @escaping @Sendable () async -> Void) {
+        services.scope.spawn("instance-\(name)", body)
+    }
+
+    /// Waits on the daemon's clock; ends early when the task is cancelled.
+    package nonisolated func pauseFor(_ duration: Duration) async { try? await services.clock.sleep(for: duration) }
+
+    func background(_ name: String, _ body: @escaping @Sendable (Instance) async -> Void) {
+        services.scope.spawn("instance-\(name)") { await body(self) }
+    }
+
+    // MARK: Effects
+
+    private func boot(_ attempt: UInt64) {
+        stored.info.startedAt = .now()
+        stored.info.stoppedAt = nil
+        stored.info.exitCode = nil
+        stored.info.stopReason = nil
+        stored.info.error = nil
+        stored.info.oomKilled = false
+        note(log.beginRun().event)
+        newProcesses(attempt, stdoutFrom: 0, stderrFrom: 0)
+        let snapshot = stored
+        bootTask = services.scope.spawn("instance-boot") { [self] in
+            do {
+                let sandbox = try await prepareAndBoot(snapshot)
+                if await connect(sandbox, attempt: attempt) { post(.booted(attempt: attempt)) }
+            } catch {
+                post(.bootFailed(attempt: attempt, Instance.explain(error)))
+            }
+        }
+    }
+
+    /// A fresh table with the relay of the command in it.
+    func newProcesses(_ attempt: UInt64, stdoutFrom: UInt64, stderrFrom: UInt64) {
+        let table = ProcessTable { [weak self] number, end in
+            guard number == Channel.taskProcess else { return }
+            self?.post(.commandExited(attempt: attempt, code: Int32(truncatingIfNeeded: end.code)))
+        }
+        processes = table
+        table.add(
+            relay(
+                Channel.taskProcess, execID: nil, holds: stored.info.ephemeral, stdoutFrom: stdoutFrom,
+                stderrFrom: stderrFrom))
+    }
+
+    func relay(
+        _ number: UInt16, execID: String?, holds: Bool, stdoutFrom: UInt64 = 0, stderrFrom: UInt64 = 0
+    ) -> ProcessRelay {
+        ProcessRelay(
+            number: number, journal: journal(execID), holdsForWatcher: holds,
+            stdoutFrom: stdoutFrom, stderrFrom: stderrFrom
+        ) { [weak self] kind, offset in
+            self?.link.withLock { $0 }?.acknowledge(number, kind, upTo: offset)
+        }
+    }
+
+    /// Where the output of a process of the current run is saved.
+    func journal(_ execID: String?) -> LogJournal {
+        LogJournal(
+            log: log, process: LogProcess(run: log.run, execID: execID), logger: services.logger.with("instance", id))
+    }
+
+    /// Tells the daemon's log what happened to the instance's.
+    func note(_ event: LogEvent?) { event.map { services.logger.with("instance", id).log($0) } }
+
+    private func terminate(_ attempt: UInt64) {
+        session?.shutdown(graceMilliseconds: Instance.grace)
+        let clock = services.clock
+        background("terminate") { instance in
+            try? await clock.sleep(for: .milliseconds(Int64(Instance.grace) + 3000))
+            await instance.killIfStill(attempt)
+        }
+    }
+
+    private func killIfStill(_ number: UInt64) async {
+        guard machine.phase == .terminating, machine.attempt == number else { return }
+        services.logger.warning("the sandbox did not end within its grace", ("instance", id))
+        await sandbox?.kill()
+    }
+
+    private func armTimeout(_ attempt: UInt64) {
+        commandStarted = uptime
+        guard let limit = stored.info.limits.timeout else { return }
+        let clock = services.clock
+        timeoutTask = services.scope.spawn("instance-timeout") { [weak self] in
+            try? await clock.sleep(for: limit.duration)
+            if !Task.isCancelled { self?.post(.stop(.timeout)) }
+        }
+    }
+
+    private func save() {
+        stored.info.state = machine.state
+        do { try services.store.update(stored) } catch {
+            services.logger.error("cannot save an instance", ("instance", id), ("error", "\(error)"))
+        }
+    }
+
+    private func settle() {
+        processes.sandboxEnded()
+        guard let outcome = machine.outcome else { return }
+        stored.info.stoppedAt = .now()
+        stored.info.exitCode = outcome.exitCode
+        stored.info.stopReason = outcome.reason.rawValue
+        stored.info.oomKilled = outcome.oomKilled
+        stored.info.error = outcome.error.map(RecordedError.init)
+        stored.sandbox = nil
+        if let error = outcome.error { note(log.note("\(error.message)\(error.hint.map { " (\($0))" } ?? "")")) }
+        if outcome.oomKilled {
+            note(
+                log.note("a process was killed: out of memory (limit \(stored.info.limits.memory?.description ?? "?"))")
+            )
+        }
+        log.markEnded()
+        save()
+    }
+
+    private func releaseSandbox() async {
+        let old = sandbox
+        sandbox = nil
+        link.withLock { $0 = nil }
+        await old?.release()
+    }
+
+    private func removeEverything() async {
+        await removeFiles()
+        do { try services.store.delete(id, synced: isSynced) } catch {
+            services.logger.error("cannot delete a record", ("instance", id), ("error", "\(error)"))
+        }
+        onDeleted(id)
+    }
+
+    static func explain(_ error: any Error) -> AegisError {
+        switch error {
+        case let error as AegisError: error
+        case let error as ProcessStartError: error.error
+        case is CancellationError: .failed("cancelled", "the start was cancelled")
+        default: .failed("internal", "\(error)")
+        }
+    }
+}

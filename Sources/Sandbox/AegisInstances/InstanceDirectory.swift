@@ -1,0 +1,185 @@
+internal import AegisBackends
+package import AegisCore
+internal import AegisFiles
+internal import AegisIO
+package import AegisImages
+internal import AegisLogs
+package import AegisSandboxTypes
+internal import Synchronization
+
+/// Every instance of this node, by id and by name.
+package final class InstanceDirectory: Sendable {
+    private struct State {
+        var byID: [String: Instance] = [:]
+        var byName: [String: String] = [:]
+    }
+    private let state = Mutex(State())
+    private let services: InstanceServices
+    private let logLimits: LogLimits
+
+    /// Makes an empty directory; `recover` fills it.
+    package init(services: InstanceServices) {
+        self.services = services
+        logLimits = LogLimits(totalBytes: services.defaults.logLimit)
+    }
+
+    // MARK: Looking up
+
+    /// Finds an instance by id or name; another user's is not found.
+    ///
+    /// - Throws: `instance-not-found` naming the nearest name.
+    package func find(_ key: String, for caller: Caller) throws(AegisError) -> Instance {
+        let (found, names) = state.withLock { state in
+            (state.byID[key] ?? state.byName[key].flatMap { state.byID[$0] }, Array(state.byName.keys))
+        }
+        guard let found, caller.maySee(owner: found.owner) else {
+            throw .notFound(
+                "instance-not-found", "no instance '\(key)'",
+                hint: nearest(key, in: names).map { "did you mean '\($0)'? " } ?? "see 'aegis instance list'")
+        }
+        return found
+    }
+
+    /// The caller's instances, oldest first.
+    package func list(for caller: Caller, state wanted: InstanceState? = nil) async -> [InstanceInfo] {
+        var infos: [InstanceInfo] = []
+        for instance in state.withLock({ Array($0.byID.values) }) where caller.maySee(owner: instance.owner) {
+            let info = await instance.info
+            if wanted == nil || info.state == wanted { infos.append(info) }
+        }
+        return infos.sorted { ($0.createdAt, $0.id) < ($1.createdAt, $1.id) }
+    }
+
+    /// Reads an image's name as instances do.
+    package func reference(_ text: String) throws(AegisError) -> ImageReference {
+        try ImageReference(parsing: text, defaultRegistry: services.defaultRegistry)
+    }
+
+    /// Instances by state, for status.
+    package func counts() async -> [String: Int] {
+        var counts: [String: Int] = [:]
+        for instance in state.withLock({ Array($0.byID.values) }) {
+            counts[await instance.info.state.rawValue, default: 0] += 1
+        }
+        return counts
+    }
+
+    /// Every id.
+    package func ids() async -> Set<String> { state.withLock { Set($0.byID.keys) } }
+
+    /// Stops everything at once, for the end of the daemon; ephemeral instances are removed.
+    package func stopAll() async {
+        await withDiscardingTaskGroup { group in
+            for instance in state.withLock({ Array($0.byID.values) }) {
+                group.addTask {
+                    if await instance.info.ephemeral { await instance.discard() } else { _ = await instance.stop() }
+                }
+            }
+        }
+    }
+
+    /// Digests of images that some instance needs.
+    package func imagesInUse() async -> Set<String> {
+        var digests: Set<String> = []
+        for instance in state.withLock({ Array($0.byID.values) }) {
+            if let digest = await instance.stored.image?.digest { digests.insert(digest) }
+        }
+        return digests
+    }
+
+    // MARK: Making and removing
+
+    /// Makes an instance and, unless told otherwise, starts it.
+    ///
+    /// - Throws: what is wrong with the request, before anything is made; `name-in-use`.
+    package func create(_ request: CreateInstance, for caller: Caller) async throws -> Instance {
+        let stored = try CreateRules(services: services, caller: caller).check(request)
+        try reserveRoom(stored)
+        do {
+            // What the caller names must be there and the caller's to use, before there is an instance.
+            _ = try await HostPlaces(services: services, stored: stored).open()
+            if stored.info.ephemeral {
+                try services.store.insert(stored, synced: false)
+            } else {
+                let store = services.store
+                try await BlockingPool.shared.run { try store.insert(stored, synced: true) }
+            }
+        } catch {
+            forget(stored.info.id)
+            if stored.workspaceKind == .automatic {
+                try? await services.workspaces.removeAutomatic(instance: stored.info.id)
+            }
+            throw error
+        }
+        let instance = try open(stored)
+        if request.start ?? true { try await instance.beginStart() }
+        return instance
+    }
+
+    /// Takes the name and a place under the node's bound, in one step.
+    private func reserveRoom(_ stored: StoredInstance) throws(AegisError) {
+        let limit = services.defaults.maxInstances
+        let result = state.withLock { state -> AegisError? in
+            guard state.byID.count < limit else {
+                return AegisError(
+                    .unavailable, "too-many-instances", "this node has \(state.byID.count) instances, its limit",
+                    hint: "remove some with 'aegis instance prune', or raise instances.max in the configuration")
+            }
+            guard let name = stored.info.name else { return nil }
+            guard state.byName[name] == nil else {
+                return InstanceStore.nameInUse(name)
+            }
+            state.byName[name] = stored.info.id
+            return nil
+        }
+        if let result { throw result }
+    }
+
+    private func open(_ stored: StoredInstance) throws -> Instance {
+        let log = try InstanceLog(path: "\(services.home)/logs/\(stored.info.id)", limits: logLimits)
+        let instance = Instance(stored, log: log, services: services) { [weak self] id in self?.forget(id) }
+        state.withLock { state in
+            state.byID[stored.info.id] = instance
+            if let name = stored.info.name { state.byName[name] = stored.info.id }
+        }
+        return instance
+    }
+
+    private func forget(_ id: String) {
+        state.withLock { state in
+            state.byID[id] = nil
+            for (name, owner) in state.byName where owner == id { state.byName[name] = nil }
+        }
+    }
+
+    /// Removes the caller's instances that were stopped before a time.
+    ///
+    /// - Returns: their ids.
+    package func prune(stoppedBefore limit: Timestamp, for caller: Caller) async -> [String] {
+        var pruned: [String] = []
+        for info in await list(for: caller, state: .stopped) where (info.stoppedAt ?? info.createdAt) <= limit {
+            guard let instance = try? find(info.id, for: caller) else { continue }
+            await instance.delete()
+            pruned.append(info.id)
+        }
+        return pruned
+    }
+
+    // MARK: After a restart of the daemon
+
+    /// Reads every record, takes over the sandboxes that are alive and settles the others.
+    package func recover() async throws {
+        let all = try services.store.all()
+        await withDiscardingTaskGroup { group in
+            for stored in all {
+                do {
+                    let instance = try open(stored)
+                    group.addTask { await instance.recover() }
+                } catch {
+                    services.logger.error(
+                        "an instance cannot be opened", ("instance", stored.info.id), ("error", "\(error)"))
+                }
+            }
+        }
+    }
+}

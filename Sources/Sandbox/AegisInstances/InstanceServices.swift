@@ -1,0 +1,77 @@
+package import AegisBackends
+package import AegisCore
+package import AegisFiles
+package import AegisIO
+package import AegisImages
+package import AegisSandboxTypes
+package import AegisSecrets
+
+/// Who asks: taken from the socket's peer credentials, never from a field of a request (decision D15).
+package struct Caller: Sendable, Equatable {
+    package var uid: UInt32
+    package var gid: UInt32
+    package init(uid: UInt32, gid: UInt32) {
+        self.uid = uid
+        self.gid = gid
+    }
+    /// Root and the daemon's own user see every instance.
+    package func maySee(owner: UInt32) -> Bool { uid == 0 || uid == owner }
+}
+
+/// Limits that the node sets where an instance gives none (decision D38).
+package struct NodeDefaults: Sendable {
+    package var limits: Limits
+    package var isolation = "auto"
+    package var minIsolation = Grade.namespaces
+    package var pull = "if-not-present"
+    /// Instances that may exist at once.
+    package var maxInstances = 500
+    /// Bytes of stored log per instance.
+    package var logLimit: UInt64 = 64 << 20
+    package init(limits: Limits) { self.limits = limits }
+}
+
+/// Everything below the instances that they use; made once, in the composition root.
+package struct InstanceServices: Sendable {
+    package var node: String
+    package var home: String
+    package var bootID: String
+    package var defaults: NodeDefaults
+    package var store: InstanceStore
+    package var backends: BackendSet
+    /// Writable layers with a limit.
+    package var disk: DiskPool
+    package var images: ImageStore
+    /// The registry of image names that have none.
+    package var defaultRegistry: String
+    package var workspaces: WorkspaceStore
+    package var opener: UserView
+    package var secrets: SecretStore
+    package var scope: TaskScope
+    package var clock: LoopClock
+    package var logger: Logger
+
+    package init(
+        node: String, home: String, bootID: String, defaults: NodeDefaults, store: InstanceStore, backends: BackendSet,
+        disk: DiskPool,
+        images: ImageStore, defaultRegistry: String, workspaces: WorkspaceStore, opener: UserView, secrets: SecretStore,
+        scope: TaskScope,
+        clock: LoopClock, logger: Logger
+    ) {
+        self.node = node
+        self.home = home
+        self.bootID = bootID
+        self.defaults = defaults
+        self.store = store
+        self.backends = backends
+        self.disk = disk
+        self.images = images
+        self.defaultRegistry = defaultRegistry
+        self.workspaces = workspaces
+        self.opener = opener
+        self.secrets = secrets
+        self.scope = scope
+        self.clock = clock
+        self.logger = logger
+    }
+}

@@ -1,0 +1,76 @@
+internal import AegisCore
+internal import AegisSandboxTypes
+package import AegisStore
+internal import FoundationEssentials
+
+/// The table of instances.
+package struct InstanceStore: Sendable {
+    private let database: Database
+
+    /// The table as this release makes it.
+    package static let migrations = [
+        Migration(
+            "instances",
+            sql: """
+                CREATE TABLE instances (
+                    id TEXT PRIMARY KEY, name TEXT UNIQUE, owner INTEGER NOT NULL, created INTEGER NOT NULL, record BLOB NOT NULL
+                ) STRICT
+                """)
+    ]
+
+    /// Uses a database that has `migrations` applied.
+    package init(_ database: Database) { self.database = database }
+
+    /// Adds a record.
+    ///
+    /// - Throws: `name-in-use` if another instance has the name.
+    package func insert(_ instance: StoredInstance, synced: Bool) throws {
+        let record = try encode(instance)
+        let (id, name, owner) = (instance.info.id, instance.info.name, Int64(instance.info.owner))
+        let created = instance.info.createdAt.milliseconds
+        let isTaken = try database.transaction(synced ? .synced : .saved) { t throws(SQLiteError) -> Bool in
+            let taken =
+                try t.first("SELECT 1 FROM instances WHERE name = ?", name) { _ throws(SQLiteError) in true } ?? false
+            guard !taken else { return true }
+            _ = try t.run(
+                "INSERT INTO instances (id, name, owner, created, record) VALUES (?, ?, ?, ?, ?)", id, name, owner,
+                created, record)
+            return false
+        }
+        if isTaken { throw InstanceStore.nameInUse(name ?? "") }
+    }
+
+    /// The error for a name that another instance has.
+    static func nameInUse(_ name: String) -> AegisError {
+        .conflict(
+            "name-in-use", "the name '\(name)' is in use",
+            hint: "choose another --name, or remove that instance with 'aegis instance delete \(name)'")
+    }
+
+    /// Replaces a record; nothing happens if it was deleted meanwhile.
+    package func update(_ instance: StoredInstance) throws {
+        let record = try encode(instance)
+        _ = try database.transaction(.saved) { t in
+            try t.run("UPDATE instances SET record = ? WHERE id = ?", record, instance.info.id)
+        }
+    }
+
+    /// Removes a record.
+    package func delete(_ id: String, synced: Bool) throws {
+        _ = try database.transaction(synced ? .synced : .saved) { t in
+            try t.run("DELETE FROM instances WHERE id = ?", id)
+        }
+    }
+
+    /// Every record, oldest first.
+    package func all() throws -> [StoredInstance] {
+        let records = try database.read { t in
+            try t.all("SELECT record FROM instances ORDER BY created, id") { row throws(SQLiteError) in
+                try row.get(0, as: [UInt8].self)
+            }
+        }
+        return try records.map { try JSONDecoder().decode(StoredInstance.self, from: Data($0)) }
+    }
+
+    private func encode(_ instance: StoredInstance) throws -> [UInt8] { Array(try JSONEncoder().encode(instance)) }
+}

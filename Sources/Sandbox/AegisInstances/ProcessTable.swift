@@ -1,0 +1,52 @@
+internal import AegisChannel
+internal import AegisSessions
+internal import Synchronization
+
+/// The processes of one sandbox: hands what the channel says to their relays.
+final class ProcessTable: SessionSink {
+    private struct State {
+        var relays: [UInt16: ProcessRelay] = [:]
+        var next: UInt16 = 2
+    }
+    private let state = Mutex(State())
+    private let onExit: @Sendable (UInt16, ProcessExited) -> Void
+
+    init(onExit: @escaping @Sendable (UInt16, ProcessExited) -> Void) { self.onExit = onExit }
+
+    subscript(_ number: UInt16) -> ProcessRelay? { state.withLock { $0.relays[number] } }
+
+    func add(_ relay: ProcessRelay) { state.withLock { $0.relays[relay.number] = relay } }
+
+    func remove(_ number: UInt16) { state.withLock { _ = $0.relays.removeValue(forKey: number) } }
+
+    /// A process number that is not in use; nil when all are.
+    func freeNumber() -> UInt16? {
+        state.withLock { state in
+            for _ in 0..<UInt16.max {
+                let number = state.next
+                state.next = number == .max ? 2 : number + 1
+                if state.relays[number] == nil { return number }
+            }
+            return nil
+        }
+    }
+
+    /// Every relay whose process has no exit record is told that it is lost.
+    func sandboxEnded() {
+        let relays = state.withLock { state in
+            defer { state.relays = [:] }
+            return Array(state.relays.values)
+        }
+        for relay in relays { relay.sandboxEnded() }
+    }
+
+    func output(process: UInt16, _ kind: OutputKind, offset: UInt64, bytes: ArraySlice<UInt8>, end: Bool) {
+        // A number that we did not give out: a hostile harness. Its stream gets no credit and stalls by itself.
+        self[process]?.output(kind, offset: offset, bytes: bytes)
+    }
+
+    func exited(process: UInt16, _ end: ProcessExited) {
+        self[process]?.exited(end)
+        onExit(process, end)
+    }
+}

@@ -1,0 +1,89 @@
+package import AegisBackends
+internal import AegisCore
+package import AegisImages
+package import AegisSandboxTypes
+
+/// Where the workspace of an instance comes from.
+package enum WorkspaceKind: String, Sendable, Codable, Equatable {
+    /// Made for the instance and deleted with it.
+    case automatic
+    /// A named workspace of Aegis; never deleted with an instance.
+    case named
+    /// A folder of the host, named by the owner; never deleted.
+    case host
+}
+
+/// What is saved of an instance: what users see, what a start needs, and how to find a live sandbox again.
+package struct StoredInstance: Sendable, Codable, Equatable {
+    /// The version of this form; a reader takes its own and its predecessor's.
+    package var version = 1
+    package var info: InstanceInfo
+    package var env: [String: String]
+    package var workdir: String?
+    package var user: String?
+    package var userCommand: [String]
+    package var workspaceKind: WorkspaceKind
+    /// The workspace's name or path, as `workspaceKind` says.
+    package var workspaceSource: String
+    package var isolation: String
+    package var minIsolation: String
+    package var pull: String
+    package var stdin: Bool
+    package var tty: Bool
+    /// The live sandbox, while there is one.
+    package var sandbox: SandboxRecord?
+    package var attempt: UInt64 = 0
+    /// What the image said at the last start.
+    package var image: StoredImage?
+    /// Group of the owner, for opening paths as the owner.
+    package var ownerGroup: UInt32
+}
+
+/// What is kept of an instance's image: what further processes need, and what a garbage collection must keep.
+package struct StoredImage: Sendable, Codable, Equatable {
+    /// The image's id.
+    package var digest: String
+    package var entrypoint: [String]
+    package var command: [String]
+    package var environment: [String]
+    package var user: String
+    package var workingDirectory: String
+    package var architecture: String
+    package var operatingSystem: String
+
+    init(_ image: ResolvedImage) {
+        digest = image.digest
+        entrypoint = image.config.entrypoint
+        command = image.config.command
+        environment = image.config.environment
+        user = image.config.user
+        workingDirectory = image.config.workingDirectory
+        architecture = image.config.architecture
+        operatingSystem = image.config.operatingSystem
+    }
+
+    var config: ImageConfig {
+        var config = ImageConfig(architecture: architecture, operatingSystem: operatingSystem)
+        config.entrypoint = entrypoint
+        config.command = command
+        config.environment = environment
+        config.user = user
+        config.workingDirectory = workingDirectory
+        return config
+    }
+}
+
+extension ImageProgress {
+    /// One line for people.
+    package func text(_ reference: ImageReference) -> String {
+        switch self {
+        case .resolving: "\(reference): asking the registry"
+        case .downloading(let bytes, let all):
+            "\(reference): fetching \(bytes >> 20) of \(all >> 20) MiB"
+        case .unpacking(let done, let all): "\(reference): unpacking, \(done) of \(all) layers done"
+        case .building(let line): "\(reference): \(line)"
+        case .warning(let text): "\(reference): \(text)"
+        case .ready: "\(reference): ready"
+        }
+    }
+}

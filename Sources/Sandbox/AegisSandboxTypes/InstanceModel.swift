@@ -1,0 +1,214 @@
+package import AegisCore
+
+/// Where an instance stands.
+package enum InstanceState: String, Sendable, Codable, CaseIterable {
+    case stopped, starting, running, paused, stopping
+}
+
+/// When an instance may sleep.
+package struct IdlePolicy: Sendable, Codable, Equatable {
+    package var pause: TimeSpan?
+    package var stop: TimeSpan?
+    package var cpu: Double?
+    package init(pause: TimeSpan? = nil, stop: TimeSpan? = nil, cpu: Double? = nil) {
+        self.pause = pause
+        self.stop = stop
+        self.cpu = cpu
+    }
+    package enum CodingKeys: String, CodingKey, CaseIterable { case pause, stop, cpu }
+    package init(from decoder: any Decoder) throws {
+        try decoder.refuseUnknownKeys(CodingKeys.self)
+        let c = try decoder.container(keyedBy: CodingKeys.self)
+        pause = try c.decodeIfPresent(TimeSpan.self, forKey: .pause)
+        stop = try c.decodeIfPresent(TimeSpan.self, forKey: .stop)
+        cpu = try c.decodeIfPresent(Double.self, forKey: .cpu)
+    }
+}
+
+/// What network an instance asks for.
+package struct NetworkRequest: Sendable, Codable, Equatable {
+    /// `none` (loopback only), the only mode of this release.
+    package var mode: String
+    package init(mode: String = "none") { self.mode = mode }
+    package enum CodingKeys: String, CodingKey, CaseIterable { case mode }
+    package init(from decoder: any Decoder) throws {
+        try decoder.refuseUnknownKeys(CodingKeys.self)
+        mode = try decoder.container(keyedBy: CodingKeys.self).decodeIfPresent(String.self, forKey: .mode) ?? "none"
+    }
+}
+
+/// The body of `POST /v1/instances` (decision D18).
+package struct CreateInstance: Sendable, Codable, Equatable {
+    package var name: String?
+    package var image: String?
+    package var command: [String]?
+    package var env: [String: String]?
+    package var workdir: String?
+    package var user: String?
+    /// A name or an absolute host path; nil = automatic.
+    package var workspace: String?
+    package var mounts: [MountSpec]?
+    package var secrets: [String]?
+    package var expose: [String]?
+    package var isolation: String?
+    package var minIsolation: String?
+    package var limits: Limits?
+    package var idle: IdlePolicy?
+    package var network: NetworkRequest?
+    package var labels: [String: String]?
+    /// always, if-not-present or never.
+    package var pull: String?
+    /// Lives by its client's attach stream and is removed with it.
+    package var ephemeral: Bool?
+    /// Whether the command's stdin is open.
+    package var stdin: Bool?
+    /// Whether the command gets a terminal.
+    package var tty: Bool?
+    /// Whether the instance is started at once (default true).
+    package var start: Bool?
+
+    package init(command: [String]? = nil) { self.command = command }
+
+    package enum CodingKeys: String, CodingKey, CaseIterable {
+        case name, image, command, env, workdir, user, workspace, mounts, secrets, expose, isolation, limits, idle,
+            network
+        case labels, pull, ephemeral, stdin, tty, start
+        case minIsolation = "min_isolation"
+    }
+
+    package init(from decoder: any Decoder) throws {
+        try decoder.refuseUnknownKeys(CodingKeys.self)
+        let c = try decoder.container(keyedBy: CodingKeys.self)
+        name = try c.decodeIfPresent(String.self, forKey: .name)
+        image = try c.decodeIfPresent(String.self, forKey: .image)
+        command = try c.decodeIfPresent([String].self, forKey: .command)
+        env = try c.decodeIfPresent([String: String].self, forKey: .env)
+        workdir = try c.decodeIfPresent(String.self, forKey: .workdir)
+        user = try c.decodeIfPresent(String.self, forKey: .user)
+        workspace = try c.decodeIfPresent(String.self, forKey: .workspace)
+        mounts = try c.decodeIfPresent([MountSpec].self, forKey: .mounts)
+        secrets = try c.decodeIfPresent([String].self, forKey: .secrets)
+        expose = try c.decodeIfPresent([String].self, forKey: .expose)
+        isolation = try c.decodeIfPresent(String.self, forKey: .isolation)
+        minIsolation = try c.decodeIfPresent(String.self, forKey: .minIsolation)
+        limits = try c.decodeIfPresent(Limits.self, forKey: .limits)
+        idle = try c.decodeIfPresent(IdlePolicy.self, forKey: .idle)
+        network = try c.decodeIfPresent(NetworkRequest.self, forKey: .network)
+        labels = try c.decodeIfPresent([String: String].self, forKey: .labels)
+        pull = try c.decodeIfPresent(String.self, forKey: .pull)
+        ephemeral = try c.decodeIfPresent(Bool.self, forKey: .ephemeral)
+        stdin = try c.decodeIfPresent(Bool.self, forKey: .stdin)
+        tty = try c.decodeIfPresent(Bool.self, forKey: .tty)
+        start = try c.decodeIfPresent(Bool.self, forKey: .start)
+    }
+}
+
+/// An exposed port, as the instance record shows it.
+package struct ExposedPort: Sendable, Codable, Equatable {
+    package var guestPort: UInt16
+    package var publicPort: UInt16
+    package var portProtocol: String
+    package var url: String
+    package init(guestPort: UInt16, publicPort: UInt16, portProtocol: String, url: String) {
+        self.guestPort = guestPort
+        self.publicPort = publicPort
+        self.portProtocol = portProtocol
+        self.url = url
+    }
+    private enum CodingKeys: String, CodingKey {
+        case url
+        case guestPort = "guest_port"
+        case publicPort = "public_port"
+        case portProtocol = "protocol"
+    }
+}
+
+/// The plain form of an error inside a record.
+package struct RecordedError: Sendable, Codable, Equatable {
+    package var code: String
+    package var message: String
+    package var hint: String?
+    package init(_ error: AegisError) {
+        code = error.code
+        message = error.message
+        hint = error.hint
+    }
+}
+
+/// An instance as the API shows it (contract: instance record).
+package struct InstanceInfo: Sendable, Codable, Equatable {
+    package var id: String
+    package var name: String?
+    package var state: InstanceState
+    package var enabled: Bool
+    package var image: String
+    package var command: [String]
+    package var backend: String?
+    package var grade: Grade?
+    package var gradeDetail: GradeDetail?
+    package var workspace: String?
+    package var mounts: [MountSpec]
+    package var expose: [ExposedPort]
+    package var secrets: [String]
+    package var limits: Limits
+    package var network: String
+    package var group: String?
+    package var kit: String?
+    package var connections: Int
+    package var labels: [String: String]
+    package var owner: UInt32
+    package var parent: String?
+    package var idle: IdlePolicy?
+    package var filePolicy: String
+    package var ephemeral: Bool
+    package var createdAt: Timestamp
+    package var startedAt: Timestamp?
+    package var lastActiveAt: Timestamp?
+    package var stoppedAt: Timestamp?
+    package var exitCode: Int32?
+    /// exited, stopped, killed, timeout, oom, boot-failed, crash-loop, lost, host-restart
+    package var stopReason: String?
+    package var oomKilled: Bool
+    package var error: RecordedError?
+    package var node: String
+
+    package init(
+        id: String, name: String?, state: InstanceState, image: String, command: [String], owner: UInt32, node: String,
+        createdAt: Timestamp
+    ) {
+        self.id = id
+        self.name = name
+        self.state = state
+        self.image = image
+        self.command = command
+        self.owner = owner
+        self.node = node
+        self.createdAt = createdAt
+        enabled = true
+        mounts = []
+        expose = []
+        secrets = []
+        limits = Limits()
+        network = "none"
+        connections = 0
+        labels = [:]
+        filePolicy = "mounts"
+        ephemeral = false
+        oomKilled = false
+    }
+
+    package enum CodingKeys: String, CodingKey {
+        case id, name, state, enabled, image, command, backend, grade, workspace, mounts, expose, secrets, limits,
+            network
+        case group, kit, connections, labels, owner, parent, idle, ephemeral, error, node
+        case gradeDetail = "grade_detail"
+        case filePolicy = "file_policy"
+        case createdAt = "created_at"
+        case startedAt = "started_at"
+        case lastActiveAt = "last_active_at"
+        case stoppedAt = "stopped_at"
+        case exitCode = "exit_code"
+        case stopReason = "stop_reason"
+        case oomKilled = "oom_killed"
+    }
+}

@@ -1,0 +1,306 @@
+package import AegisChannel
+internal import AegisCore
+package import AegisIO
+internal import LinuxSys
+internal import Synchronization
+
+/// Which output of a process.
+package enum OutputKind: UInt8, Sendable, Hashable, CaseIterable { case stdout = 1, stderr = 2 }
+
+/// What a session tells its owner, in the order of the channel. Calls never wait: what one call hands over is bounded
+/// by the credit of its stream, and the owner gives new credit with `acknowledge`.
+package protocol SessionSink: AnyObject, Sendable {
+    /// Bytes of a process at their offset. After a new connection to the keeper bytes may come again.
+    func output(process: UInt16, _ kind: OutputKind, offset: UInt64, bytes: ArraySlice<UInt8>, end: Bool)
+    /// The process ended; all of its output was handed over before.
+    func exited(process: UInt16, _ end: ProcessExited)
+}
+
+/// The daemon's end of one sandbox's channel: starts processes, feeds them, takes their output.
+package final class HarnessSession: Sendable {
+    private struct Input {
+        var sent: UInt64
+        var taken: UInt64
+        var ended = false
+        var waiter: CheckedContinuation<Void, Never>?
+    }
+    private struct State {
+        var starts: [UInt16: CheckedContinuation<UInt32, any Error>] = [:]
+        /// Processes whose start was answered before anyone waited (after adoption).
+        var inputs: [UInt16: Input] = [:]
+        var health: [UInt64: CheckedContinuation<Void, any Error>] = [:]
+        var nonce: UInt64 = 0
+        var closed = false
+    }
+
+    private let state = Mutex(State())
+    private let outbox = Outbox()
+    private let sink: any SessionSink
+    /// Frames that belong to the keeper itself (`ended` and the like).
+    private let onKeeperFrame: @Sendable (ChannelFrame) -> Void
+
+    /// Makes a session that reports to `sink`.
+    package init(sink: any SessionSink, onKeeperFrame: @escaping @Sendable (ChannelFrame) -> Void = { _ in }) {
+        self.sink = sink
+        self.onKeeperFrame = onKeeperFrame
+    }
+
+    /// Reads and writes until the sandbox has ended or the channel breaks. Processes of an earlier daemon are known from
+    /// `known`.
+    ///
+    /// - Returns: whether the sandbox has ended: everything that it said before was handed over.
+    /// - Throws: `ChannelError` for a hostile or broken harness; the caller then kills the sandbox.
+    package func run(on stream: any ByteStream, known: [ProcessState]) async throws -> Bool {
+        state.withLock { state in
+            for process in known {
+                state.inputs[process.number] = Input(sent: process.stdinTaken, taken: process.stdinTaken)
+            }
+        }
+        defer { close() }
+        return try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await self.outbox.drain(to: stream) }
+            defer { outbox.close() }
+            var reader = FrameReader()
+            while let frame = try await reader.next(from: stream) {
+                try take(frame)
+                if frame.header.type == .ended { return true }
+            }
+            return false
+        }
+    }
+
+    // MARK: Requests
+
+    /// Starts a process and waits until it runs.
+    ///
+    /// - Returns: its pid inside.
+    /// - Throws: `ProcessStartError` with the exit code that fits, `IOError.closed` when the sandbox ends meanwhile.
+    package func start(_ number: UInt16, _ message: StartProcess) async throws -> UInt32 {
+        let payload = message.encoded()
+        guard payload.count <= Channel.controlLimit else {
+            throw AegisError(
+                .tooLarge, "command-too-long", "the command and its environment take \(payload.count) bytes",
+                hint: "the limit is \(Channel.controlLimit) bytes: pass long input by stdin or a file")
+        }
+        return try await withCheckedThrowingContinuation { continuation in
+            let open = state.withLock { state -> Bool in
+                guard !state.closed else { return false }
+                state.starts[number] = continuation
+                state.inputs[number] = Input(sent: 0, taken: 0)
+                return true
+            }
+            guard open else { return continuation.resume(throwing: IOError.closed) }
+            send(.start, stream: number, payload)
+        }
+    }
+
+    /// Sends bytes to a process; waits while it has 256 KiB that it did not take yet.
+    package func write(_ number: UInt16, _ bytes: ArraySlice<UInt8>) async throws(IOError) {
+        var rest = bytes
+        while !rest.isEmpty {
+            let room = await room(number)
+            guard room > 0 else { throw IOError.closed }
+            let piece = rest.prefix(min(room, Channel.dataLimit))
+            rest = rest.dropFirst(piece.count)
+            guard let offset = reserve(number, piece.count) else { throw IOError.closed }
+            outbox.append { out in
+                FrameHeader(.stdin, stream: number, length: piece.count + 8).encode(into: &out)
+                appendOffset(offset, to: &out)
+                out.append(contentsOf: piece)
+            }
+        }
+    }
+
+    /// Ends a process's stdin. Idempotent.
+    package func endInput(_ number: UInt16) {
+        let offset = state.withLock { state -> UInt64? in
+            guard var input = state.inputs[number], !input.ended else { return nil }
+            input.ended = true
+            state.inputs[number] = input
+            return input.sent
+        }
+        guard let offset else { return }
+        outbox.append { out in
+            FrameHeader(.stdin, flags: Channel.endFlag, stream: number, length: 8).encode(into: &out)
+            appendOffset(offset, to: &out)
+        }
+    }
+
+    /// Bytes of stdin that were sent to a process so far.
+    package func inputOffset(_ number: UInt16) -> UInt64 { state.withLock { $0.inputs[number]?.sent ?? 0 } }
+
+    /// Sends a signal to a process, or to its process group.
+    package func signal(_ number: UInt16, _ signal: UInt8, group: Bool) {
+        send(.signal, flags: group ? 1 : 0, stream: number, [signal])
+    }
+
+    /// Tells a process's terminal its new size.
+    package func resize(_ number: UInt16, columns: UInt16, rows: UInt16) {
+        var fields = FieldWriter()
+        fields.u16(columns)
+        fields.u16(rows)
+        send(.resize, stream: number, fields.bytes)
+    }
+
+    /// Everything of a stream below `offset` was saved and delivered.
+    package func acknowledge(_ number: UInt16, _ kind: OutputKind, upTo offset: UInt64) {
+        outbox.append { out in
+            FrameHeader(.ack, flags: kind.rawValue, stream: number, length: 8).encode(into: &out)
+            appendOffset(offset, to: &out)
+        }
+    }
+
+    /// The end of a process was recorded; its number may be used again.
+    package func forget(_ number: UInt16) {
+        state.withLock { _ = $0.inputs.removeValue(forKey: number) }
+        send(.forget, stream: number, [])
+    }
+
+    /// Asks every process to end and the harness to exit after the grace.
+    package func shutdown(graceMilliseconds: UInt32) {
+        var fields = FieldWriter()
+        fields.u32(graceMilliseconds)
+        send(.shutdown, fields.bytes)
+    }
+
+    /// Waits until the harness answers.
+    package func health() async throws {
+        try await withCheckedThrowingContinuation { continuation in
+            let nonce = state.withLock { state -> UInt64? in
+                guard !state.closed else { return nil }
+                state.nonce += 1
+                state.health[state.nonce] = continuation
+                return state.nonce
+            }
+            guard let nonce else { return continuation.resume(throwing: IOError.closed) }
+            var fields = FieldWriter()
+            fields.u64(nonce)
+            send(.health, fields.bytes)
+        }
+    }
+
+    /// Sends a frame to the keeper itself.
+    package func sendToKeeper(_ type: FrameType) { send(type, []) }
+
+    private func send(_ type: FrameType, flags: UInt8 = 0, stream: UInt16 = 0, _ payload: [UInt8]) {
+        outbox.append { out in
+            FrameHeader(type, flags: flags, stream: stream, length: payload.count).encode(into: &out)
+            out.append(contentsOf: payload)
+        }
+    }
+
+    // MARK: Answers
+
+    private func take(_ frame: ChannelFrame) throws {
+        let number = frame.header.stream
+        switch frame.header.type {
+        case .stdout, .stderr:
+            var fields = FieldReader(frame.payload, type: frame.header.type)
+            let offset = try fields.u64()
+            sink.output(
+                process: number, frame.header.type == .stdout ? .stdout : .stderr, offset: offset,
+                bytes: frame.payload[8...],
+                end: frame.header.flags & Channel.endFlag != 0)
+        case .exited:
+            let end = try ProcessExited(decoding: frame.payload)
+            wake(number) { $0.ended = true }
+            sink.exited(process: number, end)
+        case .started:
+            var fields = FieldReader(frame.payload, type: .started)
+            let pid = try fields.u32()
+            state.withLock { $0.starts.removeValue(forKey: number) }?.resume(returning: pid)
+        case .failed:
+            let failure = try ProcessFailed(decoding: frame.payload)
+            let waiter = state.withLock { state in
+                state.inputs[number] = nil
+                return state.starts.removeValue(forKey: number)
+            }
+            waiter?.resume(throwing: ProcessStartError(failure))
+        case .ack:
+            var fields = FieldReader(frame.payload, type: .ack)
+            let offset = try fields.u64()
+            wake(number) { if offset <= $0.sent { $0.taken = max($0.taken, offset) } }
+        case .healthy:
+            var fields = FieldReader(frame.payload, type: .healthy)
+            let nonce = try fields.u64()
+            state.withLock { $0.health.removeValue(forKey: nonce) }?.resume()
+        case .hello: _ = try Hello(decoding: frame.payload)
+        case .state, .booted, .bootFailed, .ended: onKeeperFrame(frame)
+        case .stdin, .start, .signal, .resize, .health, .shutdown, .forget, .attach, .boot, .release, .kill:
+            throw ChannelError.malformed(type: frame.header.type.rawValue)
+        }
+    }
+
+    private func wake(_ number: UInt16, _ change: (inout Input) -> Void) {
+        let waiter = state.withLock { state -> CheckedContinuation<Void, Never>? in
+            guard var input = state.inputs[number] else { return nil }
+            change(&input)
+            let waiter = input.waiter
+            input.waiter = nil
+            state.inputs[number] = input
+            return waiter
+        }
+        waiter?.resume()
+    }
+
+    /// Bytes that may be sent now; waits for credit, 0 when the input has ended.
+    private func room(_ number: UInt16) async -> Int {
+        while true {
+            let room = available(number)
+            if room != 0 || Task.isCancelled { return max(0, Task.isCancelled ? 0 : room) }
+            await withTaskCancellationHandler {
+                await withCheckedContinuation { continuation in
+                    let now = state.withLock { state -> Bool in
+                        guard var input = state.inputs[number], !input.ended, !state.closed, !Task.isCancelled,
+                            input.sent - input.taken >= Channel.window
+                        else { return true }
+                        input.waiter = continuation
+                        state.inputs[number] = input
+                        return false
+                    }
+                    if now { continuation.resume() }
+                }
+            } onCancel: {
+                wake(number) { _ in }
+            }
+        }
+    }
+
+    /// Room in the window; -1 when no more may be sent.
+    private func available(_ number: UInt16) -> Int {
+        state.withLock { state in
+            guard !state.closed, let input = state.inputs[number], !input.ended else { return -1 }
+            return Int(Channel.window - (input.sent - input.taken))
+        }
+    }
+
+    private func reserve(_ number: UInt16, _ count: Int) -> UInt64? {
+        state.withLock { state in
+            guard var input = state.inputs[number], !input.ended else { return nil }
+            defer { state.inputs[number] = input }
+            input.sent += UInt64(count)
+            return input.sent - UInt64(count)
+        }
+    }
+
+    /// Fails everyone who waits.
+    private func close() {
+        outbox.close()
+        let (starts, health, inputs) = state.withLock { state in
+            state.closed = true
+            defer {
+                state.starts = [:]
+                state.health = [:]
+                state.inputs = [:]
+            }
+            return (state.starts, state.health, state.inputs)
+        }
+        for waiter in starts.values { waiter.resume(throwing: IOError.closed) }
+        for waiter in health.values { waiter.resume(throwing: IOError.closed) }
+        for input in inputs.values { input.waiter?.resume() }
+    }
+}
+
+private func appendOffset(_ offset: UInt64, to out: inout [UInt8]) {
+    for shift in stride(from: 56, through: 0, by: -8) { out.append(UInt8(truncatingIfNeeded: offset >> UInt64(shift))) }
+}

@@ -1,0 +1,145 @@
+import AegisCore
+import AegisSandboxTypes
+import Testing
+
+@testable import AegisClient
+
+@Suite struct JSONValueTests {
+    @Test(arguments: [
+        "null", "true", "false", "0", "-1.5e+10", "\"\"", "[]", "{}", "[1,2,[3]]", #"{"b":1,"a":{"c":null}}"#,
+        #""tab\tquote\"slash\\nl\nbell\u0007""#, "\"é€😀\"",
+    ])
+    func aTextReadsAndWritesTheSame(_ text: String) throws {
+        #expect(String(decoding: try JSONValue(parsing: text.utf8).compact, as: UTF8.self) == text)
+    }
+
+    @Test func escapesAreDecoded() throws {
+        let value = try JSONValue(parsing: #"  "a\/\u0041\ud83d\ude00\u00e9\ud800x\b\f"  "#.utf8)
+        #expect(value.text == "a/A😀é\u{fffd}x\u{8}\u{c}")
+    }
+
+    @Test(arguments: [
+        "", " ", "nul", "01", "1.", ".5", "1e", "+1", "[1,]", "[1 2]", "{\"a\"}", "{\"a\":1,}", "{a:1}", "\"a",
+        "\"\u{1}\"",
+        #""\x""#, #""\u12g4""#, "true false", "[", "{\"a\":", "'a'", "NaN",
+    ])
+    func whatIsNoJSONIsRefusedWithItsPlace(_ text: String) {
+        let error = #expect(throws: JSONError.self) { try JSONValue(parsing: text.utf8) }
+        #expect((error?.offset ?? -1) <= text.utf8.count)
+    }
+
+    @Test func badUTF8AndDeepNestingAreRefused() {
+        #expect(throws: JSONError.self) { try JSONValue(parsing: [34, 0xff, 34]) }
+        #expect(throws: JSONError.self) { try JSONValue(parsing: String(repeating: "[", count: 100_000).utf8) }
+        #expect(throws: Never.self) {
+            try JSONValue(parsing: (String(repeating: "[", count: 60) + String(repeating: "]", count: 60)).utf8)
+        }
+    }
+
+    @Test func prettyKeepsOrderAndNumbers() throws {
+        let value = try JSONValue(parsing: #"{"z":1.50,"a":[],"list":[{"k":"v"},2],"n":{}}"#.utf8)
+        #expect(
+            value.pretty == """
+                {
+                  "z": 1.50,
+                  "a": [],
+                  "list": [
+                    {
+                      "k": "v"
+                    },
+                    2
+                  ],
+                  "n": {}
+                }
+                """)
+    }
+
+    @Test func terminalsGetNoControlCharacters() throws {
+        let value = JSONValue.string("\u{1b}[2J\u{9b}31m\u{7f}")
+        #expect(value.pretty == #""\u001b[2J\u009b31m\u007f""#)
+    }
+
+    @Test func yamlQuotesWhatWouldBeReadAsSomethingElse() throws {
+        let value: JSONValue = [
+            "name": "web", "image": "python:3.12", "answer": "yes", "version": "1.0", "empty": "", "none": .null,
+            "list": ["a", ["x": 1, "y": ["k": true]], [2, 3]], "nothing": [], "map": ["k": "two words"],
+            "path": "/workspace", "multi": "a\nb", "odd": "- dash",
+        ]
+        #expect(
+            value.yaml == """
+                name: web
+                image: "python:3.12"
+                answer: "yes"
+                version: "1.0"
+                empty: ""
+                none: null
+                list:
+                  - a
+                  - x: 1
+                    "y":
+                      k: true
+                  -
+                    - 2
+                    - 3
+                nothing: []
+                map:
+                  k: two words
+                path: /workspace
+                multi: "a\\nb"
+                odd: "- dash"
+
+                """)
+    }
+
+    @Test func aRequestIsEncodedWithTheFieldsThatAreSet() throws {
+        var request = CreateInstance(command: ["python", "a.py"])
+        request.limits = Limits(cpus: 1.5, memory: ByteSize(512 << 20), timeout: .seconds(300))
+        request.mounts = [MountSpec(source: "/a", target: "/b")]
+        request.ephemeral = true
+        let json = try JSONValue(encoding: request)
+        #expect(
+            String(decoding: json.compact, as: UTF8.self)
+                == #"{"command":["python","a.py"],"mounts":[{"source":"/a","target":"/b","read_only":true}],"#
+                + #""limits":{"cpus":1.5,"memory":"512Mi","timeout":"5m"},"ephemeral":true}"#)
+        #expect(try json.decode(CreateInstance.self) == request)
+    }
+
+    @Test func everyModelTypeSurvivesARoundTrip() throws {
+        var one = InstanceInfo(
+            id: "i-0123456789abcdef", name: "web", state: .running, image: "base", command: ["a", ""], owner: 1000,
+            node: "12345678", createdAt: Timestamp(milliseconds: 1_795_000_000_123))
+        one.exitCode = -1
+        one.labels = ["k": "v"]
+        one.expose = [
+            ExposedPort(guestPort: 80, publicPort: 49152, portProtocol: "http", url: "http://127.0.0.1:49152")
+        ]
+        one.limits.cpus = 2
+        #expect(try JSONValue(parsing: JSONValue(encoding: one).compact).decode(InstanceInfo.self) == one)
+    }
+
+    @Test func aWrongTypeIsAnError() throws {
+        let json = try JSONValue(parsing: #"{"command":"x"}"#.utf8)
+        #expect(throws: DecodingError.self) { try json.decode(CreateInstance.self) }
+        #expect(throws: DecodingError.self) { try JSONValue(parsing: "{}".utf8).decode(InstanceInfo.self) }
+        #expect(throws: DecodingError.self) { try JSONValue(parsing: "70000".utf8).decode(UInt16.self) }
+    }
+}
+
+@Suite struct Base64Tests {
+    @Test(arguments: [
+        ("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE="),
+        ("foobar", "Zm9vYmFy"),
+    ])
+    func theVectorsOfTheStandardHold(_ plain: String, _ coded: String) {
+        #expect(Base64.encode(Array(plain.utf8)) == coded)
+        #expect(Base64.decode(coded) == Array(plain.utf8))
+    }
+
+    @Test func everyByteSurvives() {
+        let bytes = (0...255).map { UInt8($0) } + [255, 254]
+        #expect(Base64.decode(Base64.encode(bytes)) == bytes)
+    }
+
+    @Test(arguments: ["Zg", "Zg=", "Z===", "Zg==Zg==", "Z g=", "Zm9v\n", "====", "Zm=v"])
+    func otherTextIsRefused(_ text: String) { #expect(Base64.decode(text) == nil) }
+}

@@ -1,0 +1,117 @@
+import AegisCore
+import AegisFiles
+import AegisTestSupport
+import LinuxSys
+import Testing
+
+@Suite struct WorkspaceStoreTests {
+    private let id = "i-0123456789abcdef"
+
+    @Test(
+        arguments: [
+            (nil, WorkspaceReference.automatic), ("claw", .named("claw")), ("/data/x", .path("/data/x")),
+        ])
+    func referencesAreTold(text: String?, wanted: WorkspaceReference) throws {
+        #expect(try WorkspaceReference(parsing: text) == wanted)
+    }
+
+    @Test(arguments: ["./x", ".", "..", "a/b", "Caps", "i-0123456789abcdef", "", "-x", ".records"])
+    func otherReferencesAreRefused(text: String) {
+        let error = #expect(throws: AegisError.self) { try WorkspaceReference(parsing: text) }
+        #expect(error?.kind == .usage)
+    }
+
+    @Test func aNamedWorkspaceStaysAndIsShared() async throws {
+        let fixture = try FilesFixture()
+        let store = try WorkspaceStore(home: fixture.home)
+        let (first, info) = try await store.open(named: "claw", owner: 1234)
+        #expect(first.realPath == "\(fixture.home)/workspaces/claw" && !info.isAutomatic && info.owner == 1234)
+        #expect(first.status.permissions == 0o755 && first.status.user == 0)
+        try first.openForUse().writeAtomically("kept", Array("x".utf8))
+        // A second instance, after a restart of the daemon.
+        let again = try WorkspaceStore(home: fixture.home)
+        let (second, same) = try await again.open(named: "claw", owner: 1234)
+        #expect(second.status.isSameFile(as: first.status) && same == info)
+        #expect(Files.exists("\(second.realPath)/kept"))
+    }
+
+    @Test func onlyTheOwnerAndRootReachIt() async throws {
+        let fixture = try FilesFixture()
+        let store = try WorkspaceStore(home: fixture.home)
+        _ = try await store.open(named: "mine", owner: 1234)
+        _ = try await store.open(named: "roots", owner: 0)
+        await #expect(throws: AegisError.self) { try await store.open(named: "mine", owner: 99) }
+        await #expect(throws: AegisError.self) { try await store.remove(named: "mine", as: 99, usedBy: []) }
+        #expect(try await store.open(named: "mine", owner: 0).1.owner == 1234)
+        #expect(try await store.list(as: 1234).map(\.name) == ["mine"])
+        #expect(try await store.list(as: 0).map(\.name) == ["mine", "roots"])
+        #expect(try await store.list(as: 99).isEmpty)
+        // Without its record nobody but root may have it.
+        try Files.removeFile("\(fixture.home)/workspaces/.records/mine")
+        await #expect(throws: AegisError.self) { try await store.open(named: "mine", owner: 1234) }
+    }
+
+    @Test func anAutomaticOneGoesWithItsInstanceAndNothingElseDoes() async throws {
+        let fixture = try FilesFixture()
+        let store = try WorkspaceStore(home: fixture.home)
+        let (opened, info) = try await store.openAutomatic(instance: id, owner: 1234)
+        #expect(info.isAutomatic && info.name == id && opened.realPath.hasSuffix("/workspaces/\(id)"))
+        _ = try await store.open(named: "claw", owner: 1234)
+        let user = try fixture.folder("users")
+        // The kind survives a restart: it is in the name.
+        let again = try WorkspaceStore(home: fixture.home)
+        #expect(try await again.list(as: 0).map(\.isAutomatic) == [false, true])
+        try await again.removeAutomatic(instance: id)
+        try await again.removeAutomatic(instance: id)
+        try await again.removeAutomatic(instance: "claw")
+        try await again.removeAutomatic(instance: user)
+        try await again.removeAutomatic(instance: "../../users")
+        #expect(try await again.list(as: 0).map(\.name) == ["claw"] && Files.exists(user))
+        #expect(try Files.list("\(fixture.home)/workspaces/.records").map(\.name) == ["claw"])
+    }
+
+    @Test func removalIsRefusedWhileUsedAndDeepTreesGo() async throws {
+        let fixture = try FilesFixture()
+        let store = try WorkspaceStore(home: fixture.home)
+        let (opened, _) = try await store.open(named: "deep", owner: 0)
+        var here = try opened.openForUse()
+        for _ in 0..<3000 {
+            try here.makeDirectory("d")
+            here = try here.open("d", [.readOnly, .directory])
+        }
+        try Files.makeLink("\(opened.realPath)/out", to: fixture.path)
+        let error = try await refusalOf { try await store.remove(named: "deep", as: 0, usedBy: ["i-1", "web"]) }
+        #expect(error?.code == "workspace-in-use" && error?.message.contains("i-1, web") == true)
+        try await store.remove(named: "deep", as: 0, usedBy: [])
+        #expect(try await store.list(as: 0).isEmpty && Files.list("\(fixture.home)/workspaces/.trash").isEmpty)
+        #expect(Files.exists(fixture.home))
+        #expect(
+            try await refusalOf { try await store.remove(named: "deep", as: 0, usedBy: []) }?.code
+                == "workspace-not-found")
+    }
+
+    @Test func whatACrashLeftInTheTrashGoesAtTheNextStart() async throws {
+        let fixture = try FilesFixture()
+        _ = try WorkspaceStore(home: fixture.home)
+        try fixture.folder("home/workspaces/.trash/old-1/inner")
+        _ = try WorkspaceStore(home: fixture.home)
+        #expect(try Files.list("\(fixture.home)/workspaces/.trash").isEmpty)
+    }
+
+    @Test func manyAtOnceMakeOne() async throws {
+        let fixture = try FilesFixture()
+        let store = try WorkspaceStore(home: fixture.home)
+        let inodes = try await withThrowingTaskGroup(of: UInt64.self) { group in
+            for _ in 0..<16 { group.addTask { try await store.open(named: "one", owner: 7).0.status.inode } }
+            return try await group.reduce(into: Set<UInt64>()) { $0.insert($1) }
+        }
+        #expect(inodes.count == 1)
+    }
+
+    private func refusalOf(_ body: () async throws -> Void) async throws -> AegisError? {
+        do {
+            try await body()
+            return nil
+        } catch let error as AegisError { return error }
+    }
+}
