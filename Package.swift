@@ -162,7 +162,12 @@ let testTargets: [Target] = [
             "AegisClient", "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "AegisCore",
             "AegisTestSupport",
         ]),
-    // AegisCLITests
+    tests(
+        "AegisCLITests",
+        [
+            "aegis", "AegisClient", "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "CLinux",
+            "AegisCore", "AegisTestSupport",
+        ]),
     tests("Acceptance", ["AegisIO", "LinuxSys", "AegisCore", "AegisSandboxTypes", "AegisTestSupport"]),
 ]
 

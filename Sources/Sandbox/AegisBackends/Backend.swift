@@ -12,6 +12,7 @@ package protocol Backend: Sendable {
     /// Runs a real canary in a sandbox of this backend and says what it proved.
     ///
     /// - Parameter deadline: how long the canary may take; a hanging one is killed and reported.
+    /// - Returns: the grade with what it stands on, or the reason why there is none.
     func probe(deadline: Duration) async -> BackendReport
 
     /// Makes a sandbox whose harness has said hello. The record is handed to `save` before the workload can start.
