@@ -124,6 +124,8 @@ extension Instance {
         guard let session else { return }
         do {
             let message = try startMessage()
+            stored.info.startedAt = .now()
+            commandStarted = uptime
             background("launch") { instance in
                 do {
                     _ = try await session.start(Channel.taskProcess, message)
