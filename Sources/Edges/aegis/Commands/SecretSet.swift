@@ -13,7 +13,8 @@ enum SecretSet {
             """,
         arguments: [Argument("NAME", completion: .secrets), Argument("VALUE", .optional)],
         examples: [
-            Example("typed", "aegis secret set API_KEY"), Example("from a file", "aegis secret set API_KEY - < key.txt"),
+            Example("typed", "aegis secret set API_KEY"),
+            Example("from a file", "aegis secret set API_KEY - < key.txt"),
         ], run: run)
 
     /// The most that a secret may hold: 64 KiB.
@@ -24,11 +25,17 @@ enum SecretSet {
         let value: [UInt8]
         if invocation.arguments.count == 2, invocation.arguments[1] != "-" {
             value = Array(invocation.arguments[1].utf8)
+            if !invocation.quiet {
+                await context.console.say(
+                    "aegis: the value was an argument: 'ps' and the shell's history show it; better: aegis secret set"
+                        + " \(Plain.text(name)) - < FILE\n")
+            }
         } else {
             value = try await read(name, context)
         }
         guard value.count <= limit else {
-            throw AegisError(.tooLarge, "secret-too-large", "the value has \(value.count) bytes, and \(limit) are allowed")
+            throw AegisError(
+                .tooLarge, "secret-too-large", "the value has \(value.count) bytes, and \(limit) are allowed")
         }
         let text = String(validating: value, as: UTF8.self)
         let body: JSONValue = text.map { ["value": .string($0)] } ?? ["data": .string(Base64.encode(value))]
