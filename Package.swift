@@ -70,7 +70,7 @@ let edges: [Target] = [
         [
             "AegisInstances", "AegisImages", "AegisFiles", "AegisLogs", "AegisSessions", "AegisBackends",
             "AegisSecrets",
-            "AegisSandboxTypes", "AegisWire", "AegisIO", "LinuxSys", "AegisCore",
+            "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "AegisCore",
         ]),
     library(
         "Edges", "AegisClient",
