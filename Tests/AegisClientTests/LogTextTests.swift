@@ -6,7 +6,8 @@ import Testing
 
 @Suite struct LogTextTests {
     private func record(
-        _ line: String?, stream: String = "stdout", source: String = "server", partial: Bool = false, data: String? = nil,
+        _ line: String?, stream: String = "stdout", source: String = "server", partial: Bool = false,
+        data: String? = nil,
         exec: String? = nil
     ) -> LogRecord {
         var record = LogRecord(ts: Timestamp(milliseconds: 0), stream: stream, source: source)
@@ -33,7 +34,9 @@ import Testing
     }
 
     @Test func piecesOfALongLineAreJoinedAndALastLineStaysOpen() {
-        #expect(text([record("ab", partial: true), record("cd", partial: true), record("e"), record("x", partial: true)]).out == "abcde\nx")
+        #expect(
+            text([record("ab", partial: true), record("cd", partial: true), record("e"), record("x", partial: true)])
+                .out == "abcde\nx")
     }
 
     @Test func bytesThatAreNoTextComeBackExactly() {

@@ -49,9 +49,11 @@ import Testing
 
     /// Runs a session whose connections are served by the scripts, one after the other.
     func session(
-        _ scripts: [Script], input: (any ByteStream)? = nil, out make: (@Sendable (EventLoop) throws -> any ByteStream)? = nil,
+        _ scripts: [Script], input: (any ByteStream)? = nil,
+        out make: (@Sendable (EventLoop) throws -> any ByteStream)? = nil,
         clock: (any Clock<Duration>)? = nil,
-        joinsLive: Bool = false, detachKeys: Bool = false, during: @escaping @Sendable (ProcessSession) async throws -> Void = { _ in }
+        joinsLive: Bool = false, detachKeys: Bool = false,
+        during: @escaping @Sendable (ProcessSession) async throws -> Void = { _ in }
     ) async throws -> Outcome {
         let directory = try TemporaryDirectory()
         let path = directory.path("s")
@@ -300,7 +302,8 @@ import Testing
                     // The session ends and closes; whatever it still sends is none of our business.
                     while (try? await peer.frames.readFrame()) != nil {}
                 }
-            ], out: { loop in
+            ],
+            out: { loop in
                 var pipe = try DescriptorPair.pipe()
                 _ = pipe.takeFirst()
                 return try FileStream(pipe.takeSecond(), on: loop)

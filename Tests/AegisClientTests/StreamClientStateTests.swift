@@ -91,10 +91,11 @@ import Testing
         #expect(state.resume == StreamOffsets(stdin: 2, stdout: 6))
         // The daemon has five bytes of input, and begins two bytes of output too early.
         #expect(try state.receive(hello(stdin: 5, stdout: 4)) == .started)
-        #expect(state.takeFrames() == [StreamFrame(.stdin, payload: Array("56789".utf8)), StreamFrame(.stdin, flags: .end)])
-        #expect(text(try state.receive(out("o world"))) == " world")
+        #expect(
+            state.takeFrames() == [StreamFrame(.stdin, payload: Array("56789".utf8)), StreamFrame(.stdin, flags: .end)])
+        #expect(text(try state.receive(out("o world"))) == "world")
         #expect(state.lost == 0)
-        #expect(state.resume?.stdout == 12)
+        #expect(state.resume?.stdout == 11)
     }
 
     @Test func aRepeatedFrameThatIsAllKnownPrintsNothing() throws {
@@ -143,7 +144,8 @@ import Testing
     @Test func joiningLiveTakesTheDaemonsOffsets() throws {
         var state = StreamClientState(joinsLive: true)
         #expect(state.resume == nil)
-        _ = try state.receive(.hello(#"{"process":"p","tty":true,"stdout_offset":1000,"stderr_offset":5,"stdin_offset":7}"#))
+        _ = try state.receive(
+            .hello(#"{"process":"p","tty":true,"stdout_offset":1000,"stderr_offset":5,"stdin_offset":7}"#))
         #expect(state.hasTerminal && state.lost == 0)
         _ = try state.receive(out("abc"))
         #expect(state.resume == StreamOffsets(stdin: 7, stdout: 1003, stderr: 5))
@@ -161,17 +163,21 @@ import Testing
 
     @Test func errorAndNoticeAreUnderstood() throws {
         var state = StreamClientState()
-        #expect(try state.receive(.notice(#"{"kind":"pull","text":"layer 1"}"#)) == .notice(kind: "pull", text: "layer 1"))
+        #expect(
+            try state.receive(.notice(#"{"kind":"pull","text":"layer 1"}"#)) == .notice(kind: "pull", text: "layer 1"))
         #expect(try state.receive(.notice("garbage!")) == .nothing)
-        #expect(try state.receive(.error(.notFound("image-not-found", "no image"))) == .failed(.failed("image-not-found", "no image")))
+        #expect(
+            try state.receive(.error(.notFound("image-not-found", "no image")))
+                == .failed(.failed("image-not-found", "no image")))
     }
 }
 
 @Suite struct DetachKeysTests {
-    @Test(arguments: [
-        ([1, 2, 3], [1, 2, 3]), ([0x10], []), ([0x10, 1], [0x10, 1]), ([0x10, 0x10, 1], [0x10, 0x10, 1]),
-        ([0x11], [0x11]), ([1, 0x10, 0x11, 2], nil), ([0x10, 0x10, 0x11], nil),
-    ] as [([UInt8], [UInt8]?)])
+    @Test(
+        arguments: [
+            ([1, 2, 3], [1, 2, 3]), ([0x10], []), ([0x10, 1], [0x10, 1]), ([0x10, 0x10, 1], [0x10, 0x10, 1]),
+            ([0x11], [0x11]), ([1, 0x10, 0x11, 2], nil), ([0x10, 0x10, 0x11], nil),
+        ] as [([UInt8], [UInt8]?)])
     func onlyTheTwoKeysTogetherLeave(_ typed: [UInt8], _ passed: [UInt8]?) {
         var keys = DetachKeys()
         #expect(keys.filter(typed) == passed)

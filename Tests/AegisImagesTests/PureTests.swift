@@ -182,6 +182,9 @@ struct FetchFailureTests {
             false, "disk-full"
         ),
         (#"Error: Digest did not match, expected sha256:aa, got sha256:bb"#, false, "digest-mismatch"),
+        (#"reading signatures: open /var/lib/x/signature-1: permission denied"#, false, "pull-failed"),
+        (#"reading blob sha256:404404404a: read tcp 1.1.1.1: connection reset by peer"#, false, "registry-unreachable"),
+        (#"pinging registry for h.example/x: connect: connection refused"#, false, "registry-unreachable"),
         (#"something that nobody has seen before"#, false, "pull-failed"),
         ("", false, "pull-failed"),
     ])
@@ -189,6 +192,13 @@ struct FetchFailureTests {
         let error = FetchFailure.error(text, try ImageReference(parsing: "h.example/x:1"), authenticated: authenticated)
         #expect(error.code == code)
         #expect(error.message.contains("h.example/x:1"))
+    }
+
+    @Test func theImagesOwnNameIsNoReason() throws {
+        let reference = try ImageReference(parsing: "h.example/denied/404-eof:1")
+        let error = FetchFailure.error(
+            "reading h.example/denied/404-eof:1 in denied/404-eof: odd", reference, authenticated: false)
+        #expect(error.code == "pull-failed")
     }
 
     @Test func theReasonIsTheLastMessageWithoutItsDressing() {

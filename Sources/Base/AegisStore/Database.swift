@@ -73,6 +73,8 @@ package final class Database: Sendable {
 
 extension Connection {
     /// Runs `body` between BEGIN and COMMIT; rolls back when either fails.
+    // Specialising this crashes the optimiser of Swift 6.3.1 (SIGABRT in GenericSpecializer); a call costs little beside SQLite.
+    @_semantics("optimize.sil.specialize.generic.never")
     func transaction<T>(_ begin: String, _ body: (borrowing Transaction) throws -> T) throws -> T {
         try run(begin)
         do {

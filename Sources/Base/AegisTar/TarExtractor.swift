@@ -46,6 +46,8 @@ package struct TarReport: Sendable, Equatable {
     /// The first 100 entries that were left out.
     package var refused: [Refused] = []
     package var refusedCount = 0
+    /// Nothing done.
+    package init() {}
 
     mutating func refuse(_ path: [UInt8], _ reason: String) {
         refusedCount += 1

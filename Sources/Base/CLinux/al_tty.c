@@ -55,9 +55,18 @@ void al_tty_restore(void) {
     errno = before;
 }
 
+static const int fatals[] = {SIGSEGV, SIGBUS,  SIGILL,  SIGFPE, SIGTRAP, SIGABRT, SIGSYS,
+                             SIGQUIT, SIGXCPU, SIGINT, SIGTERM, SIGHUP};
+enum { fatal_count = sizeof fatals / sizeof *fatals };
+static struct sigaction earlier[fatal_count];
+
 static void fatal(int number) {
     al_tty_restore();
-    /* The handler was reset (SA_RESETHAND): this time the signal ends the process as it would have. */
+    for (int i = 0; i < fatal_count; i++)
+        if (fatals[i] == number) sigaction(number, &earlier[i], NULL);
+    /* Whoever wanted the signal before (a crash reporter) gets it, and then it does what it always does. */
+    raise(number);
+    signal(number, SIG_DFL);
     raise(number);
 }
 
@@ -65,15 +74,15 @@ static void prepare(void) {
     int expected = 0;
     if (!atomic_compare_exchange_strong(&prepared, &expected, 1)) return;
     atexit(al_tty_restore);
-    static const int fatals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT, SIGSYS, SIGQUIT, SIGXCPU,
-                                 SIGINT,  SIGTERM, SIGHUP};
-    for (size_t i = 0; i < sizeof fatals / sizeof *fatals; i++) {
-        struct sigaction old, action;
-        /* Somebody else's handler (a crash reporter's) stays. */
-        if (sigaction(fatals[i], NULL, &old) != 0 || old.sa_handler != SIG_DFL) continue;
+    for (int i = 0; i < fatal_count; i++) {
+        struct sigaction action;
         memset(&action, 0, sizeof action);
         action.sa_handler = fatal;
-        action.sa_flags = SA_RESETHAND | SA_NODEFER;
+        action.sa_flags = SA_NODEFER;
+        if (sigaction(fatals[i], NULL, &earlier[i]) != 0) continue;
+        /* INT, TERM and HUP may be somebody's way to be told to stop, or ignored (nohup): only the default action kills. */
+        int asks = fatals[i] == SIGINT || fatals[i] == SIGTERM || fatals[i] == SIGHUP;
+        if (asks && earlier[i].sa_handler != SIG_DFL) continue;
         sigaction(fatals[i], &action, NULL);
     }
 }
@@ -112,6 +121,12 @@ int al_tty_is_raw(int fd) {
     struct termios mode;
     if (tcgetattr(fd, &mode) != 0) return -1;
     return (mode.c_lflag & (ICANON | ECHO | ISIG)) == 0;
+}
+
+int al_tty_echoes(int fd) {
+    struct termios mode;
+    if (tcgetattr(fd, &mode) != 0) return -1;
+    return (mode.c_lflag & ECHO) != 0;
 }
 
 int al_tty_open_pair(int *controller, int *terminal) {

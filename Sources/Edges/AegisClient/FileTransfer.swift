@@ -42,6 +42,7 @@ package struct FileTransfer: Sendable {
     ///   - path: inside.
     ///   - directory: where it is extracted.
     ///   - top: what the archive's first component becomes.
+    /// - Returns: what was made, and what was left out.
     /// - Throws: `path-not-found`, `bad-archive`, `disk-full`, ...
     package func download(
         _ path: String, into directory: consuming FileDescriptor, top: TarTop
@@ -75,6 +76,7 @@ package struct FileTransfer: Sendable {
     ///   - directory: inside; must exist.
     ///   - strip: leave the archive's first component out.
     ///   - next: the archive's next piece; nil at its end.
+    /// - Throws: the daemon's own error, or what `next` threw.
     package func upload(
         into directory: String, strip: Bool, _ next: @escaping @Sendable () async throws -> [UInt8]?
     ) async throws {

@@ -169,7 +169,8 @@ package struct StreamClientState: Sendable {
         process = json["process"]?.text ?? process
         hasTerminal = json["tty"]?.flag ?? hasTerminal
         let offsets = StreamOffsets(
-            stdin: json["stdin_offset"]?.unsigned ?? stdinBase, stdout: json["stdout_offset"]?.unsigned ?? stdout.received,
+            stdin: json["stdin_offset"]?.unsigned ?? stdinBase,
+            stdout: json["stdout_offset"]?.unsigned ?? stdout.received,
             stderr: json["stderr_offset"]?.unsigned ?? stderr.received)
         if joinsLive {
             joinsLive = false
@@ -213,7 +214,8 @@ package struct StreamClientState: Sendable {
     }
 
     private func notice(_ frame: StreamFrame) -> Event {
-        guard let text = frame.text, let json = try? JSONValue(parsing: text.utf8), let words = json["text"]?.text else {
+        guard let text = frame.text, let json = try? JSONValue(parsing: text.utf8), let words = json["text"]?.text
+        else {
             return .nothing
         }
         return .notice(kind: json["kind"]?.text ?? "", text: words)

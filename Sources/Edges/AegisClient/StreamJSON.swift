@@ -7,7 +7,8 @@ package enum StreamJSON {
         if let json = try? JSONValue(parsing: text.utf8), let inner = json["error"] { return error(inner, kind: kind) }
         let shown = String(text.prefix(200))
         return AegisError(
-            kind, "unreadable-answer", shown.isEmpty ? "the daemon failed without saying why" : "the daemon said: \(shown)")
+            kind, "unreadable-answer",
+            shown.isEmpty ? "the daemon failed without saying why" : "the daemon said: \(shown)")
     }
 
     /// The error of a `{code, message, hint}` object.

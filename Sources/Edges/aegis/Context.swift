@@ -13,7 +13,8 @@ package struct Context: Sendable {
 
     /// Makes a context from its parts.
     package init(
-        loop: EventLoop, console: Console, caller: Caller, now: @escaping @Sendable () -> Timestamp = { Timestamp.now() }
+        loop: EventLoop, console: Console, caller: Caller,
+        now: @escaping @Sendable () -> Timestamp = { Timestamp.now() }
     ) {
         self.loop = loop
         self.console = console

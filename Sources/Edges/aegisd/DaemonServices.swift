@@ -57,7 +57,7 @@ struct DaemonServices: Sendable {
         directory = InstanceDirectory(
             services: InstanceServices(
                 node: home.node, home: home.path, bootID: home.bootID, defaults: Self.defaults(settings, cgroups),
-                store: InstanceStore(database), backends: backends, images: images,
+                store: InstanceStore(database), backends: backends, disk: disk, images: images,
                 defaultRegistry: imageSettings.defaultRegistry,
                 workspaces: try WorkspaceStore(home: home.path),
                 opener: UserView(

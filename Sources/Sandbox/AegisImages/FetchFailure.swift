@@ -9,7 +9,7 @@ enum FetchFailure {
     ///   - reference: the image that was asked for.
     ///   - authenticated: whether credentials were given.
     static func error(_ text: String, _ reference: ImageReference, authenticated: Bool) -> AegisError {
-        let lower = text.lowercased()
+        let lower = plain(text, reference)
         func says(_ parts: String...) -> Bool { parts.contains { lower.contains($0) } }
         let name = reference.description
         if says("no space left on device", "disk quota exceeded") {
@@ -60,6 +60,19 @@ enum FetchFailure {
                 hint: "check the name and the network, or use an image that is here: --pull never")
         }
         return .failed("pull-failed", "'\(name)' cannot be fetched: \(reason(text))")
+    }
+
+    /// The messages in lower case, without what could be taken for a reason: the image's own name, digests, and the
+    /// system's word for missing rights on a file.
+    private static func plain(_ text: String, _ reference: ImageReference) -> String {
+        var lower = text.lowercased()
+        var names = [reference.description]
+        if case .registry(let image) = reference { names += [image.name, image.repository] }
+        for name in names { lower = lower.replacing(name.lowercased(), with: "") }
+        lower = lower.replacing("permission denied", with: "")
+        return lower.split(separator: "sha256:", omittingEmptySubsequences: false).enumerated().map { index, part in
+            index == 0 ? part : part.drop { $0.isHexDigit }
+        }.joined()
     }
 
     /// The message of the last line, without the log's dressing.

@@ -106,7 +106,8 @@ struct Fetcher: Sendable {
         progress: @escaping @Sendable (Int64) -> Void
     ) async throws {
         let command = [
-            "copy", "--quiet", "--retry-times", "\(settings.retries)", "--dest-oci-accept-uncompressed-layers",
+            "copy", "--quiet", "--remove-signatures", "--retry-times", "\(settings.retries)",
+            "--dest-oci-accept-uncompressed-layers",
             "--dest-shared-blob-dir", "\(FetchRole.directory)/\(Self.blobs)",
         ]
         let target = "oci:\(FetchRole.directory)/\(Self.layout):image"

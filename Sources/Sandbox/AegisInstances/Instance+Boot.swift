@@ -201,6 +201,7 @@ extension Instance {
         let log = self.log
         do {
             if stored.workspaceKind == .automatic { try await services.workspaces.removeAutomatic(instance: id) }
+            await services.disk.remove(id)
             try await BlockingPool.shared.run { () throws -> Void in
                 try Files.removeTree(writable)
                 try log.delete()

@@ -39,6 +39,8 @@ package struct InstanceServices: Sendable {
     package var defaults: NodeDefaults
     package var store: InstanceStore
     package var backends: BackendSet
+    /// Writable layers with a limit.
+    package var disk: DiskPool
     package var images: ImageStore
     /// The registry of image names that have none.
     package var defaultRegistry: String
@@ -51,6 +53,7 @@ package struct InstanceServices: Sendable {
 
     package init(
         node: String, home: String, bootID: String, defaults: NodeDefaults, store: InstanceStore, backends: BackendSet,
+        disk: DiskPool,
         images: ImageStore, defaultRegistry: String, workspaces: WorkspaceStore, opener: UserView, secrets: SecretStore,
         scope: TaskScope,
         clock: LoopClock, logger: Logger
@@ -61,6 +64,7 @@ package struct InstanceServices: Sendable {
         self.defaults = defaults
         self.store = store
         self.backends = backends
+        self.disk = disk
         self.images = images
         self.defaultRegistry = defaultRegistry
         self.workspaces = workspaces

@@ -17,6 +17,8 @@ void al_tty_restore(void);
 
 /* Whether the terminal is in raw mode (no canonical input, no echo, no signals). */
 int al_tty_is_raw(int fd);
+/* Whether what is typed is shown. */
+int al_tty_echoes(int fd);
 /* A new pseudo-terminal: the two ends, close-on-exec. */
 int al_tty_open_pair(int *controller, int *terminal);
 

@@ -65,7 +65,8 @@ package struct CommandTable: Sendable {
     func incomplete(_ path: [String]) -> AegisError {
         let words = members(of: path).map { $0.path[path.count] }
         return AegisError(
-            .usage, "missing-command", "'aegis \(path.joined(separator: " "))' needs one of: \(words.joined(separator: ", "))",
+            .usage, "missing-command",
+            "'aegis \(path.joined(separator: " "))' needs one of: \(words.joined(separator: ", "))",
             hint: "see 'aegis \(path.joined(separator: " ")) --help'")
     }
 }

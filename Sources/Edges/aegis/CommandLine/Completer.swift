@@ -28,7 +28,8 @@ package struct Completer: Sendable {
             before = before.dropFirst()
         }
         guard let command = table.command(path) else {
-            return current.hasPrefix("-") ? options(Command.global, current) : .words(nextWords(path).filter { $0.hasPrefix(current) })
+            return current.hasPrefix("-")
+                ? options(Command.global, current) : .words(nextWords(path).filter { $0.hasPrefix(current) })
         }
         return offer(command, Array(before), current)
     }

@@ -44,9 +44,12 @@ package struct Help: Sendable {
 
     private func group(_ path: [String]) -> String {
         let name = path.joined(separator: " ")
-        var text = "aegis \(name) - \(table.groups[path[0]] ?? "")\n\nUsage:\n  aegis \(name) COMMAND [options]\n\nCommands:\n"
+        var text =
+            "aegis \(name) - \(table.groups[path[0]] ?? "")\n\nUsage:\n  aegis \(name) COMMAND [options]\n\nCommands:\n"
         let members = table.members(of: path)
-        for command in members { text += line(command.path.dropFirst(path.count).joined(separator: " "), command.summary) }
+        for command in members {
+            text += line(command.path.dropFirst(path.count).joined(separator: " "), command.summary)
+        }
         let examples = members.compactMap(\.examples.first)
         if !examples.isEmpty { text += "\nExamples:\n" + examples.map { "  \($0.line)\n" }.joined() }
         return text + "\n'aegis \(name) COMMAND --help' tells more.\n"

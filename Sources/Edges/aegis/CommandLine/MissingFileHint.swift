@@ -3,12 +3,13 @@ package import AegisSandboxTypes
 /// The line that explains a failure which is none of the command's fault: it names a file that only the caller has
 /// (decision D8).
 package enum MissingFileHint {
-    /// The line, or nil when nothing of the command's words is a file that the sandbox lacks.
+    /// The line for a command that failed.
     ///
     /// - Parameters:
     ///   - command: the words that ran inside.
     ///   - request: what the sandbox was given.
     ///   - caller: where the words would be a file.
+    /// - Returns: nil when none of the words is a file that the sandbox lacks.
     package static func line(command: [String], request: CreateInstance, caller: Caller) -> String? {
         for word in command where isPlausible(word) {
             let path = caller.absolute(word)

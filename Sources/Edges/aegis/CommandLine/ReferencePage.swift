@@ -21,7 +21,8 @@ package struct ReferencePage: Sendable {
         for section in table.sections where section.commands.contains(where: { !$0.hidden }) {
             text += "## \(section.title)\n\n| command | |\n|---|---|\n"
             for command in section.commands where !command.hidden {
-                text += "| [`\(Self.cell(command.usage))`](#\(Self.anchor(command))) | \(Self.cell(command.summary)) |\n"
+                text +=
+                    "| [`\(Self.cell(command.usage))`](#\(Self.anchor(command))) | \(Self.cell(command.summary)) |\n"
             }
             text += "\n"
         }

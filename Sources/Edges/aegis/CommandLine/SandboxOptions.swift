@@ -110,7 +110,8 @@ package enum SandboxOptions {
         for word in words {
             let (key, given) = split(word)
             guard !key.isEmpty, !key.contains(where: \.isWhitespace) else {
-                throw .usage("'\(word)' is not a variable", hint: "write --env NAME=VALUE, or --env NAME to hand yours on")
+                throw .usage(
+                    "'\(word)' is not a variable", hint: "write --env NAME=VALUE, or --env NAME to hand yours on")
             }
             guard let value = given ?? caller.variable(key) else {
                 throw .usage("'\(key)' is not set in your environment", hint: "write --env \(key)=VALUE")

@@ -3,7 +3,12 @@ package enum Commands {
     /// All commands of this release.
     package static let table: CommandTable = CommandTable(
         [
-            CommandTable.Section("Run", [RunCommand.command, ExecCommand.command, AttachCommand.command, LogsCommand.command, CopyCommand.command]),
+            CommandTable.Section(
+                "Run",
+                [
+                    RunCommand.command, ExecCommand.command, AttachCommand.command, LogsCommand.command,
+                    CopyCommand.command,
+                ]),
             CommandTable.Section(
                 "Instances",
                 [InstanceCreate.command, InstanceStart.command, InstanceList.command, InstanceShow.command]

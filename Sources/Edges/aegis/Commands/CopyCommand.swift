@@ -44,9 +44,12 @@ enum CopyCommand {
         case (.local(let local), .inside(let instance, let path)):
             report = try await upload(FileTransfer(context.client(), instance: instance), local, path, context)
         case (.local, .local):
-            throw AegisError.usage("neither side is inside an instance", hint: "write one as X:PATH, for example web:/workspace")
+            throw AegisError.usage(
+                "neither side is inside an instance", hint: "write one as X:PATH, for example web:/workspace")
         case (.inside, .inside):
-            throw AegisError.usage("both sides are inside an instance", hint: "copy here first, or pipe: aegis cp X:PATH - | aegis cp - Y:PATH")
+            throw AegisError.usage(
+                "both sides are inside an instance",
+                hint: "copy here first, or pipe: aegis cp X:PATH - | aegis cp - Y:PATH")
         }
         if !invocation.quiet { await context.console.say(report) }
         return 0
@@ -92,7 +95,9 @@ enum CopyCommand {
     }
 
     /// The archive of a local file or tree; links named on the command line are followed, those below it are not.
-    private static func producer(_ place: String, _ kind: CopyRules.Kind, _ plan: CopyPlan) throws(AegisError) -> TarProducer {
+    private static func producer(_ place: String, _ kind: CopyRules.Kind, _ plan: CopyPlan) throws(AegisError)
+        -> TarProducer
+    {
         let name: [UInt8] = if case .rename(let name) = plan.top { name } else { Array("content".utf8) }
         let (parent, last) = Files.split(place)
         let root: FileDescriptor

@@ -9,7 +9,8 @@ enum DaemonCommand {
         details: "The same as 'aegisd': everything after the options goes to it.",
         options: [
             Option("config", .value("FILE"), "the configuration file", completion: .files),
-            Option("ports", .value("auto"), "take free ports instead of the configured ones", completion: .words(["auto"])),
+            Option(
+                "ports", .value("auto"), "take free ports instead of the configured ones", completion: .words(["auto"])),
         ],
         examples: [Example("in a unit file", "aegis daemon --config /etc/aegis/aegis-config.yaml")]
     ) { invocation, _ in
@@ -24,7 +25,8 @@ enum DaemonCommand {
         let own = (try? Files.readLink("/proc/self/exe")) ?? ""
         let path = Files.split(own).directory + "/aegisd"
         guard Files.exists(path) else {
-            throw .failed("daemon-not-found", "there is no aegisd at \(path)", hint: "aegis and aegisd belong into one folder")
+            throw .failed(
+                "daemon-not-found", "there is no aegisd at \(path)", hint: "aegis and aegisd belong into one folder")
         }
         return path
     }
@@ -44,7 +46,7 @@ enum DaemonCommand {
             _ = unsafe copy.initialize(from: bytes)
             return unsafe copy
         }
-        defer { for unsafe copy in unsafe copies { unsafe copy.deallocate() } }
+        defer { unsafe copies.forEach { unsafe $0.deallocate() } }
         var pointers = unsafe copies.map(\.baseAddress)
         unsafe pointers.append(nil)
         _ = unsafe body(pointers)

@@ -12,7 +12,8 @@ enum DoctorCommand {
             The daemon starts a real sandbox in each backend. Without a daemon only what can be seen from outside is told.
             Ends with 0 when at least one backend works and no check failed, else with 1 (3: no daemon).
             """,
-        examples: [Example("all of it", "aegis doctor"), Example("for programs", "aegis doctor --output json")], run: run)
+        examples: [Example("all of it", "aegis doctor"), Example("for programs", "aegis doctor --output json")],
+        run: run)
 
     @Sendable private static func run(_ invocation: Invocation, _ context: Context) async throws -> Int32 {
         let client: APIClient
@@ -37,7 +38,8 @@ enum DoctorCommand {
         ]
         return programs.map { name, purpose, package in
             if let place = Files.findExecutable(name, path: path) { return DoctorCheck(name, "ok", place) }
-            return DoctorCheck(name, "warning", "not found; needed for \(purpose)", hint: "install the package '\(package)'")
+            return DoctorCheck(
+                name, "warning", "not found; needed for \(purpose)", hint: "install the package '\(package)'")
         }
     }
 }

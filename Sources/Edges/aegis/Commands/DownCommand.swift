@@ -45,7 +45,8 @@ enum DownCommand {
             try await withDeadline(patience) { try await stream.waitUntilReadable() }
         } catch let error as IOError where error.kind == .timeout {
             throw AegisError(
-                .timeout, "daemon-not-stopped", "aegisd (pid \(pid)) did not stop within \(patience.components.seconds) seconds",
+                .timeout, "daemon-not-stopped",
+                "aegisd (pid \(pid)) did not stop within \(patience.components.seconds) seconds",
                 hint: "see \(context.location.logFile)")
         }
     }
@@ -54,17 +55,20 @@ enum DownCommand {
     private static func withoutSocket(_ invocation: Invocation, _ context: Context) async throws -> Int32 {
         let location = context.location
         let file = (try? Files.read(location.pidFile, limit: 4096)).map { String(decoding: $0, as: UTF8.self) }
-        guard let pid = file.flatMap({ Int32($0.prefix { $0.isNumber }) }), pid > 1, let process = try? ProcessHandle(pid: pid),
+        guard let pid = file.flatMap({ Int32($0.prefix { $0.isNumber }) }), pid > 1,
+            let process = try? ProcessHandle(pid: pid),
             isDaemon(pid)
         else {
             let stale = file != nil || Files.exists(location.socket)
             try? Files.removeFile(location.pidFile)
             try? Files.removeFile(location.socket)
-            try await say("aegisd is not running\(stale ? " (what an earlier one left was removed)" : "")\n", invocation, context)
+            try await say(
+                "aegisd is not running\(stale ? " (what an earlier one left was removed)" : "")\n", invocation, context)
             return 0
         }
         do throws(Errno) { try process.signal(15) } catch {
-            throw AegisError.failed("daemon-not-stopped", "aegisd (pid \(pid)) does not listen and cannot be signalled: \(error)")
+            throw AegisError.failed(
+                "daemon-not-stopped", "aegisd (pid \(pid)) does not listen and cannot be signalled: \(error)")
         }
         try await waitForEnd(process, pid, context)
         try await say("aegisd stopped (pid \(pid); it did not listen any more)\n", invocation, context)

@@ -11,7 +11,8 @@ enum ImageBuild {
     ) { invocation, context in
         let name = invocation.arguments[0]
         guard name == "base" else {
-            throw AegisError.usage("'\(name)' cannot be built", hint: "'base' can; other images are pulled: aegis image pull \(name)")
+            throw AegisError.usage(
+                "'\(name)' cannot be built", hint: "'base' can; other images are pulled: aegis image pull \(name)")
         }
         return try await ImagePull.make(["build": .string(name)], invocation, context)
     }

@@ -30,7 +30,8 @@ enum ImagePull {
         }
         await progress.clear()
         guard let image else {
-            throw AegisError.failed("connection-lost", "the daemon stopped before the image was there", hint: "try again")
+            throw AegisError.failed(
+                "connection-lost", "the daemon stopped before the image was there", hint: "try again")
         }
         let info = try image.decoded(ImageInfo.self)
         try await context.show(image, invocation) {

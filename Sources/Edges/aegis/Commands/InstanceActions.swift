@@ -18,7 +18,9 @@ enum InstanceActions {
     private static func make(_ verb: String, _ done: String, _ summary: String, options: [Option] = []) -> Command {
         Command(
             "instance \(verb)", summary, arguments: [Argument("X", .many, completion: .instances)], options: options,
-            examples: [Example("one", "aegis instance \(verb) web"), Example("several", "aegis instance \(verb) web worker")]
+            examples: [
+                Example("one", "aegis instance \(verb) web"), Example("several", "aegis instance \(verb) web worker"),
+            ]
         ) { invocation, context in
             let query = invocation.has("force") ? [("force", "1")] : []
             return try await eachInstance(invocation, context, done) { client, instance throws(AegisError) in

@@ -31,7 +31,8 @@ enum InstanceCreate {
     @Sendable private static func run(_ invocation: Invocation, _ context: Context) async throws -> Int32 {
         guard !invocation.trailing.isEmpty || invocation["image"] != nil else {
             throw AegisError(
-                .usage, "missing-command", "no command was given", hint: "write it after '--', or name an image with one")
+                .usage, "missing-command", "no command was given",
+                hint: "write it after '--', or name an image with one")
         }
         let body = try body(invocation, context, start: false)
         let record = try await context.client().call(.post, APIClient.Route("instances"), body: body)

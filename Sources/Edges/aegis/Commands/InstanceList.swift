@@ -26,7 +26,8 @@ enum InstanceList {
             guard state != nil else {
                 throw AegisError.usage(
                     "'\(text)' is not a state",
-                    hint: nearest(text, in: known).map { "did you mean '\($0)'?" } ?? "use one of: \(known.joined(separator: ", "))")
+                    hint: nearest(text, in: known).map { "did you mean '\($0)'?" }
+                        ?? "use one of: \(known.joined(separator: ", "))")
             }
         }
         let labels = invocation.all("label").map { $0.split(separator: "=", maxSplits: 1).map(String.init) }

@@ -12,7 +12,8 @@ enum InstancePrune {
         ], run: run)
 
     @Sendable private static func run(_ invocation: Invocation, _ context: Context) async throws -> Int32 {
-        let span = try SandboxOptions.parsed(invocation, "stopped-older-than", TimeSpan.init(parsing:)) ?? .seconds(7 * 86_400)
+        let span =
+            try SandboxOptions.parsed(invocation, "stopped-older-than", TimeSpan.init(parsing:)) ?? .seconds(7 * 86_400)
         let answer = try await context.client().call(
             .post, APIClient.Route("instances", "prune"), body: ["stopped_older_than": .string(span.description)])
         let deleted = (answer["deleted"]?.elements ?? []).compactMap(\.text)

@@ -19,7 +19,8 @@ enum LogsCommand {
             Option("tail", "n", .value("N"), "only the last N lines"),
         ],
         examples: [
-            Example("everything", "aegis logs web"), Example("the end, and what comes", "aegis logs web --tail 20 --follow"),
+            Example("everything", "aegis logs web"),
+            Example("the end, and what comes", "aegis logs web --tail 20 --follow"),
             Example("the last ten minutes", "aegis logs web --since 10m"),
         ], run: run)
 

@@ -27,7 +27,9 @@ enum RunCommand {
         examples: [
             Example("a script of this folder", "aegis run --workspace . -- python analyze.py"),
             Example("any image, and a shell in it", "aegis run -it --image python:3.12-alpine -- sh"),
-            Example("input read-only, results brought home", "aegis run --mount ./data:/data --artifacts out -- python report.py"),
+            Example(
+                "input read-only, results brought home",
+                "aegis run --mount ./data:/data --artifacts out -- python report.py"),
             Example("bounded", "aegis run --memory 512Mi --cpus 1 --timeout 60s -- ./job"),
         ], mirrorsExitCode: true, run: run)
 

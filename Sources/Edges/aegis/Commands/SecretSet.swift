@@ -13,7 +13,8 @@ enum SecretSet {
             """,
         arguments: [Argument("NAME", completion: .secrets), Argument("VALUE", .optional)],
         examples: [
-            Example("typed", "aegis secret set API_KEY"), Example("from a file", "aegis secret set API_KEY - < key.txt"),
+            Example("typed", "aegis secret set API_KEY"),
+            Example("from a file", "aegis secret set API_KEY - < key.txt"),
         ], run: run)
 
     /// The most that a secret may hold: 64 KiB.
@@ -28,7 +29,8 @@ enum SecretSet {
             value = try await read(name, context)
         }
         guard value.count <= limit else {
-            throw AegisError(.tooLarge, "secret-too-large", "the value has \(value.count) bytes, and \(limit) are allowed")
+            throw AegisError(
+                .tooLarge, "secret-too-large", "the value has \(value.count) bytes, and \(limit) are allowed")
         }
         let text = String(validating: value, as: UTF8.self)
         let body: JSONValue = text.map { ["value": .string($0)] } ?? ["data": .string(Base64.encode(value))]
@@ -40,8 +42,9 @@ enum SecretSet {
     private static func read(_ name: String, _ context: Context) async throws -> [UInt8] {
         let typed = context.console.inputIsTerminal
         if typed {
-            await context.console.say("Value of \(Plain.text(name)): ")
+            // First hidden, then asked for: what is typed early is not shown either.
             try Terminal.hideInput(0)
+            await context.console.say("Value of \(Plain.text(name)): ")
         }
         defer { Terminal.restore() }
         let input = try context.console.input()

@@ -14,10 +14,12 @@ enum UpCommand {
             """,
         options: [
             Option("config", .value("FILE"), "the configuration file", completion: .files),
-            Option("ports", .value("auto"), "take free ports instead of the configured ones", completion: .words(["auto"])),
+            Option(
+                "ports", .value("auto"), "take free ports instead of the configured ones", completion: .words(["auto"])),
         ],
         examples: [
-            Example("the usual place", "aegis up"), Example("a private one", "AEGIS_HOME=$PWD/.aegis aegis up --ports auto"),
+            Example("the usual place", "aegis up"),
+            Example("a private one", "AEGIS_HOME=$PWD/.aegis aegis up --ports auto"),
         ], run: run)
 
     /// How long a daemon may take to be ready.
@@ -25,7 +27,8 @@ enum UpCommand {
 
     @Sendable private static func run(_ invocation: Invocation, _ context: Context) async throws -> Int32 {
         if let ports = invocation["ports"], ports != "auto" {
-            throw AegisError.usage("'\(ports)' is not a choice of ports", hint: "write --ports auto, or set them in the configuration")
+            throw AegisError.usage(
+                "'\(ports)' is not a choice of ports", hint: "write --ports auto, or set them in the configuration")
         }
         // Only this place counts: a daemon elsewhere (/run/aegis beside ~/.aegis) is another one.
         var location = context.location
@@ -36,7 +39,9 @@ enum UpCommand {
         }
         try await start(location, invocation, context)
         guard let status = try await running(location, context) else {
-            throw AegisError.failed("daemon-not-started", "aegisd said that it is ready, but does not answer", hint: "see \(location.logFile)")
+            throw AegisError.failed(
+                "daemon-not-started", "aegisd said that it is ready, but does not answer",
+                hint: "see \(location.logFile)")
         }
         try await report(status, "is ready", invocation, context)
         return 0
@@ -105,7 +110,8 @@ enum UpCommand {
             answer = try await withDeadline(patience) { try await ready.readAll(limit: 64 << 10) }
         } catch let error as IOError where error.kind == .timeout {
             throw AegisError.failed(
-                "daemon-not-ready", "aegisd (pid \(child.pid)) was not ready within \(patience.components.seconds) seconds",
+                "daemon-not-ready",
+                "aegisd (pid \(child.pid)) was not ready within \(patience.components.seconds) seconds",
                 hint: tail(log, from: start) ?? "see \(log)")
         }
         let text = String(decoding: answer, as: UTF8.self)
@@ -118,7 +124,9 @@ enum UpCommand {
 
     /// The last lines that this start has written to the log.
     static func tail(_ path: String, from start: UInt64, lines count: Int = 8) -> String? {
-        guard let file = try? FileDescriptor.open(path), let size = try? file.status().size, size > start else { return nil }
+        guard let file = try? FileDescriptor.open(path), let size = try? file.status().size, size > start else {
+            return nil
+        }
         var buffer = [UInt8](repeating: 0, count: Int(min(size - start, 8192)))
         guard let read = try? file.read(at: max(start, size - UInt64(buffer.count)), into: &buffer) else { return nil }
         let lines = String(decoding: buffer[..<read], as: UTF8.self).split(separator: "\n").suffix(count)

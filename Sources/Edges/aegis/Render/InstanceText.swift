@@ -41,7 +41,9 @@ package enum InstanceText {
         fields.add("Backend", one.backend)
         fields.add("Grade", one.grade?.rawValue)
         if let detail = one.gradeDetail {
-            fields.add("Runtime", ([detail.runtime, detail.version] + [detail.platform].compactMap { $0 }).joined(separator: " "))
+            fields.add(
+                "Runtime",
+                ([detail.runtime, detail.version] + [detail.platform].compactMap { $0 }).joined(separator: " "))
             for warning in detail.warnings { fields.add("Warning", warning) }
             for (backend, reason) in detail.notChosen.sorted(by: { $0.key < $1.key }) {
                 fields.add("Not \(backend)", reason)
@@ -56,7 +58,8 @@ package enum InstanceText {
         for port in one.expose { fields.add("Port", "\(port.url) -> \(port.guestPort) (\(port.portProtocol))") }
         fields.add("Secrets", one.secrets.joined(separator: ", "))
         fields.add("Limits", limits(one.limits))
-        fields.add("Labels", one.labels.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: " "))
+        fields.add(
+            "Labels", one.labels.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: " "))
         fields.add("Owner", String(one.owner))
         fields.add("Created", one.createdAt.description)
         fields.add("Started", one.startedAt?.description)

@@ -12,10 +12,11 @@ package enum ServiceText {
         fields.add("Home", report.home)
         fields.add("Socket", report.socket)
         for (name, address) in report.ports.sorted(by: { $0.key < $1.key }) { fields.add("Port \(name)", address) }
-        let order = InstanceState.allCases.map(\.rawValue)
+        let order = ["running", "paused", "starting", "stopping", "stopped"]
         let counts = report.instances.filter { $0.value > 0 }
             .sorted { (order.firstIndex(of: $0.key) ?? .max, $0.key) < (order.firstIndex(of: $1.key) ?? .max, $1.key) }
-        fields.add("Instances", counts.isEmpty ? "none" : counts.map { "\($0.value) \($0.key)" }.joined(separator: ", "))
+        fields.add(
+            "Instances", counts.isEmpty ? "none" : counts.map { "\($0.value) \($0.key)" }.joined(separator: ", "))
         return fields.text + (report.backends.isEmpty ? "" : "\n" + backends(report.backends))
     }
 
@@ -27,8 +28,12 @@ package enum ServiceText {
         fields.add("Isolation", report.auto.map { "auto takes \($0)" } ?? "none available")
         var text = fields.text + "\n" + backends(report.backends)
         for backend in report.backends {
-            for warning in backend.detail?.warnings ?? [] { text += "  \(Plain.text("\(backend.backend): \(warning)"))\n" }
-            if let hint = backend.hint, !backend.available { text += "  \(Plain.text("\(backend.backend): \(hint)"))\n" }
+            for warning in backend.detail?.warnings ?? [] {
+                text += "  \(Plain.text("\(backend.backend): \(warning)"))\n"
+            }
+            if let hint = backend.hint, !backend.available {
+                text += "  \(Plain.text("\(backend.backend): \(hint)"))\n"
+            }
         }
         return report.checks.isEmpty ? text : text + "\n" + checks(report.checks)
     }

@@ -9,7 +9,9 @@ package enum TransferText {
         for refused in report.refused.prefix(10) {
             text += "  left out \(Plain.text(refused.path)): \(Plain.text(refused.reason))\n"
         }
-        if report.refusedCount > 10 { text += "  left out \(report.refusedCount - min(10, report.refused.count)) more\n" }
+        if report.refusedCount > 10 {
+            text += "  left out \(report.refusedCount - min(10, report.refused.count)) more\n"
+        }
         return text
     }
 }

@@ -8,7 +8,9 @@ package enum Outcome {
         if let error = exit.error { return (exit.code == 0 ? code(of: error) : exit.code, error) }
         switch exit.reason {
         case "timeout":
-            return (124, AegisError(.timeout, "timeout", "the command was stopped: its time was up", hint: "see --timeout"))
+            return (
+                124, AegisError(.timeout, "timeout", "the command was stopped: its time was up", hint: "see --timeout")
+            )
         case "oom":
             let error = AegisError(
                 .failed, "out-of-memory", "the command was killed: its memory limit was reached", hint: "see --memory")

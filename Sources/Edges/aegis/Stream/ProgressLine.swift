@@ -7,7 +7,7 @@ final class ProgressLine: Sendable {
     private let enabled: Bool
     private let shown = Mutex(false)
 
-    /// - Parameter enabled: false says nothing at all.
+    /// A line that is not shown yet; when it is not enabled, or stderr is no terminal, it never is.
     init(_ console: Console, enabled: Bool) {
         self.console = console
         self.enabled = enabled && console.errIsTerminal

@@ -1,6 +1,5 @@
 internal import AegisClient
 internal import AegisIO
-internal import AegisWire
 internal import Synchronization
 
 /// Runs a process session at the terminal: raw mode, window size, signals, progress.
@@ -21,6 +20,7 @@ final class StreamRunner: Sendable {
     /// Whether the process has a terminal, which is then this one.
     private let tty: Mutex<Bool>
     private let stoppedBy = Mutex<Int32?>(nil)
+    private let session = Mutex<ProcessSession?>(nil)
 
     /// This program's signals: INT, TERM and HUP end it; WINCH and CONT are about the terminal.
     private static let ending: [Int32] = [2, 15, 1]
@@ -46,18 +46,22 @@ final class StreamRunner: Sendable {
     /// - Throws: `Interrupted` after a signal, and what the session throws.
     func run(_ make: (ProcessSession.Listener) -> ProcessSession) async throws -> StreamExit {
         let signals = try SignalSource(Self.ending + [Self.windowChanged, Self.continued], on: context.loop)
-        let started = Signal()
         let session = make(
             ProcessSession.Listener(
                 notice: { _, text in await self.progress.show(text) },
+                // The session waits for this: the first output finds the terminal as it should be.
                 started: { terminal in
                     self.tty.withLock { $0 = $0 || terminal }
-                    started.set()
+                    await self.takeTerminal()
                 },
                 lost: { bytes in
                     await self.context.console.say("aegis: \(bytes) bytes of output were lost (output-lost)\n")
                 }))
-        defer { Terminal.restore() }
+        self.session.withLock { $0 = session }
+        defer {
+            Terminal.restore()
+            self.session.withLock { $0 = nil }
+        }
         return try await withThrowingTaskGroup(of: Part.self) { group in
             defer {
                 group.cancelAll()
@@ -66,11 +70,6 @@ final class StreamRunner: Sendable {
             group.addTask { .ended(try await session.run()) }
             group.addTask {
                 try await self.watch(signals, session)
-                return .watched
-            }
-            group.addTask {
-                await started.wait()
-                if !Task.isCancelled { await self.takeTerminal(session) }
                 return .watched
             }
             while let part = try await group.next() {
@@ -84,15 +83,13 @@ final class StreamRunner: Sendable {
     }
 
     /// The process is there: the terminal is its own from now on.
-    private func takeTerminal(_ session: ProcessSession) async {
+    private func takeTerminal() async {
         await progress.clear()
         guard tty.withLock({ $0 }) else { return }
         if context.console.inputIsTerminal { try? Terminal.makeRaw(0) }
-        sendSize(session)
-    }
-
-    private func sendSize(_ session: ProcessSession) {
-        if let size = Terminal.ofThisProcess { session.resize(rows: size.rows, columns: size.columns) }
+        if let size = Terminal.ofThisProcess {
+            session.withLock { $0 }?.resize(rows: size.rows, columns: size.columns)
+        }
     }
 
     private func watch(_ signals: SignalSource, _ session: ProcessSession) async throws {
@@ -103,7 +100,7 @@ final class StreamRunner: Sendable {
                 let number = try await signals.next()
                 if number == Self.windowChanged || number == Self.continued {
                     // After SIGCONT the shell has put its own mode back.
-                    if session.hasStarted { await takeTerminal(session) }
+                    if session.hasStarted { await takeTerminal() }
                     continue
                 }
                 count += 1

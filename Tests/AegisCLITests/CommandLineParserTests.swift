@@ -1,0 +1,182 @@
+import AegisCore
+import Testing
+
+@testable import aegis
+
+@Suite struct CommandLineParserTests {
+    @Test(
+        arguments: [
+            (["run", "--", "ls"], ["ls"]), (["run", "ls", "-l"], ["ls", "-l"]),
+            (["run", "--", "--", "x"], ["--", "x"]),
+            (["run", "-it", "--name", "web", "sh", "-c", "a b"], ["sh", "-c", "a b"]),
+            (["run", "--", "--help"], ["--help"]),
+            (["run", "--", "", "a"], ["", "a"]),
+        ] as [([String], [String])])
+    func theCommandIsWhatFollows(_ words: [String], _ command: [String]) throws {
+        #expect(try parse(words).trailing == command)
+    }
+
+    @Test func bothSpellingsOfAValueWork() throws {
+        let one = try parse(["run", "--name", "web", "--env", "A=1", "--env=B=2=3", "-eC=4", "-e", "D", "--", "x"])
+        #expect(one["name"] == "web" && one.all("env") == ["A=1", "B=2=3", "C=4", "D"])
+        let empty = try parse(["run", "--env=", "--", "x"])
+        #expect(empty.all("env") == [""])
+    }
+
+    @Test func lettersStandTogether() throws {
+        let invocation = try parse(["run", "-itd", "--", "x"])
+        #expect(invocation.flags == ["interactive", "tty", "detach"])
+        #expect(try parse(["run", "-itwdir", "--", "x"])["workdir"] == "dir")
+    }
+
+    @Test func optionsAndArgumentsMix() throws {
+        let invocation = try parse(["exec", "-i", "web", "--env", "A=1", "-t", "psql", "-c", "x"])
+        #expect(invocation.arguments == ["web"] && invocation.trailing == ["psql", "-c", "x"])
+        #expect(invocation.flags == ["interactive", "tty"] && invocation.all("env") == ["A=1"])
+        #expect(try parse(["exec", "web", "--", "-x"]).trailing == ["-x"])
+    }
+
+    @Test func globalOptionsStandAnywhereBeforeTheCommand() throws {
+        for words in [
+            ["--output", "json", "instance", "list"], ["instance", "--output=json", "list"],
+            ["instance", "list", "-o", "json"],
+        ] {
+            let invocation = try parse(words)
+            #expect(invocation.output == .json && invocation.path == ["instance", "list"])
+        }
+        #expect(try parse(["-q", "status"]).quiet)
+    }
+
+    @Test func aDashAloneAndNegativeNumbersAreValues() throws {
+        #expect(try parse(["secret", "set", "K", "-"]).arguments == ["K", "-"])
+        #expect(try parse(["run", "--cpus", "-1", "--", "x"])["cpus"] == "-1")
+        #expect(try parse(["secret", "set", "K", "--", "--odd"]).arguments == ["K", "--odd"])
+    }
+
+    @Test(arguments: [["--help"], ["-h"], ["help"], []] as [[String]])
+    func helpOfEverything(_ words: [String]) throws {
+        guard case .help(let path) = try CommandLineParser(Commands.table).parse(words) else { Issue.record(); return }
+        #expect(path == [])
+    }
+
+    @Test(
+        arguments: [
+            (["run", "--help"], ["run"]), (["help", "run"], ["run"]), (["instance", "--help"], ["instance"]),
+            (["help", "instance", "start"], ["instance", "start"]),
+            (["instance", "start", "--name", "x", "-h"], ["instance", "start"]),
+            (["run", "-ith"], ["run"]),
+        ] as [([String], [String])])
+    func helpOfACommandOrGroup(_ words: [String], _ path: [String]) throws {
+        guard case .help(let found) = try CommandLineParser(Commands.table).parse(words) else { Issue.record(); return }
+        #expect(found == path)
+    }
+
+    @Test(arguments: ["--version", "-V"]) func versionAsAnOption(_ word: String) throws {
+        guard case .version = try CommandLineParser(Commands.table).parse([word]) else { Issue.record(); return }
+    }
+
+    @Test(
+        arguments: [
+            (["rnu"], "unknown-command", "'aegis rnu' is not a command", "did you mean 'aegis run'?"),
+            (
+                ["instance", "lst"], "unknown-command", "'aegis instance lst' is not a command",
+                "did you mean 'aegis instance list'?"
+            ),
+            (
+                ["prune"], "unknown-command", "'aegis prune' is not a command",
+                "did you mean 'aegis instance prune' or 'aegis image prune'?"
+            ),
+            (["zzz"], "unknown-command", "'aegis zzz' is not a command", "see 'aegis --help'"),
+            (["help", "zzz"], "unknown-command", "'aegis zzz' is not a command", "see 'aegis --help'"),
+            (
+                ["secret"], "missing-command", "'aegis secret' needs one of: set, list, delete",
+                "see 'aegis secret --help'"
+            ),
+            (
+                ["run", "--memroy", "1", "--", "x"], "unknown-option", "unknown option '--memroy' for aegis run",
+                "did you mean '--memory'?"
+            ),
+            (["--memory", "run"], "unknown-option", "unknown option '--memory' for aegis", "see 'aegis --help'"),
+            (
+                ["run", "-z", "--", "x"], "unknown-option", "unknown option '-z' for aegis run",
+                "see 'aegis run --help'"
+            ),
+            (
+                ["run", "-iz", "--", "x"], "unknown-option", "unknown option '-z' in '-iz' for aegis run",
+                "see 'aegis run --help'"
+            ),
+            (
+                ["run", "--rm", "--", "x"], "unknown-option", "unknown option '--rm' for aegis run",
+                "'aegis run' always removes what it made"
+            ),
+            (
+                ["run", "-v", "a:b", "--", "x"], "unknown-option", "unknown option '-v' for aegis run",
+                "a folder is given with --mount SRC:DST[:rw], or --workspace DIR for /workspace"
+            ),
+            (["run", "--name"], "invalid-argument", "option '--name' needs a value", "write --name NAME"),
+            (["run", "--name", "--", "x"], "invalid-argument", "option '--name' needs a value", "write --name NAME"),
+            (
+                ["run", "--name", "--image", "base", "--", "x"], "invalid-argument", "option '--name' needs a value",
+                "write --name NAME"
+            ),
+            (
+                ["run", "--tty=yes", "--", "x"], "invalid-argument", "option '--tty' takes no value",
+                "write --tty alone"
+            ),
+            (
+                ["run", "--name", "a", "--name", "b", "--", "x"], "invalid-argument", "option '--name' was given twice",
+                "give it once"
+            ),
+            (
+                ["run", "python:3", "--", "ls"], "ambiguous-command",
+                "'python:3' stands before '--', where only options of aegis run may",
+                "an image is named with --image; to hand '--' on, begin with it: aegis run -- python:3 -- ..."
+            ),
+            (
+                ["exec", "web"], "missing-command", "no command was given",
+                "write it after '--', for example: aegis exec web -- ls -l /workspace"
+            ),
+            (["exec"], "invalid-argument", "aegis exec needs X", "usage: aegis exec [options] X -- CMD..."),
+            (["instance", "info"], "invalid-argument", "aegis instance info needs X", "usage: aegis instance info X"),
+            (
+                ["instance", "info", "a", "b"], "invalid-argument", "unexpected argument 'b' for aegis instance info",
+                "usage: aegis instance info X"
+            ),
+            (
+                ["status", "--output", "jsn"], "invalid-argument", "'jsn' is not an output format",
+                "did you mean 'json'?"
+            ),
+            (
+                ["status", "--output", "xxxx"], "invalid-argument", "'xxxx' is not an output format",
+                "use text, json or yaml"
+            ),
+        ] as [([String], String, String, String)])
+    func mistakesAreNamed(_ words: [String], _ code: String, _ message: String, _ hint: String) {
+        let error = #expect(throws: AegisError.self) { try CommandLineParser(Commands.table).parse(words) }
+        #expect(error == AegisError(.usage, code, message, hint: hint))
+        #expect(error?.kind.exitCode == 2)
+    }
+
+    @Test func namesInTheTableAreUniqueAndEverythingIsExplained() {
+        let table = Commands.table
+        #expect(Set(table.commands.map(\.path)).count == table.commands.count)
+        for command in table.visible {
+            #expect(Set(command.allOptions.map(\.name)).count == command.allOptions.count, "\(command.title)")
+            let letters = command.allOptions.compactMap(\.short)
+            #expect(Set(letters).count == letters.count, "\(command.title)")
+            #expect(!command.examples.isEmpty && !command.summary.isEmpty, "\(command.title)")
+            #expect(command.path.count == 1 || table.groups[command.path[0]] != nil, "\(command.title)")
+        }
+    }
+
+    @Test func everyExampleParses() throws {
+        for command in Commands.table.visible {
+            for example in command.examples where example.line.hasPrefix("aegis ") {
+                let line = example.line.prefix { !"|<#$".contains($0) }
+                var words = line.split(separator: " ").dropFirst().map(String.init)
+                if line.count < example.line.count, example.line.contains("$(") { words.append("X") }
+                #expect(throws: Never.self, "\(example.line)") { try CommandLineParser(Commands.table).parse(words) }
+            }
+        }
+    }
+}
