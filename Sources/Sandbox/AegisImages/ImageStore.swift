@@ -151,7 +151,7 @@ package final class ImageStore: Sendable {
         } catch let error as IOError where error.kind == .timeout {
             throw AegisError(
                 .timeout, "pull-timeout", "'\(reference)' was not here after \(settings.limits.pullTime)",
-                hint: "raise images.pull_timeout")
+                hint: "try again: the layers that have come are kept")
         }
         let image = try await BlockingPool.shared.run { [self] in try resolved(reference, record, lease) }
         guard let image else {

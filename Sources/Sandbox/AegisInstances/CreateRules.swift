@@ -32,7 +32,9 @@ struct CreateRules {
         try refuseWhatComesLater(request)
         let limits = try limits(request.limits)
         try isolation(request.isolation)
-        let minimum = try request.minIsolation.map { try Grade(parsing: $0) } ?? services.defaults.minIsolation
+        // The node's minimum is its owner's word: a request can raise it, not lower it.
+        let wanted = try request.minIsolation.map { try Grade(parsing: $0) } ?? services.defaults.minIsolation
+        let minimum = max(wanted, services.defaults.minIsolation)
 
         var info = InstanceInfo(
             id: id, name: request.name, state: .stopped, image: reference.description, command: command,

@@ -93,7 +93,7 @@ extension BootPlanner {
             throw AegisError(
                 .failed, "not-idmappable",
                 "the folder for \(target) belongs to id \(owner), which stands for a sandbox's users on this node",
-                hint: "change its owner, or configure another id range")
+                hint: "give the folder to another owner")
         }
         let base = config.idBase
         guard others else { return [IDRange(inside: owner, outside: base + inside, count: 1)] }
