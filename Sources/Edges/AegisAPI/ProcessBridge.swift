@@ -75,6 +75,9 @@ struct ProcessBridge: Sendable {
                 case .stderr: relay.consumed(watcher, .stderr, upTo: offset)
                 default: continue
                 }
+            case .window:
+                // Credit for output: the relay's own bound, moved by acknowledgements, is the same 256 KiB.
+                continue
             default: throw AegisError(.usage, "unexpected-frame", "a client does not send frames of kind \(frame.kind)")
             }
         }
