@@ -1,7 +1,84 @@
 import AegisIO
-import Foundation
+import LinuxSys
 
+/// `aegis-bench`: measures Aegis beside its peers and prints a report.
 @main
 enum Main {
-    static func main() throws { print("bench") }
+    static func main() throws {
+        let options = try Options(Array(CommandLine.arguments.dropFirst()))
+        try EventLoop.runMain { @Sendable loop in try await Report(options: options, loop: loop).make() }
+    }
 }
+
+/// What to measure, and with which programs.
+struct Options: Sendable {
+    var binaries = "bin"
+    var isQuick = false
+    var only: Set<String> = []
+    var write: String?
+    /// A store with the base image, to be used instead of building one.
+    var images: String?
+
+    init(_ words: [String]) throws {
+        var words = words[...]
+        func value(_ flag: String) throws -> String {
+            guard let value = words.popFirst() else { throw Runner.Failure(description: "\(flag) needs a value") }
+            return value
+        }
+        while let word = words.popFirst() {
+            switch word {
+            case "--quick": isQuick = true
+            case "--bin": binaries = try value(word)
+            case "--only": only = Set(try value(word).split(separator: ",").map(String.init))
+            case "--write": write = try value(word)
+            case "--images": images = try value(word)
+            default: throw Runner.Failure(description: "unknown flag \(word)")
+            }
+        }
+    }
+}
+
+/// The whole run: sets the contestants up, measures, cleans up, writes.
+struct Report: Sendable {
+    let options: Options
+    let loop: EventLoop
+
+    func make() async throws {
+        guard CurrentProcess.effectiveUser == 0 else { throw Runner.Failure(description: "the bench needs root") }
+        let scratch = "/var/tmp/aegis-bench-\(CurrentProcess.pid)"
+        try Files.makeDirectories(scratch, mode: 0o711)
+        let aegis = Aegis(options: options, home: "\(scratch)/home", loop: loop)
+        let docker = Docker(home: "\(scratch)/docker", loop: loop)
+        var text: Result<String, any Error>
+        do {
+            try await aegis.start()
+            do { try await docker.start(image: aegis.baseTree()) } catch { note("docker is left out: \(error)") }
+            text = .success(try await measure(aegis, docker, scratch))
+        } catch { text = .failure(error) }
+        await docker.stop()
+        await aegis.stop()
+        try Files.removeTree(scratch)
+        let report = try text.get()
+        print(report)
+        if let path = options.write { try Files.writeAtomically(path, Array(report.utf8), mode: 0o644) }
+    }
+
+    private func measure(_ aegis: Aegis, _ docker: Docker, _ scratch: String) async throws -> String {
+        let sections = Sections(aegis: aegis, docker: docker, isQuick: options.isQuick, scratch: scratch)
+        let all: [(name: String, run: @Sendable () async throws -> [ResultTable])] = [
+            ("idle", { try await sections.idle() }), ("run", { try await sections.run() }),
+            ("exec", { try await sections.exec() }), ("stop", { try await sections.stop() }),
+            ("cat", { try await sections.cat() }), ("many", { try await sections.many() }),
+        ]
+        var tables: [ResultTable] = []
+        for section in all where options.only.isEmpty || options.only.contains(section.name) {
+            note("measuring \(section.name)")
+            tables += try await section.run()
+        }
+        return try await Machine(runner: aegis.runner).description(isQuick: options.isQuick)
+            + tables.map(\.markdown).joined(separator: "\n")
+    }
+}
+
+/// Says on standard error how far the bench is.
+func note(_ text: String) { writeError("aegis-bench: \(text)\n") }

@@ -1,8 +1,7 @@
 import AegisIO
-import Foundation
 import LinuxSys
 
-/// Runs commands and measures them by the wall clock of this process.
+/// Runs commands and measures them by the monotonic clock of this process.
 struct Runner: Sendable {
     let loop: EventLoop
     let environment: [String]
@@ -13,49 +12,69 @@ struct Runner: Sendable {
 
     /// Milliseconds from spawn to exit of a command that must succeed.
     ///
-    /// - Parameter namespaces: descriptors of namespaces that the command starts in.
-    func time(_ arguments: [String], namespaces: [Int32] = [], expect: Int32 = 0) async throws -> Double {
-        let (elapsed, output) = try await measure(arguments, namespaces: namespaces)
-        guard output.status.shellCode == expect else {
-            throw Failure(
-                description: "\(arguments.joined(separator: " ")) ended with \(output.status.shellCode): "
-                    + String(decoding: output.stderr.suffix(600), as: UTF8.self))
-        }
+    /// - Parameters:
+    ///   - namespaces: descriptors of namespaces that the command starts in.
+    ///   - cgroups: `cgroup.procs` files that it enters before.
+    ///   - user: whom it runs as there.
+    func time(
+        _ arguments: [String], namespaces: [Int32] = [], cgroups: [String] = [], user: UserIdentity? = nil
+    ) async throws -> Double {
+        var spec = ProcessSpec(executable: arguments[0], arguments: arguments, environment: environment)
+        spec.namespaces = namespaces
+        spec.cgroups = cgroups
+        spec.user = user
+        let start = SystemTime.monotonic
+        let output = try await runProcess(spec, outputLimit: 8 << 20, deadline: .seconds(600), on: loop)
+        let elapsed = Double(SystemTime.monotonic - start) / 1e6
+        try check(arguments, output)
         return elapsed
     }
 
     /// The standard output of a command that must succeed.
     @discardableResult
     func output(_ arguments: [String]) async throws -> String {
-        let (_, output) = try await measure(arguments, namespaces: [])
+        let spec = ProcessSpec(executable: arguments[0], arguments: arguments, environment: environment)
+        let output = try await runProcess(spec, outputLimit: 8 << 20, deadline: .seconds(600), on: loop)
+        try check(arguments, output)
+        return String(decoding: output.stdout, as: UTF8.self)
+    }
+
+    /// Milliseconds of a command whose output is thrown away by the kernel.
+    func drain(_ arguments: [String]) async throws -> Double {
+        let spec = ProcessSpec(executable: arguments[0], arguments: arguments, environment: environment)
+        let start = SystemTime.monotonic
+        let status = try await ChildProcess.spawn(spec, on: loop).wait()
+        let elapsed = Double(SystemTime.monotonic - start) / 1e6
+        guard status.shellCode == 0 else {
+            throw Failure(description: "\(arguments.joined(separator: " ")) ended with \(status.shellCode)")
+        }
+        return elapsed
+    }
+
+    private func check(_ arguments: [String], _ output: ProcessOutput) throws {
         guard output.status.shellCode == 0 else {
             throw Failure(
                 description: "\(arguments.joined(separator: " ")) ended with \(output.status.shellCode): "
                     + String(decoding: output.stderr.suffix(600), as: UTF8.self))
         }
-        return String(decoding: output.stdout, as: UTF8.self)
     }
+}
 
-    private func measure(_ arguments: [String], namespaces: [Int32]) async throws -> (Double, ProcessOutput) {
-        var spec = ProcessSpec(executable: arguments[0], arguments: arguments, environment: environment)
-        spec.namespaces = namespaces
-        let start = SystemTime.monotonic
-        let output = try await runProcess(spec, outputLimit: 8 << 20, deadline: .seconds(300), on: loop)
-        return (Double(SystemTime.monotonic - start) / 1e6, output)
-    }
+/// One of those that are compared.
+struct Contestant: Sendable {
+    var name: String
+    var run: @Sendable () async throws -> Double
+}
 
-    /// Runs commands one after the other in rounds, so that what disturbs the machine disturbs all of them alike.
-    func rounds(_ count: Int, _ commands: [(name: String, run: @Sendable () async throws -> Double)]) async throws
-        -> [String: Samples]
-    {
-        var samples: [String: Samples] = [:]
-        for round in 0..<(count + 1) {
-            for command in commands {
-                let value = try await command.run()
-                // The first round warms caches.
-                if round > 0 { samples[command.name, default: Samples()].add(value) }
-            }
+/// Runs contestants one after the other in rounds, so that what disturbs the machine disturbs all of them alike.
+func rounds(_ count: Int, _ contestants: [Contestant]) async throws -> [String: Samples] {
+    var samples: [String: Samples] = [:]
+    for round in 0...count {
+        for contestant in contestants {
+            let value = try await contestant.run()
+            // The first round warms caches.
+            if round > 0 { samples[contestant.name, default: Samples()].add(value) }
         }
-        return samples
     }
+    return samples
 }

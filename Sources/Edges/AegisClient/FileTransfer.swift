@@ -56,12 +56,16 @@ package struct FileTransfer: Sendable {
     ///   - path: inside.
     ///   - directory: where it is extracted.
     ///   - top: what the archive's first component becomes.
+    ///   - links: whether links that stay inside are made.
     /// - Returns: what was made, and what was left out.
     /// - Throws: `path-not-found`, `bad-archive`, `disk-full`, ...
     package func download(
-        _ path: String, into directory: consuming FileDescriptor, top: TarTop
+        _ path: String, into directory: consuming FileDescriptor, top: TarTop,
+        links: TarExtractOptions.LinkPolicy = .keepInside
     ) async throws(AegisError) -> TarReport {
-        let extractor = TarExtractor(into: directory, options: TarExtractOptions(top: top))
+        var options = TarExtractOptions(top: top)
+        options.links = links
+        let extractor = TarExtractor(into: directory, options: options)
         let response = try await client.stream(.get, route(path))
         var buffer = ByteBuffer()
         while true {

@@ -77,6 +77,7 @@ package final class ImageStore: Sendable {
     ///   - policy: whether the registry is asked.
     ///   - openLocal: opens an image of this machine; nil opens it with the daemon's rights.
     ///   - progress: called from any thread while a pull goes on.
+    /// - Returns: the image, held in the store by its lease.
     /// - Throws: `image-not-found`, `image-no-variant`, `image-auth-required`, `registry-unreachable`, `registry-tls`,
     ///   `registry-stalled`, `registry-rate-limited`, `digest-mismatch`, `corrupt-layer`, `image-too-large`, `disk-full`,
     ///   `invalid-manifest`, `unsupported-manifest`, `pull-timeout`, `pull-failed`, `unpack-failed`, `base-build-failed`.

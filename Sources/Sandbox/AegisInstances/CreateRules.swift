@@ -3,6 +3,7 @@ internal import AegisCore
 internal import AegisImages
 internal import AegisSandboxTypes
 internal import AegisSecrets
+internal import LinuxSys
 
 /// Turns a request into a record, or says what is wrong with it before anything is made.
 struct CreateRules {
@@ -143,6 +144,12 @@ struct CreateRules {
     }
 
     private func secrets(_ names: [String]) throws -> [String] {
+        // Secrets are the node's: who may not change them must not read them by way of an instance either.
+        guard names.isEmpty || caller.uid == 0 || caller.uid == CurrentProcess.effectiveUser else {
+            throw AegisError(
+                .denied, "administrator-needed", "secrets belong to the whole node",
+                hint: "ask root to start the instance, or hand the value over with --env")
+        }
         guard names != ["*"] else { return names }
         for name in names {
             guard name != "*" else {

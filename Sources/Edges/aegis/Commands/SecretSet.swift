@@ -25,6 +25,11 @@ enum SecretSet {
         let value: [UInt8]
         if invocation.arguments.count == 2, invocation.arguments[1] != "-" {
             value = Array(invocation.arguments[1].utf8)
+            if !invocation.quiet {
+                await context.console.say(
+                    "aegis: the value was an argument: 'ps' and the shell's history show it; better: aegis secret set"
+                        + " \(Plain.text(name)) - < FILE\n")
+            }
         } else {
             value = try await read(name, context)
         }

@@ -36,7 +36,7 @@ struct ArtifactFetch: Sendable {
             throw .failed("artifact-failed", "'\(path)' cannot take artifacts: \(error)")
         }
         let top = spec.contentsOnly ? TarTop.strip : .rename(Array(name.utf8))
-        let report = try await transfer.download(spec.source, into: directory, top: top)
+        let report = try await transfer.download(spec.source, into: directory, top: top, links: .refuse)
         guard !quiet else { return }
         await context.console.say(TransferText.report(report, from: spec.source, to: spec.destination))
     }
