@@ -16,7 +16,8 @@ package struct FileTransfer: Sendable {
         self.instance = instance
     }
 
-    /// What a path inside is; nil when nothing is there. Told by the first header of its archive, the rest is not read.
+    /// What a path inside is; nil when nothing is there. Told by the first header of its archive, the rest is not read;
+    /// an archive that ends before its first header has nothing to tell of.
     ///
     /// - Throws: what the daemon says but `path-not-found`.
     package func kind(of path: String) async throws(AegisError) -> CopyRules.Kind? {
@@ -37,6 +38,7 @@ package struct FileTransfer: Sendable {
                 while let event = try reader.next() {
                     if case .entry(let entry) = event { return entry.kind == .directory ? .directory : .file }
                 }
+                if reader.isAtEnd { return nil }
             } catch { throw AegisError(error) }
         }
     }

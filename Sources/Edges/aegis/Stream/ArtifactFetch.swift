@@ -23,6 +23,9 @@ struct ArtifactFetch: Sendable {
 
     private func fetch(_ spec: ArtifactSpec) async throws(AegisError) {
         let transfer = FileTransfer(client, instance: instance)
+        guard try await transfer.kind(of: spec.source) != nil else {
+            throw .notFound("path-not-found", "\(spec.source) does not exist in the instance")
+        }
         let (parent, name) = Files.split(spec.destination)
         let path = spec.contentsOnly ? spec.destination : parent
         let directory: FileDescriptor
