@@ -31,6 +31,8 @@ long ah_read_file(const void *path, void *buffer, size_t limit) {
         else if (n == 0) break;
         else if (have == limit) result = -EFBIG;
         else have += (size_t)n;
+        // All that it said it has; files of /proc say nothing.
+        if (info.st_size > 0 && have == (size_t)info.st_size) break;
     }
     close(fd);
     return result < 0 ? result : (long)have;

@@ -56,6 +56,8 @@ long ah_set_nonblocking(int fd) {
     return flags & O_NONBLOCK ? 0 : answer(fcntl(fd, F_SETFL, flags | O_NONBLOCK));
 }
 
+long ah_set_only_nonblocking(int fd) { return answer(fcntl(fd, F_SETFL, O_NONBLOCK)); }
+
 long ah_set_close_on_exec(int fd) { return answer(fcntl(fd, F_SETFD, FD_CLOEXEC)); }
 
 long ah_close_on_exec_from(int first) {
@@ -83,11 +85,6 @@ long ah_socket_pair(int32_t *one, int32_t *other) {
 long ah_pending(int fd) {
     int count = 0;
     return ioctl(fd, FIONREAD, &count) ? -errno : count;
-}
-
-void ah_buffer_sizes(int fd, int bytes) {
-    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
-    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
 }
 
 long ah_accept(int listener, uint32_t *uid) {

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -34,6 +35,10 @@ long ah_prepare_harness(void) {
     // Whatever a runtime left open is no business of ours, and none of the children's.
     ah_close_from(3);
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    // Inherited by all that is started here.
+    struct rlimit none = {0, 0};
+    setrlimit(RLIMIT_CORE, &none);
+    umask(022);
     // Without CAP_SETPCAP there is nothing to drop from that a child could gain.
     prctl(PR_CAPBSET_DROP, CAP_SYS_PTRACE, 0, 0, 0);
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);

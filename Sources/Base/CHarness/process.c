@@ -3,14 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -32,6 +30,19 @@ void ah_default_signals(void) {
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, (void *)0, sizeof none);
 }
 
+void ah_reset_signals(void) {
+    struct { void *handler; unsigned long flags; void *restorer; uint64_t mask; } action = {0};
+    for (int n = 1; n <= 64; n++)
+        if (n != SIGPIPE) syscall(SYS_rt_sigaction, n, &action, (void *)0, sizeof action.mask);
+}
+
+// A child of the harness: all but SIGPIPE is as it should be since ah_reset_signals. System calls are dear in gVisor.
+static void child_signals(void) {
+    signal(SIGPIPE, SIG_DFL);
+    uint64_t none = 0;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, (void *)0, sizeof none);
+}
+
 char **ah_text_list(const void *blob, uint32_t count) {
     char **list = calloc((size_t)count + 1, sizeof *list);
     const char *at = blob;
@@ -42,15 +53,13 @@ char **ah_text_list(const void *blob, uint32_t count) {
     return list;
 }
 
-// Moves three descriptors to 0, 1, 2, whatever their numbers are now.
+// Copies three descriptors to 0, 1, 2, whatever their numbers are now. The originals must be close-on-exec.
 int ah_take_stdio(int input, int output, int error) {
     int from[3] = {input, output, error};
     for (int i = 0; i < 3; i++)
-        if ((from[i] = fcntl(from[i], F_DUPFD, 3)) < 0) return -1;
-    for (int i = 0; i < 3; i++) {
+        if (from[i] < 3 && (from[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 3)) < 0) return -1;
+    for (int i = 0; i < 3; i++)
         if (dup2(from[i], i) < 0) return -1;
-        close(from[i]);
-    }
     return 0;
 }
 
@@ -68,11 +77,14 @@ static void make_directories(char *path, uint32_t uid, uint32_t gid) {
 }
 
 static void take_identity(const struct ah_spawn *spec, int status) {
-    // The raw calls: glibc's wrappers know of threads, of which there are none.
-    if (syscall(SYS_setgroups, (size_t)spec->group_count, spec->groups) && (spec->group_count || errno != EPERM))
+    // The raw calls: glibc's wrappers know of threads, of which there are none. Nothing that is so already.
+    if ((spec->group_count > 0 || getgroups(0, 0) != 0)
+        && syscall(SYS_setgroups, (size_t)spec->group_count, spec->groups))
         report(status, AH_STEP_USER, 0);
-    if (syscall(SYS_setresgid, spec->gid, spec->gid, spec->gid)) report(status, AH_STEP_USER, 0);
-    if (spec->uid != 0) prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    if ((spec->gid != 0 || getgid() != 0) && syscall(SYS_setresgid, spec->gid, spec->gid, spec->gid))
+        report(status, AH_STEP_USER, 0);
+    if (spec->uid == 0 && getuid() == 0) return;
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     if (syscall(SYS_setresuid, spec->uid, spec->uid, spec->uid)) report(status, AH_STEP_USER, 0);
 }
 
@@ -114,13 +126,10 @@ static _Noreturn void run_program(const struct ah_spawn *spec, char **arguments,
 }
 
 static _Noreturn void be_child(const struct ah_spawn *spec, char **arguments, char **environment, int status) {
-    ah_default_signals();
+    child_signals();
     if (setsid() < 0) report(status, AH_STEP_SETUP, 0);
     if (ah_take_stdio(spec->input, spec->output, spec->error)) report(status, AH_STEP_SETUP, 0);
     if (spec->terminal && ioctl(0, TIOCSCTTY, 0)) report(status, AH_STEP_TERMINAL, 0);
-    struct rlimit none = {0, 0};
-    if (setrlimit(RLIMIT_CORE, &none)) report(status, AH_STEP_SETUP, 0);
-    umask(022);
     const char *directory = spec->directory;
     if (spec->create_directory) {
         char *copy = strdup(directory);
@@ -142,9 +151,9 @@ long ah_spawn(const struct ah_spawn *spec, int32_t *status) {
         } else {
             pid_t pid = fork();
             if (pid == 0) {
-                // Above the three that become stdio; the copies carry close-on-exec again.
-                int high = fcntl(ends[1], F_DUPFD_CLOEXEC, 3);
-                be_child(spec, arguments, environment, high < 0 ? ends[1] : high);
+                // Above the three that become stdio.
+                int high = ends[1] < 3 ? fcntl(ends[1], F_DUPFD_CLOEXEC, 3) : ends[1];
+                be_child(spec, arguments, environment, high);
             }
             result = pid < 0 ? -errno : pid;
             close(ends[1]);
@@ -161,18 +170,39 @@ long ah_fork(int input, int output, int error) {
     pid_t pid = fork();
     if (pid < 0) return -errno;
     if (pid > 0) return pid;
-    ah_default_signals();
-    struct sigaction ignore = {.sa_handler = SIG_IGN};
-    sigaction(SIGPIPE, &ignore, 0);
+    child_signals();
+    signal(SIGPIPE, SIG_IGN);
     if (setsid() < 0 || ah_take_stdio(input, output, error)) _exit(126);
     ah_close_from(3);
-    umask(022);
     return 0;
 }
 
+struct entry {
+    uint64_t inode;
+    int64_t offset;
+    unsigned short length;
+    unsigned char type;
+    char name[];
+};
+
+// Where close_range is missing (gVisor of 2022), what is open stands in /proc: trying every number takes 0.2 s there.
 void ah_close_from(int first) {
     if (syscall(SYS_close_range, (unsigned)first, ~0u, 0u) == 0) return;
-    for (int fd = first; fd < 4096; fd++) close(fd);
+    int list = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (list < 0) {
+        for (int fd = first; fd < 1024; fd++) close(fd);
+        return;
+    }
+    int open_ones[1024], count = 0;
+    char raw[4096] __attribute__((aligned(8)));
+    for (long n; (n = syscall(SYS_getdents64, list, raw, sizeof raw)) > 0;) {
+        for (long at = 0; at < n; at += ((struct entry *)(raw + at))->length) {
+            int fd = atoi(((struct entry *)(raw + at))->name);
+            if (fd >= first && fd != list && count < 1024) open_ones[count++] = fd;
+        }
+    }
+    while (count > 0) close(open_ones[--count]);
+    close(list);
 }
 
 _Noreturn void ah_exit(int code) { _exit(code); }

@@ -63,6 +63,7 @@ final class Harness {
     func run() -> Never {
         outgoing.appendFrame(.hello, Hello(build: buildText, quirks: quirks).encoded())
         flush()
+        ah_reset_signals()
         var events = [ah_event](repeating: ah_event(), count: 64)
         while true {
             let isBusy = step()
@@ -120,7 +121,7 @@ final class Harness {
     }
 
     func watch(_ descriptor: Int32, _ source: UInt64, _ number: UInt16) {
-        ah_set_nonblocking(descriptor)
+        ah_set_only_nonblocking(descriptor)
         if ah_epoll_add(epoll, descriptor, UInt64(number) << 8 | source) < 0 {
             Harness.die(bytes("a descriptor cannot be waited for"), 1)
         }

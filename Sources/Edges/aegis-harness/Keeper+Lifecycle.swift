@@ -65,7 +65,8 @@ extension Keeper {
         }
         guard isLate else { return }
         let during = boot.step == .hello ? bytes("waiting for the harness") : bytes("waiting for the runtime")
-        fail(boot.step, Code.timedOut, bytes("not up within ") + bytes(Int(boot.milliseconds)) + bytes(" ms: ") + during)
+        fail(
+            boot.step, Code.timedOut, bytes("not up within ") + bytes(Int(boot.milliseconds)) + bytes(" ms: ") + during)
     }
 
     /// Finds the sandbox's first process, which must be a child of ours by now. `false`: the boot has failed.

@@ -23,6 +23,8 @@ long ah_write_all(int fd, const void *buffer, size_t count);
 long ah_close(int fd);
 long ah_duplicate(int fd);
 long ah_set_nonblocking(int fd);
+// The same for a descriptor that has no other flags, without asking.
+long ah_set_only_nonblocking(int fd);
 long ah_set_close_on_exec(int fd);
 // Close-on-exec for every descriptor from `first` on.
 long ah_close_on_exec_from(int first);
@@ -30,8 +32,6 @@ long ah_pipe(int32_t *reader, int32_t *writer);
 long ah_socket_pair(int32_t *one, int32_t *other);
 // Bytes that a read would give at this moment.
 long ah_pending(int fd);
-// Makes a socket's buffers at least this large, as far as the system allows it.
-void ah_buffer_sizes(int fd, int bytes);
 // Accepts a connection (non-blocking, close-on-exec); *uid is the peer's.
 long ah_accept(int listener, uint32_t *uid);
 uint32_t ah_effective_uid(void);

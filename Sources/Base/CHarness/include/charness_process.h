@@ -43,6 +43,8 @@ _Noreturn void ah_exit(int code);
 // PID 1's (or a supervisor's) preparations: not dumpable, no ptrace capability for children, subreaper, SIGPIPE ignored.
 // Returns 1 if the kernel refuses AT_NO_AUTOMOUNT (`ls` and `stat` of coreutils 9 will fail).
 long ah_prepare_harness(void);
+// Whatever signals the harness inherited as ignored are so no longer, nor for its children; for after hello.
+void ah_reset_signals(void);
 // A keeper's: own session, name, OOM score, subreaper, not dumpable, deaf to signals that end.
 long ah_prepare_keeper(void);
 
