@@ -12,9 +12,13 @@ package struct InstanceRoutes: Sendable {
 
     package var routes: [Route] {
         [
-            .json(.post, "/v1/instances", "Make an instance and start it", status: 201) { [directory] context in
+            Route(
+                .post, "/v1/instances", "Make an instance and start it; 200: the stopped one of that name was started"
+            ) {
+                [directory] context, writer in
                 let request = try await JSONBody.decode(CreateInstance.self, from: context)
-                return try await directory.create(request, for: context.caller).info
+                let (info, isNew) = try await directory.createOrRestart(request, for: context.caller)
+                try await writer.respond(isNew ? 201 : 200, headers: JSONBody.headers, body: try JSONBody.encode(info))
             },
             .json(.get, "/v1/instances", "List instances", query: ["state"]) { [directory] context in
                 let state = try context.query["state"].map { try Self.state($0) }
