@@ -129,17 +129,23 @@ extension DaemonFixture {
 
     /// The node's id, which names its folders and groups.
     var node: String {
-        get throws { try String(contentsOfFile: "\(home)/node", encoding: .utf8).trimmingCharacters(in: .whitespacesAndNewlines) }
+        get throws {
+            try String(contentsOfFile: "\(home)/node", encoding: .utf8).trimmingCharacters(in: .whitespacesAndNewlines)
+        }
     }
 
     /// Host pids in the control group of an instance, its keeper left out.
     func processes(of id: String) throws -> [Int32] {
         var pids: Set<Int32> = []
-        let groups = try FileManager.default.contentsOfDirectory(atPath: "/sys/fs/cgroup").map { "/sys/fs/cgroup/\($0)" }
+        let groups = try FileManager.default.contentsOfDirectory(atPath: "/sys/fs/cgroup").map {
+            "/sys/fs/cgroup/\($0)"
+        }
         for group in groups + ["/sys/fs/cgroup"] {
             let walker = FileManager.default.enumerator(atPath: "\(group)/aegis-\(try node)/\(id)")
-            while let name = walker?.nextObject() as? String where name.hasSuffix("cgroup.procs") {
-                let text = (try? String(contentsOfFile: "\(group)/aegis-\(try node)/\(id)/\(name)", encoding: .utf8)) ?? ""
+            while let name = walker?.nextObject() as? String {
+                guard name.hasSuffix("cgroup.procs") else { continue }
+                let text =
+                    (try? String(contentsOfFile: "\(group)/aegis-\(try node)/\(id)/\(name)", encoding: .utf8)) ?? ""
                 pids.formUnion(text.split(separator: "\n").compactMap { Int32($0) }.filter { $0 > 1 })
             }
         }
