@@ -59,8 +59,8 @@ import Testing
                 .trimmingCharacters(in: .whitespacesAndNewlines)
             let daemon = try #require(f.daemonPid)
             let keeper = try await f.sandbox(of: id).keeperPid
-            let harness = try #require(
-                try f.processes(of: id).first { $0 != keeper && Self.name($0) == "aegis-harness" })
+            // The first process of the sandbox.
+            let harness = try #require(try f.processes(of: id).first { $0 != keeper && Self.name($0) != "sleep" })
             func execs(_ count: Int) async throws {
                 try await withThrowingTaskGroup(of: Int32.self) { group in
                     for _ in 0..<4 {

@@ -26,7 +26,10 @@ import Testing
             let forks = "import subprocess as s\nfor i in range(40): s.Popen(['sleep', '9'])"
             let pids = try await f.aegis(
                 "run", "--isolation", backend, "--pids", "16", "--", "python3", "-c", forks)
-            #expect(pids.code != 0 && pids.err.contains("BlockingIOError"), "\(pids)")
+            // gVisor's own threads count: it breaks, and that is said.
+            #expect(
+                pids.code != 0 && (pids.err.contains("BlockingIOError") || pids.err.contains("(sandbox-died)")),
+                "\(pids)")
             let disk = try await f.aegis(
                 "run", "--isolation", backend, "--disk", "20Mi", "--", "sh", "-c",
                 "head -c 60000000 /dev/zero > /root/x")
@@ -80,7 +83,8 @@ import Testing
             try await f.refuse("run", "--secret", "absent", "--", "true", code: 125, error: "secret-not-found")
             try await f.refuse("run", "--workspace", "/no/such/place", "--", "true", code: 125, error: "path-not-found")
             try await f.refuse("run", "--workspace", "/etc/passwd", "--", "true", code: 2, error: "not-a-directory")
-            let isolation = try await f.aegis("run", "--isolation", "runc", "--min-isolation", "vm", "--", "true")
+            let isolation = try await f.aegis(
+                "run", "--isolation", "runc", "--min-isolation", "hardware-vm", "--", "true")
             #expect(isolation.code == 125 && isolation.err.contains("namespaces"), "\(isolation)")
             let firecracker = try await f.aegis("run", "--isolation", "firecracker", "--", "true")
             #expect(firecracker.code == 125, "\(firecracker)")
