@@ -52,6 +52,12 @@ final class DaemonFixture: Sendable {
         }
     }
 
+    /// Runs a test against the daemon that all tests share; it goes when this process ends, however it ends.
+    static func shared(_ body: @escaping @Sendable (DaemonFixture) async throws -> Void) async throws {
+        let home = try await SharedDaemon.instance.home()
+        try await onLoop { loop in try await body(DaemonFixture(loop: loop, home: home)) }
+    }
+
     /// A home without a daemon.
     init(loop: EventLoop) throws {
         self.loop = loop
@@ -77,7 +83,8 @@ final class DaemonFixture: Sendable {
     }
 
     private func end() async {
-        _ = try? await aegis("down", deadline: .seconds(60))
+        let down = try? await aegis("down", deadline: .seconds(60))
+        if down?.code != 0 { Issue.record("'down' failed: \(down.map(String.init(describing:)) ?? "no answer")") }
         // The daemon's log is what one wants to see when a test fails.
         if ProcessInfo.processInfo.environment["AEGIS_TEST_SHOW_LOG"] != nil,
             let log = FileManager.default.contents(atPath: "\(home)/aegisd.log")

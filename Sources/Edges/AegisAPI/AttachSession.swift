@@ -86,9 +86,22 @@ struct AttachSession: Sendable {
                             "sandbox-lost", "the sandbox was lost: how its command ended is not known",
                             hint: "see 'aegis logs'")))
         }
-        let detail =
-            "{\"reason\":\"\(outcome?.reason.rawValue ?? "exited")\",\"oom_killed\":\(outcome?.oomKilled ?? false)}"
+        var fields =
+            "\"reason\":\"\(outcome?.reason.rawValue ?? "exited")\",\"oom_killed\":\(outcome?.oomKilled ?? false)"
+        // {"error":{...}} without its braces.
+        if let error = outcome?.error { fields += "," + Self.inner(error) }
+        let detail = "{\(fields)}"
         try await frames.write(.exit(code, detail: detail))
+    }
+}
+
+extension AttachSession {
+    /// The error's JSON body as a field of a larger object.
+    private static func inner(_ error: AegisError) -> String {
+        let body = String(decoding: error.jsonBody, as: UTF8.self)
+        return String(
+            body[(body.firstIndex(of: "{").map(body.index(after:)) ?? body.startIndex)...].prefix { $0 != "\n" }
+                .dropLast())
     }
 }
 

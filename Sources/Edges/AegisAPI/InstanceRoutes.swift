@@ -12,9 +12,13 @@ package struct InstanceRoutes: Sendable {
 
     package var routes: [Route] {
         [
-            .json(.post, "/v1/instances", "Make an instance and start it", status: 201) { [directory] context in
+            Route(
+                .post, "/v1/instances", "Make an instance and start it; 200: the stopped one of that name was started"
+            ) {
+                [directory] context, writer in
                 let request = try await JSONBody.decode(CreateInstance.self, from: context)
-                return try await directory.create(request, for: context.caller).info
+                let (info, isNew) = try await directory.createOrRestart(request, for: context.caller)
+                try await writer.respond(isNew ? 201 : 200, headers: JSONBody.headers, body: try JSONBody.encode(info))
             },
             .json(.get, "/v1/instances", "List instances", query: ["state"]) { [directory] context in
                 let state = try context.query["state"].map { try Self.state($0) }
@@ -36,11 +40,13 @@ package struct InstanceRoutes: Sendable {
             verb("restart", "Stop and start an instance") { instance, _ in try await instance.restart() },
             verb("enable", "Allow an instance to be started") { instance, _ in try await instance.enable() },
             verb("disable", "Stop an instance and refuse starts") { instance, _ in try await instance.disable() },
-            .json(.post, "/v1/instances/prune", "Remove stopped instances", query: ["stopped_older_than"]) {
+            .json(.post, "/v1/instances/prune", "Remove stopped instances: {stopped_older_than?: \"7d\"}") {
                 [directory] context in
-                let age = try TimeSpan(parsing: context.query["stopped_older_than"] ?? "7d")
-                let limit = Timestamp(milliseconds: Timestamp.now().milliseconds - age.milliseconds)
-                return ["pruned": await directory.prune(stoppedBefore: limit, for: context.caller)]
+                let request = try await JSONBody.decode(PruneRequest.self, from: context)
+                let limit = Timestamp.now().milliseconds - request.stoppedOlderThan.milliseconds
+                let deleted = await directory.prune(
+                    stoppedBefore: Timestamp(milliseconds: limit), for: context.caller)
+                return ["deleted": deleted]
             },
         ]
     }
@@ -67,5 +73,18 @@ package struct InstanceRoutes: Sendable {
                     ?? "states: \(known.joined(separator: ", "))")
         }
         return state
+    }
+}
+
+/// Which instances to remove: those that have been stopped for at least that long.
+private struct PruneRequest: Decodable, Sendable {
+    var stoppedOlderThan: TimeSpan
+
+    enum CodingKeys: String, CodingKey, CaseIterable { case stoppedOlderThan = "stopped_older_than" }
+
+    init(from decoder: any Decoder) throws {
+        try decoder.refuseUnknownKeys(CodingKeys.self)
+        let c = try decoder.container(keyedBy: CodingKeys.self)
+        stoppedOlderThan = try c.decodeIfPresent(TimeSpan.self, forKey: .stoppedOlderThan) ?? .seconds(7 * 86_400)
     }
 }

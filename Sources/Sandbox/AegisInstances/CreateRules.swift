@@ -22,7 +22,8 @@ struct CreateRules {
         let command = request.command ?? []
         guard !command.isEmpty || image != "base" else {
             throw AegisError.usage(
-                "a command is missing: the image 'base' has none of its own",
+                "a command is missing: the image 'base' has none of its own"
+                    + (request.name.map { ", and there is no stopped instance '\($0)'" } ?? ""),
                 hint: "write it after --, as in: aegis run -- python3 -V")
         }
         guard command.first != "", !command.contains(where: { $0.utf8.contains(0) }) else {

@@ -10,10 +10,12 @@ extension Instance {
     package func start() async throws -> InstanceInfo {
         try checkMayStart()
         if machine.phase == .paused { return try await resume() }
-        let attempt = machine.attempt
+        if machine.state == .stopping {
+            // Only when it is down it is known whether it crashed.
+            await settled()
+            try checkMayStart()
+        }
         send(.start)
-        // Asked for while it goes down, it comes up in a new attempt; another stop takes the wish back.
-        if machine.state == .stopping { await wait { $0.attempt != attempt || $0.isAtRest } }
         return try await started()
     }
 
@@ -30,12 +32,27 @@ extension Instance {
         try beginStart()
     }
 
+    /// Starts a stopped instance for a request that would make one of the same name.
+    ///
+    /// - Returns: nil when it is up, or when the request asks for something else than what the instance was made with.
+    package func restart(asIn request: CreateInstance) async throws -> InstanceInfo? {
+        guard machine.state == .stopped, !stored.info.ephemeral,
+            request.command.map({ $0 == stored.userCommand }) ?? true,
+            request.image.map({ $0 == stored.info.image }) ?? true
+        else { return nil }
+        return try await start()
+    }
+
     /// Waits for the start under way and says how it went.
     package func started() async throws -> InstanceInfo {
         let attempt = machine.attempt
         // A command that could not be started is still being cleaned up after: only then the reason is known.
         await wait { $0.attempt != attempt || $0.isAtRest || $0.state == .running || $0.state == .paused }
         if machine.outcome?.reason == .bootFailed, let error = machine.outcome?.error { throw error }
+        if machine.isAtRest, let reason = machine.outcome?.reason, reason == .stopped || reason == .deleted {
+            throw AegisError.conflict(
+                "start-cancelled", "\(label) was \(reason.rawValue) while it started", hint: "start it again")
+        }
         return info
     }
 
@@ -89,6 +106,10 @@ extension Instance {
     /// Stops the instance if it runs and starts it again.
     package func restart() async throws -> InstanceInfo {
         try checkMayStart()
+        if machine.state == .stopping {
+            await settled()
+            try checkMayStart()
+        }
         let attempt = machine.attempt
         send(.restart)
         await wait { $0.attempt > attempt || $0.isAtRest }

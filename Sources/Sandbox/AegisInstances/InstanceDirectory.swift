@@ -131,6 +131,26 @@ package final class InstanceDirectory: Sendable {
         return instance
     }
 
+    /// Makes an instance and starts it, or starts the stopped one that has the name, with what that was made with.
+    ///
+    /// - Returns: the record, and whether the instance is new.
+    /// - Throws: as `create`; why the start failed: nothing is left of a new instance then.
+    package func createOrRestart(_ request: CreateInstance, for caller: Caller) async throws -> (InstanceInfo, Bool) {
+        if request.start ?? true, !(request.ephemeral ?? false), let name = request.name,
+            let old = try? find(name, for: caller)
+        {
+            if let info = try await old.restart(asIn: request) { return (info, false) }
+            throw InstanceStore.nameInUse(name)
+        }
+        let instance = try await create(request, for: caller)
+        guard request.start ?? true else { return (await instance.info, true) }
+        do { return (try await instance.started(), true) } catch {
+            // What somebody stopped meanwhile is theirs to keep.
+            if (error as? AegisError)?.code != "start-cancelled" { await instance.delete() }
+            throw error
+        }
+    }
+
     /// Takes the name and a place under the node's bound, in one step.
     private func reserveRoom(_ stored: StoredInstance) throws(AegisError) {
         let limit = services.defaults.maxInstances

@@ -341,11 +341,11 @@ package struct InstanceLifecycle: Sendable, Equatable {
             return Outcome(exitCode: commandCode, reason: oom && commandCode == 137 ? .oom : .exited, oomKilled: oom)
         }
         guard let code = termination.code else { return Outcome(exitCode: nil, reason: .lost, oomKilled: oom) }
-        let error = termination.reason.map {
-            AegisError.failed(
-                "sandbox-died", "the sandbox was ended: \($0)", hint: "see 'aegis logs' and the daemon's log")
-        }
-        return Outcome(exitCode: code, reason: oom ? .oom : .killed, oomKilled: oom, error: error)
+        let why = termination.reason ?? "it ended with code \(code) before its command did"
+        let error = AegisError.failed(
+            "sandbox-died", "the sandbox was ended from outside, or broke: \(why)",
+            hint: "see 'aegis logs' and the daemon's log; gVisor also breaks at a --pids limit that is very low")
+        return Outcome(exitCode: code, reason: oom ? .oom : .killed, oomKilled: oom, error: oom ? nil : error)
     }
 
     private mutating func frozen(_ number: UInt64) -> [Effect] {

@@ -1,0 +1,138 @@
+import AegisIO
+import AegisTestSupport
+import Foundation
+import LinuxSys
+import Testing
+
+/// What happens to instances when something dies that should not.
+@Suite(.serialized) struct CrashTests {
+    private static let counter = """
+        import sys, time
+        for i in range(300000):
+            sys.stdout.write('%09d\\n' % i)
+            if i % 15000 == 0:
+                sys.stdout.flush()
+                time.sleep(0.1)
+        sys.exit(5)
+        """
+
+    @Test(arguments: backends) func aRunGoesOnByteExactOverADaemonCrash(_ backend: String) async throws {
+        try await DaemonFixture.with { f in
+            let run = try f.begin(
+                "run", "--name", "counter", "--isolation", backend, "--", "python3", "-c", Self.counter)
+            try await f.eventually("it runs") {
+                try await f.aegis("instance", "info", "counter").out.contains("running")
+            }
+            for _ in 0..<2 {
+                try await f.crash()
+                try await f.up()
+            }
+            let result = try await run.result()
+            #expect(result.code == 5 && result.err.isEmpty, "exit \(result.code): \(result.err)")
+            #expect(
+                result.out == (0..<300_000).map { String(format: "%09d\n", $0) }.joined(),
+                "\(result.stdout.count) bytes")
+            #expect(try await f.list().isEmpty)
+        }
+    }
+
+    @Test(arguments: backends) func everyInstanceIsTakenOverOrItsEndIsKnown(_ backend: String) async throws {
+        try await DaemonFixture.with { f in
+            func detached(_ name: String, _ script: String) async throws {
+                try await f.succeed("run", "-d", "--name", name, "--isolation", backend, "--", "sh", "-c", script)
+            }
+            try await detached("living", "i=0; while true; do i=$((i+1)); echo $i; sleep 0.05; done")
+            try await detached("ending", "echo before; sleep 1; echo after; exit 33")
+            try await detached("frozen", "echo cold; exec sleep 1000")
+            try await detached("killed", "exec sleep 1000")
+            try await f.succeed("instance", "pause", "frozen")
+            let killed = try await f.sandbox(of: try await f.record("killed").id).keeperPid
+            try await f.crash()
+            kill(killed, SIGKILL)
+            try await Task.sleep(for: .milliseconds(1500))
+            try await f.up()
+            #expect(try await f.record("living").state == "running")
+            let logs = try await f.succeed("logs", "living").out.split(separator: "\n").compactMap { Int($0) }
+            #expect(logs == Array(1...logs.count) && logs.count > 20, "\(logs)")
+            try await f.eventually("the end is known") { try await f.record("ending").state == "stopped" }
+            let ended = try await f.record("ending")
+            #expect(ended.exit_code == 33 && ended.stop_reason == "exited", "\(ended)")
+            #expect(try await f.succeed("logs", "ending").out == "before\nafter\n")
+            #expect(try await f.record("frozen").state == "paused")
+            try await f.succeed("instance", "resume", "frozen")
+            #expect(try await f.succeed("exec", "frozen", "--", "echo", "thawed").out == "thawed\n")
+            let lost = try await f.record("killed")
+            #expect(lost.state == "stopped" && lost.exit_code == nil && lost.stop_reason == "lost", "\(lost)")
+            try await f.succeed("instance", "start", "killed")
+            #expect(try await f.succeed("exec", "living", "--", "echo", "here").out == "here\n")
+        }
+    }
+
+    @Test func aRunWithoutItsClientIsRemovedAfterItsPatience() async throws {
+        let config = """
+            apiVersion: 100monkeys.ai/v1
+            kind: NodeConfig
+            metadata: { name: patience }
+            spec: { instances: { client_patience: 1s } }
+            """
+        try await DaemonFixture.with(config: config) { f in
+            let run = try f.begin("run", "--name", "left", "--", "sleep", "1000")
+            try await f.eventually("it runs") { try await f.aegis("instance", "info", "left").out.contains("running") }
+            try await f.crash()
+            _ = run.child.signal(9)
+            _ = try await run.result()
+            try await f.up()
+            #expect(try await f.list().map(\.name) == ["left"])
+            try await f.eventually("it is removed", within: .seconds(10)) { try await f.list().isEmpty }
+        }
+    }
+
+    @Test(arguments: backends) func whatIsKilledFromOutsideIsReported(_ backend: String) async throws {
+        try await DaemonFixture.shared { f in
+            let (a, b) = ("murdered-\(backend)", "unkept-\(backend)")
+            for name in [a, b] {
+                try await f.succeed("run", "-d", "--name", name, "--isolation", backend, "--", "sleep", "1000")
+            }
+            let (idA, idB) = (try await f.record(a).id, try await f.record(b).id)
+            let keeper = try await f.sandbox(of: idA).keeperPid
+            for pid in try f.processes(of: idA) where pid != keeper { kill(pid, SIGKILL) }
+            try await f.eventually("it is stopped") { try await f.record(a).state == "stopped" }
+            let murdered = try await f.record(a)
+            #expect(murdered.stop_reason == "killed" || murdered.exit_code == 137, "\(murdered)")
+            kill(try await f.sandbox(of: idB).keeperPid, SIGKILL)
+            try await f.eventually("it is stopped") { try await f.record(b).state == "stopped" }
+            let lost = try await f.record(b)
+            #expect(lost.stop_reason == "lost" && lost.exit_code == nil, "\(lost)")
+            #expect(try f.processes(of: idB).isEmpty)
+            for name in [a, b] {
+                try await f.succeed("instance", "start", name)
+                try await f.succeed("instance", "delete", name)
+            }
+        }
+    }
+
+    @Test func afterARestartOfTheHostEverythingIsStoppedAndStartsAgain() async throws {
+        try await DaemonFixture.with { f in
+            let id = try await f.succeed(
+                "run", "-d", "--name", "rebooted", "--isolation", "runc", "--", "sleep", "1000"
+            ).out
+                .trimmingCharacters(in: .whitespacesAndNewlines)
+            let row = try await f.sandbox(of: id)
+            try await f.crash()
+            // The host went down: its processes are gone, and the boot id is another one.
+            for pid in try f.processes(of: id) { kill(pid, SIGKILL) }
+            kill(row.keeperPid, SIGKILL)
+            let other = "00000000-0000-4000-8000-000000000000"
+            let sql =
+                "UPDATE instances SET record = CAST(replace(CAST(record AS TEXT), '\(row.bootID)', '\(other)') AS BLOB)"
+            #expect(try await f.run("/usr/bin/sqlite3", ["\(f.home)/aegis.db", sql]).code == 0)
+            try await f.up()
+            let record = try await f.record("rebooted")
+            #expect(
+                record.state == "stopped" && record.stop_reason == "host-restart" && record.exit_code == nil,
+                "\(record)")
+            try await f.succeed("instance", "start", "rebooted")
+            #expect(try await f.succeed("exec", "rebooted", "--", "echo", "up").out == "up\n")
+        }
+    }
+}

@@ -1,0 +1,123 @@
+import AegisIO
+import AegisTestSupport
+import Foundation
+import LinuxSys
+import Testing
+
+/// The daemon itself: start, end, and what keeps it from starting.
+@Suite(.serialized) struct DaemonTests {
+    @Test func downStopsEverythingAndLeavesNothing() async throws {
+        try await DaemonFixture.with { f in
+            for backend in backends {
+                try await f.succeed(
+                    "run", "-d", "--name", "kept-\(backend)", "--isolation", backend, "--disk", "50Mi", "--", "sh",
+                    "-c", "trap 'echo bye; exit 3' TERM; while true; do sleep 0.05; done")
+            }
+            let run = try f.begin("run", "--name", "foreground", "--", "sleep", "1000")
+            try await f.eventually("it runs") {
+                try await f.aegis("instance", "info", "foreground").out.contains("running")
+            }
+            let ids = try await f.list().map(\.id)
+            let keepers = try await withKeepers(f, ids)
+            let node = try f.node
+            try await f.succeed("down")
+            _ = try await run.result()
+            for id in ids { #expect(try f.processes(of: id).isEmpty) }
+            for keeper in keepers { #expect(kill(keeper, 0) != 0, "a keeper lives on") }
+            #expect(!FileManager.default.fileExists(atPath: "/run/aegis/\(node)"))
+            for controller in ["pids", "memory", "freezer", "unified"] {
+                #expect(!FileManager.default.fileExists(atPath: "/sys/fs/cgroup/\(controller)/aegis-\(node)"))
+            }
+            let mounts = try String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8)
+            #expect(!mounts.contains(node) && !mounts.contains(f.home))
+            #expect(!FileManager.default.fileExists(atPath: "\(f.home)/aegisd.sock"))
+            #expect(f.daemonPid == nil)
+            #expect(try await f.aegis("instance", "list").code == 3)
+            try await f.up()
+            let records = try await f.list()
+            #expect(
+                records.count == 2 && records.allSatisfy { $0.state == "stopped" && $0.exit_code == 3 }, "\(records)")
+            #expect(try await f.succeed("logs", "kept-runc").out == "bye\n")
+        }
+    }
+
+    private func withKeepers(_ f: DaemonFixture, _ ids: [String]) async throws -> [Int32] {
+        var pids: [Int32] = []
+        for id in ids { pids.append(try await f.sandbox(of: id).keeperPid) }
+        return pids
+    }
+
+    @Test func aSecondDaemonIsRefusedAndTwoHomesAreTwoDaemons() async throws {
+        try await DaemonFixture.with { f in
+            let pid = try #require(f.daemonPid)
+            let second = try await f.run("\(DaemonFixture.binaries)/aegisd", ["--ports", "auto"])
+            #expect(
+                second.code == 5 && second.err.contains("(already-running)") && second.err.contains("\(pid)"),
+                "\(second)")
+            let again = try await f.succeed("up", "--ports", "auto")
+            #expect(again.out.contains("already running") && f.daemonPid == pid)
+            try await DaemonFixture.shared { other in
+                try await f.succeed("run", "-d", "--name", "mine", "--", "sleep", "1000")
+                #expect(try await other.aegis("instance", "info", "mine").code == 4)
+                #expect(try f.node != (try other.node))
+            }
+        }
+    }
+
+    @Test func whatADeadDaemonLeftIsNoHindrance() async throws {
+        try await DaemonFixture.with { f in
+            try await f.crash()
+            #expect(try await f.aegis("instance", "list").code == 3)
+            try "1\n".write(toFile: "\(f.home)/aegisd.pid", atomically: true, encoding: .utf8)
+            #expect(try await f.succeed("down").out.contains("not running"))
+            try "999999\n".write(toFile: "\(f.home)/aegisd.pid", atomically: true, encoding: .utf8)
+            try await f.up()
+            #expect(try await f.succeed("run", "--isolation", "runc", "--", "echo", "fine").out == "fine\n")
+        }
+    }
+
+    @Test func aBrokenConfigurationIsExplained() async throws {
+        try await onLoop { loop in
+            let f = try DaemonFixture(loop: loop)
+            let head = "apiVersion: 100monkeys.ai/v1\nkind: NodeConfig\nmetadata: { name: x }\nspec:\n"
+            let cases = [
+                ("  instances:\n    mx: 5\n", ["aegis-config.yaml:6", "max"]),
+                ("  network:\n    port: many\n", ["aegis-config.yaml:6", "whole number"]),
+                ("  netwrok: {}\n", ["aegis-config.yaml:5", "network"]),
+            ]
+            for (body, words) in cases {
+                try (head + body).write(toFile: "\(f.home)/aegis-config.yaml", atomically: true, encoding: .utf8)
+                let up = try await f.aegis("up", "--ports", "auto")
+                #expect(
+                    up.code == 1 && up.err.contains("(invalid-config)") && words.allSatisfy(up.err.contains), "\(up)")
+                #expect(f.daemonPid == nil)
+            }
+        }
+    }
+
+    @Test func aDatabaseOfANewerReleaseIsLeftAlone() async throws {
+        try await DaemonFixture.with { f in
+            try await f.succeed("down")
+            _ = try await f.run("/usr/bin/sqlite3", ["\(f.home)/aegis.db", "PRAGMA user_version = 9999"])
+            let up = try await f.aegis("up", "--ports", "auto")
+            #expect(up.code == 1 && up.err.contains("newer") && up.err.contains("9999"), "\(up)")
+            _ = try await f.run("/usr/bin/sqlite3", ["\(f.home)/aegis.db", "PRAGMA user_version = 2"])
+            try await f.up()
+        }
+    }
+
+    @Test func aHomeWithALongPathWorksOrIsRefusedClearly() async throws {
+        try await onLoop { loop in
+            let base = try TemporaryDirectory()
+            let home = base.path((0..<6).map { _ in String(repeating: "d", count: 40) }.joined(separator: "/"))
+            let f = DaemonFixture(loop: loop, home: home)
+            let up = try await f.aegis("up", "--ports", "auto")
+            guard up.code == 0 else {
+                #expect(up.err.contains("socket") && up.err.contains("long"), "\(up)")
+                return
+            }
+            #expect(try await f.aegis("instance", "list").code == 0)
+            try await f.succeed("down")
+        }
+    }
+}
