@@ -1,12 +1,18 @@
 import AegisIO
+import Glibc
 import LinuxSys
 
 /// `aegis-bench`: measures Aegis beside its peers and prints a report.
 @main
 enum Main {
-    static func main() throws {
-        let options = try Options(Array(CommandLine.arguments.dropFirst()))
-        try EventLoop.runMain { @Sendable loop in try await Report(options: options, loop: loop).make() }
+    static func main() {
+        do {
+            let options = try Options(Array(CommandLine.arguments.dropFirst()))
+            try EventLoop.runMain { @Sendable loop in try await Report(options: options, loop: loop).make() }
+        } catch {
+            note("\(error)")
+            exit(1)
+        }
     }
 }
 
