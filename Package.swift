@@ -78,7 +78,7 @@ let edges: [Target] = [
         [
             "AegisInstances", "AegisImages", "AegisFiles", "AegisLogs", "AegisSessions", "AegisBackends",
             "AegisSecrets",
-            "AegisSandboxTypes", "AegisWire", "AegisIO", "LinuxSys", "AegisCore",
+            "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "AegisCore",
         ]),
     library(
         "Edges", "AegisClient",
@@ -170,7 +170,12 @@ let testTargets: [Target] = [
             "AegisClient", "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "AegisCore",
             "AegisTestSupport",
         ]),
-    // AegisCLITests
+    tests(
+        "AegisCLITests",
+        [
+            "aegis", "AegisClient", "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "CLinux",
+            "AegisCore", "AegisTestSupport",
+        ]),
     tests("Acceptance", ["AegisIO", "LinuxSys", "AegisCore", "AegisSandboxTypes", "AegisTestSupport"]),
 ]
 

@@ -33,7 +33,7 @@ struct BootFailureTests {
             _ = try await Self.expectFailure(world, "invalid-argument") { $0.id = "../escape" }
             _ = try await Self.expectFailure(world, "invalid-argument") { $0.limits.memory = ByteSize(1) }
             _ = try await Self.expectFailure(world, "invalid-argument") {
-                $0.mounts[0].ownership = .host(uid: 0, gid: 0, insideUID: 70_000, insideGID: 0)
+                $0.mounts[0].ownership = .host(uid: 0, gid: 0, insideUID: 70_000, insideGID: 0, others: true)
             }
         }
     }

@@ -34,7 +34,7 @@ struct MountTests {
             try Self.folder(path, user: 1234, group: 4321, mode: 0o700)
             try Files.writeAtomically(path + "/input", Array("data".utf8))
             try Files.setOwner(path + "/input", user: 1234, group: 4321)
-            let owner = BootMount.Ownership.host(uid: 1234, gid: 4321, insideUID: 0, insideGID: 0)
+            let owner = BootMount.Ownership.host(uid: 1234, gid: 4321, insideUID: 0, insideGID: 0, others: true)
             let sandbox = try await world.boot(mounts: [try Self.mount(path, "/workspace", owner)])
             let talk = try await Conversation(sandbox)
             let result = try await talk.run(
@@ -61,7 +61,7 @@ struct MountTests {
         try await inWorld(runtime) { world in
             let path = world.home.path("work")
             try Self.folder(path, user: 1234, group: 4321, mode: 0o700)
-            let owner = BootMount.Ownership.host(uid: 1234, gid: 4321, insideUID: 1000, insideGID: 1000)
+            let owner = BootMount.Ownership.host(uid: 1234, gid: 4321, insideUID: 1000, insideGID: 1000, others: true)
             let sandbox = try await world.boot(mounts: [try Self.mount(path, "/workspace", owner)])
             let talk = try await Conversation(sandbox)
             let mine = try await talk.run("echo u > /workspace/user && cat /workspace/user", user: "1000:1000")
@@ -100,7 +100,7 @@ struct MountTests {
             let path = world.home.path("data")
             try Self.folder(path, user: 1234, group: 1234, mode: 0o755)
             try Files.writeAtomically(path + "/f", Array("fixed".utf8), mode: 0o644)
-            let owner = BootMount.Ownership.host(uid: 1234, gid: 1234, insideUID: 0, insideGID: 0)
+            let owner = BootMount.Ownership.host(uid: 1234, gid: 1234, insideUID: 0, insideGID: 0, others: true)
             let sandbox = try await world.boot(mounts: [
                 try Self.mount(path, "/deep/new/data", owner, readOnly: true),
                 try Self.mount(path + "/f", "/etc/conf/f", owner, readOnly: true, isDirectory: false),

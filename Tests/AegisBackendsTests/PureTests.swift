@@ -90,12 +90,12 @@ struct SeccompProfileTests {
             #expect(!allowed.contains(String(name)), "\(name)")
         }
         #expect((250...330).contains(allowed.count), "\(allowed.count)")
-        #expect(allowed.contains("epoll_wait") == (architecture == .x86_64))
+        #expect(allowed.contains("epoll_wait") == (architecture == .intel64))
     }
 
     @Test func everythingElseFailsAndClonesMakeNoNamespaces() throws {
         let json = try #require(
-            try JSONSerialization.jsonObject(with: Data(SeccompProfile.json(for: .x86_64).bytes)) as? [String: Any])
+            try JSONSerialization.jsonObject(with: Data(SeccompProfile.json(for: .intel64).bytes)) as? [String: Any])
         #expect(json["defaultAction"] as? String == "SCMP_ACT_ERRNO")
         #expect(json["architectures"] as? [String] == ["SCMP_ARCH_X86_64"])
         let rules = try #require(json["syscalls"] as? [[String: Any]])
@@ -121,7 +121,7 @@ struct BootPlannerTests {
     }
 
     @Test func aPlanSurvivesTheChannelAndNamesItsSourcesInOrder() throws {
-        let owner = BootMount.Ownership.host(uid: 1234, gid: 5, insideUID: 10, insideGID: 0)
+        let owner = BootMount.Ownership.host(uid: 1234, gid: 5, insideUID: 10, insideGID: 0, others: true)
         let plan = try Self.planner([
             .init(target: "/a", readOnly: false, ownership: owner),
             .init(target: "/b", readOnly: true, ownership: owner),
@@ -143,7 +143,7 @@ struct BootPlannerTests {
 
     @Test(arguments: [(0, 3), (10, 3), (65_535, 2)] as [(UInt32, Int)])
     func aHostFoldersMapIsCompleteAndWithoutOverlap(_ inside: UInt32, _ parts: Int) throws {
-        let map = try Self.planner().hostMap(owner: 1234, inside: inside, target: "/w")
+        let map = try Self.planner().hostMap(owner: 1234, inside: inside, others: true, target: "/w")
         #expect(map.count == (inside == 0 ? 2 : parts))
         #expect(map.reduce(0) { $0 + $1.count } == 65_536)
         #expect(map.contains(IDRange(inside: 1234, outside: 2_000_000 + inside, count: 1)))
@@ -157,8 +157,12 @@ struct BootPlannerTests {
 
     @Test func idsThatCannotBeToldApartAreRefused() {
         let planner = Self.planner()
-        #expect(throws: AegisError.self) { _ = try planner.hostMap(owner: 1_000_005, inside: 0, target: "/w") }
-        #expect(throws: AegisError.self) { _ = try planner.hostMap(owner: 1, inside: 65_536, target: "/w") }
+        #expect(throws: AegisError.self) {
+            _ = try planner.hostMap(owner: 1_000_005, inside: 0, others: true, target: "/w")
+        }
+        #expect(throws: AegisError.self) {
+            _ = try planner.hostMap(owner: 1, inside: 65_536, others: true, target: "/w")
+        }
     }
 }
 

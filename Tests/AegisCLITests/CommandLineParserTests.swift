@@ -172,7 +172,7 @@ import Testing
     @Test func everyExampleParses() throws {
         for command in Commands.table.visible {
             for example in command.examples where example.line.hasPrefix("aegis ") {
-                let line = example.line.prefix { !"|<#$".contains($0) }
+                let line = example.line.prefix { !"|<#$&".contains($0) }
                 var words = line.split(separator: " ").dropFirst().map(String.init)
                 if line.count < example.line.count, example.line.contains("$(") { words.append("X") }
                 #expect(throws: Never.self, "\(example.line)") { try CommandLineParser(Commands.table).parse(words) }

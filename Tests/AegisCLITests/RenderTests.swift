@@ -95,6 +95,14 @@ import Testing
             ServiceText.images([], now: now) == "No images\n" && ServiceText.secrets([], now: now) == "No secrets\n")
     }
 
+    @Test func everyProblemOfAListStandsOnALineOfItsOwn() {
+        let error = AegisError(
+            .usage, "invalid-config", "a.yaml:5:5: unknown key\na.yaml:6:1: \u{1b}[2J", hint: "one\ntwo")
+        #expect(
+            ErrorText.text(error, .text)
+                == "aegis: a.yaml:5:5: unknown key\n  a.yaml:6:1: \\e[2J (invalid-config)\n  hint: one\n  two\n")
+    }
+
     @Test func errorsInAllFormats() {
         let error = AegisError(.conflict, "name-in-use", "the name 'web' is taken", hint: "choose another\u{1b}[0m")
         #expect(

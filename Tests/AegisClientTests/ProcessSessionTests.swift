@@ -15,7 +15,7 @@ import Testing
         let stream: any ByteStream
         let frames: FrameConnection
         let offsets: StreamOffsets?
-        let process: String?
+        let again: Bool
 
         func hello(_ offsets: StreamOffsets = StreamOffsets()) async throws {
             try await frames.write(
@@ -37,7 +37,7 @@ import Testing
         }
     }
     /// What connections were opened with, in order.
-    final class Asked: Sendable { let list = Mutex<[(StreamOffsets?, String?)]>([]) }
+    final class Asked: Sendable { let list = Mutex<[(StreamOffsets?, Bool)]>([]) }
     typealias Script = @Sendable (Peer) async throws -> Void
 
     struct Outcome: Sendable {
@@ -65,8 +65,8 @@ import Testing
             let streams = ProcessSession.Streams(input: input, out: try make?(loop) ?? out, err: err)
             let session = ProcessSession(
                 streams, joinsLive: joinsLive, detachKeys: detachKeys, clock: clock ?? loop.clock
-            ) { offsets, process in
-                asked.list.withLock { $0.append((offsets, process)) }
+            ) { offsets, again in
+                asked.list.withLock { $0.append((offsets, again)) }
                 do throws(IOError) { return try await Connect.unix(path: path, on: loop) } catch {
                     throw AegisError(.daemonNotRunning, "daemon-not-running", "\(error)")
                 }
@@ -76,9 +76,9 @@ import Testing
                 group.addTask {
                     for (index, script) in scripts.enumerated() {
                         let stream = try await listener.accept()
-                        let (offsets, process) = asked.list.withLock { $0[index] }
+                        let (offsets, again) = asked.list.withLock { $0[index] }
                         let frames = FrameConnection(stream)
-                        try await script(Peer(stream: stream, frames: frames, offsets: offsets, process: process))
+                        try await script(Peer(stream: stream, frames: frames, offsets: offsets, again: again))
                         stream.close()
                     }
                     listener.close()
@@ -189,7 +189,7 @@ import Testing
                 try await peer.out("first half, ")
             },
             { peer in
-                #expect(peer.offsets == StreamOffsets(stdout: 12) && peer.process == "p1")
+                #expect(peer.offsets == StreamOffsets(stdout: 12) && peer.again)
                 try await peer.hello(StreamOffsets(stdout: 12))
                 try await peer.out("second half")
                 try await peer.frames.write(.exit(5))

@@ -19,7 +19,7 @@ import Testing
         var state = StreamClientState()
         #expect(state.resume == StreamOffsets() && !state.hasStarted)
         #expect(try state.receive(hello()) == .started)
-        #expect(state.process == "p1" && state.hasStarted)
+        #expect(state.hasStarted)
         #expect(text(try state.receive(out("abc"))) == "abc")
         #expect(state.resume == StreamOffsets(stdout: 3))
     }
@@ -69,6 +69,18 @@ import Testing
         state.endInput()
         #expect(state.takeFrames() == [StreamFrame(.stdin, flags: .end)])
         #expect(state.takeFrames().isEmpty)
+    }
+
+    @Test func inputThatIsNeverAcknowledgedIsKeptForTwoWindowsOnly() throws {
+        var state = StreamClientState()
+        _ = try state.receive(hello())
+        for _ in 0..<64 {
+            state.input(bytes(128 << 10)[...])
+            #expect(state.takeFrames().map(\.payload.count) == [128 << 10])
+            #expect(try state.receive(.window(128 << 10, of: .stdin)) == .room)
+        }
+        #expect(state.resume?.stdin == 64 * (128 << 10) - (512 << 10))
+        #expect(try state.receive(.window(0, of: .stdin)) == .nothing)
     }
 
     @Test func acknowledgingUnsentInputIsRefused() throws {

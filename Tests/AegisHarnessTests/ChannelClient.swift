@@ -75,16 +75,15 @@ final class ChannelClient {
     func sendRaw(_ bytes: [UInt8]) throws {
         var done = 0
         while done < bytes.count {
-            let count = unsafe bytes.withUnsafeBytes {
-                unsafe Glibc.send(descriptor, $0.baseAddress! + done, bytes.count - done, Int32(MSG_NOSIGNAL))
-            }
+            let count = unsafe Glibc.send(descriptor, Array(bytes[done...]), bytes.count - done, Int32(MSG_NOSIGNAL))
             guard count > 0 else { throw TestFailure("send: errno \(errno)") }
             done += count
         }
     }
 
     func start(
-        _ number: UInt16, _ arguments: [String], kind: ProcessKind = .exec, environment: [String] = ["PATH=/usr/bin:/bin"],
+        _ number: UInt16, _ arguments: [String], kind: ProcessKind = .exec,
+        environment: [String] = ["PATH=/usr/bin:/bin"],
         directory: String = "/", user: String = "", terminal: Bool = false, stdin: Bool = false,
         createDirectory: Bool = false, columns: UInt16 = 80, rows: UInt16 = 24
     ) throws {

@@ -26,7 +26,9 @@ import Testing
         return try harness.client.finish(1)
     }
 
-    private func copyIn(_ harness: HostHarness, _ path: String, _ stream: [UInt8], user: String = "") throws -> Collected {
+    private func copyIn(_ harness: HostHarness, _ path: String, _ stream: [UInt8], user: String = "") throws
+        -> Collected
+    {
         try harness.client.start(2, [path], kind: .copyIn, user: user, stdin: true)
         try harness.client.input(2, stream, end: true)
         return try harness.client.finish(2)
@@ -42,7 +44,8 @@ import Testing
         try scratch.write("out.tar", copy.stdout)
         unsafe unlink(scratch.path + "/tree/fifo")
         try #require(
-            run(["/bin/sh", "-c", "cd \(scratch.path) && mkdir x && tar xpf out.tar -C x --numeric-owner --same-owner"]) == 0)
+            run(["/bin/sh", "-c", "cd \(scratch.path) && mkdir x && tar xpf out.tar -C x --numeric-owner --same-owner"])
+                == 0)
         let list = "find . -printf '%p %y %m %U:%G %T@ %l\\n' | sed -E 's/\\.[0-9]+ / /' | grep -v '^\\. ' | sort"
         let check =
             "cd \(scratch.path); diff -r --no-dereference tree x/tree && (cd tree; \(list)) > l1 && (cd x/tree; \(list)) > l2 && cmp l1 l2"
@@ -73,7 +76,10 @@ import Testing
         for format in ["pax", "gnu"] {
             let name = "in-\(format)"
             try #require(
-                run(["/bin/sh", "-c", "cd \(scratch.path) && tar --format=\(format) -cf \(name).tar tree && mkdir \(name)"]) == 0)
+                run([
+                    "/bin/sh", "-c",
+                    "cd \(scratch.path) && tar --format=\(format) -cf \(name).tar tree && mkdir \(name)",
+                ]) == 0)
             let copy = try copyIn(
                 harness, "\(scratch.path)/\(name)", try contents("\(scratch.path)/\(name).tar"), user: "4242:4343")
             #expect(copy.err == "")
@@ -91,7 +97,8 @@ import Testing
     @Test func aFileTakesTheNameOfATargetThatIsNoFolder() throws {
         let scratch = try Scratch()
         let harness = try HostHarness()
-        let stream = TarEntry(path: Array("a".utf8), kind: .file, size: 3, mode: 0o640).encoded()
+        let stream =
+            TarEntry(path: Array("a".utf8), kind: .file, size: 3, mode: 0o640).encoded()
             + Array("xyz".utf8) + [UInt8](repeating: 0, count: 509) + Tar.end
         #expect(try copyIn(harness, scratch.path + "/new", stream).exited?.code == 0)
         #expect(try contents(scratch.path + "/new") == Array("xyz".utf8))
@@ -133,7 +140,8 @@ import Testing
         // A link in the place of a file is replaced, not written through.
         try scratch.write("outside/victim", Array("old".utf8))
         unsafe symlink(scratch.path + "/outside/victim", target + "/v")
-        let replace = TarEntry(path: path("v"), kind: .file, size: 1, mode: 0o644).encoded() + [0x6e]
+        let replace =
+            TarEntry(path: path("v"), kind: .file, size: 1, mode: 0o644).encoded() + [0x6e]
             + [UInt8](repeating: 0, count: 511) + Tar.end
         #expect(try copyIn(harness, target, replace).exited?.code == 0)
         #expect(try contents(scratch.path + "/outside/victim") == Array("old".utf8))

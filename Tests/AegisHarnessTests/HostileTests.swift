@@ -10,7 +10,9 @@ import Testing
             return "\\0" + String(repeating: "0", count: 3 - digits.count) + digits
         }.joined()
     }
-    private static func frame(_ type: FrameType, flags: UInt8 = 0, stream: UInt16 = 0, _ payload: [UInt8] = []) -> String {
+    private static func frame(_ type: FrameType, flags: UInt8 = 0, stream: UInt16 = 0, _ payload: [UInt8] = [])
+        -> String
+    {
         var queue = ByteQueue()
         queue.appendFrame(type, flags: flags, stream: stream, payload)
         return octal(queue.bytes(at: 0, count: queue.count))
@@ -29,11 +31,17 @@ import Testing
         ("output before start", say(frame(.stdout, stream: 1, offset(0))), "process that does not run"),
         ("wrong offset", say(started + frame(.stdout, stream: 1, offset(5) + [1])), "wrong offset"),
         ("daemon's frame", say(frame(.kill)), "only a daemon may send"),
-        ("ended by itself", say(frame(.ended, SandboxEnded(code: 0, signal: 0, requested: true).encoded())), "only a daemon"),
+        (
+            "ended by itself", say(frame(.ended, SandboxEnded(code: 0, signal: 0, requested: true).encoded())),
+            "only a daemon"
+        ),
         ("started twice", say(started + started), "malformed start report"),
         ("exit of nobody", say(frame(.exited, stream: 7, exit(0))), "nobody started"),
         ("exit with false counts", say(started + frame(.exited, stream: 1, exit(5))), "malformed exit report"),
-        ("exit twice", say(started + frame(.exited, stream: 1, exit(0)) + frame(.exited, stream: 1, exit(0))), "nobody started"),
+        (
+            "exit twice", say(started + frame(.exited, stream: 1, exit(0)) + frame(.exited, stream: 1, exit(0))),
+            "nobody started"
+        ),
         ("unasked health", say(frame(.healthy, [1])), "nobody asked"),
         ("acknowledges what was not given", say(frame(.ack, stream: 1, offset(1 << 40))), "was not given"),
         ("truncated report", say(frame(.started, stream: 1, [1])), "malformed start report"),
@@ -144,7 +152,10 @@ import Testing
         try keeper.boot()
         unsafe chmod(keeper.scratch.path, 0o755)
         unsafe chmod(keeper.scratch.path + "/keep.sock", 0o777)
-        run(["/usr/bin/setpriv", "--reuid", "1000", "--clear-groups", "logger", "-u", keeper.scratch.path + "/keep.sock", "hi"])
+        run([
+            "/usr/bin/setpriv", "--reuid", "1000", "--clear-groups", "logger", "-u", keeper.scratch.path + "/keep.sock",
+            "hi",
+        ])
         let limit = now() + 10
         while !keeper.log.contains("refused a connection of user 1000") && now() < limit { sched_yield() }
         #expect(keeper.log.contains("refused a connection of user 1000"))

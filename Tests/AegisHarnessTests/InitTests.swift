@@ -42,7 +42,8 @@ import Testing
 
     @Test func shutdownAsksThenKills() throws {
         let harness = try HostHarness(asInit: true)
-        try harness.client.start(1, ["sh", "-c", "trap 'echo bye; exit 9' TERM; echo ready; while :; do sleep 0.02; done"])
+        try harness.client.start(
+            1, ["sh", "-c", "trap 'echo bye; exit 9' TERM; echo ready; while :; do sleep 0.02; done"])
         try harness.client.start(2, ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.02; done"])
         try harness.client.wait("ready") { client in
             [1, 2].allSatisfy { client.processes[$0]?.out.hasPrefix("ready") == true }

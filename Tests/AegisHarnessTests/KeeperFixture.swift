@@ -70,7 +70,8 @@ final class KeeperFixture {
             uids: map, gids: map, maps: [IDMap(uids: [], gids: [])],
             mounts: [
                 .idmapped(source: 5, map: 0, target: path("lower"), readOnly: true),
-                .makeDirectory(path("work")), .makeDirectory(path("upper/.aegis")), .makeFile(path("upper/.aegis/harness")),
+                .makeDirectory(path("work")), .makeDirectory(path("upper/.aegis")),
+                .makeFile(path("upper/.aegis/harness")),
                 .overlay(lower: [path("lower")], upper: path("upper"), work: path("work"), target: path("root")),
                 .bind(source: 6, target: path("root/.aegis/harness"), readOnly: true),
                 .makeDirectory(path("run/state")),
@@ -84,17 +85,23 @@ final class KeeperFixture {
     private var arguments: [String] {
         let bundle = scratch.path + "/run"
         return runtime == .runc
-            ? [runtime.path, "--root", bundle + "/state", "run", "-d", "--bundle", bundle, "--pid-file", bundle + "/pid", id]
+            ? [
+                runtime.path, "--root", bundle + "/state", "run", "-d", "--bundle", bundle, "--pid-file",
+                bundle + "/pid", id,
+            ]
             : [
-                runtime.path, "--root", bundle + "/state", "--network=host", "--ignore-cgroups", "--platform=ptrace", "run",
+                runtime.path, "--root", bundle + "/state", "--network=host", "--ignore-cgroups", "--platform=ptrace",
+                "run",
                 "-detach", "-bundle", bundle, "-pid-file", bundle + "/pid", id,
             ]
     }
 
     private var config: String {
-        let capabilities = #"["CAP_CHOWN","CAP_DAC_OVERRIDE","CAP_FOWNER","CAP_FSETID","CAP_SETUID","CAP_SETGID","CAP_SETPCAP","CAP_KILL"]"#
+        let capabilities =
+            #"["CAP_CHOWN","CAP_DAC_OVERRIDE","CAP_FOWNER","CAP_FSETID","CAP_SETUID","CAP_SETGID","CAP_SETPCAP","CAP_KILL"]"#
         let byPath = #"{"type":"user","path":"@USERNS@"},{"type":"network","path":"@NETNS@"}"#
-        let maps = #""uidMappings":[{"containerID":0,"hostID":\#(base),"size":65536}],"gidMappings":[{"containerID":0,"hostID":\#(base),"size":65536}],"#
+        let maps =
+            #""uidMappings":[{"containerID":0,"hostID":\#(base),"size":65536}],"gidMappings":[{"containerID":0,"hostID":\#(base),"size":65536}],"#
         return #"""
             {"ociVersion":"1.0.2","hostname":"test","root":{"path":"\#(scratch.path)/root"},
             "process":{"terminal":false,"user":{"uid":0,"gid":0},"args":["/.aegis/harness"],"env":["PATH=/bin"],"cwd":"/",
@@ -103,7 +110,7 @@ final class KeeperFixture {
             {"destination":"/dev","type":"tmpfs","source":"tmpfs","options":["nosuid","mode=755","size=65536k"]},
             {"destination":"/dev/pts","type":"devpts","source":"devpts","options":["nosuid","noexec","newinstance","ptmxmode=0666","mode=0620","gid=5"]},
             {"destination":"/tmp","type":"tmpfs","source":"tmpfs","options":["nosuid","nodev","mode=1777"]}],
-            "linux":{\#(runtime == .runc ? maps + "\"cgroupsPath\":\"/\(id)/c\"," : "")"namespaces":[{"type":"pid"},{"type":"mount"},{"type":"ipc"},
+            "linux":{\#(runtime == .runc ? maps : "")\#(runtime == .runc ? "\"cgroupsPath\":\"/\(id)/c\"," : "")"namespaces":[{"type":"pid"},{"type":"mount"},{"type":"ipc"},
             {"type":"uts"},\#(runtime == .runc ? byPath : #"{"type":"network"}"#)],"maskedPaths":["/proc/kcore"],"readonlyPaths":["/proc/sys"]}}
             """#
     }
@@ -160,7 +167,9 @@ final class KeeperFixture {
 
     /// The keeper's exit code.
     func waitForKeeper(seconds: Double = 30) throws -> Int32 {
-        guard let code = waitForExit(pid, seconds: seconds) else { throw TestFailure("the keeper does not end\n\(log)") }
+        guard let code = waitForExit(pid, seconds: seconds) else {
+            throw TestFailure("the keeper does not end\n\(log)")
+        }
         isOver = true
         return code
     }
@@ -189,7 +198,9 @@ final class KeeperFixture {
             }
         }
         let limit = now() + 10
-        run(["/bin/sh", "-c", "for d in /sys/fs/cgroup/*/\(id)/c /sys/fs/cgroup/*/\(id); do [ -d $d ] && rmdir $d; done"])
+        run([
+            "/bin/sh", "-c", "for d in /sys/fs/cgroup/*/\(id)/c /sys/fs/cgroup/*/\(id); do [ -d $d ] && rmdir $d; done",
+        ])
         while unsafe rmdir(cgroup) != 0 && errno == EBUSY && now() < limit { sched_yield() }
     }
 }

@@ -198,9 +198,10 @@ import Testing
         second.processes[1]?.stdoutOffset = 4
         try second.send(.attach, Attach().encoded())
         try second.wait("state") { $0.state != nil }
-        #expect(second.state?.processes == [
-            ProcessState(number: 1, stdinTaken: 4, stdoutAcknowledged: 4, stderrAcknowledged: 0)
-        ])
+        #expect(
+            second.state?.processes == [
+                ProcessState(number: 1, stdinTaken: 4, stdoutAcknowledged: 4, stderrAcknowledged: 0)
+            ])
         #expect(throws: TestFailure.self) { try keeper.client.wait("the end") { _ in false } }
         #expect(keeper.client.isClosed)
         // Input goes on where the keeper has it; what is repeated is cut off.

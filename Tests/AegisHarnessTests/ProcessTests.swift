@@ -60,7 +60,8 @@ import Testing
     @Test func aHundredProcessesAtOnce() throws {
         let harness = try HostHarness()
         for number in 1...100 as ClosedRange<UInt16> {
-            try harness.client.start(number, ["sh", "-c", "read line; echo \(number) $line; exit \(number)"], stdin: true)
+            try harness.client.start(
+                number, ["sh", "-c", "read line; echo \(number) $line; exit \(number)"], stdin: true)
         }
         try harness.client.wait("all run") { $0.processes.values.allSatisfy { $0.started != nil } }
         for number in 1...100 as ClosedRange<UInt16> { try harness.client.input(number, Array("x\n".utf8)) }
@@ -121,7 +122,8 @@ import Testing
         try harness.client.start(4, ["\(scratch.path)/aegis-script"])
         let script = try harness.client.finish(1).failed
         #expect(script?.reason == .notFound)
-        #expect(script.map { String(decoding: $0.text, as: UTF8.self) } == "aegis-script: its interpreter does not exist")
+        #expect(
+            script.map { String(decoding: $0.text, as: UTF8.self) } == "aegis-script: its interpreter does not exist")
         #expect(try harness.client.finish(2).failed?.reason == .notExecutable)
         #expect(try harness.client.finish(2).failed?.errno == UInt32(ENOEXEC))
         #expect(try harness.client.finish(3).failed?.reason == .notExecutable)
@@ -158,7 +160,8 @@ import Testing
         unsafe chmod(scratch.path, 0o755)
         try harness.client.start(2, ["pwd"], directory: missing)
         #expect(try harness.client.finish(2).failed?.reason == .badDirectory)
-        try harness.client.start(3, ["sh", "-c", "pwd; stat -c %u ."], directory: missing, user: "1234", createDirectory: true)
+        try harness.client.start(
+            3, ["sh", "-c", "pwd; stat -c %u ."], directory: missing, user: "1234", createDirectory: true)
         #expect(try harness.client.finish(3).out == "\(missing)\n1234\n")
         try harness.client.start(4, ["pwd"], directory: "relative")
         #expect(try harness.client.finish(4).failed?.reason == .badDirectory)
@@ -180,7 +183,8 @@ import Testing
 
     @Test func childrenStartWithDefaultSignalsAndNoCores() throws {
         let harness = try HostHarness()
-        try harness.client.start(1, ["sh", "-c", "grep -E 'Sig(Blk|Ign)' /proc/self/status; ulimit -c; ls /proc/self/fd"])
+        try harness.client.start(
+            1, ["sh", "-c", "grep -E 'Sig(Blk|Ign)' /proc/self/status; ulimit -c; ls /proc/self/fd"])
         let lines = try harness.client.finish(1).out.split(separator: "\n").map(String.init)
         #expect(lines.first?.hasSuffix("0000000000000000") == true)
         #expect(lines.dropFirst().first?.hasSuffix("0000000000000000") == true)
@@ -194,7 +198,8 @@ import Testing
         try harness.client.start(2, ["sh", "-c", "trap 'exit 5' TERM; sleep 300 & echo ready; wait"])
         try harness.client.wait("ready") { $0.processes[1]?.started != nil && $0.processes[2]?.out == "ready\n" }
         try harness.client.signal(1, SIGKILL)
-        #expect(try harness.client.finish(1).exited == ProcessExited(code: 137, signal: 9, stdoutBytes: 0, stderrBytes: 0))
+        #expect(
+            try harness.client.finish(1).exited == ProcessExited(code: 137, signal: 9, stdoutBytes: 0, stderrBytes: 0))
         try harness.client.signal(2, SIGTERM, group: true)
         #expect(try harness.client.finish(2).exited?.code == 5)
         // One that is gone is nobody's signal.

@@ -47,7 +47,7 @@ func spawn(_ arguments: [String], environment: [String] = [], descriptors: [(Int
     }
     var argv = unsafe arguments.map { unsafe strdup($0) } + [nil]
     var envp = unsafe environment.map { unsafe strdup($0) } + [nil]
-    defer { for unsafe text in unsafe argv + envp { unsafe free(text) } }
+    defer { unsafe (argv + envp).forEach { unsafe free($0) } }
     var pid: pid_t = 0
     let result = unsafe posix_spawn(&pid, arguments[0], &actions, nil, &argv, &envp)
     guard result == 0 else { throw TestFailure("\(arguments[0]): errno \(result)") }
@@ -115,9 +115,7 @@ final class Scratch {
         defer { close(descriptor) }
         var done = 0
         while done < bytes.count {
-            let count = unsafe bytes.withUnsafeBytes {
-                unsafe Glibc.write(descriptor, $0.baseAddress! + done, bytes.count - done)
-            }
+            let count = unsafe Glibc.write(descriptor, Array(bytes[done...]), bytes.count - done)
             guard count > 0 else { throw TestFailure("\(name): errno \(errno)") }
             done += count
         }

@@ -63,7 +63,8 @@ import Testing
 
     @Test func theTerminalBelongsToItsUser() throws {
         let harness = try HostHarness()
-        try harness.client.start(1, ["sh", "-c", "stat -c %u $(tty); : > $(tty) && echo opened"], user: "4321", terminal: true)
+        try harness.client.start(
+            1, ["sh", "-c", "stat -c %u $(tty); : > $(tty) && echo opened"], user: "4321", terminal: true)
         #expect(try harness.client.finish(1).out == "4321\r\nopened\r\n")
     }
 }

@@ -35,6 +35,11 @@ enum Main {
                     try await arguments[0] == "test-base"
                     ? store.buildBase(progress: progress)
                     : store.ensure(try ImageReference(parsing: arguments[2]), policy: .always, progress: progress)
+                if arguments.count > 3, let count = Int(arguments[3]) {
+                    let start = loop.clock.now
+                    for _ in 0..<count { _ = try await store.ensure(try ImageReference(parsing: arguments[2])) }
+                    print("again:", start.duration(to: loop.clock.now) / count)
+                }
                 print(image.digest, image.layers.map(\.digest).joined(separator: " "))
                 return true
             }

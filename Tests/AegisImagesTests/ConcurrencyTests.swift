@@ -132,6 +132,7 @@ struct ConcurrencyTests {
     @Test func aKilledPullLeavesNothingAfterTheNextStart() async throws {
         try await onLoop { loop in
             let directory = try TemporaryDirectory()
+            defer { withExtendedLifetime(directory) {} }
             let registry = try await Registry(on: loop)
             let first = TestImage.Layer(
                 tar: TarBuilder.make { $0.add("first", .file, String(repeating: "1", count: 100_000)) })
@@ -150,8 +151,16 @@ struct ConcurrencyTests {
                 // While it lives, another start leaves its work alone.
                 _ = try StoreDirectory(path: directory.path("images"))
                 #expect(try Files.list(directory.path("images/tmp")).count == 2)
+                #expect(try !processes(of: proxy).isEmpty)
                 child.signal(9)
                 _ = try await child.wait()
+                // The fetching program goes with the process that started it.
+                try await withDeadline(.seconds(20)) {
+                    while try !processes(of: proxy).isEmpty {
+                        try Task.checkCancellation()
+                        await Task.yield()
+                    }
+                }
             }
             try await withStore(directory.path("images"), on: loop) { store in
                 let (left, layers) = (try leftovers(store), try store.directory.layerDigests())

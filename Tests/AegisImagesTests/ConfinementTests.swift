@@ -13,6 +13,7 @@ struct ConfinementTests {
     {
         try await onLoop { loop in
             let folder = try TemporaryDirectory()
+            defer { withExtendedLifetime(folder) {} }
             let directory = try FileDescriptor.open(folder.path, [.readOnly, .directory])
             var report = try DescriptorPair.pipe()
             let (readEnd, writeEnd) = (FileHolder(report.takeFirst()), FileHolder(report.takeSecond()))
@@ -83,6 +84,7 @@ struct ConfinementTests {
     private func execute(_ script: String) async throws -> ([String], LinuxSys.ExitStatus) {
         try await onLoop { loop in
             let folder = try TemporaryDirectory()
+            defer { withExtendedLifetime(folder) {} }
             let store = try StoreDirectory(path: folder.path("images"))
             let work = try store.beginWork()
             var spec = try helperProgram().spec(["fetch", "/bin/sh", "-c", script])
@@ -126,6 +128,7 @@ struct ConfinementTests {
     @Test func whatTheFetcherWritesBelongsToRootOutside() async throws {
         try await onLoop { loop in
             let folder = try TemporaryDirectory()
+            defer { withExtendedLifetime(folder) {} }
             let store = try StoreDirectory(path: folder.path("images"))
             let work = try store.beginWork()
             let spec = try helperProgram().spec(["fetch", "/bin/sh", "-c", "echo x > /tmp/pull/file"])
@@ -140,6 +143,7 @@ struct ConfinementTests {
         for role in [["nonsense"], ["digest"], ["untar", "1"], ["fetch", "relative"], ["fetch", "/nonexistent"]] {
             try await onLoop { loop in
                 let folder = try TemporaryDirectory()
+                defer { withExtendedLifetime(folder) {} }
                 let directory = try FileDescriptor.open(folder.path, [.readOnly, .directory])
                 let process = try await HelperProcess(
                     try helperProgram().spec(role), directory: directory.raw, on: loop)

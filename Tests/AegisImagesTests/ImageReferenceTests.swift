@@ -4,12 +4,13 @@ import Testing
 @testable import AegisImages
 
 struct ImageReferenceTests {
+    private static let usual = ImageReference.conventionalRegistry
     private static let hex = String(repeating: "0123456789abcdef", count: 4)
 
     @Test(arguments: [
-        ("python", "docker.io/library/python:latest"),
-        ("python:3.12-alpine", "docker.io/library/python:3.12-alpine"),
-        ("someone/thing", "docker.io/someone/thing:latest"),
+        ("python", "\(usual)/library/python:latest"),
+        ("python:3.12-alpine", "\(usual)/library/python:3.12-alpine"),
+        ("someone/thing", "\(usual)/someone/thing:latest"),
         ("registry.example/thing", "registry.example/thing:latest"),
         ("registry.example:5000/a/b/c:v1", "registry.example:5000/a/b/c:v1"),
         ("localhost/x", "localhost/x:latest"),
@@ -17,16 +18,16 @@ struct ImageReferenceTests {
         ("127.0.0.1:5000/x", "127.0.0.1:5000/x:latest"),
         ("[::1]:5000/x", "[::1]:5000/x:latest"),
         ("UPPER/x", "UPPER/x:latest"),
-        ("a__b/c-d.e--f", "docker.io/a__b/c-d.e--f:latest"),
-        ("x@sha256:\(hex)", "docker.io/library/x@sha256:\(hex)"),
-        ("x:1@sha256:\(hex)", "docker.io/library/x:1@sha256:\(hex)"),
+        ("a__b/c-d.e--f", "\(usual)/a__b/c-d.e--f:latest"),
+        ("x@sha256:\(hex)", "\(usual)/library/x@sha256:\(hex)"),
+        ("x:1@sha256:\(hex)", "\(usual)/library/x:1@sha256:\(hex)"),
         ("base", "base"),
         ("oci:/some/folder", "oci:/some/folder"),
         ("oci:/some/folder:tag", "oci:/some/folder:tag"),
         ("docker-archive:/x.tar", "docker-archive:/x.tar"),
         ("oci-archive:/a:b/x.tar:v1", "oci-archive:/a:b/x.tar:v1"),
-        ("base:1", "docker.io/library/base:1"),
-        ("oci:1", "docker.io/library/oci:1"),
+        ("base:1", "\(usual)/library/base:1"),
+        ("oci:1", "\(usual)/library/oci:1"),
     ])
     func readsDockersGrammar(_ text: String, _ full: String) throws {
         let reference = try ImageReference(parsing: text)

@@ -13,6 +13,7 @@ private func unpack(
 ) async throws {
     try await onLoop { loop in
         let directory = try TemporaryDirectory()
+        defer { withExtendedLifetime(directory) {} }
         let store = try StoreDirectory(path: directory.path("images"))
         let work = try store.beginWork()
         let unpacker = LayerUnpacker(helper: try helperProgram(), limits: limits, loop: loop)

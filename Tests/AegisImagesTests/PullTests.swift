@@ -162,6 +162,14 @@ struct PullTests {
             try image.writeLayout(bench.directory.path("layout"))
             let reference = try ImageReference(parsing: "oci:\(bench.directory.path("layout"))")
             #expect(text(try await bench.store.ensure(reference).layers[0], "file") == "local")
+            // An archive that only another user may read.
+            let archive = bench.directory.path("image.tar")
+            let origin = "oci:\(bench.directory.path("layout"))"
+            try await command(["skopeo", "copy", "-q", origin, "docker-archive:\(archive):local/x:1"], on: bench.loop)
+            try Files.setPermissions(archive, 0o600)
+            try Files.setOwner(archive, user: 1234, group: 1234)
+            let packed = try await bench.store.ensure(try ImageReference(parsing: "docker-archive:\(archive)"))
+            #expect(packed.layers.map(\.digest) == image.layers.map(\.description))
             let missing = try ImageReference(parsing: "oci:\(bench.directory.path("nothing"))")
             #expect(await failure { try await bench.store.ensure(missing) }?.code == "image-not-found")
         }
@@ -183,12 +191,8 @@ struct PullFailureTests {
 
     @Test func aClosedPortIsAnUnreachableRegistry() async throws {
         try await withBench { bench in
-            let listener = try Listener.tcp(address: "127.0.0.1", port: 0, on: bench.loop)
-            let port = try listener.localPort()
-            listener.close()
-            let error = await failure {
-                try await bench.store.ensure(try ImageReference(parsing: "127.0.0.1:\(port)/x:1"))
-            }
+            // An address of this machine, and a port, that nobody takes.
+            let error = await failure { try await bench.store.ensure(try ImageReference(parsing: "127.7.7.7:1/x:1")) }
             #expect(error?.code == "registry-unreachable")
         }
     }
@@ -272,6 +276,7 @@ struct PullFailureTests {
 
     @Test func credentialsComeFromAuthFiles() async throws {
         let folder = try TemporaryDirectory()
+        defer { withExtendedLifetime(folder) {} }
         var settings = testSettings()
         settings.environment["REGISTRY_AUTH_FILE"] = folder.path("auth.json")
         try Files.writeAtomically(folder.path("auth.json"), Array("{}".utf8))
@@ -295,6 +300,27 @@ struct PullFailureTests {
         settings.authFile = "/nonexistent/auth.json"
         try await withBench(settings: settings) { bench in
             #expect(await failure { try await bench.ensure("x:1") }?.code == "auth-file-unreadable")
+        }
+    }
+}
+
+struct ImageProgressTests {
+    @Test func saysWhatGoesOn() {
+        #expect("\(ImageProgress.downloading(bytes: 1_572_864, of: 3 << 20))" == "downloading 1.5 MiB of 3.0 MiB")
+        #expect("\(ImageProgress.unpacking(layers: 1, of: 3))" == "unpacking 1 of 3 layers")
+        #expect("\(ImageProgress.warning("x"))" == "warning: x")
+    }
+
+    @Test func aPullTellsItsStepsInOrder() async throws {
+        try await withBench { bench in
+            try bench.registry.push(try TestImage.small("x"), "app:1")
+            let steps = Mutex<[ImageProgress]>([])
+            let reference = try bench.registry.reference("app:1")
+            _ = try await bench.store.ensure(
+                reference, progress: { step in steps.withLock { $0.append(step) } })
+            let seen = steps.withLock { $0 }
+            #expect(seen.first == .resolving && seen.last == .ready)
+            #expect(seen.contains(.unpacking(layers: 1, of: 1)))
         }
     }
 }

@@ -85,6 +85,7 @@ struct CollectionTests {
 struct StoreDirectoryTests {
     @Test func leftoversGoAtTheStartAndLiveWorkStays() throws {
         let folder = try TemporaryDirectory()
+        defer { withExtendedLifetime(folder) {} }
         let path = folder.path("a/b/images")
         let living = try StoreDirectory(path: path)
         let work = try living.beginWork()
@@ -103,6 +104,7 @@ struct StoreDirectoryTests {
 
     @Test func recordsOfALaterVersionAreRefused() throws {
         let folder = try TemporaryDirectory()
+        defer { withExtendedLifetime(folder) {} }
         let store = try StoreDirectory(path: folder.path("images"))
         let key = Digest(of: [1]).hex
         try store.write(.images, key, Array(#"{"version":2,"something":"else"}"#.utf8))
@@ -123,6 +125,7 @@ struct LayerFinishTests {
         ] as [[HelperRecord]])
     func recordsThatDoNotFitTheTreeAreRefused(_ records: [HelperRecord]) throws {
         let folder = try TemporaryDirectory()
+        defer { withExtendedLifetime(folder) {} }
         try Files.makeDirectories(folder.path("tree/real"))
         try Files.makeLink(folder.path("tree/link"), to: "/tmp")
         try Files.writeAtomically(folder.path("tree/file"), [])
@@ -168,7 +171,7 @@ struct MountedImageTests {
             let merge = try Files.list("\(place)/merge").map(\.name)
             let replaced = try Files.list("\(place)/replaced").map(\.name)
             let status = try Files.status("\(place)/merge")
-            try await command(["umount", place], on: bench.loop)
+            try await command(["umount", "-l", place], on: bench.loop)
             #expect(names == ["keep", "merge", "opaque", "replaced"])
             #expect(opaque == ["new"] && merge == ["new", "old"] && replaced == ["new"])
             #expect(status.permissions == 0o750 && status.user == 12)
@@ -181,6 +184,7 @@ struct DiskFullTests {
     private func pull(_ image: TestImage) async throws -> AegisError? {
         try await onLoop { loop in
             let folder = try TemporaryDirectory()
+            defer { withExtendedLifetime(folder) {} }
             try Files.makeDirectories(folder.path("small"))
             try await command(
                 ["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "none", folder.path("small")], on: loop)
@@ -193,7 +197,7 @@ struct DiskFullTests {
                 return error
             }
             await registry.stop()
-            try await command(["umount", folder.path("small")], on: loop)
+            try await command(["umount", "-l", folder.path("small")], on: loop)
             return error
         }
     }

@@ -22,21 +22,27 @@ package struct ByteQueue: Sendable {
     /// Makes room for `extra` more bytes at the end.
     package mutating func reserve(_ extra: Int) {
         guard storage.count - tail < extra else { return }
-        let count = self.count
-        if head > 0 && storage.count - count >= extra && head >= count {
+        let held = head..<tail
+        if held.lowerBound > 0 && storage.count - held.count >= extra && held.lowerBound >= held.count {
             // The rest fits before itself: move it to the front.
-            for i in 0..<count { storage[i] = storage[head + i] }
+            unsafe storage.withUnsafeMutableBytes {
+                unsafe UnsafeMutableRawBufferPointer(rebasing: $0[0..<held.count])
+                    .copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[held]))
+            }
         } else {
             var size = max(256, storage.count)
-            while size < count + extra { size *= 2 }
-            var grown: [UInt8] = []
-            grown.reserveCapacity(size)
-            grown.append(contentsOf: storage[head..<tail])
-            grown.append(contentsOf: repeatElement(0, count: size - count))
+            while size < held.count + extra { size *= 2 }
+            var grown = [UInt8](repeating: 0, count: size)
+            unsafe grown.withUnsafeMutableBytes { room in
+                unsafe storage.withUnsafeBytes {
+                    unsafe UnsafeMutableRawBufferPointer(rebasing: room[0..<held.count])
+                        .copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[held]))
+                }
+            }
             storage = grown
         }
         head = 0
-        tail = count
+        tail = held.count
     }
 
     /// Appends one byte.

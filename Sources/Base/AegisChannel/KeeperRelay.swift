@@ -132,7 +132,9 @@ package struct KeeperRelay: Sendable {
     }
 
     private mutating func takeState(_ header: FrameHeader, _ payload: [UInt8]) throws(ChannelViolation) {
-        guard payload.count <= Channel.reportLimit else { throw ChannelViolation("a report of the harness is too long") }
+        guard payload.count <= Channel.reportLimit else {
+            throw ChannelViolation("a report of the harness is too long")
+        }
         guard let at = index(of: header.stream), processes[at].final == nil else {
             throw ChannelViolation("the harness reported a process that nobody started")
         }
@@ -150,7 +152,8 @@ package struct KeeperRelay: Sendable {
             processes[at].finalPayload = payload
         default:
             guard processes[at].started != nil, let exit = try? ProcessExited(decoding: payload),
-                exit.stdoutBytes == processes[at].output[0].ring.end, exit.stderrBytes == processes[at].output[1].ring.end
+                exit.stdoutBytes == processes[at].output[0].ring.end,
+                exit.stderrBytes == processes[at].output[1].ring.end
             else { throw ChannelViolation("the harness sent a malformed exit report") }
             processes[at].final = .exited
             processes[at].finalPayload = payload

@@ -23,17 +23,7 @@ package struct RetentionRing: Sendable {
         let added = bytes.count
         guard added <= room else { return false }
         grow(to: count + added)
-        var done = 0
-        while done < added {
-            let at = Int(end % UInt64(storage.count))
-            let part = min(added - done, storage.count - at)
-            unsafe storage.withUnsafeMutableBytes {
-                unsafe UnsafeMutableRawBufferPointer(rebasing: $0[at..<at + part])
-                    .copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[done..<done + part]))
-            }
-            end += UInt64(part)
-            done += part
-        }
+        unsafe put(bytes)
         return true
     }
 
@@ -68,12 +58,25 @@ package struct RetentionRing: Sendable {
         guard storage.count < size else { return }
         var capacity = max(4096, storage.count)
         while capacity < size { capacity *= 2 }
-        var grown = [UInt8](repeating: 0, count: capacity)
-        var offset = start
-        while offset < end {
-            grown[Int(offset % UInt64(capacity))] = storage[Int(offset % UInt64(storage.count))]
-            offset += 1
+        var held = ByteQueue()
+        _ = copy(from: start, atMost: count, to: &held)
+        storage = [UInt8](repeating: 0, count: capacity)
+        end = start
+        unsafe held.withBytes { unsafe put($0) }
+    }
+
+    /// Writes bytes for which there is memory.
+    private mutating func put(_ bytes: UnsafeRawBufferPointer) {
+        var done = 0
+        while done < bytes.count {
+            let at = Int(end % UInt64(storage.count))
+            let part = min(bytes.count - done, storage.count - at)
+            unsafe storage.withUnsafeMutableBytes {
+                unsafe UnsafeMutableRawBufferPointer(rebasing: $0[at..<at + part])
+                    .copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[done..<done + part]))
+            }
+            end += UInt64(part)
+            done += part
         }
-        storage = grown
     }
 }

@@ -4,6 +4,7 @@ internal import AegisInstances
 internal import AegisSandboxTypes
 internal import AegisSessions
 internal import AegisWire
+internal import Synchronization
 
 /// One client on the stream of an instance's command; for an ephemeral instance it is the one that it lives by.
 struct AttachSession: Sendable {
@@ -18,38 +19,45 @@ struct AttachSession: Sendable {
         let frames = FrameConnection(stream)
         let ephemeral = await instance.info.ephemeral
         if ephemeral { await instance.clientArrived() }
+        let notices = NoticePump(frames)
         let listener = instance.notices.listen { [instance] text in
-            instance.afterwards("notice") {
-                try? await frames.write(.notice("{\"kind\":\"pull\",\"text\":\(JSONBody.quoted(text))}"))
-            }
+            if notices.take(text) { instance.afterwards("notice") { await notices.send() } }
         }
         let hold = instance.holds.hold(.connection)
         do {
             let end = try await attach(frames)
             instance.notices.leave(listener)
             if case .clientGone = end {
-                if ephemeral { await instance.discard() }
+                await leave(ephemeral)
             } else {
                 try await conclude(end, frames, ephemeral: ephemeral)
             }
         } catch {
             instance.notices.leave(listener)
-            if ephemeral { await instance.discard() }
+            await leave(ephemeral)
             try? await frames.write(.error(explain(error)))
         }
         _ = consume hold
         stream.close()
     }
 
+    /// The client has gone: what lived by it goes too, unless another client is there or the daemon itself goes and
+    /// leaves its sandboxes alone.
+    private func leave(_ ephemeral: Bool) async {
+        guard ephemeral, await instance.clientLeft(), !Task.isCancelled else { return }
+        await instance.discard()
+    }
+
     private func attach(_ frames: FrameConnection) async throws -> ProcessBridge.End {
-        if start, await instance.info.state == .stopped { try await instance.beginStart() }
+        if start { try await instance.beginFirstStart() }
         guard let relay = await instance.commandRelay() else { return .lost }
         let (watcher, offsets) = try relay.attach(from: request.offsets)
         defer { relay.detach(watcher) }
-        let stdin = await instance.command()?.session.inputOffset(relay.number) ?? 0
+        // Without a session nobody takes input any more: the client's own count stands.
+        let stdin = await instance.command()?.session.inputOffset(relay.number).map { "\"stdin_offset\":\($0)," } ?? ""
         try await frames.write(
             .hello(
-                "{\"process\":\(relay.number),\"stdin_offset\":\(stdin),\"stdout_offset\":\(offsets[.stdout] ?? 0),"
+                "{\"process\":\"\(relay.number)\",\(stdin)\"stdout_offset\":\(offsets[.stdout] ?? 0),"
                     + "\"stderr_offset\":\(offsets[.stderr] ?? 0)}"))
         let instance = instance
         return await ProcessBridge(frames: frames, relay: relay, watcher: watcher) {
@@ -62,7 +70,7 @@ struct AttachSession: Sendable {
     private func conclude(_ end: ProcessBridge.End, _ frames: FrameConnection, ephemeral: Bool) async throws {
         await instance.settled()
         let outcome = await instance.outcome
-        if ephemeral {
+        if ephemeral, await instance.clientLeft() {
             if keep { await instance.awaitClient() } else { await instance.delete() }
         }
         if let error = outcome?.error, outcome?.reason == .bootFailed {
@@ -81,6 +89,41 @@ struct AttachSession: Sendable {
         let detail =
             "{\"reason\":\"\(outcome?.reason.rawValue ?? "exited")\",\"oom_killed\":\(outcome?.oomKilled ?? false)}"
         try await frames.write(.exit(code, detail: detail))
+    }
+}
+
+/// Hands notices to one client: the last one counts, and one is under way at a time, however slow the client is.
+private final class NoticePump: Sendable {
+    private struct State {
+        var text: String?
+        var isSending = false
+    }
+    private let state = Mutex(State())
+    private let frames: FrameConnection
+
+    init(_ frames: FrameConnection) { self.frames = frames }
+
+    /// Takes a text; true when the caller has to see to it that `send` runs.
+    func take(_ text: String) -> Bool {
+        state.withLock { state in
+            state.text = text
+            defer { state.isSending = true }
+            return !state.isSending
+        }
+    }
+
+    func send() async {
+        while let text = next() {
+            try? await frames.write(.notice("{\"kind\":\"pull\",\"text\":\(JSONBody.quoted(text))}"))
+        }
+    }
+
+    private func next() -> String? {
+        state.withLock { state in
+            defer { state.text = nil }
+            if state.text == nil { state.isSending = false }
+            return state.text
+        }
     }
 }
 

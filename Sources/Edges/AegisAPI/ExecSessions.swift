@@ -16,41 +16,60 @@ struct ExecStream: Sendable {
     func run() async {
         let frames = FrameConnection(stream)
         do {
-            let process = try await instance.exec(request)
-            let (watcher, _) = try process.relay.attach(from: nil)
-            let session = process.session
-            try await frames.write(
-                .hello(
-                    "{\"exec_id\":\"\(process.execID ?? "")\",\"process\":\(process.relay.number),\"stdin_offset\":0,\"stdout_offset\":0,\"stderr_offset\":0}"
-                ))
-            let end = await ProcessBridge(frames: frames, relay: process.relay, watcher: watcher) { session }.run()
-            switch end {
-            case .exited(let code):
-                await instance.finish(process)
-                try await frames.write(.exit(code))
-            case .lost:
-                try await frames.write(
-                    .error(.conflict("instance-stopped", "the instance was stopped while the command ran")))
-            case .clientGone: await hangUp(process, watcher)
-            }
+            try await serve(try await instance.exec(request), frames)
         } catch {
             try? await frames.write(.error(explain(error)))
         }
         stream.close()
     }
 
-    private func hangUp(_ process: RunningProcess, _ watcher: UInt64) async {
-        let instance = instance
+    private func serve(_ process: RunningProcess, _ frames: FrameConnection) async throws {
+        let (watcher, _) = try process.relay.attach(from: nil)
+        let session = process.session
+        let hello =
+            "{\"exec_id\":\"\(process.execID ?? "")\",\"process\":\(process.relay.number),\"stdin_offset\":0,"
+            + "\"stdout_offset\":0,\"stderr_offset\":0}"
+        var end = ProcessBridge.End.clientGone
+        // From here on the process runs: whatever fails, it is not left alone.
+        if (try? await frames.write(.hello(hello))) != nil {
+            end = await ProcessBridge(frames: frames, relay: process.relay, watcher: watcher) { session }.run()
+        }
+        switch end {
+        case .exited(let code):
+            await instance.finish(process)
+            try await frames.write(.exit(code))
+        case .lost:
+            await instance.finish(process)
+            throw AegisError.conflict("instance-stopped", "the instance was stopped while the command ran")
+        case .clientGone: process.hangUp(in: instance, watcher: watcher)
+        }
+    }
+}
+
+extension RunningProcess {
+    /// The client of a process has gone: SIGHUP, SIGKILL after 5 s; its output goes to the log only.
+    func hangUp(in instance: Instance, watcher: UInt64) {
+        let process = self
+        let ended = Signal()
         instance.afterwards("exec-hangup") {
             process.session.signal(process.relay.number, 1, group: true)
-            await instance.pauseFor(.seconds(5))
-            process.session.signal(process.relay.number, 9, group: true)
+            await withDiscardingTaskGroup { group in
+                group.addTask { await ended.wait() }
+                group.addTask {
+                    await instance.pauseFor(.seconds(5))
+                    if !Task.isCancelled { process.session.signal(process.relay.number, 9, group: true) }
+                    ended.set()
+                }
+                await ended.wait()
+                group.cancelAll()
+            }
         }
         instance.afterwards("exec-drain") {
             while let piece = await process.relay.next(watcher) {
                 guard case .bytes(let kind, let offset, let bytes) = piece else { break }
                 process.relay.consumed(watcher, kind, upTo: offset + UInt64(bytes.count))
             }
+            ended.set()
             await instance.finish(process)
         }
     }
@@ -66,27 +85,29 @@ struct ExecRecords: Sendable {
         do { process = try await instance.exec(request) } catch let error as ProcessStartError { throw error.error }
         let (watcher, _) = try process.relay.attach(from: nil)
         process.session.endInput(process.relay.number)
+        var isOver = false
+        defer { if !isOver { process.hangUp(in: instance, watcher: watcher) } }
         var body = try await writer.stream(200, headers: ["Content-Type": "application/x-ndjson"])
         let id = process.execID ?? ""
         try await body.write(Array("{\"exec_id\":\"\(id)\",\"started_at\":\"\(process.startedAt)\"}\n".utf8))
         var lines = ExecLines(execID: id)
-        var code: Int32?
-        loop: while let piece = await process.relay.next(watcher) {
-            switch piece {
-            case .bytes(let kind, let offset, let bytes):
-                for record in lines.feed(bytes, stream: kind == .stdout ? "stdout" : "stderr") {
-                    try await body.write(JSONBody.encode(record))
-                }
-                process.relay.consumed(watcher, kind, upTo: offset + UInt64(bytes.count))
-            case .exited(let end):
-                code = Int32(truncatingIfNeeded: end.code)
-                break loop
-            case .lost: break loop
+        var end: ProcessRelay.Piece?
+        while end == nil, let piece = await process.relay.next(watcher) {
+            guard case .bytes(let kind, let offset, let bytes) = piece else {
+                end = piece
+                continue
             }
+            for record in lines.feed(bytes, stream: kind == .stdout ? "stdout" : "stderr") {
+                try await body.write(JSONBody.encode(record))
+            }
+            process.relay.consumed(watcher, kind, upTo: offset + UInt64(bytes.count))
         }
-        for record in lines.finish() { try await body.write(JSONBody.encode(record)) }
+        guard let end else { throw CancellationError() }
+        isOver = true
         await instance.finish(process)
-        let ending = code.map { "\"exit_code\":\($0)" } ?? "\"exit_code\":null,\"error\":\"instance-stopped\""
+        for record in lines.finish() { try await body.write(JSONBody.encode(record)) }
+        var ending = "\"exit_code\":null,\"error\":\"instance-stopped\""
+        if case .exited(let status) = end { ending = "\"exit_code\":\(Int32(truncatingIfNeeded: status.code))" }
         try await body.write(Array("{\"exec_id\":\"\(id)\",\(ending),\"done\":true}\n".utf8))
         try await body.finish()
     }

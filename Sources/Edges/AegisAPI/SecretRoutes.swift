@@ -3,15 +3,23 @@ internal import AegisIO
 internal import AegisSandboxTypes
 package import AegisSecrets
 internal import AegisWire
+internal import FoundationEssentials
 
 /// Secrets: set, list, delete. A value goes in and never comes out.
 package struct SecretRoutes: Sendable {
     private struct Value: Decodable, Sendable {
-        var value: String
-        enum CodingKeys: String, CodingKey, CaseIterable { case value }
+        var value: [UInt8]
+        enum CodingKeys: String, CodingKey, CaseIterable { case value, data }
         init(from decoder: any Decoder) throws {
             try decoder.refuseUnknownKeys(CodingKeys.self)
-            value = try decoder.container(keyedBy: CodingKeys.self).decode(String.self, forKey: .value)
+            let fields = try decoder.container(keyedBy: CodingKeys.self)
+            // `data` is base64, for a value that is not UTF-8.
+            if let data = try fields.decodeIfPresent(Data.self, forKey: .data) {
+                guard !fields.contains(.value) else { throw AegisError.usage("'value' and 'data' are both given") }
+                value = Array(data)
+            } else {
+                value = Array(try fields.decode(String.self, forKey: .value).utf8)
+            }
         }
     }
 
@@ -38,7 +46,7 @@ package struct SecretRoutes: Sendable {
                 // Bytes as they are, or JSON {"value": text}.
                 let body = try await context.request.body.collect(upTo: 1 << 20)
                 let isJSON = context.request.headers.first("content-type")?.hasPrefix("application/json") == true
-                let value = isJSON ? Array(try JSONBody.decode(Value.self, body).value.utf8) : body
+                let value = isJSON ? try JSONBody.decode(Value.self, body).value : body
                 try await BlockingPool.shared.run { _ = try secrets.set(name, to: Secret(value)) }
                 return try Self.one(secrets, name)
             },

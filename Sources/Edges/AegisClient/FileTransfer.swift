@@ -16,16 +16,30 @@ package struct FileTransfer: Sendable {
         self.instance = instance
     }
 
-    /// What a path inside is; nil when nothing is there.
+    /// What a path inside is; nil when nothing is there. Told by the first header of its archive, the rest is not read;
+    /// an archive that ends before its first header has nothing to tell of.
     ///
     /// - Throws: what the daemon says but `path-not-found`.
     package func kind(of path: String) async throws(AegisError) -> CopyRules.Kind? {
-        do throws(AegisError) {
-            let answer = try await client.call(.get, route(path, [("stat", "1")]))
-            return answer["kind"]?.text == "directory" ? .directory : .file
-        } catch {
+        let response: HTTPClientResponse
+        do throws(AegisError) { response = try await client.stream(.get, route(path)) } catch {
             guard error.kind == .notFound, error.code == "path-not-found" else { throw error }
             return nil
+        }
+        var reader = TarReader()
+        var buffer = ByteBuffer()
+        while true {
+            do throws(HTTPError) {
+                guard try await response.read(into: &buffer, atMost: 4096) > 0 else { return nil }
+            } catch { throw APIClient.failure(error) }
+            reader.feed(buffer.readable)
+            buffer.removeAll()
+            do throws(TarError) {
+                while let event = try reader.next() {
+                    if case .entry(let entry) = event { return entry.kind == .directory ? .directory : .file }
+                }
+                if reader.isAtEnd { return nil }
+            } catch { throw AegisError(error) }
         }
     }
 
@@ -42,12 +56,16 @@ package struct FileTransfer: Sendable {
     ///   - path: inside.
     ///   - directory: where it is extracted.
     ///   - top: what the archive's first component becomes.
+    ///   - links: whether links that stay inside are made.
     /// - Returns: what was made, and what was left out.
     /// - Throws: `path-not-found`, `bad-archive`, `disk-full`, ...
     package func download(
-        _ path: String, into directory: consuming FileDescriptor, top: TarTop
+        _ path: String, into directory: consuming FileDescriptor, top: TarTop,
+        links: TarExtractOptions.LinkPolicy = .keepInside
     ) async throws(AegisError) -> TarReport {
-        let extractor = TarExtractor(into: directory, options: TarExtractOptions(top: top))
+        var options = TarExtractOptions(top: top)
+        options.links = links
+        let extractor = TarExtractor(into: directory, options: options)
         let response = try await client.stream(.get, route(path))
         var buffer = ByteBuffer()
         while true {
@@ -74,19 +92,20 @@ package struct FileTransfer: Sendable {
     ///
     /// - Parameters:
     ///   - directory: inside; must exist.
-    ///   - strip: leave the archive's first component out.
     ///   - next: the archive's next piece; nil at its end.
     /// - Throws: the daemon's own error, or what `next` threw.
     package func upload(
-        into directory: String, strip: Bool, _ next: @escaping @Sendable () async throws -> [UInt8]?
+        into directory: String, _ next: @escaping @Sendable () async throws -> [UInt8]?
     ) async throws {
-        let query = strip ? [("strip", "1")] : []
-        _ = try await client.upload(.put, route(directory, query), type: "application/x-tar") { writer in
+        _ = try await client.upload(.put, route(directory), type: "application/x-tar") { writer in
             while let piece = try await next() { try await writer.write(piece[...]) }
         }
     }
 
-    private func route(_ path: String, _ query: [(String, String)] = []) -> APIClient.Route {
-        APIClient.Route("instances", instance, "files", query: [("path", path)] + query)
+    private func route(_ path: String) -> APIClient.Route {
+        // `DIR/.` and `DIR/` name the same thing as `DIR`; what becomes of it is decided on this side.
+        var path = path
+        while path.count > 1, path.hasSuffix("/") || path.hasSuffix("/.") { path.removeLast() }
+        return APIClient.Route("instances", instance, "files", query: [("path", path)])
     }
 }

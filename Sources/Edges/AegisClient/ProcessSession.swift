@@ -15,9 +15,9 @@ package final class ProcessSession: Sendable {
     ///
     /// - Parameters:
     ///   - offsets: the first bytes that are wanted; nil joins a live stream where it is.
-    ///   - process: the daemon's name for the process, once it is known.
+    ///   - again: whether the process was there on an earlier connection.
     package typealias Open =
-        @Sendable (_ offsets: StreamOffsets?, _ process: String?) async throws -> any ByteStream
+        @Sendable (_ offsets: StreamOffsets?, _ again: Bool) async throws -> any ByteStream
 
     /// What the session is connected to on this side.
     package struct Streams: Sendable {
@@ -214,8 +214,8 @@ package final class ProcessSession: Sendable {
     }
 
     private func connect() async throws -> FrameConnection {
-        let (offsets, process) = state.withLock { ($0.resume, $0.process) }
-        return FrameConnection(try await open(offsets, process))
+        let (offsets, again) = state.withLock { ($0.resume, $0.hasStarted) }
+        return FrameConnection(try await open(offsets, again))
     }
 
     private func reconnect(immediately: Bool) async throws -> FrameConnection {

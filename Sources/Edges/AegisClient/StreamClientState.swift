@@ -84,8 +84,6 @@ package struct StreamClientState: Sendable {
     private var stdinEnded = false
     private var endSent = false
     private var connected = false
-    /// The daemon's name for the process, needed to find it again.
-    package private(set) var process: String?
     /// Whether there was a hello, on this connection or an earlier one.
     package private(set) var hasStarted = false
     /// Whether the daemon said that the process has a terminal.
@@ -97,6 +95,9 @@ package struct StreamClientState: Sendable {
     private var control: [StreamFrame] = []
     /// Whether a live stream is joined in the middle: then the first hello sets the offsets.
     private var joinsLive: Bool
+
+    /// Bytes of input that are kept for a resume: two windows.
+    private static let retained = 2 * CreditWindow.size
 
     /// A stream at its start.
     ///
@@ -127,8 +128,10 @@ package struct StreamClientState: Sendable {
         case .hello: return try hello(frame)
         case .notice: return notice(frame)
         case .window:
-            guard frame.flags.subject == .stdin, let bytes = frame.credit else { return .nothing }
+            // A grant of nothing answers an empty frame.
+            guard frame.flags.subject == .stdin, let bytes = frame.credit, bytes > 0 else { return .nothing }
             try credit.grant(bytes)
+            forgetOldInput()
             return .room
         case .ack:
             if frame.flags.subject == .stdin, let offset = frame.offset { try acknowledged(offset) }
@@ -166,7 +169,6 @@ package struct StreamClientState: Sendable {
         }
         connected = true
         hasStarted = true
-        process = json["process"]?.text ?? process
         hasTerminal = json["tty"]?.flag ?? hasTerminal
         let offsets = StreamOffsets(
             stdin: json["stdin_offset"]?.unsigned ?? stdinBase,
@@ -213,6 +215,19 @@ package struct StreamClientState: Sendable {
         sent -= count
     }
 
+    /// What the daemon has taken is kept a while longer, for a daemon that comes back and has a little less; what is
+    /// older than that is taken as safe, so that memory stays bounded when nothing is ever acknowledged.
+    private mutating func forgetOldInput() {
+        let taken = sent - (credit.capacity - credit.available)
+        let old = min(taken, unacknowledged.count - Self.retained)
+        guard old > 0 else { return }
+        unacknowledged = unacknowledged.dropFirst(old)
+        stdinBase += UInt64(old)
+        sent -= old
+        // A slice keeps the memory of what it has dropped.
+        if unacknowledged.startIndex > 4 * Self.retained { unacknowledged = Array(unacknowledged)[...] }
+    }
+
     private func notice(_ frame: StreamFrame) -> Event {
         guard let text = frame.text, let json = try? JSONValue(parsing: text.utf8), let words = json["text"]?.text
         else {
@@ -224,7 +239,7 @@ package struct StreamClientState: Sendable {
     private static func exit(_ frame: StreamFrame) -> StreamExit {
         var exit = StreamExit(code: frame.exitStatus ?? 125)
         guard let text = frame.text, !text.isEmpty, let json = try? JSONValue(parsing: text.utf8) else { return exit }
-        exit.reason = json["reason"]?.text ?? json["stop_reason"]?.text
+        exit.reason = json["oom_killed"]?.flag == true ? "oom" : json["reason"]?.text
         if let error = json["error"], error != .null { exit.error = StreamJSON.error(error) }
         return exit
     }

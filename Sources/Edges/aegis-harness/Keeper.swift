@@ -74,7 +74,9 @@ final class Keeper {
         }
         let signals = ah_child_signals()
         var ours: Int32 = -1
-        guard signals >= 0, unsafe ah_socket_pair(&ours, &sandboxEndOfChannel) >= 0 else { die(bytes("no descriptors")) }
+        guard signals >= 0, unsafe ah_socket_pair(&ours, &sandboxEndOfChannel) >= 0 else {
+            die(bytes("no descriptors"))
+        }
         self.signals = Int32(signals)
         harness = ours
         ah_set_nonblocking(harness)
@@ -105,7 +107,11 @@ final class Keeper {
             }
             while daemon >= 0 && daemonWritable && !toDaemon.isEmpty {
                 let count = unsafe toDaemon.withBytes { unsafe ah_write(daemon, $0.baseAddress, $0.count) }
-                if count > 0 { toDaemon.consume(count) } else if count == -Code.again { daemonWritable = false } else {
+                if count > 0 {
+                    toDaemon.consume(count)
+                } else if count == -Code.again {
+                    daemonWritable = false
+                } else {
                     dropDaemon(nil)
                 }
             }
@@ -113,7 +119,11 @@ final class Keeper {
         } while !isComplete && daemon >= 0 && daemonWritable
         while harness >= 0 && harnessWritable && !toHarness.isEmpty {
             let count = unsafe toHarness.withBytes { unsafe ah_write(harness, $0.baseAddress, $0.count) }
-            if count > 0 { toHarness.consume(count) } else if count == -Code.again { harnessWritable = false } else {
+            if count > 0 {
+                toHarness.consume(count)
+            } else if count == -Code.again {
+                harnessWritable = false
+            } else {
                 toHarness.clear()
             }
         }

@@ -49,6 +49,8 @@ struct InstancesSection: ConfigSection {
     var limits: Limits
     var logLimit: ByteSize
     var diskReserve: ByteSize?
+    /// How long the instance of a `run` whose client was lost waits for it.
+    var clientPatience: TimeSpan
 
     init(from reader: ConfigReader) {
         max = reader.read("max", default: 500) { (1...100_000).contains($0) ? nil : "must be 1 to 100000" }
@@ -62,6 +64,9 @@ struct InstancesSection: ConfigSection {
             $0.bytes >= 1 << 20 ? nil : "must be at least 1Mi"
         }
         diskReserve = reader.readIfPresent("disk_reserve")
+        clientPatience = reader.read("client_patience", default: TimeSpan(milliseconds: 30_000)) {
+            (1000...3_600_000).contains($0.milliseconds) ? nil : "must be 1s to 1h"
+        }
     }
 }
 

@@ -77,6 +77,7 @@ struct DaemonServices: Sendable {
         defaults.pull = settings.runtime.pullPolicy
         defaults.maxInstances = settings.instances.max
         defaults.logLimit = settings.instances.logLimit.bytes
+        defaults.clientPatience = settings.instances.clientPatience.duration
         return defaults
     }
 

@@ -12,6 +12,7 @@ package protocol Backend: Sendable {
     /// Runs a real canary in a sandbox of this backend and says what it proved.
     ///
     /// - Parameter deadline: how long the canary may take; a hanging one is killed and reported.
+    /// - Returns: the grade with what it stands on, or the reason why there is none.
     func probe(deadline: Duration) async -> BackendReport
 
     /// Makes a sandbox whose harness has said hello. The record is handed to `save` before the workload can start.
@@ -65,8 +66,9 @@ package struct BootMount: Sendable {
     package enum Ownership: Sendable, Equatable {
         /// Owned by Aegis: id by id.
         case managed
-        /// A user's folder: host id `uid`:`gid` is the sandbox's `insideUID`:`insideGID`; all others are the reserved range.
-        case host(uid: UInt32, gid: UInt32, insideUID: UInt32, insideGID: UInt32)
+        /// A user's folder: host id `uid`:`gid` is the sandbox's `insideUID`:`insideGID`. With `others` the sandbox's other
+        /// users stand in the reserved range, which root inside then rules over; without it they are nobody there.
+        case host(uid: UInt32, gid: UInt32, insideUID: UInt32, insideGID: UInt32, others: Bool)
     }
     /// The opened source; shared because a boot may be retried.
     package var source: SharedDescriptor

@@ -1,6 +1,6 @@
 package import AegisCore
 package import AegisTar
-internal import LinuxSys
+package import LinuxSys
 
 /// A workspace or mount of an instance, seen from the host: `aegis cp` reads and writes here without the instance (D51).
 package struct HostTree: Sendable {
@@ -11,13 +11,36 @@ package struct HostTree: Sendable {
     package var readOnly: Bool
     /// Whom new files belong to on the host.
     package var owner: (user: UInt32, group: UInt32)
+    /// Whose rights count beneath the root; nil for this process's own.
+    package var identity: FileIdentity?
 
     /// A tree.
-    package init(target: String, root: OpenedPath, readOnly: Bool, owner: (user: UInt32, group: UInt32)) {
+    package init(
+        target: String, root: OpenedPath, readOnly: Bool, owner: (user: UInt32, group: UInt32),
+        identity: FileIdentity? = nil
+    ) {
         self.target = target
         self.root = root
         self.readOnly = readOnly
         self.owner = owner
+        self.identity = identity
+    }
+
+    /// Runs what works beneath the root with the rights that count there: every call of this tree, of what reads from it and
+    /// of what writes to it belongs in here. Blocks on the disk.
+    ///
+    /// - Throws: what `body` throws; `path-denied` when the rights cannot be taken.
+    package func withRights<T>(_ body: () throws(AegisError) -> T) throws(AegisError) -> T {
+        guard let identity else { return try body() }
+        let result: Result<T, AegisError>
+        do throws(Errno) {
+            result = try identity.perform { () -> Result<T, AegisError> in
+                do throws(AegisError) { return .success(try body()) } catch { return .failure(error) }
+            }
+        } catch {
+            throw AegisError(.denied, "path-denied", "'\(target)' cannot be used as uid \(identity.user): \(error)")
+        }
+        return try result.get()
     }
 
     /// Finds the tree that holds a path of the instance, and the path within it.
@@ -93,7 +116,8 @@ package struct HostTree: Sendable {
             throw AegisError(.denied, "path-denied", "'\(target)' is mounted read-only", hint: "mount it with :rw")
         }
         var options = options
-        options.owner = owner
+        // Who makes a file as its owner need not give it away, and could not.
+        options.owner = identity == nil ? owner : nil
         options.top = plan.top
         do throws(Errno) {
             let directory = try root.descriptor.open(

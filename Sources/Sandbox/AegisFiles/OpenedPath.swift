@@ -1,3 +1,4 @@
+package import AegisCore
 package import LinuxSys
 
 /// A path of a caller's, opened with the caller's rights. Everything later works on the descriptor, never on the name.
@@ -19,6 +20,13 @@ package final class OpenedPath: Sendable {
         realPath = try descriptor.realPath()
         fileSystem = FileSystems.name(descriptor.fileSystemMagic())
         self.descriptor = descriptor
+    }
+
+    /// A descriptor of the same file or directory that can be read; who opened the path may read it.
+    package func reopened() throws(AegisError) -> FileDescriptor {
+        do throws(Errno) { return try FileDescriptor.open("/proc/self/fd/\(descriptor.raw)", [.readOnly]) } catch {
+            throw .failed("io-error", "'\(realPath)' cannot be read: \(error)")
+        }
     }
 
     /// A directory's descriptor that can be read, for work beneath it with this process's rights.

@@ -19,7 +19,7 @@ struct BaseRecipe: Sendable, Equatable {
     ///
     /// - Parameters:
     ///   - release: `/etc/os-release`.
-    ///   - sources: the files of apt's sources, by name.
+    ///   - files: the files of apt's sources, by name.
     ///   - aptConfig: what `apt-config dump` prints.
     /// - Throws: `base-build-failed` when the host has no sources of its own distribution.
     init(release: String, sources files: [(name: String, text: String)], aptConfig: String) throws(AegisError) {

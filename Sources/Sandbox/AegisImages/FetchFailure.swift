@@ -8,6 +8,7 @@ enum FetchFailure {
     ///   - text: its messages.
     ///   - reference: the image that was asked for.
     ///   - authenticated: whether credentials were given.
+    /// - Returns: an error whose code says what kind of trouble it is; `pull-failed` for what is not known.
     static func error(_ text: String, _ reference: ImageReference, authenticated: Bool) -> AegisError {
         let lower = plain(text, reference)
         func says(_ parts: String...) -> Bool { parts.contains { lower.contains($0) } }

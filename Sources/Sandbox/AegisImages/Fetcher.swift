@@ -40,8 +40,12 @@ struct Fetcher: Sendable {
     /// Downloads the layers of one image into the work directory, but for those that the store has.
     ///
     /// - Parameters:
+    ///   - reference: the image's name.
+    ///   - manifest: the manifest that lists the layers.
     ///   - present: layers that are not downloaded: the program takes a file of the right name and size for them.
+    ///   - work: where they go.
     ///   - progress: called with the bytes on disk while it goes on.
+    /// - Throws: what `FetchFailure` makes of the program's messages, `registry-stalled`, `disk-full`.
     func download(
         _ reference: RegistryReference, manifest: Digest, present: [Descriptor], in work: WorkDirectory,
         progress: @escaping @Sendable (Int64) -> Void

@@ -95,7 +95,8 @@ struct HelperProcess: Sendable {
 ///   - stream: what to read; nil is empty.
 ///   - limit: bytes that are kept.
 ///   - keepingEnd: whether the last bytes are kept and the first dropped; otherwise more is an error.
-/// - Throws: `too-large` when there is more than `limit`, and what reading throws.
+/// - Returns: the bytes.
+/// - Throws: `invalid-manifest` when there is more than `limit`, and what reading throws.
 func readAll(_ stream: FileStream?, limit: Int, keepingEnd: Bool = false) async throws -> [UInt8] {
     guard let stream else { return [] }
     var buffer = ByteBuffer()

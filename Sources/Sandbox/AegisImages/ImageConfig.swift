@@ -31,6 +31,7 @@ package struct ImageConfig: Sendable, Equatable {
     /// - Parameters:
     ///   - userCommand: what the user wrote after the options; empty when nothing.
     ///   - entrypoint: replaces the image's ENTRYPOINT; the image's CMD then no longer applies.
+    /// - Returns: the program and its arguments.
     /// - Throws: `missing-command` when neither user nor image names one.
     package func commandLine(userCommand: [String], entrypoint: [String]? = nil) throws(AegisError) -> [String] {
         let tail = !userCommand.isEmpty ? userCommand : entrypoint == nil ? command : []

@@ -9,6 +9,7 @@ extension ImageStore {
     /// Two callers share one build, in this process and among daemons on one store.
     ///
     /// - Parameter progress: called from any thread with the lines of the build.
+    /// - Returns: the new image.
     /// - Throws: `base-build-failed`, `disk-full`, `pull-timeout`.
     package func buildBase(progress: @escaping @Sendable (ImageProgress) -> Void = { _ in }) async throws
         -> ResolvedImage

@@ -16,6 +16,8 @@ extension ImageStore {
     /// All images, by name.
     ///
     /// - Parameter inUse: digests (of images, manifests or layers) that instances use, beside those held by leases.
+    /// - Returns: one entry for each name; several may stand for the same image.
+    /// - Throws: `image-store-failed`, `image-store-damaged`, `newer-version`.
     package func list(inUse: Set<String> = []) async throws -> [ImageInfo] {
         try await BlockingPool.shared.run { [self] in
             let held = Set(uses.withHeld { $0 }.map(\.description)).union(inUse)
@@ -40,6 +42,7 @@ extension ImageStore {
     /// - Parameters:
     ///   - reference: the image.
     ///   - inUse: digests (of images, manifests or layers) that instances use, beside those held by leases.
+    /// - Returns: what was removed.
     /// - Throws: `image-not-found` with the nearest name, `image-in-use`.
     package func delete(_ reference: ImageReference, inUse: Set<String> = []) async throws -> CollectedImages {
         try await BlockingPool.shared.run { [self] in
@@ -72,6 +75,8 @@ extension ImageStore {
     /// - Parameters:
     ///   - inUse: digests (of images, manifests or layers) that instances use, beside those held by leases.
     ///   - unusedImages: also removes the names of images that nobody uses, `base` excepted.
+    /// - Returns: what was removed.
+    /// - Throws: `image-store-failed`, `image-store-damaged`, `newer-version`.
     package func garbageCollect(inUse: Set<String> = [], unusedImages: Bool = false) async throws -> CollectedImages {
         try await BlockingPool.shared.run { [self] in
             let work = try directory.beginWork()

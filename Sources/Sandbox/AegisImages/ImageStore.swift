@@ -77,6 +77,7 @@ package final class ImageStore: Sendable {
     ///   - policy: whether the registry is asked.
     ///   - openLocal: opens an image of this machine; nil opens it with the daemon's rights.
     ///   - progress: called from any thread while a pull goes on.
+    /// - Returns: the image, held in the store by its lease.
     /// - Throws: `image-not-found`, `image-no-variant`, `image-auth-required`, `registry-unreachable`, `registry-tls`,
     ///   `registry-stalled`, `registry-rate-limited`, `digest-mismatch`, `corrupt-layer`, `image-too-large`, `disk-full`,
     ///   `invalid-manifest`, `unsupported-manifest`, `pull-timeout`, `pull-failed`, `unpack-failed`, `base-build-failed`.
@@ -150,7 +151,7 @@ package final class ImageStore: Sendable {
         } catch let error as IOError where error.kind == .timeout {
             throw AegisError(
                 .timeout, "pull-timeout", "'\(reference)' was not here after \(settings.limits.pullTime)",
-                hint: "raise images.pull_timeout")
+                hint: "try again: the layers that have come are kept")
         }
         let image = try await BlockingPool.shared.run { [self] in try resolved(reference, record, lease) }
         guard let image else {

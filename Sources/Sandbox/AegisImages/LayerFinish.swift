@@ -88,6 +88,10 @@ enum UnpackFailure {
             .failed(code, message, hint: "the image is broken where it is stored; push it again")
         case "file-system-unsupported":
             .failed(code, message, hint: "put AEGIS_HOME on ext4, xfs or btrfs")
+        case "needs-root":
+            AegisError(.unavailable, code, message, hint: "start the daemon as root, or use the docker backend")
+        case "landlock-missing":
+            AegisError(.unavailable, code, message, hint: "boot with landlock in the kernel's lsm= list")
         case "pull-failed": .failed(code, message)
         default: .failed("unpack-failed", message)
         }

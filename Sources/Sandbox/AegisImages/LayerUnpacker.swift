@@ -36,6 +36,10 @@ struct LayerUnpacker: Sendable {
     ///   - path: the blob's path in the work directory; the file is removed at the end.
     ///   - blob: what the manifest says of it.
     ///   - digest: what the configuration says of its uncompressed stream.
+    ///   - work: the work directory.
+    ///   - name: the layer's folder in it.
+    ///   - image: the image's name, for messages.
+    /// - Returns: the layer's record, and what was left out of it.
     /// - Throws: `digest-mismatch`, `corrupt-layer`, `image-too-large`, `disk-full`, `unpack-failed`.
     func unpack(
         _ path: String, _ blob: Descriptor, as digest: Digest, in work: WorkDirectory, name: String, of image: String
@@ -123,8 +127,12 @@ struct LayerUnpacker: Sendable {
     ///
     /// - Parameters:
     ///   - program: what to run; its standard error is a pipe.
+    ///   - work: the work directory.
+    ///   - name: the layer's folder in it.
+    ///   - image: the image's name, for messages.
     ///   - line: called with the lines of its standard error.
     /// - Returns: the layer, its digest and the bytes of the stream.
+    /// - Throws: `base-build-failed` when the program fails, and what `unpack` throws.
     func unpackOutput(
         of program: ProcessSpec, in work: WorkDirectory, name: String, of image: String,
         line: @escaping @Sendable (String) -> Void

@@ -20,6 +20,25 @@ package enum ImageProgress: Sendable, Equatable {
     case ready
 }
 
+extension ImageProgress: CustomStringConvertible {
+    /// One line for a terminal or a log.
+    package var description: String {
+        switch self {
+        case .resolving: "resolving"
+        case .downloading(let bytes, let total): "downloading \(Self.mega(bytes)) of \(Self.mega(total))"
+        case .unpacking(let done, let total): "unpacking \(done) of \(total) layers"
+        case .building(let line): line
+        case .warning(let text): "warning: \(text)"
+        case .ready: "ready"
+        }
+    }
+
+    private static func mega(_ bytes: Int64) -> String {
+        let tenths = (max(0, bytes) * 10 + 524_288) / 1_048_576
+        return "\(tenths / 10).\(tenths % 10) MiB"
+    }
+}
+
 /// Opens an image of this machine for reading, with the rights of whoever asked for it.
 package typealias LocalOpener = @Sendable (_ path: String) async throws -> FileDescriptor
 

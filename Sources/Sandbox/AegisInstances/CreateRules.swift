@@ -3,6 +3,7 @@ internal import AegisCore
 internal import AegisImages
 internal import AegisSandboxTypes
 internal import AegisSecrets
+internal import LinuxSys
 
 /// Turns a request into a record, or says what is wrong with it before anything is made.
 struct CreateRules {
@@ -31,7 +32,9 @@ struct CreateRules {
         try refuseWhatComesLater(request)
         let limits = try limits(request.limits)
         try isolation(request.isolation)
-        let minimum = try request.minIsolation.map { try Grade(parsing: $0) } ?? services.defaults.minIsolation
+        // The node's minimum is its owner's word: a request can raise it, not lower it.
+        let wanted = try request.minIsolation.map { try Grade(parsing: $0) } ?? services.defaults.minIsolation
+        let minimum = max(wanted, services.defaults.minIsolation)
 
         var info = InstanceInfo(
             id: id, name: request.name, state: .stopped, image: reference.description, command: command,
@@ -143,6 +146,12 @@ struct CreateRules {
     }
 
     private func secrets(_ names: [String]) throws -> [String] {
+        // Secrets are the node's: who may not change them must not read them by way of an instance either.
+        guard names.isEmpty || caller.uid == 0 || caller.uid == CurrentProcess.effectiveUser else {
+            throw AegisError(
+                .denied, "administrator-needed", "secrets belong to the whole node",
+                hint: "ask root to start the instance, or hand the value over with --env")
+        }
         guard names != ["*"] else { return names }
         for name in names {
             guard name != "*" else {

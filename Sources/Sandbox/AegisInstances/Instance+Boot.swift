@@ -27,7 +27,7 @@ extension Instance {
         let layers = image.layers.reversed().map(\.path)
         let ids = UserLookup(layers: layers).resolve(user)
         let mounts = try await openMounts(stored, insideUID: ids.uid, insideGID: ids.gid)
-        await remember(image: image, backend: chosen)
+        await remember(image: image, ids: ids, backend: chosen)
         var limits = stored.info.limits
         limits.timeout = nil
         let spec = BootSpec(
@@ -40,8 +40,15 @@ extension Instance {
         let reference = try ImageReference(parsing: stored.info.image, defaultRegistry: services.defaultRegistry)
         let policy = PullPolicy(rawValue: stored.pull) ?? .ifNotPresent
         let notices = notices
+        let opener = services.opener
+        let caller = PathCaller(user: stored.info.owner, group: stored.ownerGroup)
         return try await services.images.ensure(
-            reference, policy: policy, progress: { progress in notices.post(progress.text(reference)) })
+            reference, policy: policy,
+            openLocal: { path in
+                // An image in a file or folder is read with the rights of who named it, as a mount is.
+                try await opener.open(path, for: .init("image", needsDirectory: false, writes: false), as: caller)
+                    .reopened()
+            }, progress: { progress in notices.post(progress.text(reference)) })
     }
 
     private nonisolated func openMounts(_ stored: StoredInstance, insideUID: UInt32, insideGID: UInt32) async throws
@@ -50,7 +57,9 @@ extension Instance {
         try await HostPlaces(services: services, stored: stored).open().map { place in
             let ownership: BootMount.Ownership =
                 if let owner = place.owner {
-                    .host(uid: owner.user, gid: owner.group, insideUID: insideUID, insideGID: insideGID)
+                    .host(
+                        uid: owner.user, gid: owner.group, insideUID: insideUID, insideGID: insideGID,
+                        others: stored.info.owner == 0)
                 } else { .managed }
             return BootMount(
                 source: SharedDescriptor(try place.opened.descriptor.duplicate()), target: place.target,
@@ -58,8 +67,9 @@ extension Instance {
         }
     }
 
-    private func remember(image: ResolvedImage, backend: BackendChoice) {
+    private func remember(image: ResolvedImage, ids: (uid: UInt32, gid: UInt32), backend: BackendChoice) {
         stored.image = StoredImage(image)
+        (stored.insideUser, stored.insideGroup) = (ids.uid, ids.gid)
         lease = image.lease
         stored.info.backend = backend.backend.name
         stored.info.grade = backend.grade
@@ -124,6 +134,8 @@ extension Instance {
         guard let session else { return }
         do {
             let message = try startMessage()
+            stored.info.startedAt = .now()
+            commandStarted = uptime
             background("launch") { instance in
                 do {
                     _ = try await session.start(Channel.taskProcess, message)

@@ -101,6 +101,7 @@ extension Instance {
 
     /// The session of a running (or woken) instance.
     private func awake(startIfStopped: Bool, verb: String) async throws -> HarnessSession {
+        if machine.phase == .freezing { await wait { $0.phase != .freezing } }
         switch machine.state {
         case .running: break
         case .paused: _ = try await resume()

@@ -8,9 +8,6 @@ internal import AegisSessions
 internal import Synchronization
 
 extension Instance {
-    /// How long an ephemeral instance waits for its client to come (back).
-    static let clientPatience = Duration.seconds(30)
-
     /// Finds out what became of the instance while no daemon ran, and takes a live sandbox over.
     func recover() async {
         if let record = stored.sandbox {
@@ -43,12 +40,9 @@ extension Instance {
             let session = HarnessSession(sink: processes)
             link.withLock { $0 = session }
             send(.adopted(attempt: attempt, paused: paused, launched: task != nil))
-            if !paused { try? await found.resume() }
-            // Execs of the dead daemon have nobody to report to.
-            for process in state.processes where process.number != Channel.taskProcess {
-                session.signal(process.number, 9, group: true)
-                session.forget(process.number)
-            }
+            // The daemon may have died between a change of the freezer and the record of it: the record counts.
+            if paused { try? await found.pause() } else { try? await found.resume() }
+            for process in state.processes where process.number != Channel.taskProcess { end(process, on: session) }
             follow(session, on: stream, of: found, known: state.processes, attempt: attempt)
             services.logger.info("a running sandbox was taken over", ("instance", id))
         } catch {
@@ -56,6 +50,22 @@ extension Instance {
             await found.kill()
             await found.release()
             settleLost(reason: "lost")
+        }
+    }
+
+    /// Ends an exec of the daemon before: it has nobody to report to. Its number is taken until its end is known.
+    private func end(_ process: ProcessState, on session: HarnessSession) {
+        let relay = ProcessRelay(
+            number: process.number, journal: nil, holdsForWatcher: false, stdoutFrom: process.stdoutAcknowledged,
+            stderrFrom: process.stderrAcknowledged
+        ) { kind, offset in session.acknowledge(process.number, kind, upTo: offset) }
+        processes.add(relay)
+        let table = processes
+        session.signal(process.number, 9, group: true)
+        background("orphan") { _ in
+            _ = await relay.ended()
+            table.remove(process.number)
+            session.forget(process.number)
         }
     }
 
@@ -75,17 +85,26 @@ extension Instance {
 
     /// Removes an ephemeral instance whose client does not come within its time (decision D29).
     package func awaitClient() {
-        let clock = services.clock
+        let (clock, patience) = (services.clock, services.defaults.clientPatience)
         clientDeadline?.cancel()
         clientDeadline = services.scope.spawn("instance-client") { [weak self] in
-            try? await clock.sleep(for: Instance.clientPatience)
+            try? await clock.sleep(for: patience)
             if !Task.isCancelled { await self?.discard() }
         }
     }
 
-    /// The client is here.
+    /// A client is here.
     package func clientArrived() {
+        clients += 1
         clientDeadline?.cancel()
         clientDeadline = nil
+    }
+
+    /// A client has gone.
+    ///
+    /// - Returns: whether it was the last one.
+    package func clientLeft() -> Bool {
+        clients = max(0, clients - 1)
+        return clients == 0
     }
 }

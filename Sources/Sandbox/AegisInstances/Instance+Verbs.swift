@@ -10,7 +10,10 @@ extension Instance {
     package func start() async throws -> InstanceInfo {
         try checkMayStart()
         if machine.phase == .paused { return try await resume() }
+        let attempt = machine.attempt
         send(.start)
+        // Asked for while it goes down, it comes up in a new attempt; another stop takes the wish back.
+        if machine.state == .stopping { await wait { $0.attempt != attempt || $0.isAtRest } }
         return try await started()
     }
 
@@ -20,12 +23,18 @@ extension Instance {
         send(.start)
     }
 
+    /// Begins a start without waiting for it, for a client that cannot know whether it asked before: a running instance
+    /// is left alone, and one that lives by its client runs once.
+    package func beginFirstStart() throws {
+        guard machine.state == .stopped, !(stored.info.ephemeral && stored.attempt > 0) else { return }
+        try beginStart()
+    }
+
     /// Waits for the start under way and says how it went.
     package func started() async throws -> InstanceInfo {
         let attempt = machine.attempt
-        await wait { machine in
-            machine.attempt != attempt || !(machine.state == .starting)
-        }
+        // A command that could not be started is still being cleaned up after: only then the reason is known.
+        await wait { $0.attempt != attempt || $0.isAtRest || $0.state == .running || $0.state == .paused }
         if machine.outcome?.reason == .bootFailed, let error = machine.outcome?.error { throw error }
         return info
     }
@@ -82,7 +91,7 @@ extension Instance {
         try checkMayStart()
         let attempt = machine.attempt
         send(.restart)
-        await wait { $0.attempt > attempt || $0.phase == .deleted }
+        await wait { $0.attempt > attempt || $0.isAtRest }
         return try await started()
     }
 
@@ -106,6 +115,15 @@ extension Instance {
         await wait { $0.phase == .deleted }
     }
 
+    /// As `delete`, unless it was started meanwhile.
+    ///
+    /// - Returns: whether it is gone.
+    package func deleteIfStopped() async -> Bool {
+        guard machine.phase == .stopped else { return false }
+        await delete()
+        return true
+    }
+
     /// As `delete`, without grace: the client that it lived for is gone.
     package func discard() async {
         send(.kill(.clientGone))
@@ -117,6 +135,7 @@ extension Instance {
     var label: String { stored.info.name ?? id }
 
     private func checkMayStart() throws(AegisError) {
+        try services.gate.check()
         guard stored.info.enabled else {
             throw .conflict(
                 "instance-disabled", "\(label) is disabled", hint: "enable it with 'aegis instance enable \(label)'")

@@ -32,7 +32,10 @@ package actor Instance {
     var lease: ImageLease?
     private var timeoutTask: TaskScope.Handle?
     var clientDeadline: TaskScope.Handle?
-    private var commandStarted: Duration?
+    /// When the command of this run was started, on the clock of `uptime`.
+    var commandStarted: Duration?
+    /// Streams of clients that an ephemeral instance lives by.
+    var clients = 0
     private var isSynced: Bool { !stored.info.ephemeral }
 
     /// Events wait here until the actor takes them, so that their order is the order in which they happened.
@@ -118,10 +121,6 @@ package actor Instance {
     func send(_ event: InstanceLifecycle.Event) {
         let effects = machine.handle(event)
         stored.attempt = machine.attempt
-        if case .commandExited(_, let code) = event, let started = commandStarted {
-            crashes.ended(code: code, started: started, now: uptime)
-            commandStarted = nil
-        }
         for effect in effects { perform(effect) }
         for (number, waiter) in waiters where waiter.done(machine) {
             waiters[number] = nil
@@ -255,11 +254,15 @@ package actor Instance {
     }
 
     private func armTimeout(_ attempt: UInt64) {
-        commandStarted = uptime
+        // A command that an earlier daemon started has used up a part of its time.
+        let since = stored.info.startedAt.map { max(0, Timestamp.now().milliseconds - $0.milliseconds) } ?? 0
+        let age = commandStarted == nil ? Duration.milliseconds(since) : .zero
+        commandStarted = commandStarted ?? uptime - age
         guard let limit = stored.info.limits.timeout else { return }
+        let left = max(.zero, limit.duration - age)
         let clock = services.clock
         timeoutTask = services.scope.spawn("instance-timeout") { [weak self] in
-            try? await clock.sleep(for: limit.duration)
+            try? await clock.sleep(for: left)
             if !Task.isCancelled { self?.post(.stop(.timeout)) }
         }
     }
@@ -274,6 +277,7 @@ package actor Instance {
     private func settle() {
         processes.sandboxEnded()
         guard let outcome = machine.outcome else { return }
+        countCrash(outcome)
         stored.info.stoppedAt = .now()
         stored.info.exitCode = outcome.exitCode
         stored.info.stopReason = outcome.reason.rawValue
@@ -290,6 +294,16 @@ package actor Instance {
         save()
     }
 
+    /// Only ends that nobody asked for count: a stop or a time-out is no crash.
+    private func countCrash(_ outcome: InstanceLifecycle.Outcome) {
+        guard let started = commandStarted else { return }
+        commandStarted = nil
+        switch outcome.reason {
+        case .exited, .oom, .killed, .lost: crashes.ended(code: outcome.exitCode, started: started, now: uptime)
+        case .stopped, .timeout, .deleted, .bootFailed, .hostRestart, .clientGone: break
+        }
+    }
+
     private func releaseSandbox() async {
         let old = sandbox
         sandbox = nil
@@ -299,7 +313,8 @@ package actor Instance {
 
     private func removeEverything() async {
         await removeFiles()
-        do { try services.store.delete(id, synced: isSynced) } catch {
+        let (store, id, synced) = (services.store, id, isSynced)
+        do { try await BlockingPool.shared.run { try store.delete(id, synced: synced) } } catch {
             services.logger.error("cannot delete a record", ("instance", id), ("error", "\(error)"))
         }
         onDeleted(id)

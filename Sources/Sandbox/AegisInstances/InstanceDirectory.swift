@@ -12,6 +12,8 @@ package final class InstanceDirectory: Sendable {
     private struct State {
         var byID: [String: Instance] = [:]
         var byName: [String: String] = [:]
+        /// Instances that are being made: they count for the node's bound.
+        var coming = 0
     }
     private let state = Mutex(State())
     private let services: InstanceServices
@@ -30,12 +32,18 @@ package final class InstanceDirectory: Sendable {
     /// - Throws: `instance-not-found` naming the nearest name.
     package func find(_ key: String, for caller: Caller) throws(AegisError) -> Instance {
         let (found, names) = state.withLock { state in
-            (state.byID[key] ?? state.byName[key].flatMap { state.byID[$0] }, Array(state.byName.keys))
+            // Only the caller's own are named: what others have is nobody else's business.
+            let known = state.byID.values.filter { caller.maySee(owner: $0.owner) }.map(\.id)
+            let own = Set(known)
+            return (
+                state.byID[key] ?? state.byName[key].flatMap { state.byID[$0] },
+                state.byName.filter { own.contains($0.value) }.map(\.key) + known
+            )
         }
         guard let found, caller.maySee(owner: found.owner) else {
             throw .notFound(
                 "instance-not-found", "no instance '\(key)'",
-                hint: nearest(key, in: names).map { "did you mean '\($0)'? " } ?? "see 'aegis instance list'")
+                hint: nearest(key, in: names).map { "did you mean '\($0)'?" } ?? "see 'aegis instance list'")
         }
         return found
     }
@@ -69,6 +77,7 @@ package final class InstanceDirectory: Sendable {
 
     /// Stops everything at once, for the end of the daemon; ephemeral instances are removed.
     package func stopAll() async {
+        services.gate.close()
         await withDiscardingTaskGroup { group in
             for instance in state.withLock({ Array($0.byID.values) }) {
                 group.addTask {
@@ -93,8 +102,11 @@ package final class InstanceDirectory: Sendable {
     ///
     /// - Throws: what is wrong with the request, before anything is made; `name-in-use`.
     package func create(_ request: CreateInstance, for caller: Caller) async throws -> Instance {
+        try services.gate.check()
         let stored = try CreateRules(services: services, caller: caller).check(request)
         try reserveRoom(stored)
+        defer { state.withLock { $0.coming -= 1 } }
+        let instance: Instance
         do {
             // What the caller names must be there and the caller's to use, before there is an instance.
             _ = try await HostPlaces(services: services, stored: stored).open()
@@ -104,14 +116,17 @@ package final class InstanceDirectory: Sendable {
                 let store = services.store
                 try await BlockingPool.shared.run { try store.insert(stored, synced: true) }
             }
+            instance = try open(stored)
         } catch {
             forget(stored.info.id)
+            try? services.store.delete(stored.info.id, synced: false)
             if stored.workspaceKind == .automatic {
                 try? await services.workspaces.removeAutomatic(instance: stored.info.id)
             }
             throw error
         }
-        let instance = try open(stored)
+        // The client may be gone before it attaches.
+        if stored.info.ephemeral { await instance.awaitClient() }
         if request.start ?? true { try await instance.beginStart() }
         return instance
     }
@@ -120,16 +135,16 @@ package final class InstanceDirectory: Sendable {
     private func reserveRoom(_ stored: StoredInstance) throws(AegisError) {
         let limit = services.defaults.maxInstances
         let result = state.withLock { state -> AegisError? in
-            guard state.byID.count < limit else {
+            guard state.byID.count + state.coming < limit else {
                 return AegisError(
                     .unavailable, "too-many-instances", "this node has \(state.byID.count) instances, its limit",
                     hint: "remove some with 'aegis instance prune', or raise instances.max in the configuration")
             }
-            guard let name = stored.info.name else { return nil }
-            guard state.byName[name] == nil else {
-                return InstanceStore.nameInUse(name)
+            if let name = stored.info.name {
+                guard state.byName[name] == nil else { return InstanceStore.nameInUse(name) }
+                state.byName[name] = stored.info.id
             }
-            state.byName[name] = stored.info.id
+            state.coming += 1
             return nil
         }
         if let result { throw result }
@@ -159,8 +174,7 @@ package final class InstanceDirectory: Sendable {
         var pruned: [String] = []
         for info in await list(for: caller, state: .stopped) where (info.stoppedAt ?? info.createdAt) <= limit {
             guard let instance = try? find(info.id, for: caller) else { continue }
-            await instance.delete()
-            pruned.append(info.id)
+            if await instance.deleteIfStopped() { pruned.append(info.id) }
         }
         return pruned
     }

@@ -128,6 +128,9 @@ package struct InstanceLifecycle: Sendable, Equatable {
         }
     }
 
+    /// Whether it is stopped for now, or for good: nothing is under way that leads elsewhere.
+    package var isAtRest: Bool { phase == .stopped || phase == .removing || phase == .deleted }
+
     /// Takes one event and says what to do.
     package mutating func handle(_ event: Event) -> [Effect] {
         guard phase != .deleted else { return [] }

@@ -28,6 +28,8 @@ package struct NodeDefaults: Sendable {
     package var maxInstances = 500
     /// Bytes of stored log per instance.
     package var logLimit: UInt64 = 64 << 20
+    /// How long an ephemeral instance waits for its client to come (back).
+    package var clientPatience = Duration.seconds(30)
     package init(limits: Limits) { self.limits = limits }
 }
 
@@ -50,6 +52,8 @@ package struct InstanceServices: Sendable {
     package var scope: TaskScope
     package var clock: LoopClock
     package var logger: Logger
+    /// Closed when the daemon ends: nothing is made or started any more.
+    package let gate = Gate()
 
     package init(
         node: String, home: String, bootID: String, defaults: NodeDefaults, store: InstanceStore, backends: BackendSet,

@@ -31,10 +31,11 @@ final class ProcessTable: SessionSink {
         }
     }
 
-    /// Every relay whose process has no exit record is told that it is lost.
+    /// Every relay whose process has no exit record is told that it is lost. The command's own stays for a client that
+    /// comes back late: it may hold the last output, which is bounded by the keeper's credit.
     func sandboxEnded() {
         let relays = state.withLock { state in
-            defer { state.relays = [:] }
+            defer { state.relays = state.relays.filter { $0.key == Channel.taskProcess } }
             return Array(state.relays.values)
         }
         for relay in relays { relay.sandboxEnded() }

@@ -37,6 +37,9 @@ package struct StoredInstance: Sendable, Codable, Equatable {
     package var image: StoredImage?
     /// Group of the owner, for opening paths as the owner.
     package var ownerGroup: UInt32
+    /// The numbers of the user that the command ran as at the last start.
+    package var insideUser: UInt32?
+    package var insideGroup: UInt32?
 }
 
 /// What is kept of an instance's image: what further processes need, and what a garbage collection must keep.

@@ -127,7 +127,12 @@ package final class HarnessSession: Sendable {
     }
 
     /// Bytes of stdin that were sent to a process so far.
-    package func inputOffset(_ number: UInt16) -> UInt64 { state.withLock { $0.inputs[number]?.sent ?? 0 } }
+    ///
+    /// - Returns: nil when the process is not known, or has ended.
+    package func inputOffset(_ number: UInt16) -> UInt64? { state.withLock { $0.inputs[number]?.sent } }
+
+    /// Bytes of stdin that the keeper has, and that survive this daemon; nil when the process is not known.
+    package func inputTaken(_ number: UInt16) -> UInt64? { state.withLock { $0.inputs[number]?.taken } }
 
     /// Sends a signal to a process, or to its process group.
     package func signal(_ number: UInt16, _ signal: UInt8, group: Bool) {

@@ -66,6 +66,7 @@ func withBench<R: Sendable>(
 ) async throws -> R {
     try await onLoop { loop in
         let directory = try TemporaryDirectory()
+        defer { withExtendedLifetime(directory) {} }
         let registry = try await Registry(users: users, on: loop)
         let result: Result<R, any Error>
         do {

@@ -33,7 +33,7 @@ enum AttachCommand {
                     listener: listener
                 ) { offsets, _ in
                     try await client.upgrade(
-                        APIClient.Route("instances", instance, "attach"), body: StreamBody.attach(offsets, tty: false))
+                        APIClient.Route("instances", instance, "attach"), body: StreamBody.attach(offsets))
                 }
             }
             let (code, message) = Outcome.of(exit)

@@ -1,4 +1,5 @@
 internal import AegisClient
+internal import AegisCore
 internal import AegisWire
 
 /// `aegis config show`
@@ -6,10 +7,13 @@ enum ConfigShow {
     static let command = Command(
         "config show", "print the configuration in use, with where each value comes from",
         details: "Secrets are masked.",
-        examples: [Example("as YAML", "aegis config show"), Example("for programs", "aegis config show --output json")]
+        examples: [Example("as YAML", "aegis config show")]
     ) { invocation, context in
-        let answer = try await context.client().call(.get, APIClient.Route("config"))
-        try await context.show(answer, invocation) { answer.yaml }
+        guard invocation.output != .json else {
+            throw AegisError.usage("the configuration is YAML", hint: "leave out --output json")
+        }
+        let response = try await context.client().stream(.get, APIClient.Route("config"))
+        try await context.console.print(try await response.collect(upTo: 1 << 20)[...])
         return 0
     }
 }

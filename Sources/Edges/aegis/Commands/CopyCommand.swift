@@ -80,7 +80,7 @@ enum CopyCommand {
     ) async throws -> String {
         if local == "-" {
             let input = try context.console.input()
-            try await transfer.upload(into: path, strip: false) { try await input.readPiece() }
+            try await transfer.upload(into: path) { try await input.readPiece() }
             return ""
         }
         let place = localPath(local, context)
@@ -90,7 +90,7 @@ enum CopyCommand {
         let plan = try CopyRules.plan(
             source: place, kind: kind, destination: path, target: try await transfer.target(path))
         let producer = try producer(place, kind, plan)
-        try await transfer.upload(into: plan.directory, strip: plan.top == .strip) { try producer.next() }
+        try await transfer.upload(into: plan.directory) { try producer.next() }
         return TransferText.report(producer.report, from: local, to: path)
     }
 
@@ -98,7 +98,8 @@ enum CopyCommand {
     private static func producer(_ place: String, _ kind: CopyRules.Kind, _ plan: CopyPlan) throws(AegisError)
         -> TarProducer
     {
-        let name: [UInt8] = if case .rename(let name) = plan.top { name } else { Array("content".utf8) }
+        // Named `.`, the archive's top is the target folder itself.
+        let name: [UInt8] = if case .rename(let name) = plan.top { name } else { Array(".".utf8) }
         let (parent, last) = Files.split(place)
         let root: FileDescriptor
         do throws(Errno) {

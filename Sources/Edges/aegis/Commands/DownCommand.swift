@@ -9,7 +9,10 @@ enum DownCommand {
     static let command = Command(
         "down", "stop the daemon and all instances",
         details: "Instances are stopped with grace and can be started again; nothing is deleted.",
-        examples: [Example("returns when it has gone", "aegis down")], run: run)
+        options: [Option("keep", .flag, "leave the instances running, for the next daemon to take over")],
+        examples: [
+            Example("returns when it has gone", "aegis down"), Example("an upgrade", "aegis down --keep && aegis up"),
+        ], run: run)
 
     /// How long a daemon may take to stop its instances and itself.
     static let patience = Duration.seconds(60)
@@ -29,7 +32,8 @@ enum DownCommand {
         do throws(Errno) { process = try ProcessHandle(pid: pid) } catch {
             throw AegisError.failed("daemon-not-found", "aegisd (pid \(pid)) cannot be watched: \(error)")
         }
-        try await client.call(.post, APIClient.Route("shutdown"))
+        try await client.call(
+            .post, APIClient.Route("shutdown", query: invocation.has("keep") ? [("keep", "1")] : []))
         try await waitForEnd(process, pid, context)
         try await say("aegisd stopped (pid \(pid))\n", invocation, context)
         return 0

@@ -53,11 +53,8 @@ enum ExecCommand {
         let asked = AskedOnce()
         do {
             let exit = try await runner.run { listener in
-                ProcessSession(streams, clock: context.loop.clock, listener: listener) { offsets, process in
-                    if let process {
-                        let route = APIClient.Route("instances", instance, "attach", query: [("process", process)])
-                        return try await client.upgrade(route, body: StreamBody.attach(offsets, tty: tty))
-                    }
+                ProcessSession(streams, clock: context.loop.clock, listener: listener) { _, _ in
+                    // The daemon hangs up on a command whose client has gone: there is nothing to come back to.
                     try asked.ask()
                     return try await client.upgrade(APIClient.Route("instances", instance, "exec"), body: body)
                 }

@@ -11,7 +11,7 @@ enum ImagePull {
         arguments: [Argument("REF", completion: .images)],
         examples: [Example("by tag", "aegis image pull python:3.12-alpine")]
     ) { invocation, context in
-        try await make(["pull": .string(invocation.arguments[0])], invocation, context)
+        try await make(["reference": .string(invocation.arguments[0])], invocation, context)
     }
 
     /// Asks for an image and shows the daemon's notices until it is there.
@@ -25,7 +25,7 @@ enum ImagePull {
                 await progress.clear()
                 throw StreamJSON.error(error)
             }
-            if let text = json["text"]?.text { await progress.show(text) }
+            if let text = json["progress"]?.text { await progress.show(text) }
             image = json["image"] ?? image
         }
         await progress.clear()

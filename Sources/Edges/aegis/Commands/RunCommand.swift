@@ -117,12 +117,12 @@ private struct Run: Sendable {
             input: interactive ? try context.console.input() : nil, out: try context.console.out(),
             err: try context.console.err())
         return try await runner.run { listener in
-            ProcessSession(streams, clock: context.loop.clock, listener: listener) { offsets, process in
+            ProcessSession(streams, clock: context.loop.clock, listener: listener) { offsets, again in
                 // Only the first connection may start it: afterwards the process is the one that was started.
-                let query = (process == nil ? [("start", "1")] : []) + (keep ? [("keep", "1")] : [])
+                let query = (again ? [] : [("start", "1")]) + (keep ? [("keep", "1")] : [])
                 return try await client.upgrade(
                     APIClient.Route("instances", id, "attach", query: query),
-                    body: StreamBody.attach(offsets, tty: tty))
+                    body: StreamBody.attach(offsets))
             }
         }
     }
@@ -152,20 +152,12 @@ private struct Run: Sendable {
 
 /// Bodies of requests for streams.
 enum StreamBody {
-    /// Which bytes to send, and how large the terminal is; without offsets a live stream is joined.
-    static func attach(_ offsets: StreamOffsets?, tty: Bool) -> JSONValue {
-        var fields: [JSONValue.Field] = []
-        if let offsets {
-            fields = [
-                JSONValue.Field("stdin_offset", .number(String(offsets.stdin))),
-                JSONValue.Field("stdout_offset", .number(String(offsets.stdout))),
-                JSONValue.Field("stderr_offset", .number(String(offsets.stderr))),
-            ]
-        }
-        if tty, let size = Terminal.ofThisProcess {
-            fields.append(JSONValue.Field("columns", .number(String(size.columns))))
-            fields.append(JSONValue.Field("rows", .number(String(size.rows))))
-        }
-        return .object(fields)
+    /// Which bytes to send; without offsets a live stream is joined.
+    static func attach(_ offsets: StreamOffsets?) -> JSONValue {
+        guard let offsets else { return [:] }
+        return [
+            "stdin_offset": .number(String(offsets.stdin)), "stdout_offset": .number(String(offsets.stdout)),
+            "stderr_offset": .number(String(offsets.stderr)),
+        ]
     }
 }

@@ -25,6 +25,11 @@ enum SecretSet {
         let value: [UInt8]
         if invocation.arguments.count == 2, invocation.arguments[1] != "-" {
             value = Array(invocation.arguments[1].utf8)
+            if !invocation.quiet {
+                await context.console.say(
+                    "aegis: the value was an argument: 'ps' and the shell's history show it; better: aegis secret set"
+                        + " \(Plain.text(name)) - < FILE\n")
+            }
         } else {
             value = try await read(name, context)
         }
@@ -32,9 +37,10 @@ enum SecretSet {
             throw AegisError(
                 .tooLarge, "secret-too-large", "the value has \(value.count) bytes, and \(limit) are allowed")
         }
-        let text = String(validating: value, as: UTF8.self)
-        let body: JSONValue = text.map { ["value": .string($0)] } ?? ["data": .string(Base64.encode(value))]
-        let answer = try await context.client().call(.put, APIClient.Route("secrets", name), body: body)
+        let bytes = value
+        let answer = try await context.client().upload(
+            .put, APIClient.Route("secrets", name), type: "application/octet-stream"
+        ) { writer in try await writer.write(bytes[...]) }
         try await context.show(answer, invocation) { invocation.quiet ? "" : "\(Plain.text(name)) set\n" }
         return 0
     }

@@ -23,6 +23,9 @@ struct ArtifactFetch: Sendable {
 
     private func fetch(_ spec: ArtifactSpec) async throws(AegisError) {
         let transfer = FileTransfer(client, instance: instance)
+        guard try await transfer.kind(of: spec.source) != nil else {
+            throw .notFound("path-not-found", "\(spec.source) does not exist in the instance")
+        }
         let (parent, name) = Files.split(spec.destination)
         let path = spec.contentsOnly ? spec.destination : parent
         let directory: FileDescriptor
@@ -33,7 +36,7 @@ struct ArtifactFetch: Sendable {
             throw .failed("artifact-failed", "'\(path)' cannot take artifacts: \(error)")
         }
         let top = spec.contentsOnly ? TarTop.strip : .rename(Array(name.utf8))
-        let report = try await transfer.download(spec.source, into: directory, top: top)
+        let report = try await transfer.download(spec.source, into: directory, top: top, links: .refuse)
         guard !quiet else { return }
         await context.console.say(TransferText.report(report, from: spec.source, to: spec.destination))
     }

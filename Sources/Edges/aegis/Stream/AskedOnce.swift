@@ -13,8 +13,8 @@ final class AskedOnce: Sendable {
         }
         guard !before else {
             throw AegisError(
-                .failed, "connection-lost", "the connection broke before the daemon said whether the command runs",
-                hint: "see 'aegis logs' and 'aegis status'")
+                .failed, "connection-lost", "the connection broke before the end of the command",
+                hint: "the command was hung up on; see 'aegis status'")
         }
     }
 }

@@ -57,6 +57,7 @@ package final class DiskPool: Sendable {
     ///   - id: the instance.
     ///   - folder: the layer's place when it has no limit.
     ///   - limit: the most that it may hold, in bytes.
+    /// - Returns: the folder's absolute path.
     /// - Throws: `disk-reserve` when the host's disk is too full for a new layer, `disk-unsupported` when this machine cannot
     ///   limit space, `disk-limit` when the instance has a layer without limit already.
     package func layer(for id: String, folder: String, limit: ByteSize?) async throws -> String {

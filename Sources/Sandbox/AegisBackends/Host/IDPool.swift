@@ -82,7 +82,7 @@ package final class IDPool: Sendable {
         }
         throw AegisError(
             .unavailable, "id-ranges-exhausted", "all \(count) ranges of host ids are in use",
-            hint: "stop instances, or configure a larger pool")
+            hint: "stop some instances")
     }
 
     /// Takes the range that a living sandbox of an earlier daemon has.

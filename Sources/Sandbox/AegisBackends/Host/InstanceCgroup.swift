@@ -65,8 +65,11 @@ package struct InstanceCgroup: Sendable {
 
     /// Sets all limits.
     ///
-    /// - Parameter lowering: whether the group may have lower limits already, so that the order of the two memory limits of
-    ///   version 1 matters.
+    /// - Parameters:
+    ///   - limits: all of them.
+    ///   - lowering: whether the group may have lower limits already, so that the order of the two memory limits of
+    ///     version 1 matters.
+    /// - Throws: the kernel's refusal; `EBUSY` when more memory is used than is to be allowed.
     package func apply(_ limits: ResolvedLimits, lowering: Bool) throws(Errno) {
         try applyMemory(limits.memory, mayRaise: lowering)
         let period = 100_000

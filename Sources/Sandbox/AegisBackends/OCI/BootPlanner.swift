@@ -53,10 +53,10 @@ extension BootPlanner {
                 target: Array(layout.root.utf8)))
         for (index, mount) in mounts.enumerated() {
             var map: UInt16 = 0
-            if case .host(let uid, let gid, let insideUID, let insideGID) = mount.ownership {
+            if case .host(let uid, let gid, let insideUID, let insideGID, let others) = mount.ownership {
                 let entry = IDMap(
-                    uids: try hostMap(owner: uid, inside: insideUID, target: mount.target),
-                    gids: try hostMap(owner: gid, inside: insideGID, target: mount.target))
+                    uids: try hostMap(owner: uid, inside: insideUID, others: others, target: mount.target),
+                    gids: try hostMap(owner: gid, inside: insideGID, others: others, target: mount.target))
                 if let known = maps.firstIndex(of: entry) {
                     map = UInt16(known)
                 } else {
@@ -80,7 +80,11 @@ extension BootPlanner {
 
     /// The ids of a host user's folder: its owner is `inside` in the sandbox, every other user of the sandbox has an id of the
     /// node's reserved range there (decision D17). Ids that are neither are nobody's inside.
-    func hostMap(owner: UInt32, inside: UInt32, target: String) throws(AegisError) -> [IDRange] {
+    ///
+    /// Root inside has rights over every file whose ids are mapped. The reserved range is shared by all sandboxes of the node:
+    /// a caller that is not root gets it nowhere (`others` is false), else it could change in a folder that it may merely
+    /// enter what other callers' sandboxes left there.
+    func hostMap(owner: UInt32, inside: UInt32, others: Bool, target: String) throws(AegisError) -> [IDRange] {
         let count = OCIConfig.idCount
         guard inside < count else {
             throw .usage("user or group \(inside) is outside the sandbox's ids", hint: "use an id below \(count)")
@@ -89,9 +93,10 @@ extension BootPlanner {
             throw AegisError(
                 .failed, "not-idmappable",
                 "the folder for \(target) belongs to id \(owner), which stands for a sandbox's users on this node",
-                hint: "change its owner, or configure another id range")
+                hint: "give the folder to another owner")
         }
         let base = config.idBase
+        guard others else { return [IDRange(inside: owner, outside: base + inside, count: 1)] }
         return [
             IDRange(inside: reservedBase, outside: base, count: inside),
             IDRange(inside: owner, outside: base + inside, count: 1),

@@ -87,6 +87,7 @@ extension OCIRuntime {
     ///   - platform: how runsc catches system calls; nil for other runtimes.
     ///   - layout: the sandbox's run directory.
     ///   - id: the container's name.
+    /// - Returns: argv, the program's path first.
     func arguments(facts: RuntimeFacts, platform: String?, layout: RunLayout, id: String) -> [String] {
         switch kind {
         case .namespaces:

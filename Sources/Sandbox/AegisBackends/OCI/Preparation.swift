@@ -216,6 +216,7 @@ final class Preparation: Sendable {
     /// The source whose mapping failed, if that is what the keeper's message is about.
     ///
     /// - Parameter message: names the target of the step that failed.
+    /// - Returns: nil when the failure is about something else.
     func unmappable(saying message: String) -> (what: String, fileSystem: String)? {
         guard message.contains("(idmapped "),
             message.hasSuffix("Invalid argument") || message.hasSuffix("Operation not permitted")

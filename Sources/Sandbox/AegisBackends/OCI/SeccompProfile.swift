@@ -7,22 +7,22 @@
 package enum SeccompProfile {
     /// A processor architecture that the profile knows.
     package enum Architecture: String, Sendable, CaseIterable {
-        case x86_64 = "SCMP_ARCH_X86_64"
-        case aarch64 = "SCMP_ARCH_AARCH64"
+        case intel64 = "SCMP_ARCH_X86_64"
+        case arm64 = "SCMP_ARCH_AARCH64"
 
         /// The one that this program was built for.
         package static var current: Architecture {
             #if arch(arm64)
-            .aarch64
+            .arm64
             #else
-            .x86_64
+            .intel64
             #endif
         }
     }
 
     /// The unconditionally allowed calls of an architecture.
     package static func allowed(on architecture: Architecture) -> [String] {
-        common + (architecture == .x86_64 ? onlyX86 : [])
+        common + (architecture == .intel64 ? onlyX86 : [])
     }
 
     /// `linux.seccomp` of config.json. One architecture only: each further one costs 2 ms at each start and widens the door.

@@ -40,6 +40,7 @@ package final class BackendSet: Sendable {
     /// What each backend proved, in the set's order; probes those that nobody has probed yet.
     ///
     /// - Parameter fresh: probe all of them again.
+    /// - Returns: a report for each backend.
     package func allReports(fresh: Bool = false) async -> [BackendReport] {
         if fresh { reports.withLock { $0 = [:] } }
         var all: [BackendReport] = []
@@ -86,6 +87,7 @@ package final class BackendSet: Sendable {
     /// - Parameters:
     ///   - isolation: `auto` for the strongest one that proved itself, or a backend's name.
     ///   - minimum: the weakest acceptable grade.
+    /// - Returns: the backend with its grade and what that stands on.
     /// - Throws: `invalid-argument` for an unknown name, `isolation-unavailable` when the named one (or any) does not work
     ///   here, `isolation-too-weak` when what there is stays below the minimum.
     package func choose(isolation: String = "auto", minimum: Grade? = nil) async throws(AegisError) -> BackendChoice {

@@ -34,7 +34,7 @@ enum Confinement {
         let parent = al_confine_parent()
         let keep: [Int32] = [0, 1, 2, report] + (directory.map { [$0] } ?? [])
         try checked(unsafe al_confine_close_others(keep, keep.count), "closing descriptors")
-        let namespace = Handle(try checked(al_confine_user_namespace(firstID, idCount), "making a user namespace"))
+        let namespace = try userNamespace()
         let mount = Handle(
             try directory.map { raw throws(HelperFailure) in try mapped(raw, in: namespace.raw, readOnly: false) } ?? -1
         )
@@ -49,13 +49,31 @@ enum Confinement {
         _ = consume namespace
         try checked(al_confine_empty_root(), "leaving the file system")
         let writable = tree >= 0 ? [tree] : []
-        try checked(unsafe al_confine_landlock(writable, writable.count, nil, 0), "setting up Landlock")
+        try landlock(unsafe al_confine_landlock(writable, writable.count, nil, 0))
         try set(limits, processes: 0)
         let keepCapabilities = tree >= 0 ? fillingCapabilities : 0
         try checked(al_confine_keep_capabilities(keepCapabilities), "giving up capabilities")
         try checked(al_confine_seal(parent), "sealing the helper")
         try SeccompFilter.load(tree >= 0 ? .fills : .streams)
         return tree
+    }
+
+    /// The user namespace of a helper.
+    static func userNamespace() throws(HelperFailure) -> Handle {
+        let namespace = al_confine_user_namespace(firstID, idCount)
+        guard namespace != -1 else {
+            throw HelperFailure("needs-root", "images can only be fetched and unpacked by a daemon that runs as root")
+        }
+        return Handle(try checked(namespace, "making a user namespace"))
+    }
+
+    /// Checks that Landlock took hold: a helper that cannot be confined does not work at all.
+    static func landlock(_ result: Int32) throws(HelperFailure) {
+        // ENOSYS, EOPNOTSUPP: not built in, or not switched on.
+        guard result != -38, result != -95 else {
+            throw HelperFailure("landlock-missing", "the kernel has no Landlock, without which no image is unpacked")
+        }
+        try checked(result, "setting up Landlock")
     }
 
     /// A mount of a directory that helper's root owns.

@@ -30,8 +30,7 @@ enum FetchRole {
         let keep: [Int32] = [0, 1, 2, 3, 4] + (hasCredentials ? [5] : []) + (hasSource ? [6] : [])
         try checked(unsafe al_confine_close_others(keep, keep.count), "closing descriptors")
         try checked(al_confine_close_on_exec(3), "closing descriptors")
-        let namespace = Handle(
-            try checked(al_confine_user_namespace(Confinement.firstID, Confinement.idCount), "making a user namespace"))
+        let namespace = try Confinement.userNamespace()
         let tree = Handle(try Confinement.mapped(4, in: namespace.raw, readOnly: false))
         al_tree_close(4)
         if hasCredentials {
@@ -68,7 +67,7 @@ enum FetchRole {
         let result = unsafe withPointers(&texts) { pointers in
             unsafe al_confine_landlock([tree], 1, pointers.map { unsafe UnsafePointer($0) }, paths.count)
         }
-        try checked(result, "setting up Landlock")
+        try Confinement.landlock(result)
     }
 
     private static func become(_ program: String, _ arguments: [String]) throws(HelperFailure) {

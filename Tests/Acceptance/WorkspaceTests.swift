@@ -1,0 +1,173 @@
+import Foundation
+import LinuxSys
+import Testing
+
+@Suite struct WorkspaceTests {
+    @Test(arguments: backends) func aHostFolderIsWrittenAsItsOwner(_ backend: String) async throws {
+        try await DaemonFixture.with { f in
+            for owner in [stranger, 0] {
+                let place = try f.folder("w\(owner)", owner: owner, mode: 0o700)
+                try f.file("\(place)/in", "input\n", owner: owner, mode: 0o600)
+                let r = try await f.aegis(
+                    "run", "--isolation", backend, "--workspace", place, "--", "sh", "-c",
+                    "cat in; echo a > a; mkdir d; echo b > d/b; chmod 0600 a; stat -c %u:%g in a; pwd")
+                #expect(r.code == 0 && r.out == "input\n0:0\n0:0\n/workspace\n", "\(owner) \(r)")
+                let seen = try await f.shell("cd '\(place)'; stat -c '%n %u:%g %a' . a d d/b")
+                #expect(
+                    seen.out
+                        == ". \(owner):\(owner) 700\na \(owner):\(owner) 600\nd \(owner):\(owner) 755\nd/b \(owner):\(owner) 644\n",
+                    "\(seen)")
+                // The user that the command runs as is the folder's owner; another user inside works as well.
+                let user = try await f.aegis(
+                    "run", "--isolation", backend, "--workspace", place, "--user", "1000:1000", "--", "sh", "-c",
+                    "cat in; echo u > u; stat -c %u in u")
+                #expect(user.code == 0 && user.out == "input\n1000\n1000\n", "\(owner) \(user)")
+                #expect(try Files.status("\(place)/u").user == owner)
+                try Files.setPermissions(place, 0o777)
+                let other = try await f.aegis(
+                    "run", "--isolation", backend, "--workspace", place, "--", "python3", "-c",
+                    "import os; os.setgid(33); os.setuid(33); open('o','w').write('x'); print(os.stat('o').st_uid)")
+                #expect(other.code == 0 && other.out == "33\n", "\(owner) \(other)")
+                let mark = try Files.status("\(place)/o").user
+                #expect(mark != 33 && mark != 0 && mark != owner)
+            }
+        }
+    }
+
+    @Test func namedAndAutomaticWorkspacesLiveAsLongAsTheyShould() async throws {
+        try await DaemonFixture.with { f in
+            for (name, text) in [("one", "1"), ("two", "2")] {
+                let r = try await f.aegis(
+                    "run", "-d", "--name", name, "--isolation", "runc", "--workspace", "shared", "--", "sh", "-c",
+                    "echo \(text) > \(name); sleep 600")
+                try #require(r.code == 0, "\(r)")
+            }
+            let wait = try await f.aegis(
+                "exec", "one", "--", "sh", "-c", "until [ -s one ] && [ -s two ]; do sleep 0.1; done; cat one two")
+            #expect(wait.out == "1\n2\n", "\(wait)")
+            try #require(
+                await f.aegis("run", "-d", "--name", "auto", "--", "sh", "-c", "echo x > x; sleep 600").code == 0)
+            _ = try await f.aegis("exec", "auto", "--", "sh", "-c", "until [ -s x ]; do sleep 0.1; done")
+            try #require(await f.aegis("instance", "restart", "auto").code == 0)
+            #expect(try await f.aegis("exec", "auto", "--", "cat", "x").out == "x\n")
+            let before = try await f.shell("ls home/workspaces")
+            #expect(before.out.contains("shared\n") && before.out.contains("i-"), "\(before)")
+            try #require(await f.aegis("instance", "delete", "one", "two", "auto").code == 0)
+            let after = try await f.shell("ls home/workspaces; cat home/workspaces/shared/one")
+            #expect(after.out == "shared\n1\n", "\(after)")
+            try #require(await f.aegis("down").code == 0)
+            try await f.up()
+            let again = try await f.aegis("run", "--workspace", "shared", "--", "cat", "two")
+            #expect(again.out == "2\n", "\(again)")
+        }
+    }
+
+    @Test func whatCannotBeAWorkspaceIsSaid() async throws {
+        try await DaemonFixture.with { f in
+            try Files.makeDirectories(f.path("work/sub"))
+            try f.file(f.path("work/script.py"), "print('here')")
+            let relative = try await f.aegis(
+                "run", "--workspace", ".", "--", "python", "script.py", directory: f.path("work"))
+            #expect(relative.code == 0 && relative.out == "here\n", "\(relative)")
+            let below = try await f.aegis("run", "--workspace", "..", "--", "ls", directory: f.path("work/sub"))
+            #expect(below.out.contains("script.py"), "\(below)")
+            let missing = try await f.aegis("run", "--workspace", f.path("work/none/deep"), "--", "true")
+            #expect(missing.code == 125 && missing.err.contains("path-not-found"), "\(missing)")
+            #expect(missing.err.contains(f.path("work")), "\(missing)")
+            let file = try await f.aegis("run", "--workspace", f.path("work/script.py"), "--", "true")
+            #expect(file.code == 2 && file.err.contains("is a file, not a folder"), "\(file)")
+            for place in [f.home, "/proc", "/sys/kernel", "/"] {
+                let refused = try await f.aegis("run", "--workspace", place, "--", "true")
+                #expect(refused.code == 125 && refused.err.contains("path-refused"), "\(place) \(refused)")
+            }
+            let hint = try await f.aegis("run", "--", "python", "script.py", directory: f.path("work"))
+            #expect(hint.code == 2 && hint.err.contains("--workspace ."), "\(hint)")
+            let none = try await f.aegis("instance", "list", "--output", "json")
+            #expect(none.out == "[]\n", "\(none)")
+        }
+    }
+
+    @Test(arguments: backends) func mountsAreReadOnlyUnlessTold(_ backend: String) async throws {
+        try await DaemonFixture.with { f in
+            let place = try f.folder("data", owner: stranger, mode: 0o700)
+            try f.file("\(place)/f", "content\n", owner: stranger, mode: 0o600)
+            let r = try await f.aegis(
+                "run", "--isolation", backend, "--mount", "\(place):/data", "--mount", "\(place)/f:/etc/one-file",
+                "--mount", "\(place):/out:rw", "--", "sh", "-c",
+                "cat /data/f /etc/one-file; echo n > /out/new; echo x > /data/x; echo y > /etc/one-file; ls /data")
+            #expect(r.out == "content\ncontent\nf\nnew\n", "\(r)")
+            #expect(r.err.contains("Read-only file system"), "\(r)")
+            #expect(f.text("\(place)/f") == "content\n" && f.text("\(place)/x") == nil)
+            #expect(try Files.status("\(place)/new").user == stranger)
+            let missing = try await f.aegis("run", "--mount", "\(place)/no:/x", "--", "true")
+            #expect(missing.code == 125 && missing.err.contains("path-not-found"), "\(missing)")
+            let copied = try await f.aegis(
+                "run", "-d", "--name", "m", "--isolation", backend, "--mount", "\(place):/data", "--", "sleep", "600")
+            try #require(copied.code == 0, "\(copied)")
+            let into = try await f.aegis("cp", "\(place)/f", "m:/data/x")
+            #expect(into.code == 6 && into.err.contains("read-only"), "\(into)")
+        }
+    }
+
+    /// What a caller that is not root gives its sandbox is what it can open, and no more than it may do with it.
+    @Test(arguments: backends) func aStrangersSandboxHasTheStrangersRights(_ backend: String) async throws {
+        try await DaemonFixture.with { f in
+            let own = try f.folder("own", owner: stranger, mode: 0o700)
+            let closed = try f.folder("closed", mode: 0o700)
+            try f.file("\(closed)/f", "root-only")
+            for arguments in [["--workspace", closed], ["--mount", "\(closed):/x"], ["--mount", "\(closed)/f:/x"]] {
+                let r = try await f.aegis(
+                    as: stranger, "run", "--isolation", backend, arguments[0], arguments[1], "--", "true")
+                #expect(r.code == 125 && r.err.contains("path-denied"), "\(arguments) \(r)")
+            }
+            let works = try await f.aegis(
+                as: stranger, "run", "--isolation", backend, "--workspace", own, "--", "sh", "-c", "echo a > a; id -u")
+            #expect(works.code == 0 && works.out == "0\n", "\(works)")
+            #expect(try Files.status("\(own)/a").user == stranger)
+
+            // A folder that others share: files of root, of another user, of another caller's sandbox.
+            let shared = try f.folder("shared", mode: 0o777)
+            try f.file("\(shared)/root", "root-only", mode: 0o600)
+            try f.file("\(shared)/other", "other-only", owner: 5678, mode: 0o600)
+            try Files.makeDirectories("\(shared)/folder", mode: 0o755)
+            let made = try await f.aegis(
+                "run", "--isolation", backend, "--mount", "\(shared):/s:rw", "--", "python3", "-c",
+                "import os; os.umask(0o077); os.setgid(33); os.setuid(33); open('/s/sandbox','w').write('sandbox-only')"
+            )
+            try #require(made.code == 0, "\(made)")
+            let attack = """
+                cd /s; for n in root other sandbox; do cat $n; echo taken >> $n; chmod 777 $n; chown 0:0 $n; done
+                echo taken > folder/new; rm -rf folder; echo mine > mine; cat mine
+                """
+            let r = try await f.aegis(
+                as: stranger, "run", "--isolation", backend, "--mount", "\(shared):/s:rw", "--", "sh", "-c", attack)
+            #expect(r.out == "mine\n", "\(r)")
+            #expect(f.text("\(shared)/root") == "root-only" && f.text("\(shared)/other") == "other-only")
+            #expect(f.text("\(shared)/sandbox") == "sandbox-only" && f.text("\(shared)/folder/new") == nil)
+            #expect(try Files.status("\(shared)/mine").user == stranger)
+
+            // aegis cp is the daemon's hand on the host: it has the stranger's rights there, too.
+            let box = try await f.aegis(
+                as: stranger, "run", "-d", "--name", "box", "--isolation", backend, "--mount", "\(shared):/s:rw", "--",
+                "sleep", "600")
+            try #require(box.code == 0, "\(box)")
+            try f.file(f.path("up"), "mine", owner: stranger, mode: 0o644)
+            for name in ["root", "other", "sandbox"] {
+                let read = try await f.aegis(as: stranger, "cp", "box:/s/\(name)", "-")
+                #expect(read.code != 0 && !read.out.contains("only"), "\(name) \(read)")
+            }
+            let into = try await f.aegis(as: stranger, "cp", f.path("up"), "box:/s/folder/new")
+            #expect(into.code == 6 && f.text("\(shared)/folder/new") == nil, "\(into)")
+            let fine = try await f.aegis(as: stranger, "cp", f.path("up"), "box:/s/up")
+            #expect(fine.code == 0 && f.text("\(shared)/up") == "mine", "\(fine)")
+            #expect(try Files.status("\(shared)/up").user == stranger)
+
+            // Nor are the node's secrets, or files behind an image's name, the stranger's.
+            try #require(await f.aegis("secret", "set", "KEY", "value", "--quiet").code == 0)
+            let secret = try await f.aegis(as: stranger, "run", "--secret", "*", "--", "env")
+            #expect(secret.code == 125 && secret.err.contains("administrator-needed"), "\(secret)")
+            let image = try await f.aegis(as: stranger, "run", "--image", "oci:\(closed)", "--", "true")
+            #expect(image.code == 125 && image.err.contains("path-denied"), "\(image)")
+        }
+    }
+}
