@@ -24,6 +24,8 @@ struct Aegis: Sendable {
         try Files.makeDirectories(home)
         if let images = options.images { _ = try await runner.time(["/bin/cp", "-al", images, "\(home)/images"]) }
         _ = try await runner.time(command("up", "--ports", "auto"))
+        // The canaries of all backends have ended when this answers.
+        _ = try? await runner.output(command("doctor"))
         if options.images == nil {
             note("building the base image")
             _ = try await runner.time(command("image", "build", "base"))
@@ -51,17 +53,19 @@ struct Aegis: Sendable {
         return "\(layers)/\(name)/tree"
     }
 
-    /// Starts an instance that does nothing.
+    /// Starts an instance that does nothing, and waits until it does that.
     func idle(_ name: String, _ isolation: String) async throws {
         _ = try await runner.time(
             command("run", "-d", "--name", name, "--isolation", isolation, "--", "sleep", "100000"))
+        // `run -d` answers when the instance is made; a process inside can only start when it is up.
+        _ = try await runner.time(command("exec", name, "--", "true"))
     }
 
     func delete(_ name: String) async throws { _ = try await runner.time(command("instance", "delete", name)) }
 
     /// The keepers of all sandboxes.
     func keepers() throws -> [ProcessView] {
-        try daemon.children.map { ProcessView(pid: $0) }.filter { $0.command == "aegis-harness" }
+        try daemon.children.map { ProcessView(pid: $0) }.filter { $0.command == "aegis-keep" }
     }
 }
 
@@ -80,7 +84,7 @@ final class Bare: Sendable {
     init(_ aegis: Aegis, runtime: String) throws {
         self.runtime = runtime
         guard let keeper = try aegis.keepers().first,
-            let holder = keeper.children.first(where: { ProcessView(pid: $0).command == "aegis-harness" }),
+            let holder = keeper.children.first(where: { ProcessView(pid: $0).command == "aegis-ns" }),
             let root = keeper.mounts.split(separator: "\n").lazy.compactMap({ line -> Substring? in
                 let fields = line.split(separator: " ")
                 return fields.count > 4 && fields[4].hasPrefix("/run/aegis/") && fields[4].hasSuffix("/root")

@@ -63,9 +63,16 @@ struct ProcessView: Sendable {
             return parts.count == 3 ? (String(parts[1]), String(parts[2])) : nil
         }
     }
+    /// The kernel may be built without `/proc/PID/task/TID/children`: everybody is asked for the parent.
     var children: [Int32] {
-        let tasks = (try? Files.list("/proc/\(pid)/task").map(\.name)) ?? []
-        return tasks.flatMap { text("task/\($0)/children").split(separator: " ").compactMap { Int32($0) } }
+        ((try? Files.list("/proc")) ?? []).compactMap { Int32($0.name) }.filter { ProcessView(pid: $0).parent == pid }
+    }
+    var parent: Int32? {
+        // The name in parentheses may hold anything.
+        let stat = text("stat")
+        guard let end = stat.lastIndex(of: ")") else { return nil }
+        let fields = stat[end...].split(separator: " ")
+        return fields.count > 2 ? Int32(fields[2]) : nil
     }
     /// Resident memory in KiB.
     var resident: Int { status("VmRSS") }

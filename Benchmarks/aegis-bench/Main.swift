@@ -1,12 +1,18 @@
 import AegisIO
+import Glibc
 import LinuxSys
 
 /// `aegis-bench`: measures Aegis beside its peers and prints a report.
 @main
 enum Main {
-    static func main() throws {
-        let options = try Options(Array(CommandLine.arguments.dropFirst()))
-        try EventLoop.runMain { @Sendable loop in try await Report(options: options, loop: loop).make() }
+    static func main() {
+        do {
+            let options = try Options(Array(CommandLine.arguments.dropFirst()))
+            try EventLoop.runMain { @Sendable loop in try await Report(options: options, loop: loop).make() }
+        } catch {
+            note("\(error)")
+            exit(1)
+        }
     }
 }
 
@@ -49,21 +55,24 @@ struct Report: Sendable {
         try Files.makeDirectories(scratch, mode: 0o711)
         let aegis = Aegis(options: options, home: "\(scratch)/home", loop: loop)
         let docker = Docker(home: "\(scratch)/docker", loop: loop)
-        var text: Result<String, any Error>
+        var outcome: Result<(text: String, isWhole: Bool), any Error>
         do {
             try await aegis.start()
             do { try await docker.start(image: aegis.baseTree()) } catch { note("docker is left out: \(error)") }
-            text = .success(try await measure(aegis, docker, scratch))
-        } catch { text = .failure(error) }
+            outcome = .success(try await measure(aegis, docker, scratch))
+        } catch { outcome = .failure(error) }
         await docker.stop()
         await aegis.stop()
         try Files.removeTree(scratch)
-        let report = try text.get()
+        let (report, isWhole) = try outcome.get()
         print(report)
         if let path = options.write { try Files.writeAtomically(path, Array(report.utf8), mode: 0o644) }
+        if !isWhole { throw Runner.Failure(description: "some parts failed") }
     }
 
-    private func measure(_ aegis: Aegis, _ docker: Docker, _ scratch: String) async throws -> String {
+    private func measure(_ aegis: Aegis, _ docker: Docker, _ scratch: String) async throws -> (
+        text: String, isWhole: Bool
+    ) {
         let sections = Sections(aegis: aegis, docker: docker, isQuick: options.isQuick, scratch: scratch)
         let all: [(name: String, run: @Sendable () async throws -> [ResultTable])] = [
             ("idle", { try await sections.idle() }), ("run", { try await sections.run() }),
@@ -71,12 +80,19 @@ struct Report: Sendable {
             ("cat", { try await sections.cat() }), ("many", { try await sections.many() }),
         ]
         var tables: [ResultTable] = []
+        var failures: [String] = []
         for section in all where options.only.isEmpty || options.only.contains(section.name) {
             note("measuring \(section.name)")
-            tables += try await section.run()
+            // One part that fails must not take the others' figures with it; the report says so, and so does the exit code.
+            do { tables += try await section.run() } catch {
+                note("\(section.name) failed: \(error)")
+                failures.append("**\(section.name) failed:** \(error)")
+            }
         }
-        return try await Machine(runner: aegis.runner).description(isQuick: options.isQuick)
-            + tables.map(\.markdown).joined(separator: "\n")
+        let text =
+            try await Machine(runner: aegis.runner).description(isQuick: options.isQuick)
+            + tables.map(\.markdown).joined(separator: "\n") + failures.map { "\n\($0)\n" }.joined()
+        return (text, failures.isEmpty)
     }
 }
 

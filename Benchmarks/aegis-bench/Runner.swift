@@ -41,7 +41,8 @@ struct Runner: Sendable {
 
     /// Milliseconds of a command whose output is thrown away by the kernel.
     func drain(_ arguments: [String]) async throws -> Double {
-        let spec = ProcessSpec(executable: arguments[0], arguments: arguments, environment: environment)
+        let spec = ProcessSpec(
+            executable: arguments[0], arguments: arguments, environment: environment, stderr: .inherit)
         let start = SystemTime.monotonic
         let status = try await ChildProcess.spawn(spec, on: loop).wait()
         let elapsed = Double(SystemTime.monotonic - start) / 1e6

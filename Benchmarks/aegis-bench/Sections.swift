@@ -50,7 +50,7 @@ struct Sections: Sendable {
                         try await docker.time("run", "--rm", "--network", "none", "base", "true")
                     })
             }
-            if let bwrap = bubblewrap() {
+            if let bwrap = try await bubblewrap() {
                 contestants.append(Contestant(name: "bwrap") { try await aegis.runner.time(bwrap) })
             }
             let names = contestants.map(\.name)
@@ -72,10 +72,14 @@ struct Sections: Sendable {
         return tables
     }
 
-    private func bubblewrap() -> [String]? {
-        guard let program = Files.findExecutable("bwrap", path: "/usr/bin:/usr/local/bin"),
-            let tree = try? aegis.baseTree()
-        else { return nil }
+    /// bwrap needs mount points that the image leaves to the runtime: it gets a copy of the tree.
+    private func bubblewrap() async throws -> [String]? {
+        guard let program = Files.findExecutable("bwrap", path: "/usr/bin:/usr/local/bin") else { return nil }
+        let tree = "\(scratch)/bwrap"
+        if !Files.exists(tree) {
+            _ = try await aegis.runner.time(["/bin/cp", "-al", try aegis.baseTree(), tree])
+            for name in ["dev", "proc"] { try Files.makeDirectories("\(tree)/\(name)", mode: 0o755) }
+        }
         return [program, "--ro-bind", tree, "/", "--proc", "/proc", "--dev", "/dev", "--unshare-all", "/bin/true"]
     }
 
@@ -95,12 +99,12 @@ struct Sections: Sendable {
                 Contestant(name: "aegis version") { try await aegis.runner.time(aegis.command("version")) },
             ]
             if docker.isReady, runtime == "runc" {
-                _ = try await docker.time("run", "-d", "--name", "x", "--network", "none", "base", "sleep", "100000")
-                contestants.append(Contestant(name: "docker exec") { try await docker.time("exec", "x", "true") })
+                _ = try await docker.time("run", "-d", "--name", "live", "--network", "none", "base", "sleep", "100000")
+                contestants.append(Contestant(name: "docker exec") { try await docker.time("exec", "live", "true") })
             }
             let names = contestants.map(\.name)
             let samples = try await rounds(count(runtime == "runc" ? 200 : 60, quick: 8), contestants)
-            if docker.isReady, runtime == "runc" { _ = try await docker.time("rm", "-f", "x") }
+            if docker.isReady, runtime == "runc" { _ = try await docker.time("rm", "-f", "live") }
             tables.append(
                 table(
                     "Exec into a running instance on \(runtime)",
@@ -211,9 +215,9 @@ struct Sections: Sendable {
         let keeperWakes = try await switches(of: keepers, seconds)
         let full = (daemon.resident, daemon.anonymous)
         let harnesses = keepers.flatMap(\.children).map { ProcessView(pid: $0) }.filter {
-            $0.command != "aegis-harness"
+            $0.command != "aegis-ns"
         }
-        let holders = keepers.flatMap(\.children).map { ProcessView(pid: $0) }.filter { $0.command == "aegis-harness" }
+        let holders = keepers.flatMap(\.children).map { ProcessView(pid: $0) }.filter { $0.command == "aegis-ns" }
         func mean(_ list: [ProcessView]) -> String {
             list.isEmpty ? "–" : "\(list.reduce(0) { $0 + $1.resident } / list.count) KiB"
         }

@@ -45,6 +45,9 @@ extension OCIBackend {
                 record: record, keeper: identity, child: child, lease: preparation.lease, group: preparation.group,
                 backend: self)
             try sandbox.begin(preparation, booted, steps: clock.steps)
+            logger.debug(
+                "booted", ("id", spec.id),
+                ("milliseconds", clock.steps.map { "\($0.name) \($0.milliseconds)" }.joined(separator: ", ")))
             return sandbox
         } catch {
             await undo(preparation, started)

@@ -198,8 +198,17 @@ package final class OCISandbox: Sandbox {
         if let link = state.withLock({ $0.link }), link.gone.now == nil, ended.now == nil {
             // The keeper notes that the end was asked for. Its own kill and ours may come in any order.
             _ = try? await withDeadline(.milliseconds(100), clock: loop.clock) { try await link.write(frame(.kill)) }
+            // The keeper kills and reaps everything by itself, and reading the groups meanwhile only takes its time; but
+            // what is frozen must be thawed by us.
+            if !group.isFrozen, await endsSoon() { return }
         }
         await killGroup()
+    }
+
+    /// Whether the keeper says within 100 ms that everything has ended.
+    private func endsSoon() async -> Bool {
+        let end = try? await withDeadline(.milliseconds(100), clock: loop.clock) { [ended] in await ended.value() }
+        return end != nil
     }
 
     /// Kills every process of the sandbox. A frozen one dies only after it was thawed, and is thawed only after the signal.
