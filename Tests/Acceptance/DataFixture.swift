@@ -46,3 +46,12 @@ extension DaemonFixture {
         FileManager.default.contents(atPath: path).map { String(decoding: $0, as: UTF8.self) }
     }
 }
+
+/// Commands for the base image.
+enum Inside {
+    /// Prints `MODE:UID:GID` of each file; `stat` itself does not work on every gVisor.
+    static func stat(_ files: String...) -> String {
+        "python3 -c \"import os,sys; [print('%o:%d:%d' % (s.st_mode & 0o7777, s.st_uid, s.st_gid))"
+            + " for s in map(os.stat, sys.argv[1:])]\" \(files.joined(separator: " "))"
+    }
+}

@@ -80,7 +80,7 @@ import Testing
                 let kept = try await f.aegis("image", "prune")
                 #expect(kept.code == 0 && kept.out.hasPrefix("Removed 0 images"), "\(state) \(kept)")
             }
-            try #require(await f.aegis("instance", "start", "--name", "user").code == 0)
+            try #require(await f.aegis("instance", "start", "user").code == 0)
             try #require(await f.aegis("instance", "delete", "user").code == 0)
             try await registry.push("app:3", make("third"))
             try #require(await f.aegis("image", "pull", registry.name("app:3")).code == 0)

@@ -51,13 +51,14 @@ private struct Start: ~Copyable {
         let parts = path.split(separator: TarPath.slash).filter { $0 != [TarPath.dot] }
         let above = parts.dropLast()
         let parentPath = above.isEmpty ? [TarPath.dot] : Array(above.joined(separator: [TarPath.slash]))
-        let parent = try root.open(bytes: parentPath, [.readOnly, .directory], resolve: [.beneath, .noMagicLinks])
+        // To pass through a directory needs less than to list it: only what is listed is opened for reading.
+        let parent = try root.open(bytes: parentPath, [.pathOnly, .directory], resolve: [.beneath, .noMagicLinks])
         let last = parts.last.map(Array.init) ?? [TarPath.dot]
         let status = try parent.status(ofBytes: last)
         let isDirectory = status.type == .directory
         // Every field is set after the last call that can fail: a half-made owner of a descriptor does not compile.
         base = try parent.open(
-            bytes: isDirectory ? last : [TarPath.dot], [.readOnly, .directory, .noFollow],
+            bytes: isDirectory ? last : [TarPath.dot], [.pathOnly, .directory, .noFollow],
             resolve: [.beneath, .noMagicLinks])
         self.status = status
         name = isDirectory ? nil : last
@@ -146,14 +147,16 @@ private struct Production: ~Copyable {
         }
     }
 
-    private borrowing func directory(_ path: [[UInt8]]) throws(Errno) -> FileDescriptor {
+    private borrowing func directory(
+        _ path: [[UInt8]], _ access: OpenFlags = .pathOnly
+    ) throws(Errno) -> FileDescriptor {
         let joined = path.isEmpty ? [TarPath.dot] : Array(path.joined(separator: [TarPath.slash]))
-        return try base.open(bytes: joined, [.readOnly, .directory], resolve: [.beneath, .noLinks, .noMagicLinks])
+        return try base.open(bytes: joined, [access, .directory], resolve: [.beneath, .noLinks, .noMagicLinks])
     }
 
     private mutating func enter(_ path: [[UInt8]], _ status: FileStatus) throws(Errno) {
         var names: [[UInt8]] = []
-        names = try directory(path).entries().map(\.bytes)
+        names = try directory(path, .readOnly).entries().map(\.bytes)
         names.sort { $1.lexicographicallyPrecedes($0) }
         header(path, .directory, status)
         levels.append(Level(path: path, names: names))

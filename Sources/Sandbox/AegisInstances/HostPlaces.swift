@@ -1,5 +1,6 @@
 internal import AegisCore
 internal import AegisFiles
+internal import AegisIO
 internal import AegisSandboxTypes
 internal import LinuxSys
 
@@ -26,7 +27,9 @@ struct HostPlaces {
             let opened = try await open(
                 mount.source, UserView.Purpose("mount source", needsDirectory: false, writes: !mount.readOnly))
             places.append(
-                Place(target: mount.target, opened: opened, readOnly: mount.readOnly, owner: owner(of: opened)))
+                Place(
+                    target: mount.target, opened: opened, readOnly: mount.readOnly,
+                    owner: try await owner(of: opened, writes: !mount.readOnly, "mount source")))
         }
         return places
     }
@@ -43,7 +46,9 @@ struct HostPlaces {
             return Place(target: "/workspace", opened: opened, readOnly: false)
         case .host:
             let opened = try await open(name, UserView.Purpose("workspace", needsDirectory: true, writes: true))
-            return Place(target: "/workspace", opened: opened, readOnly: false, owner: owner(of: opened))
+            return Place(
+                target: "/workspace", opened: opened, readOnly: false,
+                owner: try await owner(of: opened, writes: true, "workspace"))
         }
     }
 
@@ -52,9 +57,29 @@ struct HostPlaces {
             path, for: purpose, as: PathCaller(user: stored.info.owner, group: stored.ownerGroup))
     }
 
-    /// A folder is mapped to its owner for root; for anybody else to that caller, never to a uid that the caller is not.
-    private func owner(of opened: OpenedPath) -> (user: UInt32, group: UInt32) {
-        stored.info.owner == 0
-            ? (opened.status.user, opened.status.group) : (stored.info.owner, stored.ownerGroup)
+    /// A folder is mapped to its owner for root; for anybody else to that caller, never to an id that the caller is not.
+    ///
+    /// - Throws: `path-denied` for a caller that is not root and wants to write in what belongs to others: the kernel lets
+    ///   nobody inside write where the owner has no id inside.
+    private func owner(
+        of opened: OpenedPath, writes: Bool, _ what: String
+    ) async throws -> (user: UInt32, group: UInt32) {
+        let (user, group) = (opened.status.user, opened.status.group)
+        guard stored.info.owner != 0 else { return (user, group) }
+        let (caller, own) = (stored.info.owner, stored.ownerGroup)
+        // A folder of a group that the caller is in keeps that group.
+        var isMember = group == own
+        if !isMember {
+            isMember = try await BlockingPool.shared.run {
+                (try? CurrentProcess.groups(ofUser: caller, group: own))?.contains(group) ?? false
+            }
+        }
+        guard !writes || (user == caller && isMember) else {
+            throw AegisError(
+                .denied, "path-denied",
+                "\(what) '\(opened.realPath)' belongs to uid \(user), gid \(group): a sandbox of uid \(caller) cannot write there",
+                hint: "take a folder of your own and of a group that you are in, or mount it read-only")
+        }
+        return (caller, isMember ? group : own)
     }
 }

@@ -18,6 +18,8 @@ extension Instance {
 
     /// Prepares everything and boots the sandbox. Runs beside the actor; what it learns is stored through it.
     nonisolated func prepareAndBoot(_ stored: StoredInstance) async throws -> any Sandbox {
+        // A secret that is gone stops the start before anything is fetched or made.
+        for name in stored.info.secrets where name != "*" { _ = try services.secrets.value(of: name) }
         let chosen = try await services.backends.choose(
             isolation: stored.isolation, minimum: Grade(rawValue: stored.minIsolation))
         try Task.checkCancellation()

@@ -103,7 +103,7 @@ enum CopyCommand {
         let (parent, last) = Files.split(place)
         let root: FileDescriptor
         do throws(Errno) {
-            root = try FileDescriptor.open(kind == .directory ? place : parent, [.readOnly, .directory])
+            root = try FileDescriptor.open(kind == .directory ? place : parent, [.pathOnly, .directory])
         } catch { throw .failed("io-error", "'\(place)' cannot be read: \(error)") }
         return try TarProducer(root: root, path: Array((kind == .directory ? "." : last).utf8), named: name)
     }
