@@ -160,14 +160,13 @@ extension Keeper {
     /// lets the namespaces go. A frozen process dies when the daemon thaws it; until then this waits.
     private func advanceEnd() {
         reap()
+        // The namespaces' holder goes with the others: waiting for them first would be one more turn of the loop.
+        if holder > 1 { ah_signal(Int32(holder), 9) }
         let others = ah_signal_children(9, Int32(holder))
         if others > 0 { return }
         if phase == .ending && harness >= 0 { return }
-        if holder > 1 {
-            ah_signal(Int32(holder), 9)
-            reap()
-            if holder > 1 { return }
-        }
+        reap()
+        if holder > 1 { return }
         letGo()
         if phase == .ending {
             phase = .ended

@@ -210,18 +210,30 @@ extension Instance {
     /// Removes what the instance alone had: its writable layer, its automatic workspace, its log.
     nonisolated func removeFiles() async {
         let stored = await self.stored
-        let writable = self.writable
-        let services = self.services
-        let log = self.log
+        // Side by side: each waits for the disk, and a client waits for both.
+        async let workspace: Void = removeWorkspace(stored)
+        async let layer: Void = removeLayerAndLog()
+        await services.disk.remove(id)
+        await workspace
+        await layer
+    }
+
+    private nonisolated func removeWorkspace(_ stored: StoredInstance) async {
+        guard stored.workspaceKind == .automatic else { return }
+        do { try await services.workspaces.removeAutomatic(instance: id) } catch { leftBehind(error) }
+    }
+
+    private nonisolated func removeLayerAndLog() async {
+        let (writable, log) = (self.writable, self.log)
         do {
-            if stored.workspaceKind == .automatic { try await services.workspaces.removeAutomatic(instance: id) }
-            await services.disk.remove(id)
             try await BlockingPool.shared.run { () throws -> Void in
                 try Files.removeTree(writable)
                 try log.delete()
             }
-        } catch {
-            services.logger.error("an instance left files behind", ("instance", id), ("error", "\(error)"))
-        }
+        } catch { leftBehind(error) }
+    }
+
+    private nonisolated func leftBehind(_ error: any Error) {
+        services.logger.error("an instance left files behind", ("instance", id), ("error", "\(error)"))
     }
 }

@@ -108,8 +108,11 @@ package final class InstanceDirectory: Sendable {
         defer { state.withLock { $0.coming -= 1 } }
         let instance: Instance
         do {
-            // What the caller names must be there and the caller's to use, before there is an instance.
-            _ = try await HostPlaces(services: services, stored: stored).open()
+            // What the caller names must be there and the caller's to use, before there is an instance. An automatic
+            // workspace is named by nobody: the first start makes it.
+            if stored.workspaceKind != .automatic || !stored.info.mounts.isEmpty {
+                _ = try await HostPlaces(services: services, stored: stored).open()
+            }
             if stored.info.ephemeral {
                 try services.store.insert(stored, synced: false)
             } else {
