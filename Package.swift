@@ -78,7 +78,7 @@ let edges: [Target] = [
         [
             "AegisInstances", "AegisImages", "AegisFiles", "AegisLogs", "AegisSessions", "AegisBackends",
             "AegisSecrets",
-            "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "AegisCore",
+            "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "AegisCore", "AegisChannel",
         ]),
     library(
         "Edges", "AegisClient",

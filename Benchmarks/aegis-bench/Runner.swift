@@ -13,9 +13,12 @@ struct Runner: Sendable {
     /// Milliseconds from spawn to exit of a command that must succeed.
     ///
     /// - Parameters:
+    ///   - arguments: the program and its arguments.
     ///   - namespaces: descriptors of namespaces that the command starts in.
     ///   - cgroups: `cgroup.procs` files that it enters before.
     ///   - user: whom it runs as there.
+    /// - Returns: milliseconds.
+    /// - Throws: `Failure` when the command does not succeed.
     func time(
         _ arguments: [String], namespaces: [Int32] = [], cgroups: [String] = [], user: UserIdentity? = nil
     ) async throws -> Double {

@@ -56,13 +56,13 @@ import Testing
             #expect(logs == Array(1...logs.count) && logs.count > 20, "\(logs)")
             try await f.eventually("the end is known") { try await f.record("ending").state == "stopped" }
             let ended = try await f.record("ending")
-            #expect(ended.exit_code == 33 && ended.stop_reason == "exited", "\(ended)")
+            #expect(ended.exitCode == 33 && ended.stopReason == "exited", "\(ended)")
             #expect(try await f.succeed("logs", "ending").out == "before\nafter\n")
             #expect(try await f.record("frozen").state == "paused")
             try await f.succeed("instance", "resume", "frozen")
             #expect(try await f.succeed("exec", "frozen", "--", "echo", "thawed").out == "thawed\n")
             let lost = try await f.record("killed")
-            #expect(lost.state == "stopped" && lost.exit_code == nil && lost.stop_reason == "lost", "\(lost)")
+            #expect(lost.state == "stopped" && lost.exitCode == nil && lost.stopReason == "lost", "\(lost)")
             try await f.succeed("instance", "start", "killed")
             #expect(try await f.succeed("exec", "living", "--", "echo", "here").out == "here\n")
         }
@@ -98,11 +98,11 @@ import Testing
             for pid in try f.processes(of: idA) where pid != keeper { kill(pid, SIGKILL) }
             try await f.eventually("it is stopped") { try await f.record(a).state == "stopped" }
             let murdered = try await f.record(a)
-            #expect(murdered.stop_reason == "killed" || murdered.exit_code == 137, "\(murdered)")
+            #expect(murdered.stopReason == "killed" || murdered.exitCode == 137, "\(murdered)")
             kill(try await f.sandbox(of: idB).keeperPid, SIGKILL)
             try await f.eventually("it is stopped") { try await f.record(b).state == "stopped" }
             let lost = try await f.record(b)
-            #expect(lost.stop_reason == "lost" && lost.exit_code == nil, "\(lost)")
+            #expect(lost.stopReason == "lost" && lost.exitCode == nil, "\(lost)")
             #expect(try f.processes(of: idB).isEmpty)
             for name in [a, b] {
                 try await f.succeed("instance", "start", name)
@@ -129,7 +129,7 @@ import Testing
             try await f.up()
             let record = try await f.record("rebooted")
             #expect(
-                record.state == "stopped" && record.stop_reason == "host-restart" && record.exit_code == nil,
+                record.state == "stopped" && record.stopReason == "host-restart" && record.exitCode == nil,
                 "\(record)")
             try await f.succeed("instance", "start", "rebooted")
             #expect(try await f.succeed("exec", "rebooted", "--", "echo", "up").out == "up\n")

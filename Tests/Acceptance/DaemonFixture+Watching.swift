@@ -61,10 +61,17 @@ struct Record: Decodable, Sendable {
     var id: String
     var name: String?
     var state: String
-    var exit_code: Int32?
-    var stop_reason: String?
+    var exitCode: Int32?
+    var stopReason: String?
     var enabled: Bool
-    var oom_killed: Bool
+    var oomKilled: Bool
+
+    private enum CodingKeys: String, CodingKey {
+        case id, name, state, enabled
+        case exitCode = "exit_code"
+        case stopReason = "stop_reason"
+        case oomKilled = "oom_killed"
+    }
 }
 
 extension DaemonFixture {

@@ -36,7 +36,7 @@ import Testing
             try await f.up()
             let records = try await f.list()
             #expect(
-                records.count == 2 && records.allSatisfy { $0.state == "stopped" && $0.exit_code == 3 }, "\(records)")
+                records.count == 2 && records.allSatisfy { $0.state == "stopped" && $0.exitCode == 3 }, "\(records)")
             #expect(try await f.succeed("logs", "kept-runc").out == "bye\n")
         }
     }

@@ -27,7 +27,7 @@ import Testing
             try await f.succeed("instance", "pause", name)
             try await f.succeed("instance", "stop", name)
             let stopped = try await f.record(name)
-            #expect(stopped.state == "stopped" && stopped.stop_reason == "stopped" && stopped.exit_code == 143)
+            #expect(stopped.state == "stopped" && stopped.stopReason == "stopped" && stopped.exitCode == 143)
             try await f.succeed("instance", "start", name)
             try await f.succeed("instance", "disable", name)
             #expect(try await f.record(name).state == "stopped")

@@ -63,9 +63,10 @@ final class Registry: Sendable {
     /// - Parameters:
     ///   - image: `NAME:TAG`.
     ///   - config: the members of the configuration's `config` object.
-    ///   - make: shell commands that fill the layer, the current directory.
     ///   - credentials: `USER:PASSWORD`.
+    ///   - make: shell commands that fill the layer, the current directory.
     /// - Returns: the digest of the layer, in hexadecimal.
+    /// - Throws: what the commands said.
     @discardableResult
     func push(_ image: String, config: String = "", credentials: String? = nil, _ make: String) async throws -> String {
         let script = """

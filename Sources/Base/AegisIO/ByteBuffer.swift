@@ -120,6 +120,8 @@ package struct ByteBuffer: Sendable {
     /// - Parameters:
     ///   - limit: the most that may be written, in bytes.
     ///   - body: gets between 1 and `limit` bytes of room, and returns how many it filled.
+    /// - Returns: how many bytes were filled.
+    /// - Throws: what `body` throws.
     mutating func fill<E: Error>(atMost limit: Int, _ body: (UnsafeMutableRawBufferPointer) throws(E) -> Int)
         throws(E) -> Int
     {

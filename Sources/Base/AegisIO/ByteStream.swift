@@ -37,6 +37,8 @@ extension ByteStream {
     /// Reads until the end of the stream.
     ///
     /// - Parameter limit: more bytes than this are an error (`EFBIG`).
+    /// - Returns: what was read; empty at the end of the stream.
+    /// - Throws: `IOError` of kind `.system`, `.closed`, `.cancelled` or `.timeout`.
     package func readAll(limit: Int) async throws(IOError) -> [UInt8] {
         var buffer = ByteBuffer()
         while try await read(into: &buffer, atMost: 64 << 10) > 0 {

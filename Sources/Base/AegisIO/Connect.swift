@@ -8,6 +8,8 @@ package enum Connect {
     ///   - path: may be longer than the kernel's 107 bytes.
     ///   - loop: who watches the connection.
     ///   - deadline: how long it may take, waiting for room in the listener's backlog included.
+    /// - Returns: the connected or listening socket.
+    /// - Throws: `IOError` of kind `.system`, `.closed`, `.cancelled` or `.timeout`.
     package static func unix(path: String, on loop: EventLoop, deadline: Duration = .seconds(10)) async throws(IOError)
         -> FileStream
     {
@@ -43,6 +45,8 @@ package enum Connect {
     ///   - port: 1 to 65535.
     ///   - loop: who watches the connection.
     ///   - deadline: how long it may take in all.
+    /// - Returns: the connected or listening socket.
+    /// - Throws: `IOError` of kind `.system`, `.closed`, `.cancelled` or `.timeout`.
     package static func tcp(host: String, port: UInt16, on loop: EventLoop, deadline: Duration = .seconds(10))
         async throws(IOError) -> FileStream
     {
@@ -70,6 +74,8 @@ package enum Connect {
     ///   - address: where to.
     ///   - loop: who watches the connection.
     ///   - deadline: how long it may take.
+    /// - Returns: the connected socket as a stream.
+    /// - Throws: `IOError` of kind `.system`, `.closed`, `.cancelled` or `.timeout`.
     package static func socket(
         _ socket: consuming FileDescriptor, to address: SocketAddress, on loop: EventLoop,
         deadline: Duration = .seconds(10)

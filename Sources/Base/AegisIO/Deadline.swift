@@ -7,6 +7,7 @@
 ///   - duration: how long it may take.
 ///   - clock: whose time; nil takes the current loop's clock, or the system's where there is no loop.
 ///   - body: the work.
+/// - Returns: what the body returned.
 /// - Throws: `IOError.timeout` when the time passed first, else what the body threw.
 package func withDeadline<T: Sendable>(
     _ duration: Duration, clock: (any Clock<Duration>)? = nil, _ body: @escaping @Sendable () async throws -> T

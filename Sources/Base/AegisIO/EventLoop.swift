@@ -37,6 +37,8 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
     /// Starts a loop on a thread of its own; it runs until `stop()`.
     ///
     /// - Parameter name: the thread's name, cut at 15 bytes.
+    /// - Returns: the running loop.
+    /// - Throws: the error of the system call.
     package static func startThread(name: String) throws(Errno) -> EventLoop {
         let loop = try EventLoop()
         try SystemThread.start(name: name) { loop.run() }

@@ -6,6 +6,7 @@ extension FileStream {
     /// - Parameters:
     ///   - descriptors: 1 to 64; they stay open here.
     ///   - bytes: at least one; the descriptors travel with the first.
+    /// - Throws: `IOError` of kind `.system`, `.closed`, `.cancelled` or `.timeout`.
     package func sendDescriptors(_ descriptors: [Int32], with bytes: [UInt8]) async throws(IOError) {
         precondition(!bytes.isEmpty, "descriptors travel with at least one byte")
         guard watched.beginWriting() else { throw .system(.busy, "writing from two tasks at once") }
@@ -40,6 +41,7 @@ extension FileStream {
     ///   - buffer: where the bytes are appended.
     ///   - limit: the most descriptors to accept, up to 64; a message with more fails with `EMSGSIZE`.
     /// - Returns: how many bytes came (0 at the end) and the descriptors, in the order they were sent.
+    /// - Throws: `IOError` of kind `.system`, `.closed`, `.cancelled` or `.timeout`.
     package func receiveDescriptors(into buffer: inout ByteBuffer, atMost limit: Int) async throws(IOError)
         -> (count: Int, descriptors: ReceivedDescriptors)
     {

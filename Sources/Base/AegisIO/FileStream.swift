@@ -175,6 +175,8 @@ package final class FileStream: ByteStream {
     /// - Parameters:
     ///   - what: what the call does, for the error's message.
     ///   - body: must neither block nor call back into this stream.
+    /// - Returns: what `body` returned.
+    /// - Throws: `IOError` of kind `.system`, `.closed`, `.cancelled` or `.timeout`.
     package func withDescriptor<R: Sendable>(
         _ what: String, _ body: (borrowing FileDescriptor) throws(Errno) -> R
     ) throws(IOError) -> R {

@@ -29,6 +29,8 @@ package final class Listener: Sendable {
     ///   - mode: permissions of the socket file, in force from its first moment.
     ///   - loop: who watches it.
     ///   - backlog: connections that may wait to be accepted.
+    /// - Returns: the connected or listening socket.
+    /// - Throws: `IOError` of kind `.system`, `.closed`, `.cancelled` or `.timeout`.
     package static func unix(path: String, mode: UInt32 = 0o600, on loop: EventLoop, backlog: Int32 = 1024)
         throws(IOError) -> Listener
     {
@@ -67,6 +69,8 @@ package final class Listener: Sendable {
     ///   - port: 0 lets the kernel choose; see `localPort`.
     ///   - loop: who watches it.
     ///   - backlog: connections that may wait to be accepted.
+    /// - Returns: the connected or listening socket.
+    /// - Throws: `IOError` of kind `.system`, `.closed`, `.cancelled` or `.timeout`.
     package static func tcp(address: String, port: UInt16, on loop: EventLoop, backlog: Int32 = 1024) throws(IOError)
         -> Listener
     {

@@ -50,7 +50,9 @@ struct Readiness: OptionSet, Sendable {
 
     /// Waits for events and hands each to `body`.
     ///
-    /// - Parameter timeout: in nanoseconds; nil waits without an end.
+    /// - Parameters:
+    ///   - timeout: in nanoseconds; nil waits without an end.
+    ///   - body: gets each event's token and what the descriptor is ready for.
     /// - Returns: whether `wake` was called.
     func wait(timeout: UInt64?, _ body: (UInt64, Readiness) -> Void) -> Bool {
         let limit = timeout.map { Int64(clamping: $0) } ?? -1

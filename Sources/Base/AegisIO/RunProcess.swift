@@ -13,6 +13,7 @@ package typealias ProcessOutput = (status: ExitStatus, stdout: [UInt8], stderr: 
 ///   - outputLimit: the most that it may write to either output, in bytes; more ends it with `EFBIG`.
 ///   - deadline: how long it may run; then it is killed (its whole group when it has a session of its own).
 ///   - loop: who watches it.
+/// - Returns: how it ended and what it wrote.
 /// - Throws: `IOError` of kind `.timeout`, `.cancelled` or `.system`. Afterwards the process is gone.
 package func runProcess(
     _ spec: ProcessSpec, input: [UInt8] = [], outputLimit: Int = 1 << 20, deadline: Duration = .seconds(60),

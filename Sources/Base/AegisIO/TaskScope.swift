@@ -32,6 +32,7 @@ package final class TaskScope: Sendable {
             return (state.next, state.ended)
         }
         let gate = Gate()
+        // Unstructured: `end` cancels and awaits every task of the scope.
         let task = Task(name: name, executorPreference: executor) {
             await gate.wait()
             await body()

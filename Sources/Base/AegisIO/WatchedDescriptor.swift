@@ -125,6 +125,7 @@ final class WatchedDescriptor: PollTarget {
     /// - Parameters:
     ///   - side: for what.
     ///   - deadline: a time of `SystemTime.monotonic`; nil waits without an end.
+    /// - Returns: how the wait ended.
     func wait(_ side: Side, until deadline: UInt64? = nil) async -> Outcome {
         let id = nextWait.add(1, ordering: .relaxed).newValue
         let timer = deadline.map { loop.schedule(at: $0) { [self] _ in finish(side, id, .timedOut) } }

@@ -5,7 +5,11 @@ internal import Glibc
 package enum Files {
     /// Reads a small file.
     ///
-    /// - Parameter limit: a larger file is an error (`EFBIG`), in bytes.
+    /// - Parameters:
+    ///   - path: the file.
+    ///   - limit: a larger file is an error (`EFBIG`), in bytes.
+    /// - Returns: the content.
+    /// - Throws: the error of the system call.
     package static func read(_ path: String, limit: Int) throws(Errno) -> [UInt8] {
         try FileDescriptor.open(path, [.readOnly, .nonblocking, .noTerminal]).readAll(limit: limit)
     }
@@ -17,6 +21,7 @@ package enum Files {
     ///   - bytes: the new content.
     ///   - mode: permissions of the new file, exactly.
     ///   - synced: content and name survive a power loss when this returns.
+    /// - Throws: the error of the system call.
     package static func writeAtomically(_ path: String, _ bytes: [UInt8], mode: UInt32 = 0o600, synced: Bool = false)
         throws(Errno)
     {
@@ -27,7 +32,10 @@ package enum Files {
 
     /// Makes a directory and what is missing above it (`mkdir -p`).
     ///
-    /// - Parameter mode: permissions of the directories that are made, before the umask.
+    /// - Parameters:
+    ///   - path: the directory.
+    ///   - mode: permissions of the directories that are made, before the umask.
+    /// - Throws: the error of the system call.
     package static func makeDirectories(_ path: String, mode: UInt32 = 0o700) throws(Errno) {
         try FileDescriptor.open(path.hasPrefix("/") ? "/" : ".", [.readOnly, .directory])
             .makeDirectories(String(path.drop { $0 == "/" }), mode: mode)
@@ -123,6 +131,8 @@ extension FileDescriptor {
     /// Reads from here to the end.
     ///
     /// - Parameter limit: more than this many bytes is an error (`EFBIG`).
+    /// - Returns: what was read; empty at the end of the stream.
+    /// - Throws: the error of the system call.
     package borrowing func readAll(limit: Int) throws(Errno) -> [UInt8] {
         var all: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 16 << 10)

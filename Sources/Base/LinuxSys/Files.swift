@@ -154,6 +154,8 @@ extension FileDescriptor {
     ///   - flags: how to open.
     ///   - mode: permissions of a file that is created, before the umask.
     ///   - resolve: restrictions; give `.beneath` for every path that somebody else chose.
+    /// - Returns: the open descriptor.
+    /// - Throws: the error of the system call.
     package borrowing func open(
         _ path: String, _ flags: OpenFlags = .readOnly, mode: UInt32 = 0o600, resolve: ResolveFlags = []
     ) throws(Errno) -> FileDescriptor {
@@ -216,6 +218,8 @@ extension FileDescriptor {
     /// Everything in this directory but `.` and `..`, in the kernel's order.
     ///
     /// - Parameter limit: more entries than this are an error (`EFBIG`), so that a hostile directory cannot fill memory.
+    /// - Returns: the entries.
+    /// - Throws: the error of the system call.
     package borrowing func entries(limit: Int = 1_000_000) throws(Errno) -> [DirectoryEntry] {
         let found = try firstEntries(limit + 1)
         guard found.count <= limit else { throw .fileTooLarge }

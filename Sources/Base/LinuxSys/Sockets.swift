@@ -130,6 +130,7 @@ extension FileDescriptor {
     ///   - memory: where the bytes go.
     ///   - limit: more descriptors than this (at most 64) fail with `EMSGSIZE`, and none stays open.
     /// - Returns: how many bytes came, 0 at the end of the stream, and the descriptors, close-on-exec.
+    /// - Throws: the error of the system call.
     package borrowing func receive(
         into memory: UnsafeMutableRawBufferPointer, descriptorLimit limit: Int
     ) throws(Errno) -> (count: Int, descriptors: ReceivedDescriptors) {

@@ -59,8 +59,14 @@ package final class ProcessRelay: Sendable {
 
     /// Makes a relay; offsets start at what the keeper says was acknowledged.
     ///
-    /// - Parameter holdsForWatcher: keep bytes (and so stall the process) until a watcher has consumed them, also
-    ///   while nobody is attached: for processes that live by their client's stream.
+    /// - Parameters:
+    ///   - number: the process number on the channel.
+    ///   - journal: where output is saved first; nil saves nothing.
+    ///   - holdsForWatcher: keep bytes (and so stall the process) until a watcher has consumed them, also while nobody
+    ///     is attached: for processes that live by their client's stream.
+    ///   - stdoutFrom: the first offset of stdout that is still to come.
+    ///   - stderrFrom: the first offset of stderr that is still to come.
+    ///   - acknowledge: gets each offset below which nothing need be sent again.
     package init(
         number: UInt16, journal: (any OutputJournal)?, holdsForWatcher: Bool, stdoutFrom: UInt64 = 0,
         stderrFrom: UInt64 = 0,

@@ -49,8 +49,8 @@ package enum SandboxOptions {
         Option("disk", .value("SIZE"), "the writable layer, as 1Gi", section: "Limits"),
         Option("pids", .value("N"), "processes and threads", section: "Limits"),
         Option("timeout", .value("TIME"), "stop the command after this, as 300s (exit code 124)", section: "Limits"),
-        Option("idle-pause", .value("TIME"), "pause when idle that long", section: "Limits"),
-        Option("idle-stop", .value("TIME"), "stop when paused that long", section: "Limits"),
+        Option("idle-pause", .value("TIME"), "pause when idle that long", section: "Limits", hidden: true),
+        Option("idle-stop", .value("TIME"), "stop when paused that long", section: "Limits", hidden: true),
         Option("expose", .values("SPEC"), "a port", section: "Isolation", hidden: true),
     ]
 
