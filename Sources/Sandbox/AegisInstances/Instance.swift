@@ -299,6 +299,8 @@ package actor Instance {
 
     private func removeEverything() async {
         await removeFiles()
+        // At once, not when the last reference goes: the image may be wanted gone now.
+        lease = nil
         do { try services.store.delete(id, synced: isSynced) } catch {
             services.logger.error("cannot delete a record", ("instance", id), ("error", "\(error)"))
         }
