@@ -28,8 +28,8 @@ func library(_ floor: String, _ name: String, _ dependencies: [Target.Dependency
 func system(_ name: String, pkgConfig: String, package: String) -> Target {
     .systemLibrary(name: name, path: "Sources/Base/\(name)", pkgConfig: pkgConfig, providers: [.apt([package])])
 }
-func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-    .testTarget(name: name, dependencies: dependencies, path: "Tests/\(name)", swiftSettings: strict)
+func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
+    .testTarget(name: name, dependencies: dependencies, path: "Tests/\(name)", exclude: exclude, swiftSettings: strict)
 }
 
 let base: [Target] = [
@@ -175,7 +175,7 @@ let testTargets: [Target] = [
         [
             "aegis", "AegisClient", "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "CLinux",
             "AegisCore", "AegisTestSupport",
-        ]),
+        ], exclude: ["Snapshots"]),
     tests("Acceptance", ["AegisIO", "LinuxSys", "AegisCore", "AegisSandboxTypes", "AegisTestSupport"]),
 ]
 

@@ -177,7 +177,8 @@ import Testing
                     let other = try await f.aegis("run", "--", "echo", "meanwhile")
                     #expect(other.out == "meanwhile\n", "\(other)")
                     child.signal(2)
-                    #expect(try await child.wait().shellCode == 130)
+                    let end = try await child.wait()
+                    #expect(end.shellCode == 130, "\(verb) \(end)")
                     var now = ""
                     for _ in 0..<100 {
                         now = try await f.shell("\(store); ls ../instances").out

@@ -28,6 +28,10 @@ enum FetchFailure {
                 "digest-mismatch", "'\(name)' is not what its digest says: \(reason(text))",
                 hint: "the registry holds a damaged image, or something changed it on the way; push it again")
         }
+        // The kernel's words, not a registry's: the program wanted something that its confinement does not let it have.
+        if says(": permission denied") {
+            return .failed("pull-failed", "'\(name)' cannot be fetched: \(reason(text))")
+        }
         if says(
             "unauthorized", "authentication required", "denied", "invalid username/password", "status 401",
             "status 403", "403 (forbidden)", "statuscode: 403")

@@ -109,6 +109,7 @@ struct Fetcher: Sendable {
         _ reference: ImageReference, _ origin: [String], source: Int32?, global: [String] = [], in work: WorkDirectory,
         progress: @escaping @Sendable (Int64) -> Void
     ) async throws {
+        // Signatures cannot be kept in this form; looking for them leads to places that the confined program cannot see.
         let command = [
             "copy", "--quiet", "--remove-signatures", "--retry-times", "\(settings.retries)",
             "--dest-oci-accept-uncompressed-layers",

@@ -313,6 +313,8 @@ package actor Instance {
 
     private func removeEverything() async {
         await removeFiles()
+        // At once, not when the last reference goes: the image may be wanted gone now.
+        lease = nil
         let (store, id, synced) = (services.store, id, isSynced)
         do { try await BlockingPool.shared.run { try store.delete(id, synced: synced) } } catch {
             services.logger.error("cannot delete a record", ("instance", id), ("error", "\(error)"))
