@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/close_range.h>
 #include <malloc.h>
 #include <poll.h>
@@ -61,7 +62,7 @@ long ah_set_only_nonblocking(int fd) { return answer(fcntl(fd, F_SETFL, O_NONBLO
 long ah_set_close_on_exec(int fd) { return answer(fcntl(fd, F_SETFD, FD_CLOEXEC)); }
 
 long ah_close_on_exec_from(int first) {
-    if (syscall(SYS_close_range, (unsigned)first, ~0u, CLOSE_RANGE_CLOEXEC) == 0) return 0;
+    if (syscall(SYS_close_range, (unsigned)first, (unsigned)INT_MAX, CLOSE_RANGE_CLOEXEC) == 0) return 0;
     for (int fd = first; fd < 4096; fd++) fcntl(fd, F_SETFD, FD_CLOEXEC);
     return 0;
 }
