@@ -51,7 +51,11 @@ final class RunningCommand: Sendable {
 
     /// Waits for its end.
     func result() async throws -> CommandResult {
-        let status = try await child.wait()
+        let status: ExitStatus
+        do { status = try await withDeadline(.seconds(90)) { [child] in try await child.wait() } } catch {
+            _ = child.signal(9)
+            throw error
+        }
         return CommandResult(code: status.shellCode, stdout: try await output.value, stderr: try await errors.value)
     }
 }

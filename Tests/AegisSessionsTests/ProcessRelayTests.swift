@@ -141,4 +141,24 @@ private final class Recorder: OutputJournal {
         relay.output(.stdout, offset: 0, bytes: ten[...])
         #expect(bytes(await waiting.value) == ten)
     }
+
+    @Test func aClientThatComesBackAcknowledgesWhatItHas() async throws {
+        let recorder = Recorder()
+        let relay = relay(recorder, holds: true, from: 100)
+        relay.output(.stdout, offset: 100, bytes: ten[...])
+        #expect(recorder.lastAck == 0)
+        _ = try relay.attach(from: [.stdout: 110, .stderr: 0])
+        #expect(recorder.lastAck == 110)
+    }
+
+    @Test func aClientMayBeAheadOfWhatTheKeeperHasSentAgain() async throws {
+        let recorder = Recorder()
+        let relay = relay(recorder, holds: true, from: 100)
+        let (watcher, offsets) = try relay.attach(from: [.stdout: 105, .stderr: 0])
+        #expect(offsets[.stdout] == 105 && recorder.lastAck == 0)
+        relay.output(.stdout, offset: 100, bytes: ten[...])
+        #expect(recorder.lastAck == 105)
+        #expect(bytes(await relay.next(watcher)) == Array("56789".utf8))
+        #expect(throws: AegisError.self) { try relay.attach(from: [.stdout: 110 + Channel.window + 1, .stderr: 0]) }
+    }
 }

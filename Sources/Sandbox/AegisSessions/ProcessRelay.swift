@@ -138,7 +138,8 @@ package final class ProcessRelay: Sendable {
     package func attach(from offsets: [OutputKind: UInt64]?) throws(AegisError) -> (
         watcher: UInt64, offsets: [OutputKind: UInt64]
     ) {
-        let result = state.withLock { state -> Result<(UInt64, [OutputKind: UInt64]), AegisError> in
+        typealias Attached = (watcher: UInt64, offsets: [OutputKind: UInt64], acks: [(OutputKind, UInt64)])
+        let result = state.withLock { state -> Result<Attached, AegisError> in
             var at: [OutputKind: UInt64] = [:]
             for (kind, lane) in state.lanes {
                 let wanted = offsets?[kind] ?? (holdsForWatcher ? lane.start : lane.received)
@@ -155,9 +156,14 @@ package final class ProcessRelay: Sendable {
             let number = state.nextWatcher
             state.nextWatcher += 1
             state.watchers[number] = Watcher(sent: at, consumed: at)
-            return .success((number, at))
+            // What a client has from before counts as consumed. The keeper must hear of it now: it may wait for just
+            // that before it sends more, and the client acknowledges only what comes.
+            let acks = OutputKind.allCases.compactMap { kind in settle(&state, kind).map { (kind, $0) } }
+            return .success((number, at, acks))
         }
-        return try result.get()
+        let attached = try result.get()
+        for (kind, offset) in attached.acks { acknowledge(kind, offset) }
+        return (attached.watcher, attached.offsets)
     }
 
     /// Ends a watch. Unless the process lives by its watcher, what it did not consume is no longer held for it.
