@@ -116,11 +116,15 @@ import Testing
             try #require(await f.aegis("instance", "delete", "box").code == 0)
             // A daemon that crashes leaves no core dump, though its limit would allow one.
             let pid = try #require(f.daemonPid)
+            let limit = try await f.shell("touch before; prlimit --core=unlimited:unlimited --pid \(pid)")
+            try #require(limit.code == 0, "\(limit)")
+            let place = try Files.readLink("/proc/\(pid)/cwd")
+            try #require(kill(pid, 6) == 0)
             let crash = try await f.shell(
                 """
-                d=$(readlink /proc/\(pid)/cwd); touch before; prlimit --core=unlimited:unlimited --pid \(pid)
-                kill -6 \(pid); while grep -q . /proc/\(pid)/cmdline 2>/dev/null; do sleep 0.1; done
-                find "$d" /var/crash /var/lib/systemd/coredump -maxdepth 1 -name '*core*' -newer before 2>/dev/null
+                for i in $(seq 100); do grep -q . /proc/\(pid)/cmdline 2>/dev/null || break; sleep 0.1; done
+                grep -q . /proc/\(pid)/cmdline 2>/dev/null && echo still alive
+                find '\(place)' /var/crash /var/lib/systemd/coredump -maxdepth 1 -name '*core*' -newer before 2>/dev/null
                 """)
             #expect(crash.out.isEmpty, "\(crash)")
             let last = try await f.shell("grep -rlaF --devices=skip '\(canary)' '\(f.home)'")

@@ -72,13 +72,22 @@ final class StreamRunner: Sendable {
                 try await self.watch(signals, session)
                 return .watched
             }
-            while let part = try await group.next() {
+            while let part = try await next(&group) {
                 guard case .ended(let exit) = part else { continue }
                 await progress.clear()
                 if let number = stoppedBy.withLock({ $0 }) { throw Interrupted(signal: number) }
                 return exit
             }
             throw IOError.cancelled
+        }
+    }
+
+    /// What ends next; when a signal has stopped the process, whatever came of that is the signal's doing.
+    private func next(_ group: inout ThrowingTaskGroup<Part, any Error>) async throws -> Part? {
+        do { return try await group.next() } catch {
+            guard let number = stoppedBy.withLock({ $0 }) else { throw error }
+            await progress.clear()
+            throw Interrupted(signal: number)
         }
     }
 
