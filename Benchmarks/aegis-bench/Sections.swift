@@ -221,6 +221,7 @@ struct Sections: Sendable {
         func mean(_ list: [ProcessView]) -> String {
             list.isEmpty ? "–" : "\(list.reduce(0) { $0 + $1.resident } / list.count) KiB"
         }
+        let means = (keepers: mean(keepers), holders: mean(holders), harnesses: mean(harnesses))
         for index in 0..<number { try await aegis.delete("idle-\(index)") }
         return [
             ResultTable(
@@ -235,9 +236,9 @@ struct Sections: Sendable {
                     ["daemon, resident, no instance", "\(empty.0) KiB (\(empty.1) anonymous)", "30720 KiB"],
                     ["daemon, resident, \(number) instances", "\(full.0) KiB (\(full.1) anonymous)", "–"],
                     ["daemon, per instance", "\((full.0 - empty.0) / number) KiB", "1024 KiB"],
-                    ["keeper, resident, mean", mean(keepers), "1536 KiB"],
-                    ["namespace holder, resident, mean", mean(holders), "–"],
-                    ["harness, resident, mean", mean(harnesses), "1536 KiB"],
+                    ["keeper, resident, mean", means.keepers, "1536 KiB"],
+                    ["namespace holder, resident, mean", means.holders, "–"],
+                    ["harness, resident, mean", means.harnesses, "1536 KiB"],
                 ])
         ]
     }
