@@ -104,7 +104,10 @@ let edges: [Target] = [
         name: "aegis-harness", dependencies: ["AegisChannelEmbedded", "CHarness"],
         path: "Sources/Edges/aegis-harness", swiftSettings: embedded,
         linkerSettings: [
-            .unsafeFlags(["-Xclang-linker", "-static", "-use-ld=lld", "-Xlinker", "--gc-sections", "-Xlinker", "-s"])
+            .unsafeFlags([
+                "-Xclang-linker", "-static", "-Xclang-linker", "-Wno-unused-command-line-argument", "-use-ld=lld",
+                "-Xlinker", "--gc-sections", "-Xlinker", "-s",
+            ])
         ]),
 ]
 let tools: [Target] = [

@@ -51,7 +51,7 @@ final class RunningCommand: Sendable {
 
     /// Waits for its end.
     func result() async throws -> CommandResult {
-        let status: ExitStatus
+        let status: LinuxSys.ExitStatus
         do { status = try await withDeadline(.seconds(90)) { [child] in try await child.wait() } } catch {
             _ = child.signal(9)
             throw error

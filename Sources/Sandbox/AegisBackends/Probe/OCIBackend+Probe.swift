@@ -23,10 +23,10 @@ extension OCIBackend {
                 let left = deadline - began.duration(to: loop.clock.now)
                 guard left > .zero else { break }
                 do {
-                    let latency = try await canary(platform: platform, deadline: left)
+                    let (latency, quirks) = try await canary(platform: platform, deadline: left)
                     report.available = true
                     report.latencyMs = latency
-                    report.detail = detail(facts, platform: platform)
+                    report.detail = detail(facts, platform: platform, quirks: quirks)
                     cache?.keep(report, key: key)
                     return report
                 } catch {
@@ -70,8 +70,8 @@ extension OCIBackend {
 
     /// Boots a sandbox of nothing but the harness, runs the harness in it once more and looks at what it prints.
     ///
-    /// - Returns: milliseconds from the start of the boot to the answer.
-    private func canary(platform: String?, deadline: Duration) async throws -> Double {
+    /// - Returns: milliseconds from the start of the boot to the answer, and what the harness found odd inside.
+    private func canary(platform: String?, deadline: Duration) async throws -> (latency: Double, quirks: UInt8) {
         let id = "probe-" + (try Random.hex(bytes: 6))
         let folder = "\(scratch)/\(id)"
         defer { try? Files.removeTree(folder) }
@@ -81,14 +81,18 @@ extension OCIBackend {
             limits: Limits(memory: ByteSize(256 << 20), pids: 256), deadline: deadline)
         let began = loop.clock.now
         let sandbox = try await boot(spec, platform: platform) { _ in }
-        let result: Result<Double, any Error>
+        let result: Result<(Double, UInt8), any Error>
         do {
-            let latency = try await withDeadline(deadline - began.duration(to: loop.clock.now), clock: loop.clock) {
+            let (latency, quirks) = try await withDeadline(
+                deadline - began.duration(to: loop.clock.now), clock: loop.clock
+            ) {
                 [self] in
-                try await ask(sandbox)
-                return began.duration(to: loop.clock.now)
+                let quirks = try await ask(sandbox)
+                return (began.duration(to: loop.clock.now), quirks)
             }
-            result = .success(Double(latency.components.seconds) * 1000 + Double(latency.components.attoseconds) / 1e15)
+            let milliseconds =
+                Double(latency.components.seconds) * 1000 + Double(latency.components.attoseconds) / 1e15
+            result = .success((milliseconds, quirks))
         } catch {
             result = .failure(error)
         }
@@ -98,20 +102,24 @@ extension OCIBackend {
     }
 
     /// Runs `/.aegis/harness --version` inside and waits for its end.
-    private func ask(_ sandbox: any Sandbox) async throws {
+    ///
+    /// - Returns: the quirks that the harness said hello with.
+    private func ask(_ sandbox: any Sandbox) async throws -> UInt8 {
         let (_, stream) = try await sandbox.channel()
         let start = StartProcess(
             kind: .exec, arguments: [Array(OCIConfig.harnessPath.utf8), Array("--version".utf8)], environment: [],
             directory: [UInt8(ascii: "/")])
         try await stream.write(frame(.start, stream: 2, start.encoded()))
         var buffer = ByteBuffer()
-        var scanner = FrameScanner([.failed, .exited, .stdout])
+        var scanner = FrameScanner([.hello, .failed, .exited, .stdout])
+        var quirks: UInt8 = 0
         var printed: [UInt8] = []
         var outcome: Result<Void, any Error>?
         while outcome == nil {
             guard try await stream.read(into: &buffer, atMost: 65_536) > 0 else { break }
             try scanner.scan(buffer.readable) { header, payload in
                 switch header.type {
+                case .hello: quirks = (try? Hello(decoding: payload))?.quirks ?? 0
                 case .stdout: printed += payload.dropFirst(8)
                 case .failed:
                     let text = (try? ProcessFailed(decoding: payload)).map { String(decoding: $0.text, as: UTF8.self) }
@@ -128,14 +136,20 @@ extension OCIBackend {
         }
         guard let outcome else { throw CanaryFailure(text: "it ended while a program ran in it") }
         try outcome.get()
+        return quirks
     }
 
-    private func detail(_ facts: RuntimeFacts, platform: String?) -> GradeDetail {
+    private func detail(_ facts: RuntimeFacts, platform: String?, quirks: UInt8) -> GradeDetail {
         var warnings: [String] = []
         let age = Timestamp.now().milliseconds - facts.builtAt
         if age > Self.oldAge {
             warnings.append(
                 "\(name) \(facts.version) is \(age / 2_630_016_000) months old; newer versions close known holes")
+        }
+        if quirks & Hello.refusesNoAutomount != 0 {
+            warnings.append(
+                "its kernel refuses AT_NO_AUTOMOUNT: 'ls' and 'stat' of coreutils 9 fail inside (use --isolation runc for them)"
+            )
         }
         if runtime.kind == .userKernel {
             if platform == "ptrace" { warnings.append("platform ptrace: slow system calls") }
