@@ -52,6 +52,8 @@ final class StreamRunner: Sendable {
                 notice: { _, text in await self.progress.show(text) },
                 started: { terminal in
                     self.tty.withLock { $0 = $0 || terminal }
+                    // Before the first byte of output is written: a terminal in its own mode would change its newlines.
+                    if self.tty.withLock({ $0 }), self.context.console.inputIsTerminal { try? Terminal.makeRaw(0) }
                     started.set()
                 },
                 lost: { bytes in
