@@ -51,12 +51,17 @@ final class RunningCommand: Sendable {
 
     /// Waits for its end.
     func result() async throws -> CommandResult {
+<<<<<<< HEAD
         let status: LinuxSys.ExitStatus
         do { status = try await withDeadline(.seconds(90)) { [child] in try await child.wait() } } catch {
+=======
+        let code: Int32
+        do { code = try await withDeadline(.seconds(90)) { [child] in try await child.wait().shellCode } } catch {
+>>>>>>> life
             _ = child.signal(9)
             throw error
         }
-        return CommandResult(code: status.shellCode, stdout: try await output.value, stderr: try await errors.value)
+        return CommandResult(code: code, stdout: try await output.value, stderr: try await errors.value)
     }
 }
 
