@@ -119,10 +119,11 @@ import Testing
             let limit = try await f.shell("touch before; prlimit --core=unlimited:unlimited --pid \(pid)")
             try #require(limit.code == 0, "\(limit)")
             let place = try Files.readLink("/proc/\(pid)/cwd")
+            // The first one may go to the language's own crash handler, which prints a backtrace and goes on.
             try #require(kill(pid, 6) == 0)
             let crash = try await f.shell(
                 """
-                for i in $(seq 100); do grep -q . /proc/\(pid)/cmdline 2>/dev/null || break; sleep 0.1; done
+                for i in $(seq 100); do grep -q . /proc/\(pid)/cmdline 2>/dev/null || break; sleep 0.1; kill -6 \(pid); done
                 grep -q . /proc/\(pid)/cmdline 2>/dev/null && echo still alive
                 find '\(place)' /var/crash /var/lib/systemd/coredump -maxdepth 1 -name '*core*' -newer before 2>/dev/null
                 """)
