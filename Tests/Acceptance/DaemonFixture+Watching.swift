@@ -51,13 +51,8 @@ final class RunningCommand: Sendable {
 
     /// Waits for its end.
     func result() async throws -> CommandResult {
-<<<<<<< HEAD
-        let status: LinuxSys.ExitStatus
-        do { status = try await withDeadline(.seconds(90)) { [child] in try await child.wait() } } catch {
-=======
         let code: Int32
         do { code = try await withDeadline(.seconds(90)) { [child] in try await child.wait().shellCode } } catch {
->>>>>>> life
             _ = child.signal(9)
             throw error
         }

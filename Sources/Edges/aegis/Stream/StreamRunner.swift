@@ -52,13 +52,7 @@ final class StreamRunner: Sendable {
                 // The session waits for this: the first output finds the terminal as it should be.
                 started: { terminal in
                     self.tty.withLock { $0 = $0 || terminal }
-<<<<<<< HEAD
                     await self.takeTerminal()
-=======
-                    // Before the first byte of output is written: a terminal in its own mode would change its newlines.
-                    if self.tty.withLock({ $0 }), self.context.console.inputIsTerminal { try? Terminal.makeRaw(0) }
-                    started.set()
->>>>>>> life
                 },
                 lost: { bytes in
                     await self.context.console.say("aegis: \(bytes) bytes of output were lost (output-lost)\n")
