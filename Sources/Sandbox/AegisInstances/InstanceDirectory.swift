@@ -206,7 +206,10 @@ package final class InstanceDirectory: Sendable {
 
     /// Reads every record, takes over the sandboxes that are alive and settles the others.
     package func recover() async throws {
-        let all = try services.store.all()
+        let logger = services.logger
+        let all = try services.store.all { id, error in
+            logger.error("a record cannot be read; it is left alone", ("instance", id), ("error", "\(error)"))
+        }
         await withDiscardingTaskGroup { group in
             for stored in all {
                 do {

@@ -63,13 +63,20 @@ package struct InstanceStore: Sendable {
     }
 
     /// Every record, oldest first.
-    package func all() throws -> [StoredInstance] {
+    ///
+    /// - Parameter unreadable: gets the id of a record that cannot be read, and why; it stays as it is.
+    package func all(unreadable: (String, any Error) -> Void) throws -> [StoredInstance] {
         let records = try database.read { t in
-            try t.all("SELECT record FROM instances ORDER BY created, id") { row throws(SQLiteError) in
-                try row.get(0, as: [UInt8].self)
+            try t.all("SELECT id, record FROM instances ORDER BY created, id") { row throws(SQLiteError) in
+                (id: try row.get(0, as: String.self), bytes: try row.get(1, as: [UInt8].self))
             }
         }
-        return try records.map { try JSONDecoder().decode(StoredInstance.self, from: Data($0)) }
+        return records.compactMap { record in
+            do { return try JSONDecoder().decode(StoredInstance.self, from: Data(record.bytes)) } catch {
+                unreadable(record.id, error)
+                return nil
+            }
+        }
     }
 
     private func encode(_ instance: StoredInstance) throws -> [UInt8] { Array(try JSONEncoder().encode(instance)) }

@@ -74,9 +74,14 @@ enum UpCommand {
         var pipe = try DescriptorPair.pipe()
         let ready = try FileStream(pipe.takeFirst(), on: context.loop)
         let end = pipe.takeSecond()
+        // A crash must not write registers and memory, secrets among them, into the log (decision D20).
+        let replaced = ["AEGIS_READY_FD=", "SWIFT_BACKTRACE="]
+        let environment =
+            CurrentProcess.environment.filter { entry in !replaced.contains { entry.hasPrefix($0) } }
+            + ["AEGIS_READY_FD=3", "SWIFT_BACKTRACE=enable=no"]
         var spec = ProcessSpec(
             executable: program, arguments: ["aegisd"] + DaemonCommand.arguments(invocation),
-            environment: CurrentProcess.environment.filter { !$0.hasPrefix("AEGIS_READY_FD=") } + ["AEGIS_READY_FD=3"],
+            environment: environment,
             stdin: .null, stdout: .descriptor(log.raw), stderr: .descriptor(log.raw), newSession: true)
         spec.extraDescriptors = [(childNumber: 3, source: end.raw)]
         let child = try ChildProcess.spawn(spec, on: context.loop)
