@@ -93,7 +93,7 @@ import Testing
         script.answers["POST /v1/instances/web/start"] = (200, Self.record)
         script.answers["POST /v1/instances"] = (201, Self.record)
         script.answers["DELETE /v1/instances/web"] = (200, "{}")
-        script.answers["POST /v1/instances/prune"] = (200, #"{"pruned":["i-1"]}"#)
+        script.answers["POST /v1/instances/prune"] = (200, #"{"deleted":["i-1"]}"#)
         try await ScriptedDaemon.run(script) { (daemon, aegis) async throws in
             #expect(try await aegis("instance", "start", "web").out == "web started (i-0123456789abcdef)\n")
             #expect(
@@ -105,7 +105,8 @@ import Testing
             #expect(
                 try await aegis("instance", "prune", "--stopped-older-than", "12h").out
                     == "Removed 1 stopped instance\n")
-            #expect(daemon.lines.last == "POST /v1/instances/prune?stopped_older_than=12h")
+            #expect(daemon.lines.last == "POST /v1/instances/prune")
+            #expect(daemon.seen.last?.body == #"{"stopped_older_than":"12h"}"#)
             let mixed = try await aegis("instance", "start", "web", "--memory", "1Gi")
             #expect(mixed.code == 2 && mixed.err.contains("--memory is for a new instance"))
             #expect(try await aegis("instance", "start").code == 2)

@@ -33,6 +33,8 @@ enum Main {
         do {
             guard let options = try DaemonOptions(arguments: Array(arguments.dropFirst())) else { return 0 }
             let home = try DaemonHome.open(options)
+            // A start that failed leaves no mark either; the lock says that the marks are ours.
+            defer { home.removeMarks() }
             try EventLoop.runMain { loop in
                 try await Daemon.run(options: options, home: home, loop: loop, readiness: readiness)
             }

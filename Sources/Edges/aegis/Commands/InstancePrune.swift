@@ -15,8 +15,8 @@ enum InstancePrune {
         let span =
             try SandboxOptions.parsed(invocation, "stopped-older-than", TimeSpan.init(parsing:)) ?? .seconds(7 * 86_400)
         let answer = try await context.client().call(
-            .post, APIClient.Route("instances", "prune", query: [("stopped_older_than", span.description)]))
-        let deleted = (answer["pruned"]?.elements ?? []).compactMap(\.text)
+            .post, APIClient.Route("instances", "prune"), body: ["stopped_older_than": .string(span.description)])
+        let deleted = (answer["deleted"]?.elements ?? []).compactMap(\.text)
         try await context.show(answer, invocation) {
             if invocation.quiet { return deleted.map { $0 + "\n" }.joined() }
             return "Removed \(deleted.count) stopped \(deleted.count == 1 ? "instance" : "instances")\n"

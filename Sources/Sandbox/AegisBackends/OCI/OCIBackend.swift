@@ -1,3 +1,4 @@
+import AegisChannel
 package import AegisCore
 package import AegisIO
 import AegisSandboxTypes
@@ -129,7 +130,26 @@ package final class OCIBackend: Backend {
         let ids = Set(folders.filter { Self.isSandboxName($0) }).union(cgroups.existing()).subtracting(known)
         for id in ids.sorted() {
             logger.info("removing what a lost sandbox left", ("id", id))
+            await endKeeper(of: id)
             await remove(id: id, keeper: nil, lease: nil)
+        }
+    }
+
+    /// Ends the keeper of a sandbox that nobody has a record of, such as a probe that a daemon did not live to finish:
+    /// a keeper waits for its daemon without an end.
+    private func endKeeper(of id: String) async {
+        let socket = RunLayout(directory: "\(runDirectory)/\(id)").keeperSocket
+        guard Files.exists(socket), let stream = try? await Connect.unix(path: socket, on: loop, deadline: .seconds(1))
+        else { return }
+        defer { stream.close() }
+        _ = try? await withDeadline(.seconds(5), clock: loop.clock) {
+            var handshake = KeeperHandshake(stream)
+            try await handshake.send(.attach, Attach().encoded())
+            try await handshake.send(.kill)
+            // Its connection ends when it has gone.
+            while let (header, _) = try await handshake.next() {
+                if header.type == .ended || header.type == .bootFailed { try await handshake.send(.release) }
+            }
         }
     }
 
