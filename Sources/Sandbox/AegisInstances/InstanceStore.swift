@@ -65,6 +65,8 @@ package struct InstanceStore: Sendable {
     /// Every record, oldest first.
     ///
     /// - Parameter unreadable: gets the id of a record that cannot be read, and why; it stays as it is.
+    /// - Returns: the records that can be read.
+    /// - Throws: what the database says.
     package func all(unreadable: (String, any Error) -> Void) throws -> [StoredInstance] {
         let records = try database.read { t in
             try t.all("SELECT id, record FROM instances ORDER BY created, id") { row throws(SQLiteError) in
