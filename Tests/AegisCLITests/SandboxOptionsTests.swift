@@ -46,6 +46,21 @@ import Testing
         #expect(request == expected)
     }
 
+    @Test func aVariableThatIsNoTextIsRefusedRatherThanChanged() throws {
+        var here = caller(variables: ["BAD": "\u{FFFD}", "GOOD": "\u{FFFD}"])
+        here.variableBytes = { $0 == "BAD" ? [0x61, 0xff] : Array("\u{FFFD}".utf8) }
+        let error = #expect(throws: AegisError.self) { _ = try request(["--env", "BAD"], here) }
+        #expect(error?.kind == .usage && error?.message.contains("'BAD'") == true)
+        #expect(error?.message.contains("a\\xff") == true)
+        #expect(try request(["--env", "GOOD"], here).env == ["GOOD": "\u{FFFD}"])
+    }
+
+    @Test func wordsThatAreNoTextAreNamedByTheirPlace() throws {
+        #expect(try Words.text([Array("ä".utf8), []]) == ["ä", ""])
+        let error = #expect(throws: AegisError.self) { _ = try Words.text([[0x61], [0x62, 0xfe, 0x0a]]) }
+        #expect(error?.kind == .usage && error?.message == "argument 2 is not UTF-8: 'b\\xfe\\x0a'")
+    }
+
     @Test func nothingGivenAsksForNothing() throws { #expect(try request([]) == CreateInstance(command: ["x"])) }
 
     @Test(

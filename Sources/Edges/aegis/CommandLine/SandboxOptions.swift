@@ -113,12 +113,22 @@ package enum SandboxOptions {
                 throw .usage(
                     "'\(word)' is not a variable", hint: "write --env NAME=VALUE, or --env NAME to hand yours on")
             }
-            guard let value = given ?? caller.variable(key) else {
-                throw .usage("'\(key)' is not set in your environment", hint: "write --env \(key)=VALUE")
-            }
-            all[key] = value
+            all[key] = try given ?? own(key, caller)
         }
         return all.isEmpty ? nil : all
+    }
+
+    /// A variable of the caller's, exactly as it is.
+    private static func own(_ key: String, _ caller: Caller) throws(AegisError) -> String {
+        guard let bytes = caller.variableBytes(key) else {
+            throw .usage("'\(key)' is not set in your environment", hint: "write --env \(key)=VALUE")
+        }
+        guard let value = String(validating: bytes, as: UTF8.self) else {
+            throw .usage(
+                "the value of '\(key)' in your environment is not UTF-8: '\(Words.shown(bytes))'",
+                hint: "variables are text; hand other bytes on in a file or on standard input")
+        }
+        return value
     }
 
     private static func labels(_ words: [String]) throws(AegisError) -> [String: String]? {
