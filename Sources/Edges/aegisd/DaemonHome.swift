@@ -27,9 +27,7 @@ struct DaemonHome: Sendable {
     /// - Throws: `already-running` naming the pid of the other daemon; what is wrong with the folder.
     static func open(_ options: DaemonOptions) throws -> DaemonHome {
         let isRoot = CurrentProcess.effectiveUser == 0
-        let given = environmentValue("AEGIS_HOME")
-        let path = try given.map(absolute) ?? (isRoot ? "/var/lib/aegis" : "\(environmentValue("HOME") ?? "/")/.aegis")
-        let sockets = given == nil && isRoot ? "/run/aegis" : path
+        let (path, sockets) = try place()
         try makeFolder(path, mode: 0o700)
         let lock = try takeLock(path)
         if sockets != path { try makeFolder(sockets, mode: 0o755) }
@@ -45,6 +43,15 @@ struct DaemonHome: Sendable {
         return DaemonHome(
             path: path, sockets: sockets, runDirectory: runDirectory, node: node,
             bootID: String(decoding: bootID.prefix(36), as: UTF8.self), lock: lock)
+    }
+
+    /// Where the home of this environment is, and its sockets; nothing is made.
+    static func place() throws -> (path: String, sockets: String) {
+        let isRoot = CurrentProcess.effectiveUser == 0
+        let given = environmentValue("AEGIS_HOME")
+        let path = try given.map(absolute) ?? (isRoot ? "/var/lib/aegis" : "\(environmentValue("HOME") ?? "/")/.aegis")
+        let sockets = given == nil && isRoot ? "/run/aegis" : path
+        return (path, sockets)
     }
 
     private static func absolute(_ path: String) throws(AegisError) -> String {
