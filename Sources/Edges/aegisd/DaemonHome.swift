@@ -1,4 +1,5 @@
 internal import AegisCore
+internal import AegisIO
 internal import Glibc
 internal import LinuxSys
 
@@ -29,14 +30,19 @@ struct DaemonHome: Sendable {
         let isRoot = CurrentProcess.effectiveUser == 0
         let (path, sockets) = try place()
         try makeFolder(path, mode: 0o700)
+        if let note = try HomeFolder.secure(path) { say("aegisd: \(note)") }
         let lock = try takeLock(path)
-        if sockets != path { try makeFolder(sockets, mode: 0o755) }
+        if sockets != path {
+            try makeFolder(sockets, mode: 0o755)
+            try HomeFolder.checkShared(sockets)
+        }
         let node = try nodeID(path)
         let runRoot =
             isRoot
             ? "/run/aegis" : "\(environmentValue("XDG_RUNTIME_DIR") ?? "/tmp")/aegis-\(CurrentProcess.effectiveUser)"
         // Runtimes that start inside a user namespace must be able to walk through (decision D3).
         try makeFolder(runRoot, mode: isRoot ? 0o711 : 0o700)
+        try HomeFolder.checkShared(runRoot)
         let runDirectory = "\(runRoot)/\(node)"
         try makeFolder(runDirectory, mode: 0o711)
         let bootID = try Files.read("/proc/sys/kernel/random/boot_id", limit: 64)

@@ -67,9 +67,13 @@ enum UpCommand {
         }
     }
 
-    private static func start(_ location: DaemonLocation, _ invocation: Invocation, _ context: Context) async throws {
+    /// Starts a daemon for a location and waits until it is ready.
+    ///
+    /// - Throws: why it is not.
+    static func start(_ location: DaemonLocation, _ invocation: Invocation, _ context: Context) async throws {
         let program = try DaemonCommand.program()
-        let log = try openLog(location)
+        let (log, note) = try openLog(location)
+        if let note, !invocation.quiet { await context.console.say("aegis: \(note)\n") }
         let logStart = try log.status().size
         var pipe = try DescriptorPair.pipe()
         let ready = try FileStream(pipe.takeFirst(), on: context.loop)
@@ -95,15 +99,22 @@ enum UpCommand {
         }
     }
 
-    private static func openLog(_ location: DaemonLocation) throws(AegisError) -> FileDescriptor {
+    /// Opens the log that the daemon will write to, in a home that is the caller's alone.
+    private static func openLog(_ location: DaemonLocation) throws(AegisError) -> (FileDescriptor, note: String?) {
         do throws(Errno) {
             if !Files.exists(location.home) { try Files.makeDirectories(location.home, mode: 0o700) }
-            return try FileDescriptor.open(location.logFile, [.writeOnly, .create, .append])
-        } catch {
-            throw .failed(
-                "home-not-usable", "\(location.home) cannot be used: \(error)",
-                hint: "choose another place with AEGIS_HOME")
-        }
+        } catch { throw unusable(location, error) }
+        // Before anything is written: another user may have laid a link there.
+        let note = try HomeFolder.secure(location.home)
+        do throws(Errno) {
+            return (try FileDescriptor.open(location.logFile, [.writeOnly, .create, .append]), note)
+        } catch { throw unusable(location, error) }
+    }
+
+    private static func unusable(_ location: DaemonLocation, _ error: Errno) -> AegisError {
+        .failed(
+            "home-not-usable", "\(location.home) cannot be used: \(error)",
+            hint: "choose another place with AEGIS_HOME")
     }
 
     /// Waits for `ready` or an error object on the pipe, or for the daemon's early end.
