@@ -20,7 +20,7 @@ import Testing
                 "./data:/data", "--mount", "~/x:/x:rw", "--isolation", "runc", "--min-isolation", "namespaces",
                 "--network",
                 "none", "--cpus", "1.5", "--memory", "512Mi", "--disk", "1Gi", "--pids", "64", "--timeout", "5m",
-                "--idle-pause", "60s", "--idle-stop", "20m", "--expose", "8080:80:http,ui",
+                "--idle-pause", "60s", "--idle-stop", "20m", "--expose", "8080:80:http,ui", "--allow-setuid",
             ], here)
         var expected = CreateInstance(command: ["x"])
         expected.name = "web"
@@ -43,6 +43,7 @@ import Testing
             cpus: 1.5, memory: ByteSize(512 << 20), disk: ByteSize(1 << 30), pids: 64, timeout: .seconds(300))
         expected.idle = IdlePolicy(pause: .seconds(60), stop: .seconds(1200))
         expected.expose = ["8080:80:http,ui"]
+        expected.allowSetuid = true
         #expect(request == expected)
     }
 

@@ -44,6 +44,9 @@ package enum SandboxOptions {
         Option(
             "network", .value("MODE"), "none: loopback only (the default)", section: "Isolation",
             completion: .words(["none"])),
+        Option(
+            "allow-setuid", .flag, "setuid and setgid bits, in folders of yours that it may write in, too",
+            section: "Isolation"),
         Option("cpus", .value("N"), "processors, as 1.5", section: "Limits"),
         Option("memory", .value("SIZE"), "memory with its tmpfs, as 512Mi", section: "Limits"),
         Option("disk", .value("SIZE"), "the writable layer, as 1Gi", section: "Limits"),
@@ -82,6 +85,7 @@ package enum SandboxOptions {
         let expose = invocation.all("expose")
         for spec in expose { _ = try ExposeSpec(parsing: spec) }
         if !expose.isEmpty { body.expose = expose }
+        if invocation.has("allow-setuid") { body.allowSetuid = true }
         return body
     }
 

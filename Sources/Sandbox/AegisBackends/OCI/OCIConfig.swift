@@ -17,6 +17,8 @@ struct OCIConfig: Sendable {
     var memory: UInt64
     /// Files that a process may have open, at most.
     var openFiles: Int64 = 65_536
+    /// Whether nothing inside can give a file setuid, setgid or capabilities; see `SeccompProfile.json`.
+    var guardsSetID = false
     var binds: [Bind]
 }
 
@@ -54,7 +56,7 @@ extension OCIConfig {
     }
 
     private var process: JSONText {
-        let capabilities = JSONText.texts(Self.capabilities)
+        let capabilities = JSONText.texts(Self.capabilities.filter { !guardsSetID || $0 != "CAP_SETFCAP" })
         let limits: [(String, Int64)] = [("RLIMIT_NOFILE", openFiles), ("RLIMIT_CORE", 0)]
         return .object([
             ("terminal", .flag(false)), ("user", .object([("uid", .number(0)), ("gid", .number(0))])),
@@ -140,7 +142,8 @@ extension OCIConfig {
         members.append(("namespaces", .list(namespaces)))
         members.append(("maskedPaths", .texts(Self.maskedPaths)))
         members.append(("readonlyPaths", .texts(Self.readOnlyPaths)))
-        members.append(("seccomp", .encoded(SeccompProfile.encoded)))
+        members.append(
+            ("seccomp", .encoded(guardsSetID ? SeccompProfile.encodedGuardingSetID : SeccompProfile.encoded)))
         return .object(members)
     }
 }

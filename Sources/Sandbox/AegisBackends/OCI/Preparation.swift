@@ -54,6 +54,7 @@ final class Preparation: Sendable {
                     config: OCIConfig(
                         kind: backend.runtime.kind, hostname: spec.hostname, layout: layout, idBase: lease.base,
                         cgroup: group.path, memory: limits.memory, openFiles: HostIdentity.openFiles,
+                        guardsSetID: spec.guardsSetID,
                         binds: Self.binds(spec, layout)),
                     layerCount: spec.layers.count,
                     mounts: spec.mounts.map {

@@ -26,10 +26,23 @@ package enum SeccompProfile {
     }
 
     /// `linux.seccomp` of config.json. One architecture only: each further one costs 2 ms at each start and widens the door.
-    static func json(for architecture: Architecture) -> JSONText {
+    ///
+    /// - Parameter guardingSetID: nothing inside can give a file a setuid or setgid bit, by any call: for sandboxes that write in
+    ///   folders of the host, where such a file would be a program of its owner's for everybody.
+    static func json(for architecture: Architecture, guardingSetID: Bool = false) -> JSONText {
+        let guarded = guardingSetID ? setIDRules(architecture) : []
+        let names = allowed(on: architecture).filter { name in !guarded.contains { $0.name == name } }
         var rules: [JSONText] = [
-            .object([("names", .texts(allowed(on: architecture))), ("action", .text("SCMP_ACT_ALLOW"))])
+            .object([("names", .texts(names)), ("action", .text("SCMP_ACT_ALLOW"))])
         ]
+        rules += guarded.compactMap(\.rule)
+        if guardingSetID {
+            // Its mode lies in memory where no filter can look; whoever uses it can do without.
+            rules.append(
+                .object([
+                    ("names", .texts(["openat2"])), ("action", .text("SCMP_ACT_ERRNO")), ("errnoRet", .number(38)),
+                ]))
+        }
         // Threads and processes, but none in a new namespace (CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET).
         rules.append(rule("clone", argument: 0, "SCMP_CMP_MASKED_EQ", 0x7E02_0000, 0))
         // Its flags lie in memory where no filter can look: without it, C libraries fall back to clone.
@@ -49,6 +62,22 @@ package enum SeccompProfile {
 
     /// The encoded profile of this machine, made once.
     static let encoded: [UInt8] = json(for: .current).bytes
+    /// The same, `guardingSetID`.
+    static let encodedGuardingSetID: [UInt8] = json(for: .current, guardingSetID: true).bytes
+
+    /// The calls that could set setuid or setgid, each allowed when its mode (or the lack of O_CREAT and O_TMPFILE) says that it
+    /// does not. A call without a rule is not allowed at all.
+    private static func setIDRules(_ architecture: Architecture) -> [(name: String, rule: JSONText?)] {
+        let old = architecture == .intel64
+        let modes: [(String, Int64)] =
+            [("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2), ("mknodat", 2), ("openat", 3)]
+            + (old ? [("chmod", 1), ("creat", 1), ("mknod", 1), ("open", 2)] : [])
+        let creating: [(String, Int64)] = [("openat", 2)] + (old ? [("open", 1)] : [])
+        return modes.map { name, argument in (name, rule(name, argument: argument, "SCMP_CMP_MASKED_EQ", 0o6000, 0)) }
+            + creating.map { name, argument in
+                (name, rule(name, argument: argument, "SCMP_CMP_MASKED_EQ", 0x40_0040, 0))
+            } + [("openat2", nil)]
+    }
 
     private static func rule(
         _ name: String, argument: Int64, _ comparison: String, _ value: Int64, _ second: Int64? = nil
