@@ -117,7 +117,7 @@ package enum SandboxOptions {
                 throw .usage(
                     "'\(word)' is not a variable", hint: "write --env NAME=VALUE, or --env NAME to hand yours on")
             }
-            all[key] = try given ?? own(key, caller)
+            all[key] = if let given { given } else { try own(key, caller) }
         }
         return all.isEmpty ? nil : all
     }

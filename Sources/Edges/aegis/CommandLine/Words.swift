@@ -1,5 +1,4 @@
-internal import AegisCore
-internal import LinuxSys
+package import AegisCore
 
 /// The words of the command line as text.
 package enum Words {

@@ -2,6 +2,7 @@ internal import AegisClient
 internal import AegisCore
 internal import AegisIO
 internal import AegisSandboxTypes
+internal import AegisWire
 internal import LinuxSys
 
 /// `aegis config show`
