@@ -51,7 +51,10 @@ package enum SandboxOptions {
         Option("memory", .value("SIZE"), "memory with its tmpfs, as 512Mi", section: "Limits"),
         Option("disk", .value("SIZE"), "the writable layer, as 1Gi", section: "Limits"),
         Option("pids", .value("N"), "processes and threads", section: "Limits"),
-        Option("timeout", .value("TIME"), "stop the command after this, as 300s (exit code 124)", section: "Limits"),
+        Option(
+            "timeout", .value("TIME"),
+            "stop the command after this, as 300s (exit code 124); fetching the image is not counted", section: "Limits"
+        ),
         Option("idle-pause", .value("TIME"), "pause when idle that long", section: "Limits", hidden: true),
         Option("idle-stop", .value("TIME"), "stop when paused that long", section: "Limits", hidden: true),
         Option("expose", .values("SPEC"), "a port", section: "Isolation", hidden: true),
