@@ -18,8 +18,10 @@ package enum HomeFolder {
         let folder: FileDescriptor
         let status: FileStatus
         let names: [String]
+        do throws(Errno) { folder = try FileDescriptor.open(path, [.readOnly, .directory]) } catch {
+            throw unusable(path, error)
+        }
         do throws(Errno) {
-            folder = try FileDescriptor.open(path, [.readOnly, .directory])
             status = try folder.status()
             names = try folder.entries().map(\.name)
         } catch { throw unusable(path, error) }
