@@ -36,7 +36,7 @@ import Testing
             for (arguments, code) in [
                 (["--workspace", "\(here)/none"], "path-not-found"),
                 (["--workspace", "\(here)/file"], "not-a-directory"),
-                (["--workspace", "\(here)/file/below"], "not-a-directory"), (["--workspace", "/proc"], "path-refused"),
+                (["--workspace", "\(here)/file/below"], "path-not-found"), (["--workspace", "/proc"], "path-refused"),
                 (["--mount", "\(here)/none:/x"], "path-not-found"), (["--mount", "\(here)/fifo:/x"], "not-a-file"),
                 (["--secret", "NONE"], "secret-not-found"),
                 (["--image", "none:1", "--pull", "never"], "image-not-here"),
