@@ -26,17 +26,19 @@ enum DownCommand {
             guard error.kind == .daemonNotRunning else { throw error }
             return try await withoutSocket(invocation, context)
         }
-        try await stop(client, keep: invocation.has("keep"), invocation, context)
-        guard !invocation.has("keep") else { return 0 }
-        // A daemon that was killed on the way may have left some.
-        try await endRemains(invocation, context)
+        let home = try await stop(client, keep: invocation.has("keep"), invocation, context)
+        // A daemon that was killed on the way may have left some. One of another home than ours leaves its own.
+        if !invocation.has("keep"), home == context.location.home { try await endRemains(invocation, context) }
         return 0
     }
 
     /// Asks a daemon to end and waits until it has gone.
+    ///
+    /// - Returns: its home.
+    @discardableResult
     private static func stop(
         _ client: APIClient, keep: Bool, _ invocation: Invocation, _ context: Context
-    ) async throws {
+    ) async throws -> String? {
         let status = try await client.call(.get, APIClient.Route("status"))
         guard let pid = status["pid"]?.integer.flatMap(Int32.init(exactly:)) else {
             throw AegisError.failed("unreadable-answer", "the daemon did not tell its pid")
@@ -50,6 +52,7 @@ enum DownCommand {
             .post, APIClient.Route("shutdown", query: keep ? [("keep", "1")] : []))
         try await waitForEnd(process, pid, context)
         try await say("aegisd stopped (pid \(pid))\n", invocation, context)
+        return status["home"]?.text
     }
 
     private static func say(_ text: String, _ invocation: Invocation, _ context: Context) async throws {
