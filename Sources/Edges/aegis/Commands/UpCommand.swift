@@ -72,8 +72,10 @@ enum UpCommand {
     /// - Throws: why it is not.
     static func start(_ location: DaemonLocation, _ invocation: Invocation, _ context: Context) async throws {
         let program = try DaemonCommand.program()
-        let (log, note) = try openLog(location)
-        if let note, !invocation.quiet { await context.console.say("aegis: \(note)\n") }
+        if let note = try prepareHome(location), !invocation.quiet {
+            await context.console.say("aegis: \(note)\n")
+        }
+        let log = try openLog(location)
         let logStart = try log.status().size
         var pipe = try DescriptorPair.pipe()
         let ready = try FileStream(pipe.takeFirst(), on: context.loop)
@@ -99,15 +101,20 @@ enum UpCommand {
         }
     }
 
-    /// Opens the log that the daemon will write to, in a home that is the caller's alone.
-    private static func openLog(_ location: DaemonLocation) throws(AegisError) -> (FileDescriptor, note: String?) {
+    /// Makes sure that the home is there and the caller's alone, before anything is written: another user may have laid a
+    /// link where the log will be.
+    ///
+    /// - Returns: what was changed.
+    private static func prepareHome(_ location: DaemonLocation) throws(AegisError) -> String? {
         do throws(Errno) {
             if !Files.exists(location.home) { try Files.makeDirectories(location.home, mode: 0o700) }
         } catch { throw unusable(location, error) }
-        // Before anything is written: another user may have laid a link there.
-        let note = try HomeFolder.secure(location.home)
+        return try HomeFolder.secure(location.home)
+    }
+
+    private static func openLog(_ location: DaemonLocation) throws(AegisError) -> FileDescriptor {
         do throws(Errno) {
-            return (try FileDescriptor.open(location.logFile, [.writeOnly, .create, .append]), note)
+            return try FileDescriptor.open(location.logFile, [.writeOnly, .create, .append])
         } catch { throw unusable(location, error) }
     }
 
