@@ -60,8 +60,10 @@ extension OCIBackend {
             throw .usage("'\(spec.id)' is not a sandbox's id")
         }
         guard !spec.layers.isEmpty else { throw .failed("boot-failed", "the image of \(spec.id) has no layers") }
-        guard spec.layers.count <= 120, spec.mounts.count <= 120 else {
-            throw .failed("boot-failed", "\(spec.layers.count) layers and \(spec.mounts.count) mounts are too many")
+        guard spec.layers.count <= SandboxBounds.layers, spec.mounts.count <= 120 else {
+            throw .failed(
+                "boot-failed", "\(spec.layers.count) layers and \(spec.mounts.count) mounts are too many",
+                hint: "an image may have \(SandboxBounds.imageLayers) layers, an instance 120 mounts")
         }
         try spec.limits.validate()
     }
@@ -129,6 +131,11 @@ struct KeeperRefusal: Error {
         if failure.errno == UInt32(Errno.timedOut.code) {
             return AegisError(
                 .timeout, "boot-timeout", "\(runtime) did not bring \(preparation.id) up in time: \(text)")
+        }
+        if failure.step == .accounts {
+            return AegisError(
+                .failed, "image-unusable", "\(runtime) cannot start \(preparation.id): \(text)",
+                hint: "make it a regular file, or take --isolation runsc, which does not read it")
         }
         if failure.step == .mounts, let culprit = preparation.unmappable(saying: text) {
             return AegisError(

@@ -1,3 +1,5 @@
+import AegisSandboxTypes
+
 /// What differs between the configurations of two sandboxes.
 struct OCIConfig: Sendable {
     /// A bind mount of the sandbox.
@@ -22,7 +24,7 @@ struct OCIConfig: Sendable {
 
 extension OCIConfig {
     /// Ids of one sandbox.
-    package static let idCount: UInt32 = 65_536
+    package static let idCount = SandboxBounds.ids
     /// Where the harness lies inside.
     static let harnessPath = "/.aegis/harness"
 
