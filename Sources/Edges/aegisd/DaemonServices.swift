@@ -35,6 +35,8 @@ struct DaemonServices: Sendable {
         var imageSettings = ImageSettings(environment: ProcessEnvironment.all)
         imageSettings.insecureRegistries = Set(settings.registries.filter(\.insecure).map(\.name))
         imageSettings.authFile = settings.registries.compactMap(\.authFile).first
+        imageSettings.limits.pullTime = settings.images.pullTimeout.duration
+        imageSettings.limits.stallTime = settings.images.stallTimeout.duration
         images = try ImageStore(
             root: "\(home.path)/images", helper: HelperProgram(executable: program), settings: imageSettings, loop: loop
         )
