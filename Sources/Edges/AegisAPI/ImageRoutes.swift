@@ -91,15 +91,13 @@ package struct ImageRoutes: Sendable {
         var body = try await writer.stream(200, headers: ["Content-Type": "application/x-ndjson"])
         async let result: ResolvedImage = {
             defer { feed.finish() }
+            // Who pulls an image by its name pulls it for everybody on this node.
             return try await images.ensure(
-                reference, policy: policy, progress: { _ = feed.yield($0.text(reference)) })
+                reference, policy: policy, for: .publisher, progress: { _ = feed.yield($0.text(reference)) })
         }()
         for await line in lines { try await body.write(JSONBody.encode(PullLine(progress: line))[...]) }
         do {
-            let resolved = try await result
-            let info = try await images.list(inUse: []).first {
-                $0.id == resolved.digest && $0.reference == reference.description
-            }
+            let info = try await images.info(result, inUse: await directory.imagesInUse())
             try await body.write(JSONBody.encode(PullLine(image: info))[...])
         } catch {
             let shown = (error as? AegisError) ?? .failed("pull-failed", "\(error)")

@@ -44,13 +44,16 @@ extension Instance {
         let notices = notices
         let opener = services.opener
         let caller = PathCaller(user: stored.info.owner, group: stored.ownerGroup)
+        // An image in a file or folder is read with the rights of who named it, as a mount is.
+        let open: LocalOpener = { path in
+            try await opener.open(path, for: .init("image", needsDirectory: false, writes: false), as: caller)
+                .reopened()
+        }
+        // The node's registry credentials are its administrators'.
+        let isAdministrator = caller.user == 0 || caller.user == CurrentProcess.effectiveUser
         return try await services.images.ensure(
-            reference, policy: policy,
-            openLocal: { path in
-                // An image in a file or folder is read with the rights of who named it, as a mount is.
-                try await opener.open(path, for: .init("image", needsDirectory: false, writes: false), as: caller)
-                    .reopened()
-            }, progress: { progress in notices.post(progress.text(reference)) })
+            reference, policy: policy, for: isAdministrator ? .administrator(open: open) : .user(open: open),
+            progress: { progress in notices.post(progress.text(reference)) })
     }
 
     private nonisolated func openMounts(_ stored: StoredInstance, insideUID: UInt32, insideGID: UInt32) async throws
