@@ -66,8 +66,14 @@ struct AttachSession: Sendable {
         }.run()
     }
 
-    /// Tells the client how the run ended, after the instance has come to rest (and, if it was ephemeral, is gone).
+    /// Tells the client how the run ended: at once when the command of an ephemeral instance ended by itself, else after
+    /// the instance has come to rest (and, if it was ephemeral, is gone).
     private func conclude(_ end: ProcessBridge.End, _ frames: FrameConnection, ephemeral: Bool) async throws {
+        if ephemeral, !keep, case .exited(let code) = end, let isOutOfMemory = await instance.leave() {
+            let reason: InstanceLifecycle.StopReason = isOutOfMemory && code == 137 ? .oom : .exited
+            return try await frames.write(
+                .exit(code, detail: "{\"reason\":\"\(reason.rawValue)\",\"oom_killed\":\(isOutOfMemory)}"))
+        }
         await instance.settled()
         let outcome = await instance.outcome
         if ephemeral, await instance.clientLeft() {

@@ -43,6 +43,8 @@ package actor Instance {
     private var waiters:
         [UInt64: (done: @Sendable (InstanceLifecycle) -> Bool, resume: CheckedContinuation<Void, Never>)] = [:]
     private var nextWaiter: UInt64 = 0
+    /// Told when the instance is on its way out and nobody shall see it any more.
+    nonisolated let onLeaving: @Sendable (String) -> Void
     /// Told when the instance is gone, so that the directory forgets it.
     private nonisolated let onDeleted: @Sendable (String) -> Void
     /// What the image pull says while the instance starts, for attached clients.
@@ -50,11 +52,12 @@ package actor Instance {
 
     init(
         _ stored: StoredInstance, log: InstanceLog, services: InstanceServices,
-        onDeleted: @escaping @Sendable (String) -> Void
+        onLeaving: @escaping @Sendable (String) -> Void, onDeleted: @escaping @Sendable (String) -> Void
     ) {
         self.stored = stored
         self.log = log
         self.services = services
+        self.onLeaving = onLeaving
         self.onDeleted = onDeleted
         id = stored.info.id
         owner = stored.info.owner

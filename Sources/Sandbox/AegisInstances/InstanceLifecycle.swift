@@ -132,6 +132,9 @@ package struct InstanceLifecycle: Sendable, Equatable {
     /// Whether it is stopped for now, or for good: nothing is under way that leads elsewhere.
     package var isAtRest: Bool { phase == .stopped || phase == .removing || phase == .deleted }
 
+    /// Whether the command has ended by itself: nobody asked for its end, and it had begun. Its exit code is known.
+    package var endedByItself: Bool { commandCode != nil && stopReason == nil && launchError == nil }
+
     /// Takes one event and says what to do.
     package mutating func handle(_ event: Event) -> [Effect] {
         guard phase != .deleted else { return [] }
