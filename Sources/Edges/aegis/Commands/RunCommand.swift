@@ -49,6 +49,8 @@ enum RunCommand {
         if invocation.has("detach") { return try await detach(request, invocation, context) }
         request.ephemeral = true
         request.start = false
+        // Artifacts are fetched from the sandbox after the command has ended.
+        if !artifacts.isEmpty { request.linger = true }
         let one = Run(
             context: context, request: request, artifacts: artifacts, quiet: invocation.quiet, tty: tty,
             interactive: interactive)
@@ -92,10 +94,12 @@ private struct Run: Sendable {
         // With artifacts the instance outlives its command until we have fetched them, and is removed by us.
         let keep = !artifacts.isEmpty
         do {
-            let exit = try await stream(client, id, keep: keep)
+            let exit = try await stream(client, id)
             var (code, message) = Outcome.of(exit)
             if let message { await context.console.say(ErrorText.text(message, .text)) }
-            if keep { code = await fetch(client, id, code) }
+            // A command that never ran has left nothing, and why it did not is said.
+            let ran = exit.error == nil || (code != 126 && code != 127)
+            if keep, ran { code = await fetch(client, id, code) }
             await hint(code, command)
             if keep { await remove(client, id) }
             return code
@@ -106,7 +110,7 @@ private struct Run: Sendable {
         }
     }
 
-    private func stream(_ client: APIClient, _ id: String, keep: Bool) async throws -> StreamExit {
+    private func stream(_ client: APIClient, _ id: String) async throws -> StreamExit {
         let runner = StreamRunner(
             context, quiet: quiet, tty: tty,
             interruption: .stops {
@@ -119,9 +123,8 @@ private struct Run: Sendable {
         return try await runner.run { listener in
             ProcessSession(streams, clock: context.loop.clock, listener: listener) { offsets, again in
                 // Only the first connection may start it: afterwards the process is the one that was started.
-                let query = (again ? [] : [("start", "1")]) + (keep ? [("keep", "1")] : [])
                 return try await client.upgrade(
-                    APIClient.Route("instances", id, "attach", query: query),
+                    APIClient.Route("instances", id, "attach", query: again ? [] : [("start", "1")]),
                     body: StreamBody.attach(offsets))
             }
         }
