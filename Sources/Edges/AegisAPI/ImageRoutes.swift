@@ -56,7 +56,9 @@ package struct ImageRoutes: Sendable {
             .json(.get, "/v1/images", "List images") { [images, directory] _ in
                 Page(items: try await images.list(inUse: await directory.imagesInUse()))
             },
-            Route(.post, "/v1/images", "Pull or build an image ('fresh': again); NDJSON of progress, then the image or an error") {
+            Route(
+                .post, "/v1/images", "Pull or build ('fresh': again) an image; NDJSON of progress, then image or error"
+            ) {
                 context, writer in
                 try requireRoot(context)
                 let request = try await JSONBody.decode(PullRequest.self, from: context)

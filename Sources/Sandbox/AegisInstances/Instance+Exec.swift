@@ -106,6 +106,8 @@ extension Instance {
             await wait { $0.phase != .quiescing }
             if machine.phase == .lingering, let session { return session }
         }
+        // The command has ended: waiting for the sandbox to go would be waiting for its client.
+        if machine.phase == .quiescing || machine.phase == .lingering { throw stopped(verb) }
         switch machine.state {
         case .running: break
         case .paused: _ = try await resume()
@@ -113,15 +115,19 @@ extension Instance {
         case .stopping: await settled(); fallthrough
         case .stopped:
             guard startIfStopped else {
-                throw AegisError.conflict(
-                    "instance-stopped", "\(label) is stopped: cannot \(verb) it",
-                    hint:
-                        "start it with 'aegis instance start --name \(label)'; 'exec --start' does so and runs its command again"
-                )
+                throw stopped(verb)
             }
             _ = try await start()
         }
         guard let session else { throw notRunning(verb) }
         return session
+    }
+
+    private func stopped(_ verb: String) -> AegisError {
+        .conflict(
+            "instance-stopped", "\(label) is stopped: cannot \(verb) it",
+            hint:
+                "start it with 'aegis instance start --name \(label)'; 'exec --start' does so and runs its command again"
+        )
     }
 }

@@ -21,7 +21,9 @@ enum RunCommand {
             Option(
                 "artifacts", .value("DIR"), "copy /workspace/output to DIR at the end", section: "Files",
                 completion: .directories),
-            Option("artifact", .values("PATH[:LOCAL]"), "copy one thing at the end", section: "Files"),
+            Option(
+                "artifact", .values("PATH[:LOCAL]"), "copy any file or folder of the sandbox at the end",
+                section: "Files"),
         ] + SandboxOptions.bounds,
         trailing: .optional,
         examples: [
@@ -94,12 +96,15 @@ private struct Run: Sendable {
         // With artifacts the instance outlives its command until we have fetched them, and is removed by us.
         let keep = !artifacts.isEmpty
         do {
-            let exit = try await stream(client, id)
+            let exit: StreamExit
+            do { exit = try await stream(client, id) } catch let error as AegisError where error.code == "sandbox-lost"
+            {
+                // The command ran, and what it left in the workspace is there.
+                exit = StreamExit(code: Outcome.code(of: error), error: error)
+            }
             var (code, message) = Outcome.of(exit)
             if let message { await context.console.say(ErrorText.text(message, .text)) }
-            // A command that never ran has left nothing, and why it did not is said.
-            let ran = exit.error == nil || (code != 126 && code != 127)
-            if keep, ran { code = await fetch(client, id, code) }
+            if keep { code = await fetch(client, id, code) }
             await hint(code, command)
             if keep { await remove(client, id) }
             return code

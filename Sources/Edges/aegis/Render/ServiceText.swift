@@ -61,6 +61,7 @@ package enum ServiceText {
     ///   - previous: the id that it stood for before.
     ///   - fresh: whether it was to be built again.
     ///   - now: for the age.
+    /// - Returns: the text, lines with their newlines.
     package static func built(_ image: ImageInfo, previous: String?, fresh: Bool, now: Timestamp) -> String {
         let name = Plain.text(image.reference)
         if fresh, previous == image.id { return "\(Self.image(image))\n  unchanged: the packages are the same\n" }
