@@ -90,12 +90,14 @@ import Testing
     @Test func artifactsSurviveACrashOfTheDaemon() async throws {
         try await DaemonFixture.with { f in
             let run = try f.begin(
-                "run", "--name", "job", "--artifact", "/tmp/x:\(f.path("x"))", "--", "sh", "-c",
-                "echo t > /tmp/x; echo ready; sleep 2; exit 4")
+                "run", "--name", "job", "--workspace", try f.folder("w"), "--artifact", "/tmp/x:\(f.path("x"))", "--",
+                "sh",
+                "-c", "echo t > /tmp/x; echo ready; while [ ! -e go ]; do sleep 0.1; done; touch gone; exit 4")
             try await f.eventually("it is ready") { try await f.aegis("logs", "job").out == "ready\n" }
             try await f.crash()
             // The command ends while no daemon is there.
-            try await Task.sleep(for: .milliseconds(2500))
+            try f.file(f.path("w/go"), "")
+            try await f.eventually("it has ended") { f.text(f.path("w/gone")) != nil }
             try await f.up()
             let result = try await run.result()
             #expect(result.code == 4 && f.text(f.path("x")) == "t\n", "\(result)")
@@ -105,7 +107,7 @@ import Testing
 
     /// Stopping or deleting it is not held up by files that nobody fetches, and nobody else can make it run on.
     @Test func anInstanceThatStaysForItsFilesIsStillStoppedAndDeleted() async throws {
-        try await DaemonFixture.with(config: Self.patience("5s")) { f in
+        try await DaemonFixture.with(config: Self.patience("15s")) { f in
             let socket = "\(f.home)/aegisd.sock"
             func post(_ path: String, _ body: String) async throws -> String {
                 try await f.run(
@@ -129,20 +131,21 @@ import Testing
                     try await f.succeed("instance", "stop", verb)
                     let record = try await f.record(verb)
                     #expect(record.state == "stopped" && record.exitCode == 7 && record.stopReason == "exited")
+                    try await f.succeed("instance", "delete", verb)
                 }
                 _ = run.child.signal(SIGKILL)
                 _ = try await run.result()
-                try await f.eventually("it is gone") { try await f.list().isEmpty }
+                try await f.eventually("it is gone", within: .seconds(60)) { try await f.list().isEmpty }
             }
         }
     }
 
     /// A slow transfer takes longer than a client that is gone would be waited for.
     @Test func anInstanceStaysAsLongAsItsFilesAreRead() async throws {
-        try await DaemonFixture.with(config: Self.patience("2s")) { f in
+        try await DaemonFixture.with(config: Self.patience("10s")) { f in
             let run = try f.begin(
                 "run", "--name", "slow", "--isolation", "runc", "--artifact", "/tmp/x", "--", "sh", "-c",
-                "head -c 5242880 /dev/zero > /tmp/big; sleep 1000 & echo $! > /tmp/x; echo ready; wait $!")
+                "head -c 13631488 /dev/zero > /tmp/big; sleep 1000 & echo $! > /tmp/x; echo ready; wait $!")
             try await f.eventually("it is ready") { try await f.aegis("logs", "slow").out == "ready\n" }
             // The client is there, but fetches nothing; somebody else does.
             _ = run.child.signal(SIGSTOP)
@@ -154,10 +157,10 @@ import Testing
                     "-s", "--limit-rate", "1M", "--unix-socket", "\(f.home)/aegisd.sock",
                     "http://localhost/v1/instances/slow/files?path=/tmp/big",
                 ])
-            #expect(read.code == 0 && read.stdout.count > 5 << 20, "\(read.code): \(read.stdout.count) bytes")
+            #expect(read.code == 0 && read.stdout.count > 13 << 20, "\(read.code): \(read.stdout.count) bytes")
             _ = run.child.signal(SIGKILL)
             _ = try await run.result()
-            try await f.eventually("it is gone") { try await f.list().isEmpty }
+            try await f.eventually("it is gone", within: .seconds(60)) { try await f.list().isEmpty }
         }
     }
 

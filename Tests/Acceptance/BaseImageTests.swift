@@ -21,11 +21,11 @@ import Testing
                     && untouched.out.contains("--fresh"), "\(untouched)")
 
             // Two callers share one build.
-            let builds = try [
-                f.begin("image", "build", "base", "--fresh"), f.begin("image", "build", "base", "--fresh"),
-            ]
-            let first = try await builds[0].result()
-            let second = try await builds[1].result()
+            let build: @Sendable () async throws -> CommandResult = {
+                try await f.aegis("image", "build", "base", "--fresh", deadline: .seconds(600))
+            }
+            async let other = build()
+            let (first, second) = (try await build(), try await other)
             #expect(first.code == 0 && first.out == second.out && first.out.contains("before: \(old)"), "\(first)")
             let id = try #require(first.out.split(separator: " ").first { $0.hasPrefix("sha256:") })
             #expect(id != old)
