@@ -1,3 +1,4 @@
+import Foundation
 import Testing
 
 /// The isolations that every body runs on.
@@ -13,6 +14,29 @@ let backends = ["runc", "runsc"]
             #expect(code.code == 3 && code.out == "out\n" && code.err == "err\n", "\(code)")
             let list = try await f.aegis("instance", "list", "--output", "json")
             #expect(list.out == "[]\n", "\(list)")
+        }
+    }
+
+    /// The client has its answer when the command has ended, not when the sandbox has been cleared away: nobody may
+    /// notice the difference but by the clock.
+    @Test(arguments: backends) func whatARunLeavesGoesBehindItsAnswer(_ backend: String) async throws {
+        try await DaemonFixture.with { f in
+            for round in 0..<4 {
+                // The same name and the same folder at once again.
+                let run = try await f.aegis(
+                    "run", "--isolation", backend, "--name", "again", "--workspace", "shared", "--", "sh", "-c",
+                    "cat n 2>/dev/null; echo \(round) >> n; grep -c SigIgn:.0000000000000000 /proc/self/status; exit 7")
+                let before = (0..<round).map { "\($0)\n" }.joined()
+                // gVisor's /proc says nothing about signals.
+                #expect(run.code == 7 && run.out == before + (backend == "runc" ? "1\n" : "0\n"), "\(run)")
+                #expect(try await f.list().isEmpty)
+                try await f.refuse("instance", "info", "again", code: 4, error: "instance-not-found")
+            }
+            try await f.eventually("nothing is left", within: .seconds(10)) {
+                let run = try FileManager.default.contentsOfDirectory(atPath: "/run/aegis/\(try f.node)")
+                let homes = try FileManager.default.contentsOfDirectory(atPath: "\(f.home)/instances")
+                return !run.contains { $0.hasPrefix("i-") } && homes.isEmpty
+            }
         }
     }
 }

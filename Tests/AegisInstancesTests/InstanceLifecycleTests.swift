@@ -315,6 +315,26 @@ private struct Driver {
         #expect(d.send(.frozen(attempt: 1)) == [.thaw(attempt: 1)])
     }
 
+    @Test func onlyACommandThatNobodyEndedHasEndedByItself() {
+        for phase: InstanceLifecycle.Phase in [.launching, .running, .freezing, .paused] {
+            var d = Driver.at(phase)
+            #expect(!d.machine.endedByItself)
+            d.send(.commandExited(attempt: 1, code: 0))
+            #expect(d.machine.endedByItself)
+            // What is asked for afterwards changes nothing about it.
+            d.send(.stop(.stopped))
+            #expect(d.machine.endedByItself || phase == .paused)
+        }
+        for event: InstanceLifecycle.Event in [.stop(.timeout), .kill(.clientGone), .delete, .restart] {
+            var d = Driver.at(.running)
+            d.send(event, .commandExited(attempt: 1, code: 143))
+            #expect(!d.machine.endedByItself)
+        }
+        var d = Driver.at(.launching)
+        d.send(.launchFailed(attempt: 1, Self.error, exitCode: 127))
+        #expect(!d.machine.endedByItself)
+    }
+
     @Test func timeoutIs124WhateverTheCommandSays() {
         var d = Driver.at(.running)
         d.send(

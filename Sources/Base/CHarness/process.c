@@ -32,12 +32,25 @@ void ah_default_signals(void) {
 }
 
 void ah_reset_signals(void) {
+    // /proc says what is ignored: in gVisor, where a system call is dear, asking once beats changing 64. Its /proc has no
+    // such line, but there the first process never inherits anything.
+    char text[4096];
+    int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+    long length = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0) close(fd);
+    uint64_t ignored = length > 0 ? 0 : ~0ull;
+    if (length > 0) {
+        text[length] = 0;
+        const char *line = strstr(text, "\nSigIgn:");
+        if (line) ignored = strtoull(line + 8, 0, 16);
+    }
     struct { void *handler; unsigned long flags; void *restorer; uint64_t mask; } action = {0};
     for (int n = 1; n <= 64; n++)
-        if (n != SIGPIPE) syscall(SYS_rt_sigaction, n, &action, (void *)0, sizeof action.mask);
+        if ((ignored >> (n - 1) & 1) && n != SIGPIPE)
+            syscall(SYS_rt_sigaction, n, &action, (void *)0, sizeof action.mask);
 }
 
-// A child of the harness: all but SIGPIPE is as it should be since ah_reset_signals. System calls are dear in gVisor.
+// A child of the harness: all but SIGPIPE is as it should be since ah_reset_signals.
 static void child_signals(void) {
     signal(SIGPIPE, SIG_DFL);
     uint64_t none = 0;

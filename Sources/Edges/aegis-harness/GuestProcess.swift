@@ -8,8 +8,8 @@ struct OutputPipe {
     var sent: UInt64 = 0
     /// Bytes that the daemon has acknowledged.
     var acknowledged: UInt64 = 0
-    /// There may be something to read (edge-triggered: true until a read says otherwise).
-    var ready = true
+    /// There may be something to read (edge-triggered: from an event on, until a read says otherwise).
+    var ready = false
     /// After the end of the process: the bytes that it left behind. What a grandchild writes later is not waited for.
     var leftover: Int?
 

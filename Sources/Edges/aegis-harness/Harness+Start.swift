@@ -20,7 +20,7 @@ extension Harness {
         let account: Account
         do throws(AccountError) {
             account = try Accounts.resolve(
-                request.user, passwd: file("/etc/passwd"), group: file("/etc/group"))
+                request.user, passwd: passwd.contents("/etc/passwd"), group: group.contents("/etc/group"))
         } catch {
             let what: [UInt8]
             switch error {
@@ -43,16 +43,6 @@ extension Harness {
         let short = Array(text.prefix(Channel.reportLimit - 64))
         let failure = ProcessFailed(reason: reason, errno: UInt32(truncatingIfNeeded: code), text: short)
         outgoing.appendFrame(.failed, stream: number, failure.encoded())
-    }
-
-    /// A file of the sandbox, as far as it is one and not too long.
-    private func file(_ path: StaticString) -> [UInt8] {
-        for limit in [4096, Accounts.fileLimit] {
-            var text = [UInt8](repeating: 0, count: limit)
-            let count = unsafe ah_read_file(terminated(bytes(path)), &text, limit)
-            if count >= 0 { return Array(text[..<count]) }
-        }
-        return []
     }
 
     /// Both sides of a process's streams.

@@ -15,6 +15,8 @@ final class Harness {
     var channelReadable = true
     var channelWritable = true
     var processes: [GuestProcess] = []
+    var passwd = AccountFile()
+    var group = AccountFile()
     /// When everything that still runs is killed, when it is over whatever the daemon has acknowledged, and whether the
     /// harness stays then.
     var shutdown: (kill: UInt64, exit: UInt64, killed: Bool, stays: Bool)?
@@ -138,7 +140,11 @@ final class Harness {
         while channelReadable && outgoing.count < Harness.answerLimit {
             guard turns < 4 else { return true }
             turns += 1
-            let count = incoming.fill(64 << 10) { unsafe ah_read(channel, $0.baseAddress, $0.count) }
+            var room = 0
+            let count = incoming.fill(64 << 10) {
+                room = $0.count
+                return unsafe ah_read(channel, $0.baseAddress, $0.count)
+            }
             if count == -Code.again {
                 channelReadable = false
             } else if count <= 0 {
@@ -146,6 +152,8 @@ final class Harness {
                 killEverything()
                 ah_exit(1)
             } else {
+                // Less than there was room for: the socket is empty, and tells when it is so no longer (epoll(7)).
+                if count < room { channelReadable = false }
                 takeFrames()
             }
         }

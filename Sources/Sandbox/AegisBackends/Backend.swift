@@ -159,6 +159,9 @@ package protocol Sandbox: AnyObject, Sendable {
     /// Milliseconds of each step of the boot, by name; empty after adoption.
     var bootSteps: [(name: String, milliseconds: Double)] { get }
 
+    /// How many of its processes the kernel has killed for want of memory so far.
+    var oomKills: UInt64 { get }
+
     /// Connects to the keeper (sends `attach`, reads `state`); the frames of the channel follow on the stream.
     ///
     /// A further call replaces the connection of an earlier one.

@@ -77,7 +77,7 @@ extension Instance {
         stored.sandbox = nil
         machine = InstanceLifecycle(
             outcome: .init(exitCode: nil, reason: reason == "lost" ? .lost : .hostRestart),
-            lingers: stored.lingers ?? false)
+            lingers: lingers)
         note(log.note(reason == "lost" ? "the sandbox was lost: its end is not known" : "the host was restarted"))
         log.markEnded()
         do { try services.store.update(stored) } catch {
@@ -94,9 +94,6 @@ extension Instance {
             if !Task.isCancelled { await self?.discard() }
         }
     }
-
-    /// Whether the sandbox outlives its command, for its client to fetch files.
-    package var lingers: Bool { stored.lingers ?? false }
 
     /// A client is here.
     package func clientArrived() {

@@ -149,6 +149,9 @@ package struct InstanceLifecycle: Sendable, Equatable {
     /// Whether the command's run is over and its outcome known, whatever is still there of the sandbox.
     package var isOver: Bool { isAtRest || phase == .lingering }
 
+    /// Whether the command has ended by itself: nobody asked for its end, and it had begun. Its exit code is known.
+    package var endedByItself: Bool { commandCode != nil && stopReason == nil && launchError == nil }
+
     /// Takes one event and says what to do.
     package mutating func handle(_ event: Event) -> [Effect] {
         guard phase != .deleted else { return [] }

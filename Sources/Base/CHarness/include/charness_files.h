@@ -16,6 +16,11 @@ struct ah_file {
 
 // Up to `limit` bytes of a regular file; -EFBIG if it has more.
 long ah_read_file(const void *path, void *buffer, size_t limit);
+// What tells one state of a file from another: device, inode, bytes, and when contents and attributes changed (ns).
+struct ah_stamp {
+    uint64_t device, inode, size, changed, touched;
+};
+long ah_file_stamp(const void *path, struct ah_stamp *stamp);
 
 // `directory` may be AH_ROOT with an absolute path.
 enum { AH_ROOT = -100 };
