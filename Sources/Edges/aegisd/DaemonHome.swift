@@ -28,7 +28,9 @@ struct DaemonHome: Sendable {
     static func open(_ options: DaemonOptions) throws -> DaemonHome {
         let isRoot = CurrentProcess.effectiveUser == 0
         let given = environmentValue("AEGIS_HOME")
-        let path = try given.map(absolute) ?? (isRoot ? "/var/lib/aegis" : "\(environmentValue("HOME") ?? "/")/.aegis")
+        let path =
+            try given.map { Files.absolute($0, from: try Files.readLink("/proc/self/cwd")) }
+            ?? (isRoot ? "/var/lib/aegis" : "\(environmentValue("HOME") ?? "/")/.aegis")
         let sockets = given == nil && isRoot ? "/run/aegis" : path
         try makeFolder(path, mode: 0o700)
         let lock = try takeLock(path)
@@ -45,13 +47,6 @@ struct DaemonHome: Sendable {
         return DaemonHome(
             path: path, sockets: sockets, runDirectory: runDirectory, node: node,
             bootID: String(decoding: bootID.prefix(36), as: UTF8.self), lock: lock)
-    }
-
-    private static func absolute(_ path: String) throws(AegisError) -> String {
-        guard path.hasPrefix("/") else {
-            throw .usage("AEGIS_HOME '\(path)' is not an absolute path", hint: "for example AEGIS_HOME=/srv/aegis")
-        }
-        return path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
     }
 
     private static func makeFolder(_ path: String, mode: UInt32) throws {

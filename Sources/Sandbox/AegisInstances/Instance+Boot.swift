@@ -41,6 +41,13 @@ extension Instance {
     private nonisolated func resolveImage(_ stored: StoredInstance) async throws -> ResolvedImage {
         let reference = try ImageReference(parsing: stored.info.image, defaultRegistry: services.defaultRegistry)
         let policy = PullPolicy(rawValue: stored.pull) ?? .ifNotPresent
+        // The writable layer of an earlier start belongs to the layers that it was written over: the name may stand for
+        // another image by now.
+        if policy != .always || reference == .base, let digest = stored.image?.digest,
+            let same = try await services.images.local(id: digest, as: reference)
+        {
+            return same
+        }
         let notices = notices
         let opener = services.opener
         let caller = PathCaller(user: stored.info.owner, group: stored.ownerGroup)
