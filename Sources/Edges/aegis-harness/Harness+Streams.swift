@@ -98,13 +98,16 @@ extension Harness {
 
     // MARK: The end of processes
 
-    /// Reaps every child that ended, ours and those that were left to us.
-    func reap() {
+    /// Reaps every child that ended, ours and those that were left to us. `true` if there is none left.
+    ///
+    /// The only place that reaps: whoever else took an end from the kernel would take it from its process.
+    @discardableResult
+    func reap() -> Bool {
         var code: UInt32 = 0
         var signal: UInt8 = 0
         while true {
             let pid = unsafe ah_reap(&code, &signal)
-            guard pid > 0 else { return }
+            guard pid > 0 else { return pid == -Code.noChild }
             for process in processes where Int(process.pid) == pid && process.end == nil {
                 process.end = (code, signal)
                 process.closeInput()
@@ -152,11 +155,9 @@ extension Harness {
     }
 
     func continueShutdown() {
-        reap()
-        var code: UInt32 = 0
-        var signal: UInt8 = 0
-        let orphan = unsafe ah_reap(&code, &signal)
-        if processes.isEmpty && orphan == -Code.noChild && outgoing.isEmpty { ah_exit(0) }
+        let isAlone = reap()
+        // What was reaped just now is reported by the next turn, which SIGCHLD brings.
+        if processes.isEmpty && isAlone && outgoing.isEmpty { ah_exit(0) }
         guard let times = shutdown else { return }
         let now = ah_now_microseconds()
         if now >= times.kill && !times.killed {
