@@ -55,7 +55,10 @@ final class GuestProcess {
     let program: [UInt8]
     let directory: [UInt8]
 
-    init(number: UInt16, pid: Int32, terminal: Bool, status: Int32, launch: OpaquePointer?, program: [UInt8], directory: [UInt8]) {
+    init(
+        number: UInt16, pid: Int32, terminal: Bool, status: Int32, launch: OpaquePointer?, program: [UInt8],
+        directory: [UInt8]
+    ) {
         self.number = number
         self.pid = pid
         self.terminal = terminal

@@ -145,7 +145,8 @@ extension OCIConfig {
         members.append(("namespaces", .list(namespaces)))
         members.append(("maskedPaths", .texts(Self.maskedPaths)))
         members.append(("readonlyPaths", .texts(Self.readOnlyPaths)))
-        members.append(("seccomp", .encoded(passesClone3 ? SeccompProfile.encodedPassingClone3 : SeccompProfile.encoded)))
+        members.append(
+            ("seccomp", .encoded(passesClone3 ? SeccompProfile.encodedPassingClone3 : SeccompProfile.encoded)))
         return .object(members)
     }
 }
