@@ -27,8 +27,11 @@ package enum SeccompProfile {
 
     /// `linux.seccomp` of config.json. One architecture only: each further one costs 2 ms at each start and widens the door.
     ///
-    /// - Parameter passingClone3: for a runtime whose filter cannot answer ENOSYS: its kernel, which does not have the call,
-    ///   answers that itself.
+    /// - Parameters:
+    ///   - architecture: whose system calls.
+    ///   - passingClone3: for a runtime whose filter cannot answer ENOSYS: its kernel, which does not have the call, answers
+    ///     that itself.
+    /// - Returns: the profile.
     static func json(for architecture: Architecture, passingClone3: Bool = false) -> JSONText {
         var rules: [JSONText] = [
             .object([("names", .texts(allowed(on: architecture))), ("action", .text("SCMP_ACT_ALLOW"))])
