@@ -109,6 +109,18 @@ let edges: [Target] = [
                 "-Xlinker", "--gc-sections", "-Xlinker", "-s",
             ])
         ]),
+    // No program but a library that needs no other: SwiftPM knows executables that are linked in a way of their own.
+    .executableTarget(
+        name: "aegis-shim", path: "Sources/Edges/aegis-shim",
+        cSettings: [.unsafeFlags(["-O2", "-ffreestanding", "-fPIC", "-fno-stack-protector"])],
+        linkerSettings: [
+            .unsafeFlags(
+                ["-enable-experimental-feature", "Embedded", "-nostartfiles", "-use-ld=lld"]
+                    + ["-shared", "-nostdlib", "-Wno-unused-command-line-argument"].flatMap { ["-Xclang-linker", $0] }
+                    // Two segments: each is a system call at every start of a program.
+                    + ["--gc-sections", "-s", "--no-rosegment", "-znorelro", "--build-id=none", "--hash-style=gnu"]
+                    .flatMap { ["-Xlinker", $0] })
+        ]),
 ]
 let tools: [Target] = [
     .executableTarget(

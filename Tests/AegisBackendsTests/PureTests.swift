@@ -1,6 +1,7 @@
 import AegisChannel
 import AegisCore
 import AegisSandboxTypes
+import AegisTestSupport
 import Foundation
 import LinuxSys
 import Testing
@@ -106,6 +107,15 @@ struct SeccompProfileTests {
         let families = rules.filter { $0["names"] as? [String] == ["socket"] }
             .compactMap { ($0["args"] as? [[String: Any]])?.first?["value"] as? Int }
         #expect(families == [1, 2, 10, 16])
+    }
+
+    @Test(arguments: [false, true]) func clone3IsUnknownUnlessOnlyTheKernelCanSaySo(_ passing: Bool) throws {
+        let bytes = SeccompProfile.json(for: .intel64, passingClone3: passing).bytes
+        let json = try #require(try JSONSerialization.jsonObject(with: Data(bytes)) as? [String: Any])
+        let rules = try #require(json["syscalls"] as? [[String: Any]])
+        let rule = try #require(rules.first { $0["names"] as? [String] == ["clone3"] })
+        #expect(rule["action"] as? String == (passing ? "SCMP_ACT_ALLOW" : "SCMP_ACT_ERRNO"))
+        #expect(rule["errnoRet"] as? Int == (passing ? nil : 38))
     }
 }
 
@@ -224,5 +234,35 @@ struct RuntimeFactsTests {
             "Limit                     Soft Limit           Hard Limit           Units\nMax open files            1024                 20000                files\n"
         #expect(HostIdentity.openFiles(status: "CapEff:\t000001ffffffffff\n", limits: limits) == 65_536)
         #expect(HostIdentity.openFiles(status: "CapEff:\t000001fffeffffff\n", limits: limits) == 20_000)
+    }
+}
+
+struct ShimLayerTests {
+    @Test func theLayerIsMadeOnceForEachVersionAndMendedWhenItIsDamaged() throws {
+        let directory = try TemporaryDirectory()
+        let program = directory.path("aegis-shim")
+        func layers() throws -> [String] { try Files.list(directory.path("shims")).map(\.name) }
+        func shim() throws -> String {
+            try #require(try ShimLayer(program: program, folder: directory.path("shims")).layer())
+        }
+        #expect(try ShimLayer(program: program, folder: directory.path("shims")).layer() == nil)
+        try Files.writeAtomically(program, [1, 2, 3])
+        let first = try shim()
+        #expect(try Files.read(first + "/.aegis/shim.so", limit: 10) == [1, 2, 3])
+        #expect(try Files.read(first + "/etc/ld.so.preload", limit: 99) == Array("/.aegis/shim.so\n".utf8))
+        for path in ["", "/etc", "/.aegis"] { #expect(try Files.status(first + path).permissions == 0o755) }
+        for path in ["/etc/ld.so.preload", "/.aegis/shim.so"] {
+            #expect(try Files.status(first + path).permissions == 0o644)
+        }
+        let inode = try Files.status(first).inode
+        #expect(try shim() == first)
+        #expect(try Files.status(first).inode == inode && layers().count == 1)
+        try Files.writeAtomically(first + "/.aegis/shim.so", [])
+        #expect(try shim() == first)
+        #expect(try Files.read(first + "/.aegis/shim.so", limit: 10) == [1, 2, 3])
+        #expect(try layers().count == 1)
+        try Files.writeAtomically(program, [1, 2, 3, 4])
+        #expect(try shim() != first)
+        #expect(try layers().count == 2)
     }
 }

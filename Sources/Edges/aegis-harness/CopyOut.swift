@@ -6,11 +6,15 @@ import CHarness
 /// The first entry is named by the last component of the path (`.` for `/` and for a path that ends in `/.`), the others
 /// stand beneath it. Regular files, folders and links; anything else is left out and named on stderr. A file that
 /// shrinks while it is read is filled up with zeros, as tar does; one that grows is cut. Links are not followed, but for
-/// the path itself if it ends in a slash.
+/// the path itself if it ends in a slash. What the sandbox added to the image is left out in silence: `/.aegis`, and the
+/// loader's list that names our library.
 struct CopyOut {
+    private static let listName = bytes("ld.so.preload")
+    private static let listText = bytes("/.aegis/shim.so\n")
     private static let depthLimit = 256
     private static let chunk = 64 << 10
     private var failed = false
+    private var isRoot = false
     private var buffer = [UInt8](repeating: 0, count: chunk)
 
     init() {}
@@ -28,6 +32,7 @@ struct CopyOut {
         let last = trimmed.lastIndex(of: 0x2f).map { Array(trimmed[($0 + 1)...]) } ?? []
         let name = last.isEmpty ? bytes(".") : last
         guard name != bytes("..") else { return complain(path, bytes("a path cannot end in ..")) }
+        isRoot = trimmed == [0x2f] || trimmed == [0x2f, 0x2e]
         // With the slash kept, the kernel follows a link and wants a folder behind it.
         let target = path.last == 0x2f && path.count > 1 ? trimmed + bytes("/.") : trimmed
         add(Int32(AH_ROOT), target, as: name, depth: 0)
@@ -36,6 +41,7 @@ struct CopyOut {
     }
 
     private mutating func add(_ directory: Int32, _ name: [UInt8], as path: [UInt8], depth: Int) {
+        if isRoot && depth == 1 && name == bytes(".aegis") { return }
         var info = ah_file()
         let result = unsafe ah_file_information(directory, terminated(name), &info)
         // What vanished since the folder was listed is not there any more, and that is all.
@@ -62,6 +68,7 @@ struct CopyOut {
         var info = ah_file()
         let result = unsafe ah_descriptor_information(Int32(file), &info)
         guard result >= 0 else { return fail(path, errorText(-result)) }
+        if name == Self.listName && info.size == Self.listText.count && isOwnList(directory) { return }
         write(entry(path, .file, info).encoded())
         var rest = info.size
         while rest > 0 {
@@ -76,6 +83,15 @@ struct CopyOut {
             rest -= UInt64(count)
         }
         write([UInt8](repeating: 0, count: Tar.padding(info.size)))
+    }
+
+    /// Whether the list for glibc's loader in a folder is ours.
+    private func isOwnList(_ directory: Int32) -> Bool {
+        let file = unsafe ah_open_file(directory, terminated(Self.listName))
+        guard file >= 0 else { return false }
+        defer { ah_close(Int32(file)) }
+        var text = [UInt8](repeating: 0, count: Self.listText.count)
+        return unsafe ah_read(Int32(file), &text, text.count) == text.count && text == Self.listText
     }
 
     private mutating func addLink(_ directory: Int32, _ name: [UInt8], _ path: [UInt8], _ info: ah_file) {

@@ -399,7 +399,7 @@ package struct InstanceLifecycle: Sendable, Equatable {
         let why = termination.reason ?? "it ended with code \(code) before its command did"
         let error = AegisError.failed(
             "sandbox-died", "the sandbox was ended from outside, or broke: \(why)",
-            hint: "see 'aegis logs' and the daemon's log; gVisor also breaks at a --pids limit that is very low")
+            hint: "see 'aegis logs' and the daemon's log")
         return Outcome(exitCode: code, reason: oom ? .oom : .killed, oomKilled: oom, error: oom ? nil : error)
     }
 

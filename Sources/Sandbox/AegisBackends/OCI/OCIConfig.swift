@@ -19,6 +19,10 @@ struct OCIConfig: Sendable {
     var memory: UInt64
     /// Files that a process may have open, at most.
     var openFiles: Int64 = 65_536
+    /// Processes and threads inside, at most, where the control group cannot tell them from the runtime's own; nil elsewhere.
+    var processes: Int?
+    /// See `SeccompProfile.json`.
+    var passesClone3 = false
     var binds: [Bind]
 }
 
@@ -57,7 +61,8 @@ extension OCIConfig {
 
     private var process: JSONText {
         let capabilities = JSONText.texts(Self.capabilities)
-        let limits: [(String, Int64)] = [("RLIMIT_NOFILE", openFiles), ("RLIMIT_CORE", 0)]
+        var limits: [(String, Int64)] = [("RLIMIT_NOFILE", openFiles), ("RLIMIT_CORE", 0)]
+        if let processes { limits.append(("RLIMIT_NPROC", Int64(processes))) }
         return .object([
             ("terminal", .flag(false)), ("user", .object([("uid", .number(0)), ("gid", .number(0))])),
             ("args", .texts([Self.harnessPath])),
@@ -142,7 +147,8 @@ extension OCIConfig {
         members.append(("namespaces", .list(namespaces)))
         members.append(("maskedPaths", .texts(Self.maskedPaths)))
         members.append(("readonlyPaths", .texts(Self.readOnlyPaths)))
-        members.append(("seccomp", .encoded(SeccompProfile.encoded)))
+        members.append(
+            ("seccomp", .encoded(passesClone3 ? SeccompProfile.encodedPassingClone3 : SeccompProfile.encoded)))
         return .object(members)
     }
 }

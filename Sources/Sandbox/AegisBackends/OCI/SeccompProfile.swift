@@ -26,7 +26,13 @@ package enum SeccompProfile {
     }
 
     /// `linux.seccomp` of config.json. One architecture only: each further one costs 2 ms at each start and widens the door.
-    static func json(for architecture: Architecture) -> JSONText {
+    ///
+    /// - Parameters:
+    ///   - architecture: whose system calls.
+    ///   - passingClone3: for a runtime whose filter cannot answer ENOSYS: its kernel, which does not have the call, answers
+    ///     that itself.
+    /// - Returns: the profile.
+    static func json(for architecture: Architecture, passingClone3: Bool = false) -> JSONText {
         var rules: [JSONText] = [
             .object([("names", .texts(allowed(on: architecture))), ("action", .text("SCMP_ACT_ALLOW"))])
         ]
@@ -34,7 +40,11 @@ package enum SeccompProfile {
         rules.append(rule("clone", argument: 0, "SCMP_CMP_MASKED_EQ", 0x7E02_0000, 0))
         // Its flags lie in memory where no filter can look: without it, C libraries fall back to clone.
         rules.append(
-            .object([("names", .texts(["clone3"])), ("action", .text("SCMP_ACT_ERRNO")), ("errnoRet", .number(38))]))
+            passingClone3
+                ? .object([("names", .texts(["clone3"])), ("action", .text("SCMP_ACT_ALLOW"))])
+                : .object([
+                    ("names", .texts(["clone3"])), ("action", .text("SCMP_ACT_ERRNO")), ("errnoRet", .number(38)),
+                ]))
         for family: Int64 in [1, 2, 10, 16] { rules.append(rule("socket", argument: 0, "SCMP_CMP_EQ", family)) }
         for family: Int64 in [1, 2, 10, 16] { rules.append(rule("socketpair", argument: 0, "SCMP_CMP_EQ", family)) }
         // Personalities: Linux, its 32-bit form, either as "2.6", fixed addresses (debuggers), and the question.
@@ -49,6 +59,8 @@ package enum SeccompProfile {
 
     /// The encoded profile of this machine, made once.
     static let encoded: [UInt8] = json(for: .current).bytes
+    /// The same, `passingClone3`.
+    static let encodedPassingClone3: [UInt8] = json(for: .current, passingClone3: true).bytes
 
     private static func rule(
         _ name: String, argument: Int64, _ comparison: String, _ value: Int64, _ second: Int64? = nil
