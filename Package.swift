@@ -46,7 +46,7 @@ let base: [Target] = [
     library("Base", "AegisWire", ["AegisIO", "LinuxSys", "AegisCore"]),
     library("Base", "AegisChannel"),
     library("Base", "AegisTar", ["LinuxSys", "AegisCore"]),
-    library("Base", "AegisStore", ["CSQLite", "AegisCore"]),
+    library("Base", "AegisStore", ["CSQLite", "LinuxSys", "AegisCore"]),
     library("Base", "AegisConfig", ["CYaml", "AegisCore"]),
 ]
 let trust: [Target] = [

@@ -128,6 +128,29 @@ import Testing
         }
     }
 
+    @Test func whatTheDaemonKeepsIsClosedToOthers() async throws {
+        try await DaemonFixture.with { f in
+            try await f.succeed("run", "-d", "--name", "x", "--env", "PASSWORD=hunter2", "--", "sleep", "1000")
+            func modes() async throws -> String {
+                try await f.shell("stat -c '%n %a' home home/aegis.db home/aegis.db-wal home/aegis.db-shm").out
+            }
+            let closed = "home 700\nhome/aegis.db 600\nhome/aegis.db-wal 600\nhome/aegis.db-shm 600\n"
+            #expect(try await modes() == closed)
+            // As an earlier release has left them.
+            try await f.succeed("down", "--keep")
+            try await f.shell("chmod 755 home; chmod 644 home/aegis.db")
+            let up = try await f.succeed("up", "--ports", "auto")
+            #expect(up.err.contains("its mode is 0700 now"), "\(up)")
+            #expect(try await modes() == closed)
+            try await f.succeed("down")
+            try await f.shell("chmod 777 home")
+            for refused in [try await f.aegis("up"), try await f.run("\(DaemonFixture.binaries)/aegisd", [])] {
+                #expect(refused.code == 1 && refused.err.contains("(home-unsafe)"), "\(refused)")
+            }
+            try await f.shell("chmod 700 home")
+        }
+    }
+
     @Test func aDatabaseOfANewerReleaseIsLeftAlone() async throws {
         try await DaemonFixture.with { f in
             try await f.succeed("down")

@@ -110,12 +110,63 @@ struct SeccompProfileTests {
     }
 
     @Test(arguments: [false, true]) func clone3IsUnknownUnlessOnlyTheKernelCanSaySo(_ passing: Bool) throws {
-        let bytes = SeccompProfile.json(for: .intel64, passingClone3: passing).bytes
+        let bytes = SeccompProfile.json(for: .intel64, passingUnknown: passing).bytes
         let json = try #require(try JSONSerialization.jsonObject(with: Data(bytes)) as? [String: Any])
         let rules = try #require(json["syscalls"] as? [[String: Any]])
         let rule = try #require(rules.first { $0["names"] as? [String] == ["clone3"] })
         #expect(rule["action"] as? String == (passing ? "SCMP_ACT_ALLOW" : "SCMP_ACT_ERRNO"))
         #expect(rule["errnoRet"] as? Int == (passing ? nil : 38))
+    }
+}
+
+struct SetIDGuardTests {
+    @Test(arguments: SeccompProfile.Architecture.allCases)
+    func noCallSetsASetIDBit(_ architecture: SeccompProfile.Architecture) throws {
+        let bytes = SeccompProfile.json(for: architecture, guardingSetID: true).bytes
+        let json = try #require(try JSONSerialization.jsonObject(with: Data(bytes)) as? [String: Any])
+        let rules = try #require(json["syscalls"] as? [[String: Any]])
+        var modes: [String: [[Int]]] = [:]
+        for rule in rules {
+            for name in try #require(rule["names"] as? [String]) {
+                let arguments = rule["args"] as? [[String: Any]] ?? []
+                modes[name, default: []].append(
+                    arguments.flatMap {
+                        [$0["index"] as? Int ?? -1, $0["value"] as? Int ?? -1, $0["valueTwo"] as? Int ?? -1]
+                    })
+            }
+        }
+        var expected: [String: [[Int]]] = [
+            "fchmod": [[1, 0o6000, 0]], "fchmodat": [[2, 0o6000, 0]], "fchmodat2": [[2, 0o6000, 0]],
+            "mknodat": [[2, 0o6000, 0]], "openat": [[3, 0o6000, 0], [2, 0o100 | 0o20_000_000, 0]],
+        ]
+        if architecture == .intel64 {
+            expected["chmod"] = [[1, 0o6000, 0]]
+            expected["creat"] = [[1, 0o6000, 0]]
+            expected["mknod"] = [[1, 0o6000, 0]]
+            expected["open"] = [[2, 0o6000, 0], [1, 0o100 | 0o20_000_000, 0]]
+        }
+        for (name, rule) in expected { #expect(modes[name] == rule, "\(name)") }
+        let openat2 = rules.filter { ($0["names"] as? [String])?.contains("openat2") == true }
+        #expect(openat2.count == 1 && openat2.first?["errnoRet"] as? Int == 38)
+        let all = Set(SeccompProfile.allowed(on: architecture)).subtracting(["openat2"])
+        #expect(all.isSubset(of: modes.keys), "nothing else is lost")
+    }
+
+    @Test func onlyWritableFoldersOfTheHostAreGuarded() throws {
+        func spec(_ ownership: BootMount.Ownership, readOnly: Bool, allows: Bool = false) throws -> BootSpec {
+            let source = SharedDescriptor(try FileDescriptor.open("/", [.pathOnly]))
+            var spec = BootSpec(
+                id: "i-1", hostname: "h", layers: [], writable: "/w",
+                mounts: [
+                    BootMount(source: source, target: "/x", readOnly: readOnly, isDirectory: true, ownership: ownership)
+                ])
+            spec.allowsSetID = allows
+            return spec
+        }
+        let host = BootMount.Ownership.host(uid: 0, gid: 0, insideUID: 0, insideGID: 0, others: true)
+        #expect(try spec(host, readOnly: false).guardsSetID)
+        #expect(try !spec(host, readOnly: true).guardsSetID && !spec(.managed, readOnly: false).guardsSetID)
+        #expect(try !spec(host, readOnly: false, allows: true).guardsSetID)
     }
 }
 

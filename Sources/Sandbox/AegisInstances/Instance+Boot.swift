@@ -32,9 +32,10 @@ extension Instance {
         await remember(image: image, ids: ids, backend: chosen)
         var limits = stored.info.limits
         limits.timeout = nil
-        let spec = BootSpec(
+        var spec = BootSpec(
             id: id, hostname: stored.info.name ?? id, layers: layers, writable: writable, mounts: mounts,
             limits: limits, user: user)
+        spec.allowsSetID = stored.allowsSetID ?? false
         return try await chosen.backend.boot(spec) { record in try await self.remember(sandbox: record) }
     }
 

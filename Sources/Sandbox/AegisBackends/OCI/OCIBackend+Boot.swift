@@ -20,6 +20,12 @@ extension OCIBackend {
         try check(spec)
         let clock = StepClock()
         let facts = try await facts()
+        guard !spec.guardsSetID || runtime.kind != .userKernel || facts.hasSeccompFlag else {
+            throw AegisError(
+                .unavailable, "isolation-unavailable",
+                "\(name) \(facts.version) cannot keep setuid programs out of a folder of yours that it may write in",
+                hint: "use a newer \(name), or a workspace of Aegis's own (--workspace NAME), or --allow-setuid")
+        }
         let layer = try await disk.layer(for: spec.id, folder: spec.writable, limit: spec.limits.disk)
         let preparation = try await BlockingPool.shared.run { [self] in
             try Preparation(

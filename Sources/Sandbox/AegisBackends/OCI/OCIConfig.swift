@@ -22,7 +22,9 @@ struct OCIConfig: Sendable {
     /// Processes and threads inside, at most, where the control group cannot tell them from the runtime's own; nil elsewhere.
     var processes: Int?
     /// See `SeccompProfile.json`.
-    var passesClone3 = false
+    var passesUnknown = false
+    /// Whether nothing inside can give a file setuid, setgid or capabilities; see `SeccompProfile.json`.
+    var guardsSetID = false
     var binds: [Bind]
 }
 
@@ -60,7 +62,7 @@ extension OCIConfig {
     }
 
     private var process: JSONText {
-        let capabilities = JSONText.texts(Self.capabilities)
+        let capabilities = JSONText.texts(Self.capabilities.filter { !guardsSetID || $0 != "CAP_SETFCAP" })
         var limits: [(String, Int64)] = [("RLIMIT_NOFILE", openFiles), ("RLIMIT_CORE", 0)]
         if let processes { limits.append(("RLIMIT_NPROC", Int64(processes))) }
         return .object([
@@ -148,7 +150,7 @@ extension OCIConfig {
         members.append(("maskedPaths", .texts(Self.maskedPaths)))
         members.append(("readonlyPaths", .texts(Self.readOnlyPaths)))
         members.append(
-            ("seccomp", .encoded(passesClone3 ? SeccompProfile.encodedPassingClone3 : SeccompProfile.encoded)))
+            ("seccomp", .encoded(SeccompProfile.encoded(passingUnknown: passesUnknown, guardingSetID: guardsSetID))))
         return .object(members)
     }
 }

@@ -61,7 +61,7 @@ final class Preparation: Sendable {
                         kind: backend.runtime.kind, hostname: spec.hostname, layout: layout, idBase: lease.base,
                         cgroup: group.path, memory: limits.memory, openFiles: HostIdentity.openFiles,
                         processes: backend.runtime.kind == .userKernel ? wanted.pids : nil,
-                        passesClone3: quirks & Hello.forbidsClone3 != 0,
+                        passesUnknown: quirks & Hello.forbidsClone3 != 0, guardsSetID: spec.guardsSetID,
                         binds: Self.binds(spec, layout)),
                     layerCount: spec.layers.count,
                     mounts: spec.mounts.map {
