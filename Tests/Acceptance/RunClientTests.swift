@@ -26,10 +26,10 @@ import Testing
             let forks = "import subprocess as s\nfor i in range(40): s.Popen(['sleep', '9'])"
             let pids = try await f.aegis(
                 "run", "--isolation", backend, "--pids", "16", "--", "python3", "-c", forks)
-            // gVisor's own threads count: it breaks, and that is said.
-            #expect(
-                pids.code != 0 && (pids.err.contains("BlockingIOError") || pids.err.contains("(sandbox-died)")),
-                "\(pids)")
+            let refused = pids.code == 1 && pids.err.contains("BlockingIOError")
+            // gVisor's own threads count: it may break, and that is said; its own exit code is nobody's.
+            let broke = pids.code == 125 && pids.err.contains("(sandbox-died)")
+            #expect(refused || (backend == "runsc" && broke), "\(pids)")
             let disk = try await f.aegis(
                 "run", "--isolation", backend, "--disk", "20Mi", "--", "sh", "-c",
                 "head -c 60000000 /dev/zero > /root/x")
