@@ -26,6 +26,8 @@ enum Daemon {
         do throws(Errno) { try CurrentProcess.protectFromOutOfMemory(score: -900) } catch {
             logger.debug("this daemon is as mortal as others when memory runs out", ("error", "\(error)"))
         }
+        // The allocator keeps what a thousand connections have used, for good if nobody asks for it.
+        loop.afterBursts { CurrentProcess.trimMemory() }
         let settings = try DaemonSettings(options: options, home: home)
         let signals = try SignalSource([15, 2, 1], on: loop)
         let scope = TaskScope(on: loop)
