@@ -130,6 +130,13 @@ struct KeeperRefusal: Error {
             return AegisError(
                 .timeout, "boot-timeout", "\(runtime) did not bring \(preparation.id) up in time: \(text)")
         }
+        if failure.step == .mounts, let wanted = preparation.mismatch(saying: text) {
+            let (there, mine) = wanted.isDirectory ? ("file", "folder") : ("folder", "file")
+            return AegisError(
+                .usage, "mount-mismatch",
+                "\(wanted.target) is a \(there) in the image, and what is mounted there a \(mine)",
+                hint: "mount a \(there), or choose another target")
+        }
         if failure.step == .mounts, let culprit = preparation.unmappable(saying: text) {
             return AegisError(
                 .failed, "not-idmappable",
