@@ -46,7 +46,7 @@ package enum SandboxOptions {
             completion: .words(["none"])),
         Option("cpus", .value("N"), "processors, as 1.5", section: "Limits"),
         Option("memory", .value("SIZE"), "memory with its tmpfs, as 512Mi", section: "Limits"),
-        Option("disk", .value("SIZE"), "the writable layer, as 1Gi", section: "Limits"),
+        Option("disk", .value("SIZE"), "the writable layer and an automatic workspace, as 1Gi", section: "Limits"),
         Option("pids", .value("N"), "processes and threads", section: "Limits"),
         Option("timeout", .value("TIME"), "stop the command after this, as 300s (exit code 124)", section: "Limits"),
         Option("idle-pause", .value("TIME"), "pause when idle that long", section: "Limits", hidden: true),
