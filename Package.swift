@@ -123,7 +123,7 @@ let testTargets: [Target] = [
     tests("LinuxSysTests", ["LinuxSys", "CLinux"]),
     tests("AegisIOTests", ["AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisWireTests", ["AegisWire", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
-    tests("AegisChannelTests", ["AegisChannel"]),
+    tests("AegisChannelTests", ["AegisChannel", "AegisTestSupport"]),
     tests("AegisTarTests", ["AegisTar", "LinuxSys", "AegisCore"]),
     tests("AegisStoreTests", ["AegisStore", "AegisCore", "AegisTestSupport"]),
     tests("AegisConfigTests", ["AegisConfig", "AegisCore"]),
