@@ -31,6 +31,18 @@ import Testing
                 "run", "--isolation", backend, "--disk", "20Mi", "--", "sh", "-c",
                 "head -c 60000000 /dev/zero > /root/x")
             #expect(disk.code == 1, "\(disk)")
+            // A workspace of the instance's own counts, and what it holds comes home all the same.
+            let home = f.path("limited-\(backend)")
+            let workspace = try await f.aegis(
+                "run", "--isolation", backend, "--disk", "20Mi", "--artifacts", home, "--", "sh", "-c",
+                "mkdir output; echo made > output/file; head -c 60000000 /dev/zero > /workspace/x && exit 7; rm x")
+            #expect(workspace.code == 0, "\(workspace)")
+            #expect(try String(contentsOfFile: "\(home)/file", encoding: .utf8) == "made\n")
+            // Files that Aegis writes inside are the layer's, too.
+            let hosts = try await f.aegis(
+                "run", "--isolation", backend, "--disk", "20Mi", "--", "sh", "-c",
+                "head -c 60000000 /dev/zero > /etc/hosts")
+            #expect(hosts.code == 1, "\(hosts)")
         }
     }
 

@@ -12,6 +12,29 @@ import Testing
 @Suite(.serialized, .timeLimit(.minutes(5)))
 struct LimitTests {
     @Test(arguments: Runtime.allCases)
+    func ourOwnFilesInsideCountForTheLimit(_ runtime: Runtime) async throws {
+        try await inWorld(runtime) { world in
+            let sandbox = try await world.boot(limits: Limits(disk: ByteSize(20 << 20)))
+            let talk = try await Conversation(sandbox)
+            let owner = "import os; s = os.stat('/etc/hosts'); print(s.st_uid, s.st_gid, oct(s.st_mode))"
+            let read = try await talk.run("cat /etc/hosts /etc/hostname; python3 -c \"\(owner)\"")
+            let wanted = "127.0.0.1\tlocalhost box\n::1\tlocalhost ip6-localhost\nbox\n0 0 0o100644\n"
+            #expect(read.stdout == wanted, "\(read)")
+            for name in ["hosts", "hostname"] {
+                let full = try await talk.run("head -c 60000000 /dev/zero > /etc/\(name)")
+                #expect(full.code != 0, "\(name): \(full)")
+                _ = try await talk.run("echo changed > /etc/\(name)")
+            }
+            // Nothing of the run directory can be written from inside.
+            let folder = sandbox.record.runDirectory
+            let size = try Files.list(folder).reduce(UInt64(0)) {
+                $0 + ((try? Files.status("\(folder)/\($1.name)", followLinks: false).size) ?? 0)
+            }
+            #expect(size < 1 << 20, "\(size) bytes in the run directory")
+        }
+    }
+
+    @Test(arguments: Runtime.allCases)
     func memoryEndsWithAnOutOfMemoryKillThatIsReported(_ runtime: Runtime) async throws {
         try await inWorld(runtime) { world in
             let sandbox = try await world.boot(limits: Limits(memory: ByteSize(96 << 20)))

@@ -177,16 +177,17 @@ struct BootPlannerTests {
             id: "i-1", layout: layout,
             config: OCIConfig(
                 kind: .namespaces, hostname: "h", layout: layout, idBase: 2_000_000, cgroup: "/c", memory: 1 << 30,
-                binds: []), layerCount: 2, mounts: mounts, reservedBase: 1_000_000, runtime: ["/usr/sbin/runc"],
+                binds: []), layerCount: 2, isNewLayer: true, mounts: mounts, reservedBase: 1_000_000,
+            runtime: ["/usr/sbin/runc"],
             cgroupProcs: [], deadline: .seconds(3))
     }
 
     @Test func aPlanSurvivesTheChannelAndNamesItsSourcesInOrder() throws {
         let owner = BootMount.Ownership.host(uid: 1234, gid: 5, insideUID: 10, insideGID: 0, others: true)
         let plan = try Self.planner([
-            .init(target: "/a", readOnly: false, ownership: owner),
-            .init(target: "/b", readOnly: true, ownership: owner),
-            .init(target: "/c", readOnly: true, ownership: .managed),
+            .init(target: "/a", readOnly: false, isDirectory: true, ownership: owner),
+            .init(target: "/b", readOnly: true, isDirectory: true, ownership: owner),
+            .init(target: "/c", readOnly: true, isDirectory: true, ownership: .managed),
         ]).plan()
         #expect(try BootPlan(decoding: plan.encoded()) == plan)
         #expect(plan.deadline == 3000)
@@ -200,6 +201,31 @@ struct BootPlannerTests {
         #expect(maps == [1, 0, 0, 2, 2, 0])
         #expect(plan.maps.count == 3)
         #expect(plan.maps[1].uids.last == IDRange(inside: 65_536, outside: 0, count: 1))
+    }
+
+    @Test func aMountTakesThePlaceOfOurFilesAndIsComparedWithTheImage() throws {
+        func steps(_ targets: [String]) throws -> (files: [String], expected: [String]) {
+            let mounts = targets.map {
+                BootPlanner.Mount(target: $0, readOnly: true, isDirectory: true, ownership: .managed)
+            }
+            var (files, expected): ([String], [String]) = ([], [])
+            for step in try Self.planner(mounts).plan().mounts {
+                switch step {
+                case .placeFile(_, let path, _, let replace):
+                    #expect(replace)
+                    files.append(String(decoding: path, as: UTF8.self))
+                case .expect(_, let path, let isDirectory):
+                    #expect(isDirectory)
+                    expected.append(String(decoding: path, as: UTF8.self))
+                default: break
+                }
+            }
+            return (files, expected)
+        }
+        #expect(try steps([]) == (["/etc/hosts", "/etc/hostname"], []))
+        #expect(try steps(["//etc/hosts/"]) == (["/etc/hostname"], ["/etc/hosts"]))
+        #expect(try steps(["/etc", "/etc/hosts"]) == ([], ["/etc"]))
+        #expect(try steps(["/tmp/x", "/run/y/z", "/a", "/a/b", "/ab"]).expected == ["/a", "/ab"])
     }
 
     @Test(arguments: [(0, 3), (10, 3), (65_535, 2)] as [(UInt32, Int)])

@@ -197,6 +197,17 @@ extension Keeper {
         case .makeFile(let path):
             try check(
                 unsafe ah_make_empty_file(terminated(path), owner.uid, owner.gid), name(number, bytes("file ") + path))
+        case .placeFile(let root, let path, let content, let replace):
+            // The layer may be full or odd by now: the sandbox starts with what it has.
+            let result = unsafe ah_place_file(
+                terminated(root), terminated(path), content, content.count, owner.uid, owner.gid, replace ? 1 : 0)
+            guard result < 0 else { return }
+            let line = name(number, bytes("file ") + path) + bytes(": ") + errorText(-result) + [0x0a]
+            unsafe ah_log(line, line.count)
+        case .expect(let root, let path, let isDirectory):
+            try check(
+                unsafe ah_expect_kind(terminated(root), terminated(path), isDirectory ? 1 : 0),
+                name(number, bytes("target ") + path))
         }
     }
 

@@ -14,7 +14,7 @@ internal import Synchronization
 /// From a record to a running command: everything that a start does, in its order.
 extension Instance {
     /// Where an instance keeps its writable layer.
-    nonisolated var writable: String { "\(services.home)/instances/\(id)" }
+    nonisolated var writable: String { InstancePlaces.writable(id, home: services.home) }
 
     /// Prepares everything and boots the sandbox. Runs beside the actor; what it learns is stored through it.
     nonisolated func prepareAndBoot(_ stored: StoredInstance) async throws -> any Sandbox {

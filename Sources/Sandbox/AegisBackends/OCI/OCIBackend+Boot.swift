@@ -156,6 +156,13 @@ struct KeeperRefusal: Error {
                 .failed, "image-unusable", "\(runtime) cannot start \(preparation.id): \(text)",
                 hint: "make it a regular file, or take --isolation runsc, which does not read it")
         }
+        if failure.step == .mounts, let wanted = preparation.mismatch(saying: text) {
+            let (there, mine) = wanted.isDirectory ? ("file", "folder") : ("folder", "file")
+            return AegisError(
+                .usage, "mount-mismatch",
+                "\(wanted.target) is a \(there) in the image, and what is mounted there a \(mine)",
+                hint: "mount a \(there), or choose another target")
+        }
         if failure.step == .mounts, let culprit = preparation.unmappable(saying: text) {
             return AegisError(
                 .failed, "not-idmappable",
