@@ -70,6 +70,22 @@ import Testing
         }
     }
 
+    @Test func theKindOfAnErrorIsTheExitCode() async throws {
+        let error = #"{"error":{"code":"invalid-config","kind":"usage","message":"a.yaml:1:1: no"}}"#
+        try await withScript("echo '\(error)' >&3; exit 2") { aegis, _ in
+            let result = try await aegis("up")
+            #expect(result.code == 2 && result.err == "aegis: a.yaml:1:1: no (invalid-config)\n")
+        }
+    }
+
+    @Test func aRelativeHomeIsHandedOnAsAnAbsoluteOne() async throws {
+        try await withScript("echo \"home $AEGIS_HOME\" >&2; exit 1") { aegis, home in
+            let result = try await aegis("up", variables: ["AEGIS_HOME=./x/../x"])
+            #expect(result.err.contains("home \(home)/x/../x\n"), "\(result.err)")
+            #expect(Files.exists(home + "/x/aegisd.log"))
+        }
+    }
+
     @Test func upWaitsForReadinessAndHandsOptionsOn() async throws {
         let script = """
             echo "$$ $* session=$(ps -o sid= -p $$ | tr -d ' ')" > "$AEGIS_HOME/started"

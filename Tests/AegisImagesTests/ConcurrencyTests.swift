@@ -196,7 +196,7 @@ private func processes(of proxy: StallingProxy) throws -> [Int32] {
 }
 
 /// Runs something that can be cancelled from outside.
-private final class Canceller: Sendable {
+final class Canceller: Sendable {
     private let gate = AsyncStream<Void>.makeStream()
 
     func cancel() { gate.continuation.finish() }

@@ -25,6 +25,10 @@ private struct Driver {
         case .thawing: d.send(.start, .booted(attempt: 1), .launched(attempt: 1), .pause, .frozen(attempt: 1), .resume)
         case .aborting: d.send(.start, .stop(.stopped))
         case .terminating: d.send(.start, .booted(attempt: 1), .launched(attempt: 1), .stop(.stopped))
+        case .quiescing, .lingering:
+            d.machine = InstanceLifecycle(lingers: true)
+            d.send(.start, .booted(attempt: 1), .launched(attempt: 1), .commandExited(attempt: 1, code: 3))
+            if phase == .lingering { d.send(.quiesced(attempt: 1, oomKilled: false)) }
         case .killing: d.send(.start, .booted(attempt: 1), .launched(attempt: 1), .commandExited(attempt: 1, code: 3))
         case .releasing:
             d.send(
@@ -38,7 +42,7 @@ private struct Driver {
     static let phases: [InstanceLifecycle.Phase] = [
         .stopped, .booting, .launching, .running, .freezing, .paused, .thawing, .aborting, .terminating, .killing,
         .releasing,
-        .removing, .deleted,
+        .removing, .deleted, .quiescing, .lingering,
     ]
 }
 
@@ -51,6 +55,7 @@ private struct Driver {
         .pause, .frozen(attempt: 1), .freezeFailed(attempt: 1), .resume, .thawed(attempt: 1), .stop(.stopped),
         .kill(.killed),
         .restart, .delete, .released(attempt: 1), .removed, .adopted(attempt: 9, paused: false, launched: true),
+        .quiesced(attempt: 1, oomKilled: false), .quiesceFailed(attempt: 1),
     ]
 
     @Test(arguments: Driver.phases) func everyPhaseIsReached(_ phase: InstanceLifecycle.Phase) {
@@ -59,86 +64,112 @@ private struct Driver {
 
     /// The whole table: phase x event to next phase. A dot means that nothing changes.
     @Test func everyPhaseAndEventGoesWhereTheTableSays() {
-        //                start      booted     bootFail   launched   launchFail cmdExited  sbxEnded   pause     frozen    frzFail   resume    thawed     stop         kill      restart      delete       released  removed  adopted
+        //                start      booted     bootFail   launched   launchFail cmdExited  sbxEnded   pause     frozen    frzFail   resume    thawed     stop         kill      restart      delete       released  removed  adopted  quiesced  quiesceFail
         let table: [(InstanceLifecycle.Phase, [InstanceLifecycle.Phase?])] = [
             (
                 .stopped,
                 [
                     .booting, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .booting, .removing, nil,
-                    nil, .running,
+                    nil, .running, nil, nil,
                 ]
             ),
             (
                 .booting,
                 [
                     nil, .launching, .stopped, nil, nil, nil, nil, nil, nil, nil, nil, nil, .aborting, .aborting,
-                    .aborting, .aborting, nil, nil, nil,
+                    .aborting, .aborting, nil, nil, nil, nil, nil,
                 ]
             ),
             (
                 .launching,
                 [
                     nil, nil, nil, .running, .killing, .killing, .releasing, nil, nil, nil, nil, nil, .terminating,
-                    .killing, .terminating, .terminating, nil, nil, nil,
+                    .killing, .terminating, .terminating, nil, nil, nil, nil, nil,
                 ]
             ),
             (
                 .running,
                 [
                     nil, nil, nil, nil, nil, .killing, .releasing, .freezing, nil, nil, nil, nil, .terminating,
-                    .killing, .terminating, .terminating, nil, nil, nil,
+                    .killing, .terminating, .terminating, nil, nil, nil, nil, nil,
                 ]
             ),
             (
                 .freezing,
                 [
                     nil, nil, nil, nil, nil, .killing, .releasing, nil, .paused, .running, nil, nil, .terminating,
-                    .killing, .terminating, .terminating, nil, nil, nil,
+                    .killing, .terminating, .terminating, nil, nil, nil, nil, nil,
                 ]
             ),
             (
                 .paused,
                 [
                     .thawing, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, .thawing, nil, .thawing, .killing,
-                    .thawing, .thawing, nil, nil, nil,
+                    .thawing, .thawing, nil, nil, nil, nil, nil,
                 ]
             ),
             (
                 .thawing,
                 [
                     nil, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, nil, .running, nil, .killing, nil, nil,
-                    nil, nil, nil,
+                    nil, nil, nil, nil, nil,
                 ]
             ),
             (
                 .aborting,
                 [
                     nil, .killing, .stopped, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
-                    nil,
+                    nil, nil, nil,
                 ]
             ),
             (
                 .terminating,
                 [
                     nil, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, nil, nil, nil, .killing, nil, nil, nil,
-                    nil, nil,
+                    nil, nil, nil, nil,
                 ]
             ),
             (
                 .killing,
-                [nil, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil]
+                [
+                    nil, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
+                    nil, nil, nil,
+                ]
             ),
             (
                 .releasing,
-                [nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .stopped, nil, nil]
+                [
+                    nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .stopped, nil, nil,
+                    nil, nil,
+                ]
             ),
             (
                 .removing,
-                [nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .deleted, nil]
+                [
+                    nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .deleted, nil,
+                    nil, nil,
+                ]
             ),
             (
                 .deleted,
-                [nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil]
+                [
+                    nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
+                    nil,
+                ]
+            ),
+            (
+                .quiescing,
+                [
+                    nil, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, nil, nil, .terminating, .killing,
+                    .terminating, .terminating, nil, nil, nil, .lingering, .killing,
+                ]
+            ),
+            (
+                .lingering,
+                [
+                    nil, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, nil, nil, .killing, .killing, .killing,
+                    .killing, nil, nil, nil, nil, nil,
+                ]
             ),
         ]
         #expect(table.map(\.0) == Driver.phases)
@@ -157,7 +188,7 @@ private struct Driver {
             .booted(attempt: 0), .bootFailed(attempt: 0, Self.error), .launched(attempt: 0),
             .launchFailed(attempt: 0, Self.error, exitCode: 127), .commandExited(attempt: 0, code: 7),
             .sandboxEnded(attempt: 0, Driver.end), .frozen(attempt: 0), .freezeFailed(attempt: 0), .thawed(attempt: 0),
-            .released(attempt: 0),
+            .released(attempt: 0), .quiesced(attempt: 0, oomKilled: true), .quiesceFailed(attempt: 0),
         ]
         for event in stale {
             var driver = Driver.at(phase)
@@ -176,6 +207,47 @@ private struct Driver {
         #expect(d.send(.sandboxEnded(attempt: 1, Driver.end)) == [.disarmTimeout, .release(attempt: 1)])
         #expect(d.send(.released(attempt: 1)) == [.save, .settled])
         #expect(d.machine.state == .stopped && d.machine.outcome == .init(exitCode: 0, reason: .exited))
+    }
+
+    @Test func aLingeringSandboxStaysUntilItIsNotWanted() {
+        var d = Driver(machine: InstanceLifecycle(lingers: true))
+        d.send(.start, .booted(attempt: 1), .launched(attempt: 1))
+        #expect(
+            d.send(.commandExited(attempt: 1, code: 3)) == [.disarmTimeout, .quiesce(attempt: 1, graceful: false)])
+        #expect(d.send(.quiesced(attempt: 1, oomKilled: false)) == [.save])
+        #expect(d.machine.isOver && !d.machine.isAtRest && d.machine.state == .stopping)
+        #expect(d.machine.outcome == .init(exitCode: 3, reason: .exited))
+        #expect(d.send(.delete) == [.kill(attempt: 1)])
+        d.send(.sandboxEnded(attempt: 1, Driver.end))
+        #expect(d.send(.released(attempt: 1)) == [.save, .settled, .remove])
+        // The command's own end stands, however the sandbox went.
+        #expect(d.machine.outcome == .init(exitCode: 3, reason: .exited))
+    }
+
+    @Test func aLingeringSandboxOutlivesTheTimeoutButNoOtherStop() {
+        var d = Driver(machine: InstanceLifecycle(lingers: true))
+        d.send(.start, .booted(attempt: 1), .launched(attempt: 1))
+        var stopped = d
+        #expect(d.send(.stop(.timeout)) == [.disarmTimeout, .quiesce(attempt: 1, graceful: true), .save])
+        #expect(d.send(.commandExited(attempt: 1, code: 143)).isEmpty)
+        d.send(.quiesced(attempt: 1, oomKilled: true))
+        #expect(d.machine.outcome == .init(exitCode: 124, reason: .timeout, oomKilled: true))
+        #expect(stopped.send(.stop(.stopped)) == [.disarmTimeout, .terminate(attempt: 1), .save])
+        // A stop while it freezes, and one of a paused instance, thaw first.
+        var freezing = Driver(machine: InstanceLifecycle(lingers: true))
+        freezing.send(.start, .booted(attempt: 1), .launched(attempt: 1), .pause)
+        var paused = freezing
+        freezing.send(.stop(.timeout))
+        #expect(freezing.send(.frozen(attempt: 1)) == [.thaw(attempt: 1)])
+        paused.send(.frozen(attempt: 1), .stop(.timeout))
+        #expect(paused.send(.thawed(attempt: 1)) == [.quiesce(attempt: 1, graceful: true)])
+    }
+
+    @Test func anOOMKillIsKnownOfALingeringSandboxToo() {
+        var d = Driver(machine: InstanceLifecycle(lingers: true))
+        d.send(.start, .booted(attempt: 1), .launched(attempt: 1), .commandExited(attempt: 1, code: 137))
+        d.send(.quiesced(attempt: 1, oomKilled: true))
+        #expect(d.machine.outcome == .init(exitCode: 137, reason: .oom, oomKilled: true))
     }
 
     @Test func stopWhileBootingTakesDownABootThatFinishesLate() {
@@ -210,6 +282,15 @@ private struct Driver {
         k.send(
             .sandboxEnded(attempt: 1, Termination(code: 137, oomKilled: true, requested: false)), .released(attempt: 1))
         #expect(k.machine.outcome == .init(exitCode: 137, reason: .oom, oomKilled: true))
+        // What the runtime exited with is not the command's code.
+        for code: Int32 in [0, 2, 137] {
+            var r = Driver.at(.running)
+            r.send(
+                .sandboxEnded(attempt: 1, Termination(code: code, oomKilled: false, requested: false)),
+                .released(attempt: 1))
+            let outcome = r.machine.outcome
+            #expect(outcome?.exitCode == nil && outcome?.reason == .killed && outcome?.error?.code == "sandbox-died")
+        }
     }
 
     @Test func restartRunsAgainAfterTheOldSandboxIsGone() {
@@ -291,7 +372,7 @@ private struct Driver {
         // Whatever comes in whatever order: after a sandbox was booted it is either alive or was released.
         var random = SystemRandomNumberGenerator()
         for _ in 0..<20_000 {
-            var machine = InstanceLifecycle()
+            var machine = InstanceLifecycle(lingers: Bool.random(using: &random))
             var boots = 0
             var ended = 0
             for _ in 0..<12 {
@@ -308,7 +389,7 @@ private struct Driver {
 
     private static func alive(_ phase: InstanceLifecycle.Phase) -> Bool {
         switch phase {
-        case .launching, .running, .freezing, .paused, .thawing, .terminating, .killing: true
+        case .launching, .running, .freezing, .paused, .thawing, .terminating, .quiescing, .lingering, .killing: true
         default: false
         }
     }
@@ -325,35 +406,10 @@ private struct Driver {
         case .freezeFailed: .freezeFailed(attempt: attempt)
         case .thawed: .thawed(attempt: attempt)
         case .released: .released(attempt: attempt)
+        case .quiesced(_, let oom): .quiesced(attempt: attempt, oomKilled: oom)
+        case .quiesceFailed: .quiesceFailed(attempt: attempt)
         case .adopted: .adopted(attempt: attempt + 1, paused: false, launched: true)
         default: event
         }
-    }
-}
-
-@Suite struct CrashLoopTests {
-    @Test func fiveQuickCrashesInTwoMinutesAreRefused() {
-        var loop = CrashLoop()
-        for i in 0..<5 {
-            #expect(loop.refusal(now: .seconds(i * 20)) == nil)
-            loop.ended(code: 1, started: .seconds(i * 20), now: .seconds(i * 20 + 1))
-        }
-        #expect(loop.refusal(now: .seconds(82)) == .seconds(119))
-        #expect(loop.refusal(now: .seconds(201)) == nil)
-    }
-    @Test func aCleanOrLongLifeForgets() {
-        var loop = CrashLoop()
-        for i in 0..<4 { loop.ended(code: 1, started: .seconds(i), now: .seconds(i)) }
-        loop.ended(code: 0, started: .seconds(5), now: .seconds(5))
-        loop.ended(code: 1, started: .seconds(6), now: .seconds(6))
-        #expect(loop.refusal(now: .seconds(7)) == nil)
-        for i in 0..<4 { loop.ended(code: 1, started: .seconds(10 + i), now: .seconds(10 + i)) }
-        loop.ended(code: 1, started: .seconds(20), now: .seconds(31))
-        #expect(loop.refusal(now: .seconds(32)) == nil)
-    }
-    @Test func slowCrashesAreFine() {
-        var loop = CrashLoop()
-        for i in 0..<9 { loop.ended(code: 1, started: .seconds(i * 40), now: .seconds(i * 40)) }
-        #expect(loop.refusal(now: .seconds(330)) == nil)
     }
 }

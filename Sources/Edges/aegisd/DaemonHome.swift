@@ -55,16 +55,11 @@ struct DaemonHome: Sendable {
     static func place() throws -> (path: String, sockets: String) {
         let isRoot = CurrentProcess.effectiveUser == 0
         let given = environmentValue("AEGIS_HOME")
-        let path = try given.map(absolute) ?? (isRoot ? "/var/lib/aegis" : "\(environmentValue("HOME") ?? "/")/.aegis")
+        let path =
+            try given.map { Files.absolute($0, from: try Files.readLink("/proc/self/cwd")) }
+            ?? (isRoot ? "/var/lib/aegis" : "\(environmentValue("HOME") ?? "/")/.aegis")
         let sockets = given == nil && isRoot ? "/run/aegis" : path
         return (path, sockets)
-    }
-
-    private static func absolute(_ path: String) throws(AegisError) -> String {
-        guard path.hasPrefix("/") else {
-            throw .usage("AEGIS_HOME '\(path)' is not an absolute path", hint: "for example AEGIS_HOME=/srv/aegis")
-        }
-        return path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
     }
 
     private static func makeFolder(_ path: String, mode: UInt32) throws {

@@ -8,6 +8,7 @@ struct DaemonSettings: Sendable {
     let network: NetworkSection
     let runtime: RuntimeSection
     let instances: InstancesSection
+    let images: ImagesSection
     let registries: [RegistrySection]
     /// What TCP clients of the API must show.
     let token: Secret<String>
@@ -34,6 +35,7 @@ struct DaemonSettings: Sendable {
         network = configuration.section(NetworkSection.self)
         runtime = configuration.section(RuntimeSection.self)
         instances = configuration.section(InstancesSection.self)
+        images = configuration.section(ImagesSection.self)
         registries = configuration.list(RegistrySection.self)
         try configuration.finish()
         try instances.limits.validate()

@@ -54,7 +54,7 @@ struct CreateRules {
             userCommand: command, workspaceKind: kind, workspaceSource: source,
             isolation: request.isolation ?? services.defaults.isolation, minIsolation: minimum.rawValue,
             pull: try pull(request.pull), stdin: request.stdin ?? false, tty: request.tty ?? false,
-            ownerGroup: caller.gid)
+            lingers: try lingers(request), ownerGroup: caller.gid)
         stored.allowsSetID = request.allowSetuid
         return stored
     }
@@ -77,6 +77,17 @@ struct CreateRules {
                 .usage, "idle-unsupported", "idle policies need an exposed port, which this release does not serve",
                 hint: "pause and resume with 'aegis instance pause' and 'resume'")
         }
+    }
+
+    /// Only what is removed with its client may stay for it: nobody else would ever let the sandbox go.
+    private func lingers(_ request: CreateInstance) throws(AegisError) -> Bool? {
+        guard request.linger == true else { return nil }
+        guard request.ephemeral == true, request.start == false else {
+            throw .usage(
+                "'linger' is for ephemeral instances that their client starts",
+                hint: "set 'ephemeral' and 'start': false, and start it by attaching with ?start=1")
+        }
+        return true
     }
 
     private func isolation(_ given: String?) throws(AegisError) {

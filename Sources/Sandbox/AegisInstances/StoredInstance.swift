@@ -30,6 +30,8 @@ package struct StoredInstance: Sendable, Codable, Equatable {
     package var pull: String
     package var stdin: Bool
     package var tty: Bool
+    /// Whether the sandbox stays for its files when the command has ended; nil in records of before this was known.
+    package var lingers: Bool?
     /// The live sandbox, while there is one.
     package var sandbox: SandboxRecord?
     package var attempt: UInt64 = 0

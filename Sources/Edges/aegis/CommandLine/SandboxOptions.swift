@@ -49,7 +49,7 @@ package enum SandboxOptions {
             section: "Isolation"),
         Option("cpus", .value("N"), "processors, as 1.5", section: "Limits"),
         Option("memory", .value("SIZE"), "memory with its tmpfs, as 512Mi", section: "Limits"),
-        Option("disk", .value("SIZE"), "the writable layer, as 1Gi", section: "Limits"),
+        Option("disk", .value("SIZE"), "the writable layer and an automatic workspace, as 1Gi", section: "Limits"),
         Option("pids", .value("N"), "processes and threads", section: "Limits"),
         Option(
             "timeout", .value("TIME"),

@@ -81,10 +81,14 @@ enum UpCommand {
         let ready = try FileStream(pipe.takeFirst(), on: context.loop)
         let end = pipe.takeSecond()
         // A crash must not write registers and memory, secrets among them, into the log (decision D20).
-        let replaced = ["AEGIS_READY_FD=", "SWIFT_BACKTRACE="]
+        var replacing = ["AEGIS_READY_FD=3", "SWIFT_BACKTRACE=enable=no"]
+        // A relative one means the same to the daemon, and to whatever reads its environment later.
+        if let given = context.caller.variable("AEGIS_HOME"), !given.isEmpty {
+            replacing.append("AEGIS_HOME=\(location.home)")
+        }
+        let replaced = replacing.map { $0.prefix { $0 != "=" } + "=" }
         let environment =
-            CurrentProcess.environment.filter { entry in !replaced.contains { entry.hasPrefix($0) } }
-            + ["AEGIS_READY_FD=3", "SWIFT_BACKTRACE=enable=no"]
+            CurrentProcess.environment.filter { entry in !replaced.contains { entry.hasPrefix($0) } } + replacing
         var spec = ProcessSpec(
             executable: program, arguments: ["aegisd"] + DaemonCommand.arguments(invocation),
             environment: environment,

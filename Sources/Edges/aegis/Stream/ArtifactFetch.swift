@@ -42,6 +42,11 @@ struct ArtifactFetch: Sendable {
     }
 
     private static func explained(_ error: AegisError, _ spec: ArtifactSpec) -> AegisError {
+        if error.code == "instance-stopped" {
+            return AegisError(
+                .failed, "artifact-lost", "\(spec.source) went with the sandbox, which ended with its command",
+                hint: "what is written to /workspace stays in any case")
+        }
         guard error.kind == .notFound else { return error }
         return AegisError(
             .failed, "artifact-missing", "the command left nothing at \(spec.source)",

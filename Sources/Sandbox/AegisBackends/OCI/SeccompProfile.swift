@@ -27,9 +27,16 @@ package enum SeccompProfile {
 
     /// `linux.seccomp` of config.json. One architecture only: each further one costs 2 ms at each start and widens the door.
     ///
-    /// - Parameter guardingSetID: nothing inside can give a file a setuid or setgid bit, by any call: for sandboxes that write in
-    ///   folders of the host, where such a file would be a program of its owner's for everybody.
-    static func json(for architecture: Architecture, guardingSetID: Bool = false) -> JSONText {
+    /// - Parameters:
+    ///   - architecture: whose system calls.
+    ///   - passingUnknown: for a runtime whose filter cannot answer ENOSYS: its kernel, which does not have these calls, answers
+    ///     that itself.
+    ///   - guardingSetID: nothing inside can give a file a setuid or setgid bit, by any call: for sandboxes that write in folders
+    ///     of the host, where such a file would be a program of its owner's for everybody.
+    /// - Returns: the profile.
+    static func json(
+        for architecture: Architecture, passingUnknown: Bool = false, guardingSetID: Bool = false
+    ) -> JSONText {
         let guarded = guardingSetID ? setIDRules(architecture) : []
         let names = allowed(on: architecture).filter { name in !guarded.contains { $0.name == name } }
         var rules: [JSONText] = [
@@ -38,16 +45,12 @@ package enum SeccompProfile {
         rules += guarded.compactMap(\.rule)
         if guardingSetID {
             // Its mode lies in memory where no filter can look; whoever uses it can do without.
-            rules.append(
-                .object([
-                    ("names", .texts(["openat2"])), ("action", .text("SCMP_ACT_ERRNO")), ("errnoRet", .number(38)),
-                ]))
+            rules.append(missing("openat2", passingUnknown))
         }
         // Threads and processes, but none in a new namespace (CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET).
         rules.append(rule("clone", argument: 0, "SCMP_CMP_MASKED_EQ", 0x7E02_0000, 0))
         // Its flags lie in memory where no filter can look: without it, C libraries fall back to clone.
-        rules.append(
-            .object([("names", .texts(["clone3"])), ("action", .text("SCMP_ACT_ERRNO")), ("errnoRet", .number(38))]))
+        rules.append(missing("clone3", passingUnknown))
         for family: Int64 in [1, 2, 10, 16] { rules.append(rule("socket", argument: 0, "SCMP_CMP_EQ", family)) }
         for family: Int64 in [1, 2, 10, 16] { rules.append(rule("socketpair", argument: 0, "SCMP_CMP_EQ", family)) }
         // Personalities: Linux, its 32-bit form, either as "2.6", fixed addresses (debuggers), and the question.
@@ -60,10 +63,22 @@ package enum SeccompProfile {
         ])
     }
 
-    /// The encoded profile of this machine, made once.
-    static let encoded: [UInt8] = json(for: .current).bytes
-    /// The same, `guardingSetID`.
-    static let encodedGuardingSetID: [UInt8] = json(for: .current, guardingSetID: true).bytes
+    /// The encoded profiles of this machine, each made once.
+    private static let variants: [[UInt8]] = [false, true].flatMap { unknown in
+        [false, true].map { json(for: .current, passingUnknown: unknown, guardingSetID: $0).bytes }
+    }
+
+    /// The encoded profile of this machine; see `json`.
+    static func encoded(passingUnknown: Bool = false, guardingSetID: Bool = false) -> [UInt8] {
+        variants[(passingUnknown ? 2 : 0) + (guardingSetID ? 1 : 0)]
+    }
+
+    /// A call that shall look as if the kernel did not have it.
+    private static func missing(_ name: String, _ isPassed: Bool) -> JSONText {
+        isPassed
+            ? .object([("names", .texts([name])), ("action", .text("SCMP_ACT_ALLOW"))])
+            : .object([("names", .texts([name])), ("action", .text("SCMP_ACT_ERRNO")), ("errnoRet", .number(38))])
+    }
 
     /// The calls that could set setuid or setgid, each allowed when its mode (or the lack of O_CREAT and O_TMPFILE) says that it
     /// does not. A call without a rule is not allowed at all.
