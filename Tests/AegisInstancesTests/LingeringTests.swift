@@ -1,4 +1,5 @@
 import AegisInstances
+import AegisSandboxTypes
 import Testing
 
 /// A sandbox that outlives its command, for its files to be fetched.
