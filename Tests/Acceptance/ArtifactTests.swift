@@ -183,12 +183,35 @@ import Testing
                 chmod 6777 ok; mkfifo p
                 """
             let r = try await f.aegis("run", "--artifacts", "out", "--", "sh", "-c", plant, directory: f.path("."))
-            #expect(r.code == 0 && r.err.contains("left out"), "\(r)")
+            #expect(r.code == 0 && r.err.contains("left out output/a: links"), "\(r)")
+            #expect(r.err.contains("left out output/p: FIFOs"), "\(r)")
             let listed = try await f.shell("cd out; find . -mindepth 1; stat -c %a ok")
             #expect(listed.out == "./ok\n777\n", "\(listed)")
             let link = try await f.aegis(
                 "run", "--artifacts", "out4", "--", "ln", "-s", "/etc", "output", directory: f.path("."))
             #expect(!FileManager.default.fileExists(atPath: f.path("out4/passwd")), "\(link)")
+            #expect(link.code == 125 && link.err.contains("(artifact-refused)"), "\(link)")
+        }
+    }
+
+    /// Where the results have no place, the command is not run at all.
+    @Test func placesAreCheckedBeforeTheCommandRuns() async throws {
+        try await DaemonFixture.shared { f in
+            let scratch = try TemporaryDirectory()
+            try f.file(scratch.path("file"), "in the way")
+            for arguments in [
+                ["--artifacts", "file"], ["--artifacts", "file/below"], ["--artifact", "x:file/below/x"],
+                ["--artifacts", "/proc/none"],
+            ] {
+                let r = try await f.aegis(
+                    "run", "--workspace", scratch.path, arguments[0], arguments[1], "--", "touch", "ran",
+                    directory: scratch.path)
+                #expect(r.code == 2 && r.err.contains("(artifact-place)"), "\(arguments) \(r)")
+                #expect(!Files.exists(scratch.path("ran")), "\(arguments)")
+            }
+            let fine = try await f.aegis(
+                "run", "--artifacts", "new/deep", "--", "true", directory: scratch.path)
+            #expect(fine.code == 125 && fine.err.contains("(artifact-missing)"), "\(fine)")
         }
     }
 }

@@ -59,6 +59,23 @@ import Testing
         #expect(try harness.wait() == 0)
     }
 
+    @Test func shutdownLosesNoEndOfManyAtOnce() throws {
+        // Processes that end while the harness looks whether any is left: each is reported, none is waited for in vain.
+        for _ in 1...5 {
+            let harness = try HostHarness(asInit: true)
+            let numbers = 1...40 as ClosedRange<UInt16>
+            for number in numbers { try harness.client.start(number, ["sleep", "1000"]) }
+            try harness.client.wait("all run") { client in
+                numbers.allSatisfy { client.processes[$0]?.started != nil }
+            }
+            let began = now()
+            try harness.client.send(.shutdown, Shutdown(grace: 20_000).encoded())
+            for number in numbers { #expect(try harness.client.finish(number).exited?.code == 143) }
+            #expect(try harness.wait() == 0)
+            #expect(now() - began < 10)
+        }
+    }
+
     @Test func shutdownOfNothingEndsAtOnce() throws {
         let harness = try HostHarness(asInit: true)
         let began = now()

@@ -241,6 +241,15 @@ struct Driver {
         k.send(
             .sandboxEnded(attempt: 1, Termination(code: 137, oomKilled: true, requested: false)), .released(attempt: 1))
         #expect(k.machine.outcome == .init(exitCode: 137, reason: .oom, oomKilled: true))
+        // What the runtime exited with is not the command's code.
+        for code: Int32 in [0, 2, 137] {
+            var r = Driver.at(.running)
+            r.send(
+                .sandboxEnded(attempt: 1, Termination(code: code, oomKilled: false, requested: false)),
+                .released(attempt: 1))
+            let outcome = r.machine.outcome
+            #expect(outcome?.exitCode == nil && outcome?.reason == .killed && outcome?.error?.code == "sandbox-died")
+        }
     }
 
     @Test func restartRunsAgainAfterTheOldSandboxIsGone() {

@@ -26,7 +26,7 @@ import Testing
         let stream = try produce(producer, max: piece)
         #expect(producer.report.refused.map(\.path) == ["copy/fifo"])
         let report = try extract(stream, into: try scratch.directory("out"))
-        #expect(report.refused.map(\.path) == ["copy/outer"])
+        #expect(report.refused.map(\.path) == ["copy/outer"] && report.refusedTop == nil)
         #expect(try scratch.read("out/copy/a") == "hello")
         #expect(try Files.status("\(scratch.path)/out/copy/a").permissions == 0o751)
         #expect(try scratch.read("out/copy/big") == String(repeating: "0123456789", count: 70_000))
@@ -48,6 +48,44 @@ import Testing
         #expect(try events(try produce(whole, max: 4096), step: 4096).map(\.0.path) == [bytes("e/")])
         let link = try TarProducer(root: try scratch.directory("src"), path: bytes("tree/outer"), named: bytes("l"))
         #expect(try events(try produce(link, max: 4096), step: 4096).map(\.0.linkTarget) == [bytes("/etc/passwd")])
+    }
+
+    @Test func whatIsLeftOutIsToldWhenItIsAskedFor() throws {
+        let scratch = try Scratch()
+        try makeTree(scratch)
+        let producer = try TarProducer(
+            root: try scratch.directory("src"), path: bytes("tree"), named: bytes("t"), marksLeftOut: true)
+        let report = try extract(try produce(producer, max: 4096), into: try scratch.directory("out"))
+        #expect(report.refused.map(\.path).sorted() == ["t/fifo", "t/outer"])
+        #expect(try !Files.list("\(scratch.path)/out/t").contains { $0.name == "fifo" })
+        let link = try TarProducer(root: try scratch.directory("src"), path: bytes("tree/outer"), named: bytes("l"))
+        let alone = try extract(try produce(link, max: 4096), into: try scratch.directory("out"))
+        #expect(alone.refusedTop?.path == "l" && alone.refusedTop?.reason.contains("/etc/passwd") == true)
+    }
+
+    @Test func aDeviceOrFIFOByItselfIsNamedAsWhatItIs() throws {
+        let scratch = try Scratch()
+        try makeTree(scratch)
+        for (root, path, what) in [("/dev", "zero", "a device"), ("\(scratch.path)/src", "tree/fifo", "a FIFO")] {
+            let error = #expect(throws: AegisError.self) {
+                _ = try TarProducer(
+                    root: try FileDescriptor.open(root, [.pathOnly, .directory]), path: bytes(path), named: bytes("x"))
+            }
+            #expect(error?.code == "not-copyable" && error?.message == "'\(path)' is \(what)")
+        }
+    }
+
+    /// Files of /proc say that they are empty, those of /sys that they are a page long.
+    @Test(arguments: [("/proc/self", "status"), ("/sys/kernel/mm/transparent_hugepage", "enabled")])
+    func filesThatDoNotTellTheirSizeAreReadToTheirEnd(root: String, path: String) throws {
+        guard Files.exists("\(root)/\(path)") else { return }
+        let scratch = try Scratch()
+        let producer = try TarProducer(
+            root: try FileDescriptor.open(root, [.pathOnly, .directory]), path: bytes(path), named: bytes("copy"))
+        _ = try extract(try produce(producer, max: 512), into: try scratch.directory("out"))
+        let (copy, real) = (try scratch.read("out/copy"), try Files.read("\(root)/\(path)", limit: 1 << 20))
+        let first = String(decoding: real.prefix { $0 != 10 }, as: UTF8.self)
+        #expect(!copy.isEmpty && copy.split(separator: "\n").first.map(String.init) == first && !copy.contains("\0"))
     }
 
     @Test(arguments: [

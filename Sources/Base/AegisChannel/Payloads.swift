@@ -139,6 +139,8 @@ package enum BootStep: UInt8, Sendable {
     case runtime = 3
     /// Waiting for the harness.
     case hello = 4
+    /// Looking at the files in which a runtime looks up users, before it reads them.
+    case accounts = 5
 }
 
 /// The payload of `bootFailed`.

@@ -104,16 +104,14 @@ package struct ImageRoutes: Sendable {
         async let result: ResolvedImage = {
             defer { feed.finish() }
             let progress: @Sendable (ImageProgress) -> Void = { _ = feed.yield($0.text(reference)) }
+            // Who pulls an image by its name pulls it for everybody on this node.
             return request.fresh
                 ? try await images.buildBase(progress: progress)
-                : try await images.ensure(reference, policy: policy, progress: progress)
+                : try await images.ensure(reference, policy: policy, for: .publisher, progress: progress)
         }()
         for await line in lines { try await body.write(JSONBody.encode(PullLine(progress: line))[...]) }
         do {
-            let resolved = try await result
-            let info = try await images.list(inUse: []).first {
-                $0.id == resolved.digest && $0.reference == reference.description
-            }
+            let info = try await images.info(result, inUse: await directory.imagesInUse())
             try await body.write(JSONBody.encode(PullLine(image: info, previous: previous))[...])
         } catch {
             let shown = (error as? AegisError) ?? .failed("pull-failed", "\(error)")

@@ -99,6 +99,8 @@ extension Harness {
     // MARK: The end of processes
 
     /// Reaps every child that ended, ours and those that were left to us. `false` if there is no child any more.
+    ///
+    /// The only place that reaps: whoever else took an end from the kernel would take it from its process.
     @discardableResult
     func reap() -> Bool {
         var code: UInt32 = 0

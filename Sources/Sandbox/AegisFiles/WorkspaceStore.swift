@@ -95,6 +95,11 @@ package final class WorkspaceStore: Sendable {
         return try await blocking { () throws(AegisError) in try self.openNow(id, owner: owner, automatic: true) }
     }
 
+    /// Whether the store keeps the automatic workspace of an instance.
+    package func hasAutomatic(instance id: String) async throws(AegisError) -> Bool {
+        try await blocking { () throws(AegisError) in (try? self.place.root.status(of: id)) != nil }
+    }
+
     /// The workspaces that a user may see, by name; root sees all.
     package func list(as user: UInt32) async throws(AegisError) -> [WorkspaceInfo] {
         try await blocking { () throws(AegisError) in

@@ -48,13 +48,15 @@ struct CreateRules {
         info.ephemeral = request.ephemeral ?? false
         let (kind, source) = try workspace(request.workspace, id: id)
         info.workspace = kind == .automatic ? nil : source
-        return StoredInstance(
+        var stored = StoredInstance(
             info: info, env: try environment(request.env ?? [:]), workdir: try directory(request.workdir),
             user: try user(request.user),
             userCommand: command, workspaceKind: kind, workspaceSource: source,
             isolation: request.isolation ?? services.defaults.isolation, minIsolation: minimum.rawValue,
             pull: try pull(request.pull), stdin: request.stdin ?? false, tty: request.tty ?? false,
             lingers: try lingers(request), ownerGroup: caller.gid)
+        stored.allowsSetID = request.allowSetuid
+        return stored
     }
 
     private func refuseWhatComesLater(_ request: CreateInstance) throws(AegisError) {

@@ -1,8 +1,15 @@
+internal import AegisBackends
 internal import AegisCore
 internal import AegisFiles
 internal import AegisIO
 internal import AegisSandboxTypes
 internal import LinuxSys
+
+/// Where things of an instance lie.
+enum InstancePlaces {
+    /// Its writable layer, unless that has a limit.
+    static func writable(_ id: String, home: String) -> String { "\(home)/instances/\(id)" }
+}
 
 /// The folders and files of the host that an instance sees, opened with the rights of its owner (decision D15).
 struct HostPlaces {
@@ -38,9 +45,7 @@ struct HostPlaces {
         let name = stored.workspaceSource
         switch stored.workspaceKind {
         case .automatic:
-            let opened = try await services.workspaces.openAutomatic(instance: stored.info.id, owner: stored.info.owner)
-                .0
-            return Place(target: "/workspace", opened: opened, readOnly: false)
+            return Place(target: "/workspace", opened: try await automatic(), readOnly: false)
         case .named:
             let opened = try await services.workspaces.open(named: name, owner: stored.info.owner).0
             return Place(target: "/workspace", opened: opened, readOnly: false)
@@ -50,6 +55,18 @@ struct HostPlaces {
                 target: "/workspace", opened: opened, readOnly: false,
                 owner: try await owner(of: opened, writes: true, "workspace"))
         }
+    }
+
+    /// The instance's own workspace lies beside its writable layer where that has a limit, so that the limit counts both.
+    private func automatic() async throws -> OpenedPath {
+        let (id, limit) = (stored.info.id, stored.info.limits.disk)
+        // One that an earlier release has put into the store stays there.
+        guard limit != nil || services.disk.isLimited(id), try await !services.workspaces.hasAutomatic(instance: id)
+        else {
+            return try await services.workspaces.openAutomatic(instance: id, owner: stored.info.owner).0
+        }
+        let folder = InstancePlaces.writable(id, home: services.home)
+        return try OpenedPath(ownFolder: await services.disk.workspace(for: id, folder: folder, limit: limit))
     }
 
     private func open(_ path: String, _ purpose: UserView.Purpose) async throws -> OpenedPath {

@@ -396,11 +396,14 @@ package struct InstanceLifecycle: Sendable, Equatable {
             return Outcome(exitCode: commandCode, reason: oom && commandCode == 137 ? .oom : .exited, oomKilled: oom)
         }
         guard let code = termination.code else { return Outcome(exitCode: nil, reason: .lost, oomKilled: oom) }
+        // The kernel's SIGKILL took the command along, whatever the runtime made of it.
+        if oom { return Outcome(exitCode: 137, reason: .oom, oomKilled: true) }
         let why = termination.reason ?? "it ended with code \(code) before its command did"
         let error = AegisError.failed(
             "sandbox-died", "the sandbox was ended from outside, or broke: \(why)",
-            hint: "see 'aegis logs' and the daemon's log; gVisor also breaks at a --pids limit that is very low")
-        return Outcome(exitCode: code, reason: oom ? .oom : .killed, oomKilled: oom, error: oom ? nil : error)
+            hint: "see 'aegis logs' and the daemon's log")
+        // The runtime's code says nothing about the command, whose own end nobody knows.
+        return Outcome(exitCode: nil, reason: .killed, error: error)
     }
 
     private mutating func frozen(_ number: UInt64) -> [Effect] {

@@ -69,6 +69,8 @@ package struct CreateInstance: Sendable, Codable, Equatable {
     package var tty: Bool?
     /// Whether the instance is started at once (default true).
     package var start: Bool?
+    /// Whether setuid and setgid bits may be set although folders of the host can be written to (default false).
+    package var allowSetuid: Bool?
 
     package init(command: [String]? = nil) { self.command = command }
 
@@ -77,6 +79,7 @@ package struct CreateInstance: Sendable, Codable, Equatable {
             network
         case labels, pull, ephemeral, linger, stdin, tty, start
         case minIsolation = "min_isolation"
+        case allowSetuid = "allow_setuid"
     }
 
     package init(from decoder: any Decoder) throws {
@@ -104,6 +107,7 @@ package struct CreateInstance: Sendable, Codable, Equatable {
         stdin = try c.decodeIfPresent(Bool.self, forKey: .stdin)
         tty = try c.decodeIfPresent(Bool.self, forKey: .tty)
         start = try c.decodeIfPresent(Bool.self, forKey: .start)
+        allowSetuid = try c.decodeIfPresent(Bool.self, forKey: .allowSetuid)
     }
 }
 

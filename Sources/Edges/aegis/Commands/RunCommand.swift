@@ -46,6 +46,7 @@ enum RunCommand {
         let tty = invocation.has("tty")
         let interactive = invocation.has("interactive")
         try checkTerminal(tty: tty, interactive: interactive, context)
+        try ArtifactPlace.check(artifacts)
         if interactive { request.stdin = true }
         if tty { request.tty = true }
         if invocation.has("detach") { return try await detach(request, invocation, context) }

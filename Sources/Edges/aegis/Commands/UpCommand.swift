@@ -67,8 +67,14 @@ enum UpCommand {
         }
     }
 
-    private static func start(_ location: DaemonLocation, _ invocation: Invocation, _ context: Context) async throws {
+    /// Starts a daemon for a location and waits until it is ready.
+    ///
+    /// - Throws: why it is not.
+    static func start(_ location: DaemonLocation, _ invocation: Invocation, _ context: Context) async throws {
         let program = try DaemonCommand.program()
+        if let note = try prepareHome(location), !invocation.quiet {
+            await context.console.say("aegis: \(note)\n")
+        }
         let log = try openLog(location)
         let logStart = try log.status().size
         var pipe = try DescriptorPair.pipe()
@@ -99,15 +105,27 @@ enum UpCommand {
         }
     }
 
-    private static func openLog(_ location: DaemonLocation) throws(AegisError) -> FileDescriptor {
+    /// Makes sure that the home is there and the caller's alone, before anything is written: another user may have laid a
+    /// link where the log will be.
+    ///
+    /// - Returns: what was changed.
+    private static func prepareHome(_ location: DaemonLocation) throws(AegisError) -> String? {
         do throws(Errno) {
             if !Files.exists(location.home) { try Files.makeDirectories(location.home, mode: 0o700) }
+        } catch { throw unusable(location, error) }
+        return try HomeFolder.secure(location.home)
+    }
+
+    private static func openLog(_ location: DaemonLocation) throws(AegisError) -> FileDescriptor {
+        do throws(Errno) {
             return try FileDescriptor.open(location.logFile, [.writeOnly, .create, .append])
-        } catch {
-            throw .failed(
-                "home-not-usable", "\(location.home) cannot be used: \(error)",
-                hint: "choose another place with AEGIS_HOME")
-        }
+        } catch { throw unusable(location, error) }
+    }
+
+    private static func unusable(_ location: DaemonLocation, _ error: Errno) -> AegisError {
+        .failed(
+            "home-not-usable", "\(location.home) cannot be used: \(error)",
+            hint: "choose another place with AEGIS_HOME")
     }
 
     /// Waits for `ready` or an error object on the pipe, or for the daemon's early end.
