@@ -182,7 +182,9 @@ import Testing
                 mkdir output; cd output; ln -s \(f.path("canary")) a; ln -s ok inner; ln -s /etc d; echo fine > ok
                 chmod 6777 ok; mkfifo p
                 """
-            let r = try await f.aegis("run", "--artifacts", "out", "--", "sh", "-c", plant, directory: f.path("."))
+            // The FIFOs of a gVisor are not on the host.
+            let r = try await f.aegis(
+                "run", "--isolation", "runc", "--artifacts", "out", "--", "sh", "-c", plant, directory: f.path("."))
             #expect(r.code == 0 && r.err.contains("left out output/a: links"), "\(r)")
             #expect(r.err.contains("left out output/p: FIFOs"), "\(r)")
             let listed = try await f.shell("cd out; find . -mindepth 1; stat -c %a ok")

@@ -16,7 +16,7 @@ import Testing
                 ["--env", "NOT_SET_X"],
                 ["--image", "UPPER CASE"], ["--network", "host"], ["--timeout", "5"], ["--pull", "sometimes"],
                 ["--label", "=x"], ["--workspace", "Not A Name"], ["--secret", "*", "--secret", "A"],
-                ["--secret", "a-b"],
+                ["--user", "0:65536"],
                 ["--artifacts", ""], ["--artifact", ".."], ["--unknown"],
             ] {
                 let r = try await f.run(DaemonFixture.cli, ["run"] + arguments + ["--", "true"])

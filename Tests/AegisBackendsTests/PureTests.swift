@@ -148,6 +148,9 @@ struct SetIDGuardTests {
         for (name, rule) in expected { #expect(modes[name] == rule, "\(name)") }
         let openat2 = rules.filter { ($0["names"] as? [String])?.contains("openat2") == true }
         #expect(openat2.count == 1 && openat2.first?["errnoRet"] as? Int == 38)
+        // A filter that cannot say so does not let it through.
+        let passing = SeccompProfile.json(for: architecture, passingUnknown: true, guardingSetID: true).bytes
+        #expect(!String(decoding: passing, as: UTF8.self).contains("\"openat2\""))
         let all = Set(SeccompProfile.allowed(on: architecture)).subtracting(["openat2"])
         #expect(all.isSubset(of: modes.keys), "nothing else is lost")
     }

@@ -37,7 +37,8 @@ package final class TarProducer: Sendable {
             ? .notFound("path-not-found", "'\(TarPath.shown(path))' does not exist") : AegisError(error, path)
     }
 
-    /// The next piece of the archive, at most about `maximum` bytes (a header may pass it); nil at its end.
+    /// The next piece of the archive, at most about `maximum` bytes (a header, or a file that was read whole, may pass it);
+    /// nil at its end.
     ///
     /// - Throws: `io-error` when reading failed. Blocks on the disk.
     package func next(max maximum: Int = 256 << 10) throws(AegisError) -> [UInt8]? {

@@ -18,6 +18,7 @@ struct CopyOut {
     /// The longest file that is read although it says that it is empty.
     private static let sizeless = 16 << 20
     private var failed = false
+    private var began = false
     private var isRoot = false
     private var buffer = [UInt8](repeating: 0, count: chunk)
 
@@ -40,6 +41,8 @@ struct CopyOut {
         // With the slash kept, the kernel follows a link and wants a folder behind it.
         let target = path.last == 0x2f && path.count > 1 ? trimmed + bytes("/.") : trimmed
         add(Int32(AH_ROOT), target, as: name, depth: 0)
+        // Without a byte of output whoever asked still can be told why, instead of getting an empty archive.
+        guard began else { return 1 }
         write(Tar.end)
         return failed ? 1 : 0
     }
@@ -160,8 +163,9 @@ struct CopyOut {
         }
     }
 
-    private func write(_ bytes: [UInt8]) {
+    private mutating func write(_ bytes: [UInt8]) {
         guard !bytes.isEmpty else { return }
+        began = true
         // Nobody reads any more: the daemon gave up, or the harness is gone.
         if unsafe ah_write_all(1, bytes, bytes.count) < 0 { ah_exit(1) }
     }

@@ -9,6 +9,8 @@ internal import LinuxSys
 struct CreateRules {
     let services: InstanceServices
     let caller: Caller
+    /// User and group ids of one sandbox begin at 0; so many there are.
+    private static let ids = 65_536
 
     /// Checks every field of a request and fills in the node's defaults.
     ///
@@ -135,6 +137,10 @@ struct CreateRules {
             parts.allSatisfy({ !$0.isEmpty && $0.utf8.count <= 64 && !$0.utf8.contains(0) })
         else {
             throw .usage("'\(user)' is not a user", hint: "write uid, name, uid:gid or name:group")
+        }
+        for part in parts where part.allSatisfy({ $0.isASCII && $0.isNumber }) && (Int(part) ?? .max) >= Self.ids {
+            throw .usage(
+                "user or group \(part) of '\(user)' is outside the sandbox's ids", hint: "use an id below \(Self.ids)")
         }
         return user
     }
