@@ -37,7 +37,9 @@ import Testing
             #expect(try Files.list(f.home).map(\.name) == ["aegis-config.yaml"])
             let other = f.path("other.yaml")
             try (Self.head + "  instances: { max: 9 }\n").write(toFile: other, atomically: true, encoding: .utf8)
-            #expect(try values(await f.aegis("config", "show", "--config", other, "-o", "json"))["instances.max"]?.value == "9")
+            #expect(
+                try values(await f.aegis("config", "show", "--config", other, "-o", "json"))["instances.max"]?.value
+                    == "9")
             let none = try await f.aegis("config", "show", "--config", f.path("none.yaml"))
             #expect(none.code == 2 && none.err.contains("cannot be read"), "\(none)")
         }

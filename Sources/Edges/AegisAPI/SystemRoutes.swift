@@ -16,7 +16,7 @@ package struct SystemFacts: Sendable {
 
     package init(
         status: @escaping @Sendable () async -> StatusReport, doctor: @escaping @Sendable (Bool) async -> DoctorReport,
-        missing: @escaping @Sendable () async -> [String: String], 
+        missing: @escaping @Sendable () async -> [String: String],
         configuration: @escaping @Sendable () -> ConfigurationReport,
         shutdown: @escaping @Sendable (Bool) -> Void
     ) {

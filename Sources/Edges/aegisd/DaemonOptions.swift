@@ -65,7 +65,8 @@ struct DaemonOptions: Sendable {
             case let flag:
                 guard let path = Self.keys[flag] else {
                     let near = nearest(
-                        flag, in: Array(Self.keys.keys) + ["--config", "--ports", "--show-config", "--help", "--version"])
+                        flag,
+                        in: Array(Self.keys.keys) + ["--config", "--ports", "--show-config", "--help", "--version"])
                     throw .usage(
                         "unknown flag '\(flag)'", hint: near.map { "did you mean \($0)?" } ?? "see aegisd --help")
                 }
