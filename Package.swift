@@ -113,7 +113,8 @@ let edges: [Target] = [
 ]
 let tools: [Target] = [
     .executableTarget(
-        name: "aegis-bench", dependencies: ["AegisIO", "LinuxSys", "AegisCore"], path: "Benchmarks/aegis-bench",
+        name: "aegis-bench", dependencies: ["AegisCapabilities", "AegisIO", "LinuxSys", "AegisCore"],
+        path: "Benchmarks/aegis-bench",
         swiftSettings: strict)
 ]
 let testTargets: [Target] = [

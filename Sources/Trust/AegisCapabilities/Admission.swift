@@ -110,7 +110,7 @@ extension GrantBook {
         case .admitted(let node, let reserved, let now):
             return Admission(book: self, node: node, reserved: reserved, time: now)
         case .refused(let held, let now):
-            denial = Explanation(request: request, grants: GrantSet(held, protected: protected), now: now).denial
+            denial = Explanation(request: request, held: held, protected: protected, now: now).denial
             time = now
         case .failed(let given, let now):
             denial = given

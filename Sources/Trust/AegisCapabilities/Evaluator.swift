@@ -116,7 +116,7 @@ package func evaluate(_ request: Request, with grants: GrantSet, at now: Timesta
         let held = grants.grants[position]
         return .allow(Allowance(grant: held.id, capability: held.terms.capability, reserved: reserved))
     }
-    return .deny(Explanation(request: request, grants: grants, now: now).denial)
+    return .deny(Explanation(request: request, held: grants.grants, protected: grants.protected, now: now).denial)
 }
 
 /// The part of the evaluator that the book shares: the first grant that allows an action and has enough left.

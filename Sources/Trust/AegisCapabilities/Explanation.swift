@@ -3,7 +3,8 @@ import AegisCore
 /// Finds out why a request was refused. It is asked only then, so it looks at every grant.
 struct Explanation {
     let request: Request
-    let grants: GrantSet
+    let held: [GrantSet.Held]
+    let protected: ProtectedPaths
     let now: Timestamp
 
     private var action: Action { request.action }
@@ -11,11 +12,11 @@ struct Explanation {
 
     /// The whole answer.
     var denial: Denial {
-        if let path = grants.protected.refuses(action) {
+        if let path = protected.refuses(action) {
             return Denial(.outOfReach, message: "\(what) is refused: no grant reaches \(shown(path.description))")
         }
         if let refusal = unreachableHost { return refusal }
-        let fitting = grants.grants.filter { $0.terms.capability.allows(action) }
+        let fitting = held.filter { $0.terms.capability.allows(action) }
         // Of those that were enough but for their state, one that lives says more than one that is over.
         let states = fitting.compactMap { held in held.standing.shortage(for: request, at: now).map { (held, $0) } }
         if let (held, reason) = states.first(where: { $0.1 != .revoked && $0.1 != .expired }) ?? states.first {
@@ -76,7 +77,7 @@ struct Explanation {
         let kind = action.kind
         var hint = "a grant '\(Capability.suggestion(for: action))' would allow it"
         if case .fileRead(let path) = action,
-            let held = grants.grants.first(where: { $0.terms.capability.allows(.fileWrite(path)) })
+            let held = held.first(where: { $0.terms.capability.allows(.fileWrite(path)) })
         {
             hint = "\(name(held)) lets it be written, reading needs a 'file_read' of its own"
         }
@@ -86,13 +87,13 @@ struct Explanation {
 
     /// The grant of the same kind that is nearest, with what keeps it from fitting.
     private var nearestOfKind: Denial? {
-        let held = grants.grants.filter { $0.terms.capability.kind == action.kind && $0.standing.revoked == nil }
-        let scored = held.map { (held: $0, near: Nearness(action, $0.terms.capability)) }
+        let kin = held.filter { $0.terms.capability.kind == action.kind && $0.standing.revoked == nil }
+        let scored = kin.map { (held: $0, near: Nearness(action, $0.terms.capability)) }
         guard let best = scored.max(by: { $0.near.score < $1.near.score }) else { return nil }
-        let others = held.count == 1 ? "" : ", the nearest of \(held.count),"
+        let others = kin.count == 1 ? "" : ", the nearest of \(kin.count),"
         var hint = best.near.hint
         if case .fileRead(let path) = action, hint == nil,
-            let writer = grants.grants.first(where: { $0.terms.capability.allows(.fileWrite(path)) })
+            let writer = held.first(where: { $0.terms.capability.allows(.fileWrite(path)) })
         {
             hint = "\(name(writer)) lets it be written, reading needs a 'file_read' of its own"
         }

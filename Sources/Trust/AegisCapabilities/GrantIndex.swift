@@ -1,7 +1,8 @@
 /// Finds among a holder's grants those that can allow an action, the narrowest first, without looking at the others.
 ///
 /// Names and hosts are found by dictionary; trees of files and of domains by the hash of their first components or last
-/// labels, which the asked path or host carries already. What is found is always checked against the capability itself.
+/// labels, which the asked path or host carries already; blocks of addresses by their bits. What is found is always checked
+/// against the capability itself.
 struct GrantIndex: Sendable {
     private struct Key: Hashable {
         var kind: CapabilityKind
@@ -12,10 +13,15 @@ struct GrantIndex: Sendable {
         var count: Int32
         var position: Int32
     }
+    private struct Block {
+        var block: AddressBlock
+        var position: Int32
+    }
 
     let capabilities: [Capability]
     private var literals: [Key: [Int32]] = [:]
     private var prefixes: [[Prefix]]
+    private var blocks: [Block] = []
     private var others: [[Int32]]
     private var literalCounts: [Int]
 
@@ -43,7 +49,8 @@ struct GrantIndex: Sendable {
             case .subdomains(let domain):
                 let hash = domain.suffixHashes[domain.labelCount]
                 prefixes[kind.index].append(Prefix(hash: hash, count: Int32(domain.labelCount), position: position))
-            case .any, .block: others[kind.index].append(position)
+            case .block(let block): blocks.append(Block(block: block, position: position))
+            case .any: others[kind.index].append(position)
             }
         case .spawn(.names(let names)), .message(.names(let names)): literal(names, &self)
         case .exec(.name(let name)): literal([name], &self)
@@ -69,6 +76,12 @@ struct GrantIndex: Sendable {
             guard count < hashes.count, hashes[count] == prefix.hash, capabilities[Int(prefix.position)].allows(action)
             else { continue }
             if visit(Int(prefix.position)) { return }
+        }
+        if case .connect(let destination, _) = action, case .address(let address) = destination.host {
+            for entry in blocks
+            where entry.block.contains(address) && capabilities[Int(entry.position)].allows(action) {
+                if visit(Int(entry.position)) { return }
+            }
         }
         for position in others[kind.index] where capabilities[Int(position)].allows(action) {
             if visit(Int(position)) { return }

@@ -171,17 +171,20 @@ private struct FlowMap {
             skipSpaces()
             let isQuoted = at < text.count && (text[at] == "\"" || text[at] == "'")
             let column = at + (isQuoted ? 2 : 1)
-            entries.append(Entry(key: key, value: isQuoted ? try quoted() : plain(), column: column))
+            entries.append(Entry(key: key, value: isQuoted ? try quoted() : try plain(), column: column))
         } while take(",")
-        guard take("}") else { throw problem("here comes ',' or '}'; a value with ',' or ': ' stands in quotes") }
+        guard take("}") else { throw problem("here comes ',' or '}'; a value with ',' stands in quotes") }
         skipSpaces()
         guard at == text.count else { throw problem("nothing comes after '}'") }
         return entries
     }
 
-    private mutating func plain() -> String {
+    private mutating func plain() throws(ValueProblem) -> String {
         let start = at
-        while at < text.count, text[at] != ",", text[at] != "}" { at += 1 }
+        while at < text.count, text[at] != ",", text[at] != "}" {
+            guard text[at] != ":" else { throw problem("a value with ':' stands in quotes") }
+            at += 1
+        }
         return String(text[start..<at]).trimmingSpaces
     }
 
