@@ -26,6 +26,8 @@ package struct PathPattern: Hashable, Sendable, CustomStringConvertible {
     let literalCount: Int
     /// The hash of those, as `CanonicalPath` makes it.
     let literalHash: UInt64
+    /// How many components follow the last `**`; 0 also where there is none.
+    private let tailCount: Int
 
     /// The longest pattern that is taken, in bytes.
     package static let longest = 1024
@@ -56,6 +58,7 @@ package struct PathPattern: Hashable, Sendable, CustomStringConvertible {
             hash.add(literal.bytes)
         }
         literalHash = hash.value
+        tailCount = components.lastIndex { $0.isTree }.map { components.count - 1 - $0 } ?? 0
     }
 
     package static func == (a: PathPattern, b: PathPattern) -> Bool { a.components == b.components }
@@ -97,12 +100,23 @@ package struct PathPattern: Hashable, Sendable, CustomStringConvertible {
     /// Whether a path is one of those that the pattern means.
     package func matches(_ path: CanonicalPath) -> Bool {
         guard path.count >= literalCount, path.prefixHashes[literalCount] == literalHash else { return false }
-        return align(path.count) { component, index in
-            switch component {
-            case .literal(let name): path.bytes[path.range(index)].elementsEqual(name)
-            case .glob(let glob): globMatches(glob, path.bytes, path.range(index))
-            case .tree: false
-            }
+        // What follows the last `**` can only lie at the end: that is looked at first, as it refuses most.
+        guard path.count >= literalCount + tailCount else { return false }
+        for offset in 0..<tailCount {
+            let own = components.count - tailCount + offset
+            guard Self.fits(components[own], path, path.count - tailCount + offset) else { return false }
+        }
+        return align(path.count) { Self.fits($0, path, $1) }
+    }
+
+    private static func fits(_ component: Component, _ path: CanonicalPath, _ index: Int) -> Bool {
+        let range = path.range(index)
+        switch component {
+        case .literal(let name):
+            guard name.count == range.count else { return false }
+            return path.bytes[range].elementsEqual(name)
+        case .glob(let glob): return globMatches(glob, path.bytes, range)
+        case .tree: return false
         }
     }
 
