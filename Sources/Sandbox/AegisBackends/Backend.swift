@@ -43,11 +43,13 @@ package struct BootSpec: Sendable {
     package var user: String
     /// How long the harness may take to say hello.
     package var deadline: Duration
+    /// Whether the writable layer is removed at the end; then it is never synced to the disk.
+    package var isEphemeral: Bool
 
     package init(
         id: String, hostname: String, layers: [String], writable: String, mounts: [BootMount] = [],
         limits: Limits = Limits(),
-        user: String = "", deadline: Duration = .seconds(30)
+        user: String = "", deadline: Duration = .seconds(30), isEphemeral: Bool = false
     ) {
         self.id = id
         self.hostname = hostname
@@ -57,6 +59,7 @@ package struct BootSpec: Sendable {
         self.limits = limits
         self.user = user
         self.deadline = deadline
+        self.isEphemeral = isEphemeral
     }
 }
 

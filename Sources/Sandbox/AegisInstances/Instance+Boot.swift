@@ -34,7 +34,7 @@ extension Instance {
         limits.timeout = nil
         let spec = BootSpec(
             id: id, hostname: stored.info.name ?? id, layers: layers, writable: writable, mounts: mounts,
-            limits: limits, user: user)
+            limits: limits, user: user, isEphemeral: stored.info.ephemeral)
         return try await chosen.backend.boot(spec) { record in try await self.remember(sandbox: record) }
     }
 

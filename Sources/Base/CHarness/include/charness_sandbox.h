@@ -19,7 +19,9 @@ long ah_restrict_tree(int tree, int read_only, int recursive);
 // Attaches a detached tree; no component of `target` may be a symbolic link.
 long ah_attach_tree(int tree, const void *target);
 // `lower` is `count` NUL-terminated paths, top to bottom.
-long ah_mount_overlay(const void *lower, uint32_t count, const void *upper, const void *work, const void *target);
+// A volatile one is never synced.
+long ah_mount_overlay(
+    const void *lower, uint32_t count, const void *upper, const void *work, const void *target, int is_volatile);
 // Both refuse symbolic links on the way; what they make belongs to uid:gid.
 long ah_make_directories(const void *path, uint32_t uid, uint32_t gid);
 long ah_make_empty_file(const void *path, uint32_t uid, uint32_t gid);
