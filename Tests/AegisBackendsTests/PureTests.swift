@@ -1,6 +1,7 @@
 import AegisChannel
 import AegisCore
 import AegisSandboxTypes
+import AegisTestSupport
 import Foundation
 import LinuxSys
 import Testing
@@ -106,6 +107,69 @@ struct SeccompProfileTests {
         let families = rules.filter { $0["names"] as? [String] == ["socket"] }
             .compactMap { ($0["args"] as? [[String: Any]])?.first?["value"] as? Int }
         #expect(families == [1, 2, 10, 16])
+    }
+
+    @Test(arguments: [false, true]) func clone3IsUnknownUnlessOnlyTheKernelCanSaySo(_ passing: Bool) throws {
+        let bytes = SeccompProfile.json(for: .intel64, passingUnknown: passing).bytes
+        let json = try #require(try JSONSerialization.jsonObject(with: Data(bytes)) as? [String: Any])
+        let rules = try #require(json["syscalls"] as? [[String: Any]])
+        let rule = try #require(rules.first { $0["names"] as? [String] == ["clone3"] })
+        #expect(rule["action"] as? String == (passing ? "SCMP_ACT_ALLOW" : "SCMP_ACT_ERRNO"))
+        #expect(rule["errnoRet"] as? Int == (passing ? nil : 38))
+    }
+}
+
+struct SetIDGuardTests {
+    @Test(arguments: SeccompProfile.Architecture.allCases)
+    func noCallSetsASetIDBit(_ architecture: SeccompProfile.Architecture) throws {
+        let bytes = SeccompProfile.json(for: architecture, guardingSetID: true).bytes
+        let json = try #require(try JSONSerialization.jsonObject(with: Data(bytes)) as? [String: Any])
+        let rules = try #require(json["syscalls"] as? [[String: Any]])
+        var modes: [String: [[Int]]] = [:]
+        for rule in rules {
+            for name in try #require(rule["names"] as? [String]) {
+                let arguments = rule["args"] as? [[String: Any]] ?? []
+                modes[name, default: []].append(
+                    arguments.flatMap {
+                        [$0["index"] as? Int ?? -1, $0["value"] as? Int ?? -1, $0["valueTwo"] as? Int ?? -1]
+                    })
+            }
+        }
+        var expected: [String: [[Int]]] = [
+            "fchmod": [[1, 0o6000, 0]], "fchmodat": [[2, 0o6000, 0]], "fchmodat2": [[2, 0o6000, 0]],
+            "mknodat": [[2, 0o6000, 0]], "openat": [[3, 0o6000, 0], [2, 0o100 | 0o20_000_000, 0]],
+        ]
+        if architecture == .intel64 {
+            expected["chmod"] = [[1, 0o6000, 0]]
+            expected["creat"] = [[1, 0o6000, 0]]
+            expected["mknod"] = [[1, 0o6000, 0]]
+            expected["open"] = [[2, 0o6000, 0], [1, 0o100 | 0o20_000_000, 0]]
+        }
+        for (name, rule) in expected { #expect(modes[name] == rule, "\(name)") }
+        let openat2 = rules.filter { ($0["names"] as? [String])?.contains("openat2") == true }
+        #expect(openat2.count == 1 && openat2.first?["errnoRet"] as? Int == 38)
+        // A filter that cannot say so does not let it through.
+        let passing = SeccompProfile.json(for: architecture, passingUnknown: true, guardingSetID: true).bytes
+        #expect(!String(decoding: passing, as: UTF8.self).contains("\"openat2\""))
+        let all = Set(SeccompProfile.allowed(on: architecture)).subtracting(["openat2"])
+        #expect(all.isSubset(of: modes.keys), "nothing else is lost")
+    }
+
+    @Test func onlyWritableFoldersOfTheHostAreGuarded() throws {
+        func spec(_ ownership: BootMount.Ownership, readOnly: Bool, allows: Bool = false) throws -> BootSpec {
+            let source = SharedDescriptor(try FileDescriptor.open("/", [.pathOnly]))
+            var spec = BootSpec(
+                id: "i-1", hostname: "h", layers: [], writable: "/w",
+                mounts: [
+                    BootMount(source: source, target: "/x", readOnly: readOnly, isDirectory: true, ownership: ownership)
+                ])
+            spec.allowsSetID = allows
+            return spec
+        }
+        let host = BootMount.Ownership.host(uid: 0, gid: 0, insideUID: 0, insideGID: 0, others: true)
+        #expect(try spec(host, readOnly: false).guardsSetID)
+        #expect(try !spec(host, readOnly: true).guardsSetID && !spec(.managed, readOnly: false).guardsSetID)
+        #expect(try !spec(host, readOnly: false, allows: true).guardsSetID)
     }
 }
 
@@ -251,5 +315,35 @@ struct RuntimeFactsTests {
             "Limit                     Soft Limit           Hard Limit           Units\nMax open files            1024                 20000                files\n"
         #expect(HostIdentity.openFiles(status: "CapEff:\t000001ffffffffff\n", limits: limits) == 65_536)
         #expect(HostIdentity.openFiles(status: "CapEff:\t000001fffeffffff\n", limits: limits) == 20_000)
+    }
+}
+
+struct ShimLayerTests {
+    @Test func theLayerIsMadeOnceForEachVersionAndMendedWhenItIsDamaged() throws {
+        let directory = try TemporaryDirectory()
+        let program = directory.path("aegis-shim")
+        func layers() throws -> [String] { try Files.list(directory.path("shims")).map(\.name) }
+        func shim() throws -> String {
+            try #require(try ShimLayer(program: program, folder: directory.path("shims")).layer())
+        }
+        #expect(try ShimLayer(program: program, folder: directory.path("shims")).layer() == nil)
+        try Files.writeAtomically(program, [1, 2, 3])
+        let first = try shim()
+        #expect(try Files.read(first + "/.aegis/shim.so", limit: 10) == [1, 2, 3])
+        #expect(try Files.read(first + "/etc/ld.so.preload", limit: 99) == Array("/.aegis/shim.so\n".utf8))
+        for path in ["", "/etc", "/.aegis"] { #expect(try Files.status(first + path).permissions == 0o755) }
+        for path in ["/etc/ld.so.preload", "/.aegis/shim.so"] {
+            #expect(try Files.status(first + path).permissions == 0o644)
+        }
+        let inode = try Files.status(first).inode
+        #expect(try shim() == first)
+        #expect(try Files.status(first).inode == inode && layers().count == 1)
+        try Files.writeAtomically(first + "/.aegis/shim.so", [])
+        #expect(try shim() == first)
+        #expect(try Files.read(first + "/.aegis/shim.so", limit: 10) == [1, 2, 3])
+        #expect(try layers().count == 1)
+        try Files.writeAtomically(program, [1, 2, 3, 4])
+        #expect(try shim() != first)
+        #expect(try layers().count == 2)
     }
 }

@@ -61,6 +61,11 @@ import Testing
         #expect(try KeeperState(decoding: state.encoded()) == state)
         let booted = Booted(sandboxPid: 5, namespacePid: 6, steps: [1, 2, 3])
         #expect(try Booted(decoding: booted.encoded()) == booted)
+        for shutdown in [Shutdown(grace: 5000), Shutdown(grace: 0, stays: true)] {
+            #expect(try Shutdown(decoding: shutdown.encoded()) == shutdown)
+        }
+        // As it was before the harness could stay.
+        #expect(try Shutdown(decoding: [0, 0, 1, 0]) == Shutdown(grace: 256))
         let ended = SandboxEnded(code: 143, signal: 15, requested: true)
         #expect(try SandboxEnded(decoding: ended.encoded()) == ended)
     }

@@ -5,7 +5,7 @@ import AegisSandboxTypes
 import Testing
 
 /// Drives a machine and keeps what it asked for.
-private struct Driver {
+struct Driver {
     var machine = InstanceLifecycle()
     @discardableResult mutating func send(_ events: InstanceLifecycle.Event...) -> [InstanceLifecycle.Effect] {
         events.flatMap { machine.handle($0) }
@@ -25,6 +25,10 @@ private struct Driver {
         case .thawing: d.send(.start, .booted(attempt: 1), .launched(attempt: 1), .pause, .frozen(attempt: 1), .resume)
         case .aborting: d.send(.start, .stop(.stopped))
         case .terminating: d.send(.start, .booted(attempt: 1), .launched(attempt: 1), .stop(.stopped))
+        case .quiescing, .lingering:
+            d.machine = InstanceLifecycle(lingers: true)
+            d.send(.start, .booted(attempt: 1), .launched(attempt: 1), .commandExited(attempt: 1, code: 3))
+            if phase == .lingering { d.send(.quiesced(attempt: 1, oomKilled: false)) }
         case .killing: d.send(.start, .booted(attempt: 1), .launched(attempt: 1), .commandExited(attempt: 1, code: 3))
         case .releasing:
             d.send(
@@ -38,7 +42,7 @@ private struct Driver {
     static let phases: [InstanceLifecycle.Phase] = [
         .stopped, .booting, .launching, .running, .freezing, .paused, .thawing, .aborting, .terminating, .killing,
         .releasing,
-        .removing, .deleted,
+        .removing, .deleted, .quiescing, .lingering,
     ]
 }
 
@@ -51,6 +55,7 @@ private struct Driver {
         .pause, .frozen(attempt: 1), .freezeFailed(attempt: 1), .resume, .thawed(attempt: 1), .stop(.stopped),
         .kill(.killed),
         .restart, .delete, .released(attempt: 1), .removed, .adopted(attempt: 9, paused: false, launched: true),
+        .quiesced(attempt: 1, oomKilled: false), .quiesceFailed(attempt: 1),
     ]
 
     @Test(arguments: Driver.phases) func everyPhaseIsReached(_ phase: InstanceLifecycle.Phase) {
@@ -59,86 +64,112 @@ private struct Driver {
 
     /// The whole table: phase x event to next phase. A dot means that nothing changes.
     @Test func everyPhaseAndEventGoesWhereTheTableSays() {
-        //                start      booted     bootFail   launched   launchFail cmdExited  sbxEnded   pause     frozen    frzFail   resume    thawed     stop         kill      restart      delete       released  removed  adopted
+        //                start      booted     bootFail   launched   launchFail cmdExited  sbxEnded   pause     frozen    frzFail   resume    thawed     stop         kill      restart      delete       released  removed  adopted  quiesced  quiesceFail
         let table: [(InstanceLifecycle.Phase, [InstanceLifecycle.Phase?])] = [
             (
                 .stopped,
                 [
                     .booting, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .booting, .removing, nil,
-                    nil, .running,
+                    nil, .running, nil, nil,
                 ]
             ),
             (
                 .booting,
                 [
                     nil, .launching, .stopped, nil, nil, nil, nil, nil, nil, nil, nil, nil, .aborting, .aborting,
-                    .aborting, .aborting, nil, nil, nil,
+                    .aborting, .aborting, nil, nil, nil, nil, nil,
                 ]
             ),
             (
                 .launching,
                 [
                     nil, nil, nil, .running, .killing, .killing, .releasing, nil, nil, nil, nil, nil, .terminating,
-                    .killing, .terminating, .terminating, nil, nil, nil,
+                    .killing, .terminating, .terminating, nil, nil, nil, nil, nil,
                 ]
             ),
             (
                 .running,
                 [
                     nil, nil, nil, nil, nil, .killing, .releasing, .freezing, nil, nil, nil, nil, .terminating,
-                    .killing, .terminating, .terminating, nil, nil, nil,
+                    .killing, .terminating, .terminating, nil, nil, nil, nil, nil,
                 ]
             ),
             (
                 .freezing,
                 [
                     nil, nil, nil, nil, nil, .killing, .releasing, nil, .paused, .running, nil, nil, .terminating,
-                    .killing, .terminating, .terminating, nil, nil, nil,
+                    .killing, .terminating, .terminating, nil, nil, nil, nil, nil,
                 ]
             ),
             (
                 .paused,
                 [
                     .thawing, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, .thawing, nil, .thawing, .killing,
-                    .thawing, .thawing, nil, nil, nil,
+                    .thawing, .thawing, nil, nil, nil, nil, nil,
                 ]
             ),
             (
                 .thawing,
                 [
                     nil, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, nil, .running, nil, .killing, nil, nil,
-                    nil, nil, nil,
+                    nil, nil, nil, nil, nil,
                 ]
             ),
             (
                 .aborting,
                 [
                     nil, .killing, .stopped, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
-                    nil,
+                    nil, nil, nil,
                 ]
             ),
             (
                 .terminating,
                 [
                     nil, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, nil, nil, nil, .killing, nil, nil, nil,
-                    nil, nil,
+                    nil, nil, nil, nil,
                 ]
             ),
             (
                 .killing,
-                [nil, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil]
+                [
+                    nil, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
+                    nil, nil, nil,
+                ]
             ),
             (
                 .releasing,
-                [nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .stopped, nil, nil]
+                [
+                    nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .stopped, nil, nil,
+                    nil, nil,
+                ]
             ),
             (
                 .removing,
-                [nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .deleted, nil]
+                [
+                    nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .deleted, nil,
+                    nil, nil,
+                ]
             ),
             (
                 .deleted,
-                [nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil]
+                [
+                    nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
+                    nil,
+                ]
+            ),
+            (
+                .quiescing,
+                [
+                    nil, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, nil, nil, .terminating, .killing,
+                    .terminating, .terminating, nil, nil, nil, .lingering, .killing,
+                ]
+            ),
+            (
+                .lingering,
+                [
+                    nil, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, nil, nil, .killing, .killing, .killing,
+                    .killing, nil, nil, nil, nil, nil,
+                ]
             ),
         ]
         #expect(table.map(\.0) == Driver.phases)
@@ -157,7 +188,7 @@ private struct Driver {
             .booted(attempt: 0), .bootFailed(attempt: 0, Self.error), .launched(attempt: 0),
             .launchFailed(attempt: 0, Self.error, exitCode: 127), .commandExited(attempt: 0, code: 7),
             .sandboxEnded(attempt: 0, Driver.end), .frozen(attempt: 0), .freezeFailed(attempt: 0), .thawed(attempt: 0),
-            .released(attempt: 0),
+            .released(attempt: 0), .quiesced(attempt: 0, oomKilled: true), .quiesceFailed(attempt: 0),
         ]
         for event in stale {
             var driver = Driver.at(phase)
@@ -252,12 +283,42 @@ private struct Driver {
         #expect(d.send(.frozen(attempt: 1)) == [.thaw(attempt: 1)])
     }
 
+    @Test func onlyACommandThatNobodyEndedHasEndedByItself() {
+        for phase: InstanceLifecycle.Phase in [.launching, .running, .freezing, .paused] {
+            var d = Driver.at(phase)
+            #expect(!d.machine.endedByItself)
+            d.send(.commandExited(attempt: 1, code: 0))
+            #expect(d.machine.endedByItself)
+            // What is asked for afterwards changes nothing about it.
+            d.send(.stop(.stopped))
+            #expect(d.machine.endedByItself || phase == .paused)
+        }
+        for event: InstanceLifecycle.Event in [.stop(.timeout), .kill(.clientGone), .delete, .restart] {
+            var d = Driver.at(.running)
+            d.send(event, .commandExited(attempt: 1, code: 143))
+            #expect(!d.machine.endedByItself)
+        }
+        var d = Driver.at(.launching)
+        d.send(.launchFailed(attempt: 1, Self.error, exitCode: 127))
+        #expect(!d.machine.endedByItself)
+    }
+
     @Test func timeoutIs124WhateverTheCommandSays() {
         var d = Driver.at(.running)
         d.send(
             .stop(.timeout), .commandExited(attempt: 1, code: 143), .sandboxEnded(attempt: 1, Driver.end),
             .released(attempt: 1))
         #expect(d.machine.outcome == .init(exitCode: 124, reason: .timeout))
+    }
+
+    @Test(arguments: [(0, nil), (2, nil), (137, 137)] as [(Int32, Int32?)])
+    func theSandboxsOwnCodeIsNotTheCommands(_ sandbox: Int32, _ command: Int32?) {
+        var d = Driver.at(.running)
+        d.send(
+            .stop(.stopped),
+            .sandboxEnded(attempt: 1, Termination(code: sandbox, oomKilled: false, requested: true)),
+            .released(attempt: 1))
+        #expect(d.machine.outcome == .init(exitCode: command, reason: .stopped))
     }
 
     @Test func stoppedCommandKeepsItsOwnCode() {
@@ -280,7 +341,7 @@ private struct Driver {
         // Whatever comes in whatever order: after a sandbox was booted it is either alive or was released.
         var random = SystemRandomNumberGenerator()
         for _ in 0..<20_000 {
-            var machine = InstanceLifecycle()
+            var machine = InstanceLifecycle(lingers: Bool.random(using: &random))
             var boots = 0
             var ended = 0
             for _ in 0..<12 {
@@ -297,7 +358,7 @@ private struct Driver {
 
     private static func alive(_ phase: InstanceLifecycle.Phase) -> Bool {
         switch phase {
-        case .launching, .running, .freezing, .paused, .thawing, .terminating, .killing: true
+        case .launching, .running, .freezing, .paused, .thawing, .terminating, .quiescing, .lingering, .killing: true
         default: false
         }
     }
@@ -314,35 +375,10 @@ private struct Driver {
         case .freezeFailed: .freezeFailed(attempt: attempt)
         case .thawed: .thawed(attempt: attempt)
         case .released: .released(attempt: attempt)
+        case .quiesced(_, let oom): .quiesced(attempt: attempt, oomKilled: oom)
+        case .quiesceFailed: .quiesceFailed(attempt: attempt)
         case .adopted: .adopted(attempt: attempt + 1, paused: false, launched: true)
         default: event
         }
-    }
-}
-
-@Suite struct CrashLoopTests {
-    @Test func fiveQuickCrashesInTwoMinutesAreRefused() {
-        var loop = CrashLoop()
-        for i in 0..<5 {
-            #expect(loop.refusal(now: .seconds(i * 20)) == nil)
-            loop.ended(code: 1, started: .seconds(i * 20), now: .seconds(i * 20 + 1))
-        }
-        #expect(loop.refusal(now: .seconds(82)) == .seconds(119))
-        #expect(loop.refusal(now: .seconds(201)) == nil)
-    }
-    @Test func aCleanOrLongLifeForgets() {
-        var loop = CrashLoop()
-        for i in 0..<4 { loop.ended(code: 1, started: .seconds(i), now: .seconds(i)) }
-        loop.ended(code: 0, started: .seconds(5), now: .seconds(5))
-        loop.ended(code: 1, started: .seconds(6), now: .seconds(6))
-        #expect(loop.refusal(now: .seconds(7)) == nil)
-        for i in 0..<4 { loop.ended(code: 1, started: .seconds(10 + i), now: .seconds(10 + i)) }
-        loop.ended(code: 1, started: .seconds(20), now: .seconds(31))
-        #expect(loop.refusal(now: .seconds(32)) == nil)
-    }
-    @Test func slowCrashesAreFine() {
-        var loop = CrashLoop()
-        for i in 0..<9 { loop.ended(code: 1, started: .seconds(i * 40), now: .seconds(i * 40)) }
-        #expect(loop.refusal(now: .seconds(330)) == nil)
     }
 }

@@ -38,6 +38,17 @@ long ah_read_file(const void *path, void *buffer, size_t limit) {
     return result < 0 ? result : (long)have;
 }
 
+long ah_file_stamp(const void *path, struct ah_stamp *stamp) {
+    struct stat info;
+    if (stat(path, &info)) return -errno;
+    *stamp = (struct ah_stamp){
+        (uint64_t)info.st_dev, info.st_ino, (uint64_t)info.st_size,
+        (uint64_t)info.st_mtim.tv_sec * 1000000000u + (uint64_t)info.st_mtim.tv_nsec,
+        (uint64_t)info.st_ctim.tv_sec * 1000000000u + (uint64_t)info.st_ctim.tv_nsec,
+    };
+    return 0;
+}
+
 long ah_open_directory(int directory, const void *name, int follow) {
     return answer(openat(directory, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (follow ? 0 : O_NOFOLLOW)));
 }
@@ -80,6 +91,8 @@ static long describe(const struct stat *from, struct ah_file *out) {
     out->kind = S_ISREG(from->st_mode) ? AH_REGULAR
         : S_ISDIR(from->st_mode)       ? AH_DIRECTORY
         : S_ISLNK(from->st_mode)       ? AH_SYMLINK
+        : S_ISFIFO(from->st_mode)      ? AH_FIFO
+        : S_ISCHR(from->st_mode) || S_ISBLK(from->st_mode) ? AH_DEVICE
                                        : AH_OTHER;
     return 0;
 }

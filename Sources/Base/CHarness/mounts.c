@@ -73,7 +73,7 @@ long ah_attach_tree(int tree, const void *target) {
 // Layers go in as descriptors: short, free of characters that options know, and silent about the host's paths.
 long ah_mount_overlay(
     const void *lower, uint32_t count, const void *upper, const void *work, const void *target, int is_volatile) {
-    enum { most = 128 };
+    enum { most = 128 };  // what SandboxBounds.layers says; their names fit into one page
     char options[4096], place[32];
     int fds[most + 3], opened = 0;
     long result = count > most ? -E2BIG : 0;
@@ -96,6 +96,19 @@ long ah_mount_overlay(
     if (result == 0 && mount("overlay", place, "overlay", 0, options)) result = -errno;
     while (opened > 0) close(fds[--opened]);
     return result;
+}
+
+int ah_is_special_file(const void *root, const void *path) {
+    long at = open_plain(AT_FDCWD, root, O_PATH | O_DIRECTORY, 0);
+    if (at < 0) return 0;
+    struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+    long fd = syscall(SYS_openat2, (int)at, path, &how, sizeof how);
+    close((int)at);
+    if (fd < 0) return 0;
+    struct stat info;
+    int special = fstat((int)fd, &info) == 0 && !S_ISREG(info.st_mode);
+    close((int)fd);
+    return special;
 }
 
 // Opens the folder above the last component of `path`; *name becomes that component. `make` makes what is missing.

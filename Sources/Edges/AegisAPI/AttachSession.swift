@@ -11,8 +11,6 @@ struct AttachSession: Sendable {
     let instance: Instance
     let stream: any ByteStream
     let start: Bool
-    /// Leave an ephemeral instance for the client to remove (it fetches artifacts first).
-    let keep: Bool
     let request: AttachRequest
 
     func run() async {
@@ -66,12 +64,19 @@ struct AttachSession: Sendable {
         }.run()
     }
 
-    /// Tells the client how the run ended, after the instance has come to rest (and, if it was ephemeral, is gone).
+    /// Tells the client how the run ended: at once when the command of an ephemeral instance ended by itself, else after
+    /// the instance has come to rest (and, if it was ephemeral, is gone or stays for its files).
     private func conclude(_ end: ProcessBridge.End, _ frames: FrameConnection, ephemeral: Bool) async throws {
-        await instance.settled()
+        if ephemeral, !instance.lingers, case .exited(let code) = end, let isOutOfMemory = await instance.leave() {
+            let reason: InstanceLifecycle.StopReason = isOutOfMemory && code == 137 ? .oom : .exited
+            return try await frames.write(
+                .exit(code, detail: "{\"reason\":\"\(reason.rawValue)\",\"oom_killed\":\(isOutOfMemory)}"))
+        }
+        await instance.over()
         let outcome = await instance.outcome
         if ephemeral, await instance.clientLeft() {
-            if keep { await instance.awaitClient() } else { await instance.delete() }
+            // One that lingers is left for the client to remove: it fetches artifacts first.
+            if instance.lingers { await instance.awaitClient() } else { await instance.delete() }
         }
         if let error = outcome?.error, outcome?.reason == .bootFailed {
             return try await frames.write(.error(error))

@@ -63,6 +63,8 @@ extension Keeper {
         boot.namespacesAt = ah_now_microseconds()
         boot.step = .mounts
         try mount(plan, user, owner)
+        boot.step = .accounts
+        try checkAccounts(plan)
         boot.mountsAt = ah_now_microseconds()
         boot.step = .runtime
         try startRuntime(plan, user, network, owner)
@@ -207,6 +209,18 @@ extension Keeper {
             try check(
                 unsafe ah_expect_kind(terminated(root), terminated(path), isDirectory ? 1 : 0),
                 name(number, bytes("target ") + path))
+        }
+    }
+
+    /// A runtime outside of the sandbox opens these files whatever the user is, and would wait on a named pipe for ever.
+    private func checkAccounts(_ plan: BootPlan) throws(BootError) {
+        guard plan.entry == .byPath else { return }
+        for step in plan.mounts {
+            guard case .overlay(_, _, _, let target) = step else { continue }
+            for name in [bytes("/etc/passwd"), bytes("/etc/group")]
+            where unsafe ah_is_special_file(terminated(target), terminated(Array(name.dropFirst()))) != 0 {
+                throw BootError(code: Code.invalid, text: name + bytes(" of its root file system is no regular file"))
+            }
         }
     }
 

@@ -45,6 +45,18 @@ package struct BootSpec: Sendable {
     package var deadline: Duration
     /// Whether the writable layer is removed at the end; then it is never synced to the disk.
     package var isEphemeral: Bool
+    /// Whether setuid and setgid bits may be set although folders of the host can be written to.
+    package var allowsSetID = false
+
+    /// Whether setuid and setgid bits, and file capabilities, must not be set: in a folder of the host such a file would be a
+    /// program of its owner's for every user of the host. No mount flag prevents that: it would count inside only.
+    package var guardsSetID: Bool {
+        !allowsSetID
+            && mounts.contains { mount in
+                if case .host = mount.ownership { return !mount.readOnly }
+                return false
+            }
+    }
 
     package init(
         id: String, hostname: String, layers: [String], writable: String, mounts: [BootMount] = [],
@@ -161,6 +173,9 @@ package protocol Sandbox: AnyObject, Sendable {
     var abilities: Abilities { get }
     /// Milliseconds of each step of the boot, by name; empty after adoption.
     var bootSteps: [(name: String, milliseconds: Double)] { get }
+
+    /// How many of its processes the kernel has killed for want of memory so far.
+    var oomKills: UInt64 { get }
 
     /// Connects to the keeper (sends `attach`, reads `state`); the frames of the channel follow on the stream.
     ///

@@ -75,7 +75,9 @@ extension Instance {
         stored.info.exitCode = nil
         stored.info.stoppedAt = .now()
         stored.sandbox = nil
-        machine = InstanceLifecycle(outcome: .init(exitCode: nil, reason: reason == "lost" ? .lost : .hostRestart))
+        machine = InstanceLifecycle(
+            outcome: .init(exitCode: nil, reason: reason == "lost" ? .lost : .hostRestart),
+            lingers: lingers)
         note(log.note(reason == "lost" ? "the sandbox was lost: its end is not known" : "the host was restarted"))
         log.markEnded()
         do { try services.store.update(stored) } catch {
@@ -98,6 +100,16 @@ extension Instance {
         clients += 1
         clientDeadline?.cancel()
         clientDeadline = nil
+    }
+
+    /// A client begins to read files: an instance that lingers lives by it until `endReading`.
+    package func beginReading() {
+        if lingers { clientArrived() }
+    }
+
+    /// A client has read its files, or given up.
+    package func endReading() {
+        if lingers, clientLeft() { awaitClient() }
     }
 
     /// A client has gone.

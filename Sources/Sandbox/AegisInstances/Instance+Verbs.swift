@@ -1,3 +1,4 @@
+internal import AegisBackends
 internal import AegisCore
 package import AegisSandboxTypes
 internal import AegisSessions
@@ -134,6 +135,27 @@ extension Instance {
     package func delete() async {
         send(.delete)
         await wait { $0.phase == .deleted }
+    }
+
+    /// Removes an ephemeral instance whose command has ended by itself, without making its client wait for that.
+    ///
+    /// From here on nobody sees the instance and its name is free; its processes are being killed, and what it left on
+    /// the host is removed in the background.
+    ///
+    /// - Returns: whether the kernel killed a process for want of memory; nil if the end is of another kind, so that the
+    ///   instance must come to rest before anything can be said.
+    package func leave() async -> Bool? {
+        await wait { $0.endedByItself || $0.isAtRest }
+        guard machine.endedByItself, machine.phase != .deleted, clients == 1,
+            let isOutOfMemory = machine.outcome?.oomKilled ?? sandbox.map({ $0.oomKills > 0 })
+        else { return nil }
+        if stored.info.name != nil {
+            do { try services.store.releaseName(of: id) } catch { return nil }
+        }
+        clients = 0
+        onLeaving(id)
+        send(.delete)
+        return isOutOfMemory
     }
 
     /// As `delete`, unless it was started meanwhile.

@@ -15,6 +15,8 @@ package actor Instance {
 
     package nonisolated let id: String
     package nonisolated let owner: UInt32
+    /// Whether the sandbox outlives its command, for its client to fetch files.
+    package nonisolated let lingers: Bool
     package nonisolated let holds = HoldCounter()
     nonisolated let services: InstanceServices
     package nonisolated let log: InstanceLog
@@ -43,6 +45,8 @@ package actor Instance {
     private var waiters:
         [UInt64: (done: @Sendable (InstanceLifecycle) -> Bool, resume: CheckedContinuation<Void, Never>)] = [:]
     private var nextWaiter: UInt64 = 0
+    /// Told when the instance is on its way out and nobody shall see it any more.
+    nonisolated let onLeaving: @Sendable (String) -> Void
     /// Told when the instance is gone, so that the directory forgets it.
     private nonisolated let onDeleted: @Sendable (String) -> Void
     /// What the image pull says while the instance starts, for attached clients.
@@ -50,15 +54,17 @@ package actor Instance {
 
     init(
         _ stored: StoredInstance, log: InstanceLog, services: InstanceServices,
-        onDeleted: @escaping @Sendable (String) -> Void
+        onLeaving: @escaping @Sendable (String) -> Void, onDeleted: @escaping @Sendable (String) -> Void
     ) {
         self.stored = stored
         self.log = log
         self.services = services
+        self.onLeaving = onLeaving
         self.onDeleted = onDeleted
         id = stored.info.id
         owner = stored.info.owner
-        machine = InstanceLifecycle(outcome: Instance.outcome(of: stored))
+        lingers = stored.lingers ?? false
+        machine = InstanceLifecycle(outcome: Instance.outcome(of: stored), lingers: lingers)
         processes = ProcessTable { _, _ in }
     }
 
@@ -101,6 +107,9 @@ package actor Instance {
     }
 
     private func dropWaiter(_ number: UInt64) { waiters.removeValue(forKey: number)?.resume.resume() }
+
+    /// Waits until the command's run is over: the instance is stopped or gone, or stays only for its files.
+    package func over() async { await wait { $0.isOver } }
 
     /// Waits until the instance is stopped or gone.
     package func settled() async { await wait { $0.phase == .stopped || $0.phase == .deleted } }
@@ -151,6 +160,7 @@ package actor Instance {
                 instance.post(.thawed(attempt: attempt))
             }
         case .terminate(let attempt): terminate(attempt)
+        case .quiesce(let attempt, let graceful): quiesce(attempt, graceful: graceful)
         case .kill: background("kill") { await $0.sandbox?.kill() }
         case .release(let attempt):
             background("release") { instance in
@@ -244,6 +254,25 @@ package actor Instance {
         background("terminate") { instance in
             try? await clock.sleep(for: .milliseconds(Int64(Instance.grace) + 3000))
             await instance.killIfStill(attempt)
+        }
+    }
+
+    /// Ends everything inside but the harness, which then still reads files.
+    private func quiesce(_ attempt: UInt64, graceful: Bool) {
+        let grace = graceful ? Instance.grace : 0
+        let (session, clock) = (session, services.clock)
+        background("quiesce") { instance in
+            do {
+                try await withDeadline(.milliseconds(Int64(grace) + 3000), clock: clock) {
+                    guard let session else { throw IOError.closed }
+                    try await session.quiesce(graceMilliseconds: grace)
+                }
+                let kills = await instance.sandbox?.oomKills ?? 0
+                instance.post(.quiesced(attempt: attempt, oomKilled: kills > 0))
+            } catch {
+                instance.services.logger.debug("no quiet", ("instance", instance.id), ("error", "\(error)"))
+                instance.post(.quiesceFailed(attempt: attempt))
+            }
         }
     }
 

@@ -12,6 +12,8 @@ package final class InstanceDirectory: Sendable {
     private struct State {
         var byID: [String: Instance] = [:]
         var byName: [String: String] = [:]
+        /// Instances whose end has been told to their clients: nobody sees them any more, what is left of them goes.
+        var leaving: [String: Instance] = [:]
         /// Instances that are being made: they count for the node's bound.
         var coming = 0
     }
@@ -79,7 +81,7 @@ package final class InstanceDirectory: Sendable {
     package func stopAll() async {
         services.gate.close()
         await withDiscardingTaskGroup { group in
-            for instance in state.withLock({ Array($0.byID.values) }) {
+            for instance in state.withLock({ Array($0.byID.values) + Array($0.leaving.values) }) {
                 group.addTask {
                     if await instance.info.ephemeral { await instance.discard() } else { _ = await instance.stop() }
                 }
@@ -90,7 +92,7 @@ package final class InstanceDirectory: Sendable {
     /// Digests of images that some instance needs.
     package func imagesInUse() async -> Set<String> {
         var digests: Set<String> = []
-        for instance in state.withLock({ Array($0.byID.values) }) {
+        for instance in state.withLock({ Array($0.byID.values) + Array($0.leaving.values) }) {
             if let digest = await instance.stored.image?.digest { digests.insert(digest) }
         }
         return digests
@@ -159,7 +161,7 @@ package final class InstanceDirectory: Sendable {
     private func reserveRoom(_ stored: StoredInstance) throws(AegisError) {
         let limit = services.defaults.maxInstances
         let result = state.withLock { state -> AegisError? in
-            guard state.byID.count + state.coming < limit else {
+            guard state.byID.count + state.leaving.count + state.coming < limit else {
                 return AegisError(
                     .unavailable, "too-many-instances", "this node has \(state.byID.count) instances, its limit",
                     hint: "remove some with 'aegis instance prune', or raise instances.max in the configuration")
@@ -176,7 +178,9 @@ package final class InstanceDirectory: Sendable {
 
     private func open(_ stored: StoredInstance) throws -> Instance {
         let log = try InstanceLog(path: "\(services.home)/logs/\(stored.info.id)", limits: logLimits)
-        let instance = Instance(stored, log: log, services: services) { [weak self] id in self?.forget(id) }
+        let instance = Instance(
+            stored, log: log, services: services, onLeaving: { [weak self] id in self?.hide(id) },
+            onDeleted: { [weak self] id in self?.forget(id) })
         state.withLock { state in
             state.byID[stored.info.id] = instance
             if let name = stored.info.name { state.byName[name] = stored.info.id }
@@ -184,9 +188,18 @@ package final class InstanceDirectory: Sendable {
         return instance
     }
 
+    /// From now on nobody finds the instance, and its name is free.
+    private func hide(_ id: String) {
+        state.withLock { state in
+            state.leaving[id] = state.byID.removeValue(forKey: id)
+            for (name, owner) in state.byName where owner == id { state.byName[name] = nil }
+        }
+    }
+
     private func forget(_ id: String) {
         state.withLock { state in
             state.byID[id] = nil
+            state.leaving[id] = nil
             for (name, owner) in state.byName where owner == id { state.byName[name] = nil }
         }
     }

@@ -24,6 +24,10 @@ package struct InstanceLifecycle: Sendable, Equatable {
         case aborting
         /// The processes were asked to end.
         case terminating
+        /// The command has ended or must end, and so must everything else but the sandbox itself.
+        case quiescing
+        /// Nothing runs any more; the sandbox stays for its files until the instance is stopped or deleted.
+        case lingering
         /// The sandbox is being killed.
         case killing
         /// The sandbox has ended; what it left on the host is being removed.
@@ -50,6 +54,9 @@ package struct InstanceLifecycle: Sendable, Equatable {
         case launchFailed(attempt: UInt64, AegisError, exitCode: Int32)
         case commandExited(attempt: UInt64, code: Int32)
         case sandboxEnded(attempt: UInt64, Termination)
+        /// Nothing runs in the sandbox any more.
+        case quiesced(attempt: UInt64, oomKilled: Bool)
+        case quiesceFailed(attempt: UInt64)
         case pause
         case frozen(attempt: UInt64)
         case freezeFailed(attempt: UInt64)
@@ -75,6 +82,8 @@ package struct InstanceLifecycle: Sendable, Equatable {
         case thaw(attempt: UInt64)
         /// SIGTERM to every process, SIGKILL after the grace, then the harness exits.
         case terminate(attempt: UInt64)
+        /// End every process, at once or as `terminate` does, but not the sandbox.
+        case quiesce(attempt: UInt64, graceful: Bool)
         case kill(attempt: UInt64)
         /// Let the keeper go and clean the host.
         case release(attempt: UInt64)
@@ -105,7 +114,10 @@ package struct InstanceLifecycle: Sendable, Equatable {
     package private(set) var phase = Phase.stopped
     /// Counts boots; answers of earlier ones are stale.
     package private(set) var attempt: UInt64 = 0
+    /// How the last run ended, known from `lingering` on.
     package private(set) var outcome: Outcome?
+    /// Whether the sandbox outlives its command (decision D9); false for all but runs that bring artifacts home.
+    private let lingers: Bool
     /// Why the stop under way was asked for.
     private var stopReason: StopReason?
     private var commandCode: Int32?
@@ -115,7 +127,10 @@ package struct InstanceLifecycle: Sendable, Equatable {
     /// Whether the sandbox under `thawing` shall be terminated afterwards.
     private var terminateAfterThaw = false
 
-    package init(outcome: Outcome? = nil) { self.outcome = outcome }
+    package init(outcome: Outcome? = nil, lingers: Bool = false) {
+        self.outcome = outcome
+        self.lingers = lingers
+    }
 
     /// The state that users see.
     package var state: InstanceState {
@@ -125,12 +140,17 @@ package struct InstanceLifecycle: Sendable, Equatable {
         case .running, .freezing: .running
         case .paused: .paused
         case .thawing: terminateAfterThaw ? .stopping : .paused
-        case .aborting, .terminating, .killing, .releasing: .stopping
+        case .aborting, .terminating, .quiescing, .lingering, .killing, .releasing: .stopping
         }
     }
 
     /// Whether it is stopped for now, or for good: nothing is under way that leads elsewhere.
     package var isAtRest: Bool { phase == .stopped || phase == .removing || phase == .deleted }
+    /// Whether the command's run is over and its outcome known, whatever is still there of the sandbox.
+    package var isOver: Bool { isAtRest || phase == .lingering }
+
+    /// Whether the command has ended by itself: nobody asked for its end, and it had begun. Its exit code is known.
+    package var endedByItself: Bool { commandCode != nil && stopReason == nil && launchError == nil }
 
     /// Takes one event and says what to do.
     package mutating func handle(_ event: Event) -> [Effect] {
@@ -153,9 +173,8 @@ package struct InstanceLifecycle: Sendable, Equatable {
             outcome = nil
             phase = launched ? (paused ? .paused : .running) : .launching
             return launched ? [.save, .armTimeout(attempt: number)] : [.save, .launch(attempt: number)]
-        case .booted, .bootFailed, .launched, .launchFailed, .commandExited, .sandboxEnded, .frozen, .freezeFailed,
-            .thawed,
-            .released:
+        case .booted, .bootFailed, .launched, .launchFailed, .commandExited, .sandboxEnded, .quiesced, .quiesceFailed,
+            .frozen, .freezeFailed, .thawed, .released:
             return answer(event)
         }
     }
@@ -173,7 +192,7 @@ package struct InstanceLifecycle: Sendable, Equatable {
             launchError = nil
             return [.save, .boot(attempt: attempt)]
         case .paused: return resume()
-        case .aborting, .terminating, .killing, .releasing:
+        case .aborting, .terminating, .quiescing, .lingering, .killing, .releasing:
             // Asked for while it is going down: it comes up again once it is down.
             if !wantsDelete { wantsRestart = true }
             return []
@@ -216,6 +235,7 @@ package struct InstanceLifecycle: Sendable, Equatable {
             return [.cancelBoot(attempt: attempt), .save]
         case .launching, .running, .freezing:
             stopReason = reason
+            if graceful && staysFor(reason) { return [.disarmTimeout] + quiesce(graceful: true) + [.save] }
             phase = graceful ? .terminating : .killing
             return [.disarmTimeout, graceful ? .terminate(attempt: attempt) : .kill(attempt: attempt), .save]
         case .paused, .thawing:
@@ -228,11 +248,31 @@ package struct InstanceLifecycle: Sendable, Equatable {
             phase = .thawing
             terminateAfterThaw = true
             return thawing ? [.save] : [.disarmTimeout, .thaw(attempt: attempt), .save]
-        case .terminating where !graceful:
+        case .quiescing where graceful:
+            // Why the command ended stands already.
+            guard reason != .timeout else { return [] }
+            phase = .terminating
+            return [.terminate(attempt: attempt), .save]
+        case .terminating where !graceful, .quiescing, .lingering:
             phase = .killing
             return [.kill(attempt: attempt)]
         case .stopped, .aborting, .terminating, .killing, .releasing, .removing, .deleted: return []
         }
+    }
+
+    /// Whether the sandbox outlives its command's end by a stop: by the time-out only, others want it gone.
+    private func staysFor(_ reason: StopReason) -> Bool { lingers && reason == .timeout }
+
+    private mutating func quiesce(graceful: Bool) -> [Effect] {
+        phase = .quiescing
+        return [.quiesce(attempt: attempt, graceful: graceful)]
+    }
+
+    /// What follows when the command has ended by itself.
+    private mutating func afterCommand() -> [Effect] {
+        if lingers { return [.disarmTimeout] + quiesce(graceful: false) }
+        phase = .killing
+        return [.disarmTimeout, .kill(attempt: attempt)]
     }
 
     private mutating func pause() -> [Effect] {
@@ -258,6 +298,8 @@ package struct InstanceLifecycle: Sendable, Equatable {
         case .launchFailed(let number, let error, let code): launchFailed(number, error, code)
         case .commandExited(let number, let code): commandExited(number, code)
         case .sandboxEnded(let number, let termination): sandboxEnded(number, termination)
+        case .quiesced(let number, let oom): quiesced(number, oomKilled: oom)
+        case .quiesceFailed(let number): quiesceFailed(number)
         case .frozen(let number): frozen(number)
         case .freezeFailed(let number): freezeFailed(number)
         case .thawed(let number): thawed(number)
@@ -308,9 +350,8 @@ package struct InstanceLifecycle: Sendable, Equatable {
         switch phase {
         case .launching, .running, .freezing:
             commandCode = code
-            phase = .killing
-            return [.disarmTimeout, .kill(attempt: number)]
-        case .paused, .thawing, .terminating, .killing:
+            return afterCommand()
+        case .paused, .thawing, .terminating, .quiescing, .lingering, .killing:
             commandCode = code
             return []
         default: return []
@@ -320,12 +361,25 @@ package struct InstanceLifecycle: Sendable, Equatable {
     private mutating func sandboxEnded(_ number: UInt64, _ termination: Termination) -> [Effect] {
         guard number == attempt else { return [] }
         switch phase {
-        case .launching, .running, .freezing, .paused, .thawing, .terminating, .killing:
+        case .launching, .running, .freezing, .paused, .thawing, .terminating, .quiescing, .lingering, .killing:
             outcome = conclude(termination)
             phase = .releasing
             return [.disarmTimeout, .release(attempt: number)]
         default: return []
         }
+    }
+
+    private mutating func quiesced(_ number: UInt64, oomKilled: Bool) -> [Effect] {
+        guard number == attempt, phase == .quiescing else { return [] }
+        outcome = conclude(Termination(code: nil, oomKilled: oomKilled, requested: true))
+        phase = .lingering
+        return [.save]
+    }
+
+    private mutating func quiesceFailed(_ number: UInt64) -> [Effect] {
+        guard number == attempt, phase == .quiescing else { return [] }
+        phase = .killing
+        return [.kill(attempt: number)]
     }
 
     /// The command's own end counts first, then what we asked for, then what the kernel or the keeper says.
@@ -336,7 +390,9 @@ package struct InstanceLifecycle: Sendable, Equatable {
         }
         if stopReason == .timeout { return Outcome(exitCode: 124, reason: .timeout, oomKilled: oom) }
         if let stopReason {
-            return Outcome(exitCode: commandCode ?? termination.code, reason: stopReason, oomKilled: oom)
+            // A SIGKILL for the sandbox is one for the command; another code of the sandbox is not the command's.
+            let code = commandCode ?? (termination.code == 137 ? 137 : nil)
+            return Outcome(exitCode: code, reason: stopReason, oomKilled: oom)
         }
         if let commandCode {
             return Outcome(exitCode: commandCode, reason: oom && commandCode == 137 ? .oom : .exited, oomKilled: oom)
@@ -347,7 +403,7 @@ package struct InstanceLifecycle: Sendable, Equatable {
         let why = termination.reason ?? "it ended with code \(code) before its command did"
         let error = AegisError.failed(
             "sandbox-died", "the sandbox was ended from outside, or broke: \(why)",
-            hint: "see 'aegis logs' and the daemon's log; gVisor also breaks at a --pids limit that is very low")
+            hint: "see 'aegis logs' and the daemon's log")
         // The runtime's code says nothing about the command, whose own end nobody knows.
         return Outcome(exitCode: nil, reason: .killed, error: error)
     }
@@ -358,7 +414,7 @@ package struct InstanceLifecycle: Sendable, Equatable {
         case .freezing:
             phase = .paused
             return [.save]
-        case .terminating:
+        case .terminating, .quiescing:
             // The stop came while the freezer was closing: open it, or the processes never see their SIGTERM.
             return [.thaw(attempt: number)]
         default: return []
@@ -375,13 +431,11 @@ package struct InstanceLifecycle: Sendable, Equatable {
         guard number == attempt, phase == .thawing else { return [] }
         if terminateAfterThaw {
             terminateAfterThaw = false
+            if let stopReason, staysFor(stopReason) { return quiesce(graceful: true) }
             phase = .terminating
             return [.terminate(attempt: number)]
         }
-        if commandCode != nil {
-            phase = .killing
-            return [.disarmTimeout, .kill(attempt: number)]
-        }
+        if commandCode != nil { return afterCommand() }
         phase = .running
         return [.save]
     }

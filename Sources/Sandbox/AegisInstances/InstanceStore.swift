@@ -55,6 +55,13 @@ package struct InstanceStore: Sendable {
         }
     }
 
+    /// Lets another instance have the name of one that is on its way out.
+    package func releaseName(of id: String) throws {
+        _ = try database.transaction(.saved) { t in
+            try t.run("UPDATE instances SET name = NULL WHERE id = ?", id)
+        }
+    }
+
     /// Removes a record.
     package func delete(_ id: String, synced: Bool) throws {
         _ = try database.transaction(synced ? .synced : .saved) { t in

@@ -3,7 +3,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { AH_REGULAR = 0, AH_DIRECTORY = 1, AH_SYMLINK = 2, AH_OTHER = 3 };
+enum { AH_REGULAR = 0, AH_DIRECTORY = 1, AH_SYMLINK = 2, AH_OTHER = 3, AH_FIFO = 4, AH_DEVICE = 5 };
 
 struct ah_file {
     uint64_t size;
@@ -16,6 +16,11 @@ struct ah_file {
 
 // Up to `limit` bytes of a regular file; -EFBIG if it has more.
 long ah_read_file(const void *path, void *buffer, size_t limit);
+// What tells one state of a file from another: device, inode, bytes, and when contents and attributes changed (ns).
+struct ah_stamp {
+    uint64_t device, inode, size, changed, touched;
+};
+long ah_file_stamp(const void *path, struct ah_stamp *stamp);
 
 // `directory` may be AH_ROOT with an absolute path.
 enum { AH_ROOT = -100 };

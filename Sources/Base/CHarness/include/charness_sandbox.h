@@ -22,6 +22,8 @@ long ah_attach_tree(int tree, const void *target);
 // A volatile one is never synced.
 long ah_mount_overlay(
     const void *lower, uint32_t count, const void *upper, const void *work, const void *target, int is_volatile);
+// Whether there is something at `path`, with links resolved as if `root` were the root, that is no regular file.
+int ah_is_special_file(const void *root, const void *path);
 // Both refuse symbolic links on the way; what they make belongs to uid:gid.
 long ah_make_directories(const void *path, uint32_t uid, uint32_t gid);
 long ah_make_empty_file(const void *path, uint32_t uid, uint32_t gid);

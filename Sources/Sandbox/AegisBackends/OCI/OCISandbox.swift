@@ -145,6 +145,8 @@ package final class OCISandbox: Sandbox {
                 reason: end.reason.isEmpty ? nil : String(decoding: end.reason, as: UTF8.self)))
     }
 
+    package var oomKills: UInt64 { group.oomKills }
+
     /// Nobody can say how it ended: whatever is left of it is killed.
     private func lose() async {
         let (oom, requested) = (group.oomKills > 0, state.withLock { $0.requested })

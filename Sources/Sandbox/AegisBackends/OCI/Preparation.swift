@@ -13,6 +13,8 @@ final class Preparation: Sendable {
     let lease: IDLease
     let group: InstanceCgroup
     let plan: BootPlan
+    /// The limit of the control group once the runtime has started, if it is another one.
+    private let lowerPids: Int?
     private let harnessPath: String
     /// In the order that `BootPlanner` numbers them, with what each is for people.
     private let sources: [(what: String, descriptor: SharedDescriptor)]
@@ -30,7 +32,7 @@ final class Preparation: Sendable {
 
     /// Prepares a boot.
     init(
-        _ spec: BootSpec, layer: String, platform: String?, facts: RuntimeFacts, backend: OCIBackend
+        _ spec: BootSpec, layer: String, platform: String?, facts: RuntimeFacts, quirks: UInt8, backend: OCIBackend
     ) throws {
         id = spec.id
         harnessPath = backend.harnessPath
@@ -45,7 +47,11 @@ final class Preparation: Sendable {
         self.sources = sources
         let lease = try backend.idPool.take(for: layout.directory)
         self.lease = lease
-        let limits = backend.runtime.hostLimits(backend.cgroups.resolve(spec.limits))
+        let wanted = backend.cgroups.resolve(spec.limits)
+        var limits = backend.runtime.hostLimits(wanted)
+        let pids = limits.pids
+        limits.pids = backend.runtime.startingPids(pids)
+        lowerPids = limits.pids == pids ? nil : pids
         do {
             let group = try backend.cgroups.make(spec.id, limits)
             self.group = group
@@ -56,6 +62,8 @@ final class Preparation: Sendable {
                     config: OCIConfig(
                         kind: backend.runtime.kind, hostname: spec.hostname, layout: layout, idBase: lease.base,
                         cgroup: group.path, memory: limits.memory, openFiles: HostIdentity.openFiles,
+                        processes: backend.runtime.kind == .userKernel ? wanted.pids : nil,
+                        passesUnknown: quirks & Hello.forbidsClone3 != 0, guardsSetID: spec.guardsSetID,
                         binds: Self.binds(spec, layout)),
                     layerCount: spec.layers.count,
                     isNewLayer: (try? Files.list(layer + "/upper"))?.isEmpty ?? false, isEphemeral: spec.isEphemeral,
@@ -191,6 +199,14 @@ final class Preparation: Sendable {
     }
 
     func closeConnection() { ends.withLock { $0.stream }?.close() }
+
+    /// The runtime has started: from now on the limits are the sandbox's own.
+    func finishLimits() throws(AegisError) {
+        guard let lowerPids else { return }
+        do throws(Errno) { try group.write("pids", "pids.max", "\(lowerPids)") } catch {
+            throw .failed("cgroup-failed", "cannot limit the processes of \(id): \(error)")
+        }
+    }
 
     // MARK: - Explaining failures
 
