@@ -186,9 +186,10 @@ extension Keeper {
             try check(unsafe ah_attach_tree(tree, terminated(target)), name(number, bytes("idmapped ") + target))
         case .bind(_, let target, _):
             try check(unsafe ah_attach_tree(tree, terminated(target)), name(number, bytes("bind ") + target))
-        case .overlay(let lower, let upper, let work, let target):
+        case .overlay(let lower, let upper, let work, let target, let isVolatile):
             let result = unsafe ah_mount_overlay(
-                blob(lower), UInt32(lower.count), terminated(upper), terminated(work), terminated(target))
+                blob(lower), UInt32(lower.count), terminated(upper), terminated(work), terminated(target),
+                isVolatile ? 1 : 0)
             try check(result, name(number, bytes("overlay ") + target))
         case .makeDirectory(let path):
             try check(
