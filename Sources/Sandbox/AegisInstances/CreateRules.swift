@@ -54,7 +54,9 @@ struct CreateRules {
             userCommand: command, workspaceKind: kind, workspaceSource: source,
             isolation: request.isolation ?? services.defaults.isolation, minIsolation: minimum.rawValue,
             pull: try pull(request.pull), stdin: request.stdin ?? false, tty: request.tty ?? false,
-            ownerGroup: caller.gid)
+            ownerGroup: caller.gid,
+            // From the beginning: a daemon that dies before the start leaves the next one to make up for it.
+            intent: request.start ?? true ? .init(.start) : nil)
     }
 
     private func refuseWhatComesLater(_ request: CreateInstance) throws(AegisError) {

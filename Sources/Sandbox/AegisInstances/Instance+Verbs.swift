@@ -154,7 +154,7 @@ extension Instance {
         }
         clients = 0
         onLeaving(id)
-        send(.delete)
+        send(.leave)
         return isOutOfMemory
     }
 

@@ -31,6 +31,9 @@ package actor Instance {
     /// Keeps the image's layers while the instance may use them.
     var lease: ImageLease?
     private var timeoutTask: TaskScope.Handle?
+    /// Waits out the grace of a stop.
+    private var graceTask: TaskScope.Handle?
+    private var saveFailed = false
     var clientDeadline: TaskScope.Handle?
     /// When the command of this run was started, on the clock of `uptime`.
     var commandStarted: Duration?
@@ -61,18 +64,21 @@ package actor Instance {
         self.onDeleted = onDeleted
         id = stored.info.id
         owner = stored.info.owner
-        machine = InstanceLifecycle(outcome: Instance.outcome(of: stored))
+        machine = InstanceLifecycle(outcome: Instance.outcome(of: stored), attempt: stored.attempt)
         processes = ProcessTable { _, _ in }
     }
 
     /// Monotonic time, for what must not jump with the host's clock.
     nonisolated var uptime: Duration { .nanoseconds(Int64(services.clock.now.nanoseconds)) }
 
-    private static func outcome(of stored: StoredInstance) -> InstanceLifecycle.Outcome? {
+    /// How the last run ended, as the record says; nil if it says nothing.
+    static func outcome(of stored: StoredInstance) -> InstanceLifecycle.Outcome? {
         guard let reason = stored.info.stopReason.flatMap(InstanceLifecycle.StopReason.init(rawValue:)) else {
             return nil
         }
-        return .init(exitCode: stored.info.exitCode, reason: reason, oomKilled: stored.info.oomKilled)
+        return .init(
+            exitCode: stored.info.exitCode, reason: reason, oomKilled: stored.info.oomKilled,
+            error: stored.info.error.map { .failed($0.code, $0.message, hint: $0.hint) })
     }
 
     // MARK: What others see
@@ -124,6 +130,8 @@ package actor Instance {
     func send(_ event: InstanceLifecycle.Event) {
         let effects = machine.handle(event)
         stored.attempt = machine.attempt
+        stored.intent = machine.intent
+        if machine.phase != .booting { stored.isSecondTry = nil }
         for effect in effects { perform(effect) }
         for (number, waiter) in waiters where waiter.done(machine) {
             waiters[number] = nil
@@ -155,6 +163,7 @@ package actor Instance {
             }
         case .terminate(let attempt): terminate(attempt)
         case .kill: background("kill") { await $0.sandbox?.kill() }
+        case .record(let attempt): record(attempt)
         case .release(let attempt):
             background("release") { instance in
                 await instance.releaseSandbox()
@@ -164,6 +173,8 @@ package actor Instance {
         case .disarmTimeout:
             timeoutTask?.cancel()
             timeoutTask = nil
+            graceTask?.cancel()
+            graceTask = nil
         case .save: save()
         case .settled: settle()
         case .remove:
@@ -244,9 +255,9 @@ package actor Instance {
     private func terminate(_ attempt: UInt64) {
         session?.shutdown(graceMilliseconds: Instance.grace)
         let clock = services.clock
-        background("terminate") { instance in
+        graceTask = services.scope.spawn("instance-terminate") { [weak self] in
             try? await clock.sleep(for: .milliseconds(Int64(Instance.grace) + 3000))
-            await instance.killIfStill(attempt)
+            if !Task.isCancelled { await self?.killIfStill(attempt) }
         }
     }
 
@@ -270,22 +281,55 @@ package actor Instance {
         }
     }
 
-    private func save() {
+    /// - Returns: whether the record is in the database as it is now; a failure is told once, until it works again.
+    @discardableResult
+    func save() -> Bool {
         stored.info.state = machine.state
-        do { try services.store.update(stored) } catch {
-            services.logger.error("cannot save an instance", ("instance", id), ("error", "\(error)"))
+        do {
+            try services.store.update(stored)
+            saveFailed = false
+        } catch {
+            if !saveFailed {
+                services.logger.error("cannot save an instance", ("instance", id), ("error", "\(error)"))
+            }
+            saveFailed = true
         }
+        return !saveFailed
+    }
+
+    /// Saves how the sandbox ended. Until that has worked its keeper stays, which alone knows it else.
+    private func record(_ attempt: UInt64) {
+        takeOutcome()
+        guard save() else {
+            let clock = services.clock
+            services.scope.spawn("instance-record") { [weak self] in
+                try? await clock.sleep(for: .seconds(1))
+                if !Task.isCancelled { await self?.recordAgain(attempt) }
+            }
+            return
+        }
+        post(.recorded(attempt: attempt))
+    }
+
+    private func recordAgain(_ attempt: UInt64) {
+        if machine.phase == .recording, machine.attempt == attempt { record(attempt) }
+    }
+
+    /// Puts the machine's outcome into the record.
+    private func takeOutcome() {
+        guard let outcome = machine.outcome else { return }
+        countCrash(outcome)
+        if stored.info.stopReason == nil || stored.info.stoppedAt == nil { stored.info.stoppedAt = .now() }
+        stored.info.exitCode = outcome.exitCode
+        stored.info.stopReason = outcome.reason.rawValue
+        stored.info.oomKilled = outcome.oomKilled
+        stored.info.error = outcome.error.map(RecordedError.init)
     }
 
     private func settle() {
         processes.sandboxEnded()
         guard let outcome = machine.outcome else { return }
-        countCrash(outcome)
-        stored.info.stoppedAt = .now()
-        stored.info.exitCode = outcome.exitCode
-        stored.info.stopReason = outcome.reason.rawValue
-        stored.info.oomKilled = outcome.oomKilled
-        stored.info.error = outcome.error.map(RecordedError.init)
+        takeOutcome()
         stored.sandbox = nil
         if let error = outcome.error { note(log.note("\(error.message)\(error.hint.map { " (\($0))" } ?? "")")) }
         if outcome.oomKilled {

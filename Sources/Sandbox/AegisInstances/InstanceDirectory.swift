@@ -105,6 +105,7 @@ package final class InstanceDirectory: Sendable {
     /// - Throws: what is wrong with the request, before anything is made; `name-in-use`.
     package func create(_ request: CreateInstance, for caller: Caller) async throws -> Instance {
         try services.gate.check()
+        let starts = request.start ?? true
         let stored = try CreateRules(services: services, caller: caller).check(request)
         try reserveRoom(stored)
         defer { state.withLock { $0.coming -= 1 } }
@@ -132,7 +133,12 @@ package final class InstanceDirectory: Sendable {
         }
         // The client may be gone before it attaches.
         if stored.info.ephemeral { await instance.awaitClient() }
-        if request.start ?? true { try await instance.beginStart() }
+        if starts {
+            do { try await instance.beginStart() } catch {
+                await instance.delete()
+                throw error
+            }
+        }
         return instance
     }
 

@@ -76,12 +76,20 @@ package struct InstanceStore: Sendable {
     /// - Throws: what the database says.
     package func all(unreadable: (String, any Error) -> Void) throws -> [StoredInstance] {
         let records = try database.read { t in
-            try t.all("SELECT id, record FROM instances ORDER BY created, id") { row throws(SQLiteError) in
-                (id: try row.get(0, as: String.self), bytes: try row.get(1, as: [UInt8].self))
+            try t.all("SELECT id, name, record FROM instances ORDER BY created, id") { row throws(SQLiteError) in
+                (
+                    id: try row.get(0, as: String.self), name: try row.get(1, as: String?.self),
+                    bytes: try row.get(2, as: [UInt8].self)
+                )
             }
         }
         return records.compactMap { record in
-            do { return try JSONDecoder().decode(StoredInstance.self, from: Data(record.bytes)) } catch {
+            do {
+                var instance = try JSONDecoder().decode(StoredInstance.self, from: Data(record.bytes))
+                // One that was leaving has given its name away.
+                instance.info.name = record.name
+                return instance
+            } catch {
                 unreadable(record.id, error)
                 return nil
             }

@@ -40,6 +40,10 @@ package struct StoredInstance: Sendable, Codable, Equatable {
     /// The numbers of the user that the command ran as at the last start.
     package var insideUser: UInt32?
     package var insideGroup: UInt32?
+    /// What was asked for and is not done yet.
+    package var intent: InstanceLifecycle.Intent?
+    /// Whether the start under way is that of a daemon which died before it was through.
+    package var isSecondTry: Bool?
 }
 
 /// What is kept of an instance's image: what further processes need, and what a garbage collection must keep.
