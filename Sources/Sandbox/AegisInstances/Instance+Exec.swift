@@ -96,18 +96,22 @@ extension Instance {
             takesInput: stored.stdin)
     }
 
-    /// The relay of the command, there from the moment a start begins.
-    package func commandRelay() -> ProcessRelay? { processes[Channel.taskProcess] }
+    /// The relay of the command, there from the moment a start begins, and the number of that start.
+    package func commandRelay() -> (relay: ProcessRelay?, attempt: UInt64) {
+        (processes[Channel.taskProcess], machine.attempt)
+    }
 
     /// The session of a running (or woken) instance.
     private func awake(startIfStopped: Bool, verb: String) async throws -> HarnessSession {
-        if machine.phase == .freezing { await wait { $0.phase != .freezing } }
+        if machine.phase == .freezing { try await wait { $0.phase != .freezing } }
+        let isAgain = machine.state == .stopping ? try await settled() : false
         switch machine.state {
         case .running: break
         case .paused: _ = try await resume()
         case .starting: _ = try await started()
-        case .stopping: await settled(); fallthrough
-        case .stopped:
+        // Somebody has restarted it, and it goes down once more: whoever is that quick may ask again.
+        case .stopping where isAgain: throw notRunning(verb)
+        case .stopping, .stopped:
             guard startIfStopped else {
                 throw AegisError.conflict(
                     "instance-stopped", "\(label) is stopped: cannot \(verb) it",

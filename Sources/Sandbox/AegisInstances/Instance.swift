@@ -91,11 +91,21 @@ package actor Instance {
         return info
     }
 
-    /// How the last run ended, once the instance is at rest.
-    package var outcome: InstanceLifecycle.Outcome? { machine.outcome }
+    /// Waits until a run has ended, and says how; nil if that is not known any more.
+    ///
+    /// - Throws: when the task is cancelled.
+    package func end(of attempt: UInt64) async throws(CancellationError) -> InstanceLifecycle.Outcome? {
+        try await wait { $0.isOver(attempt) }
+        return machine.end(of: attempt)
+    }
 
     /// Waits until the machine satisfies a condition; at once if it does.
-    func wait(until done: @escaping @Sendable (InstanceLifecycle) -> Bool) async {
+    ///
+    /// A condition must come true in every life that leads there, also when the instance is started again meanwhile: a
+    /// handle of the machine may take several steps, and nobody sees those between.
+    ///
+    /// - Throws: when the task is cancelled while it waits: who asked is gone, and nothing more shall be done for it.
+    func wait(until done: @escaping @Sendable (InstanceLifecycle) -> Bool) async throws(CancellationError) {
         guard !done(machine) else { return }
         nextWaiter += 1
         let number = nextWaiter
@@ -107,12 +117,20 @@ package actor Instance {
         } onCancel: {
             services.scope.spawn("instance-wait-cancel") { await self.dropWaiter(number) }
         }
+        if Task.isCancelled { throw CancellationError() }
     }
 
     private func dropWaiter(_ number: UInt64) { waiters.removeValue(forKey: number)?.resume.resume() }
 
-    /// Waits until the instance is stopped or gone.
-    package func settled() async { await wait { $0.phase == .stopped || $0.phase == .deleted } }
+    /// Waits until the run that is ending is over.
+    ///
+    /// - Returns: whether the instance was started again meanwhile; `started` says how that goes.
+    /// - Throws: when the task is cancelled.
+    func settled() async throws(CancellationError) -> Bool {
+        let attempt = machine.attempt
+        try await wait { $0.attempt != attempt || $0.phase == .stopped || $0.phase == .deleted }
+        return machine.attempt != attempt
+    }
 
     // MARK: Events
 

@@ -83,7 +83,7 @@ package final class InstanceDirectory: Sendable {
         await withDiscardingTaskGroup { group in
             for instance in state.withLock({ Array($0.byID.values) + Array($0.leaving.values) }) {
                 group.addTask {
-                    if await instance.info.ephemeral { await instance.discard() } else { _ = await instance.stop() }
+                    if await instance.info.ephemeral { await instance.discard() } else { _ = try? await instance.stop() }
                 }
             }
         }
@@ -151,7 +151,7 @@ package final class InstanceDirectory: Sendable {
             let old = try? find(name, for: caller)
         {
             if let info = try await old.restart(asIn: request) { return (info, false) }
-            throw InstanceStore.nameInUse(name)
+            throw await old.nameInUse()
         }
         let instance = try await create(request, for: caller)
         guard request.start ?? true else { return (await instance.info, true) }

@@ -68,6 +68,12 @@ extension InstanceLifecycle {
         case recovered(Intent?)
     }
 
+    /// The end of one run.
+    package struct End: Sendable, Equatable {
+        package var attempt: UInt64
+        package var outcome: Outcome
+    }
+
     /// What a new daemon knows of a sandbox that it found.
     package struct Adoption: Sendable, Equatable {
         package var attempt: UInt64

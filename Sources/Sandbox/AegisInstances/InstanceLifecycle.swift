@@ -12,6 +12,8 @@ package struct InstanceLifecycle: Sendable, Equatable {
     /// Counts boots; answers of earlier ones are stale.
     package private(set) var attempt: UInt64 = 0
     package private(set) var outcome: Outcome?
+    /// The run that ended last, also when the next one is on its way.
+    package private(set) var lastEnd: End?
     /// Why the stop under way was asked for.
     private var stopReason: StopReason?
     private var commandCode: Int32?
@@ -60,6 +62,15 @@ package struct InstanceLifecycle: Sendable, Equatable {
 
     /// Whether it is stopped for now, or for good: nothing is under way that leads elsewhere.
     package var isAtRest: Bool { phase == .stopped || phase == .removing || phase == .deleted }
+
+    /// Whether a run is over: nothing of it is left, whatever came after it.
+    package func isOver(_ number: UInt64) -> Bool { attempt != number || isAtRest }
+
+    /// How a run ended; nil while it has not, or when it is too long ago.
+    package func end(of number: UInt64) -> Outcome? {
+        if attempt == number, isAtRest { return outcome }
+        return lastEnd?.attempt == number ? lastEnd?.outcome : nil
+    }
 
     /// Whether the command has ended by itself: nobody asked for its end, and it had begun. Its exit code is known.
     package var endedByItself: Bool { commandCode != nil && stopReason == nil && launchError == nil }
@@ -384,6 +395,7 @@ package struct InstanceLifecycle: Sendable, Equatable {
 
     private mutating func settle(_ result: Outcome) -> [Effect] {
         outcome = result
+        lastEnd = End(attempt: attempt, outcome: result)
         terminateAfterThaw = false
         phase = .stopped
         if wantsDelete {
