@@ -66,6 +66,8 @@ package actor Instance {
         owner = stored.info.owner
         machine = InstanceLifecycle(outcome: Instance.outcome(of: stored), attempt: stored.attempt)
         processes = ProcessTable { _, _ in }
+        let now = Timestamp.now().milliseconds
+        crashes = CrashLoop(ages: (stored.crashes ?? []).map { .milliseconds(now - $0) }, now: uptime)
     }
 
     /// Monotonic time, for what must not jump with the host's clock.
@@ -367,6 +369,9 @@ package actor Instance {
         case .exited, .oom, .killed, .lost: crashes.ended(code: outcome.exitCode, started: started, now: uptime)
         case .stopped, .timeout, .deleted, .bootFailed, .hostRestart, .clientGone: break
         }
+        // By the wall's clock in the record: the other one begins anew with the host.
+        let ages = crashes.ages(now: uptime)
+        stored.crashes = ages.isEmpty ? nil : ages.map { Timestamp.now().milliseconds - $0.wholeMilliseconds }
     }
 
     private func releaseSandbox() async {

@@ -42,6 +42,8 @@ package struct StoredInstance: Sendable, Codable, Equatable {
     package var insideGroup: UInt32?
     /// What was asked for and is not done yet.
     package var intent: InstanceLifecycle.Intent?
+    /// When it crashed of late, in milliseconds since 1970.
+    package var crashes: [Int64]?
     /// Whether the start under way is that of a daemon which died before it was through.
     package var isSecondTry: Bool?
 }
