@@ -193,9 +193,8 @@ extension Instance {
         values["AEGIS_INSTANCE_ID"] = Array(id.utf8)
         values["AEGIS_INSTANCE_NAME"] = Array((stored.info.name ?? id).utf8)
         if stored.tty { values["TERM"] = values["TERM"] ?? Array("xterm".utf8) }
-        let secrets = try services.secrets.resolve(stored.info.secrets)
-        let mask = SecretMask(secrets.map(\.value))
-        if mask.isEmpty { log.setMask(nil) } else { log.setMask { () -> (any LogMask)? in SecretLogMask(mask) } }
+        let secrets = try services.secrets.resolve(stored.info.secrets, earlier: runSecrets.values)
+        try keep(secrets)
         for secret in secrets { values[secret.name] = secret.value.reveal() }
         for (name, value) in stored.env { values[name] = Array(value.utf8) }
         for (name, value) in more { values[name] = Array(value.utf8) }

@@ -61,6 +61,7 @@ extension Instance {
         stored.sandbox = nil
         log.markEnded()
         save()
+        forgetSecrets()
     }
 
     private func adopt(_ record: SandboxRecord) async {
@@ -75,6 +76,7 @@ extension Instance {
             let (state, stream) = try await found.channel()
             let task = state.processes.first { $0.number == Channel.taskProcess }
             let attempt = stored.attempt
+            recallSecrets(launched: task != nil)
             newProcesses(attempt, stdoutFrom: task?.stdoutAcknowledged ?? 0, stderrFrom: task?.stderrAcknowledged ?? 0)
             let session = HarnessSession(sink: processes)
             link.withLock { $0 = session }
@@ -126,6 +128,7 @@ extension Instance {
         note(log.note(error?.message ?? text))
         log.markEnded()
         save()
+        forgetSecrets()
     }
 
     /// Removes an ephemeral instance whose client does not come within its time (decision D29).

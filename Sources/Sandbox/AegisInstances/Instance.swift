@@ -27,6 +27,8 @@ package actor Instance {
     nonisolated let link = Mutex<HarnessSession?>(nil)
     var session: HarnessSession? { link.withLock { $0 } }
     var processes: ProcessTable
+    /// What the run was given that must not be stored in the clear.
+    var runSecrets = RunSecrets()
     private var bootTask: TaskScope.Handle?
     /// Keeps the image's layers while the instance may use them.
     var lease: ImageLease?
@@ -227,6 +229,7 @@ package actor Instance {
         stored.info.error = nil
         stored.info.oomKilled = false
         note(log.beginRun().event)
+        hide(RunSecrets())
         newProcesses(attempt, stdoutFrom: 0, stderrFrom: 0)
         let snapshot = stored
         bootTask = services.scope.spawn("instance-boot") { [self] in
@@ -359,6 +362,7 @@ package actor Instance {
         }
         log.markEnded()
         save()
+        forgetSecrets()
     }
 
     /// Only ends that nobody asked for count: a stop or a time-out is no crash.
