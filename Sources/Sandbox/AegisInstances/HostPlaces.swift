@@ -13,6 +13,8 @@ struct HostPlaces {
         var readOnly: Bool
         /// Whom the files belong to on the host; nil for what Aegis itself keeps.
         var owner: (user: UInt32, group: UInt32)?
+        /// Whom inside a workspace of Aegis's was given to; nil before the first start.
+        var givenTo: FileIdentity?
     }
 
     let services: InstanceServices
@@ -20,9 +22,10 @@ struct HostPlaces {
 
     /// Opens the workspace and every mount; a workspace of Aegis's is made when it is not there.
     ///
+    /// - Parameter user: whom inside a new workspace is given to, once that is known.
     /// - Throws: `path-not-found`, `not-a-directory`, `path-denied`, `path-refused`, `workspace-denied`.
-    func open() async throws -> [Place] {
-        var places = [try await workspace()]
+    func open(givingTo user: FileIdentity? = nil) async throws -> [Place] {
+        var places = [try await workspace(givingTo: user)]
         for mount in stored.info.mounts {
             let opened = try await open(
                 mount.source, UserView.Purpose("mount source", needsDirectory: false, writes: !mount.readOnly))
@@ -34,16 +37,17 @@ struct HostPlaces {
         return places
     }
 
-    private func workspace() async throws -> Place {
+    private func workspace(givingTo user: FileIdentity?) async throws -> Place {
         let name = stored.workspaceSource
         switch stored.workspaceKind {
         case .automatic:
-            let opened = try await services.workspaces.openAutomatic(instance: stored.info.id, owner: stored.info.owner)
-                .0
-            return Place(target: "/workspace", opened: opened, readOnly: false)
+            let (opened, info) = try await services.workspaces.openAutomatic(
+                instance: stored.info.id, owner: stored.info.owner, givingTo: user)
+            return Place(target: "/workspace", opened: opened, readOnly: false, givenTo: info.givenTo)
         case .named:
-            let opened = try await services.workspaces.open(named: name, owner: stored.info.owner).0
-            return Place(target: "/workspace", opened: opened, readOnly: false)
+            let (opened, info) = try await services.workspaces.open(
+                named: name, owner: stored.info.owner, givingTo: user)
+            return Place(target: "/workspace", opened: opened, readOnly: false, givenTo: info.givenTo)
         case .host:
             let opened = try await open(name, UserView.Purpose("workspace", needsDirectory: true, writes: true))
             return Place(

@@ -56,12 +56,18 @@ extension Instance {
     private nonisolated func openMounts(_ stored: StoredInstance, insideUID: UInt32, insideGID: UInt32) async throws
         -> [BootMount]
     {
-        try await HostPlaces(services: services, stored: stored).open().map { place in
+        let user = FileIdentity(user: insideUID, group: insideGID)
+        // Ids that no sandbox has get a workspace as little as they get a process.
+        let isInside = max(insideUID, insideGID) < BootMount.idCount
+        let places = try await HostPlaces(services: services, stored: stored).open(givingTo: isInside ? user : nil)
+        return try places.map { place in
             let ownership: BootMount.Ownership =
                 if let owner = place.owner {
                     .host(
                         uid: owner.user, gid: owner.group, insideUID: insideUID, insideGID: insideGID,
                         others: stored.info.owner == 0)
+                } else if let given = place.givenTo, given != user {
+                    .exchanged(uid: given.user, gid: given.group, insideUID: insideUID, insideGID: insideGID)
                 } else { .managed }
             return BootMount(
                 source: SharedDescriptor(try place.opened.descriptor.duplicate()), target: place.target,
