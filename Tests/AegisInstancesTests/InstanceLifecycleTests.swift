@@ -65,20 +65,104 @@ private struct Driver {
     @Test func everyPhaseAndEventGoesWhereTheTableSays() {
         //                start      booted     bootFail   launched   launchFail cmdExited  sbxEnded   pause     frozen    frzFail   resume    thawed     stop         kill      restart      delete       released  removed  adopted  recorded  leave  recovered
         let table: [(InstanceLifecycle.Phase, [InstanceLifecycle.Phase?])] = [
-            (.stopped, [.booting, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .booting, .removing, nil, nil, .running, nil, .removing, .booting]),
-            (.booting, [nil, .launching, .stopped, nil, nil, nil, nil, nil, nil, nil, nil, nil, .aborting, .aborting, .aborting, .aborting, nil, nil, nil, nil, .aborting, nil]),
-            (.launching, [nil, nil, nil, .running, .killing, .killing, .recording, nil, nil, nil, nil, nil, .terminating, .killing, .terminating, .terminating, nil, nil, nil, nil, .terminating, nil]),
-            (.running, [nil, nil, nil, nil, nil, .killing, .recording, .freezing, nil, nil, nil, nil, .terminating, .killing, .terminating, .terminating, nil, nil, nil, nil, .terminating, nil]),
-            (.freezing, [nil, nil, nil, nil, nil, .killing, .recording, nil, .paused, .running, nil, nil, .terminating, .killing, .terminating, .terminating, nil, nil, nil, nil, .terminating, nil]),
-            (.paused, [.thawing, nil, nil, nil, nil, nil, .recording, nil, nil, nil, .thawing, nil, .thawing, .killing, .thawing, .thawing, nil, nil, nil, nil, .thawing, nil]),
-            (.thawing, [nil, nil, nil, nil, nil, nil, .recording, nil, nil, nil, nil, .running, nil, .killing, nil, nil, nil, nil, nil, nil, nil, nil]),
-            (.aborting, [nil, .killing, .stopped, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil]),
-            (.terminating, [nil, nil, nil, nil, nil, nil, .recording, nil, nil, nil, nil, nil, nil, .killing, nil, nil, nil, nil, nil, nil, nil, nil]),
-            (.killing, [nil, nil, nil, nil, nil, nil, .recording, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil]),
-            (.recording, [nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, .releasing, nil, nil]),
-            (.releasing, [nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .stopped, nil, nil, nil, nil, nil]),
-            (.removing, [nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .deleted, nil, nil, nil, nil]),
-            (.deleted, [nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil]),
+            (
+                .stopped,
+                [
+                    .booting, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .booting, .removing, nil,
+                    nil, .running, nil, .removing, .booting,
+                ]
+            ),
+            (
+                .booting,
+                [
+                    nil, .launching, .stopped, nil, nil, nil, nil, nil, nil, nil, nil, nil, .aborting, .aborting,
+                    .aborting, .aborting, nil, nil, nil, nil, .aborting, nil,
+                ]
+            ),
+            (
+                .launching,
+                [
+                    nil, nil, nil, .running, .killing, .killing, .recording, nil, nil, nil, nil, nil, .terminating,
+                    .killing, .terminating, .terminating, nil, nil, nil, nil, .terminating, nil,
+                ]
+            ),
+            (
+                .running,
+                [
+                    nil, nil, nil, nil, nil, .killing, .recording, .freezing, nil, nil, nil, nil, .terminating,
+                    .killing, .terminating, .terminating, nil, nil, nil, nil, .terminating, nil,
+                ]
+            ),
+            (
+                .freezing,
+                [
+                    nil, nil, nil, nil, nil, .killing, .recording, nil, .paused, .running, nil, nil, .terminating,
+                    .killing, .terminating, .terminating, nil, nil, nil, nil, .terminating, nil,
+                ]
+            ),
+            (
+                .paused,
+                [
+                    .thawing, nil, nil, nil, nil, nil, .recording, nil, nil, nil, .thawing, nil, .thawing, .killing,
+                    .thawing, .thawing, nil, nil, nil, nil, .thawing, nil,
+                ]
+            ),
+            (
+                .thawing,
+                [
+                    nil, nil, nil, nil, nil, nil, .recording, nil, nil, nil, nil, .running, nil, .killing, nil, nil,
+                    nil, nil, nil, nil, nil, nil,
+                ]
+            ),
+            (
+                .aborting,
+                [
+                    nil, .killing, .stopped, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
+                    nil, nil, nil, nil,
+                ]
+            ),
+            (
+                .terminating,
+                [
+                    nil, nil, nil, nil, nil, nil, .recording, nil, nil, nil, nil, nil, nil, .killing, nil, nil, nil,
+                    nil, nil, nil, nil, nil,
+                ]
+            ),
+            (
+                .killing,
+                [
+                    nil, nil, nil, nil, nil, nil, .recording, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
+                    nil, nil, nil, nil,
+                ]
+            ),
+            (
+                .recording,
+                [
+                    nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .releasing, nil, nil,
+                    nil, .releasing, nil, nil,
+                ]
+            ),
+            (
+                .releasing,
+                [
+                    nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .stopped, nil, nil,
+                    nil, nil, nil,
+                ]
+            ),
+            (
+                .removing,
+                [
+                    nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .deleted, nil,
+                    nil, nil, nil,
+                ]
+            ),
+            (
+                .deleted,
+                [
+                    nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
+                    nil, nil,
+                ]
+            ),
         ]
         #expect(table.map(\.0) == Driver.phases)
         for (phase, row) in table {
@@ -122,7 +206,8 @@ private struct Driver {
         var d = Driver.at(.booting)
         #expect(d.send(.stop(.stopped)) == [.save, .cancelBoot(attempt: 1)])
         #expect(d.send(.booted(attempt: 1)) == [.kill(attempt: 1)])
-        d.send(.sandboxEnded(attempt: 1, Driver.end), .recorded(attempt: 1),
+        d.send(
+            .sandboxEnded(attempt: 1, Driver.end), .recorded(attempt: 1),
             .released(attempt: 1))
         #expect(d.machine.phase == .stopped && d.machine.outcome?.reason == .stopped)
     }
@@ -144,7 +229,8 @@ private struct Driver {
     @Test func sandboxThatDiesWithoutAWordIsLostOrKilled() {
         var d = Driver.at(.running)
         d.send(
-            .sandboxEnded(attempt: 1, Termination(code: nil, oomKilled: false, requested: false)), .recorded(attempt: 1),
+            .sandboxEnded(attempt: 1, Termination(code: nil, oomKilled: false, requested: false)),
+            .recorded(attempt: 1),
             .released(attempt: 1))
         #expect(d.machine.outcome == .init(exitCode: nil, reason: .lost))
         var k = Driver.at(.running)
@@ -163,9 +249,23 @@ private struct Driver {
         #expect(d.machine.phase == .booting)
     }
 
+    @Test func aRunIsOverWhenTheNextOneHasBegun() {
+        var d = Driver.at(.running)
+        d.send(.restart, .commandExited(attempt: 1, code: 9), .sandboxEnded(attempt: 1, Driver.end))
+        #expect(!d.machine.isOver(1) && d.machine.end(of: 1) == nil)
+        // In one step: nobody sees it stopped.
+        d.send(.recorded(attempt: 1), .released(attempt: 1))
+        #expect(d.machine.phase == .booting && d.machine.isOver(1) && !d.machine.isOver(2))
+        #expect(d.machine.end(of: 1) == .init(exitCode: 9, reason: .stopped) && d.machine.end(of: 2) == nil)
+        d.send(.bootFailed(attempt: 2, Self.error))
+        #expect(d.machine.end(of: 2) == .init(exitCode: nil, reason: .bootFailed, error: Self.error))
+        #expect(d.machine.isOver(2) && d.machine.end(of: 1) == nil)
+    }
+
     @Test func startWhileStoppingStartsAgainButADeleteWins() {
         var d = Driver.at(.terminating)
-        d.send(.start, .sandboxEnded(attempt: 1, Driver.end), .recorded(attempt: 1),
+        d.send(
+            .start, .sandboxEnded(attempt: 1, Driver.end), .recorded(attempt: 1),
             .released(attempt: 1))
         #expect(d.machine.phase == .booting && d.machine.attempt == 2)
         var e = Driver.at(.terminating)
@@ -209,7 +309,8 @@ private struct Driver {
     @Test func timeoutIs124WhateverTheCommandSays() {
         var d = Driver.at(.running)
         d.send(
-            .stop(.timeout), .commandExited(attempt: 1, code: 143), .sandboxEnded(attempt: 1, Driver.end), .recorded(attempt: 1),
+            .stop(.timeout), .commandExited(attempt: 1, code: 143), .sandboxEnded(attempt: 1, Driver.end),
+            .recorded(attempt: 1),
             .released(attempt: 1))
         #expect(d.machine.outcome == .init(exitCode: 124, reason: .timeout))
     }
@@ -217,7 +318,8 @@ private struct Driver {
     @Test func stoppedCommandKeepsItsOwnCode() {
         var d = Driver.at(.running)
         d.send(
-            .stop(.stopped), .commandExited(attempt: 1, code: 143), .sandboxEnded(attempt: 1, Driver.end), .recorded(attempt: 1),
+            .stop(.stopped), .commandExited(attempt: 1, code: 143), .sandboxEnded(attempt: 1, Driver.end),
+            .recorded(attempt: 1),
             .released(attempt: 1))
         #expect(d.machine.outcome == .init(exitCode: 143, reason: .stopped))
     }
@@ -225,7 +327,8 @@ private struct Driver {
     @Test func unknownCommandKeepsItsErrorAndCode() {
         var d = Driver.at(.launching)
         d.send(
-            .launchFailed(attempt: 1, Self.error, exitCode: 127), .sandboxEnded(attempt: 1, Driver.end), .recorded(attempt: 1),
+            .launchFailed(attempt: 1, Self.error, exitCode: 127), .sandboxEnded(attempt: 1, Driver.end),
+            .recorded(attempt: 1),
             .released(attempt: 1))
         #expect(d.machine.outcome == .init(exitCode: 127, reason: .bootFailed, error: Self.error))
     }
@@ -309,7 +412,8 @@ private struct Driver {
         // A clock that was set back: the crash counts as one of now, for no longer than any other.
         let odd = CrashLoop(ages: Array(repeating: .seconds(-1000), count: 5), now: .seconds(9))
         #expect(odd.refusal(now: .seconds(9)) == .seconds(120))
-        #expect(CrashLoop(ages: (0..<9).map { .seconds($0) }).ages(now: .zero) == (0..<5).reversed().map { .seconds($0) })
+        #expect(
+            CrashLoop(ages: (0..<9).map { .seconds($0) }).ages(now: .zero) == (0..<5).reversed().map { .seconds($0) })
     }
     @Test func slowCrashesAreFine() {
         var loop = CrashLoop()

@@ -53,7 +53,14 @@ struct AttachSession: Sendable {
     private func attach(_ frames: FrameConnection) async throws -> (ProcessBridge.End, attempt: UInt64) {
         if start { try await instance.beginFirstStart() }
         let (known, attempt) = await instance.commandRelay()
-        guard let relay = known else { return (.lost, attempt) }
+        guard let relay = known else {
+            // How it ended is known from the record; what it wrote last went with the daemon that had it.
+            if let offsets = request.offsets, await instance.hasOutput(beyond: offsets) {
+                throw AegisError.failed(
+                    "output-lost", "the command has ended, and the end of its output was lost with the daemon")
+            }
+            return (.lost, attempt)
+        }
         let (watcher, offsets) = try relay.attach(from: request.offsets)
         defer { relay.detach(watcher) }
         // Without a session nobody takes input any more: the client's own count stands.

@@ -101,6 +101,13 @@ extension Instance {
         (processes[Channel.taskProcess], machine.attempt)
     }
 
+    /// Whether the last run wrote more than a client has got.
+    package func hasOutput(beyond offsets: [OutputKind: UInt64]) -> Bool {
+        let process = LogProcess(run: log.run, execID: nil)
+        return log.savedOffset(process, .stdout) > offsets[.stdout] ?? 0
+            || log.savedOffset(process, .stderr) > offsets[.stderr] ?? 0
+    }
+
     /// The session of a running (or woken) instance.
     private func awake(startIfStopped: Bool, verb: String) async throws -> HarnessSession {
         if machine.phase == .freezing { try await wait { $0.phase != .freezing } }

@@ -69,7 +69,9 @@ package actor Instance {
         machine = InstanceLifecycle(outcome: Instance.outcome(of: stored), attempt: stored.attempt)
         processes = ProcessTable { _, _ in }
         let now = Timestamp.now().milliseconds
-        crashes = CrashLoop(ages: (stored.crashes ?? []).map { .milliseconds(now - $0) }, now: uptime)
+        crashes = CrashLoop(
+            ages: (stored.crashes ?? []).map { .milliseconds(now - $0) },
+            now: .nanoseconds(Int64(services.clock.now.nanoseconds)))
     }
 
     /// Monotonic time, for what must not jump with the host's clock.
@@ -185,7 +187,7 @@ package actor Instance {
             }
         case .terminate(let attempt): terminate(attempt)
         case .kill: background("kill") { await $0.sandbox?.kill() }
-        case .record(let attempt): record(attempt)
+        case .record(let attempt): recordEnd(attempt)
         case .release(let attempt):
             background("release") { instance in
                 await instance.releaseSandbox()
@@ -318,64 +320,6 @@ package actor Instance {
             saveFailed = true
         }
         return !saveFailed
-    }
-
-    /// Saves how the sandbox ended. Until that has worked its keeper stays, which alone knows it else.
-    private func record(_ attempt: UInt64) {
-        takeOutcome()
-        guard save() else {
-            let clock = services.clock
-            services.scope.spawn("instance-record") { [weak self] in
-                try? await clock.sleep(for: .seconds(1))
-                if !Task.isCancelled { await self?.recordAgain(attempt) }
-            }
-            return
-        }
-        post(.recorded(attempt: attempt))
-    }
-
-    private func recordAgain(_ attempt: UInt64) {
-        if machine.phase == .recording, machine.attempt == attempt { record(attempt) }
-    }
-
-    /// Puts the machine's outcome into the record.
-    private func takeOutcome() {
-        guard let outcome = machine.outcome else { return }
-        countCrash(outcome)
-        if stored.info.stopReason == nil || stored.info.stoppedAt == nil { stored.info.stoppedAt = .now() }
-        stored.info.exitCode = outcome.exitCode
-        stored.info.stopReason = outcome.reason.rawValue
-        stored.info.oomKilled = outcome.oomKilled
-        stored.info.error = outcome.error.map(RecordedError.init)
-    }
-
-    private func settle() {
-        processes.sandboxEnded()
-        guard let outcome = machine.outcome else { return }
-        takeOutcome()
-        stored.sandbox = nil
-        if let error = outcome.error { note(log.note("\(error.message)\(error.hint.map { " (\($0))" } ?? "")")) }
-        if outcome.oomKilled {
-            note(
-                log.note("a process was killed: out of memory (limit \(stored.info.limits.memory?.description ?? "?"))")
-            )
-        }
-        log.markEnded()
-        save()
-        forgetSecrets()
-    }
-
-    /// Only ends that nobody asked for count: a stop or a time-out is no crash.
-    private func countCrash(_ outcome: InstanceLifecycle.Outcome) {
-        guard let started = commandStarted else { return }
-        commandStarted = nil
-        switch outcome.reason {
-        case .exited, .oom, .killed, .lost: crashes.ended(code: outcome.exitCode, started: started, now: uptime)
-        case .stopped, .timeout, .deleted, .bootFailed, .hostRestart, .clientGone: break
-        }
-        // By the wall's clock in the record: the other one begins anew with the host.
-        let ages = crashes.ages(now: uptime)
-        stored.crashes = ages.isEmpty ? nil : ages.map { Timestamp.now().milliseconds - $0.wholeMilliseconds }
     }
 
     private func releaseSandbox() async {

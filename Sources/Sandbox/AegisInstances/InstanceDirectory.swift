@@ -83,7 +83,11 @@ package final class InstanceDirectory: Sendable {
         await withDiscardingTaskGroup { group in
             for instance in state.withLock({ Array($0.byID.values) + Array($0.leaving.values) }) {
                 group.addTask {
-                    if await instance.info.ephemeral { await instance.discard() } else { _ = try? await instance.stop() }
+                    if await instance.info.ephemeral {
+                        await instance.discard()
+                    } else {
+                        _ = try? await instance.stop()
+                    }
                 }
             }
         }

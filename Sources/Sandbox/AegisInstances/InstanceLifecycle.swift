@@ -1,3 +1,4 @@
+// Long file: one state machine, read from top to bottom; cutting it would hide transitions from one another.
 internal import AegisBackends
 internal import AegisCore
 package import AegisSandboxTypes
