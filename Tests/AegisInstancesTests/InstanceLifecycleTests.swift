@@ -5,7 +5,7 @@ import AegisSandboxTypes
 import Testing
 
 /// Drives a machine and keeps what it asked for.
-private struct Driver {
+struct Driver {
     var machine = InstanceLifecycle()
     @discardableResult mutating func send(_ events: InstanceLifecycle.Event...) -> [InstanceLifecycle.Effect] {
         events.flatMap { machine.handle($0) }
@@ -25,6 +25,10 @@ private struct Driver {
         case .thawing: d.send(.start, .booted(attempt: 1), .launched(attempt: 1), .pause, .frozen(attempt: 1), .resume)
         case .aborting: d.send(.start, .stop(.stopped))
         case .terminating: d.send(.start, .booted(attempt: 1), .launched(attempt: 1), .stop(.stopped))
+        case .quiescing, .lingering:
+            d.machine = InstanceLifecycle(lingers: true)
+            d.send(.start, .booted(attempt: 1), .launched(attempt: 1), .commandExited(attempt: 1, code: 3))
+            if phase == .lingering { d.send(.quiesced(attempt: 1, oomKilled: false)) }
         case .killing: d.send(.start, .booted(attempt: 1), .launched(attempt: 1), .commandExited(attempt: 1, code: 3))
         case .recording:
             d.send(
@@ -41,7 +45,7 @@ private struct Driver {
     }
     static let phases: [InstanceLifecycle.Phase] = [
         .stopped, .booting, .launching, .running, .freezing, .paused, .thawing, .aborting, .terminating, .killing,
-        .recording, .releasing, .removing, .deleted,
+        .recording, .releasing, .removing, .deleted, .quiescing, .lingering,
     ]
 }
 
@@ -53,7 +57,8 @@ private struct Driver {
         .sandboxEnded(attempt: 1, Driver.end),
         .pause, .frozen(attempt: 1), .freezeFailed(attempt: 1), .resume, .thawed(attempt: 1), .stop(.stopped),
         .kill(.killed),
-        .restart, .delete, .released(attempt: 1), .removed, .adopted(.init(attempt: 9)), .recorded(attempt: 1), .leave,
+        .restart, .delete, .released(attempt: 1), .removed, .adopted(.init(attempt: 9)),
+        .quiesced(attempt: 1, oomKilled: false), .quiesceFailed(attempt: 1), .recorded(attempt: 1), .leave,
         .recovered(.init(.start)),
     ]
 
@@ -63,104 +68,118 @@ private struct Driver {
 
     /// The whole table: phase x event to next phase. A dot means that nothing changes.
     @Test func everyPhaseAndEventGoesWhereTheTableSays() {
-        //                start      booted     bootFail   launched   launchFail cmdExited  sbxEnded   pause     frozen    frzFail   resume    thawed     stop         kill      restart      delete       released  removed  adopted  recorded  leave  recovered
+        //                start      booted     bootFail   launched   launchFail cmdExited  sbxEnded   pause     frozen    frzFail   resume    thawed     stop         kill      restart      delete       released  removed  adopted  quiesced  quiesceFail  recorded  leave  recovered
         let table: [(InstanceLifecycle.Phase, [InstanceLifecycle.Phase?])] = [
             (
                 .stopped,
                 [
                     .booting, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .booting, .removing, nil,
-                    nil, .running, nil, .removing, .booting,
+                    nil, .running, nil, nil, nil, .removing, .booting,
                 ]
             ),
             (
                 .booting,
                 [
                     nil, .launching, .stopped, nil, nil, nil, nil, nil, nil, nil, nil, nil, .aborting, .aborting,
-                    .aborting, .aborting, nil, nil, nil, nil, .aborting, nil,
+                    .aborting, .aborting, nil, nil, nil, nil, nil, nil, .aborting, nil,
                 ]
             ),
             (
                 .launching,
                 [
                     nil, nil, nil, .running, .killing, .killing, .recording, nil, nil, nil, nil, nil, .terminating,
-                    .killing, .terminating, .terminating, nil, nil, nil, nil, .terminating, nil,
+                    .killing, .terminating, .terminating, nil, nil, nil, nil, nil, nil, .terminating, nil,
                 ]
             ),
             (
                 .running,
                 [
                     nil, nil, nil, nil, nil, .killing, .recording, .freezing, nil, nil, nil, nil, .terminating,
-                    .killing, .terminating, .terminating, nil, nil, nil, nil, .terminating, nil,
+                    .killing, .terminating, .terminating, nil, nil, nil, nil, nil, nil, .terminating, nil,
                 ]
             ),
             (
                 .freezing,
                 [
                     nil, nil, nil, nil, nil, .killing, .recording, nil, .paused, .running, nil, nil, .terminating,
-                    .killing, .terminating, .terminating, nil, nil, nil, nil, .terminating, nil,
+                    .killing, .terminating, .terminating, nil, nil, nil, nil, nil, nil, .terminating, nil,
                 ]
             ),
             (
                 .paused,
                 [
                     .thawing, nil, nil, nil, nil, nil, .recording, nil, nil, nil, .thawing, nil, .thawing, .killing,
-                    .thawing, .thawing, nil, nil, nil, nil, .thawing, nil,
+                    .thawing, .thawing, nil, nil, nil, nil, nil, nil, .thawing, nil,
                 ]
             ),
             (
                 .thawing,
                 [
                     nil, nil, nil, nil, nil, nil, .recording, nil, nil, nil, nil, .running, nil, .killing, nil, nil,
-                    nil, nil, nil, nil, nil, nil,
+                    nil, nil, nil, nil, nil, nil, nil, nil,
                 ]
             ),
             (
                 .aborting,
                 [
                     nil, .killing, .stopped, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
-                    nil, nil, nil, nil,
+                    nil, nil, nil, nil, nil, nil,
                 ]
             ),
             (
                 .terminating,
                 [
                     nil, nil, nil, nil, nil, nil, .recording, nil, nil, nil, nil, nil, nil, .killing, nil, nil, nil,
-                    nil, nil, nil, nil, nil,
+                    nil, nil, nil, nil, nil, nil, nil,
                 ]
             ),
             (
                 .killing,
                 [
                     nil, nil, nil, nil, nil, nil, .recording, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
-                    nil, nil, nil, nil,
+                    nil, nil, nil, nil, nil, nil,
                 ]
             ),
             (
                 .recording,
                 [
                     nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .releasing, nil, nil,
-                    nil, .releasing, nil, nil,
+                    nil, nil, nil, .releasing, nil, nil,
                 ]
             ),
             (
                 .releasing,
                 [
                     nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .stopped, nil, nil,
-                    nil, nil, nil,
+                    nil, nil, nil, nil, nil,
                 ]
             ),
             (
                 .removing,
                 [
                     nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .deleted, nil,
-                    nil, nil, nil,
+                    nil, nil, nil, nil, nil,
                 ]
             ),
             (
                 .deleted,
                 [
                     nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
-                    nil, nil,
+                    nil, nil, nil, nil,
+                ]
+            ),
+            (
+                .quiescing,
+                [
+                    nil, nil, nil, nil, nil, nil, .recording, nil, nil, nil, nil, nil, .terminating, .killing,
+                    .terminating, .terminating, nil, nil, nil, .lingering, .killing, nil, .terminating, nil,
+                ]
+            ),
+            (
+                .lingering,
+                [
+                    nil, nil, nil, nil, nil, nil, .recording, nil, nil, nil, nil, nil, .killing, .killing, .killing,
+                    .killing, nil, nil, nil, nil, nil, nil, .killing, nil,
                 ]
             ),
         ]
@@ -180,7 +199,8 @@ private struct Driver {
             .booted(attempt: 0), .bootFailed(attempt: 0, Self.error), .launched(attempt: 0),
             .launchFailed(attempt: 0, Self.error, exitCode: 127), .commandExited(attempt: 0, code: 7),
             .sandboxEnded(attempt: 0, Driver.end), .frozen(attempt: 0), .freezeFailed(attempt: 0), .thawed(attempt: 0),
-            .recorded(attempt: 0), .released(attempt: 0),
+            .recorded(attempt: 0), .released(attempt: 0), .quiesced(attempt: 0, oomKilled: true),
+            .quiesceFailed(attempt: 0),
         ]
         for event in stale {
             var driver = Driver.at(phase)
@@ -206,9 +226,7 @@ private struct Driver {
         var d = Driver.at(.booting)
         #expect(d.send(.stop(.stopped)) == [.save, .cancelBoot(attempt: 1)])
         #expect(d.send(.booted(attempt: 1)) == [.kill(attempt: 1)])
-        d.send(
-            .sandboxEnded(attempt: 1, Driver.end), .recorded(attempt: 1),
-            .released(attempt: 1))
+        d.send(.sandboxEnded(attempt: 1, Driver.end), .recorded(attempt: 1), .released(attempt: 1))
         #expect(d.machine.phase == .stopped && d.machine.outcome?.reason == .stopped)
     }
 
@@ -230,14 +248,23 @@ private struct Driver {
         var d = Driver.at(.running)
         d.send(
             .sandboxEnded(attempt: 1, Termination(code: nil, oomKilled: false, requested: false)),
-            .recorded(attempt: 1),
-            .released(attempt: 1))
+            .recorded(attempt: 1), .released(attempt: 1)
+        )
         #expect(d.machine.outcome == .init(exitCode: nil, reason: .lost))
         var k = Driver.at(.running)
         k.send(
             .sandboxEnded(attempt: 1, Termination(code: 137, oomKilled: true, requested: false)), .recorded(attempt: 1),
             .released(attempt: 1))
         #expect(k.machine.outcome == .init(exitCode: 137, reason: .oom, oomKilled: true))
+        // What the runtime exited with is not the command's code.
+        for code: Int32 in [0, 2, 137] {
+            var r = Driver.at(.running)
+            r.send(
+                .sandboxEnded(attempt: 1, Termination(code: code, oomKilled: false, requested: false)),
+                .recorded(attempt: 1), .released(attempt: 1))
+            let outcome = r.machine.outcome
+            #expect(outcome?.exitCode == nil && outcome?.reason == .killed && outcome?.error?.code == "sandbox-died")
+        }
     }
 
     @Test func restartRunsAgainAfterTheOldSandboxIsGone() {
@@ -252,21 +279,19 @@ private struct Driver {
     @Test func aRunIsOverWhenTheNextOneHasBegun() {
         var d = Driver.at(.running)
         d.send(.restart, .commandExited(attempt: 1, code: 9), .sandboxEnded(attempt: 1, Driver.end))
-        #expect(!d.machine.isOver(1) && d.machine.end(of: 1) == nil)
+        #expect(d.machine.end(of: 1) == nil)
         // In one step: nobody sees it stopped.
         d.send(.recorded(attempt: 1), .released(attempt: 1))
-        #expect(d.machine.phase == .booting && d.machine.isOver(1) && !d.machine.isOver(2))
+        #expect(d.machine.phase == .booting && d.machine.attempt == 2)
         #expect(d.machine.end(of: 1) == .init(exitCode: 9, reason: .stopped) && d.machine.end(of: 2) == nil)
         d.send(.bootFailed(attempt: 2, Self.error))
         #expect(d.machine.end(of: 2) == .init(exitCode: nil, reason: .bootFailed, error: Self.error))
-        #expect(d.machine.isOver(2) && d.machine.end(of: 1) == nil)
+        #expect(d.machine.end(of: 1) == nil)
     }
 
     @Test func startWhileStoppingStartsAgainButADeleteWins() {
         var d = Driver.at(.terminating)
-        d.send(
-            .start, .sandboxEnded(attempt: 1, Driver.end), .recorded(attempt: 1),
-            .released(attempt: 1))
+        d.send(.start, .sandboxEnded(attempt: 1, Driver.end), .recorded(attempt: 1), .released(attempt: 1))
         #expect(d.machine.phase == .booting && d.machine.attempt == 2)
         var e = Driver.at(.terminating)
         e.send(.start, .delete, .sandboxEnded(attempt: 1, Driver.end))
@@ -310,8 +335,7 @@ private struct Driver {
         var d = Driver.at(.running)
         d.send(
             .stop(.timeout), .commandExited(attempt: 1, code: 143), .sandboxEnded(attempt: 1, Driver.end),
-            .recorded(attempt: 1),
-            .released(attempt: 1))
+            .recorded(attempt: 1), .released(attempt: 1))
         #expect(d.machine.outcome == .init(exitCode: 124, reason: .timeout))
     }
 
@@ -319,8 +343,7 @@ private struct Driver {
         var d = Driver.at(.running)
         d.send(
             .stop(.stopped), .commandExited(attempt: 1, code: 143), .sandboxEnded(attempt: 1, Driver.end),
-            .recorded(attempt: 1),
-            .released(attempt: 1))
+            .recorded(attempt: 1), .released(attempt: 1))
         #expect(d.machine.outcome == .init(exitCode: 143, reason: .stopped))
     }
 
@@ -328,8 +351,7 @@ private struct Driver {
         var d = Driver.at(.launching)
         d.send(
             .launchFailed(attempt: 1, Self.error, exitCode: 127), .sandboxEnded(attempt: 1, Driver.end),
-            .recorded(attempt: 1),
-            .released(attempt: 1))
+            .recorded(attempt: 1), .released(attempt: 1))
         #expect(d.machine.outcome == .init(exitCode: 127, reason: .bootFailed, error: Self.error))
     }
 
@@ -337,7 +359,7 @@ private struct Driver {
         // Whatever comes in whatever order: after a sandbox was booted it is either alive or was released.
         var random = SystemRandomNumberGenerator()
         for _ in 0..<20_000 {
-            var machine = InstanceLifecycle()
+            var machine = InstanceLifecycle(lingers: Bool.random(using: &random))
             var boots = 0
             var ended = 0
             for _ in 0..<12 {
@@ -354,7 +376,9 @@ private struct Driver {
 
     private static func alive(_ phase: InstanceLifecycle.Phase) -> Bool {
         switch phase {
-        case .launching, .running, .freezing, .paused, .thawing, .terminating, .killing, .recording: true
+        case .launching, .running, .freezing, .paused, .thawing, .terminating, .quiescing, .lingering, .killing,
+            .recording:
+            true
         default: false
         }
     }
@@ -371,53 +395,11 @@ private struct Driver {
         case .freezeFailed: .freezeFailed(attempt: attempt)
         case .thawed: .thawed(attempt: attempt)
         case .released: .released(attempt: attempt)
+        case .quiesced(_, let oom): .quiesced(attempt: attempt, oomKilled: oom)
+        case .quiesceFailed: .quiesceFailed(attempt: attempt)
         case .recorded: .recorded(attempt: attempt)
         case .adopted: .adopted(.init(attempt: attempt + 1))
         default: event
         }
-    }
-}
-
-@Suite struct CrashLoopTests {
-    @Test func fiveQuickCrashesInTwoMinutesAreRefused() {
-        var loop = CrashLoop()
-        for i in 0..<5 {
-            #expect(loop.refusal(now: .seconds(i * 20)) == nil)
-            loop.ended(code: 1, started: .seconds(i * 20), now: .seconds(i * 20 + 1))
-        }
-        #expect(loop.refusal(now: .seconds(82)) == .seconds(119))
-        #expect(loop.refusal(now: .seconds(201)) == nil)
-    }
-    @Test func aCleanOrLongLifeForgets() {
-        var loop = CrashLoop()
-        for i in 0..<4 { loop.ended(code: 1, started: .seconds(i), now: .seconds(i)) }
-        loop.ended(code: 0, started: .seconds(5), now: .seconds(5))
-        loop.ended(code: 1, started: .seconds(6), now: .seconds(6))
-        #expect(loop.refusal(now: .seconds(7)) == nil)
-        for i in 0..<4 { loop.ended(code: 1, started: .seconds(10 + i), now: .seconds(10 + i)) }
-        loop.ended(code: 1, started: .seconds(20), now: .seconds(31))
-        #expect(loop.refusal(now: .seconds(32)) == nil)
-    }
-    @Test func crashesCountOverARestartOfTheDaemon() {
-        var loop = CrashLoop()
-        for i in 0..<4 { loop.ended(code: 1, started: .seconds(100 + i), now: .seconds(100 + i)) }
-        let ages = loop.ages(now: .seconds(110))
-        #expect(ages == [.seconds(10), .seconds(9), .seconds(8), .seconds(7)])
-        // 5 s later by the wall; the monotonic clock of the host began anew.
-        var next = CrashLoop(ages: ages.map { $0 + .seconds(5) }, now: .seconds(3))
-        #expect(next.refusal(now: .seconds(3)) == nil)
-        next.ended(code: 1, started: .seconds(4), now: .seconds(5))
-        #expect(next.refusal(now: .seconds(5)) == .seconds(120))
-        #expect(CrashLoop(ages: next.ages(now: .seconds(65)), now: .zero).refusal(now: .zero) == .seconds(60))
-        // A clock that was set back: the crash counts as one of now, for no longer than any other.
-        let odd = CrashLoop(ages: Array(repeating: .seconds(-1000), count: 5), now: .seconds(9))
-        #expect(odd.refusal(now: .seconds(9)) == .seconds(120))
-        #expect(
-            CrashLoop(ages: (0..<9).map { .seconds($0) }).ages(now: .zero) == (0..<5).reversed().map { .seconds($0) })
-    }
-    @Test func slowCrashesAreFine() {
-        var loop = CrashLoop()
-        for i in 0..<9 { loop.ended(code: 1, started: .seconds(i * 40), now: .seconds(i * 40)) }
-        #expect(loop.refusal(now: .seconds(330)) == nil)
     }
 }

@@ -37,6 +37,12 @@ package enum MountStep: Sendable, Equatable {
     case makeDirectory([UInt8])
     /// Make an empty file as a mount point, owned by the sandbox's root; existing is fine.
     case makeFile([UInt8])
+    /// Place a small file of the sandbox's root at `path` below the mounted `root`, with links resolved inside of that. What
+    /// is there already stays, unless it is an empty file or `replace` is set; a file that cannot be placed is only logged.
+    case placeFile(root: [UInt8], path: [UInt8], content: [UInt8], replace: Bool)
+    /// Refuse what lies at `path` below `root`, links resolved inside of that, if it is of another kind than what will be
+    /// mounted there.
+    case expect(root: [UInt8], path: [UInt8], isDirectory: Bool)
 }
 
 /// How the runtime is started.
@@ -181,6 +187,17 @@ extension FieldWriter {
         case .makeFile(let path):
             u8(4)
             text(path)
+        case .placeFile(let root, let path, let content, let replace):
+            u8(5)
+            text(root)
+            text(path)
+            text(content)
+            u8(replace ? 1 : 0)
+        case .expect(let root, let path, let isDirectory):
+            u8(6)
+            text(root)
+            text(path)
+            u8(isDirectory ? 1 : 0)
         }
     }
 }
@@ -199,6 +216,8 @@ extension FieldReader {
         case 2: .overlay(lower: try texts(), upper: try text(), work: try text(), target: try text())
         case 3: .makeDirectory(try text())
         case 4: .makeFile(try text())
+        case 5: .placeFile(root: try text(), path: try text(), content: try text(), replace: try u8() != 0)
+        case 6: .expect(root: try text(), path: try text(), isDirectory: try u8() != 0)
         default: throw ChannelError.malformed(type: FrameType.boot.rawValue)
         }
     }

@@ -11,8 +11,6 @@ struct AttachSession: Sendable {
     let instance: Instance
     let stream: any ByteStream
     let start: Bool
-    /// Leave an ephemeral instance for the client to remove (it fetches artifacts first).
-    let keep: Bool
     let request: AttachRequest
 
     func run() async {
@@ -78,18 +76,21 @@ struct AttachSession: Sendable {
     }
 
     /// Tells the client how the run ended: at once when the command of an ephemeral instance ended by itself, else after
-    /// the instance has come to rest (and, if it was ephemeral, is gone).
+    /// the instance has come to rest (and, if it was ephemeral, is gone or stays for its files).
     private func conclude(
         _ end: ProcessBridge.End, of attempt: UInt64, _ frames: FrameConnection, ephemeral: Bool
     ) async throws {
-        if ephemeral, !keep, case .exited(let code) = end, let isOutOfMemory = try await instance.leave(attempt) {
+        if ephemeral, !instance.lingers, case .exited(let code) = end,
+            let isOutOfMemory = try await instance.leave(attempt)
+        {
             let reason: InstanceLifecycle.StopReason = isOutOfMemory && code == 137 ? .oom : .exited
             return try await frames.write(
                 .exit(code, detail: "{\"reason\":\"\(reason.rawValue)\",\"oom_killed\":\(isOutOfMemory)}"))
         }
         let outcome = try await instance.end(of: attempt)
         if ephemeral, await instance.clientLeft() {
-            if keep { await instance.awaitClient() } else { await instance.delete() }
+            // One that lingers is left for the client to remove: it fetches artifacts first.
+            if instance.lingers { await instance.awaitClient() } else { await instance.delete() }
         }
         if let error = outcome?.error, outcome?.reason == .bootFailed {
             return try await frames.write(.error(error))

@@ -17,8 +17,11 @@ final class Harness {
     var processes: [GuestProcess] = []
     var passwd = AccountFile()
     var group = AccountFile()
-    /// When everything that still runs is killed, and when the harness ends whatever the daemon has acknowledged.
-    var shutdown: (kill: UInt64, exit: UInt64, killed: Bool)?
+    /// When everything that still runs is killed, when it is over whatever the daemon has acknowledged, and whether the
+    /// harness stays then.
+    var shutdown: (kill: UInt64, exit: UInt64, killed: Bool, stays: Bool)?
+    /// Questions for health that are answered when a shutdown in which the harness stays is over.
+    var questions: [(flags: UInt8, payload: [UInt8])] = []
     /// Whether something happened since memory was last given back.
     var isWarm = true
 
@@ -191,8 +194,14 @@ final class Harness {
             let size = try TerminalSize(decoding: incoming.payload(of: header))
             guard let process = process(header.stream), process.terminal, process.output[0].isOpen else { return }
             ah_resize_terminal(process.output[0].descriptor, size.columns, size.rows)
-        case .health: outgoing.appendFrame(.healthy, flags: header.flags, incoming.payload(of: header))
-        case .shutdown: beginShutdown(try Shutdown(decoding: incoming.payload(of: header)).grace)
+        case .health:
+            let payload = incoming.payload(of: header)
+            if shutdown?.stays == true {
+                questions.append((header.flags, payload))
+            } else {
+                outgoing.appendFrame(.healthy, flags: header.flags, payload)
+            }
+        case .shutdown: beginShutdown(try Shutdown(decoding: incoming.payload(of: header)))
         case .forget: break
         default: throw ChannelError.malformed(type: header.type.rawValue)
         }

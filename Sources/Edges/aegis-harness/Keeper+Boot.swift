@@ -63,6 +63,8 @@ extension Keeper {
         boot.namespacesAt = ah_now_microseconds()
         boot.step = .mounts
         try mount(plan, user, owner)
+        boot.step = .accounts
+        try checkAccounts(plan)
         boot.mountsAt = ah_now_microseconds()
         boot.step = .runtime
         try startRuntime(plan, user, network, owner)
@@ -195,6 +197,29 @@ extension Keeper {
         case .makeFile(let path):
             try check(
                 unsafe ah_make_empty_file(terminated(path), owner.uid, owner.gid), name(number, bytes("file ") + path))
+        case .placeFile(let root, let path, let content, let replace):
+            // The layer may be full or odd by now: the sandbox starts with what it has.
+            let result = unsafe ah_place_file(
+                terminated(root), terminated(path), content, content.count, owner.uid, owner.gid, replace ? 1 : 0)
+            guard result < 0 else { return }
+            let line = name(number, bytes("file ") + path) + bytes(": ") + errorText(-result) + [0x0a]
+            unsafe ah_log(line, line.count)
+        case .expect(let root, let path, let isDirectory):
+            try check(
+                unsafe ah_expect_kind(terminated(root), terminated(path), isDirectory ? 1 : 0),
+                name(number, bytes("target ") + path))
+        }
+    }
+
+    /// A runtime outside of the sandbox opens these files whatever the user is, and would wait on a named pipe for ever.
+    private func checkAccounts(_ plan: BootPlan) throws(BootError) {
+        guard plan.entry == .byPath else { return }
+        for step in plan.mounts {
+            guard case .overlay(_, _, _, let target) = step else { continue }
+            for name in [bytes("/etc/passwd"), bytes("/etc/group")]
+            where unsafe ah_is_special_file(terminated(target), terminated(Array(name.dropFirst()))) != 0 {
+                throw BootError(code: Code.invalid, text: name + bytes(" of its root file system is no regular file"))
+            }
         }
     }
 

@@ -70,6 +70,23 @@ struct InstancesSection: ConfigSection {
     }
 }
 
+/// `images`: how long bringing an image may take.
+struct ImagesSection: ConfigSection {
+    static let key = "images"
+    var pullTimeout: TimeSpan
+    /// How long a download may make no progress.
+    var stallTimeout: TimeSpan
+
+    init(from reader: ConfigReader) {
+        pullTimeout = reader.read("pull_timeout", default: TimeSpan(milliseconds: 3_600_000)) {
+            (1000...86_400_000).contains($0.milliseconds) ? nil : "must be 1s to 24h"
+        }
+        stallTimeout = reader.read("stall_timeout", default: TimeSpan(milliseconds: 60_000)) {
+            (1000...3_600_000).contains($0.milliseconds) ? nil : "must be 1s to 1h"
+        }
+    }
+}
+
 /// One entry of `registries`.
 struct RegistrySection: ConfigSection {
     static let key = "registries"

@@ -35,6 +35,8 @@ struct DaemonServices: Sendable {
         var imageSettings = ImageSettings(environment: ProcessEnvironment.all)
         imageSettings.insecureRegistries = Set(settings.registries.filter(\.insecure).map(\.name))
         imageSettings.authFile = settings.registries.compactMap(\.authFile).first
+        imageSettings.limits.pullTime = settings.images.pullTimeout.duration
+        imageSettings.limits.stallTime = settings.images.stallTimeout.duration
         images = try ImageStore(
             root: "\(home.path)/images", helper: HelperProgram(executable: program), settings: imageSettings, loop: loop
         )
@@ -49,9 +51,8 @@ struct DaemonServices: Sendable {
         drivers = [OCIRuntime.runsc, .runc, .crun].map { runtime in
             OCIBackend(
                 runtime: runtime, runDirectory: home.runDirectory, scratch: "\(home.path)/probes",
-                harnessPath: "\(folder)/aegis-harness", idPool: pool, cgroups: cgroups, disk: disk, cache: cache,
-                loop: loop,
-                logger: logger)
+                harnessPath: "\(folder)/aegis-harness", shims: "\(home.path)/shims", idPool: pool, cgroups: cgroups,
+                disk: disk, cache: cache, loop: loop, logger: logger)
         }
         backends = BackendSet(drivers)
         directory = InstanceDirectory(

@@ -43,6 +43,18 @@ package struct BootSpec: Sendable {
     package var user: String
     /// How long the harness may take to say hello.
     package var deadline: Duration
+    /// Whether setuid and setgid bits may be set although folders of the host can be written to.
+    package var allowsSetID = false
+
+    /// Whether setuid and setgid bits, and file capabilities, must not be set: in a folder of the host such a file would be a
+    /// program of its owner's for every user of the host. No mount flag prevents that: it would count inside only.
+    package var guardsSetID: Bool {
+        !allowsSetID
+            && mounts.contains { mount in
+                if case .host = mount.ownership { return !mount.readOnly }
+                return false
+            }
+    }
 
     package init(
         id: String, hostname: String, layers: [String], writable: String, mounts: [BootMount] = [],

@@ -111,6 +111,33 @@ package final class WorkspaceStore: Sendable {
         }
     }
 
+    /// Opens the automatic workspace of an instance that lies elsewhere; whom it was given to is kept here.
+    ///
+    /// - Parameter folder: the workspace's absolute path.
+    package func openAutomatic(
+        instance id: String, owner: UInt32, givingTo user: FileIdentity?, at folder: String
+    ) async throws(AegisError) -> (OpenedPath, WorkspaceInfo) {
+        guard Names.isInstanceID(id) else { throw .usage("'\(id)' is not an instance id") }
+        return try await blocking { () throws(AegisError) in
+            try self.turn.withLock { _ throws(AegisError) in
+                var info = self.info(id)
+                if let user, info.givenTo == nil {
+                    (info.owner, info.createdAt) = (owner, .now())
+                    do throws(Errno) {
+                        try self.give(
+                            try FileDescriptor.open(folder, [.readOnly, .directory, .noFollow]), &info, to: user)
+                    } catch { throw .failed("workspaces-unusable", "'\(folder)' cannot be opened: \(error)") }
+                }
+                return (try OpenedPath(ownFolder: folder), info)
+            }
+        }
+    }
+
+    /// Whether the store keeps the automatic workspace of an instance.
+    package func hasAutomatic(instance id: String) async throws(AegisError) -> Bool {
+        try await blocking { () throws(AegisError) in (try? self.place.root.status(of: id)) != nil }
+    }
+
     /// The workspaces that a user may see, by name; root sees all.
     package func list(as user: UInt32) async throws(AegisError) -> [WorkspaceInfo] {
         try await blocking { () throws(AegisError) in
@@ -179,7 +206,9 @@ package final class WorkspaceStore: Sendable {
                     try makeFolder(name, for: user, automatic: automatic)
                 }
                 var info = info(name)
-                if let user, info.givenTo == nil { try give(&info, to: user) }
+                if let user, info.givenTo == nil {
+                    try give(try place.root.open(name, [.readOnly, .directory, .noFollow]), &info, to: user)
+                }
                 return (try OpenedPath(place.root.open(name, [.pathOnly, .directory, .noFollow])), info)
             } catch {
                 throw error == .noSpace
@@ -211,8 +240,9 @@ package final class WorkspaceStore: Sendable {
     }
 
     /// Gives a workspace that is nobody's yet to a user. What holds files already stays whose it is.
-    private func give(_ info: inout WorkspaceInfo, to user: FileIdentity) throws(Errno) {
-        let folder = try place.root.open(info.name, [.readOnly, .directory, .noFollow])
+    private func give(
+        _ folder: borrowing FileDescriptor, _ info: inout WorkspaceInfo, to user: FileIdentity
+    ) throws(Errno) {
         let status = try folder.status()
         var owner = FileIdentity(user: status.user, group: status.group)
         if try folder.entries().isEmpty {
@@ -235,8 +265,10 @@ package final class WorkspaceStore: Sendable {
             let aside = try turn.withLock { _ throws(Errno) -> String? in
                 let aside = "\(name)-\(try Random.hex(bytes: 8))"
                 do throws(Errno) { try place.root.rename(name, to: place.trash, as: aside) } catch {
-                    if error == .noSuchFile { return nil }
-                    throw error
+                    guard error == .noSuchFile else { throw error }
+                    // One that lies elsewhere has its record here.
+                    try? place.records.removeFile(name)
+                    return nil
                 }
                 try? place.records.removeFile(name)
                 if synced { try place.root.sync() }

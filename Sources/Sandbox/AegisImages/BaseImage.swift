@@ -115,6 +115,12 @@ struct BaseRecipe: Sendable, Equatable {
         rm -rf dev/* var/lib/apt/lists/* var/cache/* var/log/* var/tmp/* tmp/* run/* usr/share/man/* usr/share/info/* \\
             usr/share/lintian usr/share/locale/*
         rm -f etc/machine-id var/lib/dbus/machine-id etc/hostname etc/resolv.conf etc/*- var/lib/dpkg/*-old etc/.pwd.lock
+        # What says how the host reaches its mirrors stays outside: proxies, and who one is to them.
+        mkdir -p etc/apt/apt.conf.d
+        printf 'APT::Install-Recommends "false";\\n' > etc/apt/apt.conf.d/99mmdebstrap
+        for list in etc/apt/sources.list etc/apt/sources.list.d/*; do
+            [ ! -f "$list" ] || sed -i 's,\\(://\\)[^/[:space:]]*@,\\1,g' "$list"
+        done
         mkdir -p var/cache/apt/archives/partial var/lib/apt/lists/partial var/log/apt
         sed -i 's/^\\([^:]*:[^:]*\\):[0-9]*:/\\1:19000:/' etc/shadow
         newest=$(find . ! -newermt @\(started) -printf '%T@\\n' | sort -n | tail -n 1 | cut -d. -f1)

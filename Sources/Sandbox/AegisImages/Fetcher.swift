@@ -7,6 +7,8 @@ struct Fetcher: Sendable {
     let helper: HelperProgram
     let settings: ImageSettings
     let loop: EventLoop
+    /// The node's registry credentials, if they may be used and there are any.
+    let credentials: Credentials?
 
     /// The store's directories inside the confined program.
     private static let layout = "layout"
@@ -102,7 +104,20 @@ struct Fetcher: Sendable {
     ) async throws -> [UInt8] {
         let security = settings.verifiesTLS(reference) ? [] : ["--tls-verify=false"]
         let words = command + ["--retry-times", "\(min(settings.retries, 1))"] + security
-        return try await run(.registry(reference), words, ["docker://\(name)"], source: nil, limit: limit, in: work)
+        // What is asked for is small: an answer that takes longer does not come.
+        let patience = settings.limits.stallTime
+        do {
+            return try await withDeadline(patience, clock: loop.clock) {
+                try await run(.registry(reference), words, ["docker://\(name)"], source: nil, limit: limit, in: work)
+            }
+        } catch let error as IOError where error.kind == .timeout { throw stalled(.registry(reference)) }
+    }
+
+    private func stalled(_ reference: ImageReference) -> AegisError {
+        AegisError(
+            .timeout, "registry-stalled",
+            "the registry of '\(reference)' has sent nothing for \(settings.limits.stallTime)",
+            hint: "try again; the time is images.stall_timeout")
     }
 
     private func copy(
@@ -150,10 +165,7 @@ struct Fetcher: Sendable {
                 (last, since) = (now, clock.now)
                 progress(now)
             } else if since.duration(to: clock.now) > settings.limits.stallTime {
-                throw AegisError(
-                    .timeout, "registry-stalled",
-                    "the registry of '\(reference)' has sent nothing for \(settings.limits.stallTime)",
-                    hint: "try again; the time is images.stall_timeout")
+                throw stalled(reference)
             }
         }
     }
@@ -164,14 +176,17 @@ struct Fetcher: Sendable {
         in work: WorkDirectory
     ) async throws -> [UInt8] {
         let program = try findProgram()
-        let credentials = try await BlockingPool.shared.run { try openCredentials() }
+        let credentials = try await BlockingPool.shared.run { [credentials] () throws -> OpenCredentials? in
+            guard source == nil, let credentials else { return nil }
+            return try OpenCredentials(credentials)
+        }
         let policy = Files.exists("/etc/containers/policy.json") ? [] : ["--insecure-policy"]
-        let login = credentials == nil || source != nil ? [] : ["--authfile", FetchRole.credentials]
+        let login = credentials == nil ? [] : ["--authfile", FetchRole.credentials]
         var words = ["fetch", program] + policy + global + [command[0]] + command.dropFirst() + login + operands
         if command.first == "list-tags" { words.removeAll { $0 == "--raw" } }
         var spec = helper.spec(words, environment: environment)
         (spec.stdout, spec.stderr) = (.pipe, .pipe)
-        if let credentials, source == nil { spec.extraDescriptors.append((5, credentials.descriptor.raw)) }
+        if let credentials { spec.extraDescriptors.append((5, credentials.descriptor.raw)) }
         if let source { spec.extraDescriptors.append((6, source)) }
         let process = try await HelperProcess(spec, directory: work.directory.raw, on: loop)
         do {
@@ -207,23 +222,5 @@ struct Fetcher: Sendable {
                 .unavailable, "fetcher-missing", "'\(name)' is not installed", hint: "install the package skopeo")
         }
         return found
-    }
-
-    /// An open credentials file that can be kept.
-    private final class Credentials: Sendable {
-        let descriptor: FileDescriptor
-        init(_ descriptor: consuming FileDescriptor) { self.descriptor = descriptor }
-    }
-
-    private func openCredentials() throws(AegisError) -> Credentials? {
-        for path in settings.authFiles {
-            do { return Credentials(try FileDescriptor.open(path, [.readOnly, .nonblocking])) } catch {
-                guard settings.authFileIsNamed || error != .noSuchFile else { continue }
-                throw .failed(
-                    "auth-file-unreadable", "the credentials file '\(path)' cannot be read: \(error)",
-                    hint: "correct registries.auth_file or REGISTRY_AUTH_FILE")
-            }
-        }
-        return nil
     }
 }

@@ -14,8 +14,7 @@ extension ImageStore {
     package func buildBase(progress: @escaping @Sendable (ImageProgress) -> Void = { _ in }) async throws
         -> ResolvedImage
     {
-        let open: LocalOpener = { path in try FileDescriptor.open(path) }
-        return try await pulls.request(PullJob(reference: .base, open: open), progress)
+        try await pulls.request(PullJob(reference: .base), progress)
     }
 
     /// Builds the image, or takes the one that another process has built while this one waited for its turn.

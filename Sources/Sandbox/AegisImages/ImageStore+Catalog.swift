@@ -13,6 +13,20 @@ package struct CollectedImages: Sendable, Equatable {
 }
 
 extension ImageStore {
+    /// What the list says of an image that its holder has just made be here: the holder is no use of it.
+    ///
+    /// - Parameters:
+    ///   - image: the image.
+    ///   - inUse: digests (of images, manifests or layers) that instances use.
+    /// - Returns: nil when its name stands for another image by now.
+    /// - Throws: `image-store-failed`, `image-store-damaged`, `newer-version`.
+    package func info(_ image: ResolvedImage, inUse: Set<String>) async throws -> ImageInfo? {
+        guard var info = try await list().first(where: { $0.reference == image.reference && $0.id == image.digest })
+        else { return nil }
+        info.inUse = inUse.contains(image.digest) || inUse.contains(image.manifestDigest)
+        return info
+    }
+
     /// All images, by name.
     ///
     /// - Parameter inUse: digests (of images, manifests or layers) that instances use, beside those held by leases.

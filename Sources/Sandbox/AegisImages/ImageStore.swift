@@ -65,51 +65,92 @@ package final class ImageStore: Sendable {
 
     /// Carries out pulls and builds until the task is cancelled; those that run then are cancelled too.
     package func run() async {
-        await pulls.run { [self] job, progress in try await bring(job.reference, job.open, progress) }
+        await pulls.run { [self] job, progress in try await bring(job, progress) }
     }
 
     /// Makes an image be here, by fetching or building it if the policy says so.
     ///
-    /// Callers that want the same image share one pull; cancelling the last of them cancels it.
+    /// Callers that want the same image, and may use the same for it, share one pull; cancelling the last of them cancels
+    /// it. An image of this machine is opened as each caller before anything that is known of it counts.
     ///
     /// - Parameters:
     ///   - reference: the image.
     ///   - policy: whether the registry is asked.
-    ///   - openLocal: opens an image of this machine; nil opens it with the daemon's rights.
+    ///   - caller: who wants it.
     ///   - progress: called from any thread while a pull goes on.
     /// - Returns: the image, held in the store by its lease.
-    /// - Throws: `image-not-found`, `image-no-variant`, `image-auth-required`, `registry-unreachable`, `registry-tls`,
-    ///   `registry-stalled`, `registry-rate-limited`, `digest-mismatch`, `corrupt-layer`, `image-too-large`, `disk-full`,
-    ///   `invalid-manifest`, `unsupported-manifest`, `pull-timeout`, `pull-failed`, `unpack-failed`, `base-build-failed`.
+    /// - Throws: `image-not-found`, `image-no-variant`, `image-auth-required`, `image-private`, `registry-unreachable`,
+    ///   `registry-tls`, `registry-stalled`, `registry-rate-limited`, `digest-mismatch`, `corrupt-layer`, `image-too-large`,
+    ///   `disk-full`, `path-denied`, `path-not-found`, `invalid-manifest`, `unsupported-manifest`, `pull-timeout`,
+    ///   `pull-failed`, `unpack-failed`, `base-build-failed`.
     package func ensure(
-        _ reference: ImageReference, policy: PullPolicy = .ifNotPresent, openLocal: LocalOpener? = nil,
+        _ reference: ImageReference, policy: PullPolicy = .ifNotPresent, for caller: ImageCaller = .node,
         progress: @escaping @Sendable (ImageProgress) -> Void = { _ in }
     ) async throws -> ResolvedImage {
-        if policy != .always || reference == .base, let here = try await local(reference) { return here }
-        guard policy != .never else {
-            throw AegisError.notFound(
-                "image-not-here", "the image '\(reference)' is not here, and the policy is never to fetch one",
-                hint: reference == .base
-                    ? "build it: aegis image build base" : "fetch it: aegis image pull \(reference)")
+        var source: LocalSource?
+        if case .local(let name) = reference { source = try await LocalSource.open(name, caller.open) }
+        if policy != .always || reference == .base, let here = try await local(reference, source, caller) {
+            return here
         }
-        let open: LocalOpener =
-            openLocal ?? { path in
-                do { return try FileDescriptor.open(path, [.readOnly]) } catch {
-                    throw AegisError.notFound(
-                        "image-not-found", "'\(path)' cannot be opened: \(error)", hint: "check the path")
-                }
-            }
-        return try await pulls.request(PullJob(reference: reference, open: open), progress)
+        guard policy != .never else { throw try await absent(reference, caller) }
+        let image: ResolvedImage
+        do {
+            image = try await pulls.request(
+                PullJob(reference: reference, standing: caller.standing, source: source), progress)
+        } catch let error as AegisError where !caller.standing.hasCredentials {
+            throw try await explained(error, reference)
+        }
+        try await check(image, source, caller)
+        return image
     }
 
     /// The image if it is here, without asking anybody.
     package func local(_ reference: ImageReference) async throws -> ResolvedImage? {
+        try await local(reference) { _ in true }
+    }
+
+    /// The image if it is here and this caller may have it as it is.
+    private func local(_ reference: ImageReference, _ source: LocalSource?, _ caller: ImageCaller) async throws
+        -> ResolvedImage?
+    {
+        let here = try await local(reference) { ref in
+            if let source { return ref.source == source.identity }
+            return ref.isOpen || !caller.standing.isForEverybody
+        }
+        guard let here else { return nil }
+        // Where this fails the image is read again, and the caller told why that cannot be done.
+        do { try await check(here, source, caller) } catch is AegisError { return nil }
+        return here
+    }
+
+    private func local(_ reference: ImageReference, if suits: @escaping @Sendable (RefRecord) -> Bool) async throws
+        -> ResolvedImage?
+    {
         try await BlockingPool.shared.run { [self] in
-            guard let ref = try directory.record(RefRecord.self, .refs, RefRecord.key(reference)) else { return nil }
-            guard let manifest = Digest(ref.image),
+            guard let ref = try directory.record(RefRecord.self, .refs, RefRecord.key(reference)), suits(ref),
+                let manifest = Digest(ref.image),
                 let record = try directory.record(ImageRecord.self, .images, manifest.hex)
             else { return nil }
             return try resolved(reference, record, ImageLease(uses))
+        }
+    }
+
+    /// The image of an id if it is here, whatever its name stands for by now.
+    ///
+    /// - Parameters:
+    ///   - id: `sha256:` and the digest of its configuration.
+    ///   - reference: the name by which it was asked for.
+    /// - Returns: the image, held in the store by its lease; nil when it is not here any more.
+    /// - Throws: `image-store-failed`, `image-store-damaged`, `newer-version`.
+    package func local(id: String, as reference: ImageReference) async throws -> ResolvedImage? {
+        try await BlockingPool.shared.run { [self] in
+            for key in try directory.keys(.images) {
+                guard let record = try directory.record(ImageRecord.self, .images, key), record.id == id else {
+                    continue
+                }
+                if let image = try resolved(reference, record, ImageLease(uses)) { return image }
+            }
+            return nil
         }
     }
 
@@ -131,27 +172,31 @@ package final class ImageStore: Sendable {
             size: UInt64(max(0, record.bytes)), lease: lease)
     }
 
-    private func bring(
-        _ reference: ImageReference, _ open: @escaping LocalOpener,
-        _ progress: @escaping @Sendable (ImageProgress) -> Void
-    ) async throws -> ResolvedImage {
+    private func bring(_ job: PullJob, _ progress: @escaping @Sendable (ImageProgress) -> Void) async throws
+        -> ResolvedImage
+    {
+        let reference = job.reference
         let lease = ImageLease(uses)
-        let fetcher = Fetcher(helper: helper, settings: settings, loop: loop)
+        let credentials = try await BlockingPool.shared.run { [settings] in try Credentials(for: job, settings) }
+        let fetcher = Fetcher(helper: helper, settings: settings, loop: loop, credentials: credentials)
         let unpacker = LayerUnpacker(helper: helper, limits: settings.limits, loop: loop)
-        let puller = Puller(store: directory, uses: uses, fetcher: fetcher, unpacker: unpacker, settings: settings)
+        let puller = Puller(
+            store: directory, uses: uses, fetcher: fetcher, unpacker: unpacker, settings: settings,
+            isForEverybody: job.isForEverybody(with: credentials))
         let record: ImageRecord
         do {
             record = try await withDeadline(settings.limits.pullTime, clock: loop.clock) { [self] in
                 switch reference {
                 case .base: try await buildBase(unpacker, lease: lease, progress: progress)
                 case .registry(let name): try await puller.pull(name, lease: lease, progress: progress)
-                case .local(let name): try await puller.load(name, lease: lease, open: open, progress: progress)
+                case .local(let name):
+                    try await puller.load(name, lease: lease, source: job.opened(), progress: progress)
                 }
             }
         } catch let error as IOError where error.kind == .timeout {
             throw AegisError(
                 .timeout, "pull-timeout", "'\(reference)' was not here after \(settings.limits.pullTime)",
-                hint: "try again: the layers that have come are kept")
+                hint: "try again, or raise images.pull_timeout in the configuration")
         }
         let image = try await BlockingPool.shared.run { [self] in try resolved(reference, record, lease) }
         guard let image else {

@@ -83,13 +83,13 @@ enum UnpackFailure {
         case "disk-full":
             .failed(code, message, hint: "free space, or remove images: aegis image delete REF")
         case "image-too-large":
-            AegisError(.tooLarge, code, message, hint: "the limits on an image's layers are in the configuration")
+            AegisError(.tooLarge, code, message, hint: "the limits are fixed: make the image's layers smaller")
         case "corrupt-layer":
             .failed(code, message, hint: "the image is broken where it is stored; push it again")
         case "file-system-unsupported":
             .failed(code, message, hint: "put AEGIS_HOME on ext4, xfs or btrfs")
         case "needs-root":
-            AegisError(.unavailable, code, message, hint: "start the daemon as root, or use the docker backend")
+            AegisError(.unavailable, code, message, hint: "start the daemon as root")
         case "landlock-missing":
             AegisError(.unavailable, code, message, hint: "boot with landlock in the kernel's lsm= list")
         case "pull-failed": .failed(code, message)

@@ -1,4 +1,5 @@
 import AegisCore
+import AegisSandboxTypes
 import FoundationEssentials
 
 /// A blob that a manifest points to.
@@ -55,8 +56,6 @@ enum Manifest: Sendable, Equatable {
         var platform: Platform?
     }
 
-    /// More layers than this cannot be mounted.
-    static let mostLayers = 500
     /// The largest manifest that is read, in bytes.
     static let mostBytes = 4 << 20
 
@@ -94,10 +93,11 @@ enum Manifest: Sendable, Equatable {
         }
         let descriptors = layers.compactMap(\.descriptor)
         guard descriptors.count == layers.count else { throw bad("the digest or size of a layer") }
-        guard layers.count <= Self.mostLayers else {
+        guard layers.count <= SandboxBounds.imageLayers else {
             throw .failed(
                 "unsupported-manifest",
-                "'\(reference)' has \(layers.count) layers; \(Self.mostLayers) is the most that can be mounted")
+                "'\(reference)' has \(layers.count) layers; \(SandboxBounds.imageLayers) is the most that can be mounted",
+                hint: "build it with fewer layers, or squash it")
         }
         for layer in descriptors
         where layer.mediaType.contains("foreign") || layer.mediaType.contains("nondistributable") {

@@ -5,7 +5,28 @@ import Synchronization
 /// One thing to bring into the store.
 struct PullJob: Sendable {
     var reference: ImageReference
-    var open: LocalOpener
+    /// What may be used for it.
+    var standing = ImageCaller.Standing.administrator
+    /// An image of this machine, as the caller opened it.
+    var source: LocalSource?
+
+    /// Two jobs of one key come to the same: one of them is done for both.
+    var key: String {
+        guard reference != .base else { return reference.description }
+        return "\(standing.rawValue) \(source?.identity ?? "") \(reference)"
+    }
+
+    /// Whether everybody may have what comes: nothing of the node's own was used for it.
+    func isForEverybody(with credentials: Credentials?) -> Bool {
+        guard case .registry = reference else { return standing.isForEverybody }
+        return standing.isForEverybody || credentials == nil
+    }
+
+    /// The image of this machine that the job is to read.
+    func opened() throws(AegisError) -> LocalSource {
+        guard let source else { throw .failed("pull-failed", "'\(reference)' was not opened") }
+        return source
+    }
 }
 
 /// Runs pulls for those who wait for them: the shell around `PullTable`.
@@ -60,7 +81,7 @@ final class PullService: Sendable {
                 return [.abandon(id)]
             }
             state.waiters[id] = waiter
-            let actions = state.table.join(id, job.reference.description)
+            let actions = state.table.join(id, job.key)
             if let made = state.table.job(of: id), state.jobs[made] == nil { state.jobs[made] = job }
             return actions
         }

@@ -2,7 +2,7 @@ import AegisCore
 import AegisIO
 import CLinux
 import FoundationEssentials
-package import LinuxSys
+import LinuxSys
 
 /// What a pull tells while it goes on.
 package enum ImageProgress: Sendable, Equatable {
@@ -39,9 +39,6 @@ extension ImageProgress: CustomStringConvertible {
     }
 }
 
-/// Opens an image of this machine for reading, with the rights of whoever asked for it.
-package typealias LocalOpener = @Sendable (_ path: String) async throws -> FileDescriptor
-
 /// Brings one image into the store.
 struct Puller: Sendable {
     let store: StoreDirectory
@@ -49,6 +46,9 @@ struct Puller: Sendable {
     let fetcher: Fetcher
     let unpacker: LayerUnpacker
     let settings: ImageSettings
+    /// Whether everybody on this node may have what comes. Then nothing is taken from the store that not everybody may have:
+    /// who has the digests of an image has not the image.
+    let isForEverybody: Bool
 
     /// One layer of the image to come.
     private struct Layer: Sendable {
@@ -83,7 +83,7 @@ struct Puller: Sendable {
                 var image = bytes ?? []
                 if bytes == nil { image = try await variant(reference, manifest, in: work) }
                 let plan = try await plan(reference, resolved, manifest, image, in: work)
-                return try await fetch(plan, lease: lease, in: work, progress: progress) { missing, present in
+                return try await fetch(plan, nil, lease: lease, in: work, progress: progress) { missing, present in
                     let total = missing.reduce(0) { $0 + $1.blob.size }
                     try await fetcher.download(reference, manifest: manifest, present: present.map(\.blob), in: work) {
                         bytes in
@@ -98,20 +98,21 @@ struct Puller: Sendable {
 
     /// Takes an image over from a file or folder of this machine.
     func load(
-        _ reference: LocalReference, lease: ImageLease, open: LocalOpener,
+        _ reference: LocalReference, lease: ImageLease, source: LocalSource,
         progress: @escaping @Sendable (ImageProgress) -> Void
     ) async throws -> ImageRecord {
         let work = try await BlockingPool.shared.run { try store.beginWork() }
         return try await ending(work) {
             progress(.resolving)
-            let source = try await open(reference.path)
-            try await fetcher.copy(reference, source: source, in: work) { progress(.downloading(bytes: $0, of: $0)) }
+            try await fetcher.copy(reference, source: source.descriptor, in: work) {
+                progress(.downloading(bytes: $0, of: $0))
+            }
             let (digest, bytes) = try Fetcher.copiedManifest(in: work, of: .local(reference))
             guard case .image(let config, let blobs) = try Manifest(json: bytes, of: reference.description) else {
                 throw AegisError.failed("pull-failed", "'\(reference)' was not copied as one image")
             }
             if let known = try await known(digest, lease: lease) {
-                try await remember(.local(reference), resolved: digest, known)
+                try await remember(.local(reference), resolved: digest, known, source)
                 return known
             }
             let configBytes = try Fetcher.readFile(Fetcher.blobPath(config.digest), ImageDocument.mostBytes, work)
@@ -119,7 +120,7 @@ struct Puller: Sendable {
                 reference: .local(reference), resolved: digest, manifest: digest, manifestBytes: bytes,
                 configBytes: configBytes,
                 layers: layers(configBytes, config, blobs, of: .local(reference)))
-            return try await fetch(plan, lease: lease, in: work, progress: progress) { _, _ in }
+            return try await fetch(plan, source, lease: lease, in: work, progress: progress) { _, _ in }
         }
     }
 
@@ -177,7 +178,9 @@ struct Puller: Sendable {
         guard case .image(let config, let blobs) = try Manifest(json: bytes, of: reference.description) else {
             throw AegisError.failed("unsupported-manifest", "'\(reference)' is a list of lists")
         }
-        let stored = try await BlockingPool.shared.run { try store.read(.configs, config.digest.hex) }
+        let stored = try await BlockingPool.shared.run {
+            try usable().has(config.digest) ? try store.read(.configs, config.digest.hex) : nil
+        }
         var configBytes = stored ?? []
         if stored == nil { configBytes = try await fetcher.config(reference, manifest: manifest, in: work) }
         return try Plan(
@@ -206,7 +209,8 @@ struct Puller: Sendable {
     /// An image that is in the store with all its layers, now held.
     private func known(_ manifest: Digest, lease: ImageLease) async throws -> ImageRecord? {
         try await BlockingPool.shared.run {
-            guard let record = try store.record(ImageRecord.self, .images, manifest.hex) else { return nil }
+            guard try usable().has(manifest), let record = try store.record(ImageRecord.self, .images, manifest.hex)
+            else { return nil }
             let layers = record.layers.compactMap { Digest($0) }
             lease.hold(layers + [manifest])
             for layer in layers where try store.layer(layer) == nil { return nil }
@@ -214,18 +218,35 @@ struct Puller: Sendable {
         }
     }
 
-    private func remember(_ reference: ImageReference, resolved: Digest, _ record: ImageRecord) async throws {
-        let ref = RefRecord(
-            reference: reference.description, resolved: resolved.description, image: record.manifest,
-            pulled: Timestamp.now().milliseconds)
-        let bytes = try StoreCoding.encode(ref)
-        try await BlockingPool.shared.run { try store.write(.refs, RefRecord.key(reference), bytes) }
+    /// What of the store may be taken for this pull.
+    private func usable() throws(AegisError) -> UsableContent {
+        UsableContent(open: isForEverybody ? try store.openContent() : nil)
+    }
+
+    private func remember(
+        _ reference: ImageReference, resolved: Digest, _ record: ImageRecord, _ source: LocalSource? = nil
+    ) async throws {
+        try await BlockingPool.shared.run {
+            let key = RefRecord.key(reference)
+            var ref = RefRecord(
+                reference: reference.description, resolved: resolved.description, image: record.manifest,
+                pulled: Timestamp.now().milliseconds)
+            if let source {
+                ref.source = source.identity
+            } else {
+                // Once it is everybody's, it stays so while it is the same image.
+                let before = try? store.record(RefRecord.self, .refs, key)
+                ref.open = isForEverybody || (before?.isOpen == true && before?.image == ref.image)
+            }
+            try store.write(.refs, key, try StoreCoding.encode(ref))
+        }
     }
 
     // MARK: Layers
 
     private func fetch(
-        _ plan: Plan, lease: ImageLease, in work: WorkDirectory, progress: @escaping @Sendable (ImageProgress) -> Void,
+        _ plan: Plan, _ source: LocalSource?, lease: ImageLease, in work: WorkDirectory,
+        progress: @escaping @Sendable (ImageProgress) -> Void,
         download: (_ missing: [Layer], _ present: [Layer]) async throws -> Void
     ) async throws -> ImageRecord {
         // Held first, looked for then: what is there now stays.
@@ -233,7 +254,8 @@ struct Puller: Sendable {
         var seen = Set<Digest>()
         let distinct = plan.layers.filter { seen.insert($0.digest).inserted }
         let present = try await BlockingPool.shared.run {
-            Set(try distinct.map(\.digest).filter { try store.layer($0) != nil })
+            let usable = try usable()
+            return Set(try distinct.map(\.digest).filter { try usable.has($0) && store.layer($0) != nil })
         }
         let missing = distinct.filter { !present.contains($0.digest) }
         let need = missing.reduce(0 as UInt64) { $0 + UInt64($1.blob.size) }
@@ -246,7 +268,7 @@ struct Puller: Sendable {
         let wanted = Set(missing.map(\.blob.digest))
         if !missing.isEmpty { try await download(missing, distinct.filter { !wanted.contains($0.blob.digest) }) }
         try await unpack(missing, plan, in: work, progress: progress)
-        return try await commit(plan, missing, lease: lease, in: work)
+        return try await commit(plan, missing, source, lease: lease, in: work)
     }
 
     private func unpack(
@@ -278,9 +300,9 @@ struct Puller: Sendable {
     }
 
     /// Moves finished layers and texts to their places: first the layers, then the image, then its name.
-    private func commit(_ plan: Plan, _ missing: [Layer], lease: ImageLease, in work: WorkDirectory) async throws
-        -> ImageRecord
-    {
+    private func commit(
+        _ plan: Plan, _ missing: [Layer], _ source: LocalSource?, lease: ImageLease, in work: WorkDirectory
+    ) async throws -> ImageRecord {
         let record = try await BlockingPool.shared.run { () throws -> ImageRecord in
             if !missing.isEmpty { try store.flush() }
             for layer in missing { try store.commit(layer.digest.hex, of: work, as: layer.digest) }
@@ -297,7 +319,7 @@ struct Puller: Sendable {
             try store.write(.images, plan.manifest.hex, try StoreCoding.encode(record))
             return record
         }
-        try await remember(plan.reference, resolved: plan.resolved, record)
+        try await remember(plan.reference, resolved: plan.resolved, record, source)
         return record
     }
 
@@ -318,6 +340,13 @@ struct Puller: Sendable {
         error.hint = near.map { "did you mean '\($0)', which is here?" } ?? "check the spelling: [REGISTRY/]NAME[:TAG]"
         return error
     }
+}
+
+/// What of the store a pull may take over.
+private struct UsableContent: Sendable {
+    /// The digests of it; nil is all.
+    var open: Set<String>?
+    func has(_ digest: Digest) -> Bool { open?.contains(digest.description) ?? true }
 }
 
 /// Removes a work directory, in a cancelled task too: on a thread of its own, because the pool takes no calls of cancelled

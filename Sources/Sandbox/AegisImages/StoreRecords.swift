@@ -49,6 +49,14 @@ struct RefRecord: StoreRecord, Equatable {
     var image: String
     /// When it was resolved, in milliseconds since 1970.
     var pulled: Int64
+    /// Whether it is an image of a registry that everybody on this node may have: it came without the node's credentials, or
+    /// an administrator pulled it for everybody. Absent means no.
+    var open: Bool?
+    /// For an image of this machine: the file that it was read from, as it was then (`LocalSource.identity`).
+    var source: String?
+
+    /// Whether everybody on this node may have it.
+    var isOpen: Bool { open == true || reference == ImageReference.base.description }
 
     /// The key of a name in the store.
     static func key(_ reference: ImageReference) -> String { Digest(of: reference.description.utf8).hex }

@@ -1,8 +1,15 @@
+internal import AegisBackends
 internal import AegisCore
 internal import AegisFiles
 internal import AegisIO
 internal import AegisSandboxTypes
 internal import LinuxSys
+
+/// Where things of an instance lie.
+enum InstancePlaces {
+    /// Its writable layer, unless that has a limit.
+    static func writable(_ id: String, home: String) -> String { "\(home)/instances/\(id)" }
+}
 
 /// The folders and files of the host that an instance sees, opened with the rights of its owner (decision D15).
 struct HostPlaces {
@@ -41,8 +48,7 @@ struct HostPlaces {
         let name = stored.workspaceSource
         switch stored.workspaceKind {
         case .automatic:
-            let (opened, info) = try await services.workspaces.openAutomatic(
-                instance: stored.info.id, owner: stored.info.owner, givingTo: user)
+            let (opened, info) = try await automatic(givingTo: user)
             return Place(target: "/workspace", opened: opened, readOnly: false, givenTo: info.givenTo)
         case .named:
             let (opened, info) = try await services.workspaces.open(
@@ -54,6 +60,20 @@ struct HostPlaces {
                 target: "/workspace", opened: opened, readOnly: false,
                 owner: try await owner(of: opened, writes: true, "workspace"))
         }
+    }
+
+    /// The instance's own workspace lies beside its writable layer where that has a limit, so that the limit counts both.
+    private func automatic(givingTo user: FileIdentity?) async throws -> (OpenedPath, WorkspaceInfo) {
+        let (id, owner, limit) = (stored.info.id, stored.info.owner, stored.info.limits.disk)
+        // One that an earlier release has put into the store stays there.
+        guard limit != nil || services.disk.isLimited(id), try await !services.workspaces.hasAutomatic(instance: id)
+        else {
+            return try await services.workspaces.openAutomatic(instance: id, owner: owner, givingTo: user)
+        }
+        let folder = InstancePlaces.writable(id, home: services.home)
+        return try await services.workspaces.openAutomatic(
+            instance: id, owner: owner, givingTo: user,
+            at: services.disk.workspace(for: id, folder: folder, limit: limit))
     }
 
     private func open(_ path: String, _ purpose: UserView.Purpose) async throws -> OpenedPath {

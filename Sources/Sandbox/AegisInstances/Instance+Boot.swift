@@ -14,7 +14,7 @@ internal import Synchronization
 /// From a record to a running command: everything that a start does, in its order.
 extension Instance {
     /// Where an instance keeps its writable layer.
-    nonisolated var writable: String { "\(services.home)/instances/\(id)" }
+    nonisolated var writable: String { InstancePlaces.writable(id, home: services.home) }
 
     /// Prepares everything and boots the sandbox. Runs beside the actor; what it learns is stored through it.
     nonisolated func prepareAndBoot(_ stored: StoredInstance) async throws -> any Sandbox {
@@ -32,25 +32,36 @@ extension Instance {
         await remember(image: image, ids: ids, backend: chosen)
         var limits = stored.info.limits
         limits.timeout = nil
-        let spec = BootSpec(
+        var spec = BootSpec(
             id: id, hostname: stored.info.name ?? id, layers: layers, writable: writable, mounts: mounts,
             limits: limits, user: user)
+        spec.allowsSetID = stored.allowsSetID ?? false
         return try await chosen.backend.boot(spec) { record in try await self.remember(sandbox: record) }
     }
 
     private nonisolated func resolveImage(_ stored: StoredInstance) async throws -> ResolvedImage {
         let reference = try ImageReference(parsing: stored.info.image, defaultRegistry: services.defaultRegistry)
         let policy = PullPolicy(rawValue: stored.pull) ?? .ifNotPresent
+        // The writable layer of an earlier start belongs to the layers that it was written over: the name may stand for
+        // another image by now.
+        if policy != .always || reference == .base, let digest = stored.image?.digest,
+            let same = try await services.images.local(id: digest, as: reference)
+        {
+            return same
+        }
         let notices = notices
         let opener = services.opener
         let caller = PathCaller(user: stored.info.owner, group: stored.ownerGroup)
+        // An image in a file or folder is read with the rights of who named it, as a mount is.
+        let open: LocalOpener = { path in
+            try await opener.open(path, for: .init("image", needsDirectory: false, writes: false), as: caller)
+                .reopened()
+        }
+        // The node's registry credentials are its administrators'.
+        let isAdministrator = caller.user == 0 || caller.user == CurrentProcess.effectiveUser
         return try await services.images.ensure(
-            reference, policy: policy,
-            openLocal: { path in
-                // An image in a file or folder is read with the rights of who named it, as a mount is.
-                try await opener.open(path, for: .init("image", needsDirectory: false, writes: false), as: caller)
-                    .reopened()
-            }, progress: { progress in notices.post(progress.text(reference)) })
+            reference, policy: policy, for: isAdministrator ? .administrator(open: open) : .user(open: open),
+            progress: { progress in notices.post(progress.text(reference)) })
     }
 
     private nonisolated func openMounts(_ stored: StoredInstance, insideUID: UInt32, insideGID: UInt32) async throws

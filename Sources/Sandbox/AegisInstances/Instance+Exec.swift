@@ -54,7 +54,7 @@ extension Instance {
         guard path.hasPrefix("/") else {
             throw AegisError.usage("'\(path)' is not an absolute path inside", hint: "write it as \(label):/path")
         }
-        let session = try await awake(startIfStopped: false, verb: "copy files of")
+        let session = try await awake(startIfStopped: false, verb: "copy files of", lingering: kind == .copyOut)
         let message = StartProcess(
             kind: kind, arguments: [Array(path.utf8)], environment: [], directory: Array("/".utf8),
             stdin: kind == .copyIn)
@@ -108,9 +108,15 @@ extension Instance {
             || log.savedOffset(process, .stderr) > offsets[.stderr] ?? 0
     }
 
-    /// The session of a running (or woken) instance.
-    private func awake(startIfStopped: Bool, verb: String) async throws -> HarnessSession {
+    /// The session of a running (or woken) instance; with `lingering` also of one that stays only for its files.
+    private func awake(startIfStopped: Bool, verb: String, lingering: Bool = false) async throws -> HarnessSession {
         if machine.phase == .freezing { try await wait { $0.phase != .freezing } }
+        if lingering {
+            try await wait { $0.phase != .quiescing }
+            if machine.phase == .lingering, let session { return session }
+        }
+        // The command has ended: waiting for the sandbox to go would be waiting for its client.
+        if machine.phase == .quiescing || machine.phase == .lingering { throw stopped(verb) }
         let isAgain = machine.state == .stopping ? try await settled() : false
         switch machine.state {
         case .running: break
@@ -120,15 +126,19 @@ extension Instance {
         case .stopping where isAgain: throw notRunning(verb)
         case .stopping, .stopped:
             guard startIfStopped else {
-                throw AegisError.conflict(
-                    "instance-stopped", "\(label) is stopped: cannot \(verb) it",
-                    hint:
-                        "start it with 'aegis instance start --name \(label)'; 'exec --start' does so and runs its command again"
-                )
+                throw stopped(verb)
             }
             _ = try await start()
         }
         guard let session else { throw notRunning(verb) }
         return session
+    }
+
+    private func stopped(_ verb: String) -> AegisError {
+        .conflict(
+            "instance-stopped", "\(label) is stopped: cannot \(verb) it",
+            hint:
+                "start it with 'aegis instance start --name \(label)'; 'exec --start' does so and runs its command again"
+        )
     }
 }

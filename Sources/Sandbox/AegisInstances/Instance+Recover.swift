@@ -123,7 +123,7 @@ extension Instance {
         stored.intent = nil
         stored.isSecondTry = nil
         machine = InstanceLifecycle(
-            outcome: .init(exitCode: nil, reason: reason, error: error), attempt: stored.attempt)
+            outcome: .init(exitCode: nil, reason: reason, error: error), attempt: stored.attempt, lingers: lingers)
         let text = reason == .lost ? "the sandbox was lost: its end is not known" : "the host was restarted"
         note(log.note(error?.message ?? text))
         log.markEnded()
@@ -146,6 +146,16 @@ extension Instance {
         clients += 1
         clientDeadline?.cancel()
         clientDeadline = nil
+    }
+
+    /// A client begins to read files: an instance that lingers lives by it until `endReading`.
+    package func beginReading() {
+        if lingers { clientArrived() }
+    }
+
+    /// A client has read its files, or given up.
+    package func endReading() {
+        if lingers, clientLeft() { awaitClient() }
     }
 
     /// A client has gone.

@@ -51,7 +51,7 @@ extension Instance {
             attempt = machine.attempt
             let number = attempt
             // A command that could not be started is still being cleaned up after: only then the reason is known.
-            try await wait { $0.isOver(number) || $0.state == .running || $0.state == .paused }
+            try await wait { $0.attempt != number || $0.isOver || $0.state == .running || $0.state == .paused }
             // Somebody has restarted it: that start counts.
         } while machine.attempt != attempt
         if machine.outcome?.reason == .bootFailed, let error = machine.outcome?.error { throw error }
@@ -160,7 +160,7 @@ extension Instance {
     ///   instance must come to rest before anything can be said.
     /// - Throws: when the task is cancelled.
     package func leave(_ attempt: UInt64) async throws -> Bool? {
-        try await wait { $0.endedByItself || $0.isOver(attempt) }
+        try await wait { $0.endedByItself || $0.attempt != attempt || $0.isAtRest }
         guard machine.attempt == attempt, machine.endedByItself, machine.phase != .deleted, clients == 1,
             let isOutOfMemory = machine.outcome?.oomKilled ?? sandbox.map({ $0.oomKills > 0 })
         else { return nil }

@@ -15,6 +15,8 @@ package actor Instance {
 
     package nonisolated let id: String
     package nonisolated let owner: UInt32
+    /// Whether the sandbox outlives its command, for its client to fetch files.
+    package nonisolated let lingers: Bool
     package nonisolated let holds = HoldCounter()
     nonisolated let services: InstanceServices
     package nonisolated let log: InstanceLog
@@ -66,7 +68,9 @@ package actor Instance {
         self.onDeleted = onDeleted
         id = stored.info.id
         owner = stored.info.owner
-        machine = InstanceLifecycle(outcome: Instance.outcome(of: stored), attempt: stored.attempt)
+        lingers = stored.lingers ?? false
+        machine = InstanceLifecycle(
+            outcome: Instance.outcome(of: stored), attempt: stored.attempt, lingers: lingers)
         processes = ProcessTable { _, _ in }
         let now = Timestamp.now().milliseconds
         crashes = CrashLoop(
@@ -101,7 +105,7 @@ package actor Instance {
     ///
     /// - Throws: when the task is cancelled.
     package func end(of attempt: UInt64) async throws(CancellationError) -> InstanceLifecycle.Outcome? {
-        try await wait { $0.isOver(attempt) }
+        try await wait { $0.attempt != attempt || $0.isOver }
         return machine.end(of: attempt)
     }
 
@@ -186,6 +190,7 @@ package actor Instance {
                 instance.post(.thawed(attempt: attempt))
             }
         case .terminate(let attempt): terminate(attempt)
+        case .quiesce(let attempt, let graceful): quiesce(attempt, graceful: graceful)
         case .kill: background("kill") { await $0.sandbox?.kill() }
         case .record(let attempt): recordEnd(attempt)
         case .release(let attempt):
@@ -283,6 +288,25 @@ package actor Instance {
         graceTask = services.scope.spawn("instance-terminate") { [weak self] in
             try? await clock.sleep(for: .milliseconds(Int64(Instance.grace) + 3000))
             if !Task.isCancelled { await self?.killIfStill(attempt) }
+        }
+    }
+
+    /// Ends everything inside but the harness, which then still reads files.
+    private func quiesce(_ attempt: UInt64, graceful: Bool) {
+        let grace = graceful ? Instance.grace : 0
+        let (session, clock) = (session, services.clock)
+        background("quiesce") { instance in
+            do {
+                try await withDeadline(.milliseconds(Int64(grace) + 3000), clock: clock) {
+                    guard let session else { throw IOError.closed }
+                    try await session.quiesce(graceMilliseconds: grace)
+                }
+                let kills = await instance.sandbox?.oomKills ?? 0
+                instance.post(.quiesced(attempt: attempt, oomKilled: kills > 0))
+            } catch {
+                instance.services.logger.debug("no quiet", ("instance", instance.id), ("error", "\(error)"))
+                instance.post(.quiesceFailed(attempt: attempt))
+            }
         }
     }
 

@@ -132,6 +132,7 @@ package final class InstanceDirectory: Sendable {
             try? services.store.delete(stored.info.id, synced: false)
             if stored.workspaceKind == .automatic {
                 try? await services.workspaces.removeAutomatic(instance: stored.info.id)
+                await services.disk.remove(stored.info.id)
             }
             throw error
         }

@@ -18,6 +18,10 @@ extension InstanceLifecycle {
         case aborting
         /// The processes were asked to end.
         case terminating
+        /// The command has ended or must end, and so must everything else but the sandbox itself.
+        case quiescing
+        /// Nothing runs any more; the sandbox stays for its files until the instance is stopped or deleted.
+        case lingering
         /// The sandbox is being killed.
         case killing
         /// The sandbox has ended; how is being saved, while its keeper still knows it.
@@ -46,6 +50,9 @@ extension InstanceLifecycle {
         case launchFailed(attempt: UInt64, AegisError, exitCode: Int32)
         case commandExited(attempt: UInt64, code: Int32)
         case sandboxEnded(attempt: UInt64, Termination)
+        /// Nothing runs in the sandbox any more.
+        case quiesced(attempt: UInt64, oomKilled: Bool)
+        case quiesceFailed(attempt: UInt64)
         case pause
         case frozen(attempt: UInt64)
         case freezeFailed(attempt: UInt64)
@@ -121,6 +128,8 @@ extension InstanceLifecycle {
         case thaw(attempt: UInt64)
         /// SIGTERM to every process, SIGKILL after the grace, then the harness exits.
         case terminate(attempt: UInt64)
+        /// End every process, at once or as `terminate` does, but not the sandbox.
+        case quiesce(attempt: UInt64, graceful: Bool)
         case kill(attempt: UInt64)
         /// Save how the sandbox ended, however often it takes: the keeper is let go only then.
         case record(attempt: UInt64)

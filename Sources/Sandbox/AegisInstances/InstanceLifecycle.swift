@@ -12,9 +12,12 @@ package struct InstanceLifecycle: Sendable, Equatable {
     package private(set) var phase = Phase.stopped
     /// Counts boots; answers of earlier ones are stale.
     package private(set) var attempt: UInt64 = 0
+    /// How the last run ended, known from `lingering` on.
     package private(set) var outcome: Outcome?
     /// The run that ended last, also when the next one is on its way.
     package private(set) var lastEnd: End?
+    /// Whether the sandbox outlives its command (decision D9); false for all but runs that bring artifacts home.
+    private let lingers: Bool
     /// Why the stop under way was asked for.
     private var stopReason: StopReason?
     private var commandCode: Int32?
@@ -35,9 +38,11 @@ package struct InstanceLifecycle: Sendable, Equatable {
     /// - Parameters:
     ///   - outcome: how it ended last, as far as the record tells.
     ///   - attempt: how often it was started before.
-    package init(outcome: Outcome? = nil, attempt: UInt64 = 0) {
+    ///   - lingers: whether the sandbox outlives its command.
+    package init(outcome: Outcome? = nil, attempt: UInt64 = 0, lingers: Bool = false) {
         self.outcome = outcome
         self.attempt = attempt
+        self.lingers = lingers
     }
 
     /// The state that users see.
@@ -48,7 +53,7 @@ package struct InstanceLifecycle: Sendable, Equatable {
         case .running, .freezing: .running
         case .paused: .paused
         case .thawing: terminateAfterThaw ? .stopping : .paused
-        case .aborting, .terminating, .killing, .recording, .releasing: .stopping
+        case .aborting, .terminating, .quiescing, .lingering, .killing, .recording, .releasing: .stopping
         }
     }
 
@@ -63,13 +68,12 @@ package struct InstanceLifecycle: Sendable, Equatable {
 
     /// Whether it is stopped for now, or for good: nothing is under way that leads elsewhere.
     package var isAtRest: Bool { phase == .stopped || phase == .removing || phase == .deleted }
-
-    /// Whether a run is over: nothing of it is left, whatever came after it.
-    package func isOver(_ number: UInt64) -> Bool { attempt != number || isAtRest }
+    /// Whether the command's run is over and its outcome known, whatever is still there of the sandbox.
+    package var isOver: Bool { isAtRest || phase == .lingering }
 
     /// How a run ended; nil while it has not, or when it is too long ago.
     package func end(of number: UInt64) -> Outcome? {
-        if attempt == number, isAtRest { return outcome }
+        if attempt == number, isOver { return outcome }
         return lastEnd?.attempt == number ? lastEnd?.outcome : nil
     }
 
@@ -111,8 +115,8 @@ package struct InstanceLifecycle: Sendable, Equatable {
         case .recovered(let intent):
             guard phase == .stopped else { return [] }
             return carryOn(intent)
-        case .booted, .bootFailed, .launched, .launchFailed, .commandExited, .sandboxEnded, .frozen, .freezeFailed,
-            .thawed, .recorded, .released:
+        case .booted, .bootFailed, .launched, .launchFailed, .commandExited, .sandboxEnded, .quiesced, .quiesceFailed,
+            .frozen, .freezeFailed, .thawed, .recorded, .released:
             return answer(event)
         }
     }
@@ -162,7 +166,7 @@ package struct InstanceLifecycle: Sendable, Equatable {
             isForced = false
             return [.save, .boot(attempt: attempt)]
         case .paused: return resume()
-        case .aborting, .terminating, .killing, .recording, .releasing:
+        case .aborting, .terminating, .quiescing, .lingering, .killing, .recording, .releasing:
             // Asked for while it is going down: it comes up again once it is down.
             if !wantsDelete { wantsRestart = true }
             return []
@@ -211,6 +215,7 @@ package struct InstanceLifecycle: Sendable, Equatable {
             return [.save, .cancelBoot(attempt: attempt)]
         case .launching, .running, .freezing:
             stopReason = reason
+            if graceful && staysFor(reason) { return [.save, .disarmTimeout] + quiesce(graceful: true) }
             phase = graceful ? .terminating : .killing
             return [.save, .disarmTimeout, graceful ? .terminate(attempt: attempt) : .kill(attempt: attempt)]
         case .paused, .thawing:
@@ -223,11 +228,31 @@ package struct InstanceLifecycle: Sendable, Equatable {
             phase = .thawing
             terminateAfterThaw = true
             return thawing ? [.save] : [.save, .disarmTimeout, .thaw(attempt: attempt)]
-        case .terminating where !graceful:
+        case .quiescing where graceful:
+            // Why the command ended stands already.
+            guard reason != .timeout else { return [] }
+            phase = .terminating
+            return [.save, .terminate(attempt: attempt)]
+        case .terminating where !graceful, .quiescing, .lingering:
             phase = .killing
             return [.kill(attempt: attempt)]
         case .stopped, .aborting, .terminating, .killing, .recording, .releasing, .removing, .deleted: return []
         }
+    }
+
+    /// Whether the sandbox outlives its command's end by a stop: by the time-out only, others want it gone.
+    private func staysFor(_ reason: StopReason) -> Bool { lingers && reason == .timeout }
+
+    private mutating func quiesce(graceful: Bool) -> [Effect] {
+        phase = .quiescing
+        return [.quiesce(attempt: attempt, graceful: graceful)]
+    }
+
+    /// What follows when the command has ended by itself.
+    private mutating func afterCommand() -> [Effect] {
+        if lingers { return [.disarmTimeout] + quiesce(graceful: false) }
+        phase = .killing
+        return [.disarmTimeout, .kill(attempt: attempt)]
     }
 
     private mutating func pause() -> [Effect] {
@@ -253,6 +278,8 @@ package struct InstanceLifecycle: Sendable, Equatable {
         case .launchFailed(let number, let error, let code): launchFailed(number, error, code)
         case .commandExited(let number, let code): commandExited(number, code)
         case .sandboxEnded(let number, let termination): sandboxEnded(number, termination)
+        case .quiesced(let number, let oom): quiesced(number, oomKilled: oom)
+        case .quiesceFailed(let number): quiesceFailed(number)
         case .frozen(let number): frozen(number)
         case .freezeFailed(let number): freezeFailed(number)
         case .thawed(let number): thawed(number)
@@ -304,9 +331,8 @@ package struct InstanceLifecycle: Sendable, Equatable {
         switch phase {
         case .launching, .running, .freezing:
             commandCode = code
-            phase = .killing
-            return [.disarmTimeout, .kill(attempt: number)]
-        case .paused, .thawing, .terminating, .killing:
+            return afterCommand()
+        case .paused, .thawing, .terminating, .quiescing, .lingering, .killing:
             commandCode = code
             return []
         default: return []
@@ -316,7 +342,7 @@ package struct InstanceLifecycle: Sendable, Equatable {
     private mutating func sandboxEnded(_ number: UInt64, _ termination: Termination) -> [Effect] {
         guard number == attempt else { return [] }
         switch phase {
-        case .launching, .running, .freezing, .paused, .thawing, .terminating, .killing:
+        case .launching, .running, .freezing, .paused, .thawing, .terminating, .quiescing, .lingering, .killing:
             outcome = savedOutcome ?? conclude(termination)
             if wantsDelete, !leaves {
                 phase = .releasing
@@ -334,6 +360,19 @@ package struct InstanceLifecycle: Sendable, Equatable {
         return [.release(attempt: number)]
     }
 
+    private mutating func quiesced(_ number: UInt64, oomKilled: Bool) -> [Effect] {
+        guard number == attempt, phase == .quiescing else { return [] }
+        outcome = conclude(Termination(code: nil, oomKilled: oomKilled, requested: true))
+        phase = .lingering
+        return [.save]
+    }
+
+    private mutating func quiesceFailed(_ number: UInt64) -> [Effect] {
+        guard number == attempt, phase == .quiescing else { return [] }
+        phase = .killing
+        return [.kill(attempt: number)]
+    }
+
     /// The command's own end counts first, then what we asked for, then what the kernel or the keeper says.
     private func conclude(_ termination: Termination) -> Outcome {
         let oom = termination.oomKilled
@@ -348,11 +387,14 @@ package struct InstanceLifecycle: Sendable, Equatable {
             return Outcome(exitCode: commandCode, reason: oom && commandCode == 137 ? .oom : .exited, oomKilled: oom)
         }
         guard let code = termination.code else { return Outcome(exitCode: nil, reason: .lost, oomKilled: oom) }
+        // The kernel's SIGKILL took the command along, whatever the runtime made of it.
+        if oom { return Outcome(exitCode: 137, reason: .oom, oomKilled: true) }
         let why = termination.reason ?? "it ended with code \(code) before its command did"
         let error = AegisError.failed(
             "sandbox-died", "the sandbox was ended from outside, or broke: \(why)",
-            hint: "see 'aegis logs' and the daemon's log; gVisor also breaks at a --pids limit that is very low")
-        return Outcome(exitCode: code, reason: oom ? .oom : .killed, oomKilled: oom, error: oom ? nil : error)
+            hint: "see 'aegis logs' and the daemon's log")
+        // The runtime's code says nothing about the command, whose own end nobody knows.
+        return Outcome(exitCode: nil, reason: .killed, error: error)
     }
 
     private mutating func frozen(_ number: UInt64) -> [Effect] {
@@ -361,7 +403,7 @@ package struct InstanceLifecycle: Sendable, Equatable {
         case .freezing:
             phase = .paused
             return [.save]
-        case .terminating:
+        case .terminating, .quiescing:
             // The stop came while the freezer was closing: open it, or the processes never see their SIGTERM.
             return [.thaw(attempt: number)]
         default: return []
@@ -378,13 +420,11 @@ package struct InstanceLifecycle: Sendable, Equatable {
         guard number == attempt, phase == .thawing else { return [] }
         if terminateAfterThaw {
             terminateAfterThaw = false
+            if let stopReason, staysFor(stopReason) { return quiesce(graceful: true) }
             phase = .terminating
             return [.terminate(attempt: number)]
         }
-        if commandCode != nil {
-            phase = .killing
-            return [.disarmTimeout, .kill(attempt: number)]
-        }
+        if commandCode != nil { return afterCommand() }
         phase = .running
         return [.save]
     }

@@ -30,6 +30,8 @@ package struct StoredInstance: Sendable, Codable, Equatable {
     package var pull: String
     package var stdin: Bool
     package var tty: Bool
+    /// Whether the sandbox stays for its files when the command has ended; nil in records of before this was known.
+    package var lingers: Bool?
     /// The live sandbox, while there is one.
     package var sandbox: SandboxRecord?
     package var attempt: UInt64 = 0
@@ -46,6 +48,8 @@ package struct StoredInstance: Sendable, Codable, Equatable {
     package var crashes: [Int64]?
     /// Whether the start under way is that of a daemon which died before it was through.
     package var isSecondTry: Bool?
+    /// Whether setuid bits may be set although folders of the host can be written to; nil in records of before.
+    package var allowsSetID: Bool?
 }
 
 /// What is kept of an instance's image: what further processes need, and what a garbage collection must keep.

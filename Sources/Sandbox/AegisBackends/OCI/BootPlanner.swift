@@ -7,12 +7,15 @@ struct BootPlanner {
     struct Mount {
         var target: String
         var readOnly: Bool
+        var isDirectory: Bool
         var ownership: BootMount.Ownership
     }
     var id: String
     var layout: RunLayout
     var config: OCIConfig
     var layerCount: Int
+    /// Whether the writable layer has never been used: what the image has of our files is replaced.
+    var isNewLayer: Bool
     var mounts: [Mount]
     /// First of the host ids that stand on disk for "some other user of the sandbox" in folders of host users.
     var reservedBase: UInt32
@@ -51,6 +54,8 @@ extension BootPlanner {
                 lower: (0..<layerCount).map { Array(layout.layer($0).utf8) },
                 upper: Array((layout.writable + "/upper").utf8), work: Array((layout.writable + "/work").utf8),
                 target: Array(layout.root.utf8)))
+        steps += ownFiles()
+        steps += targetChecks()
         for (index, mount) in mounts.enumerated() {
             let entry = try map(of: mount) ?? maps[0]
             let known = maps.firstIndex(of: entry) ?? maps.count
@@ -102,6 +107,38 @@ extension BootPlanner {
             IDRange(inside: high + 1, outside: base + high + 1, count: count - high - 1),
         ].filter { $0.count > 0 }
     }
+
+    /// `/etc/hosts` and `/etc/hostname` are in the writable layer: the sandbox may change them, and its limits hold for them. A
+    /// mount of the user's in their place, or of all of `/etc`, is used as it is.
+    private func ownFiles() -> [MountStep] {
+        let taken = mounts.map { Self.components($0.target) }
+        let name = config.hostname
+        return [("hosts", "127.0.0.1\tlocalhost \(name)\n::1\tlocalhost ip6-localhost\n"), ("hostname", name + "\n")]
+            .filter { file, _ in !taken.contains(["etc"]) && !taken.contains(["etc", file]) }
+            .map { file, content in
+                .placeFile(
+                    root: Array(layout.root.utf8), path: Array("/etc/\(file)".utf8), content: Array(content.utf8),
+                    replace: isNewLayer)
+            }
+    }
+
+    /// A folder cannot be mounted over a file of the image, nor a file over a folder: said here in words of ours. What lies
+    /// in another mount, or in what is in memory, is not in the image.
+    private func targetChecks() -> [MountStep] {
+        let targets = mounts.map { Self.components($0.target) }
+        let covering = targets + [["tmp"], ["run"]]
+        return zip(mounts, targets)
+            .filter { _, target in
+                !covering.contains { $0.count < target.count && target.starts(with: $0) }
+            }
+            .map { mount, target in
+                .expect(
+                    root: Array(layout.root.utf8), path: Array("/\(target.joined(separator: "/"))".utf8),
+                    isDirectory: mount.isDirectory)
+            }
+    }
+
+    private static func components(_ path: String) -> [String] { path.split(separator: "/").map(String.init) }
 
     /// The ids of a host user's folder: its owner is `inside` in the sandbox, every other user of the sandbox has an id of the
     /// node's reserved range there (decision D17). Ids that are neither are nobody's inside.

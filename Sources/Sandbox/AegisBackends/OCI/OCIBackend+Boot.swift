@@ -3,25 +3,34 @@ import AegisCore
 import AegisIO
 import AegisSandboxTypes
 import LinuxSys
+import Synchronization
 
 extension OCIBackend {
     package func boot(_ spec: BootSpec, save: @Sendable (SandboxRecord) async throws -> Void) async throws
         -> any Sandbox
     {
-        try await boot(spec, platform: nil, save: save)
+        try await boot(spec, platform: nil, quirks: quirks.withLock { $0 }, save: save)
     }
 
-    /// Boots with a given platform of runsc; nil takes the best one that it was built with.
+    /// Boots with a given platform of runsc (nil takes the best one that it was built with), making up for the quirks of its
+    /// kernel.
     func boot(
-        _ spec: BootSpec, platform: String?, save: @Sendable (SandboxRecord) async throws -> Void
+        _ spec: BootSpec, platform: String?, quirks: UInt8, save: @Sendable (SandboxRecord) async throws -> Void
     ) async throws -> any Sandbox {
         try check(spec)
         let clock = StepClock()
         let facts = try await facts()
+        guard !spec.guardsSetID || runtime.kind != .userKernel || facts.hasSeccompFlag else {
+            throw AegisError(
+                .unavailable, "isolation-unavailable",
+                "\(name) \(facts.version) cannot keep setuid programs out of a folder of yours that it may write in",
+                hint: "use a newer \(name), or a workspace of Aegis's own (--workspace NAME), or --allow-setuid")
+        }
         let layer = try await disk.layer(for: spec.id, folder: spec.writable, limit: spec.limits.disk)
         let preparation = try await BlockingPool.shared.run { [self] in
             try Preparation(
-                spec, layer: layer, platform: platform ?? facts.platforms.first, facts: facts, backend: self)
+                shimmed(spec, quirks), layer: layer, platform: platform ?? facts.platforms.first, facts: facts,
+                quirks: quirks, backend: self)
         }
         clock.lap("prepare")
         var started: ProcessIdentity?
@@ -37,6 +46,7 @@ extension OCIBackend {
             clock.lap("save")
             let stream = try preparation.connection(on: loop)
             let booted = try await bootKeeper(stream, preparation, deadline: spec.deadline)
+            try preparation.finishLimits()
             clock.lap("boot")
             for (name, microseconds) in zip(["namespaces", "mounts", "runtime", "hello"], booted.steps) {
                 clock.add(name, Double(microseconds) / 1000)
@@ -55,13 +65,24 @@ extension OCIBackend {
         }
     }
 
+    /// Below the image's layers, where the image's own files and what the sandbox wrote count more, what its kernel makes
+    /// necessary.
+    private func shimmed(_ spec: BootSpec, _ quirks: UInt8) throws(AegisError) -> BootSpec {
+        guard quirks & Hello.refusesNoAutomount != 0, let layer = try shim.layer() else { return spec }
+        var spec = spec
+        spec.layers.append(layer)
+        return spec
+    }
+
     private func check(_ spec: BootSpec) throws(AegisError) {
         guard Self.isSandboxName(spec.id), !spec.id.contains("/") else {
             throw .usage("'\(spec.id)' is not a sandbox's id")
         }
         guard !spec.layers.isEmpty else { throw .failed("boot-failed", "the image of \(spec.id) has no layers") }
-        guard spec.layers.count <= 120, spec.mounts.count <= 120 else {
-            throw .failed("boot-failed", "\(spec.layers.count) layers and \(spec.mounts.count) mounts are too many")
+        guard spec.layers.count <= SandboxBounds.layers, spec.mounts.count <= 120 else {
+            throw .failed(
+                "boot-failed", "\(spec.layers.count) layers and \(spec.mounts.count) mounts are too many",
+                hint: "an image may have \(SandboxBounds.imageLayers) layers, an instance 120 mounts")
         }
         try spec.limits.validate()
     }
@@ -129,6 +150,18 @@ struct KeeperRefusal: Error {
         if failure.errno == UInt32(Errno.timedOut.code) {
             return AegisError(
                 .timeout, "boot-timeout", "\(runtime) did not bring \(preparation.id) up in time: \(text)")
+        }
+        if failure.step == .accounts {
+            return AegisError(
+                .failed, "image-unusable", "\(runtime) cannot start \(preparation.id): \(text)",
+                hint: "make it a regular file, or take --isolation runsc, which does not read it")
+        }
+        if failure.step == .mounts, let wanted = preparation.mismatch(saying: text) {
+            let (there, mine) = wanted.isDirectory ? ("file", "folder") : ("folder", "file")
+            return AegisError(
+                .usage, "mount-mismatch",
+                "\(wanted.target) is a \(there) in the image, and what is mounted there a \(mine)",
+                hint: "mount a \(there), or choose another target")
         }
         if failure.step == .mounts, let culprit = preparation.unmappable(saying: text) {
             return AegisError(

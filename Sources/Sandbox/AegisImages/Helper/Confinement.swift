@@ -9,7 +9,7 @@ import CSeccomp
 enum Confinement {
     /// The first host id of the helper's user namespace: outside of the ranges that people, containers and services get.
     static let firstID: UInt32 = 0x7000_0000
-    /// How many ids an image's files can have.
+    /// How many ids it has: more than a sandbox, so that images that others have read can be opened too.
     static let idCount: UInt32 = 0x0FFE_0000
 
     /// Limits of a helper.

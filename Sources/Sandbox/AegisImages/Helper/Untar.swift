@@ -1,3 +1,4 @@
+import AegisSandboxTypes
 import CArchive
 import CLinux
 
@@ -10,7 +11,7 @@ struct Untar: ~Copyable {
         /// Bytes of the stream and, apart, of all files' lengths (holes count).
         var bytes: Int64 = 32 << 30
         /// Ids 0..<ids can be given to files; others become `nobody`.
-        var ids: UInt32 = Confinement.idCount
+        var ids = SandboxBounds.ids
     }
 
     private let limits: Limits

@@ -1,0 +1,49 @@
+import AegisCore
+package import LinuxSys
+
+/// Opens an image of this machine for reading, with the rights of whoever asked for it.
+package typealias LocalOpener = @Sendable (_ path: String) async throws -> FileDescriptor
+
+/// Who wants an image: what is used to bring it, and who may have it then.
+///
+/// What came with the node's registry credentials is for administrators, until one of them pulls it for everybody. What
+/// everybody may have was fetched whole without trusting the store to have it already: a manifest names its parts by digest,
+/// and anybody can write one that names parts of somebody else's image.
+package struct ImageCaller: Sendable {
+    /// What a caller may use of the node's.
+    enum Standing: String, Sendable {
+        /// No credentials, and only what everybody may have.
+        case user
+        /// The node's credentials, and all that is here.
+        case administrator
+        /// The node's credentials; what comes is for everybody.
+        case publisher
+
+        /// Whether the node's registry credentials are used.
+        var hasCredentials: Bool { self != .user }
+        /// Whether only what everybody may have is taken from the store.
+        var isForEverybody: Bool { self != .administrator }
+    }
+
+    let standing: Standing
+    let open: LocalOpener
+
+    /// Somebody who is no administrator of the node.
+    package static func user(open: @escaping LocalOpener) -> ImageCaller { ImageCaller(standing: .user, open: open) }
+    /// An administrator, for an instance of their own.
+    package static func administrator(open: @escaping LocalOpener) -> ImageCaller {
+        ImageCaller(standing: .administrator, open: open)
+    }
+    /// The daemon itself.
+    package static let node = ImageCaller(standing: .administrator, open: openHere)
+    /// An administrator who pulls an image for everybody on this node.
+    package static let publisher = ImageCaller(standing: .publisher, open: openHere)
+
+    /// Opens with the daemon's rights.
+    private static let openHere: LocalOpener = { path in
+        do throws(Errno) { return try FileDescriptor.open(path, [.readOnly, .nonblocking]) } catch {
+            throw AegisError.notFound(
+                "image-not-found", "'\(path)' cannot be opened: \(error)", hint: "check the path")
+        }
+    }
+}
