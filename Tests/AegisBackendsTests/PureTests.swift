@@ -246,6 +246,21 @@ struct BootPlannerTests {
         }
     }
 
+    @Test(arguments: [(0, 1000, 4), (1000, 0, 4), (5, 6, 4), (0, 65_535, 3), (7, 7, 1)] as [(UInt32, UInt32, Int)])
+    func exchangedIdsAreEachOtherAndAllOthersThemselves(_ owner: UInt32, _ inside: UInt32, _ parts: Int) throws {
+        let map = try Self.planner().exchangeMap(owner: owner, inside: inside)
+        #expect(map.count == parts)
+        func mapped(_ id: UInt32) -> UInt32? {
+            map.first { $0.inside <= id && id - $0.inside < $0.count }.map { $0.outside + id - $0.inside }
+        }
+        for id: UInt32 in [0, 1, 4, 5, 6, 7, 8, 999, 1000, 1001, 65_534, 65_535] {
+            let expected = id == owner ? inside : id == inside ? owner : id
+            #expect(mapped(id) == 2_000_000 + expected)
+        }
+        #expect(map.reduce(0) { $0 + $1.count } == 65_536 && mapped(65_536) == nil)
+        #expect(throws: AegisError.self) { _ = try Self.planner().exchangeMap(owner: 65_536, inside: 0) }
+    }
+
     @Test func idsThatCannotBeToldApartAreRefused() {
         let planner = Self.planner()
         #expect(throws: AegisError.self) {

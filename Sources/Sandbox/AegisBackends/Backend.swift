@@ -81,10 +81,15 @@ package struct BootMount: Sendable {
     package enum Ownership: Sendable, Equatable {
         /// Owned by Aegis: id by id.
         case managed
+        /// Owned by Aegis and given to a user of a sandbox, `uid`:`gid`, for one whose command runs as another: these two are
+        /// each other, all other ids are as they are.
+        case exchanged(uid: UInt32, gid: UInt32, insideUID: UInt32, insideGID: UInt32)
         /// A user's folder: host id `uid`:`gid` is the sandbox's `insideUID`:`insideGID`. With `others` the sandbox's other
         /// users stand in the reserved range, which root inside then rules over; without it they are nobody there.
         case host(uid: UInt32, gid: UInt32, insideUID: UInt32, insideGID: UInt32, others: Bool)
     }
+    /// How many ids a sandbox has, from 0 on.
+    package static let idCount: UInt32 = OCIConfig.idCount
     /// The opened source; shared because a boot may be retried.
     package var source: SharedDescriptor
     package var target: String

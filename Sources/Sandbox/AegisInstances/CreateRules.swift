@@ -58,6 +58,8 @@ struct CreateRules {
             pull: try pull(request.pull), stdin: request.stdin ?? false, tty: request.tty ?? false,
             lingers: try lingers(request), ownerGroup: caller.gid)
         stored.allowsSetID = request.allowSetuid
+        // From the beginning: a daemon that dies before the start leaves the next one to make up for it.
+        if request.start ?? true { stored.intent = .init(.start) }
         return stored
     }
 

@@ -96,24 +96,35 @@ extension Instance {
             takesInput: stored.stdin)
     }
 
-    /// The relay of the command, there from the moment a start begins.
-    package func commandRelay() -> ProcessRelay? { processes[Channel.taskProcess] }
+    /// The relay of the command, there from the moment a start begins, and the number of that start.
+    package func commandRelay() -> (relay: ProcessRelay?, attempt: UInt64) {
+        (processes[Channel.taskProcess], machine.attempt)
+    }
+
+    /// Whether the last run wrote more than a client has got.
+    package func hasOutput(beyond offsets: [OutputKind: UInt64]) -> Bool {
+        let process = LogProcess(run: log.run, execID: nil)
+        return log.savedOffset(process, .stdout) > offsets[.stdout] ?? 0
+            || log.savedOffset(process, .stderr) > offsets[.stderr] ?? 0
+    }
 
     /// The session of a running (or woken) instance; with `lingering` also of one that stays only for its files.
     private func awake(startIfStopped: Bool, verb: String, lingering: Bool = false) async throws -> HarnessSession {
-        if machine.phase == .freezing { await wait { $0.phase != .freezing } }
+        if machine.phase == .freezing { try await wait { $0.phase != .freezing } }
         if lingering {
-            await wait { $0.phase != .quiescing }
+            try await wait { $0.phase != .quiescing }
             if machine.phase == .lingering, let session { return session }
         }
         // The command has ended: waiting for the sandbox to go would be waiting for its client.
         if machine.phase == .quiescing || machine.phase == .lingering { throw stopped(verb) }
+        let isAgain = machine.state == .stopping ? try await settled() : false
         switch machine.state {
         case .running: break
         case .paused: _ = try await resume()
         case .starting: _ = try await started()
-        case .stopping: await settled(); fallthrough
-        case .stopped:
+        // Somebody has restarted it, and it goes down once more: whoever is that quick may ask again.
+        case .stopping where isAgain: throw notRunning(verb)
+        case .stopping, .stopped:
             guard startIfStopped else {
                 throw stopped(verb)
             }
