@@ -216,7 +216,7 @@ extension Keeper {
     private func checkAccounts(_ plan: BootPlan) throws(BootError) {
         guard plan.entry == .byPath else { return }
         for step in plan.mounts {
-            guard case .overlay(_, _, _, let target) = step else { continue }
+            guard case .overlay(_, _, _, let target, _) = step else { continue }
             for name in [bytes("/etc/passwd"), bytes("/etc/group")]
             where unsafe ah_is_special_file(terminated(target), terminated(Array(name.dropFirst()))) != 0 {
                 throw BootError(code: Code.invalid, text: name + bytes(" of its root file system is no regular file"))
