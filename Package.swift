@@ -50,7 +50,8 @@ let base: [Target] = [
     library("Base", "AegisConfig", ["CYaml", "AegisCore"]),
 ]
 let trust: [Target] = [
-    library("Trust", "AegisSecrets", ["CSodium", "AegisStore", "AegisCore", "LinuxSys", "CLinux"])
+    library("Trust", "AegisSecrets", ["CSodium", "AegisStore", "AegisCore", "LinuxSys", "CLinux"]),
+    library("Trust", "AegisCapabilities", ["AegisCore"]),
 ]
 let sandbox: [Target] = [
     library("Sandbox", "AegisSandboxTypes", ["AegisCore"]),
@@ -124,7 +125,8 @@ let edges: [Target] = [
 ]
 let tools: [Target] = [
     .executableTarget(
-        name: "aegis-bench", dependencies: ["AegisIO", "LinuxSys", "AegisCore"], path: "Benchmarks/aegis-bench",
+        name: "aegis-bench", dependencies: ["AegisCapabilities", "AegisIO", "LinuxSys", "AegisCore"],
+        path: "Benchmarks/aegis-bench",
         swiftSettings: strict)
 ]
 let testTargets: [Target] = [
@@ -140,6 +142,7 @@ let testTargets: [Target] = [
     tests("AegisStoreTests", ["AegisStore", "AegisCore", "AegisTestSupport"]),
     tests("AegisConfigTests", ["AegisConfig", "AegisCore"]),
     tests("AegisSecretsTests", ["AegisSecrets", "AegisStore", "AegisCore", "AegisTestSupport"]),
+    tests("AegisCapabilitiesTests", ["AegisCapabilities", "AegisCore"]),
     tests("AegisSandboxTypesTests", ["AegisSandboxTypes", "AegisCore"]),
     // What `aegisd --helper unpack` is in the product: the confined roles of AegisImages in a program of their own.
     .executableTarget(

@@ -10,7 +10,7 @@ import Testing
     /// same image.
     @Test func aFreshBaseTakesThePlaceOfTheOldOneOnceAndForAll() async throws {
         try await withRegistry { f, registry in
-            let packages = "cat home/images/layers/sha256/*/var/lib/dpkg/status | sha256sum"
+            let packages = "cat home/images/layers/sha256/*/tree/var/lib/dpkg/status | sha256sum"
             let before = (id: try await baseID(f), packages: try await f.shell(packages).out)
             let old = try await pretendAnOlderBase(f, registry)
             try await f.succeed("run", "-d", "--name", "web", "--isolation", "runc", "--", "sleep", "1000")

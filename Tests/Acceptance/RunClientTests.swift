@@ -91,7 +91,7 @@ import Testing
             }
             try await f.refuse("run", "--secret", "absent", "--", "true", code: 125, error: "secret-not-found")
             try await f.refuse("run", "--workspace", "/no/such/place", "--", "true", code: 125, error: "path-not-found")
-            try await f.refuse("run", "--workspace", "/etc/passwd", "--", "true", code: 2, error: "not-a-directory")
+            try await f.refuse("run", "--workspace", "/etc/passwd", "--", "true", code: 125, error: "not-a-directory")
             let isolation = try await f.aegis(
                 "run", "--isolation", "runc", "--min-isolation", "hardware-vm", "--", "true")
             #expect(isolation.code == 125 && isolation.err.contains("namespaces"), "\(isolation)")

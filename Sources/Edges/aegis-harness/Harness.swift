@@ -13,6 +13,8 @@ final class Harness {
     var incoming = ByteQueue()
     var outgoing = ByteQueue()
     var channelReadable = true
+    /// The daemon's side is closed: told once, maybe together with the last bytes, which are not the end then.
+    private var channelEnded = false
     var channelWritable = true
     var processes: [GuestProcess] = []
     var passwd = AccountFile()
@@ -103,6 +105,7 @@ final class Harness {
         switch event.data & 0xff {
         case Source.channel:
             if event.ready & UInt8(AH_IN | AH_HANGUP) != 0 { channelReadable = true }
+            if event.ready & UInt8(AH_HANGUP) != 0 { channelEnded = true }
             if event.ready & UInt8(AH_OUT | AH_HANGUP) != 0 { channelWritable = true }
         case Source.signals:
             ah_drain_signals(signals)
@@ -153,7 +156,7 @@ final class Harness {
                 ah_exit(1)
             } else {
                 // Less than there was room for: the socket is empty, and tells when it is so no longer (epoll(7)).
-                if count < room { channelReadable = false }
+                if count < room && !channelEnded { channelReadable = false }
                 takeFrames()
             }
         }
