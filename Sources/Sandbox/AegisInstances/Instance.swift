@@ -17,14 +17,14 @@ package actor Instance {
     package nonisolated let owner: UInt32
     /// Whether the sandbox outlives its command, for its client to fetch files.
     package nonisolated let lingers: Bool
-    package nonisolated let holds = HoldCounter()
+    nonisolated let holds: HoldBook
     nonisolated let services: InstanceServices
     package nonisolated let log: InstanceLog
 
     var stored: StoredInstance
     var machine: InstanceLifecycle
     var crashes = CrashLoop()
-    var sandbox: (any Sandbox)?
+    var sandbox: (any Sandbox)? { didSet { holds.setSandbox(sandbox) } }
     /// The live session; read by relays on the channel's own path, where a hop to the actor would cost.
     nonisolated let link = Mutex<HarnessSession?>(nil)
     var session: HarnessSession? { link.withLock { $0 } }
@@ -39,6 +39,17 @@ package actor Instance {
     private var graceTask: TaskScope.Handle?
     private var saveFailed = false
     var clientDeadline: TaskScope.Handle?
+    /// What came of listening on its public ports.
+    nonisolated let bindings = BindBoard()
+    var leaseTask: TaskScope.Handle?
+    /// The lease, while there is one.
+    var leaseHold: SharedHold?
+    /// Watches the idle time.
+    var idleTask: TaskScope.Handle?
+    /// The processor time used at the last look.
+    var cpuMark: (at: Duration, microseconds: UInt64)?
+    /// How the last start for a connection failed.
+    var wakeFailure: (at: Duration, error: AegisError)?
     /// When the command of this run was started, on the clock of `uptime`.
     var commandStarted: Duration?
     /// Streams of clients that an ephemeral instance lives by.
@@ -67,11 +78,14 @@ package actor Instance {
         self.onLeaving = onLeaving
         self.onDeleted = onDeleted
         id = stored.info.id
+        holds = HoldBook(id: stored.info.id, clock: services.clock)
         owner = stored.info.owner
         lingers = stored.lingers ?? false
         machine = InstanceLifecycle(
             outcome: Instance.outcome(of: stored), attempt: stored.attempt, lingers: lingers)
         processes = ProcessTable { _, _ in }
+        let (rules, ports) = (Instance.idleRules(stored, services.defaults), Instance.wakePorts(stored))
+        holds.ledger { ledger, _ in ledger.set(rules, ports: ports) }
         let now = Timestamp.now().milliseconds
         crashes = CrashLoop(
             ages: (stored.crashes ?? []).map { .milliseconds(now - $0) },
@@ -79,7 +93,7 @@ package actor Instance {
     }
 
     /// Monotonic time, for what must not jump with the host's clock.
-    nonisolated var uptime: Duration { .nanoseconds(Int64(services.clock.now.nanoseconds)) }
+    nonisolated var uptime: Duration { holds.uptime }
 
     /// How the last run ended, as the record says; nil if it says nothing.
     static func outcome(of stored: StoredInstance) -> InstanceLifecycle.Outcome? {
@@ -97,7 +111,18 @@ package actor Instance {
     package var info: InstanceInfo {
         var info = stored.info
         info.state = machine.state
-        info.connections = holds.current.values.reduce(0, +)
+        let (connections, isHeld, idle) = holds.ledger { ledger, now in
+            (
+                ledger.counts.reduce(0) { $0 + ($1.key.port == nil ? 0 : $1.value) }, ledger.held > 0,
+                now - ledger.idleSince
+            )
+        }
+        info.connections = connections
+        if machine.state == .running || machine.state == .paused {
+            info.lastActiveAt = Timestamp(
+                milliseconds: Timestamp.now().milliseconds - (isHeld ? 0 : Int64(idle / .milliseconds(1))))
+        }
+        info.idle = shownIdlePolicy
         return info
     }
 
@@ -160,6 +185,7 @@ package actor Instance {
         stored.attempt = machine.attempt
         stored.intent = machine.intent
         if machine.phase != .booting { stored.isSecondTry = nil }
+        followStage()
         for effect in effects { perform(effect) }
         for (number, waiter) in waiters where waiter.done(machine) {
             waiters[number] = nil

@@ -5,23 +5,53 @@ package enum InstanceState: String, Sendable, Codable, CaseIterable {
     case stopped, starting, running, paused, stopping
 }
 
-/// When an instance may sleep.
+/// When an instance may sleep; what is not given is the node's own where a port can wake it.
 package struct IdlePolicy: Sendable, Codable, Equatable {
+    /// Pause after being unused that long; 0 = never.
     package var pause: TimeSpan?
+    /// Stop after being unused that long; 0 = never.
     package var stop: TimeSpan?
+    /// Percent of one processor above which it counts as used.
     package var cpu: Double?
-    package init(pause: TimeSpan? = nil, stop: TimeSpan? = nil, cpu: Double? = nil) {
+    /// Whether a pause pushes the memory out: `safe` only where it cannot reach a disk in the clear, `any` in any case.
+    package var reclaim: Reclaim?
+
+    package enum Reclaim: String, Sendable, Codable, CaseIterable { case safe, any }
+
+    package init(pause: TimeSpan? = nil, stop: TimeSpan? = nil, cpu: Double? = nil, reclaim: Reclaim? = nil) {
         self.pause = pause
         self.stop = stop
         self.cpu = cpu
+        self.reclaim = reclaim
     }
-    package enum CodingKeys: String, CodingKey, CaseIterable { case pause, stop, cpu }
+    package enum CodingKeys: String, CodingKey, CaseIterable { case pause, stop, cpu, reclaim }
     package init(from decoder: any Decoder) throws {
         try decoder.refuseUnknownKeys(CodingKeys.self)
         let c = try decoder.container(keyedBy: CodingKeys.self)
         pause = try c.decodeIfPresent(TimeSpan.self, forKey: .pause)
         stop = try c.decodeIfPresent(TimeSpan.self, forKey: .stop)
         cpu = try c.decodeIfPresent(Double.self, forKey: .cpu)
+        reclaim = try c.decodeIfPresent(String.self, forKey: .reclaim).map { text in
+            guard let known = Reclaim(rawValue: text) else {
+                throw AegisError.usage("'\(text)' is not a way to reclaim memory", hint: "use safe or any")
+            }
+            return known
+        }
+    }
+
+    /// Whether the values make sense.
+    ///
+    /// - Throws: `invalid-argument` naming the value and its range.
+    package func validate() throws(AegisError) {
+        for (name, span) in [("pause", pause), ("stop", stop)] {
+            guard let span, span.milliseconds != 0 else { continue }
+            guard (100...30 * 86_400_000).contains(span.milliseconds) else {
+                throw .usage("idle \(name) '\(span)' is out of range", hint: "100ms to 30d, or 0s for never")
+            }
+        }
+        if let cpu, !(cpu > 0 && cpu <= 100_000) {
+            throw .usage("idle cpu '\(cpu)' is out of range", hint: "percent of one processor, as in 5 or 0.5")
+        }
     }
 }
 
@@ -108,26 +138,6 @@ package struct CreateInstance: Sendable, Codable, Equatable {
         tty = try c.decodeIfPresent(Bool.self, forKey: .tty)
         start = try c.decodeIfPresent(Bool.self, forKey: .start)
         allowSetuid = try c.decodeIfPresent(Bool.self, forKey: .allowSetuid)
-    }
-}
-
-/// An exposed port, as the instance record shows it.
-package struct ExposedPort: Sendable, Codable, Equatable {
-    package var guestPort: UInt16
-    package var publicPort: UInt16
-    package var portProtocol: String
-    package var url: String
-    package init(guestPort: UInt16, publicPort: UInt16, portProtocol: String, url: String) {
-        self.guestPort = guestPort
-        self.publicPort = publicPort
-        self.portProtocol = portProtocol
-        self.url = url
-    }
-    private enum CodingKeys: String, CodingKey {
-        case url
-        case guestPort = "guest_port"
-        case publicPort = "public_port"
-        case portProtocol = "protocol"
     }
 }
 
