@@ -204,7 +204,9 @@ private struct World {
         if ledger.held != inside { violations.append("\(ledger.held) holds of \(inside) clients") }
     }
     /// Whether somebody has ended it under its clients, which no hold prevents.
-    private var hasGoneDown: Bool { machine.outcome != nil || machine.phase == .terminating || machine.phase == .killing }
+    private var hasGoneDown: Bool {
+        machine.outcome != nil || machine.phase == .terminating || machine.phase == .killing
+    }
 
     /// Whether all is over as it should be.
     var isAtEnd: Bool { clients.allSatisfy { $0 == .done } }

@@ -83,7 +83,8 @@ import Testing
     }
 
     @Test func hintsThatSayWriteCanBeWritten() throws {
-        for text in ["80/tcp", "8080:80/http,ui", "80:ui", "80,tcp", "localhost:8080:80", "127.0.0.1", "080", "80 ,ui"] {
+        for text in ["80/tcp", "8080:80/http,ui", "80:ui", "80,tcp", "localhost:8080:80", "127.0.0.1", "080", "80 ,ui"]
+        {
             let error = #expect(throws: AegisError.self) { try ExposeSpec(parsing: text) }
             let hint = try #require(error?.hint)
             let written = try #require(hint.split(separator: "write ").last)

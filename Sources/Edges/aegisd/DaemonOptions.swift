@@ -13,7 +13,8 @@ struct DaemonOptions: Sendable {
     var settings: [(flag: String, path: String, value: String)] = []
 
     private static let keys = [
-        "--bind": "network.bind", "--port": "network.port", "--router-port": "network.router_port", "--min-isolation": "runtime.min_isolation",
+        "--bind": "network.bind", "--port": "network.port", "--router-port": "network.router_port",
+        "--min-isolation": "runtime.min_isolation",
         "--isolation": "runtime.default_isolation",
     ]
     private static let help = """

@@ -107,7 +107,8 @@ extension Instance {
         case .may: return
         case .never:
             throw AegisError(
-                .unavailable, "instance-asleep", "\(label) is \(machine.state.rawValue), and port \(port) does not wake it",
+                .unavailable, "instance-asleep",
+                "\(label) is \(machine.state.rawValue), and port \(port) does not wake it",
                 hint: hint)
         case .needsRequest:
             throw AegisError(
@@ -127,7 +128,9 @@ extension Instance {
     var shownIdlePolicy: IdlePolicy? {
         let rules = Instance.idleRules(stored, services.defaults)
         guard rules.pause != nil || rules.stop != nil else { return stored.info.idle }
-        func span(_ rule: Duration?) -> TimeSpan { TimeSpan(milliseconds: rule.map { Int64($0 / .milliseconds(1)) } ?? 0) }
+        func span(_ rule: Duration?) -> TimeSpan {
+            TimeSpan(milliseconds: rule.map { Int64($0 / .milliseconds(1)) } ?? 0)
+        }
         return IdlePolicy(
             pause: span(rules.pause), stop: span(rules.stop), cpu: rules.cpu, reclaim: stored.info.idle?.reclaim)
     }

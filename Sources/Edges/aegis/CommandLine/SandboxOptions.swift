@@ -57,11 +57,13 @@ package enum SandboxOptions {
         ),
     ]
     /// Which ports are served, and when it sleeps.
-    package static let serving: [Option] = [
-        Option(
-            "expose", .values("[PUBLIC:]GUEST[:PROTO]"), "serve a port: http (the default), tcp, grpc or ws; see docs/serve.md",
-            section: "Serving"),
-    ] + sleeping
+    package static let serving: [Option] =
+        [
+            Option(
+                "expose", .values("[PUBLIC:]GUEST[:PROTO]"),
+                "serve a port: http (the default), tcp, grpc or ws; see docs/serve.md",
+                section: "Serving")
+        ] + sleeping
     /// When it sleeps.
     package static let sleeping: [Option] = [
         Option(
@@ -203,7 +205,8 @@ package enum SandboxOptions {
             pause: try parsed(invocation, "idle-pause", TimeSpan.init(parsing:)),
             stop: try parsed(invocation, "idle-stop", TimeSpan.init(parsing:)),
             cpu: try parsed(invocation, "idle-cpu") { text throws(AegisError) in
-                guard let percent = Double(text.hasSuffix("%") ? String(text.dropLast()) : text), percent.isFinite else {
+                guard let percent = Double(text.hasSuffix("%") ? String(text.dropLast()) : text), percent.isFinite
+                else {
                     throw .usage("'\(text)' is not a percentage", hint: "for example --idle-cpu 5")
                 }
                 return percent

@@ -13,7 +13,8 @@ package enum Commands {
                 "Instances",
                 [InstanceCreate.command, InstanceStart.command, InstanceList.command, InstanceShow.command]
                     + InstanceActions.commands + [
-                        InstanceExpose.command, InstanceUnexpose.command, InstanceIdle.command, InstanceKeepalive.command,
+                        InstanceExpose.command, InstanceUnexpose.command, InstanceIdle.command,
+                        InstanceKeepalive.command,
                     ] + [InstanceDelete.command, InstancePrune.command]),
             CommandTable.Section(
                 "Images and secrets",

@@ -78,7 +78,9 @@ enum InstanceIdle {
         }
         let record = try await context.client().call(
             .post, APIClient.Route("instances", invocation.arguments[0], "idle"), body: try JSONValue(encoding: policy))
-        try await context.show(record, invocation) { invocation.quiet ? "" : "\(Plain.text(invocation.arguments[0])) changed\n" }
+        try await context.show(record, invocation) {
+            invocation.quiet ? "" : "\(Plain.text(invocation.arguments[0])) changed\n"
+        }
         return 0
     }
 }

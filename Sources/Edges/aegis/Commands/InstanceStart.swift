@@ -17,7 +17,9 @@ enum InstanceStart {
         trailing: .optional,
         examples: [
             Example("a new one", "aegis instance start --name web --workspace . -- python -m http.server"),
-            Example("a service that sleeps", "aegis instance start --name api --expose 8080:80 -- python3 -m http.server 80"),
+            Example(
+                "a service that sleeps", "aegis instance start --name api --expose 8080:80 -- python3 -m http.server 80"
+            ),
             Example("again, as it was", "aegis instance start web"),
         ], run: run)
 

@@ -99,7 +99,9 @@ private struct Run: Sendable {
         guard let id = record["id"]?.text else {
             throw AegisError.failed("unreadable-answer", "the daemon made an instance without an id")
         }
-        if !quiet { for line in ServiceText.serving(try record.decoded(InstanceInfo.self)) { await context.console.say(line) } }
+        if !quiet {
+            for line in ServiceText.serving(try record.decoded(InstanceInfo.self)) { await context.console.say(line) }
+        }
         // With artifacts the instance outlives its command until we have fetched them, and is removed by us.
         let keep = !artifacts.isEmpty
         do {

@@ -26,7 +26,8 @@ package enum ServiceText {
             let line =
                 port.url.map { "Serving port \(port.guestPort) on \($0)\n" }
                 ?? "Port \(port.guestPort) is not served\(port.error.map { ": \($0.message)" } ?? "")\n"
-            return [Plain.text(line.dropLast().description) + "\n"] + (port.warning.map { ["aegis: \(Plain.text($0))\n"] } ?? [])
+            return [Plain.text(line.dropLast().description) + "\n"]
+                + (port.warning.map { ["aegis: \(Plain.text($0))\n"] } ?? [])
         }
     }
 

@@ -1,5 +1,5 @@
 package import AegisCore
-package import LinuxSys
+internal import LinuxSys
 
 /// Where memory that is pushed out goes on this host, and whether secrets may go there (decision D20).
 package enum SwapSpace: Sendable, Equatable {
