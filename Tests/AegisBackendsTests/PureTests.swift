@@ -180,7 +180,8 @@ struct BootPlannerTests {
             id: "i-1", layout: layout,
             config: OCIConfig(
                 kind: .namespaces, hostname: "h", layout: layout, idBase: 2_000_000, cgroup: "/c", memory: 1 << 30,
-                binds: []), layerCount: 2, isNewLayer: true, mounts: mounts, reservedBase: 1_000_000,
+                binds: []), layerCount: 2, isNewLayer: true, isEphemeral: false, mounts: mounts,
+            reservedBase: 1_000_000,
             runtime: ["/usr/sbin/runc"],
             cgroupProcs: [], deadline: .seconds(3))
     }

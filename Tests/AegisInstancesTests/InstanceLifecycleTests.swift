@@ -339,6 +339,16 @@ struct Driver {
         #expect(d.machine.outcome == .init(exitCode: 124, reason: .timeout))
     }
 
+    @Test(arguments: [(0, nil), (2, nil), (137, 137)] as [(Int32, Int32?)])
+    func theSandboxsOwnCodeIsNotTheCommands(_ sandbox: Int32, _ command: Int32?) {
+        var d = Driver.at(.running)
+        d.send(
+            .stop(.stopped),
+            .sandboxEnded(attempt: 1, Termination(code: sandbox, oomKilled: false, requested: true)),
+            .released(attempt: 1))
+        #expect(d.machine.outcome == .init(exitCode: command, reason: .stopped))
+    }
+
     @Test func stoppedCommandKeepsItsOwnCode() {
         var d = Driver.at(.running)
         d.send(

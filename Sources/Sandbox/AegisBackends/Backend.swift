@@ -43,6 +43,8 @@ package struct BootSpec: Sendable {
     package var user: String
     /// How long the harness may take to say hello.
     package var deadline: Duration
+    /// Whether the writable layer is removed at the end; then it is never synced to the disk.
+    package var isEphemeral: Bool
     /// Whether setuid and setgid bits may be set although folders of the host can be written to.
     package var allowsSetID = false
 
@@ -59,7 +61,7 @@ package struct BootSpec: Sendable {
     package init(
         id: String, hostname: String, layers: [String], writable: String, mounts: [BootMount] = [],
         limits: Limits = Limits(),
-        user: String = "", deadline: Duration = .seconds(30)
+        user: String = "", deadline: Duration = .seconds(30), isEphemeral: Bool = false
     ) {
         self.id = id
         self.hostname = hostname
@@ -69,6 +71,7 @@ package struct BootSpec: Sendable {
         self.limits = limits
         self.user = user
         self.deadline = deadline
+        self.isEphemeral = isEphemeral
     }
 }
 

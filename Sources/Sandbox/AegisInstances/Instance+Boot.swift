@@ -34,7 +34,7 @@ extension Instance {
         limits.timeout = nil
         var spec = BootSpec(
             id: id, hostname: stored.info.name ?? id, layers: layers, writable: writable, mounts: mounts,
-            limits: limits, user: user)
+            limits: limits, user: user, isEphemeral: stored.info.ephemeral)
         spec.allowsSetID = stored.allowsSetID ?? false
         return try await chosen.backend.boot(spec) { record in try await self.remember(sandbox: record) }
     }

@@ -391,7 +391,9 @@ package struct InstanceLifecycle: Sendable, Equatable {
         }
         if stopReason == .timeout { return Outcome(exitCode: 124, reason: .timeout, oomKilled: oom) }
         if let stopReason {
-            return Outcome(exitCode: commandCode ?? termination.code, reason: stopReason, oomKilled: oom)
+            // A SIGKILL for the sandbox is one for the command; another code of the sandbox is not the command's.
+            let code = commandCode ?? (termination.code == 137 ? 137 : nil)
+            return Outcome(exitCode: code, reason: stopReason, oomKilled: oom)
         }
         if let commandCode {
             return Outcome(exitCode: commandCode, reason: oom && commandCode == 137 ? .oom : .exited, oomKilled: oom)

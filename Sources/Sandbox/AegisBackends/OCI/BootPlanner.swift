@@ -16,6 +16,8 @@ struct BootPlanner {
     var layerCount: Int
     /// Whether the writable layer has never been used: what the image has of our files is replaced.
     var isNewLayer: Bool
+    /// Whether the writable layer goes with the sandbox, so that nobody needs it on the disk.
+    var isEphemeral: Bool
     var mounts: [Mount]
     /// First of the host ids that stand on disk for "some other user of the sandbox" in folders of host users.
     var reservedBase: UInt32
@@ -53,7 +55,7 @@ extension BootPlanner {
             .overlay(
                 lower: (0..<layerCount).map { Array(layout.layer($0).utf8) },
                 upper: Array((layout.writable + "/upper").utf8), work: Array((layout.writable + "/work").utf8),
-                target: Array(layout.root.utf8)))
+                target: Array(layout.root.utf8), isVolatile: isEphemeral))
         steps += ownFiles()
         steps += targetChecks()
         for (index, mount) in mounts.enumerated() {
