@@ -77,6 +77,7 @@ struct CreateRules {
     private func idle(_ request: CreateInstance) throws(AegisError) -> IdlePolicy? {
         guard let idle = request.idle, idle != IdlePolicy() else { return nil }
         try idle.validate()
+        try Instance.checkReclaim(idle)
         guard !(request.ephemeral ?? false) || !(request.expose ?? []).isEmpty else {
             throw .usage(
                 "a run without an exposed port never sleeps",

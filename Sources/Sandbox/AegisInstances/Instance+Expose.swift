@@ -78,6 +78,7 @@ extension Instance {
     /// - Throws: `invalid-argument`; what the database says.
     package func setIdlePolicy(_ change: IdlePolicy) throws -> InstanceInfo {
         try change.validate()
+        try Instance.checkReclaim(change)
         let before = stored.info.idle
         var policy = before ?? IdlePolicy()
         policy.pause = change.pause ?? policy.pause

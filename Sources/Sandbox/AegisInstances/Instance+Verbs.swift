@@ -156,7 +156,7 @@ extension Instance {
     /// A cancelled task does not wait; the deletion goes on.
     package func delete() async {
         send(.delete)
-        services.routes.post()
+        if !stored.info.expose.isEmpty { services.routes.post() }
         try? await wait { $0.phase == .deleted }
     }
 
@@ -179,6 +179,7 @@ extension Instance {
         clients = 0
         onLeaving(id)
         send(.leave)
+        if !stored.info.expose.isEmpty { services.routes.post() }
         return isOutOfMemory
     }
 

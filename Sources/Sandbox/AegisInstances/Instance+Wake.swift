@@ -178,7 +178,10 @@ extension Instance {
             ledger.enter(stage, now: now)
             return before != stage
         }
-        if changed { watchIdleTime() }
+        guard changed else { return }
+        endReclaim()
+        if stage == .paused { reclaimAfterPause() }
+        watchIdleTime()
     }
 
     /// Watches the idle time until the stage or the rules change.

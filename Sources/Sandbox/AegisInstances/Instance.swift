@@ -39,6 +39,8 @@ package actor Instance {
     private var graceTask: TaskScope.Handle?
     private var saveFailed = false
     var clientDeadline: TaskScope.Handle?
+    /// Memory that is being pushed out.
+    var reclaiming: ReclaimWish?
     /// What came of listening on its public ports.
     nonisolated let bindings = BindBoard()
     var leaseTask: TaskScope.Handle?

@@ -16,7 +16,17 @@ package struct IdlePolicy: Sendable, Codable, Equatable {
     /// Whether a pause pushes the memory out: `safe` only where it cannot reach a disk in the clear, `any` in any case.
     package var reclaim: Reclaim?
 
-    package enum Reclaim: String, Sendable, Codable, CaseIterable { case safe, any }
+    package enum Reclaim: String, Sendable, Codable, CaseIterable {
+        case safe, any
+
+        /// - Throws: `invalid-argument` for any other word.
+        package init(parsing text: String) throws(AegisError) {
+            guard let known = Reclaim(rawValue: text) else {
+                throw .usage("'\(text)' is not a way to reclaim memory", hint: "use safe or any")
+            }
+            self = known
+        }
+    }
 
     package init(pause: TimeSpan? = nil, stop: TimeSpan? = nil, cpu: Double? = nil, reclaim: Reclaim? = nil) {
         self.pause = pause
@@ -31,12 +41,7 @@ package struct IdlePolicy: Sendable, Codable, Equatable {
         pause = try c.decodeIfPresent(TimeSpan.self, forKey: .pause)
         stop = try c.decodeIfPresent(TimeSpan.self, forKey: .stop)
         cpu = try c.decodeIfPresent(Double.self, forKey: .cpu)
-        reclaim = try c.decodeIfPresent(String.self, forKey: .reclaim).map { text in
-            guard let known = Reclaim(rawValue: text) else {
-                throw AegisError.usage("'\(text)' is not a way to reclaim memory", hint: "use safe or any")
-            }
-            return known
-        }
+        reclaim = try c.decodeIfPresent(String.self, forKey: .reclaim).map { try Reclaim(parsing: $0) }
     }
 
     /// Whether the values make sense.
@@ -52,6 +57,24 @@ package struct IdlePolicy: Sendable, Codable, Equatable {
         if let cpu, !(cpu > 0 && cpu <= 100_000) {
             throw .usage("idle cpu '\(cpu)' is out of range", hint: "percent of one processor, as in 5 or 0.5")
         }
+    }
+}
+
+/// What became of the memory of an instance that was pushed out.
+package struct Reclaimed: Sendable, Codable, Equatable {
+    package var at: Timestamp
+    /// Bytes of memory in use, page cache included.
+    package var before: UInt64
+    package var after: UInt64
+    package init(at: Timestamp, before: UInt64, after: UInt64) {
+        self.at = at
+        self.before = before
+        self.after = after
+    }
+    private enum CodingKeys: String, CodingKey {
+        case at
+        case before = "before_bytes"
+        case after = "after_bytes"
     }
 }
 
@@ -177,6 +200,8 @@ package struct InstanceInfo: Sendable, Codable, Equatable {
     package var owner: UInt32
     package var parent: String?
     package var idle: IdlePolicy?
+    /// What the last pause gave back, if it was to.
+    package var reclaimed: Reclaimed?
     package var filePolicy: String
     package var ephemeral: Bool
     package var createdAt: Timestamp
@@ -218,7 +243,7 @@ package struct InstanceInfo: Sendable, Codable, Equatable {
     package enum CodingKeys: String, CodingKey {
         case id, name, state, enabled, image, command, backend, grade, workspace, mounts, expose, secrets, limits,
             network
-        case group, kit, connections, labels, owner, parent, idle, ephemeral, error, node
+        case group, kit, connections, labels, owner, parent, idle, reclaimed, ephemeral, error, node
         case gradeDetail = "grade_detail"
         case filePolicy = "file_policy"
         case createdAt = "created_at"

@@ -70,6 +70,9 @@ package enum SandboxOptions {
             "idle-pause", .value("TIME"), "pause when unused that long (60s where a port wakes it; 0s = never)",
             section: "Serving"),
         Option("idle-stop", .value("TIME"), "stop when unused that long (20m; 0s = never)", section: "Serving"),
+        Option(
+            "reclaim", .word("any", alone: "safe"),
+            "push memory out after a pause; =any also to swap that is neither zram nor encrypted", section: "Serving"),
         Option("idle-cpu", .value("PERCENT"), "above that much of a processor it counts as used", section: "Serving"),
     ]
 
@@ -210,7 +213,8 @@ package enum SandboxOptions {
                     throw .usage("'\(text)' is not a percentage", hint: "for example --idle-cpu 5")
                 }
                 return percent
-            })
+            },
+            reclaim: try parsed(invocation, "reclaim", IdlePolicy.Reclaim.init(parsing:)))
         try idle.validate()
         return idle == IdlePolicy() ? nil : idle
     }

@@ -57,6 +57,9 @@ package enum InstanceText {
         fields.add("Network", one.network)
         for port in one.expose { fields.add("Port", Self.port(port)) }
         if let idle = one.idle { fields.add("Sleeps", sleep(idle)) }
+        if let reclaimed = one.reclaimed {
+            fields.add("Reclaimed", "\(Plain.size(reclaimed.before)) down to \(Plain.size(reclaimed.after))")
+        }
         if one.connections > 0 { fields.add("Connections", String(one.connections)) }
         fields.add("Secrets", one.secrets.joined(separator: ", "))
         fields.add("Limits", limits(one.limits))
