@@ -41,26 +41,36 @@ import Testing
     }
 
     @Test func aRestartWhoseClientGaveUpIsNotRepeated() async throws {
-        try await DaemonFixture.shared { f in
+        // A daemon of its own, whose connections are counted; the command ends when it is told to.
+        try await DaemonFixture.with { f in
             let name = "impatient"
             try await f.succeed(
-                "instance", "start", "--name", name, "--isolation", "runc", "--", "sh", "-c", Self.slow)
+                "instance", "start", "--name", name, "--isolation", "runc", "--workspace", "shared", "--", "sh", "-c",
+                "trap 'until [ -e end ]; do sleep 0.05; done; exit 3' TERM; echo run; while :; do sleep 0.1; done")
             try await f.eventually("it runs") { try await runs(f, name) == 1 }
             let stop = try f.begin("instance", "stop", name)
             try await f.eventually("it goes down") { try await f.record(name).state == "stopping" }
+            let before = try connections(f)
             let restarts = try (0..<3).map { _ in try f.begin("instance", "restart", name) }
-            // Time for the requests to arrive; they wait for the end.
-            try await Task.sleep(for: .milliseconds(400))
+            try await f.eventually("the requests are there") { try connections(f) >= before + 3 }
             for restart in restarts {
                 _ = restart.child.signal(9)
                 _ = try await restart.result()
             }
+            try await f.eventually("the daemon knows that they are gone") { try connections(f) <= before }
+            #expect(FileManager.default.createFile(atPath: "\(f.home)/workspaces/shared/end", contents: nil))
             #expect(try await stop.result().code == 0)
             #expect(try await f.record(name).state == "stopped")
-            try await Task.sleep(for: .milliseconds(500))
-            #expect(try await f.record(name).state == "stopped")
             #expect(try await runs(f, name) == 1)
-            try await f.succeed("instance", "delete", name)
+        }
+    }
+
+    /// Sockets that the daemon has open.
+    private func connections(_ f: DaemonFixture) throws -> Int {
+        let pid = try String(contentsOfFile: "\(f.home)/aegisd.pid", encoding: .utf8).prefix { $0.isNumber }
+        let folder = "/proc/\(pid)/fd"
+        return try FileManager.default.contentsOfDirectory(atPath: folder).count {
+            (try? FileManager.default.destinationOfSymbolicLink(atPath: "\(folder)/\($0)").hasPrefix("socket:")) == true
         }
     }
 

@@ -102,6 +102,28 @@ import Testing
         }
     }
 
+    @Test func aWorkspaceBesideALimitedLayerIsTheUsersToo() async throws {
+        try await DaemonFixture.with { f in
+            try await f.succeed(
+                "run", "-d", "--name", "small", "--isolation", "runc", "--disk", "64Mi", "--user", "1000:1000", "--",
+                "sh",
+                "-c", "echo z > z; sleep 1000")
+            let write = "until [ -s z ]; do sleep 0.1; done; echo y >> z; \(Inside.stat(".", "z"))"
+            #expect(
+                try await f.succeed("exec", "small", "--", "sh", "-c", write).out == "755:1000:1000\n644:1000:1000\n")
+            // Root inside takes the folder; the next start does not take that for another owner.
+            try await f.succeed("exec", "--user", "root", "small", "--", "chown", "0:0", ".")
+            try await f.succeed("instance", "restart", "small")
+            #expect(
+                try await f.succeed("exec", "small", "--", "sh", "-c", Inside.stat(".", "z")).out
+                    == "755:0:0\n644:1000:1000\n")
+            let id = try await f.record("small").id
+            #expect(f.text("\(f.home)/workspaces/.records/\(id)") != nil)
+            try await f.succeed("instance", "delete", "small")
+            #expect(f.text("\(f.home)/workspaces/.records/\(id)") == nil)
+        }
+    }
+
     @Test func whatIsCopiedInBeforeTheFirstStartIsTheCommands() async throws {
         try await DaemonFixture.with { f in
             try f.file(f.path("input"), "given\n")

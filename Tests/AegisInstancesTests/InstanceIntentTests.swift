@@ -144,6 +144,19 @@ import Testing
         }
     }
 
+    @Test func aRunIsOverWhenTheNextOneHasBegun() {
+        var d = Driver.at(.running)
+        d.send(.restart, .commandExited(attempt: 1, code: 9), .sandboxEnded(attempt: 1, Driver.end))
+        #expect(d.machine.end(of: 1) == nil)
+        // In one step: nobody sees it stopped.
+        d.send(.recorded(attempt: 1), .released(attempt: 1))
+        #expect(d.machine.phase == .booting && d.machine.attempt == 2)
+        #expect(d.machine.end(of: 1) == .init(exitCode: 9, reason: .stopped) && d.machine.end(of: 2) == nil)
+        d.send(.bootFailed(attempt: 2, InstanceLifecycleTests.error))
+        #expect(d.machine.end(of: 2) == .init(exitCode: nil, reason: .bootFailed, error: InstanceLifecycleTests.error))
+        #expect(d.machine.end(of: 1) == nil)
+    }
+
     @Test func aSavedEndStandsWhateverIsFound() {
         let saved = Machine.Outcome(exitCode: 7, reason: .exited)
         for intent in [nil] + Self.asked.map(\.1) {

@@ -276,19 +276,6 @@ struct Driver {
         #expect(d.machine.phase == .booting)
     }
 
-    @Test func aRunIsOverWhenTheNextOneHasBegun() {
-        var d = Driver.at(.running)
-        d.send(.restart, .commandExited(attempt: 1, code: 9), .sandboxEnded(attempt: 1, Driver.end))
-        #expect(d.machine.end(of: 1) == nil)
-        // In one step: nobody sees it stopped.
-        d.send(.recorded(attempt: 1), .released(attempt: 1))
-        #expect(d.machine.phase == .booting && d.machine.attempt == 2)
-        #expect(d.machine.end(of: 1) == .init(exitCode: 9, reason: .stopped) && d.machine.end(of: 2) == nil)
-        d.send(.bootFailed(attempt: 2, Self.error))
-        #expect(d.machine.end(of: 2) == .init(exitCode: nil, reason: .bootFailed, error: Self.error))
-        #expect(d.machine.end(of: 1) == nil)
-    }
-
     @Test func startWhileStoppingStartsAgainButADeleteWins() {
         var d = Driver.at(.terminating)
         d.send(.start, .sandboxEnded(attempt: 1, Driver.end), .recorded(attempt: 1), .released(attempt: 1))

@@ -91,6 +91,7 @@ package final class WorkspaceStore: Sendable {
     ///   - name: which.
     ///   - owner: the user on the host whose it is, or becomes.
     ///   - user: whom inside it is given to, if it is nobody's yet; nil before that is known.
+    /// - Returns: the folder, and what is known of it.
     /// - Throws: `workspace-denied` when it belongs to another user; `invalid-argument`; `disk-full`.
     package func open(
         named name: String, owner: UInt32, givingTo user: FileIdentity? = nil
@@ -113,7 +114,13 @@ package final class WorkspaceStore: Sendable {
 
     /// Opens the automatic workspace of an instance that lies elsewhere; whom it was given to is kept here.
     ///
-    /// - Parameter folder: the workspace's absolute path.
+    /// - Parameters:
+    ///   - id: the instance.
+    ///   - owner: the user on the host whose it is.
+    ///   - user: as for `open(named:)`.
+    ///   - folder: the workspace's absolute path.
+    /// - Returns: the folder, and what is known of it.
+    /// - Throws: `workspaces-unusable` when the folder cannot be opened or changed.
     package func openAutomatic(
         instance id: String, owner: UInt32, givingTo user: FileIdentity?, at folder: String
     ) async throws(AegisError) -> (OpenedPath, WorkspaceInfo) {

@@ -30,6 +30,7 @@ struct HostPlaces {
     /// Opens the workspace and every mount; a workspace of Aegis's is made when it is not there.
     ///
     /// - Parameter user: whom inside a new workspace is given to, once that is known.
+    /// - Returns: the workspace, then the mounts in their order.
     /// - Throws: `path-not-found`, `not-a-directory`, `path-denied`, `path-refused`, `workspace-denied`.
     func open(givingTo user: FileIdentity? = nil) async throws -> [Place] {
         var places = [try await workspace(givingTo: user)]
