@@ -22,14 +22,16 @@ import Testing
         var ledger = Self.running()
         #expect(ledger.due(now: .seconds(59)) == .later(.seconds(1)))
         #expect(ledger.due(now: Self.minute) == .pause)
-        #expect(ledger.closeIfIdle(.pause, now: Self.minute) && !ledger.isOpen)
+        let closed = ledger.closeIfIdle(.pause, now: Self.minute)
+        #expect(closed && !ledger.isOpen)
         ledger.enter(.other, now: Self.minute)
         #expect(ledger.due(now: Self.minute) == .nothing)
         ledger.enter(.paused, now: .seconds(61))
         // The idle time goes on through the pause: 20 minutes since anybody used it.
         #expect(ledger.due(now: .seconds(61)) == .later(Self.minute * 20 - .seconds(61)))
         #expect(ledger.due(now: Self.minute * 20) == .stop)
-        #expect(ledger.closeIfIdle(.stop, now: Self.minute * 20))
+        let closedForStop = ledger.closeIfIdle(.stop, now: Self.minute * 20)
+        #expect(closedForStop)
     }
 
     @Test func idleTimeBeginsAnewWithAResumeAndWithTheLastRelease() {
@@ -38,8 +40,10 @@ import Testing
         #expect(hold == .init(isAwake: true, counts: true))
         let second = ledger.hold(.exec, now: .seconds(20))
         #expect(ledger.due(now: .seconds(500)) == .later(Self.minute))
-        #expect(!ledger.release(Self.web, counts: hold.counts, now: .seconds(30)))
-        #expect(ledger.release(.exec, counts: second.counts, now: .seconds(300)))
+        let wasLast = ledger.release(Self.web, counts: hold.counts, now: .seconds(30))
+        #expect(!wasLast)
+        let isFree = ledger.release(.exec, counts: second.counts, now: .seconds(300))
+        #expect(isFree)
         #expect(ledger.due(now: .seconds(359)) == .later(.seconds(1)))
         #expect(ledger.due(now: .seconds(360)) == .pause)
         ledger.enter(.paused, now: .seconds(360))
@@ -53,7 +57,10 @@ import Testing
         for release in stride(from: 1, through: 60, by: 1) {
             var ledger = Self.running()
             _ = ledger.hold(Self.web, now: .zero)
-            guard case .later(let span) = ledger.due(now: .zero) else { return #expect(Bool(false)) }
+            guard case .later(let span) = ledger.due(now: .zero) else {
+                Issue.record("a held instance is looked at later")
+                return
+            }
             ledger.release(Self.web, counts: true, now: .seconds(release))
             let look = ledger.due(now: span)
             guard case .later(let rest) = look else {
@@ -85,7 +92,8 @@ import Testing
 
     @Test func pauseThatWasAskedForBeginsANewIdleTime() {
         var ledger = Self.running()
-        #expect(ledger.closeForPause(force: false))
+        let closed = ledger.closeForPause(force: false)
+        #expect(closed)
         ledger.enter(.other, now: .seconds(50))
         ledger.enter(.paused, now: .seconds(50))
         #expect(ledger.due(now: .seconds(50)) == .later(Self.minute * 20))
@@ -93,7 +101,8 @@ import Testing
 
     @Test func failedFreezeIsTriedAgainOnlyAfterAWholeIdleTime() {
         var ledger = Self.running()
-        #expect(ledger.closeIfIdle(.pause, now: Self.minute))
+        let closed = ledger.closeIfIdle(.pause, now: Self.minute)
+        #expect(closed)
         ledger.enter(.other, now: Self.minute)
         ledger.enter(.running, now: .seconds(62))
         #expect(ledger.isOpen && ledger.due(now: .seconds(62)) == .later(Self.minute))
@@ -101,28 +110,36 @@ import Testing
 
     @Test func nobodyHeldIsWhatClosesAndNothingElse() {
         var ledger = Self.running()
-        #expect(!ledger.closeIfIdle(.pause, now: .seconds(59)))
-        #expect(!ledger.closeIfIdle(.stop, now: Self.minute))
+        let early = ledger.closeIfIdle(.pause, now: .seconds(59))
+        #expect(!early)
+        let otherSleep = ledger.closeIfIdle(.stop, now: Self.minute)
+        #expect(!otherSleep)
         _ = ledger.hold(.lease, now: .seconds(59))
-        #expect(!ledger.closeIfIdle(.pause, now: .seconds(600)) && ledger.isOpen)
-        #expect(!ledger.closeForPause(force: false) && ledger.isOpen)
-        #expect(ledger.closeForPause(force: true) && !ledger.isOpen)
+        let whileHeld = ledger.closeIfIdle(.pause, now: .seconds(600))
+        #expect(!whileHeld && ledger.isOpen)
+        let asked = ledger.closeForPause(force: false)
+        #expect(!asked && ledger.isOpen)
+        let forced = ledger.closeForPause(force: true)
+        #expect(forced && !ledger.isOpen)
     }
 
     @Test func holdOfAClosedLedgerMustWakeIt() {
         var ledger = Self.running()
-        #expect(ledger.closeIfIdle(.pause, now: Self.minute))
+        let closed = ledger.closeIfIdle(.pause, now: Self.minute)
+        #expect(closed)
         let hold = ledger.hold(Self.web, now: Self.minute)
         #expect(!hold.isAwake && ledger.verdict(Self.web, hold, now: Self.minute) == .may)
         // Being counted, it keeps a paused instance from being stopped under it.
         ledger.enter(.paused, now: Self.minute)
-        #expect(!ledger.closeIfIdle(.stop, now: Self.minute * 30))
+        let stopped = ledger.closeIfIdle(.stop, now: Self.minute * 30)
+        #expect(!stopped)
     }
 
     @Test(arguments: [
         (ExposeSpec.WakeRule.connect, HoldReason.connection(port: 80), WakeLedger.Verdict.may),
         (.connect, .request(port: 80), .may), (.http, .connection(port: 80), .needsRequest),
-        (.http, .request(port: 80), .may), (.never, .connection(port: 80), .never), (.never, .request(port: 80), .never),
+        (.http, .request(port: 80), .may), (.never, .connection(port: 80), .never),
+        (.never, .request(port: 80), .never),
         (.connect, .connection(port: 81), .never), (.never, .exec, .may), (.http, .copy, .may), (.never, .lease, .may),
         (.never, .terminal, .may),
     ])
@@ -165,7 +182,8 @@ import Testing
         let again = ledger.hold(Self.web, now: .seconds(20))
         // Served, and never frozen while it is open, but it is no use that begins the idle time anew.
         #expect(again == .init(isAwake: true, counts: false))
-        #expect(!ledger.closeIfIdle(.pause, now: .seconds(90)))
+        let closed = ledger.closeIfIdle(.pause, now: .seconds(90))
+        #expect(!closed)
         ledger.release(Self.web, counts: again.counts, now: .seconds(90))
         #expect(ledger.due(now: .seconds(90)) == .pause)
         ledger.enter(.paused, now: .seconds(90))
@@ -184,18 +202,23 @@ import Testing
         ledger.release(Self.web, counts: true, now: .seconds(500))
         ledger.release(Self.request, counts: true, now: .seconds(900))
         #expect(ledger.idleSince == .seconds(900))
-        #expect(!ledger.hold(Self.web, now: .seconds(950)).counts)
+        let third = ledger.hold(Self.web, now: .seconds(950))
+        #expect(!third.counts)
     }
 
     @Test func portsOfOneInstanceCoolApart() {
         var ledger = WakeLedger()
         ledger.set(.init(pause: Self.minute), ports: [80: .init(cooldown: .seconds(100)), 81: .init()])
         ledger.enter(.running, now: .zero)
-        #expect(ledger.hold(Self.web, now: .zero).counts)
+        let first = ledger.hold(Self.web, now: .zero)
+        #expect(first.counts)
         ledger.release(Self.web, counts: true, now: .zero)
-        #expect(!ledger.hold(Self.web, now: .seconds(1)).counts)
-        #expect(ledger.hold(.connection(port: 81), now: .seconds(1)).counts)
-        #expect(ledger.hold(.exec, now: .seconds(1)).counts)
+        let again = ledger.hold(Self.web, now: .seconds(1))
+        #expect(!again.counts)
+        let beside = ledger.hold(.connection(port: 81), now: .seconds(1))
+        #expect(beside.counts)
+        let exec = ledger.hold(.exec, now: .seconds(1))
+        #expect(exec.counts)
     }
 
     /// Any order of holds, releases, sleeps and stages keeps the books.
@@ -218,7 +241,8 @@ import Testing
                 case 2, 3:
                     guard !open.isEmpty else { continue }
                     let (why, counts) = open.remove(at: Int.random(in: 0..<open.count, using: &random))
-                    #expect(ledger.release(why, counts: counts, now: now) == open.isEmpty)
+                    let wasLast = ledger.release(why, counts: counts, now: now)
+                    #expect(wasLast == open.isEmpty)
                 case 4:
                     let due = ledger.due(now: now)
                     let closed = ledger.closeIfIdle(due, now: now)

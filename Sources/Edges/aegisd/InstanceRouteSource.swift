@@ -41,6 +41,7 @@ private final class InstanceRouteHold: RouteHold {
     init(_ hold: consuming Hold) { self.hold = hold }
 
     var wasRunning: Bool { hold.wasRunning }
+    var isAwake: Bool { hold.isAwake }
 
     func dial(_ port: UInt16, deadline: Duration) async throws -> FileStream {
         try await hold.dial(port, deadline: deadline)

@@ -10,6 +10,9 @@ final class HoldBook: Sendable {
     private struct State {
         var ledger = WakeLedger()
         var sandbox: (any Sandbox)?
+        /// Who waits for the last holder to go.
+        var waiters: [UInt64: CheckedContinuation<Void, Never>] = [:]
+        var nextWaiter: UInt64 = 0
     }
     private let state = Mutex(State())
     private let id: String
@@ -40,7 +43,32 @@ final class HoldBook: Sendable {
     }
 
     fileprivate func release(_ why: HoldReason, counts: Bool) {
-        ledger { _ = $0.release(why, counts: counts, now: $1) }
+        let waiters = state.withLock { state -> [CheckedContinuation<Void, Never>] in
+            guard state.ledger.release(why, counts: counts, now: uptime), !state.waiters.isEmpty else { return [] }
+            defer { state.waiters = [:] }
+            return Array(state.waiters.values)
+        }
+        for waiter in waiters { waiter.resume() }
+    }
+
+    /// Waits until nobody holds, or until the task is cancelled.
+    func whenFree() async {
+        let number = state.withLock { state in
+            state.nextWaiter += 1
+            return state.nextWaiter
+        }
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let isFree = state.withLock { state in
+                    if state.ledger.held == 0 || Task.isCancelled { return true }
+                    state.waiters[number] = continuation
+                    return false
+                }
+                if isFree { continuation.resume() }
+            }
+        } onCancel: {
+            state.withLock { $0.waiters.removeValue(forKey: number) }?.resume()
+        }
     }
 }
 
@@ -63,6 +91,9 @@ package struct Hold: ~Copyable, Sendable {
 
     /// Whether the instance ran already when it was asked for.
     package var wasRunning: Bool { admission.isAwake }
+
+    /// Whether the instance runs now: who paused it by force, or stopped it, did so in spite of this hold.
+    package var isAwake: Bool { book.ledger { ledger, _ in ledger.isOpen } }
 
     /// Connects to a port inside, on loopback first, then on the instance's own address.
     ///

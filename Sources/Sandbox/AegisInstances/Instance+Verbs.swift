@@ -1,5 +1,6 @@
 internal import AegisBackends
 internal import AegisCore
+internal import AegisIO
 package import AegisSandboxTypes
 internal import AegisSessions
 
@@ -74,6 +75,9 @@ extension Instance {
         return info
     }
 
+    /// How long a pause waits for those who are about to let go, as a router does after its last request.
+    private static let pausePatience = Duration.seconds(1)
+
     /// Freezes a running instance.
     ///
     /// - Throws: `instance-stopped`, or `instance-held` naming who needs it awake (unless `force`).
@@ -83,6 +87,10 @@ extension Instance {
         case .stopped, .stopping: throw notRunning("pause")
         case .starting: _ = try await started()
         case .running: break
+        }
+        if !force, machine.phase == .running {
+            let holds = holds
+            try? await withDeadline(Self.pausePatience, clock: services.clock) { await holds.whenFree() }
         }
         guard machine.phase == .running || machine.phase == .freezing else { throw notRunning("pause") }
         if machine.phase == .running {

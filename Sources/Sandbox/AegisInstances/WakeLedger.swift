@@ -45,6 +45,11 @@ package struct WakeLedger: Sendable, Equatable {
         package var isAwake: Bool
         /// Whether the hold counts as use: it wakes, and the idle time begins anew at its end.
         package var counts: Bool
+
+        package init(isAwake: Bool, counts: Bool) {
+            self.isAwake = isAwake
+            self.counts = counts
+        }
     }
 
     /// Whether a reason may wake a sleeping instance.

@@ -59,12 +59,12 @@ final class RouteTarget: ProxyUpstream, @unchecked Sendable {
     func connect(fresh: Bool) async throws -> UpstreamConnection {
         users += 1
         do {
-            if phase == .open, let hold {
+            if phase == .open, let hold, hold.isAwake {
                 if !fresh, let kept = pool.take() { return kept }
                 if let stream = try? await opening.dial(hold, until: soon) { return wrap(stream) }
                 // It answered a moment ago and does no more: look at it as if it had just been woken.
-                if phase == .open { phase = .unknown }
             }
+            if phase == .open { phase = .unknown }
             _ = try await ready(.request)
             if !fresh, let kept = pool.take() { return kept }
             guard let hold else { throw AegisError(.unavailable, "instance-stopped", "\(exposure.instance) ended") }
@@ -179,7 +179,7 @@ final class RouteTarget: ProxyUpstream, @unchecked Sendable {
     /// What a browser is shown instead of being kept waiting: the loading page, or why waking failed; nil when the port
     /// is ready.
     func page() async -> ProxyAnswer? {
-        if phase == .open { return nil }
+        if phase == .open, hold?.isAwake == true { return nil }
         if let known = failure {
             failure = nil
             if known.until > SystemTime.monotonic { return ProxyAnswer(failure: known.error, html: true) }

@@ -28,9 +28,8 @@ enum InstanceExpose {
         }
         let ports = try specs.map { try ExposeSpec(parsing: $0).guestPort }
         try await context.show(record, invocation) {
-            var info = try record.decoded(InstanceInfo.self)
-            info.expose = info.expose.filter { ports.contains($0.guestPort) }
-            return invocation.quiet ? "" : ServiceText.serving(info).joined()
+            let shown = try record.exposedPorts.filter { ports.contains($0.guestPort) }
+            return invocation.quiet ? "" : ServiceText.serving(shown).joined()
         }
         return 0
     }
@@ -103,5 +102,12 @@ enum InstanceKeepalive {
             return answer["expires_at"]?.text.map { "awake until \($0)\n" } ?? "may sleep again\n"
         }
         return 0
+    }
+}
+
+extension JSONValue {
+    /// The exposed ports of an instance's record.
+    var exposedPorts: [ExposedPort] {
+        get throws { try (self["expose"]?.elements ?? []).map { try $0.decoded(ExposedPort.self) } }
     }
 }

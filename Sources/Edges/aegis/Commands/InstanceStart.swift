@@ -1,6 +1,5 @@
 internal import AegisClient
 internal import AegisCore
-internal import AegisSandboxTypes
 internal import AegisWire
 
 /// `aegis instance start`
@@ -56,7 +55,7 @@ enum InstanceStart {
             if invocation.quiet { return id + "\n" }
             let done = outcome(before, record)
             let line = Plain.text(record["name"]?.text.map { "\($0) \(done) (\(id))" } ?? "\(id) \(done)") + "\n"
-            return line + ServiceText.serving(try record.decoded(InstanceInfo.self)).joined()
+            return line + ServiceText.serving(try record.exposedPorts).joined()
         }
         return 0
     }

@@ -78,7 +78,7 @@ enum RunCommand {
             .post, APIClient.Route("instances"), body: try JSONValue(encoding: request))
         try await context.show(record, invocation) { (record["id"]?.text ?? "") + "\n" }
         if !invocation.quiet {
-            for line in ServiceText.serving(try record.decoded(InstanceInfo.self)) { await context.console.say(line) }
+            for line in ServiceText.serving(try record.exposedPorts) { await context.console.say(line) }
         }
         return 0
     }
@@ -100,7 +100,7 @@ private struct Run: Sendable {
             throw AegisError.failed("unreadable-answer", "the daemon made an instance without an id")
         }
         if !quiet {
-            for line in ServiceText.serving(try record.decoded(InstanceInfo.self)) { await context.console.say(line) }
+            for line in ServiceText.serving(try record.exposedPorts) { await context.console.say(line) }
         }
         // With artifacts the instance outlives its command until we have fetched them, and is removed by us.
         let keep = !artifacts.isEmpty

@@ -21,8 +21,8 @@ package enum ServiceText {
     }
 
     /// Where an instance is served, a line each, with what has to be said of it.
-    package static func serving(_ one: InstanceInfo) -> [String] {
-        one.expose.flatMap { port -> [String] in
+    package static func serving(_ ports: [ExposedPort]) -> [String] {
+        ports.flatMap { port -> [String] in
             let line =
                 port.url.map { "Serving port \(port.guestPort) on \($0)\n" }
                 ?? "Port \(port.guestPort) is not served\(port.error.map { ": \($0.message)" } ?? "")\n"
