@@ -40,6 +40,8 @@ private struct World {
     var exits: Int
     /// Whether the sandbox's processes stand still.
     var isFrozen = false
+    /// Which boot the sandbox is of, while there is one.
+    var alive: UInt64?
     var boots = 0
     var violations: [String] = []
     static let why = HoldReason.connection(port: 80)
@@ -175,8 +177,10 @@ private struct World {
         guard operations[index].isDone else {
             operations[index].isDone = true
             switch operations[index].effect {
-            case .freeze: isFrozen = true
-            case .thaw, .boot, .kill: isFrozen = false
+            case .freeze(let attempt) where attempt == alive: isFrozen = true
+            case .thaw(let attempt) where attempt == alive: isFrozen = false
+            case .boot(let attempt): (alive, isFrozen) = (attempt, false)
+            case .kill: isFrozen = false
             default: break
             }
             return
@@ -187,7 +191,9 @@ private struct World {
         case .launch(let attempt): send(.launched(attempt: attempt))
         case .freeze(let attempt): send(.frozen(attempt: attempt))
         case .thaw(let attempt): send(.thawed(attempt: attempt))
-        case .terminate(let attempt), .kill(let attempt): send(.sandboxEnded(attempt: attempt, end))
+        case .terminate(let attempt), .kill(let attempt):
+            if attempt == alive { (alive, isFrozen) = (nil, false) }
+            send(.sandboxEnded(attempt: attempt, end))
         case .record(let attempt): send(.recorded(attempt: attempt))
         case .release(let attempt): send(.released(attempt: attempt))
         default: break

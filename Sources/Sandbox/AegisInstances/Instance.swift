@@ -201,9 +201,10 @@ package actor Instance {
         case .cancelBoot: bootTask?.cancel()
         case .launch(let attempt): launch(attempt)
         case .freeze(let attempt):
-            background("freeze") { instance in
+            // This one, not one that a later start has put in its place when the task comes to it.
+            background("freeze") { [sandbox] instance in
                 do {
-                    try await instance.sandbox?.pause()
+                    try await sandbox?.pause()
                     instance.post(.frozen(attempt: attempt))
                 } catch {
                     instance.services.logger.warning("pause failed", ("instance", instance.id), ("error", "\(error)"))
@@ -211,8 +212,8 @@ package actor Instance {
                 }
             }
         case .thaw(let attempt):
-            background("thaw") { instance in
-                do { try await instance.sandbox?.resume() } catch {
+            background("thaw") { [sandbox] instance in
+                do { try await sandbox?.resume() } catch {
                     instance.services.logger.warning("resume failed", ("instance", instance.id), ("error", "\(error)"))
                 }
                 instance.post(.thawed(attempt: attempt))

@@ -60,6 +60,8 @@ extension OCISandbox {
         let end = loop.clock.now.advanced(by: Self.freezeDeadline)
         var pause = Duration.microseconds(100)
         while true {
+            // Its group's name is the next sandbox's of the instance too.
+            guard ended.now == nil else { throw gone }
             // Version 1 gives up on processes that fork meanwhile: it is asked again each time.
             do throws(Errno) { try group.setFrozen(frozen) } catch {
                 throw AegisError.failed(
