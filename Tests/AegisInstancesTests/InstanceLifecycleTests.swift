@@ -1,3 +1,4 @@
+// Long file: the table of one machine, whole; cutting it would hide gaps.
 import AegisBackends
 import AegisCore
 import AegisInstances

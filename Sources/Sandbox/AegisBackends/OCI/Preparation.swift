@@ -67,11 +67,7 @@ final class Preparation: Sendable {
                         binds: Self.binds(spec, layout)),
                     layerCount: spec.layers.count,
                     isNewLayer: (try? Files.list(layer + "/upper"))?.isEmpty ?? false, isEphemeral: spec.isEphemeral,
-                    mounts: spec.mounts.map {
-                        .init(
-                            target: $0.target, readOnly: $0.readOnly, isDirectory: $0.isDirectory,
-                            ownership: $0.ownership)
-                    },
+                    mounts: Self.mounts(spec),
                     reservedBase: backend.idPool.reservedBase,
                     runtime: backend.runtime.arguments(facts: facts, platform: platform, layout: layout, id: spec.id),
                     cgroupProcs: backend.runtime.kind == .userKernel ? group.procsFiles : [], deadline: spec.deadline
@@ -90,6 +86,13 @@ final class Preparation: Sendable {
         } catch {
             lease.release()
             throw error
+        }
+    }
+
+    private static func mounts(_ spec: BootSpec) -> [BootPlanner.Mount] {
+        spec.mounts.map {
+            BootPlanner.Mount(
+                target: $0.target, readOnly: $0.readOnly, isDirectory: $0.isDirectory, ownership: $0.ownership)
         }
     }
 
