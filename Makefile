@@ -6,7 +6,7 @@ CONFIG ?= release
 # Arguments for `swift test`, as in: make test TESTS='--filter StoreTests'
 TESTS ?=
 
-BINARIES := bin/aegis bin/aegisd bin/aegis-harness
+BINARIES := bin/aegis bin/aegisd bin/aegis-harness bin/aegis-shim
 LINT := Tools/aegis-lint
 SOURCES := Sources Tests Package.swift $(LINT)/Sources $(LINT)/Tests $(LINT)/Package.swift
 
@@ -21,7 +21,7 @@ help: ## this list
 setup: ## install the Debian packages that are missing
 	@scripts/setup
 
-build: ## leave bin/aegis, bin/aegisd and bin/aegis-harness
+build: ## leave bin/aegis, bin/aegisd, bin/aegis-harness and bin/aegis-shim
 	@$(MAKE) --no-print-directory $(BINARIES)
 
 harness: bin/aegis-harness ## leave bin/aegis-harness only

@@ -78,6 +78,9 @@ import Testing
             // A link itself may come as a link, never as what it names; one that leads out does not come.
             let link = try await f.aegis("cp", "evil:file", f.path("got"))
             #expect(!FileManager.default.fileExists(atPath: f.path("got")), "\(link)")
+            #expect(link.code == 1 && link.err.contains("(not-copied)") && link.err.contains("outside"), "\(link)")
+            let named = try await f.aegis("cp", "evil:tree/fifo", f.path("got"))
+            #expect(named.code == 1 && named.err.contains("is a FIFO"), "\(named)")
             for path in ["dir", "root", "up", "dir/new", "root/tmp/new"] {
                 let r = try await f.aegis("cp", f.path("in"), "evil:\(path)")
                 #expect(f.text(f.path("in")) == "written" && f.text(f.path("new")) == nil, "\(path) \(r)")
@@ -85,7 +88,7 @@ import Testing
             }
             #expect(f.text(f.path("canary")) == "host-only")
             let tree = try await f.aegis("cp", "evil:tree", f.path("tree"))
-            #expect(tree.code == 0, "\(tree)")
+            #expect(tree.code == 0 && tree.err.contains("left out tree/fifo: FIFOs"), "\(tree)")
             let listed = try await f.shell("cd tree; find . -mindepth 1 | sort; stat -c %a real")
             #expect(listed.out == "./inner\n./real\n755\n", "\(listed) \(tree)")
             // The same tree over the harness's own stream, from outside the workspace.
@@ -93,6 +96,30 @@ import Testing
             let guest = try await f.aegis("cp", "evil:/var/tree", f.path("tree2"))
             let shown = try await f.shell("cd tree2; find . -mindepth 1 | sort; stat -c %a real")
             #expect(shown.out == "./inner\n./real\n755\n", "\(shown) \(guest)")
+            #expect(guest.code == 0 && guest.err.contains("left out tree/fifo: FIFOs"), "\(guest)")
+        }
+    }
+
+    /// A source that cannot be copied is no success; files of /proc are read although they say that they are empty.
+    @Test(arguments: backends) func whatComesToNothingIsNoSuccess(_ backend: String) async throws {
+        try await DaemonFixture.with { f in
+            try #require(
+                await f.aegis("run", "-d", "--name", "box", "--isolation", backend, "--", "sleep", "600").code == 0)
+            let zero = try await f.aegis("cp", "box:/dev/zero", f.path("zero"))
+            #expect(zero.code == 1 && zero.err.contains("zero: is a device"), "\(zero)")
+            let link = try await f.aegis("cp", "box:/proc/self/exe", f.path("exe"))
+            #expect(link.code == 1 && link.err.contains("(not-copied)"), "\(link)")
+            let version = try await f.aegis("cp", "box:/proc/version", f.path("version"))
+            #expect(version.code == 0 && f.text(f.path("version"))?.hasPrefix("Linux") == true, "\(version)")
+            let device = try await f.aegis("cp", "/dev/null", "box:/workspace/null")
+            #expect(device.code == 1 && device.err.contains("is a device"), "\(device)")
+            try f.file(f.path("real"), "content\n")
+            try Files.makeLink(f.path("link"), to: "real")
+            for source in [f.path("link"), "/proc/version"] {
+                let up = try await f.aegis("cp", source, "box:/root/up")
+                let seen = try await f.aegis("exec", "box", "--", "cat", "/root/up")
+                #expect(up.code == 0 && seen.out == f.text(source), "\(source) \(up) \(seen)")
+            }
         }
     }
 

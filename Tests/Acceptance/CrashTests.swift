@@ -87,6 +87,47 @@ import Testing
         }
     }
 
+    /// The daemon has died: 'down' does not say that it is fine while sandboxes run on.
+    @Test func downEndsWhatADeadDaemonLeftRunning() async throws {
+        try await DaemonFixture.with { f in
+            var keepers: [Int32] = []
+            for backend in backends {
+                try await f.succeed(
+                    "run", "-d", "--name", "left-\(backend)", "--isolation", backend, "--", "sh", "-c",
+                    "trap 'exit 3' TERM; while true; do sleep 0.05; done")
+                keepers.append(try await f.sandbox(of: try await f.record("left-\(backend)").id).keeperPid)
+            }
+            let ids = try await f.list().map(\.id)
+            let node = try f.node
+            try await f.crash()
+            let kept = try await f.succeed("down", "--keep")
+            #expect(kept.out.contains("2 instances are left for the next one"), "\(kept)")
+            // No daemon can be started to end them: that is no success.
+            try "broken: [".write(toFile: "\(f.home)/aegis-config.yaml", atomically: true, encoding: .utf8)
+            let broken = try await f.aegis("down")
+            #expect(
+                broken.code == 1 && broken.err.contains("(instances-left)") && broken.err.contains("2 instances"),
+                "\(broken)")
+            for keeper in keepers { #expect(isAlive(keeper)) }
+            try Files.removeFile("\(f.home)/aegis-config.yaml")
+            let down = try await f.succeed("down")
+            #expect(down.out.contains("2 instances are left behind and ended now"), "\(down)")
+            for keeper in keepers { #expect(!isAlive(keeper), "a keeper lives on") }
+            for id in ids { #expect(try f.processes(of: id).isEmpty) }
+            #expect(!FileManager.default.fileExists(atPath: "/run/aegis/\(node)"))
+            #expect(try await f.succeed("down").out == "aegisd is not running\n")
+            try await f.up()
+            #expect(try await f.list().allSatisfy { $0.state == "stopped" && $0.exitCode == 3 })
+        }
+    }
+
+    /// Whether a process runs: one that has ended may wait for its parent, which is not ours.
+    private func isAlive(_ pid: Int32) -> Bool {
+        guard let stat = try? Files.read("/proc/\(pid)/stat", limit: 4096) else { return false }
+        let state = stat[(stat.lastIndex(of: UInt8(ascii: ")")) ?? 0)...].dropFirst(2).first
+        return state != UInt8(ascii: "Z") && state != UInt8(ascii: "X")
+    }
+
     @Test(arguments: backends) func whatIsKilledFromOutsideIsReported(_ backend: String) async throws {
         try await DaemonFixture.shared { f in
             let (a, b) = ("murdered-\(backend)", "unkept-\(backend)")

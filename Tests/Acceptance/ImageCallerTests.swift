@@ -1,4 +1,5 @@
 import AegisIO
+import AegisTestSupport
 import Foundation
 import LinuxSys
 import Testing

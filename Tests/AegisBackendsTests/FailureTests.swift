@@ -140,9 +140,10 @@ struct ProbeTests {
         let directory = try TemporaryDirectory()
         var report = BackendReport(backend: "runc", available: true, checkedAt: .now())
         report.grade = .namespaces
-        ProbeCache(path: directory.path("probes")).keep(report, key: "a")
+        ProbeCache(path: directory.path("probes")).keep(report, quirks: 3, key: "a")
         let later = ProbeCache(path: directory.path("probes"))
-        #expect(later.report("runc", key: "a")?.grade == .namespaces)
+        #expect(later.report("runc", key: "a")?.report.grade == .namespaces)
+        #expect(later.report("runc", key: "a")?.quirks == 3)
         #expect(later.report("runc", key: "b") == nil)
         #expect(later.report("runsc", key: "a") == nil)
         try Files.writeAtomically(directory.path("probes"), Array("{broken".utf8))

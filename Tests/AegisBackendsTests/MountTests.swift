@@ -57,6 +57,56 @@ struct MountTests {
     }
 
     @Test(arguments: Runtime.allCases)
+    func ourFilesFollowTheImagesLinksInsideOnlyAndStayAsTheSandboxLeavesThem(_ runtime: Runtime) async throws {
+        try await inWorld(runtime) { world in
+            // Not below /tmp, which is in memory inside.
+            let outside = "/var/tmp/aegis-links-\(try Random.hex(bytes: 8))"
+            try Files.makeDirectories(outside)
+            defer { try? Files.removeTree(outside) }
+            let top = world.home.path("top")
+            // The link is the image's: inside it leads to a folder of the image, outside it would lead to ours.
+            try Files.makeDirectories(top + outside, mode: 0o755)
+            try Files.makeLink(top + "/etc", to: outside)
+            try Files.writeAtomically("\(top)\(outside)/hosts", Array("of the image\n".utf8), mode: 0o644)
+            var spec = try world.spec()
+            spec.layers.insert(top, at: 0)
+            var sandbox = try await world.boot(spec)
+            var talk = try await Conversation(sandbox)
+            let first = try await talk.run("cat /etc/hosts /etc/hostname; echo mine > /etc/hosts; rm /etc/hostname")
+            #expect(first.stdout == "127.0.0.1\tlocalhost box\n::1\tlocalhost ip6-localhost\nbox\n", "\(first)")
+            #expect(try Files.list(outside).isEmpty)
+            await sandbox.kill()
+            await sandbox.release()
+            sandbox = try await world.boot(spec)
+            talk = try await Conversation(sandbox)
+            let second = try await talk.run("cat /etc/hosts /etc/hostname")
+            #expect(second.stdout == "mine\nbox\n", "\(second)")
+        }
+    }
+
+    @Test(arguments: Runtime.allCases)
+    func aMountTakesThePlaceOfOurFileAndMustFitTheImages(_ runtime: Runtime) async throws {
+        try await inWorld(runtime) { world in
+            let (folder, file) = (world.home.path("folder"), world.home.path("file"))
+            try Self.folder(folder, user: 0, group: 0, mode: 0o755)
+            try Files.writeAtomically(file, Array("theirs\n".utf8), mode: 0o644)
+            let sandbox = try await world.boot(mounts: [
+                try Self.mount(file, "/etc/hosts", .managed, readOnly: true, isDirectory: false),
+                try Self.mount(folder, "/etc/hostname", .managed),
+            ])
+            let talk = try await Conversation(sandbox)
+            let read = try await talk.run("cat /etc/hosts; test -d /etc/hostname && echo folder")
+            #expect(read.stdout == "theirs\nfolder\n", "\(read)")
+            for (target, isFile) in [("/etc/passwd", true), ("/root", false)] {
+                let mount = try Self.mount(isFile ? folder : file, target, .managed, isDirectory: isFile)
+                let error = await #expect(throws: AegisError.self) { _ = try await world.boot(mounts: [mount]) }
+                #expect(error?.code == "mount-mismatch" && error?.kind == .usage, "\(error as Any)")
+                #expect(error?.message.contains(target) == true)
+            }
+        }
+    }
+
+    @Test(arguments: Runtime.allCases)
     func aUsersFolderCanBelongToAnotherUserInside(_ runtime: Runtime) async throws {
         try await inWorld(runtime) { world in
             let path = world.home.path("work")

@@ -1,6 +1,7 @@
 import AegisChannel
 import AegisCore
 import AegisSandboxTypes
+import AegisTestSupport
 import Foundation
 import LinuxSys
 import Testing
@@ -107,6 +108,69 @@ struct SeccompProfileTests {
             .compactMap { ($0["args"] as? [[String: Any]])?.first?["value"] as? Int }
         #expect(families == [1, 2, 10, 16])
     }
+
+    @Test(arguments: [false, true]) func clone3IsUnknownUnlessOnlyTheKernelCanSaySo(_ passing: Bool) throws {
+        let bytes = SeccompProfile.json(for: .intel64, passingUnknown: passing).bytes
+        let json = try #require(try JSONSerialization.jsonObject(with: Data(bytes)) as? [String: Any])
+        let rules = try #require(json["syscalls"] as? [[String: Any]])
+        let rule = try #require(rules.first { $0["names"] as? [String] == ["clone3"] })
+        #expect(rule["action"] as? String == (passing ? "SCMP_ACT_ALLOW" : "SCMP_ACT_ERRNO"))
+        #expect(rule["errnoRet"] as? Int == (passing ? nil : 38))
+    }
+}
+
+struct SetIDGuardTests {
+    @Test(arguments: SeccompProfile.Architecture.allCases)
+    func noCallSetsASetIDBit(_ architecture: SeccompProfile.Architecture) throws {
+        let bytes = SeccompProfile.json(for: architecture, guardingSetID: true).bytes
+        let json = try #require(try JSONSerialization.jsonObject(with: Data(bytes)) as? [String: Any])
+        let rules = try #require(json["syscalls"] as? [[String: Any]])
+        var modes: [String: [[Int]]] = [:]
+        for rule in rules {
+            for name in try #require(rule["names"] as? [String]) {
+                let arguments = rule["args"] as? [[String: Any]] ?? []
+                modes[name, default: []].append(
+                    arguments.flatMap {
+                        [$0["index"] as? Int ?? -1, $0["value"] as? Int ?? -1, $0["valueTwo"] as? Int ?? -1]
+                    })
+            }
+        }
+        var expected: [String: [[Int]]] = [
+            "fchmod": [[1, 0o6000, 0]], "fchmodat": [[2, 0o6000, 0]], "fchmodat2": [[2, 0o6000, 0]],
+            "mknodat": [[2, 0o6000, 0]], "openat": [[3, 0o6000, 0], [2, 0o100 | 0o20_000_000, 0]],
+        ]
+        if architecture == .intel64 {
+            expected["chmod"] = [[1, 0o6000, 0]]
+            expected["creat"] = [[1, 0o6000, 0]]
+            expected["mknod"] = [[1, 0o6000, 0]]
+            expected["open"] = [[2, 0o6000, 0], [1, 0o100 | 0o20_000_000, 0]]
+        }
+        for (name, rule) in expected { #expect(modes[name] == rule, "\(name)") }
+        let openat2 = rules.filter { ($0["names"] as? [String])?.contains("openat2") == true }
+        #expect(openat2.count == 1 && openat2.first?["errnoRet"] as? Int == 38)
+        // A filter that cannot say so does not let it through.
+        let passing = SeccompProfile.json(for: architecture, passingUnknown: true, guardingSetID: true).bytes
+        #expect(!String(decoding: passing, as: UTF8.self).contains("\"openat2\""))
+        let all = Set(SeccompProfile.allowed(on: architecture)).subtracting(["openat2"])
+        #expect(all.isSubset(of: modes.keys), "nothing else is lost")
+    }
+
+    @Test func onlyWritableFoldersOfTheHostAreGuarded() throws {
+        func spec(_ ownership: BootMount.Ownership, readOnly: Bool, allows: Bool = false) throws -> BootSpec {
+            let source = SharedDescriptor(try FileDescriptor.open("/", [.pathOnly]))
+            var spec = BootSpec(
+                id: "i-1", hostname: "h", layers: [], writable: "/w",
+                mounts: [
+                    BootMount(source: source, target: "/x", readOnly: readOnly, isDirectory: true, ownership: ownership)
+                ])
+            spec.allowsSetID = allows
+            return spec
+        }
+        let host = BootMount.Ownership.host(uid: 0, gid: 0, insideUID: 0, insideGID: 0, others: true)
+        #expect(try spec(host, readOnly: false).guardsSetID)
+        #expect(try !spec(host, readOnly: true).guardsSetID && !spec(.managed, readOnly: false).guardsSetID)
+        #expect(try !spec(host, readOnly: false, allows: true).guardsSetID)
+    }
 }
 
 struct BootPlannerTests {
@@ -116,16 +180,18 @@ struct BootPlannerTests {
             id: "i-1", layout: layout,
             config: OCIConfig(
                 kind: .namespaces, hostname: "h", layout: layout, idBase: 2_000_000, cgroup: "/c", memory: 1 << 30,
-                binds: []), layerCount: 2, mounts: mounts, reservedBase: 1_000_000, runtime: ["/usr/sbin/runc"],
+                binds: []), layerCount: 2, isNewLayer: true, isEphemeral: false, mounts: mounts,
+            reservedBase: 1_000_000,
+            runtime: ["/usr/sbin/runc"],
             cgroupProcs: [], deadline: .seconds(3))
     }
 
     @Test func aPlanSurvivesTheChannelAndNamesItsSourcesInOrder() throws {
         let owner = BootMount.Ownership.host(uid: 1234, gid: 5, insideUID: 10, insideGID: 0, others: true)
         let plan = try Self.planner([
-            .init(target: "/a", readOnly: false, ownership: owner),
-            .init(target: "/b", readOnly: true, ownership: owner),
-            .init(target: "/c", readOnly: true, ownership: .managed),
+            .init(target: "/a", readOnly: false, isDirectory: true, ownership: owner),
+            .init(target: "/b", readOnly: true, isDirectory: true, ownership: owner),
+            .init(target: "/c", readOnly: true, isDirectory: true, ownership: .managed),
         ]).plan()
         #expect(try BootPlan(decoding: plan.encoded()) == plan)
         #expect(plan.deadline == 3000)
@@ -141,6 +207,31 @@ struct BootPlannerTests {
         #expect(plan.maps[1].uids.last == IDRange(inside: 65_536, outside: 0, count: 1))
     }
 
+    @Test func aMountTakesThePlaceOfOurFilesAndIsComparedWithTheImage() throws {
+        func steps(_ targets: [String]) throws -> (files: [String], expected: [String]) {
+            let mounts = targets.map {
+                BootPlanner.Mount(target: $0, readOnly: true, isDirectory: true, ownership: .managed)
+            }
+            var (files, expected): ([String], [String]) = ([], [])
+            for step in try Self.planner(mounts).plan().mounts {
+                switch step {
+                case .placeFile(_, let path, _, let replace):
+                    #expect(replace)
+                    files.append(String(decoding: path, as: UTF8.self))
+                case .expect(_, let path, let isDirectory):
+                    #expect(isDirectory)
+                    expected.append(String(decoding: path, as: UTF8.self))
+                default: break
+                }
+            }
+            return (files, expected)
+        }
+        #expect(try steps([]) == (["/etc/hosts", "/etc/hostname"], []))
+        #expect(try steps(["//etc/hosts/"]) == (["/etc/hostname"], ["/etc/hosts"]))
+        #expect(try steps(["/etc", "/etc/hosts"]) == ([], ["/etc"]))
+        #expect(try steps(["/tmp/x", "/run/y/z", "/a", "/a/b", "/ab"]).expected == ["/a", "/ab"])
+    }
+
     @Test(arguments: [(0, 3), (10, 3), (65_535, 2)] as [(UInt32, Int)])
     func aHostFoldersMapIsCompleteAndWithoutOverlap(_ inside: UInt32, _ parts: Int) throws {
         let map = try Self.planner().hostMap(owner: 1234, inside: inside, others: true, target: "/w")
@@ -153,6 +244,21 @@ struct BootPlannerTests {
             #expect(range.outside == next)
             next += range.count
         }
+    }
+
+    @Test(arguments: [(0, 1000, 4), (1000, 0, 4), (5, 6, 4), (0, 65_535, 3), (7, 7, 1)] as [(UInt32, UInt32, Int)])
+    func exchangedIdsAreEachOtherAndAllOthersThemselves(_ owner: UInt32, _ inside: UInt32, _ parts: Int) throws {
+        let map = try Self.planner().exchangeMap(owner: owner, inside: inside)
+        #expect(map.count == parts)
+        func mapped(_ id: UInt32) -> UInt32? {
+            map.first { $0.inside <= id && id - $0.inside < $0.count }.map { $0.outside + id - $0.inside }
+        }
+        for id: UInt32 in [0, 1, 4, 5, 6, 7, 8, 999, 1000, 1001, 65_534, 65_535] {
+            let expected = id == owner ? inside : id == inside ? owner : id
+            #expect(mapped(id) == 2_000_000 + expected)
+        }
+        #expect(map.reduce(0) { $0 + $1.count } == 65_536 && mapped(65_536) == nil)
+        #expect(throws: AegisError.self) { _ = try Self.planner().exchangeMap(owner: 65_536, inside: 0) }
     }
 
     @Test func idsThatCannotBeToldApartAreRefused() {
@@ -224,5 +330,35 @@ struct RuntimeFactsTests {
             "Limit                     Soft Limit           Hard Limit           Units\nMax open files            1024                 20000                files\n"
         #expect(HostIdentity.openFiles(status: "CapEff:\t000001ffffffffff\n", limits: limits) == 65_536)
         #expect(HostIdentity.openFiles(status: "CapEff:\t000001fffeffffff\n", limits: limits) == 20_000)
+    }
+}
+
+struct ShimLayerTests {
+    @Test func theLayerIsMadeOnceForEachVersionAndMendedWhenItIsDamaged() throws {
+        let directory = try TemporaryDirectory()
+        let program = directory.path("aegis-shim")
+        func layers() throws -> [String] { try Files.list(directory.path("shims")).map(\.name) }
+        func shim() throws -> String {
+            try #require(try ShimLayer(program: program, folder: directory.path("shims")).layer())
+        }
+        #expect(try ShimLayer(program: program, folder: directory.path("shims")).layer() == nil)
+        try Files.writeAtomically(program, [1, 2, 3])
+        let first = try shim()
+        #expect(try Files.read(first + "/.aegis/shim.so", limit: 10) == [1, 2, 3])
+        #expect(try Files.read(first + "/etc/ld.so.preload", limit: 99) == Array("/.aegis/shim.so\n".utf8))
+        for path in ["", "/etc", "/.aegis"] { #expect(try Files.status(first + path).permissions == 0o755) }
+        for path in ["/etc/ld.so.preload", "/.aegis/shim.so"] {
+            #expect(try Files.status(first + path).permissions == 0o644)
+        }
+        let inode = try Files.status(first).inode
+        #expect(try shim() == first)
+        #expect(try Files.status(first).inode == inode && layers().count == 1)
+        try Files.writeAtomically(first + "/.aegis/shim.so", [])
+        #expect(try shim() == first)
+        #expect(try Files.read(first + "/.aegis/shim.so", limit: 10) == [1, 2, 3])
+        #expect(try layers().count == 1)
+        try Files.writeAtomically(program, [1, 2, 3, 4])
+        #expect(try shim() != first)
+        #expect(try layers().count == 2)
     }
 }

@@ -4,6 +4,7 @@ import AegisIO
 import AegisSandboxTypes
 import AegisTestSupport
 import LinuxSys
+import Synchronization
 import Testing
 
 @testable import AegisBackends
@@ -11,6 +12,27 @@ import Testing
 /// Real sandboxes, the same tests for every runtime. One after the other: each is a whole boot, and some measure time.
 @Suite(.serialized, .timeLimit(.minutes(5)))
 struct SandboxTests {
+    @Test(arguments: Runtime.allCases)
+    func onlyALayerThatGoesWithItsSandboxIsNeverSynced(_ runtime: Runtime) async throws {
+        try await inWorld(runtime) { world in
+            for isEphemeral in [true, true, false] {
+                var spec = try world.spec()
+                spec.isEphemeral = isEphemeral
+                let sandbox = try await world.boot(spec)
+                let table = try Files.read("/proc/\(sandbox.record.keeperPid)/mountinfo", limit: 1 << 24)
+                let overlay = String(decoding: table, as: UTF8.self).split(separator: "\n")
+                    .first { $0.contains(" - overlay ") && $0.contains(spec.id) }
+                #expect(try #require(overlay).contains("volatile") == isEphemeral)
+                let talk = try await Conversation(sandbox)
+                #expect(try await talk.run("echo x > /root/x && sync && cat /root/x").stdout == "x\n")
+                await sandbox.kill()
+                await sandbox.release()
+                // Its mark is no hindrance to a second boot of the same layer.
+                if isEphemeral { _ = try await world.boot(spec) }
+            }
+        }
+    }
+
     @Test(arguments: Runtime.allCases)
     func aSandboxBootsRunsAndLeavesNothing(_ runtime: Runtime) async throws {
         try await inWorld(runtime) { world in
@@ -91,6 +113,42 @@ struct SandboxTests {
             #expect(!result.stdout.contains("packet 0"), "\(result.stdout)")
             // gVisor's own, which ends with the sandbox, may be written.
             #expect(!result.stdout.contains("wrote") || runtime == .runsc, "\(result.stdout)")
+        }
+    }
+
+    @Test(arguments: Runtime.allCases)
+    func whatTheProbeFoundOddIsMadeUpFor(_ runtime: Runtime) async throws {
+        try await inWorld(runtime) { world in
+            let report = await world.backend.probe(deadline: .seconds(20))
+            try #require(report.available, "\(report)")
+            let odd = world.backend.quirks.withLock { $0 }
+            if runtime == .runc { #expect(odd == 0) }
+            let spec = try world.spec()
+            let sandbox = try await world.boot(spec)
+            let talk = try await Conversation(sandbox)
+            let listed = try await talk.run("ls -la / && stat -c %a:%u:%g /etc/passwd && ls -l /etc/nothing")
+            #expect(listed.stdout.contains(" workspace\n") && listed.stdout.hasSuffix("\n644:0:0\n"), "\(listed)")
+            #expect(listed.code == 2 && listed.stderr.contains("No such file or directory"), "\(listed)")
+            let script = """
+                import os, threading
+                t = threading.Thread(target=lambda: print("thread", flush=True)); t.start(); t.join()
+                print(os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)[1])
+                """
+            #expect(try await talk.run("python3 - <<'PY'\n\(script)\nPY").stdout == "thread\n0\n")
+            let list = try await talk.run("cat /etc/ld.so.preload")
+            #expect(list.stdout == (odd & Hello.refusesNoAutomount != 0 ? "/.aegis/shim.so\n" : ""))
+            // Nothing of it is in the sandbox's own layer but mount points.
+            let own = spec.writable + "/upper"
+            #expect(!Files.exists(own + "/etc/ld.so.preload") && !Files.exists(own + "/.aegis/shim.so"))
+        }
+    }
+
+    @Test func anImagesOwnListCountsMore() async throws {
+        try await inWorld(.runsc) { world in
+            _ = await world.backend.probe(deadline: .seconds(20))
+            try Files.writeAtomically(world.home.path("image/etc/ld.so.preload"), Array("#own\n".utf8), mode: 0o644)
+            let talk = try await Conversation(try await world.boot())
+            #expect(try await talk.run("cat /etc/ld.so.preload").stdout == "#own\n")
         }
     }
 

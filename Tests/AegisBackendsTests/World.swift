@@ -39,7 +39,7 @@ final class World: Sendable {
         disk = DiskPool(file: self.home.path("disk.btrfs"), mountPoint: "\(run)/disk", loop: loop)
         backend = OCIBackend(
             runtime: runtime, runDirectory: run, scratch: self.home.path("probe"), harnessPath: try Self.harness(),
-            idPool: idPool, cgroups: cgroups, disk: disk, loop: loop)
+            shims: self.home.path("shims"), idPool: idPool, cgroups: cgroups, disk: disk, loop: loop)
         try World.makeImage(self.home.path("image"))
     }
 

@@ -91,6 +91,7 @@ import Testing
     @Test func startTakesAnExistingInstanceOrMakesANewOne() async throws {
         var script = ScriptedDaemon.Script()
         script.answers["POST /v1/instances/web/start"] = (200, Self.record)
+        script.answers["GET /v1/instances/web"] = (200, Self.record.replacing("\"running\"", with: "\"stopped\""))
         script.answers["POST /v1/instances"] = (201, Self.record)
         script.answers["DELETE /v1/instances/web"] = (200, "{}")
         script.answers["POST /v1/instances/prune"] = (200, #"{"deleted":["i-1"]}"#)
@@ -110,6 +111,17 @@ import Testing
             let mixed = try await aegis("instance", "start", "web", "--memory", "1Gi")
             #expect(mixed.code == 2 && mixed.err.contains("--memory is for a new instance"))
             #expect(try await aegis("instance", "start").code == 2)
+        }
+    }
+
+    @Test(arguments: [("running", "is already running"), ("paused", "resumed"), ("starting", "started")])
+    func aStartThatHadNothingToDoSaysSo(_ state: String, _ said: String) async throws {
+        var script = ScriptedDaemon.Script()
+        script.answers["POST /v1/instances/web/start"] = (200, Self.record)
+        script.answers["GET /v1/instances/web"] = (200, Self.record.replacing("\"running\"", with: "\"\(state)\""))
+        try await ScriptedDaemon.run(script) { (_, aegis) async throws in
+            #expect(try await aegis("instance", "start", "web").out == "web \(said) (i-0123456789abcdef)\n")
+            #expect(try await aegis("instance", "start", "web", "--quiet").out == "i-0123456789abcdef\n")
         }
     }
 
@@ -158,7 +170,11 @@ import Testing
         var script = ScriptedDaemon.Script()
         script.handlers["POST /v1/images"] = { request, writer in
             let body = String(decoding: try await request.body.collect(upTo: 1000), as: UTF8.self)
-            #expect([#"{"reference":"x:1"}"#, #"{"build":"base"}"#, #"{"reference":"bad"}"#].contains(body))
+            let known = [
+                #"{"reference":"x:1"}"#, #"{"build":"base"}"#, #"{"build":"base","fresh":true}"#,
+                #"{"reference":"bad"}"#,
+            ]
+            #expect(known.contains(body))
             var out = try await writer.stream(200)
             try await out.write(Array("{\"progress\":\"1 of 3\"}\n".utf8))
             let end =
@@ -172,6 +188,7 @@ import Testing
         try await ScriptedDaemon.run(script) { (_, aegis) async throws in
             #expect(try await aegis("image", "pull", "x:1").out == "x:1 sha256:abc (2.0 KiB)\n")
             #expect(try await aegis("image", "build", "base", "-q").out == "sha256:abc\n")
+            #expect(try await aegis("image", "build", "base", "--fresh", "-q").out == "sha256:abc\n")
             let bad = try await aegis("image", "pull", "bad")
             #expect(bad.code == 1 && bad.err == "aegis: no (registry-unreachable)\n")
             #expect(try await aegis("image", "build", "other").code == 2)
@@ -311,7 +328,8 @@ import Testing
 
                     """)
             #expect(text(aegis.home + "/out/sub/r") == "result" && text(aegis.home + "/kept") == "log")
-            #expect(daemon.lines[1] == "POST /v1/instances/\(id)/attach?start=1&keep=1")
+            #expect(daemon.lines[1] == "POST /v1/instances/\(id)/attach?start=1")
+            #expect(daemon.seen[0].body.contains(#""linger":true"#))
             #expect(daemon.lines.last == "DELETE /v1/instances/\(id)")
             let missing = try await aegis("run", "--artifact", "nothing", "--", "x")
             #expect(missing.code == 125 && missing.err.contains("(artifact-missing)"))

@@ -70,6 +70,22 @@ import Testing
         }
     }
 
+    @Test func theKindOfAnErrorIsTheExitCode() async throws {
+        let error = #"{"error":{"code":"invalid-config","kind":"usage","message":"a.yaml:1:1: no"}}"#
+        try await withScript("echo '\(error)' >&3; exit 2") { aegis, _ in
+            let result = try await aegis("up")
+            #expect(result.code == 2 && result.err == "aegis: a.yaml:1:1: no (invalid-config)\n")
+        }
+    }
+
+    @Test func aRelativeHomeIsHandedOnAsAnAbsoluteOne() async throws {
+        try await withScript("echo \"home $AEGIS_HOME\" >&2; exit 1") { aegis, home in
+            let result = try await aegis("up", variables: ["AEGIS_HOME=./x/../x"])
+            #expect(result.err.contains("home \(home)/x/../x\n"), "\(result.err)")
+            #expect(Files.exists(home + "/x/aegisd.log"))
+        }
+    }
+
     @Test func upWaitsForReadinessAndHandsOptionsOn() async throws {
         let script = """
             echo "$$ $* session=$(ps -o sid= -p $$ | tr -d ' ')" > "$AEGIS_HOME/started"
@@ -189,6 +205,61 @@ import Testing
             #expect(
                 result.code == 0 && result.out == "aegisd stopped (pid \(daemon.pid); it did not listen any more)\n")
             #expect(try await daemon.wait() == .signalled(15))
+        }
+    }
+
+    @Test func aDaemonThatHasEndedButWasNotFetchedDoesNotRun() async throws {
+        try await withScript("exit 0") { aegis, home in
+            let path = Files.split(aegis.path).directory + "/aegisd"
+            try await install("/bin/sleep", as: path, on: aegis.loop)
+            // The shell becomes a program that never asks for its child.
+            let parent = try ChildProcess.spawn(
+                ProcessSpec(
+                    executable: "/bin/sh",
+                    arguments: ["sh", "-c", "'\(path)' 0 & echo $! > '\(home)/aegisd.pid'; exec sleep 1000"],
+                    newSession: true), on: aegis.loop)
+            let deadline = ContinuousClock.now + .seconds(20)
+            while try !isZombie(home + "/aegisd.pid") {
+                try #require(ContinuousClock.now < deadline)
+                try await Task.sleep(for: .milliseconds(5))
+            }
+            let result = try await aegis("down")
+            #expect(result.code == 0 && result.out.hasPrefix("aegisd is not running"), "\(result.out)")
+            parent.signal(9)
+            _ = try await parent.wait()
+        }
+    }
+
+    private func isZombie(_ file: String) throws -> Bool {
+        guard let pid = try? Files.read(file, limit: 64), !pid.isEmpty else { return false }
+        let number = String(decoding: pid.prefix { $0 > 32 }, as: UTF8.self)
+        guard let stat = try? Files.read("/proc/\(number)/stat", limit: 4096) else { return false }
+        return String(decoding: stat, as: UTF8.self).contains("(aegisd) Z")
+    }
+
+    @Test func aHomeThatOthersCanChangeIsRefusedAndOneThatTheyCanReadIsClosed() async throws {
+        try await withScript("exit 1") { aegis, home in
+            for mode: UInt32 in [0o777, 0o770, 0o702] {
+                try Files.setPermissions(home, mode)
+                let result = try await aegis("up")
+                #expect(result.code == 1 && result.err.contains("(home-unsafe)"), "\(result.err)")
+                #expect(result.err.contains("chmod 700 \(home)") && !Files.exists(home + "/aegisd.log"))
+                #expect(try Files.status(home).permissions == mode)
+            }
+            // Not a daemon's: closing it would take what is in it away from somebody.
+            try Files.setPermissions(home, 0o755)
+            try Files.writeAtomically(home + "/letters", [])
+            #expect(try await aegis("up").err.contains("(home-unsafe)"))
+            #expect(try Files.status(home).permissions == 0o755)
+            try Files.writeAtomically(home + "/aegis-config.yaml", [])
+            let closed = try await aegis("up")
+            #expect(
+                closed.err.contains("mode 0755); its mode is 0700 now") && closed.err.contains("daemon-not-started"))
+            #expect(try Files.status(home).permissions == 0o700)
+            try Files.setOwner(home, user: 4321, group: 4321)
+            let foreign = try await aegis("up")
+            #expect(foreign.code == 1 && foreign.err.contains("belongs to uid 4321"), "\(foreign.err)")
+            try Files.setOwner(home, user: 0, group: 0)
         }
     }
 

@@ -95,6 +95,26 @@ import Testing
             ServiceText.images([], now: now) == "No images\n" && ServiceText.secrets([], now: now) == "No secrets\n")
     }
 
+    @Test func aBuildSaysWhatItChanged() {
+        let now = Timestamp(milliseconds: 1_800_000_000_000)
+        let image = ImageInfo(
+            reference: "base", id: "sha256:b", size: 2048, layers: 1,
+            createdAt: Timestamp(milliseconds: now.milliseconds - 3 * 86_400_000), inUse: false)
+        func built(_ previous: String?, fresh: Bool) -> String {
+            ServiceText.built(image, previous: previous, fresh: fresh, now: now)
+        }
+        let line = "base sha256:b (2.0 KiB)\n"
+        #expect(built(nil, fresh: false) == line && built(nil, fresh: true) == line)
+        #expect(built("sha256:b", fresh: true) == line + "  unchanged: the packages are the same\n")
+        #expect(built("sha256:a", fresh: true) == line + "  before: sha256:a\n")
+        #expect(
+            built("sha256:b", fresh: false) == line + """
+                  'base' is here already, built 3d ago: nothing was done
+                  hint: aegis image build base --fresh builds it again, with the packages of today
+
+                """)
+    }
+
     @Test func everyProblemOfAListStandsOnALineOfItsOwn() {
         let error = AegisError(
             .usage, "invalid-config", "a.yaml:5:5: unknown key\na.yaml:6:1: \u{1b}[2J", hint: "one\ntwo")

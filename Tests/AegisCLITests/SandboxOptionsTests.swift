@@ -20,7 +20,7 @@ import Testing
                 "./data:/data", "--mount", "~/x:/x:rw", "--isolation", "runc", "--min-isolation", "namespaces",
                 "--network",
                 "none", "--cpus", "1.5", "--memory", "512Mi", "--disk", "1Gi", "--pids", "64", "--timeout", "5m",
-                "--idle-pause", "60s", "--idle-stop", "20m", "--expose", "8080:80:http,ui",
+                "--idle-pause", "60s", "--idle-stop", "20m", "--expose", "8080:80:http,ui", "--allow-setuid",
             ], here)
         var expected = CreateInstance(command: ["x"])
         expected.name = "web"
@@ -43,7 +43,23 @@ import Testing
             cpus: 1.5, memory: ByteSize(512 << 20), disk: ByteSize(1 << 30), pids: 64, timeout: .seconds(300))
         expected.idle = IdlePolicy(pause: .seconds(60), stop: .seconds(1200))
         expected.expose = ["8080:80:http,ui"]
+        expected.allowSetuid = true
         #expect(request == expected)
+    }
+
+    @Test func aVariableThatIsNoTextIsRefusedRatherThanChanged() throws {
+        var here = caller(variables: ["BAD": "\u{FFFD}", "GOOD": "\u{FFFD}"])
+        here.variableBytes = { $0 == "BAD" ? [0x61, 0xff] : Array("\u{FFFD}".utf8) }
+        let error = #expect(throws: AegisError.self) { _ = try request(["--env", "BAD"], here) }
+        #expect(error?.kind == .usage && error?.message.contains("'BAD'") == true)
+        #expect(error?.message.contains("a\\xff") == true)
+        #expect(try request(["--env", "GOOD"], here).env == ["GOOD": "\u{FFFD}"])
+    }
+
+    @Test func wordsThatAreNoTextAreNamedByTheirPlace() throws {
+        #expect(try Words.text([Array("ä".utf8), []]) == ["ä", ""])
+        let error = #expect(throws: AegisError.self) { _ = try Words.text([[0x61], [0x62, 0xfe, 0x0a]]) }
+        #expect(error?.kind == .usage && error?.message == "argument 2 is not UTF-8: 'b\\xfe\\x0a'")
     }
 
     @Test func nothingGivenAsksForNothing() throws { #expect(try request([]) == CreateInstance(command: ["x"])) }

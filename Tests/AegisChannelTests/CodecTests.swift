@@ -17,8 +17,10 @@ import Testing
             .bind(source: 6, target: Array("/b".utf8), readOnly: false),
             .overlay(
                 lower: [Array("/l1".utf8), Array("/l2".utf8)], upper: Array("/u".utf8), work: Array("/w".utf8),
-                target: Array("/t".utf8)),
+                target: Array("/t".utf8), isVolatile: true),
             .makeDirectory(Array("/d".utf8)), .makeFile(Array("/f".utf8)),
+            .placeFile(root: Array("/r".utf8), path: Array("/etc/f".utf8), content: [10, 0, 255], replace: true),
+            .expect(root: Array("/r".utf8), path: Array("/m".utf8), isDirectory: false),
         ],
         entry: .inside, runtime: [Array("/usr/bin/runsc".utf8), Array("run".utf8)], environment: [Array("A=b".utf8)],
         configPath: Array("/c".utf8), config: Array("{}".utf8), pidFile: Array("/p".utf8),
@@ -59,6 +61,11 @@ import Testing
         #expect(try KeeperState(decoding: state.encoded()) == state)
         let booted = Booted(sandboxPid: 5, namespacePid: 6, steps: [1, 2, 3])
         #expect(try Booted(decoding: booted.encoded()) == booted)
+        for shutdown in [Shutdown(grace: 5000), Shutdown(grace: 0, stays: true)] {
+            #expect(try Shutdown(decoding: shutdown.encoded()) == shutdown)
+        }
+        // As it was before the harness could stay.
+        #expect(try Shutdown(decoding: [0, 0, 1, 0]) == Shutdown(grace: 256))
         let ended = SandboxEnded(code: 143, signal: 15, requested: true)
         #expect(try SandboxEnded(decoding: ended.encoded()) == ended)
     }

@@ -11,6 +11,8 @@ import Testing
     @Test func aRelativeHomeStartsAtTheWorkingDirectory() {
         let location = DaemonLocation(aegisHome: "x", userHome: nil, user: 7, workingDirectory: "/w")
         #expect(location.home == "/w/x" && location.socket == "/w/x/aegisd.sock")
+        let dotted = DaemonLocation(aegisHome: "./a//b/../c/", userHome: nil, user: 0, workingDirectory: "/w")
+        #expect(dotted.home == "/w/a/b/../c")
     }
 
     @Test func rootLivesInTheSystemsPlaces() {

@@ -68,10 +68,32 @@ import Testing
         #expect(text(records).out == "prompt> \n[exec] hi\nmore\n")
     }
 
-    @Test func aGapIsSaidOnStderr() {
+    @Test(
+        arguments: [
+            ("rotated", ": the log was rotated meanwhile"),
+            ("not-written", ": they could not be written to the log, as on a full disk"),
+            ("damaged", ": the log is damaged there"), (nil, ""), ("something new", ""),
+        ] as [(String?, String)]) func aGapIsSaidOnStderrWithItsReason(_ reason: String?, _ words: String)
+    {
         var gap = record(nil)
         gap.gap = 4096
+        gap.gapReason = reason
         let text = text([record("a", partial: true), gap, record("b")])
-        #expect(text.out == "ab\n" && text.err == "[4096 bytes are gone: the log was rotated meanwhile]\n")
+        #expect(text.out == "ab\n" && text.err == "[4096 bytes are missing\(words)]\n")
+    }
+
+    @Test func whereBothTargetsAreOneNoSourceRunsIntoAnothersLine() {
+        var gap = record(nil)
+        gap.gap = 7
+        let records = [
+            record("prompt> ", partial: true), record("oops", stream: "stderr", partial: true),
+            record("warned", stream: "stderr", source: "exec", exec: "x-1"), record("more", partial: true), gap,
+            record("and", partial: true), record("started", stream: "system", source: "system"), record("b"),
+        ]
+        var log = LogText(coloured: false, merged: true)
+        let bytes = records.flatMap { log.piece(of: $0).bytes }
+        #expect(
+            String(decoding: bytes, as: UTF8.self)
+                == "prompt> oops\n[exec] warned\nmore\n[7 bytes are missing]\nand\n[system] started\nb\n")
     }
 }

@@ -59,12 +59,74 @@ import Testing
         #expect(try harness.wait() == 0)
     }
 
+    @Test func shutdownLosesNoEndOfManyAtOnce() throws {
+        // Processes that end while the harness looks whether any is left: each is reported, none is waited for in vain.
+        for _ in 1...5 {
+            let harness = try HostHarness(asInit: true)
+            let numbers = 1...40 as ClosedRange<UInt16>
+            for number in numbers { try harness.client.start(number, ["sleep", "1000"]) }
+            try harness.client.wait("all run") { client in
+                numbers.allSatisfy { client.processes[$0]?.started != nil }
+            }
+            let began = now()
+            try harness.client.send(.shutdown, Shutdown(grace: 20_000).encoded())
+            for number in numbers { #expect(try harness.client.finish(number).exited?.code == 143) }
+            #expect(try harness.wait() == 0)
+            #expect(now() - began < 10)
+        }
+    }
+
     @Test func shutdownOfNothingEndsAtOnce() throws {
         let harness = try HostHarness(asInit: true)
         let began = now()
         try harness.client.send(.shutdown, Shutdown(grace: 60_000).encoded())
         #expect(try harness.wait() == 0)
         #expect(now() - began < 5)
+    }
+
+    @Test func itStaysForFilesWhenNothingRunsAnyMore() throws {
+        let harness = try HostHarness(asInit: true)
+        let scratch = try Scratch()
+        // One that ends when asked, one that does not, and one that was left to us.
+        try harness.client.start(
+            1, ["sh", "-c", "trap 'exit 9' TERM; echo ready; while :; do sleep 0.02; done"])
+        try harness.client.start(2, ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.02; done"])
+        try harness.client.start(
+            3,
+            [
+                "sh", "-c",
+                "setsid sh -c \"trap '' TERM; while :; do echo x >> \(scratch.path)/f; done\" >/dev/null 2>&1 & sleep 0.1; echo ready",
+            ])
+        try harness.client.wait("ready") { client in
+            [1, 2, 3].allSatisfy { client.processes[$0]?.out.hasPrefix("ready") == true }
+        }
+        try harness.client.send(.shutdown, Shutdown(grace: 300, stays: true).encoded())
+        try harness.client.send(.health, [7])
+        try harness.client.wait("quiet") { $0.healthy == [[7]] }
+        #expect(try harness.client.finish(1).exited?.code == 9)
+        #expect(try harness.client.finish(2).exited?.code == 137)
+        let written = try contents(scratch.path + "/f")
+        for number in [4, 5] as [UInt16] {
+            try harness.client.start(number, [scratch.path + "/f"], kind: .copyOut)
+            let copy = try harness.client.finish(number)
+            #expect(copy.exited?.code == 0 && copy.stdout.dropFirst(512).starts(with: written))
+        }
+        // Asked again, and by who wants it gone.
+        try harness.client.send(.shutdown, Shutdown(grace: 0, stays: true).encoded())
+        try harness.client.send(.health, [8])
+        try harness.client.wait("quiet") { $0.healthy == [[7], [8]] }
+        try harness.client.send(.shutdown, Shutdown(grace: 60_000).encoded())
+        #expect(try harness.wait() == 0)
+    }
+
+    @Test func oneThatWasToStayEndsWhenThatIsWanted() throws {
+        let harness = try HostHarness(asInit: true)
+        try harness.client.start(1, ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.02; done"])
+        try harness.client.wait("ready") { $0.processes[1]?.out.hasPrefix("ready") == true }
+        try harness.client.send(.shutdown, Shutdown(grace: 300, stays: true).encoded())
+        try harness.client.send(.shutdown, Shutdown(grace: 60_000).encoded())
+        #expect(try harness.client.finish(1).exited?.code == 137)
+        #expect(try harness.wait() == 0)
     }
 
     @Test func theEndOfTheChannelIsTheEndOfAll() throws {

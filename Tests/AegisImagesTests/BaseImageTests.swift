@@ -7,66 +7,55 @@ import Testing
 
 @testable import AegisImages
 
-/// Builds from the host's package mirror, which takes a quarter of a minute: only when asked for by this variable.
-@Suite(.serialized, .enabled(if: CurrentProcess.environment("AEGIS_TEST_BASE_IMAGE") != nil))
-struct BaseImageSerialTests {
-    @Test func callersShareOneBuildAndGetPython() async throws {
+/// The build of `base` as far as its downloads; whole ones are the acceptance tests'.
+struct BaseImageTests {
+    @Test func callersShareOneBuildWhichTheLastOfThemCancels() async throws {
         try await onLoop { loop in
             let folder = try TemporaryDirectory()
             defer { withExtendedLifetime(folder) {} }
             try await withStore(folder.path("images"), on: loop) { store in
                 let never = await failure { try await store.ensure(.base, policy: .never) }
                 #expect(never?.code == "image-not-here")
-                let builds = Mutex(0)
-                let count: @Sendable (ImageProgress) -> Void = { step in
-                    if "\(step)".contains("running apt-get update") { builds.withLock { $0 += 1 } }
+                let (first, second) = (Canceller(), Canceller())
+                let (steps, feed) = AsyncStream<Void>.makeStream()
+                await withTaskGroup(of: Void.self) { group in
+                    group.addTask {
+                        await first.run {
+                            let progress: @Sendable (ImageProgress) -> Void = { step in
+                                if "\(step)".contains("downloading packages") { feed.finish() }
+                            }
+                            _ = try await store.ensure(.base, progress: progress)
+                        }
+                    }
+                    group.addTask { await second.run { _ = try await store.buildBase() } }
+                    for await _ in steps {}
+                    await store.pulls.waiters(2)
+                    #expect(store.pulls.counts.jobs == 1)
+                    #expect(builds(in: folder) == 1)
+                    first.cancel()
+                    await store.pulls.waiters(1)
+                    #expect(builds(in: folder) == 1)
+                    second.cancel()
+                    await group.waitForAll()
                 }
-                async let first = store.ensure(.base, progress: count)
-                async let second = store.ensure(.base)
-                let (image, other) = try await (first, second)
-                #expect(builds.withLock { $0 } == 1)
-                #expect(image.digest == other.digest && image.layers.count == 1)
-                #expect(image.config.command.isEmpty && image.config.environment.count == 1)
-                let layer = image.layers[0]
-                #expect((try? Files.readLink("\(layer.path)/usr/bin/python")) == "python3")
-                #expect(look(layer, "etc/ssl/certs/ca-certificates.crt")?.kind == .regular)
-                #expect(look(layer, "usr/bin/cat")?.kind == .regular)
-                #expect(look(layer, "tmp")?.mode == 0o1777)
-                #expect(look(layer, "dev")?.kind == .directory && look(layer, "dev/null") == nil)
-                #expect(look(layer, "etc/machine-id") == nil && look(layer, "etc/resolv.conf") == nil)
-                // At once, and without asking anybody.
-                let again = try await store.ensure(.base, policy: .always)
-                #expect(again.digest == image.digest)
-                let left = try leftovers(store)
-                #expect(left == [])
+                await store.pulls.jobs(0)
+                #expect(processes(in: folder) == [])
+                let (left, layers) = (try leftovers(store), try store.directory.layerDigests())
+                #expect(left == [] && layers == [])
             }
         }
     }
 
-    @Test func aCancelledBuildLeavesNothing() async throws {
-        try await onLoop { loop in
-            let folder = try TemporaryDirectory()
-            defer { withExtendedLifetime(folder) {} }
-            try await withStore(folder.path("images"), on: loop) { store in
-                let (steps, feed) = AsyncStream<Void>.makeStream()
-                await withTaskGroup(of: Void.self) { group in
-                    group.addTask {
-                        _ = try? await store.buildBase { step in
-                            if "\(step)".contains("downloading packages") { feed.finish() }
-                        }
-                    }
-                    for await _ in steps {}
-                    group.cancelAll()
-                }
-                await store.pulls.jobs(0)
-                let running = try Files.list("/proc").compactMap { Int32($0.name) }.filter { pid in
-                    let line = (try? Files.read("/proc/\(pid)/cmdline", limit: 1 << 16)) ?? []
-                    return line.firstRange(of: Array(folder.path.utf8)) != nil
-                }
-                #expect(running == [])
-                let (left, layers) = (try leftovers(store), try store.directory.layerDigests())
-                #expect(left == [] && layers == [])
-            }
+    /// How many builds run: each has one `unshare` of its own.
+    private func builds(in folder: TemporaryDirectory) -> Int {
+        processes(in: folder).count { $0.starts(with: Array("unshare".utf8)) }
+    }
+
+    /// The command lines of processes that work in a folder.
+    private func processes(in folder: TemporaryDirectory) -> [[UInt8]] {
+        ((try? Files.list("/proc")) ?? []).filter { Int32($0.name) != nil }.compactMap { entry in
+            let line = (try? Files.read("/proc/\(entry.name)/cmdline", limit: 1 << 16)) ?? []
+            return line.firstRange(of: Array(folder.path.utf8)) != nil ? line : nil
         }
     }
 }

@@ -97,6 +97,19 @@ struct ConcurrencyTests {
         }
     }
 
+    @Test func aRegistryThatTakesConnectionsAndNeverAnswersEndsThePull() async throws {
+        var settings = testSettings()
+        settings.limits.stallTime = .milliseconds(600)
+        try await withBench(settings: settings) { bench in
+            let proxy = try StallingProxy(registry: nil, stallingAt: "", on: bench.loop)
+            try await withProxy(proxy) {
+                let error = await failure { try await bench.store.ensure(try Self.reference(proxy, "app:1")) }
+                #expect(error?.code == "registry-stalled" && error?.kind == .timeout)
+            }
+            #expect(try processes(of: proxy).isEmpty && leftovers(bench.store) == [])
+        }
+    }
+
     @Test func aPullHasADeadline() async throws {
         var settings = testSettings()
         settings.limits.pullTime = .milliseconds(500)
@@ -183,7 +196,7 @@ private func processes(of proxy: StallingProxy) throws -> [Int32] {
 }
 
 /// Runs something that can be cancelled from outside.
-private final class Canceller: Sendable {
+final class Canceller: Sendable {
     private let gate = AsyncStream<Void>.makeStream()
 
     func cancel() { gate.continuation.finish() }

@@ -26,7 +26,7 @@ import Testing
         let stream = try produce(producer, max: piece)
         #expect(producer.report.refused.map(\.path) == ["copy/fifo"])
         let report = try extract(stream, into: try scratch.directory("out"))
-        #expect(report.refused.map(\.path) == ["copy/outer"])
+        #expect(report.refused.map(\.path) == ["copy/outer"] && report.refusedTop == nil)
         #expect(try scratch.read("out/copy/a") == "hello")
         #expect(try Files.status("\(scratch.path)/out/copy/a").permissions == 0o751)
         #expect(try scratch.read("out/copy/big") == String(repeating: "0123456789", count: 70_000))
@@ -50,6 +50,44 @@ import Testing
         #expect(try events(try produce(link, max: 4096), step: 4096).map(\.0.linkTarget) == [bytes("/etc/passwd")])
     }
 
+    @Test func whatIsLeftOutIsToldWhenItIsAskedFor() throws {
+        let scratch = try Scratch()
+        try makeTree(scratch)
+        let producer = try TarProducer(
+            root: try scratch.directory("src"), path: bytes("tree"), named: bytes("t"), marksLeftOut: true)
+        let report = try extract(try produce(producer, max: 4096), into: try scratch.directory("out"))
+        #expect(report.refused.map(\.path).sorted() == ["t/fifo", "t/outer"])
+        #expect(try !Files.list("\(scratch.path)/out/t").contains { $0.name == "fifo" })
+        let link = try TarProducer(root: try scratch.directory("src"), path: bytes("tree/outer"), named: bytes("l"))
+        let alone = try extract(try produce(link, max: 4096), into: try scratch.directory("out"))
+        #expect(alone.refusedTop?.path == "l" && alone.refusedTop?.reason.contains("/etc/passwd") == true)
+    }
+
+    @Test func aDeviceOrFIFOByItselfIsNamedAsWhatItIs() throws {
+        let scratch = try Scratch()
+        try makeTree(scratch)
+        for (root, path, what) in [("/dev", "zero", "a device"), ("\(scratch.path)/src", "tree/fifo", "a FIFO")] {
+            let error = #expect(throws: AegisError.self) {
+                _ = try TarProducer(
+                    root: try FileDescriptor.open(root, [.pathOnly, .directory]), path: bytes(path), named: bytes("x"))
+            }
+            #expect(error?.code == "not-copyable" && error?.message == "'\(path)' is \(what)")
+        }
+    }
+
+    /// Files of /proc say that they are empty, those of /sys that they are a page long.
+    @Test(arguments: [("/proc/self", "status"), ("/sys/kernel/mm/transparent_hugepage", "enabled")])
+    func filesThatDoNotTellTheirSizeAreReadToTheirEnd(root: String, path: String) throws {
+        guard Files.exists("\(root)/\(path)") else { return }
+        let scratch = try Scratch()
+        let producer = try TarProducer(
+            root: try FileDescriptor.open(root, [.pathOnly, .directory]), path: bytes(path), named: bytes("copy"))
+        _ = try extract(try produce(producer, max: 512), into: try scratch.directory("out"))
+        let (copy, real) = (try scratch.read("out/copy"), try Files.read("\(root)/\(path)", limit: 1 << 20))
+        let first = String(decoding: real.prefix { $0 != 10 }, as: UTF8.self)
+        #expect(!copy.isEmpty && copy.split(separator: "\n").first.map(String.init) == first && !copy.contains("\0"))
+    }
+
     @Test(arguments: [
         ("nothing", "path-not-found"), ("tree/up/secret", "unsafe-path"), ("../secret", "unsafe-path"),
         ("/etc/passwd", "unsafe-path"),
@@ -69,14 +107,14 @@ import Testing
     @Test func filesThatShrinkOrGrowKeepTheArchiveWhole() throws {
         let scratch = try Scratch()
         _ = try scratch.directory("src")
-        try scratch.write("src/f", String(repeating: "x", count: 5000))
+        try scratch.write("src/f", String(repeating: "x", count: 80_000))
         let producer = try TarProducer(root: try scratch.directory("src"), path: bytes("f"), named: bytes("f"))
         var stream = try #require(try producer.next(max: 1000))
         try FileDescriptor.open("\(scratch.path)/src/f", .writeOnly).truncate(to: 1200)
         stream += try produce(producer, max: 1000)
         let found = try events(stream, step: 512)
-        #expect(found.count == 1 && found[0].1.count == 5000)
-        #expect(found[0].1.suffix(3800).allSatisfy { $0 == 0 })
+        #expect(found.count == 1 && found[0].1.count == 80_000)
+        #expect(found[0].1.suffix(78_800).allSatisfy { $0 == 0 })
     }
 }
 

@@ -108,6 +108,38 @@ import Testing
         }
     }
 
+    @Test(.timeLimit(.minutes(1))) func unreadBodyMayNotBeDribbledForLong() async throws {
+        let clock = TestClock()
+        try await withServer(clock: clock, Self.ok) { server in
+            let client = try await server.raw()
+            try await client.send("POST / HTTP/1.1¬Host: a¬Content-Length: 60000¬¬")
+            try await client.expect(Self.okText)
+            // A byte each second does not buy more than the five seconds for all of them.
+            for _ in 0..<5 {
+                try await client.send("x")
+                await clock.sleepers(1)
+                clock.advance(by: .seconds(1))
+            }
+            await clock.sleepers(1)
+            clock.advance(by: HTTPServerLimits().lingerTime)
+            #expect(try await client.rest() == "")
+        }
+    }
+
+    @Test func refusalsCarryTheirStatusAndFields() async throws {
+        let handler: HTTPServer.Handler = { _, _ in
+            throw HTTPRefusal(405, headers: ["Allow": "GET, HEAD"], AegisError(.usage, "not-so", "no"))
+        }
+        try await withServer(handler) { server in
+            let client = try await server.client()
+            let answer = try await client.send(HTTPRequestHead(.put, HTTPTarget(path: ["x"])))
+            #expect(answer.status == 405 && answer.headers.first("allow") == "GET, HEAD")
+            let body = String(decoding: try await answer.collect(upTo: 1000), as: UTF8.self)
+            #expect(body.contains("\"code\":\"not-so\""))
+            client.close()
+        }
+    }
+
     @Test func connectionsBeyondTheLimitAreToldSo() async throws {
         var limits = HTTPServerLimits()
         limits.connections = 2

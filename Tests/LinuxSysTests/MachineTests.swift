@@ -43,6 +43,34 @@ import Testing
         }
     }
 
+    @Test func protectionFromTheKernelsKillerIsNotInherited() async {
+        await #expect(processExitsWith: .success) {
+            func score(_ path: String) throws -> Int {
+                let text = String(decoding: try Files.read(path, limit: 100), as: UTF8.self)
+                return Int(text.dropLast()) ?? .max
+            }
+            func childScore() throws -> Int {
+                let path = "/tmp/linuxsys-score-\(try Random.hex(bytes: 6))"
+                defer { try? Files.removeFile(path) }
+                let request = SpawnRequest(
+                    executable: "/bin/cp", arguments: ["cp", "/proc/self/oom_score_adj", path], environment: [])
+                let child = try request.spawn()
+                _ = try child.reapWaiting()
+                return try score(path)
+            }
+            let before = try score("/proc/self/oom_score_adj")
+            // Raising is allowed to everybody: the file takes what is written, and that is no protection.
+            let raised = Int32(min(before + 7, 1000))
+            try CurrentProcess.protectFromOutOfMemory(score: raised)
+            let inherited = [try score("/proc/self/oom_score_adj"), try childScore()]
+            precondition(inherited == [Int(raised), Int(raised)], "\(inherited)")
+            // Lowering is not, even to some roots.
+            guard (try? CurrentProcess.protectFromOutOfMemory(score: -20)) != nil else { return }
+            let protected = [try score("/proc/self/oom_score_adj"), try childScore()]
+            precondition(protected == [-20, 0], "\(protected)")
+        }
+    }
+
     @Test func mountsComeAndGo() async {
         guard CurrentProcess.effectiveUser == 0 else { return }
         // In a process of its own: the mount table is the machine's.

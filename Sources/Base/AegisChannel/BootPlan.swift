@@ -31,12 +31,19 @@ package enum MountStep: Sendable, Equatable {
     case idmapped(source: UInt16, map: UInt16, target: [UInt8], readOnly: Bool)
     /// Bind descriptor `source` (a folder or file) at `target`.
     case bind(source: UInt16, target: [UInt8], readOnly: Bool)
-    /// Mount an overlay; `lower` is ordered top to bottom.
-    case overlay(lower: [[UInt8]], upper: [UInt8], work: [UInt8], target: [UInt8])
+    /// Mount an overlay; `lower` is ordered top to bottom. A volatile one is never synced, neither by `fsync` inside nor at its
+    /// end, where the kernel would else wait for all that the whole file system below has not written yet.
+    case overlay(lower: [[UInt8]], upper: [UInt8], work: [UInt8], target: [UInt8], isVolatile: Bool = false)
     /// Make a folder (and its missing parents) owned by the sandbox's root; existing is fine.
     case makeDirectory([UInt8])
     /// Make an empty file as a mount point, owned by the sandbox's root; existing is fine.
     case makeFile([UInt8])
+    /// Place a small file of the sandbox's root at `path` below the mounted `root`, with links resolved inside of that. What
+    /// is there already stays, unless it is an empty file or `replace` is set; a file that cannot be placed is only logged.
+    case placeFile(root: [UInt8], path: [UInt8], content: [UInt8], replace: Bool)
+    /// Refuse what lies at `path` below `root`, links resolved inside of that, if it is of another kind than what will be
+    /// mounted there.
+    case expect(root: [UInt8], path: [UInt8], isDirectory: Bool)
 }
 
 /// How the runtime is started.
@@ -169,18 +176,30 @@ extension FieldWriter {
             u16(source)
             text(target)
             u8(readOnly ? 1 : 0)
-        case .overlay(let lower, let upper, let work, let target):
+        case .overlay(let lower, let upper, let work, let target, let isVolatile):
             u8(2)
             texts(lower)
             text(upper)
             text(work)
             text(target)
+            u8(isVolatile ? 1 : 0)
         case .makeDirectory(let path):
             u8(3)
             text(path)
         case .makeFile(let path):
             u8(4)
             text(path)
+        case .placeFile(let root, let path, let content, let replace):
+            u8(5)
+            text(root)
+            text(path)
+            text(content)
+            u8(replace ? 1 : 0)
+        case .expect(let root, let path, let isDirectory):
+            u8(6)
+            text(root)
+            text(path)
+            u8(isDirectory ? 1 : 0)
         }
     }
 }
@@ -196,9 +215,13 @@ extension FieldReader {
         switch try u8() {
         case 0: .idmapped(source: try u16(), map: try u16(), target: try text(), readOnly: try u8() != 0)
         case 1: .bind(source: try u16(), target: try text(), readOnly: try u8() != 0)
-        case 2: .overlay(lower: try texts(), upper: try text(), work: try text(), target: try text())
+        case 2:
+            .overlay(
+                lower: try texts(), upper: try text(), work: try text(), target: try text(), isVolatile: try u8() != 0)
         case 3: .makeDirectory(try text())
         case 4: .makeFile(try text())
+        case 5: .placeFile(root: try text(), path: try text(), content: try text(), replace: try u8() != 0)
+        case 6: .expect(root: try text(), path: try text(), isDirectory: try u8() != 0)
         default: throw ChannelError.malformed(type: FrameType.boot.rawValue)
         }
     }

@@ -76,6 +76,10 @@ extension KeeperRelay {
         let end = header.flags & Channel.endFlag != 0 && !processes[at].stdinEnded
         guard count > skip || end else { return }
         guard !processes[at].stdinEnded else { throw ChannelViolation("the daemon sent input after its end") }
+        // From here on what the frame reaches is at least what was taken, so no difference below is negative.
+        guard offset + count >= taken else {
+            throw ChannelViolation("the daemon ended an input before what it had sent")
+        }
         guard offset + count - processes[at].stdinAcknowledged <= Channel.window else {
             throw ChannelViolation("the daemon sent more input than its window allows")
         }

@@ -6,10 +6,13 @@ package struct Hello: Sendable, Equatable {
     package var version: UInt16
     /// The build of the harness, as `aegis-harness --version` prints it.
     package var build: [UInt8]
-    /// What the sandbox's kernel does not do: `refusesNoAutomount`, or 0.
+    /// What the sandbox's kernel does not do: `refusesNoAutomount` and `forbidsClone3`, or 0.
     package var quirks: UInt8
     /// The quirk of a gVisor of 2022: EINVAL for AT_NO_AUTOMOUNT, so `ls` and `stat` of coreutils 9 fail.
     package static let refusesNoAutomount: UInt8 = 1
+    /// The quirk of a gVisor of 2022: its filter answers clone3 with EPERM whatever the profile says, so that glibc 2.34 and
+    /// later start no threads.
+    package static let forbidsClone3: UInt8 = 2
     /// Makes a hello.
     package init(version: UInt16 = Channel.version, build: [UInt8], quirks: UInt8 = 0) {
         self.version = version

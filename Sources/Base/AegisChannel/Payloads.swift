@@ -84,18 +84,26 @@ package struct TerminalSize: Sendable, Equatable {
 package struct Shutdown: Sendable, Equatable {
     /// Milliseconds between SIGTERM and SIGKILL.
     package var grace: UInt32
+    /// Whether the harness stays when everything else has ended, for the files of the sandbox. A `health` that comes
+    /// meanwhile is answered then.
+    package var stays: Bool
     /// Makes a message.
-    package init(grace: UInt32) { self.grace = grace }
+    package init(grace: UInt32, stays: Bool = false) {
+        self.grace = grace
+        self.stays = stays
+    }
     /// The payload.
     package func encoded() -> [UInt8] {
         var w = FieldWriter()
         w.u32(grace)
+        w.u8(stays ? 1 : 0)
         return w.bytes
     }
-    /// Reads the payload.
+    /// Reads the payload; a sender of before `stays` wants the harness to end.
     package init(decoding bytes: [UInt8]) throws(ChannelError) {
         var r = FieldReader(bytes, type: .shutdown)
         grace = try r.u32()
+        stays = r.remaining > 0 ? try r.u8() == 1 : false
     }
 }
 

@@ -5,6 +5,9 @@ package enum TarKind: UInt8, Sendable {
     case hardLink = 0x31
     case symlink = 0x32
     case directory = 0x35
+    /// Only told of: neither made nor read.
+    case device = 0x33
+    case fifo = 0x36
 }
 
 /// One entry of a tar stream; `size` bytes (files only) follow it, filled up to whole blocks.

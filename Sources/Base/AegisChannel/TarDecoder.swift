@@ -59,7 +59,9 @@ package struct TarDecoder: Sendable {
         default: break
         }
         let type = h[156] == 0 || h[156] == 0x37 ? TarKind.file.rawValue : h[156]
-        guard let kind = TarKind(rawValue: type) else { throw TarError.unsupported(type) }
+        guard let kind = TarKind(rawValue: type), kind != .device, kind != .fifo else {
+            throw TarError.unsupported(type)
+        }
         var name = Self.text(h[0..<100])
         // The prefix belongs to POSIX headers; GNU's (a blank after the magic) keep other things there.
         let prefix = Self.text(h[345..<500])

@@ -32,7 +32,7 @@ package enum ErrorKind: String, Sendable, Codable, CaseIterable {
     package init(httpStatus: Int) {
         self =
             switch httpStatus {
-            case 400, 422: .usage
+            case 400, 405, 422: .usage
             case 401, 403: .denied
             case 404: .notFound
             case 409: .conflict

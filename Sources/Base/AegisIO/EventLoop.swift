@@ -7,7 +7,7 @@ internal import Synchronization
 /// It is the task executor (and the serial executor of actors) of what runs on it, so that a task that waits for I/O is
 /// resumed without changing threads. Everything here may be called from any thread.
 package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable {
-    // `local` and `batch` belong to the thread that runs the loop; the rest is immutable or behind a Mutex.
+    // `local`, `batch` and `quiet` belong to the thread that runs the loop; the rest is immutable or behind a Mutex.
     private let poller: Poller
     private let inbox = Mutex(Inbox())
     private let targets = Mutex(TargetTable())
@@ -15,6 +15,9 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
     private var local: [UnownedJob] = []
     private var batch: [UnownedJob] = []
     private let polls = Atomic<UInt64>(0)
+    private var quiet: (watch: QuietWatch, action: @Sendable () -> Void)?
+    /// How long it must have been quiet before a burst counts as over.
+    private static var quietTime: UInt64 { 1_000_000_000 }
 
     private struct Inbox {
         var jobs: [UnownedJob] = []
@@ -163,6 +166,26 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
             for job in batch { unsafe job.runSynchronously(on: executor) }
             count += batch.count
             batch.removeAll(keepingCapacity: true)
+        }
+        if quiet?.watch.ran(count) == true { lookForQuiet() }
+    }
+
+    /// Calls `action` on the loop about a second after each burst of work. Between bursts nothing wakes the loop.
+    ///
+    /// May be called once, by a task that runs on the loop.
+    package func afterBursts(_ action: @escaping @Sendable () -> Void) {
+        precondition(isCurrent && quiet == nil, "not on the loop, or called twice")
+        quiet = (QuietWatch(), action)
+    }
+
+    private func lookForQuiet() {
+        _ = schedule(at: SystemTime.monotonic + Self.quietTime) { [weak self] isDue in
+            guard isDue, let self else { return }
+            switch quiet?.watch.due() {
+            case .quiet: quiet?.action()
+            case .lookAgain: lookForQuiet()
+            case nil: break
+            }
         }
     }
 

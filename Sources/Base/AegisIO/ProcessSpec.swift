@@ -42,7 +42,7 @@ package struct ProcessSpec: Sendable {
     /// Namespace descriptors that the child enters before it runs, in this order.
     package var namespaces: [Int32] = []
     package var noNewPrivileges = false
-    /// -1000 to 1000; nil inherits this process's own.
+    /// -1000 to 1000; nil inherits this process's own, unless that is protected (`protectFromOutOfMemory`): then 0.
     package var outOfMemoryScore: Int32?
     package var fileMask: UInt32?
 

@@ -15,6 +15,7 @@ extension Database {
         var made = false
         do {
             let source = try Connection(path: path, flags: SQLITE_OPEN_READONLY)
+            made = DatabaseFiles(target).make()
             let copy = try Connection(path: target, flags: SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE)
             made = true
             try copy.setDurability(.synced)

@@ -1,5 +1,6 @@
 package import AegisCore
 internal import CSQLite
+internal import LinuxSys
 
 extension Database {
     /// Opens the database, makes it when there is none, and brings its schema up to date.
@@ -14,6 +15,9 @@ extension Database {
     /// - Returns: the open database.
     /// - Throws: `database-foreign` when the file was made by another program, `database-newer` when a later version of this
     ///   program wrote it, `database-corrupt`, `database-not-writable`, `database-busy`, `disk-full`.
+    ///
+    /// The file and those that SQLite keeps beside it are the owner's alone (mode 0600): they hold what was given to
+    /// instances as variables.
     package static func open(
         path: String, applicationID: Int32, migrations: [Migration], busyTimeout: Int32 = 5000
     ) throws(AegisError) -> Database {
@@ -21,11 +25,13 @@ extension Database {
         let schema = Schema(path: path, applicationID: applicationID, migrations: migrations)
         do {
             try schema.inspectWithoutTouching()
+            DatabaseFiles(path).make()
             let writer = try Connection(
                 path: path, flags: SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, busyTimeout: busyTimeout)
             // Until we know that it is ours, closing must leave its files as they were.
             writer.keepFilesOnClose(true)
             if try schema.check(writer) == .empty { try schema.claim(writer) }
+            try DatabaseFiles(path).close()
             try schema.enableWriteAheadLog(writer)
             try schema.migrate(writer)
             writer.keepFilesOnClose(false)
@@ -36,6 +42,37 @@ extension Database {
             return Database(path: path, writer: writer, reader: reader)
         } catch {
             throw visible(error)
+        }
+    }
+}
+
+/// The files of a database, closed to everybody but their owner.
+struct DatabaseFiles {
+    private let path: String
+
+    init(_ path: String) { self.path = path }
+
+    /// Makes an empty file where there is none; SQLite gives what it makes beside it the same mode.
+    ///
+    /// - Returns: whether it was made; what keeps it from being made is explained when it is opened.
+    @discardableResult func make() -> Bool {
+        (try? FileDescriptor.open(path, [.writeOnly, .create, .exclusive], mode: 0o600)) != nil
+    }
+
+    /// Closes files that an earlier release has left open.
+    ///
+    /// By name, without opening them: closing any descriptor of such a file would give up this process's locks on it.
+    func close() throws(AegisError) {
+        for file in ["", "-wal", "-shm", "-journal"].map({ path + $0 }) {
+            guard let status = try? Files.status(file, followLinks: false), status.type == .regular,
+                status.permissions & 0o077 != 0
+            else { continue }
+            do throws(Errno) { try Files.setPermissions(file, 0o600) } catch {
+                guard error != .noSuchFile else { continue }
+                throw .failed(
+                    "database-not-private", "\(file) cannot be closed to other users: \(error)",
+                    hint: "give it to the user that the daemon runs as, with mode 0600")
+            }
         }
     }
 }

@@ -46,6 +46,8 @@ package struct TarReport: Sendable, Equatable {
     /// The first 100 entries that were left out.
     package var refused: [Refused] = []
     package var refusedCount = 0
+    /// Set when the archive's first entry, the thing itself that was asked for, was left out.
+    package var refusedTop: Refused?
     /// Nothing done.
     package init() {}
 
@@ -203,6 +205,7 @@ private struct Extraction: ~Copyable {
             throw AegisError(.denied, "unsafe-entry", "'\(TarPath.shown(entry.path))' in the archive: \(reason)")
         }
         report.refuse(entry.path, reason)
+        if entries == 1 { report.refusedTop = report.refused.first }
     }
 
     private mutating func makeDirectory(_ path: [[UInt8]], _ entry: TarEntry) throws(AegisError) {
@@ -363,6 +366,11 @@ extension AegisError {
     }
 
     static func tooLarge(_ message: String) -> AegisError { AegisError(.tooLarge, "archive-too-large", message) }
+
+    static func notCopyable(_ path: [UInt8], _ what: String) -> AegisError {
+        .failed(
+            "not-copyable", "'\(TarPath.shown(path))' is \(what)", hint: "files, folders and links can be copied")
+    }
 
     static func occupied(_ path: [UInt8], _ message: String) -> AegisError {
         .conflict("path-occupied", "'\(TarPath.shown(path))': \(message)")

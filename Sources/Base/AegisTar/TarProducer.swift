@@ -5,7 +5,8 @@ internal import Synchronization
 /// Makes a tar stream of a file or tree beneath a directory, piece by piece.
 ///
 /// No link is followed below the start: links are stored as links. Set-id bits, sockets, devices and FIFOs are left out;
-/// owners are written as 0. Memory: one directory's names per level, one piece of content.
+/// owners are written as 0. Files that do not tell their size, as those of `/proc`, are read to their end first. Memory:
+/// one directory's names per level, one piece of content, or one such file.
 package final class TarProducer: Sendable {
     private let state: Mutex<Production>
 
@@ -16,20 +17,28 @@ package final class TarProducer: Sendable {
     ///   - path: what to read, relative; empty or `.` for the directory itself. Links on the way are followed as long as
     ///     they stay beneath the directory; the last component is not followed.
     ///   - name: what the archive's first component is called.
-    /// - Throws: `path-not-found`, `path-denied`, `unsafe-path`.
-    package init(root: consuming FileDescriptor, path: [UInt8], named name: [UInt8]) throws(AegisError) {
-        do throws(Errno) {
-            let start = try Start(root: root, path: path)
-            var production = Production(base: start.base, name: name)
-            try production.begin(start.name, start.status)
-            state = Mutex(production)
-        } catch {
-            throw error == .noSuchFile
-                ? .notFound("path-not-found", "'\(TarPath.shown(path))' does not exist") : AegisError(error, path)
-        }
+    ///   - marksLeftOut: FIFOs and devices below the start get a header, so that whoever extracts the archive can say that
+    ///     they were there.
+    /// - Throws: `path-not-found`, `path-denied`, `unsafe-path`; `not-copyable` when the path itself is a device or the like.
+    package init(
+        root: consuming FileDescriptor, path: [UInt8], named name: [UInt8], marksLeftOut: Bool = false
+    ) throws(AegisError) {
+        let start: Start
+        do throws(Errno) { start = try Start(root: root, path: path) } catch { throw Self.refusal(error, path) }
+        if let what = Production.strange(start.status.type) { throw AegisError.notCopyable(path, what) }
+        let (first, status) = (start.name, start.status)
+        var production = Production(base: start.base, name: name, marksLeftOut: marksLeftOut)
+        do throws(Errno) { try production.begin(first, status) } catch { throw Self.refusal(error, path) }
+        state = Mutex(production)
     }
 
-    /// The next piece of the archive, at most about `maximum` bytes (a header may pass it); nil at its end.
+    private static func refusal(_ error: Errno, _ path: [UInt8]) -> AegisError {
+        error == .noSuchFile
+            ? .notFound("path-not-found", "'\(TarPath.shown(path))' does not exist") : AegisError(error, path)
+    }
+
+    /// The next piece of the archive, at most about `maximum` bytes (a header, or a file that was read whole, may pass it);
+    /// nil at its end.
     ///
     /// - Throws: `io-error` when reading failed. Blocks on the disk.
     package func next(max maximum: Int = 256 << 10) throws(AegisError) -> [UInt8]? {
@@ -76,6 +85,7 @@ private struct Production: ~Copyable {
     /// What the walk works beneath: the start if it is a directory, else the directory that holds it.
     private let base: FileDescriptor
     private let name: [UInt8]
+    private let marksLeftOut: Bool
     var report = TarReport()
     private var levels: [Level]
     private var file: FileDescriptor?
@@ -84,9 +94,10 @@ private struct Production: ~Copyable {
     private var ended = false
     private var pending: [UInt8] = []
 
-    init(base: consuming FileDescriptor, name: [UInt8]) {
+    init(base: consuming FileDescriptor, name: [UInt8], marksLeftOut: Bool) {
         self.base = base
         self.name = name
+        self.marksLeftOut = marksLeftOut
         levels = []
     }
 
@@ -173,18 +184,68 @@ private struct Production: ~Copyable {
             let open = try parent.open(bytes: name, [.readOnly, .noFollow, .nonblocking])
             let now = try open.status()
             guard now.type == .regular else { throw .noSuchFile }
-            header(shown, .file, now)
-            remaining = now.size
-            padding = TarWriter.padding(after: now.size)
-            if now.size > 0 { file = consume open }
+            if now.size <= Self.smallFile {
+                try whole(open, shown, now)
+            } else {
+                header(shown, .file, now)
+                remaining = now.size
+                padding = TarWriter.padding(after: now.size)
+                file = consume open
+            }
             report.files += 1
         case .symbolicLink:
             header(shown, .symbolicLink, status, target: try parent.readLink(bytes: name))
             report.links += 1
-        case .fifo: report.refuse(joined(shown), "FIFOs are not archived")
+        case .fifo:
+            if marksLeftOut { header(shown, .fifo, status) }
+            report.refuse(joined(shown), "FIFOs are not archived")
         case .socket: report.refuse(joined(shown), "sockets are not archived")
-        default: report.refuse(joined(shown), "devices are not archived")
+        default:
+            if marksLeftOut { header(shown, .device, status) }
+            report.refuse(joined(shown), "devices are not archived")
         }
+    }
+
+    /// What is neither file, folder nor link, in words.
+    static func strange(_ type: FileType) -> String? {
+        switch type {
+        case .regular, .directory, .symbolicLink: nil
+        case .fifo: "a FIFO"
+        case .socket: "a socket"
+        default: "a device"
+        }
+    }
+
+    /// Files up to this size are read before their header is written: it then tells how long they really are.
+    private static let smallFile: UInt64 = 64 << 10
+    /// The longest file that is read although it says that it is empty.
+    private static let sizeless = 16 << 20
+
+    /// Archives a small file, or one that does not tell its size.
+    private mutating func whole(
+        _ open: borrowing FileDescriptor, _ shown: [[UInt8]], _ status: FileStatus
+    ) throws(Errno) {
+        let limit = status.size == 0 ? Self.sizeless : Int(status.size)
+        var content: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: status.size == 0 ? 4096 : limit)
+        while content.count < limit {
+            let count: Int
+            // A file of the kernel's that waits for events has nothing to tell now.
+            do throws(Errno) { count = try open.read(into: &buffer) } catch {
+                guard error == .wouldBlock else { throw error }
+                break
+            }
+            guard count > 0 else { break }
+            content += buffer[..<min(count, limit - content.count)]
+            if buffer.count < 64 << 10, status.size == 0 { buffer = [UInt8](repeating: 0, count: 64 << 10) }
+        }
+        guard status.size > 0 || content.count < limit else { throw .fileTooLarge }
+        var entry = status
+        entry.size = UInt64(content.count)
+        header(shown, .file, entry)
+        pending += content
+        pending += [UInt8](repeating: 0, count: TarWriter.padding(after: entry.size))
+        report.bytes += entry.size
     }
 
     private func joined(_ path: [[UInt8]]) -> [UInt8] { Array(([name] + path).joined(separator: [TarPath.slash])) }

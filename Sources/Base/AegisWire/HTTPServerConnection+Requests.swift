@@ -111,24 +111,24 @@ extension HTTPServerConnection {
         let bodyFailure = state.withLock { $0.exchange?.bodyFailure }
         let error: AegisError
         var status: Int?
+        var headers: HTTPHeaders = ["Content-Type": "application/json"]
         switch failure {
         case nil: error = .failed("no-answer", "the request was not answered")
         case let failure as HTTPError:
             error = failure.aegisError
             status = failure.status
+        case let failure as HTTPRefusal:
+            error = failure.error
+            status = failure.status
+            for field in failure.headers { headers.add(field.name, field.value) }
         case let failure as AegisError:
             error = failure
             if let bodyFailure, bodyFailure.aegisError == failure { status = bodyFailure.status }
         case .some(let failure): error = .failed("internal-error", String(describing: failure))
         }
         // When this cannot be sent either, the connection is closed and that is the answer.
-        try? await respond(error: error, status: status ?? error.kind.httpStatus)
-    }
-
-    private func respond(error: AegisError, status: Int) async throws(HTTPError) {
-        let number = state.withLock { $0.served }
-        let head = HTTPResponseHead(status, headers: ["Content-Type": "application/json"])
-        try await respond(head, body: error.jsonBody, number: number)
+        let head = HTTPResponseHead(status ?? error.kind.httpStatus, headers: headers)
+        try? await respond(head, body: error.jsonBody, number: state.withLock { $0.served })
     }
 
     /// Makes the connection ready for the next request.
@@ -139,8 +139,12 @@ extension HTTPServerConnection {
         if !keepAlive || ended { return keepAlive }
         var skipped = 0
         var sink = ByteBuffer()
+        // One time for all of it: a client may not hold the connection by a byte now and then.
+        arm(limits.drainTime)
+        defer { arm(nil) }
         while true {
-            guard let count = try? await readBody(state.withLock { $0.served }, into: &sink, atMost: 16 << 10) else {
+            let served = state.withLock { $0.served }
+            guard let count = try? await readBody(served, into: &sink, atMost: 16 << 10, timed: false) else {
                 return false
             }
             if count == 0 { return true }

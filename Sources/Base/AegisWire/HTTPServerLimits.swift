@@ -12,6 +12,8 @@ package struct HTTPServerLimits: Sendable, Equatable {
     package var lingerTime = Duration.seconds(2)
     /// Bytes of a body that nobody read which are skipped to keep the connection; with more it closes.
     package var drain = 64 << 10
+    /// Time for all of these bytes; a slower client loses the connection.
+    package var drainTime = Duration.seconds(5)
     /// Bytes read ahead of the handler, for each connection.
     package var readAhead = 64 << 10
     /// Connections at the same time; further ones are answered with 503.

@@ -91,6 +91,8 @@ static long describe(const struct stat *from, struct ah_file *out) {
     out->kind = S_ISREG(from->st_mode) ? AH_REGULAR
         : S_ISDIR(from->st_mode)       ? AH_DIRECTORY
         : S_ISLNK(from->st_mode)       ? AH_SYMLINK
+        : S_ISFIFO(from->st_mode)      ? AH_FIFO
+        : S_ISCHR(from->st_mode) || S_ISBLK(from->st_mode) ? AH_DEVICE
                                        : AH_OTHER;
     return 0;
 }

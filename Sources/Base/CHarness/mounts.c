@@ -71,12 +71,13 @@ long ah_attach_tree(int tree, const void *target) {
 }
 
 // Layers go in as descriptors: short, free of characters that options know, and silent about the host's paths.
-long ah_mount_overlay(const void *lower, uint32_t count, const void *upper, const void *work, const void *target) {
+long ah_mount_overlay(
+    const void *lower, uint32_t count, const void *upper, const void *work, const void *target, int is_volatile) {
     enum { most = 128 };  // what SandboxBounds.layers says; their names fit into one page
     char options[4096], place[32];
     int fds[most + 3], opened = 0;
     long result = count > most ? -E2BIG : 0;
-    size_t used = (size_t)snprintf(options, sizeof options, "lowerdir=");
+    size_t used = (size_t)snprintf(options, sizeof options, "%slowerdir=", is_volatile ? "volatile," : "");
     const char *path = lower;
     for (uint32_t i = 0; i < count + 3 && result == 0; i++) {
         const char *next = i < count ? path : i == count ? upper : i == count + 1 ? work : target;
@@ -197,6 +198,76 @@ long ah_replace_file(const void *path, const void *bytes, size_t count, uint32_t
         close((int)at);
     }
     free(copy);
+    return result;
+}
+
+// Below a sandbox's root its own links count, as they will for its processes; none leads out of it.
+static long open_inside(int root, const char *path) {
+    struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+    long fd = syscall(SYS_openat2, root, path, &how, sizeof how);
+    return fd < 0 ? -errno : fd;
+}
+
+static long write_all(int fd, const char *bytes, size_t count) {
+    while (count > 0) {
+        ssize_t n = write(fd, bytes, count);
+        if (n < 0 && errno != EINTR) return -errno;
+        if (n > 0) bytes += n, count -= (size_t)n;
+    }
+    return 0;
+}
+
+// Whether a new file is to take the name: 1, 0, or an error.
+static long wants_file(int folder, const char *name, int replace) {
+    struct stat info;
+    if (fstatat(folder, name, &info, AT_SYMLINK_NOFOLLOW)) return errno == ENOENT ? 1 : -errno;
+    if (S_ISDIR(info.st_mode)) return -EISDIR;
+    if (!replace && !(S_ISREG(info.st_mode) && info.st_size == 0)) return 0;
+    return unlinkat(folder, name, 0) ? -errno : 1;
+}
+
+static long place(int folder, const char *name, const char *bytes, size_t count, uint32_t uid, uint32_t gid) {
+    long fd = open_plain(folder, name, O_WRONLY | O_CREAT | O_EXCL, 0644);
+    if (fd < 0) return fd;
+    long result = write_all((int)fd, bytes, count);
+    if (result == 0 && (fchown((int)fd, uid, gid) || fchmod((int)fd, 0644))) result = -errno;
+    close((int)fd);
+    return result;
+}
+
+long ah_place_file(const void *root, const void *path, const void *bytes, size_t count, uint32_t uid, uint32_t gid, int replace) {
+    long top = open_plain(AT_FDCWD, root, O_PATH | O_DIRECTORY, 0);
+    char *copy = strdup(path);
+    char *slash = copy ? strrchr(copy, '/') : 0;
+    long folder = top < 0 ? top : slash ? 0 : -EINVAL, result = folder;
+    if (result == 0) {
+        *slash = 0;
+        folder = open_inside((int)top, *copy ? copy : "/");
+        // A folder of the root itself is made; deeper ones no file of ours needs.
+        if (folder == -ENOENT && mkdirat((int)top, copy + 1, 0755) == 0) {
+            folder = open_inside((int)top, copy);
+            if (folder >= 0 && fchownat((int)folder, "", uid, gid, AT_EMPTY_PATH)) result = -errno;
+        }
+        if (folder < 0) result = folder;
+        if (result == 0) result = wants_file((int)folder, slash + 1, replace);
+        if (result == 1) result = place((int)folder, slash + 1, bytes, count, uid, gid);
+        if (folder >= 0) close((int)folder);
+    }
+    if (top >= 0) close((int)top);
+    free(copy);
+    return result;
+}
+
+long ah_expect_kind(const void *root, const void *path, int is_directory) {
+    long top = open_plain(AT_FDCWD, root, O_PATH | O_DIRECTORY, 0);
+    if (top < 0) return top;
+    long fd = open_inside((int)top, path), result = 0;
+    struct stat info;
+    // What cannot be reached is the runtime's to explain.
+    if (fd >= 0 && fstat((int)fd, &info) == 0 && !!S_ISDIR(info.st_mode) != !!is_directory)
+        result = is_directory ? -ENOTDIR : -EISDIR;
+    if (fd >= 0) close((int)fd);
+    close((int)top);
     return result;
 }
 

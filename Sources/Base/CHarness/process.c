@@ -8,20 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "internal.h"
-
-static _Noreturn void report(int status, int step, int detail) {
-    struct ah_start_error error = {.step = step, .code = errno, .detail = detail};
-    long n = write(status, &error, sizeof error);
-    _exit(n == sizeof error ? 127 : 126);
-}
 
 // What exec would pass on: dispositions and the mask. Raw, for libc keeps two signals to itself that are inherited, too.
 void ah_default_signals(void) {
@@ -75,109 +66,6 @@ int ah_take_stdio(int input, int output, int error) {
     for (int i = 0; i < 3; i++)
         if (dup2(from[i], i) < 0) return -1;
     return 0;
-}
-
-static void make_directories(char *path, uint32_t uid, uint32_t gid) {
-    for (char *at = path; *at;) {
-        while (*at == '/') at++;
-        while (*at && *at != '/') at++;
-        char kept = *at;
-        *at = 0;
-        if (mkdir(path, 0755) == 0 && lchown(path, uid, gid)) {
-            // Stays root's: entering it still works.
-        }
-        *at = kept;
-    }
-}
-
-static void take_identity(const struct ah_spawn *spec, int status) {
-    // The raw calls: glibc's wrappers know of threads, of which there are none. Nothing that is so already.
-    if ((spec->group_count > 0 || getgroups(0, 0) != 0)
-        && syscall(SYS_setgroups, (size_t)spec->group_count, spec->groups))
-        report(status, AH_STEP_USER, 0);
-    if ((spec->gid != 0 || getgid() != 0) && syscall(SYS_setresgid, spec->gid, spec->gid, spec->gid))
-        report(status, AH_STEP_USER, 0);
-    if (spec->uid == 0 && getuid() == 0) return;
-    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-    if (syscall(SYS_setresuid, spec->uid, spec->uid, spec->uid)) report(status, AH_STEP_USER, 0);
-}
-
-static int detail_of(const char *path) {
-    struct stat info;
-    if (stat(path, &info)) return 0;
-    return S_ISDIR(info.st_mode) ? 2 : 1;
-}
-
-static _Noreturn void run_program(const struct ah_spawn *spec, char **arguments, char **environment, int status) {
-    const char *name = arguments[0];
-    if (strchr(name, '/')) {
-        execve(name, arguments, environment);
-        int code = errno, detail = detail_of(name);
-        errno = code;
-        report(status, AH_STEP_EXEC, detail);
-    }
-    int worst = ENOENT, detail = 0;
-    size_t length = strlen(name);
-    for (const char *at = spec->search; *name && length < 4096; at++) {
-        char path[8448];
-        size_t part = strcspn(at, ":");
-        if (part < 4096) {
-            memcpy(path, at, part);
-            path[part] = '/';
-            memcpy(path + part + (part > 0), name, length + 1);
-            execve(path, arguments, environment);
-            int code = errno, found = code == ENOENT || code == EACCES ? detail_of(path) : 0;
-            if (code == ENOENT && found == 1) detail = 1;
-            // The search goes on after what could not be run; folders of that name do not count.
-            if (code != ENOENT && code != ENOTDIR && found != 2) worst = code;
-            if (code != ENOENT && code != ENOTDIR && code != EACCES) break;
-        }
-        at += part;
-        if (!*at) break;
-    }
-    errno = worst;
-    report(status, AH_STEP_EXEC, detail);
-}
-
-static _Noreturn void be_child(const struct ah_spawn *spec, char **arguments, char **environment, int status) {
-    child_signals();
-    if (setsid() < 0) report(status, AH_STEP_SETUP, 0);
-    if (ah_take_stdio(spec->input, spec->output, spec->error)) report(status, AH_STEP_SETUP, 0);
-    if (spec->terminal && ioctl(0, TIOCSCTTY, 0)) report(status, AH_STEP_TERMINAL, 0);
-    const char *directory = spec->directory;
-    if (spec->create_directory) {
-        char *copy = strdup(directory);
-        if (copy) make_directories(copy, spec->uid, spec->gid);
-    }
-    take_identity(spec, status);
-    if (chdir(*directory ? directory : "/")) report(status, AH_STEP_DIRECTORY, 0);
-    run_program(spec, arguments, environment, status);
-}
-
-long ah_spawn(const struct ah_spawn *spec, int32_t *status) {
-    int ends[2];
-    char **arguments = ah_text_list(spec->arguments, spec->argument_count);
-    char **environment = ah_text_list(spec->environment, spec->environment_count);
-    long result = -ENOMEM;
-    if (arguments && environment) {
-        if (pipe2(ends, O_CLOEXEC)) {
-            result = -errno;
-        } else {
-            pid_t pid = fork();
-            if (pid == 0) {
-                // Above the three that become stdio.
-                int high = ends[1] < 3 ? fcntl(ends[1], F_DUPFD_CLOEXEC, 3) : ends[1];
-                be_child(spec, arguments, environment, high);
-            }
-            result = pid < 0 ? -errno : pid;
-            close(ends[1]);
-            if (pid < 0) close(ends[0]);
-            else *status = ends[0];
-        }
-    }
-    free(arguments);
-    free(environment);
-    return result;
 }
 
 long ah_fork(int input, int output, int error) {

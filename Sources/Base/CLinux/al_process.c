@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -132,5 +133,7 @@ int al_unprotect_memory(void *start, size_t length) {
     int unlocked = munlock(start, length);
     return dumped < 0 || unlocked < 0 ? -1 : 0;
 }
+
+void al_trim_memory(void) { malloc_trim(0); }
 
 char **al_environment(void) { return environ; }

@@ -102,6 +102,14 @@ package enum Files {
             .sorted { $0.bytes.lexicographicallyPrecedes($1.bytes) }
     }
 
+    /// A path as it is from `directory` on if it is relative, without `.` and slashes that mean nothing.
+    ///
+    /// `..` stays: what it leads to is the kernel's to say when links are on the way.
+    package static func absolute(_ path: String, from directory: String) -> String {
+        let whole = path.hasPrefix("/") ? path : directory + "/" + path
+        return "/" + whole.split(separator: "/").filter { $0 != "." }.joined(separator: "/")
+    }
+
     /// A path's directory (`.` when it has none) and its last component.
     package static func split(_ path: String) -> (directory: String, name: String) {
         let trimmed = path.count > 1 && path.hasSuffix("/") ? path.dropLast() : path[...]

@@ -26,7 +26,7 @@ package struct SpawnRequest: Sendable {
     /// Sent to the child when the THREAD that spawned it ends.
     package var parentDeathSignal: Int32?
     package var noNewPrivileges = false
-    /// -1000 (never killed for memory) to 1000.
+    /// -1000 (never killed for memory) to 1000; nil inherits, but never this process's own protection.
     package var outOfMemoryScore: Int32?
     package var fileMask: UInt32?
 
@@ -226,8 +226,9 @@ extension SpawnRequest {
         unsafe raw.group_count = user?.groups.count ?? 0
         unsafe raw.parent_death_signal = parentDeathSignal ?? 0
         unsafe raw.no_new_privileges = noNewPrivileges ? 1 : 0
-        unsafe raw.set_oom_score = outOfMemoryScore == nil ? 0 : 1
-        unsafe raw.oom_score = outOfMemoryScore ?? 0
+        let score = outOfMemoryScore ?? CurrentProcess.childOutOfMemoryScore
+        unsafe raw.set_oom_score = score == nil ? 0 : 1
+        unsafe raw.oom_score = score ?? 0
         unsafe raw.file_mask = fileMask.map(Int32.init(bitPattern:)) ?? -1
         return unsafe raw
     }

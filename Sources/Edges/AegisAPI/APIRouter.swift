@@ -24,6 +24,7 @@ package struct APIRouter: Sendable {
     /// The handler that an HTTP server of a door uses.
     package func handler(for door: Door) -> HTTPServer.Handler {
         { request, writer in
+            try checkSource(of: request, at: door)
             let (route, parameters) = try find(request)
             let caller = try admit(request, at: door, to: route)
             let context = RequestContext(
@@ -34,52 +35,76 @@ package struct APIRouter: Sendable {
         }
     }
 
-    private func find(_ request: HTTPServerRequest) throws(AegisError) -> (Route, [String: String]) {
+    private func find(_ request: HTTPServerRequest) throws -> (Route, [String: String]) {
         let path = request.path
+        // The answer to HEAD is that to GET, without its body.
+        let wanted = request.method == .head ? .get : request.method
         var allowed: [String] = []
         for route in routes {
             guard let parameters = route.match(path) else { continue }
-            if route.method == request.method { return (route, parameters) }
+            if route.method == wanted { return (route, parameters) }
             allowed.append(route.method.rawValue)
+            if route.method == .get { allowed.append(HTTPMethod.head.rawValue) }
         }
         let text = "/" + path.joined(separator: "/")
         guard allowed.isEmpty else {
-            throw AegisError(
-                .usage, "method-not-allowed", "\(request.method) is not allowed on \(text)",
-                hint: "allowed: \(allowed.joined(separator: ", "))")
+            let list = allowed.joined(separator: ", ")
+            throw HTTPRefusal(
+                405, headers: ["Allow": list],
+                AegisError(
+                    .usage, "method-not-allowed", "\(request.method) is not allowed on \(text)",
+                    hint: "allowed: \(list)"))
         }
-        throw .notFound(
+        throw AegisError.notFound(
             "route-not-found", "there is no \(text)",
             hint: nearest(text, in: routes.map(\.path)).map { "did you mean \($0)?" } ?? "see /v1/openapi.json")
     }
 
-    private func admit(_ request: HTTPServerRequest, at door: Door, to route: Route) throws(AegisError) -> Caller {
+    /// Refuses what a web page could make a browser send to TCP.
+    private func checkSource(of request: HTTPServerRequest, at door: Door) throws(AegisError) {
+        guard case .tcp(_, let hosts, _) = door else { return }
+        if let origin = request.headers.first("origin") {
+            throw AegisError(
+                .denied, "origin-refused", "requests of web pages are refused (origin '\(origin)')",
+                hint: "call the API from a program, not from a page")
+        }
+        // RFC 9112, 3.2.2: "a server MUST ignore the received Host header field (if any) and instead use the host
+        // information of the request-target" when that is in absolute form.
+        let host = hostName(request.head.target.authority ?? request.headers.first("host") ?? "")
+        guard hosts.contains(host) else {
+            throw AegisError(
+                .denied, "host-refused", "host '\(host)' is not served",
+                hint: "use 127.0.0.1, or add it to network.hosts")
+        }
+    }
+
+    private func admit(_ request: HTTPServerRequest, at door: Door, to route: Route) throws -> Caller {
         switch door {
         case .socket:
             guard case .unix(let user, let group, _) = request.peer else {
                 throw AegisError(.denied, "no-credentials", "the socket does not say who asks")
             }
             return Caller(uid: user, gid: group)
-        case .tcp(let token, let hosts, let openMetrics):
-            if let origin = request.headers.first("origin") {
-                throw AegisError(
-                    .denied, "origin-refused", "requests of web pages are refused (origin '\(origin)')",
-                    hint: "call the API from a program, not from a page")
-            }
-            let host = hostName(request.headers.first("host") ?? "")
-            guard hosts.contains(host) else {
-                throw AegisError(
-                    .denied, "host-refused", "host '\(host)' is not served",
-                    hint: "use 127.0.0.1, or add it to network.hosts")
-            }
+        case .tcp(let token, _, let openMetrics):
             if route.isOpen || (openMetrics && route.path == "/metrics") { return owner }
-            guard let given = request.headers.first("authorization"), same(given, "Bearer \(token)") else {
-                throw AegisError(
-                    .denied, "token-needed", "the API on TCP needs a bearer token",
-                    hint: "send 'Authorization: Bearer' with the content of the file 'token' in AEGIS_HOME")
+            let given = request.headers.first("authorization")
+            guard let offered = given.flatMap(bearerToken), same(offered, token) else {
+                let challenge = "Bearer realm=\"aegis\"" + (given == nil ? "" : ", error=\"invalid_token\"")
+                throw HTTPRefusal(
+                    401, headers: ["WWW-Authenticate": challenge],
+                    AegisError(
+                        .denied, "token-needed", "the API on TCP needs a bearer token",
+                        hint: "send 'Authorization: Bearer' with the content of the file 'token' in AEGIS_HOME"))
             }
             return owner
         }
+    }
+
+    /// The token of `Bearer TOKEN`; the scheme's case does not matter (RFC 9110, 11.1).
+    private func bearerToken(_ field: String) -> String? {
+        let parts = field.split(separator: " ", maxSplits: 1, omittingEmptySubsequences: true)
+        guard parts.count == 2, parts[0].lowercased() == "bearer" else { return nil }
+        return String(parts[1].drop { $0 == " " })
     }
 
     /// Compares in a time that does not depend on where two texts differ.

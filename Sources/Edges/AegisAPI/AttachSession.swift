@@ -11,8 +11,6 @@ struct AttachSession: Sendable {
     let instance: Instance
     let stream: any ByteStream
     let start: Bool
-    /// Leave an ephemeral instance for the client to remove (it fetches artifacts first).
-    let keep: Bool
     let request: AttachRequest
 
     func run() async {
@@ -25,17 +23,18 @@ struct AttachSession: Sendable {
         }
         let hold = instance.holds.hold(.connection)
         do {
-            let end = try await attach(frames)
+            let (end, attempt) = try await attach(frames)
             instance.notices.leave(listener)
             if case .clientGone = end {
                 await leave(ephemeral)
             } else {
-                try await conclude(end, frames, ephemeral: ephemeral)
+                try await conclude(end, of: attempt, frames, ephemeral: ephemeral)
             }
         } catch {
             instance.notices.leave(listener)
             await leave(ephemeral)
-            try? await frames.write(.error(explain(error)))
+            // Whoever is cut off by the end of the daemon comes back to the next one.
+            if !(error is CancellationError) { try? await frames.write(.error(explain(error))) }
         }
         _ = consume hold
         stream.close()
@@ -48,9 +47,18 @@ struct AttachSession: Sendable {
         await instance.discard()
     }
 
-    private func attach(_ frames: FrameConnection) async throws -> ProcessBridge.End {
+    /// - Returns: how it ended, and the start of the instance that it was about.
+    private func attach(_ frames: FrameConnection) async throws -> (ProcessBridge.End, attempt: UInt64) {
         if start { try await instance.beginFirstStart() }
-        guard let relay = await instance.commandRelay() else { return .lost }
+        let (known, attempt) = await instance.commandRelay()
+        guard let relay = known else {
+            // How it ended is known from the record; what it wrote last went with the daemon that had it.
+            if let offsets = request.offsets, await instance.hasOutput(beyond: offsets) {
+                throw AegisError.failed(
+                    "output-lost", "the command has ended, and the end of its output was lost with the daemon")
+            }
+            return (.lost, attempt)
+        }
         let (watcher, offsets) = try relay.attach(from: request.offsets)
         defer { relay.detach(watcher) }
         // Without a session nobody takes input any more: the client's own count stands.
@@ -60,24 +68,29 @@ struct AttachSession: Sendable {
                 "{\"process\":\"\(relay.number)\",\(stdin)\"stdout_offset\":\(offsets[.stdout] ?? 0),"
                     + "\"stderr_offset\":\(offsets[.stderr] ?? 0)}"))
         let instance = instance
-        return await ProcessBridge(frames: frames, relay: relay, watcher: watcher) {
+        let end = await ProcessBridge(frames: frames, relay: relay, watcher: watcher) {
             _ = try? await instance.started()
             return await instance.command()?.session
         }.run()
+        return (end, attempt)
     }
 
     /// Tells the client how the run ended: at once when the command of an ephemeral instance ended by itself, else after
-    /// the instance has come to rest (and, if it was ephemeral, is gone).
-    private func conclude(_ end: ProcessBridge.End, _ frames: FrameConnection, ephemeral: Bool) async throws {
-        if ephemeral, !keep, case .exited(let code) = end, let isOutOfMemory = await instance.leave() {
+    /// the instance has come to rest (and, if it was ephemeral, is gone or stays for its files).
+    private func conclude(
+        _ end: ProcessBridge.End, of attempt: UInt64, _ frames: FrameConnection, ephemeral: Bool
+    ) async throws {
+        if ephemeral, !instance.lingers, case .exited(let code) = end,
+            let isOutOfMemory = try await instance.leave(attempt)
+        {
             let reason: InstanceLifecycle.StopReason = isOutOfMemory && code == 137 ? .oom : .exited
             return try await frames.write(
                 .exit(code, detail: "{\"reason\":\"\(reason.rawValue)\",\"oom_killed\":\(isOutOfMemory)}"))
         }
-        await instance.settled()
-        let outcome = await instance.outcome
+        let outcome = try await instance.end(of: attempt)
         if ephemeral, await instance.clientLeft() {
-            if keep { await instance.awaitClient() } else { await instance.delete() }
+            // One that lingers is left for the client to remove: it fetches artifacts first.
+            if instance.lingers { await instance.awaitClient() } else { await instance.delete() }
         }
         if let error = outcome?.error, outcome?.reason == .bootFailed {
             return try await frames.write(.error(error))

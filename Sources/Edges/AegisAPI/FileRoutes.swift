@@ -22,22 +22,16 @@ package struct FileRoutes: Sendable {
             ) { context, writer in
                 let (instance, path) = try target(context)
                 let place = try await place(of: path, in: instance)
+                let onlyKind = try context.flag("stat")
                 let hold = instance.holds.hold(.copy)
-                if try context.flag("stat") {
-                    let kind: CopyRules.Kind
-                    switch place {
-                    case .host(let files): kind = try await files.kind()
-                    case .guest(let files): kind = try await files.kind()
-                    }
-                    try await writer.respond(
-                        200, headers: JSONBody.headers,
-                        body: JSONBody.encode(["path": path, "kind": kind == .directory ? "directory" : "file"]))
-                } else {
-                    switch place {
-                    case .host(let files): try await files.send(writer)
-                    case .guest(let files): try await files.send(writer)
-                    }
+                await instance.beginReading()
+                do {
+                    if onlyKind { try await tell(place, path, writer) } else { try await send(place, writer) }
+                } catch {
+                    await instance.endReading()
+                    throw error
                 }
+                await instance.endReading()
                 _ = consume hold
             },
             Route(
@@ -63,6 +57,24 @@ package struct FileRoutes: Sendable {
     private enum Place: Sendable {
         case host(HostFiles)
         case guest(GuestFiles)
+    }
+
+    private func tell(_ place: Place, _ path: String, _ writer: consuming HTTPResponseWriter) async throws {
+        let kind: CopyRules.Kind
+        switch place {
+        case .host(let files): kind = try await files.kind()
+        case .guest(let files): kind = try await files.kind()
+        }
+        try await writer.respond(
+            200, headers: JSONBody.headers,
+            body: JSONBody.encode(["path": path, "kind": kind == .directory ? "directory" : "file"]))
+    }
+
+    private func send(_ place: Place, _ writer: consuming HTTPResponseWriter) async throws {
+        switch place {
+        case .host(let files): try await files.send(writer)
+        case .guest(let files): try await files.send(writer)
+        }
     }
 
     private func place(of path: String, in instance: Instance) async throws -> Place {

@@ -9,19 +9,24 @@ package struct ImageRoutes: Sendable {
     private struct PullRequest: Decodable, Sendable {
         var reference: String
         var policy: String?
-        enum CodingKeys: String, CodingKey, CaseIterable { case reference, policy, build }
+        /// Build again what is here already.
+        var fresh: Bool
+        enum CodingKeys: String, CodingKey, CaseIterable { case reference, policy, build, fresh }
         init(from decoder: any Decoder) throws {
             try decoder.refuseUnknownKeys(CodingKeys.self)
             let c = try decoder.container(keyedBy: CodingKeys.self)
             // `{"build": "base"}` and `{"reference": "base"}` mean the same.
             reference = try c.decodeIfPresent(String.self, forKey: .build) ?? c.decode(String.self, forKey: .reference)
             policy = try c.decodeIfPresent(String.self, forKey: .policy)
+            fresh = try c.decodeIfPresent(Bool.self, forKey: .fresh) ?? false
         }
     }
     /// A line of a pull's answer: progress, or its result.
     private struct PullLine: Encodable, Sendable {
         var progress: String?
         var image: ImageInfo?
+        /// The id that the name stood for before, if there was one.
+        var previous: String?
         var error: RecordedError?
     }
 
@@ -51,7 +56,9 @@ package struct ImageRoutes: Sendable {
             .json(.get, "/v1/images", "List images") { [images, directory] _ in
                 Page(items: try await images.list(inUse: await directory.imagesInUse()))
             },
-            Route(.post, "/v1/images", "Pull or build an image; NDJSON of progress, then the image or an error") {
+            Route(
+                .post, "/v1/images", "Pull or build ('fresh': again) an image; NDJSON of progress, then image or error"
+            ) {
                 context, writer in
                 try requireRoot(context)
                 let request = try await JSONBody.decode(PullRequest.self, from: context)
@@ -87,18 +94,25 @@ package struct ImageRoutes: Sendable {
     private func pull(_ request: PullRequest, _ writer: consuming HTTPResponseWriter) async throws {
         let reference = try directory.reference(request.reference)
         let policy = try policy(request.policy)
+        guard !request.fresh || reference == .base else {
+            throw AegisError.usage(
+                "'\(request.reference)' is not built here", hint: "'fresh' goes with 'base'; pull others by a policy")
+        }
         let (lines, feed) = AsyncStream.makeStream(of: String.self, bufferingPolicy: .bufferingNewest(64))
+        let previous = try await images.local(reference)?.digest
         var body = try await writer.stream(200, headers: ["Content-Type": "application/x-ndjson"])
         async let result: ResolvedImage = {
             defer { feed.finish() }
+            let progress: @Sendable (ImageProgress) -> Void = { _ = feed.yield($0.text(reference)) }
             // Who pulls an image by its name pulls it for everybody on this node.
-            return try await images.ensure(
-                reference, policy: policy, for: .publisher, progress: { _ = feed.yield($0.text(reference)) })
+            return request.fresh
+                ? try await images.buildBase(progress: progress)
+                : try await images.ensure(reference, policy: policy, for: .publisher, progress: progress)
         }()
         for await line in lines { try await body.write(JSONBody.encode(PullLine(progress: line))[...]) }
         do {
             let info = try await images.info(result, inUse: await directory.imagesInUse())
-            try await body.write(JSONBody.encode(PullLine(image: info))[...])
+            try await body.write(JSONBody.encode(PullLine(image: info, previous: previous))[...])
         } catch {
             let shown = (error as? AegisError) ?? .failed("pull-failed", "\(error)")
             try await body.write(JSONBody.encode(PullLine(error: RecordedError(shown)))[...])

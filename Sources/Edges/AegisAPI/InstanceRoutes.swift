@@ -32,7 +32,7 @@ package struct InstanceRoutes: Sendable {
                 return last
             },
             verb("start", "Start a stopped instance") { instance, _ in try await instance.start() },
-            verb("stop", "Stop an instance") { instance, _ in await instance.stop() },
+            verb("stop", "Stop an instance") { instance, _ in try await instance.stop() },
             verb("pause", "Freeze an instance", query: ["force"]) { instance, context in
                 try await instance.pause(force: context.flag("force"))
             },

@@ -16,15 +16,14 @@ package struct StreamRoutes: Sendable {
         [
             Route(
                 .post, "/v1/instances/{id}/attach", "Stream the command's input and output (Upgrade: aegis-stream/1)",
-                query: ["start", "keep"]
+                query: ["start"]
             ) { context, writer in
                 let instance = try directory.find(context.parameter("id"), for: context.caller)
                 let request = try await JSONBody.decode(AttachRequest.self, from: context)
-                let (start, keep) = (try context.flag("start"), try context.flag("keep"))
+                let start = try context.flag("start")
                 try requireUpgrade(context)
                 let stream = try await writer.upgrade(to: StreamProtocol.name)
-                await AttachSession(instance: instance, stream: stream, start: start, keep: keep, request: request)
-                    .run()
+                await AttachSession(instance: instance, stream: stream, start: start, request: request).run()
             },
             Route(
                 .post, "/v1/instances/{id}/exec", "Run a process: NDJSON, or a stream with Upgrade: aegis-stream/1"

@@ -9,14 +9,15 @@ package struct SystemFacts: Sendable {
     package var doctor: @Sendable (_ fresh: Bool) async -> DoctorReport
     /// What is missing before requests can be served, by dependency; empty = ready.
     package var missing: @Sendable () async -> [String: String]
-    /// The configuration in force with origins, as text; secrets masked.
-    package var configuration: @Sendable () -> String
+    /// The configuration in force with origins; secrets masked.
+    package var configuration: @Sendable () -> ConfigurationReport
     /// Begins a graceful end of the daemon.
     package var shutdown: @Sendable (_ keepingInstances: Bool) -> Void
 
     package init(
         status: @escaping @Sendable () async -> StatusReport, doctor: @escaping @Sendable (Bool) async -> DoctorReport,
-        missing: @escaping @Sendable () async -> [String: String], configuration: @escaping @Sendable () -> String,
+        missing: @escaping @Sendable () async -> [String: String],
+        configuration: @escaping @Sendable () -> ConfigurationReport,
         shutdown: @escaping @Sendable (Bool) -> Void
     ) {
         self.status = status
@@ -65,10 +66,20 @@ package struct SystemRoutes: Sendable {
                 [facts] context in
                 await facts.doctor(try context.flag("fresh"))
             },
-            Route(.get, "/v1/config", "The configuration in force, with origins") { [facts] context, writer in
+            Route(
+                .get, "/v1/config", "The configuration in force, with origins; format=json or yaml (the default)",
+                query: ["format"]
+            ) { [facts] context, writer in
                 try requireRoot(context)
-                try await writer.respond(
-                    200, headers: ["Content-Type": "application/yaml"], body: Array(facts.configuration().utf8))
+                let report = facts.configuration()
+                switch context.query["format"] {
+                case "json"?: try await writer.respond(200, headers: JSONBody.headers, body: JSONBody.encode(report))
+                case nil, "yaml"?:
+                    try await writer.respond(
+                        200, headers: ["Content-Type": "application/yaml"], body: Array(report.text.utf8))
+                case let other?:
+                    throw AegisError.usage("query parameter 'format' cannot be '\(other)'", hint: "use json or yaml")
+                }
             },
             .json(
                 .post, "/v1/shutdown", "Stop all instances and end the daemon; keep=1 leaves them running",

@@ -1,3 +1,5 @@
+internal import LinuxSys
+
 /// Where the daemon of this caller lives (decision D15).
 package struct DaemonLocation: Sendable, Equatable {
     /// What `aegis up` starts a daemon for.
@@ -20,8 +22,7 @@ package struct DaemonLocation: Sendable, Equatable {
     package init(aegisHome: String?, userHome: String?, user: UInt32, workingDirectory: String) {
         let name = "aegisd.sock"
         if let aegisHome, !aegisHome.isEmpty {
-            let trimmed = aegisHome.count > 1 && aegisHome.hasSuffix("/") ? String(aegisHome.dropLast()) : aegisHome
-            home = trimmed.hasPrefix("/") ? trimmed : "\(workingDirectory)/\(trimmed)"
+            home = Files.absolute(aegisHome, from: workingDirectory)
             socket = "\(home)/\(name)"
             candidates = [socket]
             return

@@ -19,38 +19,57 @@ package struct LogText: Sendable {
         var execID: String?
     }
     private let coloured: Bool
-    /// The line that each target is in the middle of.
+    private let merged: Bool
+    /// The line that each target is in the middle of; all are one when they are merged.
     private var open: [Target: Source] = [:]
 
-    /// - Parameter coloured: whether marks of exec and system lines are coloured (a terminal reads).
-    package init(coloured: Bool) { self.coloured = coloured }
+    /// - Parameters:
+    ///   - coloured: whether marks of exec and system lines are coloured (a terminal reads).
+    ///   - merged: whether both targets lead to one place, as a terminal, where lines of one must not run into the other's.
+    package init(coloured: Bool, merged: Bool = false) {
+        self.coloured = coloured
+        self.merged = merged
+    }
 
     /// The bytes of one record, for the target it belongs to; `data` that is no base64 counts as empty.
     package mutating func piece(of record: LogRecord) -> Piece {
         if let gap = record.gap {
-            let note = "[\(gap) bytes are gone: the log was rotated meanwhile]\n"
-            return Piece(target: .stderr, bytes: Array(note.utf8))
+            var out: [UInt8] = []
+            if merged, open.removeValue(forKey: .stdout) != nil { out.append(10) }
+            out.append(contentsOf: "[\(gap) bytes are missing\(Self.why(record.gapReason))]\n".utf8)
+            return Piece(target: .stderr, bytes: out)
         }
-        let source = Source(stream: record.stream, source: record.source, execID: record.execID)
         let target: Target = record.stream == "stdout" ? .stdout : .stderr
+        // Where they are merged, a process may end on one stream the line that it began on the other, as on its terminal.
+        let source = Source(stream: merged ? "" : record.stream, source: record.source, execID: record.execID)
+        let line: Target = merged ? .stdout : target
         var out: [UInt8] = []
-        if let interrupted = open[target], interrupted != source {
+        if let interrupted = open[line], interrupted != source {
             out.append(10)
-            open[target] = nil
+            open[line] = nil
         }
-        if open[target] == nil { out.append(contentsOf: mark(record.source).utf8) }
+        if open[line] == nil { out.append(contentsOf: mark(record.source).utf8) }
         if let line = record.line {
             out.append(contentsOf: line.utf8)
         } else if let data = record.data {
             out.append(contentsOf: Base64.decode(data) ?? [])
         }
         if record.partial == true {
-            open[target] = source
+            open[line] = source
         } else {
             out.append(10)
-            open[target] = nil
+            open[line] = nil
         }
         return Piece(target: target, bytes: out)
+    }
+
+    private static func why(_ reason: String?) -> String {
+        switch reason {
+        case "rotated": ": the log was rotated meanwhile"
+        case "not-written": ": they could not be written to the log, as on a full disk"
+        case "damaged": ": the log is damaged there"
+        default: ""
+        }
     }
 
     private func mark(_ source: String) -> String {

@@ -4,13 +4,22 @@ import CHarness
 /// Writes a file or tree as a tar stream on stdout, in a child of the harness.
 ///
 /// The first entry is named by the last component of the path (`.` for `/` and for a path that ends in `/.`), the others
-/// stand beneath it. Regular files, folders and links; anything else is left out and named on stderr. A file that
-/// shrinks while it is read is filled up with zeros, as tar does; one that grows is cut. Links are not followed, but for
-/// the path itself if it ends in a slash.
+/// stand beneath it. Regular files, folders and links. Of FIFOs and devices below the path there is a header only, so that
+/// whoever extracts the stream can say that they were there; sockets are left out and named on stderr. Small files, and
+/// those that do not tell their size as those of `/proc`, are read to their end before their header is written. A longer
+/// one that shrinks while it is read is filled up with zeros, as tar does; one that grows is cut. Links are not followed,
+/// but for the path itself if it ends in a slash. What the sandbox added to the image is left out in silence: `/.aegis`,
+/// and the loader's list that names our library.
 struct CopyOut {
+    private static let listName = bytes("ld.so.preload")
+    private static let listText = bytes("/.aegis/shim.so\n")
     private static let depthLimit = 256
     private static let chunk = 64 << 10
+    /// The longest file that is read although it says that it is empty.
+    private static let sizeless = 16 << 20
     private var failed = false
+    private var began = false
+    private var isRoot = false
     private var buffer = [UInt8](repeating: 0, count: chunk)
 
     init() {}
@@ -28,14 +37,18 @@ struct CopyOut {
         let last = trimmed.lastIndex(of: 0x2f).map { Array(trimmed[($0 + 1)...]) } ?? []
         let name = last.isEmpty ? bytes(".") : last
         guard name != bytes("..") else { return complain(path, bytes("a path cannot end in ..")) }
+        isRoot = trimmed == [0x2f] || trimmed == [0x2f, 0x2e]
         // With the slash kept, the kernel follows a link and wants a folder behind it.
         let target = path.last == 0x2f && path.count > 1 ? trimmed + bytes("/.") : trimmed
         add(Int32(AH_ROOT), target, as: name, depth: 0)
+        // Without a byte of output whoever asked still can be told why, instead of getting an empty archive.
+        guard began else { return 1 }
         write(Tar.end)
         return failed ? 1 : 0
     }
 
     private mutating func add(_ directory: Int32, _ name: [UInt8], as path: [UInt8], depth: Int) {
+        if isRoot && depth == 1 && name == bytes(".aegis") { return }
         var info = ah_file()
         let result = unsafe ah_file_information(directory, terminated(name), &info)
         // What vanished since the folder was listed is not there any more, and that is all.
@@ -45,8 +58,19 @@ struct CopyOut {
         case AH_REGULAR: addFile(directory, name, path)
         case AH_DIRECTORY: addDirectory(directory, name, path, depth)
         case AH_SYMLINK: addLink(directory, name, path, info)
-        default: note(path, bytes("left out: neither file, folder nor link"))
+        default: addStrange(path, info, depth)
         }
+    }
+
+    private mutating func addStrange(_ path: [UInt8], _ info: ah_file, _ depth: Int) {
+        let isFIFO = Int(info.kind) == AH_FIFO
+        let isDevice = Int(info.kind) == AH_DEVICE
+        guard depth > 0 else {
+            let what = isFIFO ? bytes("is a FIFO") : isDevice ? bytes("is a device") : bytes("is a socket")
+            return fail(path, what + bytes(": files, folders and links can be copied"))
+        }
+        guard isFIFO || isDevice else { return note(path, bytes("left out: a socket")) }
+        write(entry(path, isFIFO ? .fifo : .device, info).encoded())
     }
 
     private func entry(_ path: [UInt8], _ kind: TarKind, _ info: ah_file) -> TarEntry {
@@ -62,6 +86,8 @@ struct CopyOut {
         var info = ah_file()
         let result = unsafe ah_descriptor_information(Int32(file), &info)
         guard result >= 0 else { return fail(path, errorText(-result)) }
+        if name == Self.listName && info.size == Self.listText.count && isOwnList(directory) { return }
+        guard info.size > Self.chunk else { return addWhole(Int32(file), path, info) }
         write(entry(path, .file, info).encoded())
         var rest = info.size
         while rest > 0 {
@@ -76,6 +102,36 @@ struct CopyOut {
             rest -= UInt64(count)
         }
         write([UInt8](repeating: 0, count: Tar.padding(info.size)))
+    }
+
+    /// Whether the list for glibc's loader in a folder is ours.
+    private func isOwnList(_ directory: Int32) -> Bool {
+        let file = unsafe ah_open_file(directory, terminated(Self.listName))
+        guard file >= 0 else { return false }
+        defer { ah_close(Int32(file)) }
+        var text = [UInt8](repeating: 0, count: Self.listText.count)
+        return unsafe ah_read(Int32(file), &text, text.count) == text.count && text == Self.listText
+    }
+
+    /// Reads a small file, or one that does not tell its size, before its header is written: so that tells the truth.
+    private mutating func addWhole(_ file: Int32, _ path: [UInt8], _ info: ah_file) {
+        let limit = info.size == 0 ? Self.sizeless : Int(info.size)
+        var content: [UInt8] = []
+        while content.count < limit {
+            let count = unsafe ah_read(file, &buffer, min(Self.chunk, limit - content.count))
+            // A file of the kernel's that waits for events has nothing to tell now.
+            guard count >= 0 || count == -Code.again else { return fail(path, errorText(-count)) }
+            guard count > 0 else { break }
+            content += buffer[..<count]
+        }
+        guard info.size > 0 || content.count < limit else {
+            return fail(path, bytes("does not tell its size and is longer than 16 MiB"))
+        }
+        var real = info
+        real.size = UInt64(content.count)
+        write(entry(path, .file, real).encoded())
+        write(content)
+        write([UInt8](repeating: 0, count: Tar.padding(real.size)))
     }
 
     private mutating func addLink(_ directory: Int32, _ name: [UInt8], _ path: [UInt8], _ info: ah_file) {
@@ -107,8 +163,9 @@ struct CopyOut {
         }
     }
 
-    private func write(_ bytes: [UInt8]) {
+    private mutating func write(_ bytes: [UInt8]) {
         guard !bytes.isEmpty else { return }
+        began = true
         // Nobody reads any more: the daemon gave up, or the harness is gone.
         if unsafe ah_write_all(1, bytes, bytes.count) < 0 { ah_exit(1) }
     }

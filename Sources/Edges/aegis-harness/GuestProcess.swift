@@ -41,8 +41,10 @@ final class GuestProcess {
     let number: UInt16
     let pid: Int32
     let terminal: Bool
-    /// Tells whether the program could be executed; -1 once that is known.
+    /// Tells when it is decided whether the program could be executed; -1 once that is known.
     var status: Int32
+    /// What the child shares with us until then.
+    private var launch: OpaquePointer?
     var isStarted = false
     var input = InputPipe()
     /// stdout (or the terminal), stderr.
@@ -53,11 +55,15 @@ final class GuestProcess {
     let program: [UInt8]
     let directory: [UInt8]
 
-    init(number: UInt16, pid: Int32, terminal: Bool, status: Int32, program: [UInt8], directory: [UInt8]) {
+    init(
+        number: UInt16, pid: Int32, terminal: Bool, status: Int32, launch: OpaquePointer?, program: [UInt8],
+        directory: [UInt8]
+    ) {
         self.number = number
         self.pid = pid
         self.terminal = terminal
         self.status = status
+        unsafe self.launch = launch
         self.program = program
         self.directory = directory
     }
@@ -77,15 +83,25 @@ final class GuestProcess {
         if terminal { closeInput() }
     }
 
-    func closeStatus() {
+    /// Ends the start: after the end of `status`, when the child has left our memory.
+    ///
+    /// - Returns: what went wrong; step 0 when the program runs.
+    func closeStatus() -> ah_start_error {
+        var error = ah_start_error()
         if status >= 0 { ah_close(status) }
         status = -1
+        // SAFETY: made by ah_spawn, and forgotten here, once.
+        if let launch = unsafe launch {
+            unsafe ah_launch_error(launch, &error)
+            unsafe ah_forget_launch(launch)
+        }
+        unsafe launch = nil
+        return error
     }
 
     func closeAll() {
         closeInput()
         closeOutput(0)
         closeOutput(1)
-        closeStatus()
     }
 }

@@ -87,12 +87,13 @@ extension Harness {
     private func launch(_ number: UInt16, _ request: StartProcess, _ account: Account, _ stdio: Stdio) {
         let isCopy = request.kind == .copyIn || request.kind == .copyOut
         var status: Int32 = -1
+        var shared: OpaquePointer?
         let pid: Int
         if isCopy {
             pid = ah_fork(stdio.theirs[0], stdio.theirs[1], stdio.theirs[2])
             if pid == 0 { copy(request, account) }
         } else {
-            pid = spawn(request, account, stdio.theirs, &status)
+            pid = unsafe spawn(request, account, stdio.theirs, &status, &shared)
         }
         stdio.closeTheirs()
         guard pid > 0 else {
@@ -100,9 +101,9 @@ extension Harness {
             let isLimit = pid == -Code.again || pid == -Code.noMemory || pid == -Code.tooManyFiles
             return refuse(number, isLimit ? .limit : .other, -pid, bytes("no new process: ") + errorText(-pid))
         }
-        let process = GuestProcess(
+        let process = unsafe GuestProcess(
             number: number, pid: Int32(pid), terminal: stdio.ours[0] >= 0 && stdio.ours[0] == stdio.ours[1],
-            status: status, program: request.arguments[0], directory: request.directory)
+            status: status, launch: shared, program: request.arguments[0], directory: request.directory)
         process.input.descriptor = stdio.ours[0]
         process.output[0].descriptor = stdio.ours[1]
         process.output[1].descriptor = stdio.ours[2]
@@ -120,7 +121,8 @@ extension Harness {
     }
 
     private func spawn(
-        _ request: StartProcess, _ account: Account, _ stdio: [Int32], _ status: inout Int32
+        _ request: StartProcess, _ account: Account, _ stdio: [Int32], _ status: inout Int32,
+        _ launch: inout OpaquePointer?
     ) -> Int {
         var environment = request.environment
         if value(of: "HOME", in: environment) == nil { environment.append(bytes("HOME=") + account.home) }
@@ -152,7 +154,7 @@ extension Harness {
                             unsafe spec.error = stdio[2]
                             unsafe spec.terminal = request.terminal ? 1 : 0
                             unsafe spec.create_directory = request.createDirectory ? 1 : 0
-                            pid = unsafe ah_spawn(&spec, &status)
+                            pid = unsafe ah_spawn(&spec, &status, &launch)
                         }
                     }
                 }
@@ -163,15 +165,13 @@ extension Harness {
 
     // MARK: Whether it runs
 
-    /// Reads what the child says: nothing and the end when its program runs, or where it failed.
+    /// At the end of its pipe the child has left our memory, and in it where it failed, if it did.
     func resolveStart(_ process: GuestProcess) {
         guard process.status >= 0 else { return }
-        var report = ah_start_error()
-        let status = process.status
-        let count = unsafe withUnsafeMutableBytes(of: &report) { unsafe ah_read(status, $0.baseAddress, $0.count) }
-        if count == -Code.again { return }
-        process.closeStatus()
-        guard count == MemoryLayout<ah_start_error>.size else { return reportStart(process) }
+        var nothing: UInt8 = 0
+        if unsafe ah_read(process.status, &nothing, 1) == -Code.again { return }
+        let report = process.closeStatus()
+        guard report.step != 0 else { return reportStart(process) }
         let code = Int(report.code)
         let (reason, text) = Self.explain(report, process)
         refuse(process.number, reason, code, text)

@@ -98,13 +98,16 @@ extension Harness {
 
     // MARK: The end of processes
 
-    /// Reaps every child that ended, ours and those that were left to us.
-    func reap() {
+    /// Reaps every child that ended, ours and those that were left to us. `false` if there is no child any more.
+    ///
+    /// The only place that reaps: whoever else took an end from the kernel would take it from its process.
+    @discardableResult
+    func reap() -> Bool {
         var code: UInt32 = 0
         var signal: UInt8 = 0
         while true {
             let pid = unsafe ah_reap(&code, &signal)
-            guard pid > 0 else { return }
+            guard pid > 0 else { return pid != -Code.noChild }
             for process in processes where Int(process.pid) == pid && process.end == nil {
                 process.end = (code, signal)
                 process.closeInput()
@@ -143,27 +146,39 @@ extension Harness {
 
     // MARK: Shutdown
 
-    func beginShutdown(_ grace: UInt32) {
-        let kill = ah_now_microseconds() + UInt64(grace) * 1000
-        // A second one may only hasten the first.
-        if let shutdown, shutdown.kill <= kill { return }
-        shutdown = (kill, kill + Harness.lastWords, false)
+    func beginShutdown(_ request: Shutdown) {
+        let kill = ah_now_microseconds() + UInt64(request.grace) * 1000
+        // A second one may hasten the first, and may make the harness end that was to stay.
+        let stays = request.stays && shutdown?.stays != false
+        if let running = shutdown, running.kill <= kill {
+            shutdown?.stays = stays
+            return
+        }
+        shutdown = (kill, kill + Harness.lastWords, false, stays)
         signalEverything(15)
     }
 
     func continueShutdown() {
-        reap()
-        var code: UInt32 = 0
-        var signal: UInt8 = 0
-        let orphan = unsafe ah_reap(&code, &signal)
-        if processes.isEmpty && orphan == -Code.noChild && outgoing.isEmpty { ah_exit(0) }
+        let hasChildren = reap()
         guard let times = shutdown else { return }
+        if !hasChildren && times.stays { return endShutdown() }
+        if !hasChildren && processes.isEmpty && outgoing.isEmpty { ah_exit(0) }
         let now = ah_now_microseconds()
         if now >= times.kill && !times.killed {
             shutdown?.killed = true
             killEverything()
         }
-        if now >= times.exit { ah_exit(0) }
+        guard now >= times.exit else { return }
+        if !times.stays { ah_exit(0) }
+        endShutdown()
+    }
+
+    /// Nothing runs any more, and the harness stays. Output that waits for its reader still goes out.
+    private func endShutdown() {
+        shutdown = nil
+        for question in questions { outgoing.appendFrame(.healthy, flags: question.flags, question.payload) }
+        questions = []
+        flush()
     }
 
     func killEverything() { signalEverything(9) }

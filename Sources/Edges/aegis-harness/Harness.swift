@@ -13,12 +13,17 @@ final class Harness {
     var incoming = ByteQueue()
     var outgoing = ByteQueue()
     var channelReadable = true
+    /// The daemon's side is closed: told once, maybe together with the last bytes, which are not the end then.
+    private var channelEnded = false
     var channelWritable = true
     var processes: [GuestProcess] = []
     var passwd = AccountFile()
     var group = AccountFile()
-    /// When everything that still runs is killed, and when the harness ends whatever the daemon has acknowledged.
-    var shutdown: (kill: UInt64, exit: UInt64, killed: Bool)?
+    /// When everything that still runs is killed, when it is over whatever the daemon has acknowledged, and whether the
+    /// harness stays then.
+    var shutdown: (kill: UInt64, exit: UInt64, killed: Bool, stays: Bool)?
+    /// Questions for health that are answered when a shutdown in which the harness stays is over.
+    var questions: [(flags: UInt8, payload: [UInt8])] = []
     /// Whether something happened since memory was last given back.
     var isWarm = true
 
@@ -100,6 +105,7 @@ final class Harness {
         switch event.data & 0xff {
         case Source.channel:
             if event.ready & UInt8(AH_IN | AH_HANGUP) != 0 { channelReadable = true }
+            if event.ready & UInt8(AH_HANGUP) != 0 { channelEnded = true }
             if event.ready & UInt8(AH_OUT | AH_HANGUP) != 0 { channelWritable = true }
         case Source.signals:
             ah_drain_signals(signals)
@@ -150,7 +156,7 @@ final class Harness {
                 ah_exit(1)
             } else {
                 // Less than there was room for: the socket is empty, and tells when it is so no longer (epoll(7)).
-                if count < room { channelReadable = false }
+                if count < room && !channelEnded { channelReadable = false }
                 takeFrames()
             }
         }
@@ -191,8 +197,14 @@ final class Harness {
             let size = try TerminalSize(decoding: incoming.payload(of: header))
             guard let process = process(header.stream), process.terminal, process.output[0].isOpen else { return }
             ah_resize_terminal(process.output[0].descriptor, size.columns, size.rows)
-        case .health: outgoing.appendFrame(.healthy, flags: header.flags, incoming.payload(of: header))
-        case .shutdown: beginShutdown(try Shutdown(decoding: incoming.payload(of: header)).grace)
+        case .health:
+            let payload = incoming.payload(of: header)
+            if shutdown?.stays == true {
+                questions.append((header.flags, payload))
+            } else {
+                outgoing.appendFrame(.healthy, flags: header.flags, payload)
+            }
+        case .shutdown: beginShutdown(try Shutdown(decoding: incoming.payload(of: header)))
         case .forget: break
         default: throw ChannelError.malformed(type: header.type.rawValue)
         }

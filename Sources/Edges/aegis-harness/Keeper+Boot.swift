@@ -186,9 +186,10 @@ extension Keeper {
             try check(unsafe ah_attach_tree(tree, terminated(target)), name(number, bytes("idmapped ") + target))
         case .bind(_, let target, _):
             try check(unsafe ah_attach_tree(tree, terminated(target)), name(number, bytes("bind ") + target))
-        case .overlay(let lower, let upper, let work, let target):
+        case .overlay(let lower, let upper, let work, let target, let isVolatile):
             let result = unsafe ah_mount_overlay(
-                blob(lower), UInt32(lower.count), terminated(upper), terminated(work), terminated(target))
+                blob(lower), UInt32(lower.count), terminated(upper), terminated(work), terminated(target),
+                isVolatile ? 1 : 0)
             try check(result, name(number, bytes("overlay ") + target))
         case .makeDirectory(let path):
             try check(
@@ -197,6 +198,17 @@ extension Keeper {
         case .makeFile(let path):
             try check(
                 unsafe ah_make_empty_file(terminated(path), owner.uid, owner.gid), name(number, bytes("file ") + path))
+        case .placeFile(let root, let path, let content, let replace):
+            // The layer may be full or odd by now: the sandbox starts with what it has.
+            let result = unsafe ah_place_file(
+                terminated(root), terminated(path), content, content.count, owner.uid, owner.gid, replace ? 1 : 0)
+            guard result < 0 else { return }
+            let line = name(number, bytes("file ") + path) + bytes(": ") + errorText(-result) + [0x0a]
+            unsafe ah_log(line, line.count)
+        case .expect(let root, let path, let isDirectory):
+            try check(
+                unsafe ah_expect_kind(terminated(root), terminated(path), isDirectory ? 1 : 0),
+                name(number, bytes("target ") + path))
         }
     }
 
@@ -204,7 +216,7 @@ extension Keeper {
     private func checkAccounts(_ plan: BootPlan) throws(BootError) {
         guard plan.entry == .byPath else { return }
         for step in plan.mounts {
-            guard case .overlay(_, _, _, let target) = step else { continue }
+            guard case .overlay(_, _, _, let target, _) = step else { continue }
             for name in [bytes("/etc/passwd"), bytes("/etc/group")]
             where unsafe ah_is_special_file(terminated(target), terminated(Array(name.dropFirst()))) != 0 {
                 throw BootError(code: Code.invalid, text: name + bytes(" of its root file system is no regular file"))

@@ -13,7 +13,11 @@ enum Main {
         } else if arguments == bytes("keep") {
             Keeper().run()
         } else if arguments.isEmpty {
-            Harness(quirks: ah_prepare_harness() == 1 ? Hello.refusesNoAutomount : 0).run()
+            let odd = ah_prepare_harness()
+            var quirks: UInt8 = 0
+            if odd & Int(AH_ODD_AUTOMOUNT) != 0 { quirks |= Hello.refusesNoAutomount }
+            if odd & Int(AH_ODD_CLONE3) != 0 { quirks |= Hello.forbidsClone3 }
+            Harness(quirks: quirks).run()
         } else {
             log(bytes("usage: aegis-harness [keep | --version]"))
             ah_exit(2)

@@ -4,6 +4,22 @@ internal import AegisIO
 
 /// From words to an exit code.
 package enum Entry {
+    /// Does what the bytes after the program's name ask for, if they are text.
+    ///
+    /// - Parameters:
+    ///   - arguments: the arguments as they came.
+    ///   - context: what commands work with.
+    /// - Returns: the exit code.
+    package static func run(arguments: [[UInt8]], _ context: Context) async -> Int32 {
+        let words: [String]
+        do throws(AegisError) { words = try Words.text(arguments) } catch {
+            await context.console.say(
+                ErrorText.text(error, format(arguments.map { String(decoding: $0, as: UTF8.self) })))
+            return error.kind.exitCode
+        }
+        return await run(words, context)
+    }
+
     /// Does what the words after the program's name ask for.
     ///
     /// - Parameters:

@@ -1,11 +1,12 @@
 import AegisIO
 import Glibc
+import LinuxSys
 
 // The loop runs on this thread and no other one is made on the way of a command.
-let words = Array(CommandLine.arguments.dropFirst())
+let words = Array(CurrentProcess.arguments.dropFirst())
 do {
     let code = try EventLoop.runMain { @Sendable loop in
-        await Entry.run(words, Context(loop: loop, console: Console(on: loop), caller: .current))
+        await Entry.run(arguments: words, Context(loop: loop, console: Console(on: loop), caller: .current))
     }
     exit(code)
 } catch {

@@ -20,10 +20,14 @@ enum Daemon {
 
     static func run(options: DaemonOptions, home: DaemonHome, loop: EventLoop, readiness: Readiness) async throws {
         try CurrentProcess.setDumpable(false)
-        try? Files.writeAtomically("/proc/self/oom_score_adj", Array("-900".utf8))
         // AEGIS_DEBUG=1 shows what is told on the way: the steps of each boot, for one.
         let minimum = environmentValue("AEGIS_DEBUG") == "1" ? Logger.Level.debug : .info
         let logger = Logger(minimum: minimum) { say($0.description) }
+        do throws(Errno) { try CurrentProcess.protectFromOutOfMemory(score: -900) } catch {
+            logger.debug("this daemon is as mortal as others when memory runs out", ("error", "\(error)"))
+        }
+        // The allocator keeps what a thousand connections have used, for good if nobody asks for it.
+        loop.afterBursts { CurrentProcess.trimMemory() }
         let settings = try DaemonSettings(options: options, home: home)
         let signals = try SignalSource([15, 2, 1], on: loop)
         let scope = TaskScope(on: loop)

@@ -1,4 +1,5 @@
 internal import AegisCore
+internal import AegisIO
 internal import Glibc
 internal import LinuxSys
 
@@ -27,18 +28,21 @@ struct DaemonHome: Sendable {
     /// - Throws: `already-running` naming the pid of the other daemon; what is wrong with the folder.
     static func open(_ options: DaemonOptions) throws -> DaemonHome {
         let isRoot = CurrentProcess.effectiveUser == 0
-        let given = environmentValue("AEGIS_HOME")
-        let path = try given.map(absolute) ?? (isRoot ? "/var/lib/aegis" : "\(environmentValue("HOME") ?? "/")/.aegis")
-        let sockets = given == nil && isRoot ? "/run/aegis" : path
+        let (path, sockets) = try place()
         try makeFolder(path, mode: 0o700)
+        if let note = try HomeFolder.secure(path) { say("aegisd: \(note)") }
         let lock = try takeLock(path)
-        if sockets != path { try makeFolder(sockets, mode: 0o755) }
+        if sockets != path {
+            try makeFolder(sockets, mode: 0o755)
+            try HomeFolder.checkShared(sockets)
+        }
         let node = try nodeID(path)
         let runRoot =
             isRoot
             ? "/run/aegis" : "\(environmentValue("XDG_RUNTIME_DIR") ?? "/tmp")/aegis-\(CurrentProcess.effectiveUser)"
         // Runtimes that start inside a user namespace must be able to walk through (decision D3).
         try makeFolder(runRoot, mode: isRoot ? 0o711 : 0o700)
+        try HomeFolder.checkShared(runRoot)
         let runDirectory = "\(runRoot)/\(node)"
         try makeFolder(runDirectory, mode: 0o711)
         let bootID = try Files.read("/proc/sys/kernel/random/boot_id", limit: 64)
@@ -47,11 +51,15 @@ struct DaemonHome: Sendable {
             bootID: String(decoding: bootID.prefix(36), as: UTF8.self), lock: lock)
     }
 
-    private static func absolute(_ path: String) throws(AegisError) -> String {
-        guard path.hasPrefix("/") else {
-            throw .usage("AEGIS_HOME '\(path)' is not an absolute path", hint: "for example AEGIS_HOME=/srv/aegis")
-        }
-        return path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
+    /// Where the home of this environment is, and its sockets; nothing is made.
+    static func place() throws -> (path: String, sockets: String) {
+        let isRoot = CurrentProcess.effectiveUser == 0
+        let given = environmentValue("AEGIS_HOME")
+        let path =
+            try given.map { Files.absolute($0, from: try Files.readLink("/proc/self/cwd")) }
+            ?? (isRoot ? "/var/lib/aegis" : "\(environmentValue("HOME") ?? "/")/.aegis")
+        let sockets = given == nil && isRoot ? "/run/aegis" : path
+        return (path, sockets)
     }
 
     private static func makeFolder(_ path: String, mode: UInt32) throws {

@@ -7,6 +7,8 @@ struct DaemonOptions: Sendable {
     var config: String?
     /// Take any free port where the configured one is busy.
     var anyPorts = false
+    /// Print the configuration that would be used, and end.
+    var showsConfiguration = false
     /// Flags that set keys of the configuration.
     var settings: [(flag: String, path: String, value: String)] = []
 
@@ -25,6 +27,7 @@ struct DaemonOptions: Sendable {
           --port N               port of the HTTP API (default 8080; 0 = any free one)
           --isolation B          backend for instances that name none (default auto)
           --min-isolation GRADE  refuse to start instances below this grade
+          --show-config          print the configuration that would be used, as JSON, and end
           --version, --help
 
         example: AEGIS_HOME=/srv/aegis aegisd --ports auto
@@ -52,6 +55,7 @@ struct DaemonOptions: Sendable {
                 print("aegisd \(Build.version)")
                 return nil
             case "--config": config = try value()
+            case "--show-config": showsConfiguration = true
             case "--ports":
                 let mode = try value()
                 guard mode == "auto" else {
@@ -61,7 +65,8 @@ struct DaemonOptions: Sendable {
             case let flag:
                 guard let path = Self.keys[flag] else {
                     let near = nearest(
-                        flag, in: Array(Self.keys.keys) + ["--config", "--ports", "--help", "--version"])
+                        flag,
+                        in: Array(Self.keys.keys) + ["--config", "--ports", "--show-config", "--help", "--version"])
                     throw .usage(
                         "unknown flag '\(flag)'", hint: near.map { "did you mean \($0)?" } ?? "see aegisd --help")
                 }

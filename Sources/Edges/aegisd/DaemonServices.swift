@@ -51,9 +51,8 @@ struct DaemonServices: Sendable {
         drivers = [OCIRuntime.runsc, .runc, .crun].map { runtime in
             OCIBackend(
                 runtime: runtime, runDirectory: home.runDirectory, scratch: "\(home.path)/probes",
-                harnessPath: "\(folder)/aegis-harness", idPool: pool, cgroups: cgroups, disk: disk, cache: cache,
-                loop: loop,
-                logger: logger)
+                harnessPath: "\(folder)/aegis-harness", shims: "\(home.path)/shims", idPool: pool, cgroups: cgroups,
+                disk: disk, cache: cache, loop: loop, logger: logger)
         }
         backends = BackendSet(drivers)
         directory = InstanceDirectory(

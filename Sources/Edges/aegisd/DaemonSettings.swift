@@ -13,10 +13,21 @@ struct DaemonSettings: Sendable {
     /// What TCP clients of the API must show.
     let token: Secret<String>
     /// Every value with its origin, secrets masked.
-    let shown: String
+    let shown: ConfigurationReport
 
     init(options: DaemonOptions, home: DaemonHome) throws {
-        let file = try Self.file(options, home)
+        try self.init(options: options, homePath: home.path) { try Self.ownToken(home) }
+    }
+
+    /// What a daemon that is started now would use; nothing is made or changed.
+    ///
+    /// - Throws: `invalid-config`, as a start would.
+    static func report(options: DaemonOptions) throws -> ConfigurationReport {
+        try DaemonSettings(options: options, homePath: try DaemonHome.place().path) { Secret("") }.shown
+    }
+
+    private init(options: DaemonOptions, homePath: String, ownToken: () throws -> Secret<String>) throws {
+        let file = try Self.file(options, homePath)
         let environment = ProcessEnvironment.all
         let configuration = try Configuration(
             file: file, environment: environment,
@@ -28,14 +39,15 @@ struct DaemonSettings: Sendable {
         registries = configuration.list(RegistrySection.self)
         try configuration.finish()
         try instances.limits.validate()
-        token = try network.token ?? Self.ownToken(home)
-        shown = configuration.entries.map { "\($0.path): \($0.value)  # \($0.origin)" }.joined(separator: "\n") + "\n"
+        token = try network.token ?? ownToken()
+        shown = ConfigurationReport(
+            values: configuration.entries.map { .init(key: $0.path, value: $0.value, origin: "\($0.origin)") })
     }
 
     /// A named file must be there; the one in the home may be missing.
-    private static func file(_ options: DaemonOptions, _ home: DaemonHome) throws(AegisError) -> ConfigFile? {
+    private static func file(_ options: DaemonOptions, _ home: String) throws(AegisError) -> ConfigFile? {
         let named = options.config ?? environmentValue("AEGIS_CONFIG")
-        let path = named ?? "\(home.path)/aegis-config.yaml"
+        let path = named ?? "\(home)/aegis-config.yaml"
         guard named != nil || Files.exists(path) else { return nil }
         do { return ConfigFile(name: path, bytes: try Files.read(path, limit: 1 << 20)) } catch {
             throw .usage("the configuration '\(path)' cannot be read: \(error)", hint: "check --config or AEGIS_CONFIG")

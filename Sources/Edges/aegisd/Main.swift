@@ -32,6 +32,7 @@ enum Main {
         let readiness = Readiness()
         do {
             guard let options = try DaemonOptions(arguments: Array(arguments.dropFirst())) else { return 0 }
+            if options.showsConfiguration { return showConfiguration(options) }
             let home = try DaemonHome.open(options)
             // A start that failed leaves no mark either; the lock says that the marks are ours.
             defer { home.removeMarks() }
@@ -45,6 +46,23 @@ enum Main {
         } catch {
             readiness.fail(.failed("internal-error", "\(error)"))
             return 1
+        }
+    }
+}
+
+extension Main {
+    /// Prints the configuration, or the error object that a start would end with, on standard output.
+    private static func showConfiguration(_ options: DaemonOptions) -> Int32 {
+        func print(_ value: some Encodable) -> Int32? {
+            guard let bytes = try? JSONBody.encode(value) else { return 1 }
+            do throws(Errno) { try FileDescriptor.duplicating(1).writeAll(bytes[...]) } catch { return 1 }
+            return nil
+        }
+        do {
+            return print(try DaemonSettings.report(options: options)) ?? 0
+        } catch {
+            let error = error as? AegisError ?? .failed("internal-error", "\(error)")
+            return print(error) ?? error.kind.exitCode
         }
     }
 }

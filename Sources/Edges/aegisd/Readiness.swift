@@ -15,7 +15,22 @@ final class Readiness: Sendable {
 
     func fail(_ error: AegisError) {
         say("aegisd: \(error)")
-        finish((try? JSONBody.encode(error)).map { String(decoding: $0, as: UTF8.self) } ?? "\(error)\n")
+        finish((try? JSONBody.encode(Failure(error))).map { String(decoding: $0, as: UTF8.self) } ?? "\(error)\n")
+    }
+
+    /// The error with its kind, so that the starter ends with the same exit code.
+    private struct Failure: Encodable {
+        struct Fields: Encodable {
+            var code: String
+            var hint: String?
+            var kind: String
+            var message: String
+        }
+        var error: Fields
+        init(_ error: AegisError) {
+            self.error = Fields(
+                code: error.code, hint: error.hint, kind: error.kind.rawValue, message: error.message)
+        }
     }
 
     private func finish(_ text: String) {

@@ -43,11 +43,25 @@ package struct BootSpec: Sendable {
     package var user: String
     /// How long the harness may take to say hello.
     package var deadline: Duration
+    /// Whether the writable layer is removed at the end; then it is never synced to the disk.
+    package var isEphemeral: Bool
+    /// Whether setuid and setgid bits may be set although folders of the host can be written to.
+    package var allowsSetID = false
+
+    /// Whether setuid and setgid bits, and file capabilities, must not be set: in a folder of the host such a file would be a
+    /// program of its owner's for every user of the host. No mount flag prevents that: it would count inside only.
+    package var guardsSetID: Bool {
+        !allowsSetID
+            && mounts.contains { mount in
+                if case .host = mount.ownership { return !mount.readOnly }
+                return false
+            }
+    }
 
     package init(
         id: String, hostname: String, layers: [String], writable: String, mounts: [BootMount] = [],
         limits: Limits = Limits(),
-        user: String = "", deadline: Duration = .seconds(30)
+        user: String = "", deadline: Duration = .seconds(30), isEphemeral: Bool = false
     ) {
         self.id = id
         self.hostname = hostname
@@ -57,6 +71,7 @@ package struct BootSpec: Sendable {
         self.limits = limits
         self.user = user
         self.deadline = deadline
+        self.isEphemeral = isEphemeral
     }
 }
 
@@ -66,10 +81,15 @@ package struct BootMount: Sendable {
     package enum Ownership: Sendable, Equatable {
         /// Owned by Aegis: id by id.
         case managed
+        /// Owned by Aegis and given to a user of a sandbox, `uid`:`gid`, for one whose command runs as another: these two are
+        /// each other, all other ids are as they are.
+        case exchanged(uid: UInt32, gid: UInt32, insideUID: UInt32, insideGID: UInt32)
         /// A user's folder: host id `uid`:`gid` is the sandbox's `insideUID`:`insideGID`. With `others` the sandbox's other
         /// users stand in the reserved range, which root inside then rules over; without it they are nobody there.
         case host(uid: UInt32, gid: UInt32, insideUID: UInt32, insideGID: UInt32, others: Bool)
     }
+    /// How many ids a sandbox has, from 0 on.
+    package static let idCount: UInt32 = OCIConfig.idCount
     /// The opened source; shared because a boot may be retried.
     package var source: SharedDescriptor
     package var target: String

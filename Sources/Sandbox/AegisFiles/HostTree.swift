@@ -94,12 +94,13 @@ package struct HostTree: Sendable {
     ///
     /// - Parameter path: as `find` gives it.
     /// - Returns: the archive's source.
-    /// - Throws: `path-not-found`, `unsafe-path`, `path-denied`.
+    /// - Throws: `path-not-found`, `unsafe-path`, `path-denied`, `not-copyable`.
     package func read(_ path: String) throws(AegisError) -> TarProducer {
         let name = path.split(separator: "/").last { $0 != "." } ?? Self.clean(target).last ?? "root"
         let directory: FileDescriptor
         do throws(Errno) { directory = try root.openForUse() } catch { throw refusal(error, path) }
-        return try TarProducer(root: directory, path: Array(path.utf8), named: Array(name.utf8))
+        return try TarProducer(
+            root: directory, path: Array(path.utf8), named: Array(name.utf8), marksLeftOut: true)
     }
 
     /// Takes an archive into the tree by a plan that was made from `kind(of:)`; owners become the tree's.

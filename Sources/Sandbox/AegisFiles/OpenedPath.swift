@@ -15,6 +15,13 @@ package final class OpenedPath: Sendable {
     /// Whether it is a directory (else a regular file).
     package var isDirectory: Bool { status.type == .directory }
 
+    /// Opens a folder that Aegis itself has made, with this process's rights.
+    package convenience init(ownFolder path: String) throws(AegisError) {
+        do throws(Errno) {
+            try self.init(FileDescriptor.open(path, [.pathOnly, .directory, .noFollow]))
+        } catch { throw .failed("workspaces-unusable", "'\(path)' cannot be opened: \(error)") }
+    }
+
     init(_ descriptor: consuming FileDescriptor) throws(Errno) {
         status = try descriptor.status()
         realPath = try descriptor.realPath()

@@ -104,7 +104,20 @@ struct Fetcher: Sendable {
     ) async throws -> [UInt8] {
         let security = settings.verifiesTLS(reference) ? [] : ["--tls-verify=false"]
         let words = command + ["--retry-times", "\(min(settings.retries, 1))"] + security
-        return try await run(.registry(reference), words, ["docker://\(name)"], source: nil, limit: limit, in: work)
+        // What is asked for is small: an answer that takes longer does not come.
+        let patience = settings.limits.stallTime
+        do {
+            return try await withDeadline(patience, clock: loop.clock) {
+                try await run(.registry(reference), words, ["docker://\(name)"], source: nil, limit: limit, in: work)
+            }
+        } catch let error as IOError where error.kind == .timeout { throw stalled(.registry(reference)) }
+    }
+
+    private func stalled(_ reference: ImageReference) -> AegisError {
+        AegisError(
+            .timeout, "registry-stalled",
+            "the registry of '\(reference)' has sent nothing for \(settings.limits.stallTime)",
+            hint: "try again; the time is images.stall_timeout")
     }
 
     private func copy(
@@ -152,10 +165,7 @@ struct Fetcher: Sendable {
                 (last, since) = (now, clock.now)
                 progress(now)
             } else if since.duration(to: clock.now) > settings.limits.stallTime {
-                throw AegisError(
-                    .timeout, "registry-stalled",
-                    "the registry of '\(reference)' has sent nothing for \(settings.limits.stallTime)",
-                    hint: "try again, or raise images.stall_timeout in the configuration")
+                throw stalled(reference)
             }
         }
     }

@@ -8,7 +8,7 @@ package struct ImageLimits: Sendable, Equatable {
     package var entries: Int64 = 2_000_000
     /// How long a pull may take.
     package var pullTime: Duration = .seconds(3600)
-    /// How long a download may make no progress.
+    /// How long a registry may send nothing: to a question, and in a download.
     package var stallTime: Duration = .seconds(60)
     /// Pulls at a time; others wait in order.
     package var pulls = 4

@@ -135,6 +135,25 @@ package final class ImageStore: Sendable {
         }
     }
 
+    /// The image of an id if it is here, whatever its name stands for by now.
+    ///
+    /// - Parameters:
+    ///   - id: `sha256:` and the digest of its configuration.
+    ///   - reference: the name by which it was asked for.
+    /// - Returns: the image, held in the store by its lease; nil when it is not here any more.
+    /// - Throws: `image-store-failed`, `image-store-damaged`, `newer-version`.
+    package func local(id: String, as reference: ImageReference) async throws -> ResolvedImage? {
+        try await BlockingPool.shared.run { [self] in
+            for key in try directory.keys(.images) {
+                guard let record = try directory.record(ImageRecord.self, .images, key), record.id == id else {
+                    continue
+                }
+                if let image = try resolved(reference, record, ImageLease(uses)) { return image }
+            }
+            return nil
+        }
+    }
+
     /// What a sandbox needs of an image whose record is known; nil when a layer or its texts are gone.
     func resolved(_ reference: ImageReference, _ record: ImageRecord, _ lease: ImageLease) throws(AegisError)
         -> ResolvedImage?

@@ -9,6 +9,8 @@ internal import LinuxSys
 struct CreateRules {
     let services: InstanceServices
     let caller: Caller
+    /// User and group ids of one sandbox begin at 0; so many there are.
+    private static let ids = 65_536
 
     /// Checks every field of a request and fills in the node's defaults.
     ///
@@ -48,13 +50,17 @@ struct CreateRules {
         info.ephemeral = request.ephemeral ?? false
         let (kind, source) = try workspace(request.workspace, id: id)
         info.workspace = kind == .automatic ? nil : source
-        return StoredInstance(
+        var stored = StoredInstance(
             info: info, env: try environment(request.env ?? [:]), workdir: try directory(request.workdir),
             user: try user(request.user),
             userCommand: command, workspaceKind: kind, workspaceSource: source,
             isolation: request.isolation ?? services.defaults.isolation, minIsolation: minimum.rawValue,
             pull: try pull(request.pull), stdin: request.stdin ?? false, tty: request.tty ?? false,
-            ownerGroup: caller.gid)
+            lingers: try lingers(request), ownerGroup: caller.gid)
+        stored.allowsSetID = request.allowSetuid
+        // From the beginning: a daemon that dies before the start leaves the next one to make up for it.
+        if request.start ?? true { stored.intent = .init(.start) }
+        return stored
     }
 
     private func refuseWhatComesLater(_ request: CreateInstance) throws(AegisError) {
@@ -75,6 +81,17 @@ struct CreateRules {
                 .usage, "idle-unsupported", "idle policies need an exposed port, which this release does not serve",
                 hint: "pause and resume with 'aegis instance pause' and 'resume'")
         }
+    }
+
+    /// Only what is removed with its client may stay for it: nobody else would ever let the sandbox go.
+    private func lingers(_ request: CreateInstance) throws(AegisError) -> Bool? {
+        guard request.linger == true else { return nil }
+        guard request.ephemeral == true, request.start == false else {
+            throw .usage(
+                "'linger' is for ephemeral instances that their client starts",
+                hint: "set 'ephemeral' and 'start': false, and start it by attaching with ?start=1")
+        }
+        return true
     }
 
     private func isolation(_ given: String?) throws(AegisError) {
@@ -122,6 +139,10 @@ struct CreateRules {
             parts.allSatisfy({ !$0.isEmpty && $0.utf8.count <= 64 && !$0.utf8.contains(0) })
         else {
             throw .usage("'\(user)' is not a user", hint: "write uid, name, uid:gid or name:group")
+        }
+        for part in parts where part.allSatisfy({ $0.isASCII && $0.isNumber }) && (Int(part) ?? .max) >= Self.ids {
+            throw .usage(
+                "user or group \(part) of '\(user)' is outside the sandbox's ids", hint: "use an id below \(Self.ids)")
         }
         return user
     }

@@ -54,7 +54,7 @@ extension Instance {
         guard path.hasPrefix("/") else {
             throw AegisError.usage("'\(path)' is not an absolute path inside", hint: "write it as \(label):/path")
         }
-        let session = try await awake(startIfStopped: false, verb: "copy files of")
+        let session = try await awake(startIfStopped: false, verb: "copy files of", lingering: kind == .copyOut)
         let message = StartProcess(
             kind: kind, arguments: [Array(path.utf8)], environment: [], directory: Array("/".utf8),
             stdin: kind == .copyIn)
@@ -96,28 +96,49 @@ extension Instance {
             takesInput: stored.stdin)
     }
 
-    /// The relay of the command, there from the moment a start begins.
-    package func commandRelay() -> ProcessRelay? { processes[Channel.taskProcess] }
+    /// The relay of the command, there from the moment a start begins, and the number of that start.
+    package func commandRelay() -> (relay: ProcessRelay?, attempt: UInt64) {
+        (processes[Channel.taskProcess], machine.attempt)
+    }
 
-    /// The session of a running (or woken) instance.
-    private func awake(startIfStopped: Bool, verb: String) async throws -> HarnessSession {
-        if machine.phase == .freezing { await wait { $0.phase != .freezing } }
+    /// Whether the last run wrote more than a client has got.
+    package func hasOutput(beyond offsets: [OutputKind: UInt64]) -> Bool {
+        let process = LogProcess(run: log.run, execID: nil)
+        return log.savedOffset(process, .stdout) > offsets[.stdout] ?? 0
+            || log.savedOffset(process, .stderr) > offsets[.stderr] ?? 0
+    }
+
+    /// The session of a running (or woken) instance; with `lingering` also of one that stays only for its files.
+    private func awake(startIfStopped: Bool, verb: String, lingering: Bool = false) async throws -> HarnessSession {
+        if machine.phase == .freezing { try await wait { $0.phase != .freezing } }
+        if lingering {
+            try await wait { $0.phase != .quiescing }
+            if machine.phase == .lingering, let session { return session }
+        }
+        // The command has ended: waiting for the sandbox to go would be waiting for its client.
+        if machine.phase == .quiescing || machine.phase == .lingering { throw stopped(verb) }
+        let isAgain = machine.state == .stopping ? try await settled() : false
         switch machine.state {
         case .running: break
         case .paused: _ = try await resume()
         case .starting: _ = try await started()
-        case .stopping: await settled(); fallthrough
-        case .stopped:
+        // Somebody has restarted it, and it goes down once more: whoever is that quick may ask again.
+        case .stopping where isAgain: throw notRunning(verb)
+        case .stopping, .stopped:
             guard startIfStopped else {
-                throw AegisError.conflict(
-                    "instance-stopped", "\(label) is stopped: cannot \(verb) it",
-                    hint:
-                        "start it with 'aegis instance start --name \(label)'; 'exec --start' does so and runs its command again"
-                )
+                throw stopped(verb)
             }
             _ = try await start()
         }
         guard let session else { throw notRunning(verb) }
         return session
+    }
+
+    private func stopped(_ verb: String) -> AegisError {
+        .conflict(
+            "instance-stopped", "\(label) is stopped: cannot \(verb) it",
+            hint:
+                "start it with 'aegis instance start --name \(label)'; 'exec --start' does so and runs its command again"
+        )
     }
 }

@@ -15,6 +15,8 @@ package actor Instance {
 
     package nonisolated let id: String
     package nonisolated let owner: UInt32
+    /// Whether the sandbox outlives its command, for its client to fetch files.
+    package nonisolated let lingers: Bool
     package nonisolated let holds = HoldCounter()
     nonisolated let services: InstanceServices
     package nonisolated let log: InstanceLog
@@ -27,10 +29,15 @@ package actor Instance {
     nonisolated let link = Mutex<HarnessSession?>(nil)
     var session: HarnessSession? { link.withLock { $0 } }
     var processes: ProcessTable
+    /// What the run was given that must not be stored in the clear.
+    var runSecrets = RunSecrets()
     private var bootTask: TaskScope.Handle?
     /// Keeps the image's layers while the instance may use them.
     var lease: ImageLease?
     private var timeoutTask: TaskScope.Handle?
+    /// Waits out the grace of a stop.
+    private var graceTask: TaskScope.Handle?
+    private var saveFailed = false
     var clientDeadline: TaskScope.Handle?
     /// When the command of this run was started, on the clock of `uptime`.
     var commandStarted: Duration?
@@ -61,18 +68,27 @@ package actor Instance {
         self.onDeleted = onDeleted
         id = stored.info.id
         owner = stored.info.owner
-        machine = InstanceLifecycle(outcome: Instance.outcome(of: stored))
+        lingers = stored.lingers ?? false
+        machine = InstanceLifecycle(
+            outcome: Instance.outcome(of: stored), attempt: stored.attempt, lingers: lingers)
         processes = ProcessTable { _, _ in }
+        let now = Timestamp.now().milliseconds
+        crashes = CrashLoop(
+            ages: (stored.crashes ?? []).map { .milliseconds(now - $0) },
+            now: .nanoseconds(Int64(services.clock.now.nanoseconds)))
     }
 
     /// Monotonic time, for what must not jump with the host's clock.
     nonisolated var uptime: Duration { .nanoseconds(Int64(services.clock.now.nanoseconds)) }
 
-    private static func outcome(of stored: StoredInstance) -> InstanceLifecycle.Outcome? {
+    /// How the last run ended, as the record says; nil if it says nothing.
+    static func outcome(of stored: StoredInstance) -> InstanceLifecycle.Outcome? {
         guard let reason = stored.info.stopReason.flatMap(InstanceLifecycle.StopReason.init(rawValue:)) else {
             return nil
         }
-        return .init(exitCode: stored.info.exitCode, reason: reason, oomKilled: stored.info.oomKilled)
+        return .init(
+            exitCode: stored.info.exitCode, reason: reason, oomKilled: stored.info.oomKilled,
+            error: stored.info.error.map { .failed($0.code, $0.message, hint: $0.hint) })
     }
 
     // MARK: What others see
@@ -85,11 +101,21 @@ package actor Instance {
         return info
     }
 
-    /// How the last run ended, once the instance is at rest.
-    package var outcome: InstanceLifecycle.Outcome? { machine.outcome }
+    /// Waits until a run has ended, and says how; nil if that is not known any more.
+    ///
+    /// - Throws: when the task is cancelled.
+    package func end(of attempt: UInt64) async throws(CancellationError) -> InstanceLifecycle.Outcome? {
+        try await wait { $0.attempt != attempt || $0.isOver }
+        return machine.end(of: attempt)
+    }
 
     /// Waits until the machine satisfies a condition; at once if it does.
-    func wait(until done: @escaping @Sendable (InstanceLifecycle) -> Bool) async {
+    ///
+    /// A condition must come true in every life that leads there, also when the instance is started again meanwhile: a
+    /// handle of the machine may take several steps, and nobody sees those between.
+    ///
+    /// - Throws: when the task is cancelled while it waits: who asked is gone, and nothing more shall be done for it.
+    func wait(until done: @escaping @Sendable (InstanceLifecycle) -> Bool) async throws(CancellationError) {
         guard !done(machine) else { return }
         nextWaiter += 1
         let number = nextWaiter
@@ -101,12 +127,20 @@ package actor Instance {
         } onCancel: {
             services.scope.spawn("instance-wait-cancel") { await self.dropWaiter(number) }
         }
+        if Task.isCancelled { throw CancellationError() }
     }
 
     private func dropWaiter(_ number: UInt64) { waiters.removeValue(forKey: number)?.resume.resume() }
 
-    /// Waits until the instance is stopped or gone.
-    package func settled() async { await wait { $0.phase == .stopped || $0.phase == .deleted } }
+    /// Waits until the run that is ending is over.
+    ///
+    /// - Returns: whether the instance was started again meanwhile; `started` says how that goes.
+    /// - Throws: when the task is cancelled.
+    func settled() async throws(CancellationError) -> Bool {
+        let attempt = machine.attempt
+        try await wait { $0.attempt != attempt || $0.phase == .stopped || $0.phase == .deleted }
+        return machine.attempt != attempt
+    }
 
     // MARK: Events
 
@@ -124,6 +158,8 @@ package actor Instance {
     func send(_ event: InstanceLifecycle.Event) {
         let effects = machine.handle(event)
         stored.attempt = machine.attempt
+        stored.intent = machine.intent
+        if machine.phase != .booting { stored.isSecondTry = nil }
         for effect in effects { perform(effect) }
         for (number, waiter) in waiters where waiter.done(machine) {
             waiters[number] = nil
@@ -154,7 +190,9 @@ package actor Instance {
                 instance.post(.thawed(attempt: attempt))
             }
         case .terminate(let attempt): terminate(attempt)
+        case .quiesce(let attempt, let graceful): quiesce(attempt, graceful: graceful)
         case .kill: background("kill") { await $0.sandbox?.kill() }
+        case .record(let attempt): recordEnd(attempt)
         case .release(let attempt):
             background("release") { instance in
                 await instance.releaseSandbox()
@@ -164,6 +202,8 @@ package actor Instance {
         case .disarmTimeout:
             timeoutTask?.cancel()
             timeoutTask = nil
+            graceTask?.cancel()
+            graceTask = nil
         case .save: save()
         case .settled: settle()
         case .remove:
@@ -196,6 +236,7 @@ package actor Instance {
         stored.info.error = nil
         stored.info.oomKilled = false
         note(log.beginRun().event)
+        hide(RunSecrets())
         newProcesses(attempt, stdoutFrom: 0, stderrFrom: 0)
         let snapshot = stored
         bootTask = services.scope.spawn("instance-boot") { [self] in
@@ -244,9 +285,28 @@ package actor Instance {
     private func terminate(_ attempt: UInt64) {
         session?.shutdown(graceMilliseconds: Instance.grace)
         let clock = services.clock
-        background("terminate") { instance in
+        graceTask = services.scope.spawn("instance-terminate") { [weak self] in
             try? await clock.sleep(for: .milliseconds(Int64(Instance.grace) + 3000))
-            await instance.killIfStill(attempt)
+            if !Task.isCancelled { await self?.killIfStill(attempt) }
+        }
+    }
+
+    /// Ends everything inside but the harness, which then still reads files.
+    private func quiesce(_ attempt: UInt64, graceful: Bool) {
+        let grace = graceful ? Instance.grace : 0
+        let (session, clock) = (session, services.clock)
+        background("quiesce") { instance in
+            do {
+                try await withDeadline(.milliseconds(Int64(grace) + 3000), clock: clock) {
+                    guard let session else { throw IOError.closed }
+                    try await session.quiesce(graceMilliseconds: grace)
+                }
+                let kills = await instance.sandbox?.oomKills ?? 0
+                instance.post(.quiesced(attempt: attempt, oomKilled: kills > 0))
+            } catch {
+                instance.services.logger.debug("no quiet", ("instance", instance.id), ("error", "\(error)"))
+                instance.post(.quiesceFailed(attempt: attempt))
+            }
         }
     }
 
@@ -270,41 +330,20 @@ package actor Instance {
         }
     }
 
-    private func save() {
+    /// - Returns: whether the record is in the database as it is now; a failure is told once, until it works again.
+    @discardableResult
+    func save() -> Bool {
         stored.info.state = machine.state
-        do { try services.store.update(stored) } catch {
-            services.logger.error("cannot save an instance", ("instance", id), ("error", "\(error)"))
+        do {
+            try services.store.update(stored)
+            saveFailed = false
+        } catch {
+            if !saveFailed {
+                services.logger.error("cannot save an instance", ("instance", id), ("error", "\(error)"))
+            }
+            saveFailed = true
         }
-    }
-
-    private func settle() {
-        processes.sandboxEnded()
-        guard let outcome = machine.outcome else { return }
-        countCrash(outcome)
-        stored.info.stoppedAt = .now()
-        stored.info.exitCode = outcome.exitCode
-        stored.info.stopReason = outcome.reason.rawValue
-        stored.info.oomKilled = outcome.oomKilled
-        stored.info.error = outcome.error.map(RecordedError.init)
-        stored.sandbox = nil
-        if let error = outcome.error { note(log.note("\(error.message)\(error.hint.map { " (\($0))" } ?? "")")) }
-        if outcome.oomKilled {
-            note(
-                log.note("a process was killed: out of memory (limit \(stored.info.limits.memory?.description ?? "?"))")
-            )
-        }
-        log.markEnded()
-        save()
-    }
-
-    /// Only ends that nobody asked for count: a stop or a time-out is no crash.
-    private func countCrash(_ outcome: InstanceLifecycle.Outcome) {
-        guard let started = commandStarted else { return }
-        commandStarted = nil
-        switch outcome.reason {
-        case .exited, .oom, .killed, .lost: crashes.ended(code: outcome.exitCode, started: started, now: uptime)
-        case .stopped, .timeout, .deleted, .bootFailed, .hostRestart, .clientGone: break
-        }
+        return !saveFailed
     }
 
     private func releaseSandbox() async {

@@ -83,7 +83,11 @@ package final class InstanceDirectory: Sendable {
         await withDiscardingTaskGroup { group in
             for instance in state.withLock({ Array($0.byID.values) + Array($0.leaving.values) }) {
                 group.addTask {
-                    if await instance.info.ephemeral { await instance.discard() } else { _ = await instance.stop() }
+                    if await instance.info.ephemeral {
+                        await instance.discard()
+                    } else {
+                        _ = try? await instance.stop()
+                    }
                 }
             }
         }
@@ -105,6 +109,7 @@ package final class InstanceDirectory: Sendable {
     /// - Throws: what is wrong with the request, before anything is made; `name-in-use`.
     package func create(_ request: CreateInstance, for caller: Caller) async throws -> Instance {
         try services.gate.check()
+        let starts = request.start ?? true
         let stored = try CreateRules(services: services, caller: caller).check(request)
         try reserveRoom(stored)
         defer { state.withLock { $0.coming -= 1 } }
@@ -127,12 +132,18 @@ package final class InstanceDirectory: Sendable {
             try? services.store.delete(stored.info.id, synced: false)
             if stored.workspaceKind == .automatic {
                 try? await services.workspaces.removeAutomatic(instance: stored.info.id)
+                await services.disk.remove(stored.info.id)
             }
             throw error
         }
         // The client may be gone before it attaches.
         if stored.info.ephemeral { await instance.awaitClient() }
-        if request.start ?? true { try await instance.beginStart() }
+        if starts {
+            do { try await instance.beginStart() } catch {
+                await instance.delete()
+                throw error
+            }
+        }
         return instance
     }
 
@@ -145,7 +156,7 @@ package final class InstanceDirectory: Sendable {
             let old = try? find(name, for: caller)
         {
             if let info = try await old.restart(asIn: request) { return (info, false) }
-            throw InstanceStore.nameInUse(name)
+            throw await old.nameInUse()
         }
         let instance = try await create(request, for: caller)
         guard request.start ?? true else { return (await instance.info, true) }

@@ -30,6 +30,8 @@ package struct StoredInstance: Sendable, Codable, Equatable {
     package var pull: String
     package var stdin: Bool
     package var tty: Bool
+    /// Whether the sandbox stays for its files when the command has ended; nil in records of before this was known.
+    package var lingers: Bool?
     /// The live sandbox, while there is one.
     package var sandbox: SandboxRecord?
     package var attempt: UInt64 = 0
@@ -40,6 +42,14 @@ package struct StoredInstance: Sendable, Codable, Equatable {
     /// The numbers of the user that the command ran as at the last start.
     package var insideUser: UInt32?
     package var insideGroup: UInt32?
+    /// What was asked for and is not done yet.
+    package var intent: InstanceLifecycle.Intent?
+    /// When it crashed of late, in milliseconds since 1970.
+    package var crashes: [Int64]?
+    /// Whether the start under way is that of a daemon which died before it was through.
+    package var isSecondTry: Bool?
+    /// Whether setuid bits may be set although folders of the host can be written to; nil in records of before.
+    package var allowsSetID: Bool?
 }
 
 /// What is kept of an instance's image: what further processes need, and what a garbage collection must keep.

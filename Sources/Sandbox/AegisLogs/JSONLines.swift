@@ -115,6 +115,7 @@ enum JSONLines {
         }
         if let gap = piece.gap {
             out += ",\"gap\":\(gap)".utf8
+            if let reason = piece.gapReason { out += ",\"gap_reason\":\"\(reason.rawValue)\"".utf8 }
         } else if isUTF8(piece.bytes[...]) {
             out += ",\"line\":".utf8
             appendString(piece.bytes[...], to: &out)

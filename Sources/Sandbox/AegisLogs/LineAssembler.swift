@@ -8,6 +8,8 @@ struct LogPiece: Sendable, Equatable {
     var bytes: [UInt8]
     var partial = false
     var gap: UInt64?
+    /// Why those bytes are not there.
+    var gapReason: LogGapReason?
 
     var source: String {
         if key.stream == .system { return "system" }
@@ -20,6 +22,7 @@ struct LogPiece: Sendable, Equatable {
         if !key.id.isEmpty { record.execID = String(decoding: key.id, as: UTF8.self) }
         if let gap {
             record.gap = gap
+            record.gapReason = gapReason?.rawValue
         } else if let text = String(validating: bytes, as: UTF8.self) {
             record.line = text
         } else {
@@ -52,16 +55,19 @@ struct LineAssembler {
         case .gap:
             flush(header.key, time: header.time, to: &out)
             let lost = record.payload.reversed().reduce(0 as UInt64) { $0 << 8 | UInt64($1) }
-            out.append(LogPiece(time: header.time, key: header.key, bytes: [], gap: lost))
+            out.append(
+                LogPiece(time: header.time, key: header.key, bytes: [], gap: lost, gapReason: .notWritten))
         case .streams, .run, .forget: break
         }
     }
 
     /// Output was missed: open lines end as pieces, and the hole is told.
-    mutating func addGap(_ bytes: UInt64, time: Int64, to out: inout [LogPiece]) {
+    mutating func addGap(_ bytes: UInt64, _ reason: LogGapReason, time: Int64, to out: inout [LogPiece]) {
         flushAll(to: &out)
         guard bytes > 0 else { return }
-        out.append(LogPiece(time: time, key: LogKey(stream: .system, run: 0, id: []), bytes: [], gap: bytes))
+        out.append(
+            LogPiece(
+                time: time, key: LogKey(stream: .system, run: 0, id: []), bytes: [], gap: bytes, gapReason: reason))
     }
 
     /// Nothing more comes: open lines are given as pieces, oldest first.

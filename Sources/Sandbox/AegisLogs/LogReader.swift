@@ -28,9 +28,9 @@ struct LogReader: Sendable {
             switch try await source.next() {
             case .records(let records):
                 for record in records { assembler.add(record, to: &pieces) }
-            case .gap(let bytes):
+            case .gap(let bytes, let reason):
                 skip = 0
-                assembler.addGap(bytes, time: Timestamp.now().milliseconds, to: &pieces)
+                assembler.addGap(bytes, reason, time: Timestamp.now().milliseconds, to: &pieces)
             case .end(let isOver):
                 if query.follow, !isOver {
                     await log.changes.wait(after: version)

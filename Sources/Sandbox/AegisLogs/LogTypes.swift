@@ -37,6 +37,16 @@ package struct LogProcess: Hashable, Sendable {
     package var source: String { execID == nil ? "server" : "exec" }
 }
 
+/// Why output is not in a log; the raw value is the word in a `LogRecord`.
+enum LogGapReason: String, Sendable, Equatable {
+    /// The oldest part was dropped before the reader came to it.
+    case rotated
+    /// It was never in the log: the disk was full, or writing failed in another way.
+    case notWritten = "not-written"
+    /// The file is damaged there.
+    case damaged
+}
+
 /// How much of an instance's output is kept.
 package struct LogLimits: Sendable, Equatable {
     /// All segments together never take more than this, in bytes.

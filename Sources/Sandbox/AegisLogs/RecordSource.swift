@@ -9,7 +9,7 @@ struct RecordSource: Sendable {
     enum Step: Sendable {
         case records([ParsedRecord])
         /// So much output is not there any more.
-        case gap(UInt64)
+        case gap(UInt64, LogGapReason)
         /// Everything was read.
         case end(ended: Bool)
     }
@@ -38,7 +38,7 @@ struct RecordSource: Sendable {
                 return .end(ended: ended)
             case .gap(let next, let bytes):
                 cursor = next
-                return .gap(bytes)
+                return .gap(bytes, .rotated)
             case .records(let here, let upTo):
                 cursor = here
                 guard let limit = limit(here, upTo) else { return .end(ended: true) }
@@ -81,7 +81,7 @@ struct RecordSource: Sendable {
             let lost = log.position - min(here.position, log.position)
             here.position += lost
             cursor = here
-            return .gap(lost)
+            return .gap(lost, .damaged)
         }
         cursor = here
         return nil

@@ -60,20 +60,26 @@ package struct CreateInstance: Sendable, Codable, Equatable {
     package var pull: String?
     /// Lives by its client's attach stream and is removed with it.
     package var ephemeral: Bool?
+    /// For ephemeral ones: when the command has ended, also by its time-out, everything else that runs inside is ended
+    /// too, but the sandbox stays, so that its files can be read until the instance is deleted or its client is gone.
+    package var linger: Bool?
     /// Whether the command's stdin is open.
     package var stdin: Bool?
     /// Whether the command gets a terminal.
     package var tty: Bool?
     /// Whether the instance is started at once (default true).
     package var start: Bool?
+    /// Whether setuid and setgid bits may be set although folders of the host can be written to (default false).
+    package var allowSetuid: Bool?
 
     package init(command: [String]? = nil) { self.command = command }
 
     package enum CodingKeys: String, CodingKey, CaseIterable {
         case name, image, command, env, workdir, user, workspace, mounts, secrets, expose, isolation, limits, idle,
             network
-        case labels, pull, ephemeral, stdin, tty, start
+        case labels, pull, ephemeral, linger, stdin, tty, start
         case minIsolation = "min_isolation"
+        case allowSetuid = "allow_setuid"
     }
 
     package init(from decoder: any Decoder) throws {
@@ -97,9 +103,11 @@ package struct CreateInstance: Sendable, Codable, Equatable {
         labels = try c.decodeIfPresent([String: String].self, forKey: .labels)
         pull = try c.decodeIfPresent(String.self, forKey: .pull)
         ephemeral = try c.decodeIfPresent(Bool.self, forKey: .ephemeral)
+        linger = try c.decodeIfPresent(Bool.self, forKey: .linger)
         stdin = try c.decodeIfPresent(Bool.self, forKey: .stdin)
         tty = try c.decodeIfPresent(Bool.self, forKey: .tty)
         start = try c.decodeIfPresent(Bool.self, forKey: .start)
+        allowSetuid = try c.decodeIfPresent(Bool.self, forKey: .allowSetuid)
     }
 }
 

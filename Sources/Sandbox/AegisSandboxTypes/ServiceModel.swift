@@ -189,8 +189,10 @@ package struct LogRecord: Sendable, Codable, Equatable {
     package var data: String?
     /// A piece of a longer line, or a last line without newline.
     package var partial: Bool?
-    /// Bytes that rotation overtook.
+    /// Bytes that are not there.
     package var gap: UInt64?
+    /// Why they are not there: rotated, not-written or damaged.
+    package var gapReason: String?
     package init(ts: Timestamp, stream: String, source: String) {
         self.ts = ts
         self.stream = stream
@@ -198,6 +200,7 @@ package struct LogRecord: Sendable, Codable, Equatable {
     }
     private enum CodingKeys: String, CodingKey {
         case ts, stream, source, line, data, partial, gap
+        case gapReason = "gap_reason"
         case execID = "exec_id"
     }
 }

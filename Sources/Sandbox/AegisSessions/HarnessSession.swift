@@ -163,9 +163,15 @@ package final class HarnessSession: Sendable {
 
     /// Asks every process to end and the harness to exit after the grace.
     package func shutdown(graceMilliseconds: UInt32) {
-        var fields = FieldWriter()
-        fields.u32(graceMilliseconds)
-        send(.shutdown, fields.bytes)
+        send(.shutdown, Shutdown(grace: graceMilliseconds).encoded())
+    }
+
+    /// Ends every process, SIGKILL after the grace, and waits until nothing runs but the harness, which serves on.
+    ///
+    /// - Throws: `IOError.closed` when the sandbox ends meanwhile, as with a harness of before this was known.
+    package func quiesce(graceMilliseconds: UInt32) async throws {
+        send(.shutdown, Shutdown(grace: graceMilliseconds, stays: true).encoded())
+        try await health()
     }
 
     /// Waits until the harness answers.

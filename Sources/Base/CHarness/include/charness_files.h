@@ -3,7 +3,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { AH_REGULAR = 0, AH_DIRECTORY = 1, AH_SYMLINK = 2, AH_OTHER = 3 };
+enum { AH_REGULAR = 0, AH_DIRECTORY = 1, AH_SYMLINK = 2, AH_OTHER = 3, AH_FIFO = 4, AH_DEVICE = 5 };
 
 struct ah_file {
     uint64_t size;

@@ -33,15 +33,20 @@ struct ah_spawn {
     uint8_t create_directory;
 };
 
-// Forks; the child runs the program. *status becomes a descriptor that gives end-of-file when the program runs, or a
-// struct ah_start_error. Returns the pid.
-long ah_spawn(const struct ah_spawn *spec, int32_t *status);
+// What a child shares with the harness until its program runs.
+struct ah_launch;
+// Starts a child that runs the program. *status becomes a descriptor that gives end-of-file when it is decided whether
+// the program runs: then, not before, ah_launch_error tells (step 0: it does), and the launch must be forgotten. Returns the pid.
+long ah_spawn(const struct ah_spawn *spec, int32_t *status, struct ah_launch **launch);
+void ah_launch_error(const struct ah_launch *launch, struct ah_start_error *error);
+void ah_forget_launch(struct ah_launch *launch);
 // Forks without running a program: 0 in the child, whose stdio are the given descriptors and who has no other.
 long ah_fork(int input, int output, int error);
 _Noreturn void ah_exit(int code);
 
 // PID 1's (or a supervisor's) preparations: not dumpable, no ptrace capability for children, subreaper, SIGPIPE ignored.
-// Returns 1 if the kernel refuses AT_NO_AUTOMOUNT (`ls` and `stat` of coreutils 9 will fail).
+// Returns what is odd about the kernel (AH_ODD_*).
+enum { AH_ODD_AUTOMOUNT = 1, AH_ODD_CLONE3 = 2 };
 long ah_prepare_harness(void);
 // Whatever signals the harness inherited as ignored are so no longer, nor for its children; for after hello.
 void ah_reset_signals(void);

@@ -19,12 +19,19 @@ long ah_restrict_tree(int tree, int read_only, int recursive);
 // Attaches a detached tree; no component of `target` may be a symbolic link.
 long ah_attach_tree(int tree, const void *target);
 // `lower` is `count` NUL-terminated paths, top to bottom.
-long ah_mount_overlay(const void *lower, uint32_t count, const void *upper, const void *work, const void *target);
+// A volatile one is never synced.
+long ah_mount_overlay(
+    const void *lower, uint32_t count, const void *upper, const void *work, const void *target, int is_volatile);
 // Whether there is something at `path`, with links resolved as if `root` were the root, that is no regular file.
 int ah_is_special_file(const void *root, const void *path);
 // Both refuse symbolic links on the way; what they make belongs to uid:gid.
 long ah_make_directories(const void *path, uint32_t uid, uint32_t gid);
 long ah_make_empty_file(const void *path, uint32_t uid, uint32_t gid);
+// Puts a file of mode 0644 and of uid:gid at `path` below `root`; links are resolved inside of that, the last one is replaced.
+// What is there stays, unless it is an empty file or `replace` is set.
+long ah_place_file(const void *root, const void *path, const void *bytes, size_t count, uint32_t uid, uint32_t gid, int replace);
+// -ENOTDIR or -EISDIR when what lies at `path` below `root` is of another kind; 0 when nothing does.
+long ah_expect_kind(const void *root, const void *path, int is_directory);
 // Replaces a file by one of mode 0600.
 long ah_replace_file(const void *path, const void *bytes, size_t count, uint32_t uid, uint32_t gid);
 long ah_remove_file(const void *path);

@@ -27,5 +27,7 @@ int al_set_child_subreaper(int on);
 /* Locks the pages and keeps them out of core dumps. */
 int al_protect_memory(void *start, size_t length);
 int al_unprotect_memory(void *start, size_t length);
+/* Gives freed memory of every arena back to the kernel. */
+void al_trim_memory(void);
 
 #endif

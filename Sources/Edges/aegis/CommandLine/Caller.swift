@@ -4,6 +4,8 @@ internal import LinuxSys
 package struct Caller: Sendable {
     /// A variable, nil when it is not set.
     package var variable: @Sendable (String) -> String?
+    /// The bytes of a variable, which need not be text.
+    package var variableBytes: @Sendable (String) -> [UInt8]?
     /// Absolute.
     package var workingDirectory: String
     /// What a path is, nil when nothing is there; links are followed.
@@ -16,11 +18,12 @@ package struct Caller: Sendable {
     /// Makes a caller from its parts.
     package init(
         user: UInt32, workingDirectory: String, variable: @escaping @Sendable (String) -> String?,
-        fileType: @escaping @Sendable (String) -> FileKind?
+        variableBytes: (@Sendable (String) -> [UInt8]?)? = nil, fileType: @escaping @Sendable (String) -> FileKind?
     ) {
         self.user = user
         self.workingDirectory = workingDirectory
         self.variable = variable
+        self.variableBytes = variableBytes ?? { name in variable(name).map { Array($0.utf8) } }
         self.fileType = fileType
     }
 
@@ -29,6 +32,7 @@ package struct Caller: Sendable {
         Caller(
             user: CurrentProcess.effectiveUser, workingDirectory: currentDirectory,
             variable: { CurrentProcess.environment($0) },
+            variableBytes: { CurrentProcess.environmentBytes($0) },
             fileType: { path in
                 guard let status = try? Files.status(path) else { return nil }
                 return status.type == .directory ? .directory : .other

@@ -14,7 +14,11 @@ package struct ReferencePage: Sendable {
             Exit codes: 0 done, 1 failed, 2 usage, 3 the daemon is not running, 4 not found, 5 conflict, 6 denied. `run`,
             `exec` and `attach` end with the command's own code (128+n when it was ended by signal n), 124 after
             `--timeout`, 126 when the command is not executable, 127 when it was not found, and 125 when Aegis itself failed;
-            the stable code of the error stands on stderr.
+            the stable code of the error stands on stderr. For these three, 2 means that nothing was made: the words are wrong
+            (an unknown option, a value of another form), or what the client itself needs is not there (a variable for
+            `--env NAME`, a terminal for `-it`, a folder for artifacts). Words that are right, but name what is not there, is
+            of another kind or may not be used (a workspace, a mount, a secret, an image, a backend) end with 125, as
+            everything does that the daemon finds out.
 
 
             """

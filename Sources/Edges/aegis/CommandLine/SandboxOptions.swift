@@ -44,11 +44,17 @@ package enum SandboxOptions {
         Option(
             "network", .value("MODE"), "none: loopback only (the default)", section: "Isolation",
             completion: .words(["none"])),
+        Option(
+            "allow-setuid", .flag, "setuid and setgid bits, in folders of yours that it may write in, too",
+            section: "Isolation"),
         Option("cpus", .value("N"), "processors, as 1.5", section: "Limits"),
         Option("memory", .value("SIZE"), "memory with its tmpfs, as 512Mi", section: "Limits"),
-        Option("disk", .value("SIZE"), "the writable layer, as 1Gi", section: "Limits"),
+        Option("disk", .value("SIZE"), "the writable layer and an automatic workspace, as 1Gi", section: "Limits"),
         Option("pids", .value("N"), "processes and threads", section: "Limits"),
-        Option("timeout", .value("TIME"), "stop the command after this, as 300s (exit code 124)", section: "Limits"),
+        Option(
+            "timeout", .value("TIME"),
+            "stop the command after this, as 300s (exit code 124); fetching the image is not counted", section: "Limits"
+        ),
         Option("idle-pause", .value("TIME"), "pause when idle that long", section: "Limits", hidden: true),
         Option("idle-stop", .value("TIME"), "stop when paused that long", section: "Limits", hidden: true),
         Option("expose", .values("SPEC"), "a port", section: "Isolation", hidden: true),
@@ -82,6 +88,7 @@ package enum SandboxOptions {
         let expose = invocation.all("expose")
         for spec in expose { _ = try ExposeSpec(parsing: spec) }
         if !expose.isEmpty { body.expose = expose }
+        if invocation.has("allow-setuid") { body.allowSetuid = true }
         return body
     }
 
@@ -113,12 +120,22 @@ package enum SandboxOptions {
                 throw .usage(
                     "'\(word)' is not a variable", hint: "write --env NAME=VALUE, or --env NAME to hand yours on")
             }
-            guard let value = given ?? caller.variable(key) else {
-                throw .usage("'\(key)' is not set in your environment", hint: "write --env \(key)=VALUE")
-            }
-            all[key] = value
+            all[key] = if let given { given } else { try own(key, caller) }
         }
         return all.isEmpty ? nil : all
+    }
+
+    /// A variable of the caller's, exactly as it is.
+    private static func own(_ key: String, _ caller: Caller) throws(AegisError) -> String {
+        guard let bytes = caller.variableBytes(key) else {
+            throw .usage("'\(key)' is not set in your environment", hint: "write --env \(key)=VALUE")
+        }
+        guard let value = String(validating: bytes, as: UTF8.self) else {
+            throw .usage(
+                "the value of '\(key)' in your environment is not UTF-8: '\(Words.shown(bytes))'",
+                hint: "variables are text; hand other bytes on in a file or on standard input")
+        }
+        return value
     }
 
     private static func labels(_ words: [String]) throws(AegisError) -> [String: String]? {

@@ -1,19 +1,75 @@
 internal import AegisClient
 internal import AegisCore
+internal import AegisIO
+internal import AegisSandboxTypes
 internal import AegisWire
+internal import LinuxSys
 
 /// `aegis config show`
 enum ConfigShow {
     static let command = Command(
         "config show", "print the configuration in use, with where each value comes from",
-        details: "Secrets are masked.",
-        examples: [Example("as YAML", "aegis config show")]
-    ) { invocation, context in
-        guard invocation.output != .json else {
-            throw AegisError.usage("the configuration is YAML", hint: "leave out --output json")
+        details: """
+            Secrets are masked. Without a running daemon, or with --config, it is what a daemon that is started now would use.
+            """,
+        options: [Option("config", .value("FILE"), "a file to read instead", completion: .files)],
+        examples: [
+            Example("what is in force", "aegis config show"),
+            Example("is a new file right?", "aegis config show --config new.yaml"),
+            Example("for programs", "aegis config show --output json"),
+        ], run: run)
+
+    @Sendable private static func run(_ invocation: Invocation, _ context: Context) async throws -> Int32 {
+        let report = try await report(invocation, context)
+        let json = try JSONValue(encoding: report)
+        switch invocation.output {
+        case .json: try await context.console.print((json["values"] ?? []).pretty + "\n")
+        case .text, .yaml: try await context.console.print(report.text)
         }
-        let response = try await context.client().stream(.get, APIClient.Route("config"))
-        try await context.console.print(try await response.collect(upTo: 1 << 20)[...])
         return 0
+    }
+
+    private static func report(_ invocation: Invocation, _ context: Context) async throws -> ConfigurationReport {
+        guard invocation["config"] == nil else { return try await ofNewDaemon(invocation, context) }
+        let client: APIClient
+        do throws(AegisError) { client = try await context.client() } catch {
+            guard error.kind == .daemonNotRunning else { throw error }
+            let report = try await ofNewDaemon(invocation, context)
+            if !invocation.quiet {
+                await context.console.say("aegis: no daemon is running; one that is started now would use this\n")
+            }
+            return report
+        }
+        return try await client.call(.get, APIClient.Route("config", query: [("format", "json")])).decoded(
+            ConfigurationReport.self)
+    }
+
+    /// Asks the daemon's program, which reads the configuration as it does at its start, and touches nothing.
+    private static func ofNewDaemon(_ invocation: Invocation, _ context: Context) async throws -> ConfigurationReport {
+        let program = try DaemonCommand.program()
+        var environment = CurrentProcess.environment
+        if let given = context.caller.variable("AEGIS_HOME"), !given.isEmpty {
+            // A relative one starts where we are.
+            environment.removeAll { $0.hasPrefix("AEGIS_HOME=") }
+            environment.append("AEGIS_HOME=\(context.location.home)")
+        }
+        let spec = ProcessSpec(
+            executable: program, arguments: [program, "--show-config"] + DaemonCommand.arguments(invocation),
+            environment: environment)
+        let output: ProcessOutput
+        do {
+            output = try await runProcess(
+                spec, input: [], outputLimit: 4 << 20, deadline: .seconds(30), on: context.loop)
+        } catch { throw AegisError.failed("daemon-not-started", "\(program) cannot be asked: \(error)") }
+        let text = String(decoding: output.stdout, as: UTF8.self)
+        guard output.status.isSuccess else {
+            let kind = ErrorKind.allCases.first { $0.exitCode == output.status.shellCode } ?? .failed
+            throw StreamJSON.error(text, kind: kind)
+        }
+        let json: JSONValue
+        do throws(JSONError) { json = try JSONValue(parsing: output.stdout) } catch {
+            throw AegisError.failed("unreadable-answer", "\(program) gave no configuration: \(error)")
+        }
+        return try json.decoded(ConfigurationReport.self)
     }
 }

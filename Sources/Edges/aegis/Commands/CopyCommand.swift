@@ -9,7 +9,8 @@ enum CopyCommand {
         "cp", "copy files between an instance and here",
         details: """
             As docker cp: an existing folder takes the source under its own name, DIR/. means its content, '-' stands for a
-            tar archive on standard output or input. Paths inside that are relative start at /workspace.
+            tar archive on standard output or input. Paths inside that are relative start at /workspace. What cannot come along
+            (devices, FIFOs, sockets, links that lead out) is named; the exit code is 1 when that is SOURCE itself.
             """,
         arguments: [Argument("SOURCE", completion: .files), Argument("DESTINATION", completion: .files)],
         examples: [
@@ -72,6 +73,11 @@ enum CopyCommand {
             throw AegisError.failed("io-error", "'\(plan.directory)' cannot be written to: \(error)")
         }
         let report = try await transfer.download(path, into: directory, top: plan.top)
+        if let refused = report.refusedTop {
+            throw AegisError.failed(
+                "not-copied", "'\(path)' was not copied: \(refused.reason)",
+                hint: "name what a link leads to; with a slash at the end the folder behind it is meant")
+        }
         return TransferText.report(report, from: path, to: local)
     }
 
@@ -100,12 +106,18 @@ enum CopyCommand {
     {
         // Named `.`, the archive's top is the target folder itself.
         let name: [UInt8] = if case .rename(let name) = plan.top { name } else { Array(".".utf8) }
-        let (parent, last) = Files.split(place)
+        let (parent, last) = Files.split(kind == .directory ? place : real(place))
         let root: FileDescriptor
         do throws(Errno) {
             root = try FileDescriptor.open(kind == .directory ? place : parent, [.pathOnly, .directory])
         } catch { throw .failed("io-error", "'\(place)' cannot be read: \(error)") }
         return try TarProducer(root: root, path: Array((kind == .directory ? "." : last).utf8), named: name)
+    }
+
+    /// Where a file really is; the path itself when that cannot be told.
+    private static func real(_ place: String) -> String {
+        guard let file = try? FileDescriptor.open(place, .pathOnly) else { return place }
+        return (try? Files.readLink("/proc/self/fd/\(file.raw)")) ?? place
     }
 
     /// Keeps the slash or dot at the end, which the rules look at.

@@ -11,15 +11,23 @@ enum ImagePull {
         arguments: [Argument("REF", completion: .images)],
         examples: [Example("by tag", "aegis image pull python:3.12-alpine")]
     ) { invocation, context in
-        try await make(["reference": .string(invocation.arguments[0])], invocation, context)
+        let body: JSONValue = ["reference": .string(invocation.arguments[0])]
+        let (image, info, _) = try await make(body, invocation, context)
+        try await context.show(image, invocation) { invocation.quiet ? info.id + "\n" : ServiceText.image(info) + "\n" }
+        return 0
     }
 
     /// Asks for an image and shows the daemon's notices until it is there.
-    static func make(_ body: JSONValue, _ invocation: Invocation, _ context: Context) async throws -> Int32 {
+    ///
+    /// - Returns: the image, and the id that its name stood for before.
+    static func make(
+        _ body: JSONValue, _ invocation: Invocation, _ context: Context
+    ) async throws -> (JSONValue, ImageInfo, previous: String?) {
         let response = try await context.client().stream(.post, APIClient.Route("images"), body: body)
         var lines = LineReader(response)
         let progress = ProgressLine(context.console, enabled: !invocation.quiet)
         var image: JSONValue?
+        var previous: String?
         while let json = try await lines.next() {
             if let error = json["error"], error != .null {
                 await progress.clear()
@@ -27,16 +35,13 @@ enum ImagePull {
             }
             if let text = json["progress"]?.text { await progress.show(text) }
             image = json["image"] ?? image
+            previous = json["previous"]?.text ?? previous
         }
         await progress.clear()
         guard let image else {
             throw AegisError.failed(
                 "connection-lost", "the daemon stopped before the image was there", hint: "try again")
         }
-        let info = try image.decoded(ImageInfo.self)
-        try await context.show(image, invocation) {
-            invocation.quiet ? info.id + "\n" : "\(Plain.text(info.reference)) \(info.id) (\(Plain.size(info.size)))\n"
-        }
-        return 0
+        return (image, try image.decoded(ImageInfo.self), previous)
     }
 }

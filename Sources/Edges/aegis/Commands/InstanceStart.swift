@@ -21,6 +21,7 @@ enum InstanceStart {
     @Sendable private static func run(_ invocation: Invocation, _ context: Context) async throws -> Int32 {
         let client: APIClient
         let record: JSONValue
+        var before: JSONValue?
         if let instance = invocation.arguments.first {
             guard invocation.trailing.isEmpty else {
                 throw AegisError.usage(
@@ -33,6 +34,7 @@ enum InstanceStart {
                     hint: "to make a new one write the command after '--', and its name with --name")
             }
             client = try await context.client()
+            before = try await client.call(.get, APIClient.Route("instances", instance))
             record = try await client.call(.post, APIClient.Route("instances", instance, "start"))
         } else {
             guard !invocation.trailing.isEmpty || invocation["image"] != nil || invocation["name"] != nil else {
@@ -47,8 +49,19 @@ enum InstanceStart {
         let id = record["id"]?.text ?? ""
         try await context.show(record, invocation) {
             if invocation.quiet { return id + "\n" }
-            return Plain.text(record["name"]?.text.map { "\($0) started (\(id))" } ?? "\(id) started") + "\n"
+            let done = outcome(before, record)
+            return Plain.text(record["name"]?.text.map { "\($0) \(done) (\(id))" } ?? "\(id) \(done)") + "\n"
         }
         return 0
+    }
+
+    /// What a start has done to an instance that was there before.
+    static func outcome(_ before: JSONValue?, _ after: JSONValue) -> String {
+        guard let state = before?["state"]?.text, before?["started_at"] == after["started_at"] else { return "started" }
+        switch state {
+        case "running": return "is already running"
+        case "paused": return "resumed"
+        default: return "started"
+        }
     }
 }

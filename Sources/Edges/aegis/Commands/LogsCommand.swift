@@ -54,7 +54,8 @@ enum LogsCommand {
         let response = try await context.client().stream(
             .get, APIClient.Route("instances", invocation.arguments[0], "logs", query: query))
         var lines = LineReader(response)
-        var text = LogText(coloured: context.console.outIsTerminal)
+        var text = LogText(
+            coloured: context.console.outIsTerminal, merged: context.console.outAndErrAreOne)
         while let json = try await lines.next() {
             if let error = json["error"], error != .null { throw StreamJSON.error(error) }
             switch invocation.output {

@@ -21,7 +21,9 @@ enum RunCommand {
             Option(
                 "artifacts", .value("DIR"), "copy /workspace/output to DIR at the end", section: "Files",
                 completion: .directories),
-            Option("artifact", .values("PATH[:LOCAL]"), "copy one thing at the end", section: "Files"),
+            Option(
+                "artifact", .values("PATH[:LOCAL]"), "copy any file or folder of the sandbox at the end",
+                section: "Files"),
         ] + SandboxOptions.bounds,
         trailing: .optional,
         examples: [
@@ -44,11 +46,14 @@ enum RunCommand {
         let tty = invocation.has("tty")
         let interactive = invocation.has("interactive")
         try checkTerminal(tty: tty, interactive: interactive, context)
+        try ArtifactPlace.check(artifacts)
         if interactive { request.stdin = true }
         if tty { request.tty = true }
         if invocation.has("detach") { return try await detach(request, invocation, context) }
         request.ephemeral = true
         request.start = false
+        // Artifacts are fetched from the sandbox after the command has ended.
+        if !artifacts.isEmpty { request.linger = true }
         let one = Run(
             context: context, request: request, artifacts: artifacts, quiet: invocation.quiet, tty: tty,
             interactive: interactive)
@@ -92,7 +97,12 @@ private struct Run: Sendable {
         // With artifacts the instance outlives its command until we have fetched them, and is removed by us.
         let keep = !artifacts.isEmpty
         do {
-            let exit = try await stream(client, id, keep: keep)
+            let exit: StreamExit
+            do { exit = try await stream(client, id) } catch let error as AegisError where error.code == "sandbox-lost"
+            {
+                // The command ran, and what it left in the workspace is there.
+                exit = StreamExit(code: Outcome.code(of: error), error: error)
+            }
             var (code, message) = Outcome.of(exit)
             if let message { await context.console.say(ErrorText.text(message, .text)) }
             if keep { code = await fetch(client, id, code) }
@@ -106,7 +116,7 @@ private struct Run: Sendable {
         }
     }
 
-    private func stream(_ client: APIClient, _ id: String, keep: Bool) async throws -> StreamExit {
+    private func stream(_ client: APIClient, _ id: String) async throws -> StreamExit {
         let runner = StreamRunner(
             context, quiet: quiet, tty: tty,
             interruption: .stops {
@@ -119,9 +129,8 @@ private struct Run: Sendable {
         return try await runner.run { listener in
             ProcessSession(streams, clock: context.loop.clock, listener: listener) { offsets, again in
                 // Only the first connection may start it: afterwards the process is the one that was started.
-                let query = (again ? [] : [("start", "1")]) + (keep ? [("keep", "1")] : [])
                 return try await client.upgrade(
-                    APIClient.Route("instances", id, "attach", query: query),
+                    APIClient.Route("instances", id, "attach", query: again ? [] : [("start", "1")]),
                     body: StreamBody.attach(offsets))
             }
         }

@@ -67,18 +67,28 @@ enum UpCommand {
         }
     }
 
-    private static func start(_ location: DaemonLocation, _ invocation: Invocation, _ context: Context) async throws {
+    /// Starts a daemon for a location and waits until it is ready.
+    ///
+    /// - Throws: why it is not.
+    static func start(_ location: DaemonLocation, _ invocation: Invocation, _ context: Context) async throws {
         let program = try DaemonCommand.program()
+        if let note = try prepareHome(location), !invocation.quiet {
+            await context.console.say("aegis: \(note)\n")
+        }
         let log = try openLog(location)
         let logStart = try log.status().size
         var pipe = try DescriptorPair.pipe()
         let ready = try FileStream(pipe.takeFirst(), on: context.loop)
         let end = pipe.takeSecond()
         // A crash must not write registers and memory, secrets among them, into the log (decision D20).
-        let replaced = ["AEGIS_READY_FD=", "SWIFT_BACKTRACE="]
+        var replacing = ["AEGIS_READY_FD=3", "SWIFT_BACKTRACE=enable=no"]
+        // A relative one means the same to the daemon, and to whatever reads its environment later.
+        if let given = context.caller.variable("AEGIS_HOME"), !given.isEmpty {
+            replacing.append("AEGIS_HOME=\(location.home)")
+        }
+        let replaced = replacing.map { $0.prefix { $0 != "=" } + "=" }
         let environment =
-            CurrentProcess.environment.filter { entry in !replaced.contains { entry.hasPrefix($0) } }
-            + ["AEGIS_READY_FD=3", "SWIFT_BACKTRACE=enable=no"]
+            CurrentProcess.environment.filter { entry in !replaced.contains { entry.hasPrefix($0) } } + replacing
         var spec = ProcessSpec(
             executable: program, arguments: ["aegisd"] + DaemonCommand.arguments(invocation),
             environment: environment,
@@ -95,15 +105,27 @@ enum UpCommand {
         }
     }
 
-    private static func openLog(_ location: DaemonLocation) throws(AegisError) -> FileDescriptor {
+    /// Makes sure that the home is there and the caller's alone, before anything is written: another user may have laid a
+    /// link where the log will be.
+    ///
+    /// - Returns: what was changed.
+    private static func prepareHome(_ location: DaemonLocation) throws(AegisError) -> String? {
         do throws(Errno) {
             if !Files.exists(location.home) { try Files.makeDirectories(location.home, mode: 0o700) }
+        } catch { throw unusable(location, error) }
+        return try HomeFolder.secure(location.home)
+    }
+
+    private static func openLog(_ location: DaemonLocation) throws(AegisError) -> FileDescriptor {
+        do throws(Errno) {
             return try FileDescriptor.open(location.logFile, [.writeOnly, .create, .append])
-        } catch {
-            throw .failed(
-                "home-not-usable", "\(location.home) cannot be used: \(error)",
-                hint: "choose another place with AEGIS_HOME")
-        }
+        } catch { throw unusable(location, error) }
+    }
+
+    private static func unusable(_ location: DaemonLocation, _ error: Errno) -> AegisError {
+        .failed(
+            "home-not-usable", "\(location.home) cannot be used: \(error)",
+            hint: "choose another place with AEGIS_HOME")
     }
 
     /// Waits for `ready` or an error object on the pipe, or for the daemon's early end.

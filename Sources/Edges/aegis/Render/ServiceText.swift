@@ -49,6 +49,33 @@ package enum ServiceText {
         }.joined()
     }
 
+    /// What `aegis image pull` prints: name, id and size.
+    package static func image(_ image: ImageInfo) -> String {
+        "\(Plain.text(image.reference)) \(image.id) (\(Plain.size(image.size)))"
+    }
+
+    /// What `aegis image build` prints: whether anything was built, and whether that made a difference.
+    ///
+    /// - Parameters:
+    ///   - image: what the name stands for now.
+    ///   - previous: the id that it stood for before.
+    ///   - fresh: whether it was to be built again.
+    ///   - now: for the age.
+    /// - Returns: the text, lines with their newlines.
+    package static func built(_ image: ImageInfo, previous: String?, fresh: Bool, now: Timestamp) -> String {
+        let name = Plain.text(image.reference)
+        if fresh, previous == image.id { return "\(Self.image(image))\n  unchanged: the packages are the same\n" }
+        if fresh, let previous { return "\(Self.image(image))\n  before: \(Plain.text(previous))\n" }
+        guard previous != nil else { return Self.image(image) + "\n" }
+        let age = Plain.age(now.milliseconds - image.createdAt.milliseconds)
+        return """
+            \(Self.image(image))
+              '\(name)' is here already, built \(age) ago: nothing was done
+              hint: aegis image build \(name) --fresh builds it again, with the packages of today
+
+            """
+    }
+
     private static func backends(_ reports: [BackendReport]) -> String {
         var table = Table(["BACKEND", "GRADE", "STARTS IN", "RESULT"])
         for report in reports {

@@ -26,22 +26,27 @@ struct ArtifactFetch: Sendable {
         guard try await transfer.kind(of: spec.source) != nil else {
             throw .notFound("path-not-found", "\(spec.source) does not exist in the instance")
         }
-        let (parent, name) = Files.split(spec.destination)
-        let path = spec.contentsOnly ? spec.destination : parent
+        let name = Files.split(spec.destination).name
+        let path = ArtifactPlace.folder(spec)
         let directory: FileDescriptor
-        do throws(Errno) {
-            try Files.makeDirectories(path, mode: 0o777)
-            directory = try FileDescriptor.open(path, [.readOnly, .directory])
-        } catch {
+        do throws(Errno) { directory = try ArtifactPlace.open(path) } catch {
             throw .failed("artifact-failed", "'\(path)' cannot take artifacts: \(error)")
         }
         let top = spec.contentsOnly ? TarTop.strip : .rename(Array(name.utf8))
         let report = try await transfer.download(spec.source, into: directory, top: top, links: .refuse)
+        if let refused = report.refusedTop {
+            throw .failed("artifact-refused", "\(spec.source) was not copied: \(refused.reason)")
+        }
         guard !quiet else { return }
         await context.console.say(TransferText.report(report, from: spec.source, to: spec.destination))
     }
 
     private static func explained(_ error: AegisError, _ spec: ArtifactSpec) -> AegisError {
+        if error.code == "instance-stopped" {
+            return AegisError(
+                .failed, "artifact-lost", "\(spec.source) went with the sandbox, which ended with its command",
+                hint: "what is written to /workspace stays in any case")
+        }
         guard error.kind == .notFound else { return error }
         return AegisError(
             .failed, "artifact-missing", "the command left nothing at \(spec.source)",

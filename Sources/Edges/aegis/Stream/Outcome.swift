@@ -19,12 +19,14 @@ package enum Outcome {
         }
     }
 
-    /// The exit code of a failure of Aegis under `run`, `exec` and `attach`.
+    /// The exit code of a failure of Aegis under `run`, `exec` and `attach`: 2 for words that are wrong whatever there is, 125
+    /// for words that are right and name what is not there, or not of that kind.
     package static func code(of error: AegisError) -> Int32 {
         switch error.code {
         case "command-not-found": 127
         case "command-not-executable": 126
         case "timeout": 124
+        case "not-a-directory", "not-a-file", "mount-mismatch": 125
         default: error.kind == .usage ? 2 : 125
         }
     }

@@ -15,6 +15,8 @@ package final class Console: Sendable {
     package let inputIsTerminal: Bool
     package let outIsTerminal: Bool
     package let errIsTerminal: Bool
+    /// Whether standard output and standard error lead to one place: a terminal, or `2>&1`.
+    package let outAndErrAreOne: Bool
 
     /// This process's own streams, opened when they are first used.
     package init(on loop: EventLoop) {
@@ -23,6 +25,7 @@ package final class Console: Sendable {
         inputIsTerminal = Terminal.isTerminal(0)
         outIsTerminal = Terminal.isTerminal(1)
         errIsTerminal = Terminal.isTerminal(2)
+        outAndErrAreOne = Self.isOnePlace(1, 2)
     }
 
     /// Given streams, for tests.
@@ -34,6 +37,14 @@ package final class Console: Sendable {
         inputIsTerminal = terminals
         outIsTerminal = terminals
         errIsTerminal = terminals
+        outAndErrAreOne = terminals || out === err
+    }
+
+    private static func isOnePlace(_ one: Int32, _ other: Int32) -> Bool {
+        guard let a = try? FileDescriptor.duplicating(one).status(),
+            let b = try? FileDescriptor.duplicating(other).status()
+        else { return false }
+        return a.isSameFile(as: b)
     }
 
     /// Standard input.

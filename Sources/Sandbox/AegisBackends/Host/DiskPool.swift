@@ -89,6 +89,28 @@ package final class DiskPool: Sendable {
         return subvolume
     }
 
+    /// The folder of the instance's own workspace beside its limited layer: the limit is for both together.
+    ///
+    /// - Parameters:
+    ///   - id: the instance.
+    ///   - folder: as for `layer`.
+    ///   - limit: the most that layer and workspace may hold, in bytes.
+    /// - Returns: the folder's absolute path; it is made if need be, and goes with the layer.
+    /// - Throws: as `layer`.
+    package func workspace(for id: String, folder: String, limit: ByteSize?) async throws -> String {
+        let layer = try await layer(for: id, folder: folder, limit: limit)
+        return try await BlockingPool.shared.run { [self] in
+            try reporting("making the workspace of \(id)") { () throws(Errno) in
+                let directory = try FileDescriptor.open(layer, [.readOnly, .directory])
+                do throws(Errno) {
+                    try directory.makeDirectory("workspace", mode: 0o755)
+                    try directory.open("workspace", [.readOnly, .directory, .noFollow]).setPermissions(0o755)
+                } catch { if error != .fileExists { throw error } }
+            }
+            return layer + "/workspace"
+        }
+    }
+
     /// Whether the instance's layer can be limited as it lies.
     package func isLimited(_ id: String) -> Bool { Files.exists("\(mountPoint)/\(id)/upper") }
 

@@ -3,25 +3,34 @@ import AegisCore
 import AegisIO
 import AegisSandboxTypes
 import LinuxSys
+import Synchronization
 
 extension OCIBackend {
     package func boot(_ spec: BootSpec, save: @Sendable (SandboxRecord) async throws -> Void) async throws
         -> any Sandbox
     {
-        try await boot(spec, platform: nil, save: save)
+        try await boot(spec, platform: nil, quirks: quirks.withLock { $0 }, save: save)
     }
 
-    /// Boots with a given platform of runsc; nil takes the best one that it was built with.
+    /// Boots with a given platform of runsc (nil takes the best one that it was built with), making up for the quirks of its
+    /// kernel.
     func boot(
-        _ spec: BootSpec, platform: String?, save: @Sendable (SandboxRecord) async throws -> Void
+        _ spec: BootSpec, platform: String?, quirks: UInt8, save: @Sendable (SandboxRecord) async throws -> Void
     ) async throws -> any Sandbox {
         try check(spec)
         let clock = StepClock()
         let facts = try await facts()
+        guard !spec.guardsSetID || runtime.kind != .userKernel || facts.hasSeccompFlag else {
+            throw AegisError(
+                .unavailable, "isolation-unavailable",
+                "\(name) \(facts.version) cannot keep setuid programs out of a folder of yours that it may write in",
+                hint: "use a newer \(name), or a workspace of Aegis's own (--workspace NAME), or --allow-setuid")
+        }
         let layer = try await disk.layer(for: spec.id, folder: spec.writable, limit: spec.limits.disk)
         let preparation = try await BlockingPool.shared.run { [self] in
             try Preparation(
-                spec, layer: layer, platform: platform ?? facts.platforms.first, facts: facts, backend: self)
+                shimmed(spec, quirks), layer: layer, platform: platform ?? facts.platforms.first, facts: facts,
+                quirks: quirks, backend: self)
         }
         clock.lap("prepare")
         var started: ProcessIdentity?
@@ -37,6 +46,7 @@ extension OCIBackend {
             clock.lap("save")
             let stream = try preparation.connection(on: loop)
             let booted = try await bootKeeper(stream, preparation, deadline: spec.deadline)
+            try preparation.finishLimits()
             clock.lap("boot")
             for (name, microseconds) in zip(["namespaces", "mounts", "runtime", "hello"], booted.steps) {
                 clock.add(name, Double(microseconds) / 1000)
@@ -53,6 +63,15 @@ extension OCIBackend {
             await undo(preparation, started)
             throw explain(error, preparation)
         }
+    }
+
+    /// Below the image's layers, where the image's own files and what the sandbox wrote count more, what its kernel makes
+    /// necessary.
+    private func shimmed(_ spec: BootSpec, _ quirks: UInt8) throws(AegisError) -> BootSpec {
+        guard quirks & Hello.refusesNoAutomount != 0, let layer = try shim.layer() else { return spec }
+        var spec = spec
+        spec.layers.append(layer)
+        return spec
     }
 
     private func check(_ spec: BootSpec) throws(AegisError) {
@@ -136,6 +155,13 @@ struct KeeperRefusal: Error {
             return AegisError(
                 .failed, "image-unusable", "\(runtime) cannot start \(preparation.id): \(text)",
                 hint: "make it a regular file, or take --isolation runsc, which does not read it")
+        }
+        if failure.step == .mounts, let wanted = preparation.mismatch(saying: text) {
+            let (there, mine) = wanted.isDirectory ? ("file", "folder") : ("folder", "file")
+            return AegisError(
+                .usage, "mount-mismatch",
+                "\(wanted.target) is a \(there) in the image, and what is mounted there a \(mine)",
+                hint: "mount a \(there), or choose another target")
         }
         if failure.step == .mounts, let culprit = preparation.unmappable(saying: text) {
             return AegisError(

@@ -13,12 +13,16 @@ package final class OCIBackend: Backend {
     /// A folder on a real disk for the canary's files; memory file systems cannot map ids on older kernels.
     let scratch: String
     let harnessPath: String
+    /// The layer for kernels that refuse what glibc's programs ask for.
+    let shim: ShimLayer
     let idPool: IDPool
     let cgroups: CgroupManager
     let disk: DiskPool
     let cache: ProbeCache?
     let loop: EventLoop
     let logger: Logger
+    /// What the last probe found odd about the kernel of a sandbox; 0 before the first.
+    let quirks = Mutex<UInt8>(0)
     private let inspected = Mutex<(key: String, facts: RuntimeFacts)?>(nil)
 
     package var name: String { runtime.name }
@@ -29,7 +33,8 @@ package final class OCIBackend: Backend {
     ///   - runtime: which runtime to drive.
     ///   - runDirectory: the node's run directory; made with mode 0711 when it is missing.
     ///   - scratch: a folder on disk for the probe's canary.
-    ///   - harnessPath: the static `aegis-harness`.
+    ///   - harnessPath: the static `aegis-harness`; `aegis-shim` is looked for beside it.
+    ///   - shims: a folder on disk that keeps the layer with `aegis-shim`.
     ///   - idPool: host ids of sandboxes.
     ///   - cgroups: control groups of the node.
     ///   - disk: writable layers.
@@ -37,13 +42,14 @@ package final class OCIBackend: Backend {
     ///   - loop: the loop that everything runs on.
     ///   - logger: where oddities go.
     package init(
-        runtime: OCIRuntime, runDirectory: String, scratch: String, harnessPath: String, idPool: IDPool,
+        runtime: OCIRuntime, runDirectory: String, scratch: String, harnessPath: String, shims: String, idPool: IDPool,
         cgroups: CgroupManager, disk: DiskPool, cache: ProbeCache? = nil, loop: EventLoop, logger: Logger = .none
     ) {
         self.runtime = runtime
         self.runDirectory = runDirectory
         self.scratch = scratch
         self.harnessPath = harnessPath
+        shim = ShimLayer(program: Files.split(harnessPath).directory + "/aegis-shim", folder: shims)
         self.idPool = idPool
         self.cgroups = cgroups
         self.disk = disk

@@ -72,13 +72,18 @@ extension OCIRuntime {
     /// The limits of the control group for those of a sandbox.
     ///
     /// gVisor's own threads count too (measured: 43 when idle, then up to 5.5 for each process inside), and it ends when it
-    /// gets no more: there the limit is room for that many processes, and reaching it ends the sandbox.
+    /// gets no more: there the group has room for that many processes, and gVisor itself refuses more of them inside
+    /// (`OCIConfig.processes`).
     func hostLimits(_ limits: ResolvedLimits) -> ResolvedLimits {
         guard kind == .userKernel else { return limits }
         var host = limits
         host.pids = limits.pids * 6 + 128
         return host
     }
+
+    /// Processes and threads that the control group allows while the runtime starts, if it needs more than the limit: runc's
+    /// own first process in there is a Go program with up to a dozen threads. Nothing of the workload runs by then.
+    func startingPids(_ limit: Int) -> Int { max(limit, 64) }
 
     /// The runtime's command line for one sandbox.
     ///

@@ -13,6 +13,8 @@ final class Preparation: Sendable {
     let lease: IDLease
     let group: InstanceCgroup
     let plan: BootPlan
+    /// The limit of the control group once the runtime has started, if it is another one.
+    private let lowerPids: Int?
     private let harnessPath: String
     /// In the order that `BootPlanner` numbers them, with what each is for people.
     private let sources: [(what: String, descriptor: SharedDescriptor)]
@@ -30,7 +32,7 @@ final class Preparation: Sendable {
 
     /// Prepares a boot.
     init(
-        _ spec: BootSpec, layer: String, platform: String?, facts: RuntimeFacts, backend: OCIBackend
+        _ spec: BootSpec, layer: String, platform: String?, facts: RuntimeFacts, quirks: UInt8, backend: OCIBackend
     ) throws {
         id = spec.id
         harnessPath = backend.harnessPath
@@ -39,11 +41,17 @@ final class Preparation: Sendable {
         guard !Files.exists(layout.directory) else {
             throw AegisError.conflict("sandbox-exists", "a sandbox of \(spec.id) runs, or its remains were not removed")
         }
+        // The kernel's mark of a volatile overlay: it refuses the layer of a boot that failed half-way for a second one.
+        if spec.isEphemeral { try? Files.removeTree(layer + "/work/work/incompat") }
         let sources = try Self.openSources(spec, layer: layer, harness: backend.harnessPath)
         self.sources = sources
         let lease = try backend.idPool.take(for: layout.directory)
         self.lease = lease
-        let limits = backend.runtime.hostLimits(backend.cgroups.resolve(spec.limits))
+        let wanted = backend.cgroups.resolve(spec.limits)
+        var limits = backend.runtime.hostLimits(wanted)
+        let pids = limits.pids
+        limits.pids = backend.runtime.startingPids(pids)
+        lowerPids = limits.pids == pids ? nil : pids
         do {
             let group = try backend.cgroups.make(spec.id, limits)
             self.group = group
@@ -54,11 +62,12 @@ final class Preparation: Sendable {
                     config: OCIConfig(
                         kind: backend.runtime.kind, hostname: spec.hostname, layout: layout, idBase: lease.base,
                         cgroup: group.path, memory: limits.memory, openFiles: HostIdentity.openFiles,
+                        processes: backend.runtime.kind == .userKernel ? wanted.pids : nil,
+                        passesUnknown: quirks & Hello.forbidsClone3 != 0, guardsSetID: spec.guardsSetID,
                         binds: Self.binds(spec, layout)),
                     layerCount: spec.layers.count,
-                    mounts: spec.mounts.map {
-                        .init(target: $0.target, readOnly: $0.readOnly, ownership: $0.ownership)
-                    },
+                    isNewLayer: (try? Files.list(layer + "/upper"))?.isEmpty ?? false, isEphemeral: spec.isEphemeral,
+                    mounts: Self.mounts(spec),
                     reservedBase: backend.idPool.reservedBase,
                     runtime: backend.runtime.arguments(facts: facts, platform: platform, layout: layout, id: spec.id),
                     cgroupProcs: backend.runtime.kind == .userKernel ? group.procsFiles : [], deadline: spec.deadline
@@ -77,6 +86,13 @@ final class Preparation: Sendable {
         } catch {
             lease.release()
             throw error
+        }
+    }
+
+    private static func mounts(_ spec: BootSpec) -> [BootPlanner.Mount] {
+        spec.mounts.map {
+            BootPlanner.Mount(
+                target: $0.target, readOnly: $0.readOnly, isDirectory: $0.isDirectory, ownership: $0.ownership)
         }
     }
 
@@ -123,30 +139,15 @@ final class Preparation: Sendable {
             // runsc keeps its state here as the sandbox's root; runc does as the host's.
             try folder.makeDirectory("rt", mode: 0o700)
             try folder.setOwner(of: "rt", user: base, group: base)
-            try write("127.0.0.1\tlocalhost \(spec.hostname)\n::1\tlocalhost ip6-localhost\n", "hosts", folder, base)
-            try write("\(spec.hostname)\n", "hostname", folder, base)
         } catch {
             throw .failed("boot-failed", "cannot make \(layout.directory): \(error)")
         }
     }
 
-    private static func write(
-        _ text: String, _ name: String, _ folder: borrowing FileDescriptor, _ owner: UInt32
-    ) throws(Errno) {
-        let file = try folder.open(name, [.writeOnly, .create, .exclusive], mode: 0o644)
-        try file.writeAll(Array(text.utf8)[...])
-        try file.setPermissions(0o644)
-        try file.setOwner(user: owner, group: owner)
-    }
-
     private static func binds(_ spec: BootSpec, _ layout: RunLayout) -> [OCIConfig.Bind] {
-        [
-            OCIConfig.Bind(source: layout.hosts, target: "/etc/hosts", readOnly: false),
-            OCIConfig.Bind(source: layout.hostname, target: "/etc/hostname", readOnly: false),
-        ]
-            + spec.mounts.enumerated().map { index, mount in
-                OCIConfig.Bind(source: layout.mount(index), target: mount.target, readOnly: mount.readOnly)
-            }
+        spec.mounts.enumerated().map { index, mount in
+            OCIConfig.Bind(source: layout.mount(index), target: mount.target, readOnly: mount.readOnly)
+        }
     }
 
     /// The keeper's socket, bound through the folder's descriptor: run directories may be longer than a socket's name.
@@ -202,6 +203,14 @@ final class Preparation: Sendable {
 
     func closeConnection() { ends.withLock { $0.stream }?.close() }
 
+    /// The runtime has started: from now on the limits are the sandbox's own.
+    func finishLimits() throws(AegisError) {
+        guard let lowerPids else { return }
+        do throws(Errno) { try group.write("pids", "pids.max", "\(lowerPids)") } catch {
+            throw .failed("cgroup-failed", "cannot limit the processes of \(id): \(error)")
+        }
+    }
+
     // MARK: - Explaining failures
 
     /// The end of what keeper and runtime said, kept before the run directory goes.
@@ -211,6 +220,15 @@ final class Preparation: Sendable {
         guard let bytes = try? Files.read(layout.keeperLog, limit: 1 << 20) else { return }
         let text = String(decoding: bytes.suffix(600), as: UTF8.self)
         ends.withLock { $0.logTail = text.split(separator: "\n").suffix(4).joined(separator: "\n") }
+    }
+
+    /// The mount that does not fit what the image has at its target, if that is what the keeper's message is about.
+    func mismatch(saying message: String) -> (target: String, isDirectory: Bool)? {
+        for case .expect(_, let target, let isDirectory) in plan.mounts {
+            let target = String(decoding: target, as: UTF8.self)
+            if message.contains("(target \(target)):") { return (target, isDirectory) }
+        }
+        return nil
     }
 
     /// The source whose mapping failed, if that is what the keeper's message is about.

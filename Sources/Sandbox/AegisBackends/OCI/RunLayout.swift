@@ -16,8 +16,6 @@ struct RunLayout: Sendable, Equatable {
     /// The writable layer, with its ids mapped.
     var writable: String { directory + "/w" }
     var harness: String { directory + "/harness" }
-    var hosts: String { directory + "/hosts" }
-    var hostname: String { directory + "/hostname" }
     /// The image's layer `index`, top first.
     func layer(_ index: Int) -> String { directory + "/l\(index)" }
     /// The boot's mount `index`.

@@ -3,6 +3,7 @@ import AegisCore
 import AegisIO
 package import AegisSandboxTypes
 import LinuxSys
+import Synchronization
 
 extension OCIBackend {
     /// A runtime older than this gets a warning: 18 months of 30.44 days, in milliseconds.
@@ -14,7 +15,10 @@ extension OCIBackend {
         do {
             let facts = try await facts()
             let key = probeKey(facts)
-            if let known = cache?.report(name, key: key) { return known }
+            if let known = cache?.report(name, key: key) {
+                quirks.withLock { $0 = known.quirks }
+                return known.report
+            }
             let began = loop.clock.now
             var platforms: [String?] = facts.platforms.map { $0 }
             if platforms.isEmpty { platforms = [nil] }
@@ -24,10 +28,11 @@ extension OCIBackend {
                 guard left > .zero else { break }
                 do {
                     let (latency, quirks) = try await canary(platform: platform, deadline: left)
+                    self.quirks.withLock { $0 = quirks }
                     report.available = true
                     report.latencyMs = latency
                     report.detail = detail(facts, platform: platform, quirks: quirks)
-                    cache?.keep(report, key: key)
+                    cache?.keep(report, quirks: quirks, key: key)
                     return report
                 } catch {
                     failure = error
@@ -52,7 +57,7 @@ extension OCIBackend {
             (try? Files.status(path)).map { "\(path):\($0.modified):\($0.size)" } ?? path
         }
         return [
-            mark(facts.path), mark(harnessPath), HostIdentity.kernel(), HostIdentity.bootID(),
+            mark(facts.path), mark(harnessPath), mark(shim.program), HostIdentity.kernel(), HostIdentity.bootID(),
             cgroups.layout.description, "\(idPool.reservedBase)", scratch,
         ].joined(separator: "|")
     }
@@ -78,9 +83,9 @@ extension OCIBackend {
         try Files.makeDirectories(folder + "/empty", mode: 0o755)
         let spec = BootSpec(
             id: id, hostname: "probe", layers: [folder + "/empty"], writable: folder + "/layer",
-            limits: Limits(memory: ByteSize(256 << 20), pids: 256), deadline: deadline)
+            limits: Limits(memory: ByteSize(256 << 20), pids: 256), deadline: deadline, isEphemeral: true)
         let began = loop.clock.now
-        let sandbox = try await boot(spec, platform: platform) { _ in }
+        let sandbox = try await boot(spec, platform: platform, quirks: 0) { _ in }
         let result: Result<(Double, UInt8), any Error>
         do {
             let (latency, quirks) = try await withDeadline(
@@ -148,7 +153,9 @@ extension OCIBackend {
         }
         if quirks & Hello.refusesNoAutomount != 0 {
             warnings.append(
-                "its kernel refuses AT_NO_AUTOMOUNT: 'ls' and 'stat' of coreutils 9 fail inside (use --isolation runc for them)"
+                Files.exists(shim.program)
+                    ? "its kernel refuses AT_NO_AUTOMOUNT: programs of glibc images get a library that leaves it out"
+                    : "its kernel refuses AT_NO_AUTOMOUNT: 'ls' and 'stat' of coreutils 9 fail inside, for \(shim.program) is missing"
             )
         }
         if runtime.kind == .userKernel {

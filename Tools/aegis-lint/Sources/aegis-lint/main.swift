@@ -28,14 +28,20 @@ do {
 
 let linter = Linter(house: house)
 var findings = house.upwardEdges()
+var codes = ErrorCodes()
 var count = 0
 for file in arguments.dropFirst().flatMap(swiftFiles(below:)) {
     guard let source = try? String(contentsOfFile: file, encoding: .utf8) else {
         fail("\(file) is not a text in UTF-8")
     }
     findings += linter.check(source, path: file)
+    if file.hasPrefix("Sources/") { codes.add(source, path: file) }
     count += 1
 }
+guard let page = try? String(contentsOfFile: ErrorCodes.page, encoding: .utf8) else {
+    fail("\(ErrorCodes.page) cannot be read")
+}
+findings += codes.compare(with: page)
 for finding in findings { print(finding) }
 let errors = findings.count { $0.severity == .error }
 print("aegis-lint: \(count) files, \(errors) errors, \(findings.count - errors) warnings")

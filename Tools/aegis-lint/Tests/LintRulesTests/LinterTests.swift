@@ -14,6 +14,34 @@ private func check(_ source: String, path: String = "Sources/Base/Store/File.swi
     Linter(house: house).check(source, path: path).map { "\($0.line):\($0.column) \($0.severity) \($0.rule)" }
 }
 
+@Suite struct ErrorCodesTests {
+    @Test func everyCodeStandsOnThePageAndNoOther() {
+        var codes = ErrorCodes()
+        codes.add(
+            """
+            func f() throws {
+                throw AegisError(.denied, "one", "message '\\(x)'", hint: "not-a-code")
+                throw .failed(error == .noSpace ? "two" : "three", "message")
+                throw AegisError.conflict("four", "message", hint: "x")
+                throw HelperFailure("five", "message")
+                stream.failed("no message")
+                throw AegisError(kind, error.code, "message")
+            }
+            struct Code { private enum Value: String { case a = "six", seven } }
+            enum Other: String { case b = "eight" }
+            """, path: "Sources/A.swift")
+        let page = "| code | cause |\n| `one`, `two` | `eight` |\n| `three` | |\n| `nine` | |\n`ten`"
+        #expect(
+            codes.compare(with: page).map(\.description) == [
+                "Sources/A.swift:4:31: error: 'four' does not stand in docs/troubleshooting.md [error-codes]",
+                "Sources/A.swift:5:25: error: 'five' does not stand in docs/troubleshooting.md [error-codes]",
+                "Sources/A.swift:9:53: error: 'six' does not stand in docs/troubleshooting.md [error-codes]",
+                "Sources/A.swift:9:60: error: 'seven' does not stand in docs/troubleshooting.md [error-codes]",
+                "docs/troubleshooting.md:4:1: error: no source has the code 'nine' [error-codes]",
+            ])
+    }
+}
+
 @Suite struct LinterTests {
     @Test func aCleanFileIsClean() {
         let source = """

@@ -1,0 +1,190 @@
+package import AegisCore
+
+/// Leave to do one thing once: from `GrantBook.admit`. It is settled or refunded exactly once; one that is just dropped counts
+/// with all that it reserved.
+package struct Admission: ~Copyable, Sendable {
+    /// Who may do it.
+    package let holder: HolderID
+    /// The grant that allowed it.
+    package var grant: GrantID { node.id }
+    /// What that grant allows.
+    package var capability: Capability { node.terms.capability }
+    /// How much may be used so far.
+    package private(set) var reserved: Amounts
+    /// When it was given.
+    package let time: Timestamp
+
+    private let book: GrantBook
+    private let node: GrantNode
+    private var isOpen = true
+
+    init(book: GrantBook, node: GrantNode, reserved: Amounts, time: Timestamp) {
+        holder = node.holder
+        self.book = book
+        self.node = node
+        self.reserved = reserved
+        self.time = time
+    }
+
+    deinit { if isOpen { book.close(node) } }
+
+    /// Whether the grant allows an egress proxy to look into TLS, and demands it.
+    package var mustInspect: Bool {
+        if case .network(let pattern) = node.terms.capability { pattern.inspect } else { false }
+    }
+
+    /// Asks again in the middle of the work, at its next gate.
+    ///
+    /// - Throws: the refusal when the grant, or one that it was derived from, was revoked or has expired since.
+    package borrowing func check() throws(Denial) { try book.check(node) }
+
+    /// Reserves more, for work whose size shows as it goes (a connection's bytes).
+    ///
+    /// - Parameter more: what is needed beside what is reserved.
+    /// - Throws: the refusal when there is not so much left, or as `check` does; what was reserved stays.
+    package mutating func reserve(_ more: Amounts) throws(Denial) {
+        try book.extend(node, by: more)
+        reserved = reserved.adding(more)
+    }
+
+    /// Ends the work: what was reserved is replaced by what was used, which may be more.
+    package consuming func settle(used: Amounts = Amounts()) {
+        isOpen = false
+        book.settle(node, reserved: reserved, used: used)
+    }
+
+    /// Says that the work was not begun: nothing of it counts.
+    package consuming func refund() {
+        isOpen = false
+        book.refund(node, reserved: reserved, chargedAt: time)
+    }
+}
+
+extension GrantBook {
+    /// Decides a request and counts it: in one step, so that what is left is never promised twice.
+    ///
+    /// - Parameters:
+    ///   - request: what is to be done.
+    ///   - holder: who wants to do it, as the gate knows it from where the request came, never from what it says.
+    ///   - handle: the one grant to use; nil is any that the holder has.
+    /// - Returns: the leave, with what is reserved at the grant and at all that it was derived from.
+    /// - Throws: the refusal, with the grant that came nearest.
+    package func admit(
+        _ request: Request, by holder: HolderID, using handle: GrantHandle? = nil
+    ) throws(Denial) -> Admission {
+        enum Step: Sendable {
+            case admitted(GrantNode, Amounts, Timestamp)
+            case refused([GrantSet.Held], Timestamp)
+            case failed(Denial, Timestamp)
+        }
+        let isClosed = protected.refuses(request.action) != nil
+        let step: Step = locked { state, now in
+            if let handle {
+                guard let node = state.handles[handle], node.holder == holder else {
+                    return .failed(Self.unknownHandle(request.action), now)
+                }
+                let standing = node.standing(at: now)
+                guard !isClosed, node.terms.capability.allows(request.action),
+                    standing.shortage(for: request, at: now) == nil
+                else { return .refused([GrantSet.Held(id: node.id, terms: node.terms, standing: standing)], now) }
+                return charge(node, request, request.wants.atMost(standing.room), now)
+            }
+            guard let own = state.holders[holder] else { return .refused([], now) }
+            guard !isClosed,
+                let (position, reserved) = choose(
+                    request, from: own.index, at: now, standing: { own.live[$0].standing(at: now) })
+            else { return .refused(own.held(at: now), now) }
+            return charge(own.live[position], request, reserved, now)
+        }
+        func charge(_ node: GrantNode, _ request: Request, _ reserved: Amounts, _ now: Timestamp) -> Step {
+            do { try record(.charged(node.id, calls: 1, amounts: reserved, at: now), action: request.action) } catch {
+                return .failed(error, now)
+            }
+            node.charge(calls: 1, reserved, at: now)
+            node.open += 1
+            return .admitted(node, reserved, now)
+        }
+        let denial: Denial
+        let time: Timestamp
+        switch step {
+        case .admitted(let node, let reserved, let now):
+            return Admission(book: self, node: node, reserved: reserved, time: now)
+        case .refused(let held, let now):
+            denial = Explanation(request: request, held: held, protected: protected, now: now).denial
+            time = now
+        case .failed(let given, let now):
+            denial = given
+            time = now
+        }
+        journal?.denied(request.action, by: holder, denial, at: time)
+        throw denial
+    }
+
+    /// The same words for a handle of somebody else as for one that does not exist.
+    static func unknownHandle(_ action: Action?) -> Denial {
+        let what = action.map { "'\($0)' is refused: " } ?? ""
+        return Denial(.unknownHandle, message: what + "the holder has no grant with the handle that was shown")
+    }
+
+    /// Saves a change before it counts.
+    func record(_ event: @autoclosure () -> GrantEvent, action: Action? = nil) throws(Denial) {
+        guard let journal else { return }
+        do { try journal.record(event(), action: action) } catch {
+            throw Denial(.notRecorded, message: "the decision cannot be recorded: \(error.message)", hint: error.hint)
+        }
+    }
+
+    fileprivate func check(_ node: GrantNode) throws(Denial) {
+        try locked { (_, now) throws(Denial) in try Self.checkLife(node, now) }
+    }
+
+    private static func checkLife(_ node: GrantNode, _ now: Timestamp) throws(Denial) {
+        let name = "\(node.id) '\(shown(node.terms.capability.description))'"
+        if let revoked = node.revoked {
+            throw Denial(.revoked, nearest: node.id, message: "\(name), which allowed this, was revoked at \(revoked)")
+        }
+        if let expires = node.terms.expires, expires <= now {
+            throw Denial(.expired, nearest: node.id, message: "\(name), which allowed this, expired at \(expires)")
+        }
+    }
+
+    fileprivate func extend(_ node: GrantNode, by more: Amounts) throws(Denial) {
+        try locked { (_, now) throws(Denial) in
+            try Self.checkLife(node, now)
+            let room = node.standing(at: now).room
+            guard more.fits(in: room) else {
+                let (reason, unit): (Denial.Reason, String) =
+                    more.bytes > room.bytes
+                    ? (.bytesUsedUp, "bytes")
+                    : more.tokens > room.tokens ? (.tokensUsedUp, "tokens") : (.moneyUsedUp, "money")
+                throw Denial(
+                    reason, nearest: node.id,
+                    message:
+                        "\(node.id) '\(shown(node.terms.capability.description))' has not so much of its \(unit) left")
+            }
+            try record(.charged(node.id, calls: 0, amounts: more, at: now))
+            node.charge(calls: 0, more, at: now)
+        }
+    }
+
+    /// What cannot be recorded stays counted as it was reserved: too much rather than too little.
+    fileprivate func settle(_ node: GrantNode, reserved: Amounts, used: Amounts) {
+        locked { _, _ in
+            node.open -= 1
+            guard reserved != used, (try? record(.settled(node.id, reserved: reserved, used: used))) != nil else {
+                return
+            }
+            node.settle(reserved, used)
+        }
+    }
+
+    fileprivate func refund(_ node: GrantNode, reserved: Amounts, chargedAt time: Timestamp) {
+        locked { _, _ in
+            node.open -= 1
+            guard (try? record(.refunded(node.id, reserved: reserved, chargedAt: time))) != nil else { return }
+            node.refund(reserved, chargedAt: time)
+        }
+    }
+
+    fileprivate func close(_ node: GrantNode) { locked { _, _ in node.open -= 1 } }
+}

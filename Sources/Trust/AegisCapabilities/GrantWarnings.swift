@@ -1,0 +1,48 @@
+extension GrantSpec {
+    /// What an operator should know before giving these grants (decision D31): files that give more away than they seem to, and
+    /// limits that another grant of the same list makes moot.
+    package static func warnings(_ specs: [GrantSpec]) -> [String] {
+        specs.enumerated().flatMap { index, spec in
+            let text = "'\(shown(spec.capability.description))'"
+            var warnings = spec.capability.sensitive.map { "\(text) \($0)" }
+            let isLimited = spec.limits != .none || spec.lifetime != nil
+            let other = specs.enumerated().first { other, wide in
+                other != index && wide.limits == .none && wide.lifetime == nil
+                    && wide.capability.covers(spec.capability)
+            }
+            if isLimited, let wide = other?.element {
+                warnings.append(
+                    "\(text) has limits, but '\(shown(wide.capability.description))' allows the same without any")
+            }
+            return warnings
+        }
+    }
+}
+
+extension Capability {
+    /// What a file grant holds that it perhaps should not.
+    fileprivate var sensitive: [String] {
+        guard case .fileRead(let pattern) = self else {
+            guard case .fileWrite(let pattern) = self else { return [] }
+            return Self.sensitive(pattern, verb: "lets be written")
+        }
+        return Self.sensitive(pattern, verb: "lets be read")
+    }
+
+    private static func sensitive(_ pattern: PathPattern, verb: String) -> [String] {
+        if pattern.tree?.count == 0 { return ["\(verb) every file of the host"] }
+        // The home that the pattern is in, if it is in one, stands for every home.
+        let root = pattern.root.description.split(separator: "/")
+        let home = root.count > 1 && root[0] == "home" ? "/home/\(root[1])" : "/home/user"
+        let startFiles = [".bashrc", ".bash_profile", ".profile", ".zshrc", ".zshenv", ".config/fish/config.fish"]
+        let places: [(String, [String])] = [
+            ("/etc", ["/etc/passwd", "/etc/shadow", "/etc/ssl/private/key.pem"]),
+            ("crontabs", ["/etc/crontab", "/etc/cron.d/job", "/var/spool/cron/crontabs/root"]),
+            ("~/.ssh", [home, "/root"].flatMap { ["\($0)/.ssh/authorized_keys", "\($0)/.ssh/id_ed25519"] }),
+            ("shell start files", [home, "/root"].flatMap { base in startFiles.map { "\(base)/\($0)" } }),
+        ]
+        return places.compactMap { name, samples in
+            samples.contains { CanonicalPath($0).map(pattern.matches) ?? false } ? "\(verb) what is in \(name)" : nil
+        }
+    }
+}

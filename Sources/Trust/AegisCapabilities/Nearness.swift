@@ -1,0 +1,117 @@
+import AegisCore
+
+/// How near a capability of the right kind comes to an action that it does not allow, and what is in the way.
+struct Nearness {
+    /// Larger is nearer; only comparable within a kind.
+    var score: Int
+    /// What keeps it from fitting, after "the grant ...".
+    var why: String
+    var hint: String?
+
+    init(_ action: Action, _ capability: Capability) {
+        (score, why, hint) = (0, "is for something else", nil)
+        switch (action, capability) {
+        case (.tool(let name), .tool(let held)): compare(name, held.map { [$0] } ?? [])
+        case (.model(let name), .model(let held)): compare(name, [held])
+        case (.memory(let name), .memory(let held)): compare(name, [held])
+        case (.spawn(let name), .spawn(.names(let held))): compare(name, held)
+        case (.message(let name), .message(.names(let held))): compare(name, held)
+        case (.fileRead(let path), .fileRead(let pattern)): compare(path, pattern)
+        case (.fileWrite(let path), .fileWrite(let pattern)): compare(path, pattern)
+        case (.connect(let destination, let tool), .network(let pattern)): compare(destination, tool, pattern)
+        case (.exec(let program, let resolved), .exec(let pattern)): compare(program, resolved, pattern)
+        case (.secret(let use), .secret(let binding)): compare(use, binding)
+        default: break
+        }
+    }
+
+    private mutating func compare(_ name: String, _ held: [String]) {
+        why = held.count == 1 ? "is for '\(shown(held[0]))' only" : "is for \(held.count) others"
+        guard let near = nearest(name, in: held) else { return }
+        score = 1
+        hint = "did you mean '\(shown(near))'?"
+    }
+
+    private mutating func compare(_ path: CanonicalPath, _ pattern: PathPattern) {
+        score =
+            zip(0..<path.count, pattern.components).prefix { index, component in
+                component == .literal(Array(path.bytes[path.range(index)]))
+            }.count
+        why =
+            score < pattern.literalCount
+            ? "is for files in \(shown(pattern.root.description))" : "does not match further than its wildcards"
+    }
+
+    private mutating func compare(_ destination: Destination, _ tool: String?, _ pattern: NetworkPattern) {
+        let own = pattern.port.map { "port \($0)" } ?? "any port"
+        if pattern.reaches(destination.host) {
+            score = 1000
+            if let port = pattern.port, port != destination.port {
+                why = "is for \(own) only"
+            } else {
+                score += 1
+                why = "may be used by \(pattern.tools.joined(separator: ", ")) only"
+            }
+            return
+        }
+        switch (destination.host, pattern.target) {
+        case (.name(let name), .host(let held)), (.name(let name), .subdomains(let held)):
+            score = zip(name.description.utf8.reversed(), held.description.utf8.reversed()).prefix { $0 == $1 }.count
+            if name == held, case .subdomains = pattern.target {
+                score = 900
+                why = "is for names below \(held), not for \(held) itself"
+            } else {
+                why = "is for other hosts"
+            }
+        case (.name, .block): why = "is for addresses, not for names"
+        case (.address(let address), .any), (.address(let address), .block):
+            if case .block(let block) = pattern.target, !block.contains(address) {
+                why = "is for other addresses"
+            } else {
+                score = 900
+                why = "does not reach private and reserved addresses"
+                hint = "a block in that range must be granted on purpose, as in 'network: \(address)/\(address.width)'"
+            }
+        case (.address, .host), (.address, .subdomains):
+            why = "is for names, and an address is not a name"
+            hint = "connect to the name, so that Aegis looks it up"
+        case (.name, .any): break
+        }
+    }
+
+    private mutating func compare(_ program: String, _ resolved: CanonicalPath, _ pattern: ProgramPattern) {
+        guard case .name(let held) = pattern else {
+            why = "is for \(shown(pattern.description)) only"
+            return
+        }
+        if program.hasSuffix("/" + held) {
+            score = 2
+            why = "is for '\(held)' as it is found along PATH, not for a path"
+            hint = "call it '\(held)'"
+        } else {
+            compare(program, [held])
+        }
+    }
+
+    private mutating func compare(_ use: SecretUse, _ binding: SecretBinding) {
+        guard use.name == binding.name else {
+            why = "is for the secret \(binding.name)"
+            return
+        }
+        guard use.host == binding.host else {
+            (score, why) = (1, "may be sent to \(binding.host) only")
+            return
+        }
+        guard binding.methods.isEmpty || binding.methods.contains(use.method) else {
+            (score, why) = (2, "is for \(binding.methods.joined(separator: ", ")) only")
+            return
+        }
+        let header = String(decoding: use.header.utf8.map(Letters.lowered), as: UTF8.self)
+        let headers = binding.header.map { [$0] } ?? SecretBinding.usualHeaders
+        guard headers.contains(header) else {
+            (score, why) = (3, "may stand in \(headers.joined(separator: ", ")) only")
+            return
+        }
+        (score, why) = (4, "is for \(binding.path ?? "/") and what is plainly below it")
+    }
+}

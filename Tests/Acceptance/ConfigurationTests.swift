@@ -1,0 +1,59 @@
+import AegisTestSupport
+import Foundation
+import LinuxSys
+import Testing
+
+/// `aegis config show`, with a daemon and without one.
+@Suite struct ConfigurationTests {
+    private struct Value: Decodable, Equatable {
+        var key: String
+        var value: String
+        var origin: String
+    }
+
+    private static let head = "apiVersion: 100monkeys.ai/v1\nkind: NodeConfig\nmetadata: { name: x }\nspec:\n"
+
+    private func values(_ result: CommandResult) throws -> [String: Value] {
+        let list = try JSONDecoder().decode([Value].self, from: Data(result.stdout))
+        return Dictionary(uniqueKeysWithValues: list.map { ($0.key, $0) })
+    }
+
+    @Test func itIsShownWithoutADaemonAndNothingIsMade() async throws {
+        try await onLoop { loop in
+            let f = try DaemonFixture(loop: loop)
+            let file = "\(f.home)/aegis-config.yaml"
+            try (Self.head + "  network: { port: 0, token: \"env:TOKEN_X\" }\n  instances:\n    max: 7\n").write(
+                toFile: file, atomically: true, encoding: .utf8)
+            let broken = try await f.aegis("config", "show")
+            #expect(broken.code == 2 && broken.err.contains("(invalid-config)"), "\(broken)")
+            #expect(broken.err.contains("TOKEN_X"), "\(broken)")
+            let text = try await f.shell("TOKEN_X=hidden-value $AEGIS config show")
+            #expect(text.code == 0 && text.out.contains("instances.max: 7  # \(file):7"), "\(text)")
+            #expect(text.err.contains("no daemon is running") && !text.out.contains("hidden-value"), "\(text)")
+            let json = try await f.shell("TOKEN_X=hidden-value $AEGIS config show -o json --quiet")
+            let found = try values(json)
+            #expect(json.err.isEmpty && found["instances.max"]?.value == "7", "\(json)")
+            #expect(found["network.bind"] == Value(key: "network.bind", value: "127.0.0.1", origin: "default"))
+            #expect(try Files.list(f.home).map(\.name) == ["aegis-config.yaml"])
+            let other = f.path("other.yaml")
+            try (Self.head + "  instances: { max: 9 }\n").write(toFile: other, atomically: true, encoding: .utf8)
+            #expect(
+                try values(await f.aegis("config", "show", "--config", other, "-o", "json"))["instances.max"]?.value
+                    == "9")
+            let none = try await f.aegis("config", "show", "--config", f.path("none.yaml"))
+            #expect(none.code == 2 && none.err.contains("cannot be read"), "\(none)")
+        }
+    }
+
+    @Test func aRunningDaemonShowsWhatItHas() async throws {
+        try await DaemonFixture.with(config: Self.head + "  instances: { max: 7 }\n") { f in
+            // Changed since: not in force.
+            try (Self.head + "  instances: { max: 8 }\n").write(
+                toFile: "\(f.home)/aegis-config.yaml", atomically: true, encoding: .utf8)
+            let json = try await f.succeed("config", "show", "--output", "json")
+            #expect(try values(json)["instances.max"]?.value == "7" && json.err.isEmpty, "\(json)")
+            let text = try await f.succeed("config", "show")
+            #expect(text.out.contains("instances.max: 7  # "), "\(text)")
+        }
+    }
+}
