@@ -174,7 +174,7 @@ final class RouteTarget: ProxyUpstream, @unchecked Sendable {
 
     private static func stopped(_ error: any Error) -> AegisError {
         if error is CancellationError {
-            return AegisError(.unavailable, "shutting-down", "the router is shutting down")
+            return AegisError(.unavailable, "daemon-stopping", "the daemon is stopping")
         }
         return AegisError(.failed, "internal-error", String(describing: error))
     }
