@@ -78,10 +78,15 @@ import Testing
             (["--env", "UNSET"], "'UNSET' is not set in your environment"), (["--label", "=x"], "'=x' is not a label"),
             (["--name", "Web"], "'Web' is not a valid instance name"),
             (["--name", "i-0123456789abcdef"], "'i-0123456789abcdef' has the form of an instance id"),
-            (["--expose", "80/tcp"], "'80/tcp', character 3: the protocol follows a colon, not a slash"),
+            (
+                ["--expose", "80/tcp"],
+                "'80/tcp', character 3: the protocol follows a colon, not a slash"
+            ),
             (["--expose", "99999"], "'99999', character 1: '99999' is not a guest port"),
-            (["--expose", "80", "--expose", "81:80"], "'81:80': port 80 is exposed twice, also by '80'"), (["--idle-cpu", "much"], "--idle-cpu: 'much' is not a percentage"),
-            (["--idle-pause", "1ms"], "idle pause '1ms' is out of range"), (["--reclaim=all"], "--reclaim: 'all' is not a way to reclaim memory"),
+            (["--expose", "80", "--expose", "81:80"], "'81:80': port 80 is exposed twice, also by '80'"),
+            (["--idle-cpu", "much"], "--idle-cpu: 'much' is not a percentage"),
+            (["--idle-pause", "1ms"], "idle pause '1ms' is out of range"),
+            (["--reclaim=all"], "--reclaim: 'all' is not a way to reclaim memory"),
             (["--mount", "x"], "'x' is not a mount"), (["--mount", "a:b"], "mount target 'b' is not an absolute path"),
             (["--mount", "a:/b:rx"], "'rx' is not a mount option"),
             (["--mount", "a:/proc"], "mount target '/proc' belongs to the sandbox"),

@@ -40,7 +40,7 @@ package struct InstanceRoutes: Sendable {
             verb("restart", "Stop and start an instance") { instance, _ in try await instance.restart() },
             verb("enable", "Allow an instance to be started") { instance, _ in try await instance.enable() },
             verb("disable", "Stop an instance and refuse starts") { instance, _ in try await instance.disable() },
-            .json(.post, "/v1/instances/{id}/expose", "Expose a port, or change how it is: {spec: \"8080:80:http,ui\"}") {
+            .json(.post, "/v1/instances/{id}/expose", "Expose a port, or change how: {spec: \"8080:80:http,ui\"}") {
                 [directory] context in
                 let request = try await JSONBody.decode(ExposeRequest.self, from: context)
                 return try await directory.expose(context.parameter("id"), request.spec, for: context.caller)
@@ -52,7 +52,7 @@ package struct InstanceRoutes: Sendable {
                 }
                 return try await directory.unexpose(context.parameter("id"), port, for: context.caller)
             },
-            .json(.post, "/v1/instances/{id}/idle", "Change when it sleeps: {pause?, stop?, cpu?, reclaim?}; 0s = never") {
+            .json(.post, "/v1/instances/{id}/idle", "Change when it sleeps: {pause?, stop?, cpu?, reclaim?}") {
                 context in
                 let policy = try await JSONBody.decode(IdlePolicy.self, from: context)
                 return try await find(context).setIdlePolicy(policy)

@@ -109,25 +109,6 @@ package actor Instance {
 
     // MARK: What others see
 
-    /// The record as the API shows it, at this moment.
-    package var info: InstanceInfo {
-        var info = stored.info
-        info.state = machine.state
-        let (connections, isHeld, idle) = holds.ledger { ledger, now in
-            (
-                ledger.counts.reduce(0) { $0 + ($1.key.port == nil ? 0 : $1.value) }, ledger.held > 0,
-                now - ledger.idleSince
-            )
-        }
-        info.connections = connections
-        if machine.state == .running || machine.state == .paused {
-            info.lastActiveAt = Timestamp(
-                milliseconds: Timestamp.now().milliseconds - (isHeld ? 0 : Int64(idle / .milliseconds(1))))
-        }
-        info.idle = shownIdlePolicy
-        return info
-    }
-
     /// Waits until a run has ended, and says how; nil if that is not known any more.
     ///
     /// - Throws: when the task is cancelled.

@@ -22,6 +22,7 @@ extension InstanceLifecycle {
     /// The next step of a waiter.
     ///
     /// - Parameter seenStart: whether it has begun or awaited a start before.
+    /// - Returns: what to do; after anything but `use` it is asked again.
     package func wakeStep(seenStart: Bool) -> WakeStep {
         switch phase {
         case .running: .use

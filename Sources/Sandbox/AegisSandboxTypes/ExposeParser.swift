@@ -28,7 +28,9 @@ struct ExposeParser {
     // MARK: Other tools' forms
 
     private func refuseForeignForms() throws(AegisError) {
-        guard text.utf8.count <= 2048 else { throw .usage("an exposed port is longer than 2048 bytes", hint: Self.form) }
+        guard text.utf8.count <= 2048 else {
+            throw .usage("an exposed port is longer than 2048 bytes", hint: Self.form)
+        }
         if let space = text.firstIndex(where: { $0.isWhitespace || !$0.isASCII || ($0.asciiValue ?? 0) < 32 }) {
             let rest = String(text.filter { !$0.isWhitespace })
             let isSpelled = rest != text && (try? ExposeSpec(parsing: rest)) != nil
