@@ -1,4 +1,4 @@
-package import AegisCore
+internal import AegisCore
 package import AegisSandboxTypes
 
 /// What others see of an instance.

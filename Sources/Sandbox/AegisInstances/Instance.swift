@@ -4,7 +4,7 @@ internal import AegisCore
 internal import AegisIO
 internal import AegisImages
 package import AegisLogs
-package import AegisSandboxTypes
+internal import AegisSandboxTypes
 internal import AegisSessions
 internal import Synchronization
 
