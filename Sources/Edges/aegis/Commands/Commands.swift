@@ -12,7 +12,10 @@ package enum Commands {
             CommandTable.Section(
                 "Instances",
                 [InstanceCreate.command, InstanceStart.command, InstanceList.command, InstanceShow.command]
-                    + InstanceActions.commands + [InstanceDelete.command, InstancePrune.command]),
+                    + InstanceActions.commands + [
+                        InstanceExpose.command, InstanceUnexpose.command, InstanceIdle.command,
+                        InstanceKeepalive.command,
+                    ] + [InstanceDelete.command, InstancePrune.command]),
             CommandTable.Section(
                 "Images and secrets",
                 [
