@@ -1,6 +1,7 @@
 internal import AegisBackends
 internal import AegisCore
 internal import AegisImages
+internal import AegisNetwork
 internal import AegisSandboxTypes
 internal import AegisSecrets
 internal import LinuxSys
@@ -48,6 +49,9 @@ struct CreateRules {
         info.secrets = try secrets(request.secrets ?? [])
         info.labels = try labels(request.labels ?? [:])
         info.ephemeral = request.ephemeral ?? false
+        let policy = try NetworkPolicy(request.network)
+        info.network = policy.mode.rawValue
+        info.allow = policy.mode == .listed ? policy.places : nil
         let (kind, source) = try workspace(request.workspace, id: id)
         info.workspace = kind == .automatic ? nil : source
         var stored = StoredInstance(
@@ -58,6 +62,7 @@ struct CreateRules {
             pull: try pull(request.pull), stdin: request.stdin ?? false, tty: request.tty ?? false,
             lingers: try lingers(request), ownerGroup: caller.gid)
         stored.allowsSetID = request.allowSetuid
+        stored.network = policy.isClosed ? nil : request.network
         return stored
     }
 
@@ -67,12 +72,6 @@ struct CreateRules {
             throw AegisError(
                 .usage, "expose-unsupported", "'\(first)' cannot be exposed: this release has no router",
                 hint: "run a client inside with 'aegis exec' until ports are served")
-        }
-        if let mode = request.network?.mode, mode != "none" {
-            throw AegisError(
-                .usage, "network-unsupported",
-                "network '\(mode)' is not in this release: every instance is closed (loopback only)",
-                hint: "leave --network out, or write --network none")
         }
         if request.idle != nil {
             throw AegisError(

@@ -43,6 +43,7 @@ extension Instance {
             // The daemon may have died between a change of the freezer and the record of it: the record counts.
             if paused { try? await found.pause() } else { try? await found.resume() }
             for process in state.processes where process.number != Channel.taskProcess { end(process, on: session) }
+            await adoptNetwork(found)
             follow(session, on: stream, of: found, known: state.processes, attempt: attempt)
             services.logger.info("a running sandbox was taken over", ("instance", id))
         } catch {
@@ -75,6 +76,7 @@ extension Instance {
         stored.info.exitCode = nil
         stored.info.stoppedAt = .now()
         stored.sandbox = nil
+        stored.uplink = nil
         machine = InstanceLifecycle(
             outcome: .init(exitCode: nil, reason: reason == "lost" ? .lost : .hostRestart),
             lingers: lingers)

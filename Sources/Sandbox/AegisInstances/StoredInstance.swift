@@ -44,6 +44,10 @@ package struct StoredInstance: Sendable, Codable, Equatable {
     package var insideGroup: UInt32?
     /// Whether setuid bits may be set although folders of the host can be written to; nil in records of before.
     package var allowsSetID: Bool?
+    /// What it may reach; nil is nothing.
+    package var network: NetworkRequest?
+    /// The number of its network link, while it has one.
+    package var uplink: UInt32?
 }
 
 /// What is kept of an instance's image: what further processes need, and what a garbage collection must keep.

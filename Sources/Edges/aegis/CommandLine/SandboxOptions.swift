@@ -42,8 +42,11 @@ package enum SandboxOptions {
             "min-isolation", .value("GRADE"), "refuse anything weaker", section: "Isolation",
             completion: .words(Grade.allCases.reversed().map(\.rawValue))),
         Option(
-            "network", .value("MODE"), "none: loopback only (the default)", section: "Isolation",
-            completion: .words(["none"])),
+            "network", .value("MODE"), "none: loopback only (the default); allow: every public address",
+            section: "Isolation", completion: .words(["none", "allow"])),
+        Option(
+            "allow", .values("HOST[:PORT]"), "a host, *.DOMAIN or block of addresses that it may connect to",
+            section: "Isolation"),
         Option(
             "allow-setuid", .flag, "setuid and setgid bits, in folders of yours that it may write in, too",
             section: "Isolation"),
@@ -84,7 +87,10 @@ package enum SandboxOptions {
         body.mounts = try mounts(invocation.all("mount"), caller)
         body.limits = try limits(invocation)
         body.idle = try idle(invocation)
+        let allow = invocation.all("allow")
+        guard !allow.contains("") else { throw .usage("--allow is empty", hint: "write --allow HOST[:PORT]") }
         if let mode = try nonEmpty(invocation, "network") { body.network = NetworkRequest(mode: mode) }
+        if !allow.isEmpty { body.network = NetworkRequest(mode: body.network?.mode ?? "none", allow: allow) }
         let expose = invocation.all("expose")
         for spec in expose { _ = try ExposeSpec(parsing: spec) }
         if !expose.isEmpty { body.expose = expose }

@@ -1,0 +1,75 @@
+internal import AegisBackends
+internal import AegisCore
+internal import AegisLogs
+internal import AegisNetwork
+internal import AegisSandboxTypes
+
+/// The instance's way out, where it has one.
+extension Instance {
+    /// Links a booted sandbox whose command has not started yet.
+    nonisolated func openNetwork(_ stored: StoredInstance, _ sandbox: any Sandbox) async throws {
+        let policy = try NetworkPolicy(stored.network)
+        guard !policy.isClosed else { return }
+        guard let namespace = sandbox.networkNamespace else {
+            throw AegisError(
+                .unavailable, "network-unavailable", "the backend '\(sandbox.record.backend)' has no networks",
+                hint: "use --isolation runsc or runc, or leave --allow out")
+        }
+        let index = try await services.network.reserve()
+        do { try await remember(uplink: index) } catch {
+            await services.network.giveUp(index)
+            throw error
+        }
+        try await services.network.attach(
+            id, index: index, policy: policy, namespace: namespace.raw, observer: NetworkNotes(instance: self))
+        // The descriptor must live until here.
+        withExtendedLifetime(namespace) {}
+    }
+
+    private func remember(uplink index: UInt32?) throws {
+        stored.uplink = index
+        try services.store.update(stored)
+    }
+
+    /// Opens the way out of a sandbox that an earlier daemon has left; without it the sandbox has none.
+    func adoptNetwork(_ sandbox: any Sandbox) async {
+        guard let index = stored.uplink else { return }
+        do {
+            guard let namespace = sandbox.networkNamespace else { return }
+            try await services.network.attach(
+                id, index: index, policy: try NetworkPolicy(stored.network), namespace: namespace.raw,
+                observer: NetworkNotes(instance: self))
+            withExtendedLifetime(namespace) {}
+        } catch {
+            services.logger.error("an instance has lost its network", ("instance", id), ("error", "\(error)"))
+            note(log.note("network: nothing can be reached any more: \(error)"))
+        }
+    }
+
+    /// Takes the way out of a sandbox that has ended.
+    func closeNetwork() async {
+        guard let index = stored.uplink else { return }
+        stored.uplink = nil
+        await services.network.detach(id, index: index)
+    }
+}
+
+/// Writes into the instance's log what its network refused.
+private struct NetworkNotes: NetworkObserver {
+    let instance: Instance
+
+    func denied(_ denial: NetworkDenial, suppressed: UInt64) {
+        let more = suppressed > 0 ? "; \(suppressed) more of this kind" : ""
+        tell(denial.text + more)
+        instance.services.logger.info(
+            "network denied", ("instance", denial.instance), ("host", denial.host),
+            ("port", denial.port.map { "\($0)" } ?? "-"), ("reason", denial.reason))
+    }
+
+    func failed(_ text: String) { tell(text) }
+
+    private func tell(_ text: String) {
+        let instance = instance
+        instance.afterwards("network-note") { await instance.note(instance.log.note(text)) }
+    }
+}

@@ -1,0 +1,14 @@
+import AegisCapabilities
+import AegisCore
+import AegisIO
+import AegisProxy
+
+/// What all ways out of a node share.
+struct EgressGate: Sendable {
+    let grants: GrantBook
+    let dialer: EgressDialer
+    /// Relays plain HTTP, request by request.
+    let http: HTTPProxy
+    let loop: EventLoop
+    let logger: Logger
+}
