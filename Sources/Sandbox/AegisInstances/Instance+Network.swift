@@ -2,7 +2,7 @@ internal import AegisBackends
 internal import AegisCore
 internal import AegisLogs
 internal import AegisNetwork
-internal import AegisSandboxTypes
+package import AegisSandboxTypes
 
 /// The instance's way out, where it has one.
 extension Instance {
@@ -20,8 +20,13 @@ extension Instance {
             await services.network.giveUp(index)
             throw error
         }
-        try await services.network.attach(
-            id, index: index, policy: policy, namespace: namespace.raw, observer: NetworkNotes(instance: self))
+        do {
+            try await services.network.attach(
+                id, index: index, policy: policy, namespace: namespace.raw, observer: NetworkNotes(instance: self))
+        } catch {
+            try? await remember(uplink: nil)
+            throw error
+        }
         // The descriptor must live until here.
         withExtendedLifetime(namespace) {}
     }
@@ -29,6 +34,28 @@ extension Instance {
     private func remember(uplink index: UInt32?) throws {
         stored.uplink = index
         try services.store.update(stored)
+    }
+
+    /// Changes what the instance may reach, at once and for later starts. Connections that are not allowed any more are cut.
+    ///
+    /// - Returns: the record after the change.
+    /// - Throws: what is wrong with the request; `network-failed`.
+    package func changeNetwork(_ request: NetworkRequest) async throws -> InstanceInfo {
+        let policy = try NetworkPolicy(request)
+        // A boot under way would take what it read at its start.
+        await wait { $0.state != .starting }
+        stored.network = policy.isClosed ? nil : request
+        stored.info.network = policy.mode.rawValue
+        stored.info.allow = policy.mode == .listed ? policy.places : nil
+        try services.store.update(stored)
+        guard let sandbox, machine.state == .running || machine.state == .paused else { return info }
+        if stored.uplink != nil {
+            try await services.network.change(id, to: policy)
+        } else {
+            try await openNetwork(stored, sandbox)
+        }
+        note(log.note("network: \(policy.isClosed ? "closed" : "may reach \(policy.places.joined(separator: ", "))")"))
+        return info
     }
 
     /// Opens the way out of a sandbox that an earlier daemon has left; without it the sandbox has none.

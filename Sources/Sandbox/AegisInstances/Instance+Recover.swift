@@ -3,6 +3,7 @@ internal import AegisChannel
 internal import AegisCore
 internal import AegisIO
 internal import AegisLogs
+internal import AegisNetwork
 internal import AegisSandboxTypes
 internal import AegisSessions
 internal import Synchronization
@@ -76,7 +77,10 @@ extension Instance {
         stored.info.exitCode = nil
         stored.info.stoppedAt = .now()
         stored.sandbox = nil
-        stored.uplink = nil
+        if let index = stored.uplink {
+            background("network") { await $0.services.network.detach($0.id, index: index) }
+            stored.uplink = nil
+        }
         machine = InstanceLifecycle(
             outcome: .init(exitCode: nil, reason: reason == "lost" ? .lost : .hostRestart),
             lingers: lingers)

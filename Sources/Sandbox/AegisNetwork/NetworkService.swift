@@ -67,7 +67,7 @@ package actor NetworkService {
     ///
     /// - Parameters:
     ///   - id: the instance.
-    ///   - index: from `reserve`, or what it had before a restart of the daemon.
+    ///   - index: from `reserve`, or what it had before a restart of the daemon: then its names go on to be true.
     ///   - policy: what it may reach.
     ///   - namespace: a descriptor of its network namespace, valid until this returns.
     ///   - observer: who is told of denials.
@@ -87,7 +87,8 @@ package actor NetworkService {
                     link, gateway: gateway, instance: copy.raw, address: AddressPlan.instance(index))
             }
             let uplink = try Uplink(
-                instance: id, index: index, link: link, gateway: gateway, gate: gate, observer: observer)
+                instance: id, index: index, link: link, gateway: gateway, names: namesFile(id), gate: gate,
+                observer: observer)
             _ = try? gate.grants.retire(HolderID(id), reason: "attached anew")
             try gate.grants.issue(policy.grants, to: HolderID(id))
             uplinks.removeValue(forKey: id)?.close()
@@ -100,10 +101,15 @@ package actor NetworkService {
         }
     }
 
+    private nonisolated func namesFile(_ id: String) -> String { "\(path)-\(id)" }
+
     /// Takes an instance's link and grants away; fine when it has none.
     package func detach(_ id: String, index: UInt32) async {
+        try? Files.removeFile(namesFile(id))
         uplinks.removeValue(forKey: id)?.close()
         _ = try? gate.grants.retire(HolderID(id), reason: "the instance has ended")
+        // The number of a record that outlived its sandbox may be another instance's by now.
+        guard !uplinks.values.contains(where: { $0.index == index }) else { return }
         if let gateway = gateway?.raw {
             let link = "\(GatewayRules.prefix(node))\(index)"
             do {
@@ -115,9 +121,11 @@ package actor NetworkService {
 
     /// Changes what a linked instance may reach; connections that are not allowed any more are cut.
     ///
-    /// - Throws: `too-many-grants`.
+    /// - Throws: `network-busy` for one that is not linked (yet); `too-many-grants`.
     package func change(_ id: String, to policy: NetworkPolicy) throws {
-        guard let uplink = uplinks[id] else { return }
+        guard let uplink = uplinks[id] else {
+            throw AegisError.conflict("network-busy", "\(id) has no network at the moment", hint: "try again")
+        }
         try gate.grants.revoke(HolderID(id), reason: "changed")
         try gate.grants.issue(policy.grants, to: HolderID(id))
         uplink.enforce()

@@ -1,7 +1,7 @@
 internal import AegisCapabilities
 
-/// The addresses that stand for names in one instance (decision D6). An address keeps its name for the instance's life: a
-/// program may remember it for as long as it likes.
+/// The addresses that stand for names in one instance (decision D6). An address keeps its name for the sandbox's life, also
+/// over restarts of the daemon: a program may remember it for as long as it likes.
 struct SyntheticNames {
     /// Names that one instance may have asked for; with `*.DOMAIN` it could make up any number.
     static let limit = 16_384
@@ -26,8 +26,25 @@ struct SyntheticNames {
         return index < names.count ? names[index] : nil
     }
 
+    /// The last name, which is taken back: its address could not be written down.
+    mutating func dropLast() {
+        if let last = names.popLast() { addresses[last] = nil }
+    }
+
     /// How many there are.
     var count: Int { names.count }
-    /// All, in the order of their addresses.
-    var all: [HostName] { names }
+
+    /// What is written down of them.
+    var lines: [UInt8] { names.flatMap { Array("\($0)\n".utf8) } }
+
+    /// None yet.
+    init() {}
+
+    /// Those that an earlier daemon wrote down, one a line, in the order of their addresses. A last line that is not whole was
+    /// never answered with.
+    init(lines: [UInt8]) {
+        for line in lines.split(separator: 10, omittingEmptySubsequences: false).dropLast() {
+            guard let name = HostName(String(decoding: line, as: UTF8.self)), address(of: name) != nil else { return }
+        }
+    }
 }

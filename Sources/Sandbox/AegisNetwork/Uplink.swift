@@ -16,6 +16,8 @@ final class Uplink: Sendable {
     private let questions: FileStream
     private let resolver: Listener
     private let egress: Listener
+    /// Where names are written down before their addresses are told.
+    private let record: FileDescriptor
     private let state = Mutex(State())
 
     private struct Live {
@@ -44,9 +46,15 @@ final class Uplink: Sendable {
     private static var conversationLimit: Int { 16 }
 
     /// Opens the sockets of a link that is there.
+    ///
+    /// - Parameter names: the file of the instance's names; what it holds goes on to be true.
     init(
-        instance: String, index: UInt32, link: String, gateway: Int32, gate: EgressGate, observer: any NetworkObserver
+        instance: String, index: UInt32, link: String, gateway: Int32, names: String, gate: EgressGate,
+        observer: any NetworkObserver
     ) throws {
+        let known = SyntheticNames(lines: (try? Files.read(names, limit: 8 << 20)) ?? [])
+        try Files.writeAtomically(names, known.lines, mode: 0o600, synced: false)
+        record = try FileDescriptor.open(names, [.writeOnly, .append])
         self.instance = instance
         holder = HolderID(instance)
         self.index = index
@@ -59,6 +67,7 @@ final class Uplink: Sendable {
             adopting: KernelNetwork.listener(on: link, gateway: gateway, port: AddressPlan.resolverPort), on: gate.loop)
         egress = try Listener(
             adopting: KernelNetwork.listener(on: link, gateway: gateway, port: AddressPlan.egressPort), on: gate.loop)
+        state.withLock { $0.names = known }
     }
 
     /// The instance's address.
@@ -229,7 +238,12 @@ final class Uplink: Sendable {
             return .noSuchName
         }
         guard query.kind == .address else { return .empty }
-        guard let address = state.withLock({ $0.names.address(of: name) }) else {
+        let address: UInt32?
+        do throws(Errno) { address = try self.address(of: name) } catch {
+            gate.logger.error("a name cannot be written down", ("instance", instance), ("error", "\(error)"))
+            return .failed
+        }
+        guard let address else {
             report(
                 NetworkDenial(
                     instance, name.description, reason: "too-many-names",
@@ -238,6 +252,20 @@ final class Uplink: Sendable {
             return .refused
         }
         return .address(address)
+    }
+
+    /// The address of a name, written down when it is new; nil when there are too many.
+    private func address(of name: HostName) throws(Errno) -> UInt32? {
+        try state.withLock { (state) throws(Errno) -> UInt32? in
+            let before = state.names.count
+            let address = state.names.address(of: name)
+            guard state.names.count > before else { return address }
+            do throws(Errno) { try record.writeAll(Array("\(name)\n".utf8)[...]) } catch {
+                state.names.dropLast()
+                throw error
+            }
+            return address
+        }
     }
 
     /// Whether some live grant allows a connection to the name, to whatever port.

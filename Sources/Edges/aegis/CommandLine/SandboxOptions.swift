@@ -87,15 +87,24 @@ package enum SandboxOptions {
         body.mounts = try mounts(invocation.all("mount"), caller)
         body.limits = try limits(invocation)
         body.idle = try idle(invocation)
-        let allow = invocation.all("allow")
-        guard !allow.contains("") else { throw .usage("--allow is empty", hint: "write --allow HOST[:PORT]") }
-        if let mode = try nonEmpty(invocation, "network") { body.network = NetworkRequest(mode: mode) }
-        if !allow.isEmpty { body.network = NetworkRequest(mode: body.network?.mode ?? "none", allow: allow) }
+        body.network = try network(invocation)
         let expose = invocation.all("expose")
         for spec in expose { _ = try ExposeSpec(parsing: spec) }
         if !expose.isEmpty { body.expose = expose }
         if invocation.has("allow-setuid") { body.allowSetuid = true }
         return body
+    }
+
+    /// What may be reached; nil where nothing is said of it.
+    ///
+    /// - Returns: what `--network` and `--allow` say.
+    /// - Throws: `invalid-argument` for empty ones.
+    static func network(_ invocation: Invocation) throws(AegisError) -> NetworkRequest? {
+        let allow = invocation.all("allow")
+        guard !allow.contains("") else { throw .usage("--allow is empty", hint: "write --allow HOST[:PORT]") }
+        let mode = try nonEmpty(invocation, "network")
+        guard mode != nil || !allow.isEmpty else { return nil }
+        return NetworkRequest(mode: mode ?? "none", allow: allow.isEmpty ? nil : allow)
     }
 
     private static func nonEmpty(_ invocation: Invocation, _ name: String) throws(AegisError) -> String? {

@@ -12,7 +12,9 @@ package enum Commands {
             CommandTable.Section(
                 "Instances",
                 [InstanceCreate.command, InstanceStart.command, InstanceList.command, InstanceShow.command]
-                    + InstanceActions.commands + [InstanceDelete.command, InstancePrune.command]),
+                    + InstanceActions.commands + [
+                        InstanceNetwork.command, InstanceDelete.command, InstancePrune.command,
+                    ]),
             CommandTable.Section(
                 "Images and secrets",
                 [

@@ -54,7 +54,7 @@ package enum InstanceText {
             fields.add("Mount", "\(mount.source) -> \(mount.target)\(mount.readOnly ? "" : " (rw)")")
         }
         fields.add("Files", one.filePolicy)
-        fields.add("Network", one.network)
+        fields.add("Network", ([one.network] + (one.allow ?? [])).joined(separator: " "))
         for port in one.expose { fields.add("Port", "\(port.url) -> \(port.guestPort) (\(port.portProtocol))") }
         fields.add("Secrets", one.secrets.joined(separator: ", "))
         fields.add("Limits", limits(one.limits))
