@@ -33,6 +33,7 @@ extension FileStream {
     ///
     /// - Throws: as `readNext`.
     package func waitForBytes() async throws(IOError) {
+        if mayHaveMore { return }
         try await wait(.read, for: "reading")
         noteArrival()
     }

@@ -74,7 +74,7 @@ package final class FileStream: ByteStream {
     package func readNow(into buffer: inout ByteBuffer, atMost limit: Int = 64 << 10) throws(IOError) -> Int? {
         let method = method
         do throws(WatchedDescriptor.Failure) {
-            return try watched.perform { descriptor throws(Errno) in
+            let count: Int? = try watched.perform { descriptor throws(Errno) in
                 if method == .polled, !descriptor.isReady(forWriting: false) { throw .wouldBlock }
                 return try unsafe buffer.fill(atMost: limit) { room throws(Errno) in
                     let count =
@@ -84,6 +84,8 @@ package final class FileStream: ByteStream {
                     return count
                 }
             }
+            if count == nil { drained.store(true, ordering: .relaxed) }
+            return count
         } catch {
             // A terminal whose other side has gone says EIO; that is its end of file.
             if isTerminal, case .system(.ioError) = error { return 0 }

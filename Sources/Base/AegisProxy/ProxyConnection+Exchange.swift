@@ -7,6 +7,8 @@ extension ProxyConnection {
     private enum Outcome {
         /// Request and response went through.
         case done(keepAlive: Bool, reusable: Bool)
+        /// The protocol had changed, and both sides have ended.
+        case tunnelled
         /// The server had closed a kept connection: nothing was heard on it, and the same can be asked again.
         case stale
         /// Nothing of a response was sent to the client.
@@ -24,6 +26,7 @@ extension ProxyConnection {
         var out = proxy.pools.takeBuffer()
         defer { proxy.pools.give(&out) }
         var fresh = false
+        headIsGone = false
         while true {
             let connection: UpstreamConnection
             do { connection = try await target.connect(fresh: fresh) } catch {
@@ -44,6 +47,7 @@ extension ProxyConnection {
             case .refused(let error):
                 await refuse(error)
                 return false
+            case .tunnelled: return false
             case .broken, .done:
                 // A client that cannot tell the end of the body from its breaking off must see the difference.
                 stream.reset()
@@ -54,12 +58,7 @@ extension ProxyConnection {
 
     /// Answers with an error; the head may have left the buffer.
     private func fail(_ error: AegisError) async -> Bool {
-        let answer = ProxyAnswer(failure: error, html: prefersHTML)
-        if uploadIsWhole { return await give(answer) }
-        let bytes = answer.encoded(isHead: request.index.verb == .head, keepAlive: false, version: .http11)
-        do throws(IOError) { try await stream.send(bytes[...]) } catch { return false }
-        await linger()
-        return false
+        await give(ProxyAnswer(failure: error, html: headIsGone ? prefersHTML : request.prefersHTML))
     }
 
     /// One attempt. The request stays in the buffer until it is certain that it need not be sent again.
@@ -86,6 +85,7 @@ extension ProxyConnection {
         }
         prefersHTML = request.prefersHTML
         request.buffer.consume(used)
+        headIsGone = true
         return await exchangeBothWays(over: connection, edits, head.asksUpgrade, body, &out)
     }
 
@@ -204,7 +204,7 @@ extension ProxyConnection {
 
     /// RFC 9110, 9.2.2: what may be repeated without asking, here only while no body has left.
     private var mayAskAgain: Bool {
-        guard uploadIsWhole, request.index.framing == .none else { return false }
+        guard !headIsGone, request.index.framing == .none else { return false }
         switch request.index.verb {
         case .get, .head, .options, .trace, .put, .delete: return true
         case .post, .connect, .other: return false
@@ -249,7 +249,7 @@ extension ProxyConnection {
     /// Joins both streams after `101`; what came early on either side goes first.
     private func changeProtocol(_ connection: UpstreamConnection, _ out: inout ByteBuffer) async -> Outcome {
         phase = .tunnel
-        request.buffer.consume(request.index.length)
+        if !headIsGone { request.buffer.consume(request.index.length) }
         out.append(0..<connection.buffer.readableBytes, of: connection.buffer)
         guard await sendOut(&out) else { return .broken }
         if !request.buffer.isEmpty {
@@ -259,7 +259,7 @@ extension ProxyConnection {
         proxy.pools.give(&connection.buffer)
         proxy.pools.give(&out)
         await Tunnel.relay(stream, connection.stream, pools: proxy.pools)
-        return .done(keepAlive: false, reusable: false)
+        return .tunnelled
     }
 }
 

@@ -33,6 +33,8 @@ final class ProxyConnection: @unchecked Sendable {
     var upstream: UpstreamConnection?
     /// The body of the present request has been sent on to its end.
     var uploadIsWhole = true
+    /// The head of the present request has left the buffer.
+    var headIsGone = false
     /// The response is over: what is left of the request body is of no use.
     var uploadIsAbandoned = false
     /// Why the request body could not be read, when it could not.
@@ -53,6 +55,7 @@ final class ProxyConnection: @unchecked Sendable {
             phase = .busy
             deadline = .max
             guard await serve() else { break }
+            headIsGone = false
             request.index.reset()
             phase = request.buffer.isEmpty ? .idle : .head
             let limit = phase == .idle ? proxy.limits.idleTime : proxy.limits.headTime
@@ -159,6 +162,7 @@ final class ProxyConnection: @unchecked Sendable {
     func give(_ answer: ProxyAnswer) async -> Bool {
         var whole = false
         switch request.index.framing {
+        case _ where headIsGone: whole = uploadIsWhole
         case .none:
             request.buffer.consume(request.index.length)
             whole = true

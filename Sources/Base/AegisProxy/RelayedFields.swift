@@ -42,7 +42,7 @@ enum RelayedFields {
             if isRequest, named("x-aegis-instance") { return .dropped }
             return dropped(bytes, name, tellsClient)
         case 17: return named("transfer-encoding") ? .dropped : dropped(bytes, name, tellsClient)
-        default: return .endToEnd
+        default: return name.count > 12 ? dropped(bytes, name, tellsClient) : .endToEnd
         }
     }
 

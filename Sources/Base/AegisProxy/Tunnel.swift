@@ -46,7 +46,7 @@ package enum Tunnel {
             let pipe = try pools.takePipe()
             guard let count = try source.splice(into: pipe, atMost: portion) else {
                 pools.give(empty: pipe)
-                try await source.waitForBytes()
+                try await source.waitUntilReadable()
                 continue
             }
             if count > 0 { try await drain(pipe, count, to: sink) }
@@ -83,7 +83,7 @@ package enum Tunnel {
                 pipe = try pools.takePipe()
                 guard let count = try source.splice(into: pipe, atMost: min(left, portion)) else {
                     pools.give(empty: pipe)
-                    try await source.waitForBytes()
+                    try await source.waitUntilReadable()
                     continue
                 }
                 moved = count

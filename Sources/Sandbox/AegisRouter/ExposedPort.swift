@@ -2,6 +2,7 @@ import AegisCore
 import AegisIO
 import AegisProxy
 import AegisSandboxTypes
+import AegisWire
 import LinuxSys
 
 /// What the parts of a router share.
@@ -41,6 +42,8 @@ final class ExposedPort: @unchecked Sendable {
     private(set) var failure: AegisError?
     /// Connections that are held for an instance that is not ready.
     private var held = 0
+    /// Connections and requests that wait for the instance.
+    var waitingCount: Int { held + target.waitingCount }
 
     var exposure: Exposure { target.exposure }
     var key: Key { Key(instance: exposure.instance, guestPort: exposure.guestPort) }

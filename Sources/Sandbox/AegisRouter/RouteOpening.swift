@@ -1,7 +1,7 @@
-package import AegisCore
+import AegisCore
 import AegisIO
 import AegisProxy
-package import AegisSandboxTypes
+import AegisSandboxTypes
 import AegisWire
 
 /// Brings an instance and the server in it to the point where connections are answered.

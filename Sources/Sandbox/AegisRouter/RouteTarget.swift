@@ -2,6 +2,7 @@ import AegisCore
 import AegisIO
 import AegisProxy
 import AegisSandboxTypes
+import AegisWire
 import LinuxSys
 
 /// Where the requests of one exposed port go: its hold, its connections, and those who wait for both.
@@ -38,6 +39,9 @@ final class RouteTarget: ProxyUpstream, @unchecked Sendable {
 
     /// Whether the port answers, as far as is known.
     var isOpen: Bool { phase == .open }
+
+    /// Requests that wait for the port.
+    var waitingCount: Int { waiters.count }
 
     /// What is being done, for people who wait.
     var activity: String {
@@ -133,7 +137,6 @@ final class RouteTarget: ProxyUpstream, @unchecked Sendable {
     private func open(_ why: RouteReason) {
         phase = .opening
         isHeld = false
-        failure = nil
         services.proxy.wake()
         services.scope.spawn("open \(exposure.instance):\(exposure.guestPort)") { [self] in await runOpening(why) }
     }
@@ -148,6 +151,7 @@ final class RouteTarget: ProxyUpstream, @unchecked Sendable {
             hold = found.hold
             pool.put(wrap(found.stream), now: services.proxy.now, used: false)
             phase = .open
+            failure = nil
             result = .success(true)
         } catch {
             let cause = (error as? AegisError) ?? Self.stopped(error)
@@ -176,7 +180,7 @@ final class RouteTarget: ProxyUpstream, @unchecked Sendable {
     /// is ready.
     func page() async -> ProxyAnswer? {
         if phase == .open { return nil }
-        if let known = failure, phase == .unknown {
+        if let known = failure {
             failure = nil
             if known.until > SystemTime.monotonic { return ProxyAnswer(failure: known.error, html: true) }
         }

@@ -48,6 +48,11 @@ package final class Router: @unchecked Sendable {
     /// Connections of clients that speak HTTP, at present.
     package func connectionCount() async -> Int { await services.proxy.loop.run { self.services.proxy.connectionCount } }
 
+    /// Connections and requests that wait for an instance to be ready, at present.
+    package func waitingCount() async -> Int {
+        await services.proxy.loop.run { self.order.reduce(0) { $0 + $1.waitingCount } }
+    }
+
     /// Serves until the task is cancelled; then everything is closed.
     package func run() async {
         await services.proxy.loop.run { await self.runOnLoop() }
