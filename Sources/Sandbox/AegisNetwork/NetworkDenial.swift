@@ -64,7 +64,9 @@ struct DenialFilter {
 
     /// Takes a denial.
     ///
-    /// - Parameter now: monotonic nanoseconds.
+    /// - Parameters:
+    ///   - denial: what was refused.
+    ///   - now: monotonic nanoseconds.
     /// - Returns: how many of its kind were kept back since the last one that was let through; nil to keep this one back.
     mutating func pass(_ denial: NetworkDenial, now: UInt64) -> UInt64? {
         let key = "\(denial.host) \(denial.port ?? 0) \(denial.reason)"

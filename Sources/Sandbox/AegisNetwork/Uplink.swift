@@ -47,7 +47,15 @@ final class Uplink: Sendable {
 
     /// Opens the sockets of a link that is there.
     ///
-    /// - Parameter names: the file of the instance's names; what it holds goes on to be true.
+    /// - Parameters:
+    ///   - instance: whose it is.
+    ///   - index: the number of the link, which says the address.
+    ///   - link: the name of the gateway's end.
+    ///   - gateway: a descriptor of the gateway's namespace.
+    ///   - names: the file of the instance's names; what it holds goes on to be true.
+    ///   - gate: what all ways out share.
+    ///   - observer: who is told of denials.
+    /// - Throws: when a socket or the file cannot be had.
     init(
         instance: String, index: UInt32, link: String, gateway: Int32, names: String, gate: EgressGate,
         observer: any NetworkObserver
