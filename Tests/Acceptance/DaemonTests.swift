@@ -176,10 +176,11 @@ import Testing
     @Test func aDatabaseOfANewerReleaseIsLeftAlone() async throws {
         try await DaemonFixture.with { f in
             try await f.succeed("down")
-            _ = try await f.run("/usr/bin/sqlite3", ["\(f.home)/aegis.db", "PRAGMA user_version = 9999"])
+            let own = try await f.sql("PRAGMA user_version").trimmingCharacters(in: .whitespacesAndNewlines)
+            _ = try await f.sql("PRAGMA user_version = 9999")
             let up = try await f.aegis("up", "--ports", "auto")
             #expect(up.code == 5 && up.err.contains("newer") && up.err.contains("9999"), "\(up)")
-            _ = try await f.run("/usr/bin/sqlite3", ["\(f.home)/aegis.db", "PRAGMA user_version = 2"])
+            _ = try await f.sql("PRAGMA user_version = \(own)")
             try await f.up()
         }
     }

@@ -126,6 +126,11 @@ import Testing
                 #expect(logs.out.contains("value "), "\(logs)")
             }
             try await search("running")
+            try await f.crash()
+            try await f.up()
+            let later = try await f.aegis("exec", "box", "--", "sh", "-c", "sleep 2; echo $CANARY")
+            #expect(later.out == "\(canary)\n", "\(later)")
+            try await search("taken over")
             // Our processes: everything on the host whose program is ours or a runtime's, the workload's own excepted.
             let processes = try await f.shell(
                 """

@@ -62,6 +62,87 @@ import Testing
         }
     }
 
+    @Test(arguments: backends) func aWorkspaceOfAegisIsWritableForWhoeverTheCommandRunsAs(_ backend: String)
+        async throws
+    {
+        try await DaemonFixture.with { f in
+            func run(_ user: String?, _ workspace: String?, _ script: String) async throws -> String {
+                let options =
+                    (user.map { ["--user", $0] } ?? []) + (workspace.map { ["--workspace", $0] } ?? [])
+                    + ["--artifacts", "out"]
+                let r = try await f.run(
+                    DaemonFixture.cli, ["run", "--isolation", backend] + options + ["--", "sh", "-c", script],
+                    directory: f.path("."))
+                #expect(r.code == 0, "\(user ?? "root"): \(r)")
+                return r.out
+            }
+            let write = "echo z > z && mkdir -p output && echo r > output/r && "
+            #expect(try await run("1000", nil, write + Inside.stat(".", "z")) == "755:1000:0\n644:1000:0\n")
+            #expect(f.text(f.path("out/r")) == "r\n")
+            #expect(try await run("nobody", nil, write + "cat z") == "z\n")
+            // Root can give away what is there.
+            #expect(
+                try await run(
+                    nil, nil,
+                    "mkdir output && chown 1000:1000 . && touch a && chown 33:33 a && " + Inside.stat(".", "a"))
+                    == "755:1000:1000\n644:33:33\n")
+            // A named one is the first user's; for another one the two are each other.
+            #expect(try await run("1000:1000", "shared", write + Inside.stat("z")) == "644:1000:1000\n")
+            #expect(
+                try await run("2000:2000", "shared", "echo y > z && echo n > n && " + Inside.stat(".", "z", "n"))
+                    == "755:2000:2000\n644:2000:2000\n644:2000:2000\n")
+            #expect(
+                try await run(nil, "shared", "touch r && chown 5:5 r && " + Inside.stat(".", "z", "n", "r"))
+                    == "755:0:0\n644:0:0\n644:0:0\n644:5:5\n")
+            #expect(
+                try await run("1000:1000", "shared", "cat n && " + Inside.stat("n", "r"))
+                    == "n\n644:1000:1000\n644:5:5\n")
+            let seen = try await f.shell("cd home/workspaces/shared; stat -c '%n %u:%g' . z n r")
+            #expect(seen.out == ". 1000:1000\nz 1000:1000\nn 1000:1000\nr 5:5\n", "\(seen)")
+        }
+    }
+
+    @Test func aWorkspaceBesideALimitedLayerIsTheUsersToo() async throws {
+        try await DaemonFixture.with { f in
+            try await f.succeed(
+                "run", "-d", "--name", "small", "--isolation", "runc", "--disk", "64Mi", "--user", "1000:1000", "--",
+                "sh",
+                "-c", "echo z > z; sleep 1000")
+            let write = "until [ -s z ]; do sleep 0.1; done; echo y >> z; \(Inside.stat(".", "z"))"
+            #expect(
+                try await f.succeed("exec", "small", "--", "sh", "-c", write).out == "755:1000:1000\n644:1000:1000\n")
+            // Root inside takes the folder; the next start does not take that for another owner.
+            try await f.succeed("exec", "--user", "root", "small", "--", "chown", "0:0", ".")
+            try await f.succeed("instance", "restart", "small")
+            #expect(
+                try await f.succeed("exec", "small", "--", "sh", "-c", Inside.stat(".", "z")).out
+                    == "755:0:0\n644:1000:1000\n")
+            let id = try await f.record("small").id
+            #expect(f.text("\(f.home)/workspaces/.records/\(id)") != nil)
+            try await f.succeed("instance", "delete", "small")
+            #expect(f.text("\(f.home)/workspaces/.records/\(id)") == nil)
+        }
+    }
+
+    @Test func whatIsCopiedInBeforeTheFirstStartIsTheCommands() async throws {
+        try await DaemonFixture.with { f in
+            try f.file(f.path("input"), "given\n")
+            try await f.succeed(
+                "instance", "create", "--name", "fed", "--isolation", "runc", "--user", "1000:1000", "--", "sh", "-c",
+                "echo more >> input; echo mine > mine; sleep 1000")
+            try await f.succeed("cp", f.path("input"), "fed:/workspace/input")
+            try await f.succeed("instance", "start", "fed")
+            let read = try await f.succeed(
+                "exec", "fed", "--", "sh", "-c", "until [ -s mine ]; do sleep 0.1; done; cat input mine")
+            #expect(read.out == "given\nmore\nmine\n")
+            try await f.succeed("instance", "stop", "fed")
+            try await f.succeed("cp", f.path("input"), "fed:/workspace/late")
+            try await f.succeed("instance", "start", "fed")
+            #expect(
+                try await f.succeed("exec", "fed", "--", "sh", "-c", "echo x >> late; cat late").out == "given\nx\n")
+        }
+    }
+
     @Test func whatCannotBeAWorkspaceIsSaid() async throws {
         try await DaemonFixture.with { f in
             try Files.makeDirectories(f.path("work/sub"))

@@ -180,7 +180,8 @@ struct BootPlannerTests {
             id: "i-1", layout: layout,
             config: OCIConfig(
                 kind: .namespaces, hostname: "h", layout: layout, idBase: 2_000_000, cgroup: "/c", memory: 1 << 30,
-                binds: []), layerCount: 2, isNewLayer: true, mounts: mounts, reservedBase: 1_000_000,
+                binds: []), layerCount: 2, isNewLayer: true, isEphemeral: false, mounts: mounts,
+            reservedBase: 1_000_000,
             runtime: ["/usr/sbin/runc"],
             cgroupProcs: [], deadline: .seconds(3))
     }
@@ -243,6 +244,21 @@ struct BootPlannerTests {
             #expect(range.outside == next)
             next += range.count
         }
+    }
+
+    @Test(arguments: [(0, 1000, 4), (1000, 0, 4), (5, 6, 4), (0, 65_535, 3), (7, 7, 1)] as [(UInt32, UInt32, Int)])
+    func exchangedIdsAreEachOtherAndAllOthersThemselves(_ owner: UInt32, _ inside: UInt32, _ parts: Int) throws {
+        let map = try Self.planner().exchangeMap(owner: owner, inside: inside)
+        #expect(map.count == parts)
+        func mapped(_ id: UInt32) -> UInt32? {
+            map.first { $0.inside <= id && id - $0.inside < $0.count }.map { $0.outside + id - $0.inside }
+        }
+        for id: UInt32 in [0, 1, 4, 5, 6, 7, 8, 999, 1000, 1001, 65_534, 65_535] {
+            let expected = id == owner ? inside : id == inside ? owner : id
+            #expect(mapped(id) == 2_000_000 + expected)
+        }
+        #expect(map.reduce(0) { $0 + $1.count } == 65_536 && mapped(65_536) == nil)
+        #expect(throws: AegisError.self) { _ = try Self.planner().exchangeMap(owner: 65_536, inside: 0) }
     }
 
     @Test func idsThatCannotBeToldApartAreRefused() {
@@ -344,5 +360,30 @@ struct ShimLayerTests {
         try Files.writeAtomically(program, [1, 2, 3, 4])
         #expect(try shim() != first)
         #expect(try layers().count == 2)
+    }
+}
+
+/// Where memory may be pushed out to.
+@Suite struct SwapSpaceTests {
+    private static let head = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
+
+    @Test(
+        arguments: [
+            ("", .none), (head, .none), (head + "/dev/zram0 partition 1048572 0 100\n", .safe),
+            (head + "/dev/dm-1 partition 999 0 -2\n", .safe),
+            (head + "/dev/sda2 partition 999 0 -2\n", .clear(["/dev/sda2"])),
+            (head + "/dev/zram0 partition 9 0 100\n/swapfile file 999 0 -2\n", .clear(["/swapfile"])),
+            // A file that is named like an encrypted device is still a file.
+            (head + "/dev/dm-1 file 999 0 -2\n", .clear(["/dev/dm-1"])),
+        ] as [(String, SwapSpace)])
+    func onlyZramAndEncryptedDevicesAreSafe(_ text: String, _ expected: SwapSpace) throws {
+        let space = SwapSpace.parse(text) { $0 == "/dev/dm-1" }
+        #expect(space == expected)
+        if case .clear(let names) = expected {
+            let error = #expect(throws: AegisError.self) { try space.checkSafe() }
+            #expect(error?.code == "swap-not-encrypted" && names.allSatisfy { error?.message.contains($0) == true })
+        } else {
+            try space.checkSafe()
+        }
     }
 }

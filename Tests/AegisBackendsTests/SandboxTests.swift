@@ -13,6 +13,27 @@ import Testing
 @Suite(.serialized, .timeLimit(.minutes(5)))
 struct SandboxTests {
     @Test(arguments: Runtime.allCases)
+    func onlyALayerThatGoesWithItsSandboxIsNeverSynced(_ runtime: Runtime) async throws {
+        try await inWorld(runtime) { world in
+            for isEphemeral in [true, true, false] {
+                var spec = try world.spec()
+                spec.isEphemeral = isEphemeral
+                let sandbox = try await world.boot(spec)
+                let table = try Files.read("/proc/\(sandbox.record.keeperPid)/mountinfo", limit: 1 << 24)
+                let overlay = String(decoding: table, as: UTF8.self).split(separator: "\n")
+                    .first { $0.contains(" - overlay ") && $0.contains(spec.id) }
+                #expect(try #require(overlay).contains("volatile") == isEphemeral)
+                let talk = try await Conversation(sandbox)
+                #expect(try await talk.run("echo x > /root/x && sync && cat /root/x").stdout == "x\n")
+                await sandbox.kill()
+                await sandbox.release()
+                // Its mark is no hindrance to a second boot of the same layer.
+                if isEphemeral { _ = try await world.boot(spec) }
+            }
+        }
+    }
+
+    @Test(arguments: Runtime.allCases)
     func aSandboxBootsRunsAndLeavesNothing(_ runtime: Runtime) async throws {
         try await inWorld(runtime) { world in
             let sandbox = try await world.boot()

@@ -91,6 +91,7 @@ import Testing
     @Test func startTakesAnExistingInstanceOrMakesANewOne() async throws {
         var script = ScriptedDaemon.Script()
         script.answers["POST /v1/instances/web/start"] = (200, Self.record)
+        script.answers["GET /v1/instances/web"] = (200, Self.record.replacing("\"running\"", with: "\"stopped\""))
         script.answers["POST /v1/instances"] = (201, Self.record)
         script.answers["DELETE /v1/instances/web"] = (200, "{}")
         script.answers["POST /v1/instances/prune"] = (200, #"{"deleted":["i-1"]}"#)
@@ -110,6 +111,17 @@ import Testing
             let mixed = try await aegis("instance", "start", "web", "--memory", "1Gi")
             #expect(mixed.code == 2 && mixed.err.contains("--memory is for a new instance"))
             #expect(try await aegis("instance", "start").code == 2)
+        }
+    }
+
+    @Test(arguments: [("running", "is already running"), ("paused", "resumed"), ("starting", "started")])
+    func aStartThatHadNothingToDoSaysSo(_ state: String, _ said: String) async throws {
+        var script = ScriptedDaemon.Script()
+        script.answers["POST /v1/instances/web/start"] = (200, Self.record)
+        script.answers["GET /v1/instances/web"] = (200, Self.record.replacing("\"running\"", with: "\"\(state)\""))
+        try await ScriptedDaemon.run(script) { (_, aegis) async throws in
+            #expect(try await aegis("instance", "start", "web").out == "web \(said) (i-0123456789abcdef)\n")
+            #expect(try await aegis("instance", "start", "web", "--quiet").out == "i-0123456789abcdef\n")
         }
     }
 

@@ -17,7 +17,7 @@ import Testing
             .bind(source: 6, target: Array("/b".utf8), readOnly: false),
             .overlay(
                 lower: [Array("/l1".utf8), Array("/l2".utf8)], upper: Array("/u".utf8), work: Array("/w".utf8),
-                target: Array("/t".utf8)),
+                target: Array("/t".utf8), isVolatile: true),
             .makeDirectory(Array("/d".utf8)), .makeFile(Array("/f".utf8)),
             .placeFile(root: Array("/r".utf8), path: Array("/etc/f".utf8), content: [10, 0, 255], replace: true),
             .expect(root: Array("/r".utf8), path: Array("/m".utf8), isDirectory: false),

@@ -35,6 +35,27 @@ import Testing
         #expect(Files.exists("\(second.realPath)/kept"))
     }
 
+    @Test func itIsGivenToTheFirstUserInsideAndStaysTheirs() async throws {
+        let fixture = try FilesFixture()
+        let store = try WorkspaceStore(home: fixture.home)
+        let (one, two) = (FileIdentity(user: 1000, group: 50), FileIdentity(user: 33, group: 33))
+        let (_, before) = try await store.open(named: "claw", owner: 7)
+        #expect(before.givenTo == nil)
+        let (opened, given) = try await store.open(named: "claw", owner: 7, givingTo: one)
+        #expect(given.givenTo == one && opened.status.user == 1000 && opened.status.group == 50)
+        // Whatever somebody inside makes of the folder later.
+        try Files.setOwner(opened.realPath, user: 99, group: 99)
+        let (later, same) = try await WorkspaceStore(home: fixture.home).open(named: "claw", owner: 7, givingTo: two)
+        #expect(same.givenTo == one && later.status.user == 99 && same.owner == 7)
+        let (auto, info) = try await store.openAutomatic(instance: id, owner: 7, givingTo: two)
+        #expect(info.givenTo == two && auto.status.user == 33 && auto.status.permissions == 0o755)
+        // What holds files is whose they are.
+        let (old, _) = try await store.open(named: "old", owner: 7)
+        try old.openForUse().writeAtomically("file", Array("x".utf8))
+        let (kept, root) = try await store.open(named: "old", owner: 7, givingTo: one)
+        #expect(root.givenTo == FileIdentity(user: 0, group: 0) && kept.status.user == 0)
+    }
+
     @Test func onlyTheOwnerAndRootReachIt() async throws {
         let fixture = try FilesFixture()
         let store = try WorkspaceStore(home: fixture.home)

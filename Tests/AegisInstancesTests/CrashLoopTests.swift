@@ -21,6 +21,23 @@ import Testing
         loop.ended(code: 1, started: .seconds(20), now: .seconds(31))
         #expect(loop.refusal(now: .seconds(32)) == nil)
     }
+    @Test func crashesCountOverARestartOfTheDaemon() {
+        var loop = CrashLoop()
+        for i in 0..<4 { loop.ended(code: 1, started: .seconds(100 + i), now: .seconds(100 + i)) }
+        let ages = loop.ages(now: .seconds(110))
+        #expect(ages == [.seconds(10), .seconds(9), .seconds(8), .seconds(7)])
+        // 5 s later by the wall; the monotonic clock of the host began anew.
+        var next = CrashLoop(ages: ages.map { $0 + .seconds(5) }, now: .seconds(3))
+        #expect(next.refusal(now: .seconds(3)) == nil)
+        next.ended(code: 1, started: .seconds(4), now: .seconds(5))
+        #expect(next.refusal(now: .seconds(5)) == .seconds(120))
+        #expect(CrashLoop(ages: next.ages(now: .seconds(65)), now: .zero).refusal(now: .zero) == .seconds(60))
+        // A clock that was set back: the crash counts as one of now, for no longer than any other.
+        let odd = CrashLoop(ages: Array(repeating: .seconds(-1000), count: 5), now: .seconds(9))
+        #expect(odd.refusal(now: .seconds(9)) == .seconds(120))
+        #expect(
+            CrashLoop(ages: (0..<9).map { .seconds($0) }).ages(now: .zero) == (0..<5).reversed().map { .seconds($0) })
+    }
     @Test func slowCrashesAreFine() {
         var loop = CrashLoop()
         for i in 0..<9 { loop.ended(code: 1, started: .seconds(i * 40), now: .seconds(i * 40)) }

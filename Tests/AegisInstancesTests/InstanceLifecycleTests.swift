@@ -1,3 +1,4 @@
+// Long file: the table of one machine, whole; cutting it would hide gaps.
 import AegisBackends
 import AegisCore
 import AegisInstances
@@ -30,10 +31,14 @@ struct Driver {
             d.send(.start, .booted(attempt: 1), .launched(attempt: 1), .commandExited(attempt: 1, code: 3))
             if phase == .lingering { d.send(.quiesced(attempt: 1, oomKilled: false)) }
         case .killing: d.send(.start, .booted(attempt: 1), .launched(attempt: 1), .commandExited(attempt: 1, code: 3))
-        case .releasing:
+        case .recording:
             d.send(
                 .start, .booted(attempt: 1), .launched(attempt: 1), .commandExited(attempt: 1, code: 3),
                 .sandboxEnded(attempt: 1, end))
+        case .releasing:
+            d.send(
+                .start, .booted(attempt: 1), .launched(attempt: 1), .commandExited(attempt: 1, code: 3),
+                .sandboxEnded(attempt: 1, end), .recorded(attempt: 1))
         case .removing: d.send(.delete)
         case .deleted: d.send(.delete, .removed)
         }
@@ -41,8 +46,7 @@ struct Driver {
     }
     static let phases: [InstanceLifecycle.Phase] = [
         .stopped, .booting, .launching, .running, .freezing, .paused, .thawing, .aborting, .terminating, .killing,
-        .releasing,
-        .removing, .deleted, .quiescing, .lingering,
+        .recording, .releasing, .removing, .deleted, .quiescing, .lingering,
     ]
 }
 
@@ -54,8 +58,9 @@ struct Driver {
         .sandboxEnded(attempt: 1, Driver.end),
         .pause, .frozen(attempt: 1), .freezeFailed(attempt: 1), .resume, .thawed(attempt: 1), .stop(.stopped),
         .kill(.killed),
-        .restart, .delete, .released(attempt: 1), .removed, .adopted(attempt: 9, paused: false, launched: true),
-        .quiesced(attempt: 1, oomKilled: false), .quiesceFailed(attempt: 1),
+        .restart, .delete, .released(attempt: 1), .removed, .adopted(.init(attempt: 9)),
+        .quiesced(attempt: 1, oomKilled: false), .quiesceFailed(attempt: 1), .recorded(attempt: 1), .leave,
+        .recovered(.init(.start)),
     ]
 
     @Test(arguments: Driver.phases) func everyPhaseIsReached(_ phase: InstanceLifecycle.Phase) {
@@ -64,111 +69,118 @@ struct Driver {
 
     /// The whole table: phase x event to next phase. A dot means that nothing changes.
     @Test func everyPhaseAndEventGoesWhereTheTableSays() {
-        //                start      booted     bootFail   launched   launchFail cmdExited  sbxEnded   pause     frozen    frzFail   resume    thawed     stop         kill      restart      delete       released  removed  adopted  quiesced  quiesceFail
+        //                start      booted     bootFail   launched   launchFail cmdExited  sbxEnded   pause     frozen    frzFail   resume    thawed     stop         kill      restart      delete       released  removed  adopted  quiesced  quiesceFail  recorded  leave  recovered
         let table: [(InstanceLifecycle.Phase, [InstanceLifecycle.Phase?])] = [
             (
                 .stopped,
                 [
                     .booting, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .booting, .removing, nil,
-                    nil, .running, nil, nil,
+                    nil, .running, nil, nil, nil, .removing, .booting,
                 ]
             ),
             (
                 .booting,
                 [
                     nil, .launching, .stopped, nil, nil, nil, nil, nil, nil, nil, nil, nil, .aborting, .aborting,
-                    .aborting, .aborting, nil, nil, nil, nil, nil,
+                    .aborting, .aborting, nil, nil, nil, nil, nil, nil, .aborting, nil,
                 ]
             ),
             (
                 .launching,
                 [
-                    nil, nil, nil, .running, .killing, .killing, .releasing, nil, nil, nil, nil, nil, .terminating,
-                    .killing, .terminating, .terminating, nil, nil, nil, nil, nil,
+                    nil, nil, nil, .running, .killing, .killing, .recording, nil, nil, nil, nil, nil, .terminating,
+                    .killing, .terminating, .terminating, nil, nil, nil, nil, nil, nil, .terminating, nil,
                 ]
             ),
             (
                 .running,
                 [
-                    nil, nil, nil, nil, nil, .killing, .releasing, .freezing, nil, nil, nil, nil, .terminating,
-                    .killing, .terminating, .terminating, nil, nil, nil, nil, nil,
+                    nil, nil, nil, nil, nil, .killing, .recording, .freezing, nil, nil, nil, nil, .terminating,
+                    .killing, .terminating, .terminating, nil, nil, nil, nil, nil, nil, .terminating, nil,
                 ]
             ),
             (
                 .freezing,
                 [
-                    nil, nil, nil, nil, nil, .killing, .releasing, nil, .paused, .running, nil, nil, .terminating,
-                    .killing, .terminating, .terminating, nil, nil, nil, nil, nil,
+                    nil, nil, nil, nil, nil, .killing, .recording, nil, .paused, .running, nil, nil, .terminating,
+                    .killing, .terminating, .terminating, nil, nil, nil, nil, nil, nil, .terminating, nil,
                 ]
             ),
             (
                 .paused,
                 [
-                    .thawing, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, .thawing, nil, .thawing, .killing,
-                    .thawing, .thawing, nil, nil, nil, nil, nil,
+                    .thawing, nil, nil, nil, nil, nil, .recording, nil, nil, nil, .thawing, nil, .thawing, .killing,
+                    .thawing, .thawing, nil, nil, nil, nil, nil, nil, .thawing, nil,
                 ]
             ),
             (
                 .thawing,
                 [
-                    nil, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, nil, .running, nil, .killing, nil, nil,
-                    nil, nil, nil, nil, nil,
+                    nil, nil, nil, nil, nil, nil, .recording, nil, nil, nil, nil, .running, nil, .killing, nil, nil,
+                    nil, nil, nil, nil, nil, nil, nil, nil,
                 ]
             ),
             (
                 .aborting,
                 [
                     nil, .killing, .stopped, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
-                    nil, nil, nil,
+                    nil, nil, nil, nil, nil, nil,
                 ]
             ),
             (
                 .terminating,
                 [
-                    nil, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, nil, nil, nil, .killing, nil, nil, nil,
-                    nil, nil, nil, nil,
+                    nil, nil, nil, nil, nil, nil, .recording, nil, nil, nil, nil, nil, nil, .killing, nil, nil, nil,
+                    nil, nil, nil, nil, nil, nil, nil,
                 ]
             ),
             (
                 .killing,
                 [
-                    nil, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
-                    nil, nil, nil,
+                    nil, nil, nil, nil, nil, nil, .recording, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
+                    nil, nil, nil, nil, nil, nil,
+                ]
+            ),
+            (
+                .recording,
+                [
+                    nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .releasing, nil, nil,
+                    nil, nil, nil, .releasing, nil, nil,
                 ]
             ),
             (
                 .releasing,
                 [
                     nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .stopped, nil, nil,
-                    nil, nil,
+                    nil, nil, nil, nil, nil,
                 ]
             ),
             (
                 .removing,
                 [
                     nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, .deleted, nil,
-                    nil, nil,
+                    nil, nil, nil, nil, nil,
                 ]
             ),
             (
                 .deleted,
                 [
                     nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
-                    nil,
+                    nil, nil, nil, nil,
                 ]
             ),
             (
                 .quiescing,
                 [
-                    nil, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, nil, nil, .terminating, .killing,
-                    .terminating, .terminating, nil, nil, nil, .lingering, .killing,
+                    nil, nil, nil, nil, nil, nil, .recording, nil, nil, nil, nil, nil, .terminating, .killing,
+                    .terminating, .terminating, nil, nil, nil, .lingering, .killing, nil, .terminating, nil,
                 ]
             ),
             (
                 .lingering,
                 [
-                    nil, nil, nil, nil, nil, nil, .releasing, nil, nil, nil, nil, nil, .killing, .killing, .killing,
-                    .killing, nil, nil, nil, nil, nil,
+                    nil, nil, nil, nil, nil, nil, .recording, nil, nil, nil, nil, nil, .killing, .killing, .killing,
+                    .killing, nil, nil, nil, nil, nil, nil, .killing, nil,
                 ]
             ),
         ]
@@ -188,7 +200,8 @@ struct Driver {
             .booted(attempt: 0), .bootFailed(attempt: 0, Self.error), .launched(attempt: 0),
             .launchFailed(attempt: 0, Self.error, exitCode: 127), .commandExited(attempt: 0, code: 7),
             .sandboxEnded(attempt: 0, Driver.end), .frozen(attempt: 0), .freezeFailed(attempt: 0), .thawed(attempt: 0),
-            .released(attempt: 0), .quiesced(attempt: 0, oomKilled: true), .quiesceFailed(attempt: 0),
+            .recorded(attempt: 0), .released(attempt: 0), .quiesced(attempt: 0, oomKilled: true),
+            .quiesceFailed(attempt: 0),
         ]
         for event in stale {
             var driver = Driver.at(phase)
@@ -204,22 +217,23 @@ struct Driver {
         var d = Driver.at(.launching)
         #expect(d.send(.commandExited(attempt: 1, code: 0)) == [.disarmTimeout, .kill(attempt: 1)])
         #expect(d.send(.launched(attempt: 1)).isEmpty)
-        #expect(d.send(.sandboxEnded(attempt: 1, Driver.end)) == [.disarmTimeout, .release(attempt: 1)])
+        #expect(d.send(.sandboxEnded(attempt: 1, Driver.end)) == [.disarmTimeout, .record(attempt: 1)])
+        #expect(d.send(.recorded(attempt: 1)) == [.release(attempt: 1)])
         #expect(d.send(.released(attempt: 1)) == [.save, .settled])
         #expect(d.machine.state == .stopped && d.machine.outcome == .init(exitCode: 0, reason: .exited))
     }
 
     @Test func stopWhileBootingTakesDownABootThatFinishesLate() {
         var d = Driver.at(.booting)
-        #expect(d.send(.stop(.stopped)) == [.cancelBoot(attempt: 1), .save])
+        #expect(d.send(.stop(.stopped)) == [.save, .cancelBoot(attempt: 1)])
         #expect(d.send(.booted(attempt: 1)) == [.kill(attempt: 1)])
-        d.send(.sandboxEnded(attempt: 1, Driver.end), .released(attempt: 1))
+        d.send(.sandboxEnded(attempt: 1, Driver.end), .recorded(attempt: 1), .released(attempt: 1))
         #expect(d.machine.phase == .stopped && d.machine.outcome?.reason == .stopped)
     }
 
     @Test func deleteDuringAPullRemovesOnceTheBootIsUndone() {
         var d = Driver.at(.booting)
-        #expect(d.send(.delete) == [.cancelBoot(attempt: 1), .save])
+        #expect(d.send(.delete) == [.save, .cancelBoot(attempt: 1)])
         #expect(d.send(.bootFailed(attempt: 1, Self.error)) == [.save, .settled, .remove])
         #expect(d.send(.removed) == [.settled])
         #expect(d.machine.phase == .deleted)
@@ -234,19 +248,21 @@ struct Driver {
     @Test func sandboxThatDiesWithoutAWordIsLostOrKilled() {
         var d = Driver.at(.running)
         d.send(
-            .sandboxEnded(attempt: 1, Termination(code: nil, oomKilled: false, requested: false)), .released(attempt: 1)
+            .sandboxEnded(attempt: 1, Termination(code: nil, oomKilled: false, requested: false)),
+            .recorded(attempt: 1), .released(attempt: 1)
         )
         #expect(d.machine.outcome == .init(exitCode: nil, reason: .lost))
         var k = Driver.at(.running)
         k.send(
-            .sandboxEnded(attempt: 1, Termination(code: 137, oomKilled: true, requested: false)), .released(attempt: 1))
+            .sandboxEnded(attempt: 1, Termination(code: 137, oomKilled: true, requested: false)), .recorded(attempt: 1),
+            .released(attempt: 1))
         #expect(k.machine.outcome == .init(exitCode: 137, reason: .oom, oomKilled: true))
         // What the runtime exited with is not the command's code.
         for code: Int32 in [0, 2, 137] {
             var r = Driver.at(.running)
             r.send(
                 .sandboxEnded(attempt: 1, Termination(code: code, oomKilled: false, requested: false)),
-                .released(attempt: 1))
+                .recorded(attempt: 1), .released(attempt: 1))
             let outcome = r.machine.outcome
             #expect(outcome?.exitCode == nil && outcome?.reason == .killed && outcome?.error?.code == "sandbox-died")
         }
@@ -254,8 +270,8 @@ struct Driver {
 
     @Test func restartRunsAgainAfterTheOldSandboxIsGone() {
         var d = Driver.at(.running)
-        #expect(d.send(.restart) == [.disarmTimeout, .terminate(attempt: 1), .save])
-        d.send(.sandboxEnded(attempt: 1, Driver.end))
+        #expect(d.send(.restart) == [.save, .disarmTimeout, .terminate(attempt: 1)])
+        d.send(.sandboxEnded(attempt: 1, Driver.end), .recorded(attempt: 1))
         #expect(d.send(.released(attempt: 1)) == [.settled, .save, .boot(attempt: 2)])
         #expect(d.send(.booted(attempt: 1)).isEmpty)
         #expect(d.machine.phase == .booting)
@@ -263,7 +279,7 @@ struct Driver {
 
     @Test func startWhileStoppingStartsAgainButADeleteWins() {
         var d = Driver.at(.terminating)
-        d.send(.start, .sandboxEnded(attempt: 1, Driver.end), .released(attempt: 1))
+        d.send(.start, .sandboxEnded(attempt: 1, Driver.end), .recorded(attempt: 1), .released(attempt: 1))
         #expect(d.machine.phase == .booting && d.machine.attempt == 2)
         var e = Driver.at(.terminating)
         e.send(.start, .delete, .sandboxEnded(attempt: 1, Driver.end))
@@ -272,14 +288,14 @@ struct Driver {
 
     @Test func stopOfAPausedInstanceThawsFirst() {
         var d = Driver.at(.paused)
-        #expect(d.send(.stop(.stopped)) == [.disarmTimeout, .thaw(attempt: 1), .save])
+        #expect(d.send(.stop(.stopped)) == [.save, .disarmTimeout, .thaw(attempt: 1)])
         #expect(d.machine.state == .stopping)
         #expect(d.send(.thawed(attempt: 1)) == [.terminate(attempt: 1)])
     }
 
     @Test func stopWhileFreezingThawsWhatFroze() {
         var d = Driver.at(.freezing)
-        #expect(d.send(.stop(.stopped)) == [.disarmTimeout, .terminate(attempt: 1), .save])
+        #expect(d.send(.stop(.stopped)) == [.save, .disarmTimeout, .terminate(attempt: 1)])
         #expect(d.send(.frozen(attempt: 1)) == [.thaw(attempt: 1)])
     }
 
@@ -307,15 +323,25 @@ struct Driver {
         var d = Driver.at(.running)
         d.send(
             .stop(.timeout), .commandExited(attempt: 1, code: 143), .sandboxEnded(attempt: 1, Driver.end),
-            .released(attempt: 1))
+            .recorded(attempt: 1), .released(attempt: 1))
         #expect(d.machine.outcome == .init(exitCode: 124, reason: .timeout))
+    }
+
+    @Test(arguments: [(0, nil), (2, nil), (137, 137)] as [(Int32, Int32?)])
+    func theSandboxsOwnCodeIsNotTheCommands(_ sandbox: Int32, _ command: Int32?) {
+        var d = Driver.at(.running)
+        d.send(
+            .stop(.stopped),
+            .sandboxEnded(attempt: 1, Termination(code: sandbox, oomKilled: false, requested: true)),
+            .released(attempt: 1))
+        #expect(d.machine.outcome == .init(exitCode: command, reason: .stopped))
     }
 
     @Test func stoppedCommandKeepsItsOwnCode() {
         var d = Driver.at(.running)
         d.send(
             .stop(.stopped), .commandExited(attempt: 1, code: 143), .sandboxEnded(attempt: 1, Driver.end),
-            .released(attempt: 1))
+            .recorded(attempt: 1), .released(attempt: 1))
         #expect(d.machine.outcome == .init(exitCode: 143, reason: .stopped))
     }
 
@@ -323,7 +349,7 @@ struct Driver {
         var d = Driver.at(.launching)
         d.send(
             .launchFailed(attempt: 1, Self.error, exitCode: 127), .sandboxEnded(attempt: 1, Driver.end),
-            .released(attempt: 1))
+            .recorded(attempt: 1), .released(attempt: 1))
         #expect(d.machine.outcome == .init(exitCode: 127, reason: .bootFailed, error: Self.error))
     }
 
@@ -348,12 +374,14 @@ struct Driver {
 
     private static func alive(_ phase: InstanceLifecycle.Phase) -> Bool {
         switch phase {
-        case .launching, .running, .freezing, .paused, .thawing, .terminating, .quiescing, .lingering, .killing: true
+        case .launching, .running, .freezing, .paused, .thawing, .terminating, .quiescing, .lingering, .killing,
+            .recording:
+            true
         default: false
         }
     }
 
-    private static func retag(_ event: InstanceLifecycle.Event, attempt: UInt64) -> InstanceLifecycle.Event {
+    static func retag(_ event: InstanceLifecycle.Event, attempt: UInt64) -> InstanceLifecycle.Event {
         switch event {
         case .booted: .booted(attempt: attempt)
         case .bootFailed(_, let error): .bootFailed(attempt: attempt, error)
@@ -367,7 +395,8 @@ struct Driver {
         case .released: .released(attempt: attempt)
         case .quiesced(_, let oom): .quiesced(attempt: attempt, oomKilled: oom)
         case .quiesceFailed: .quiesceFailed(attempt: attempt)
-        case .adopted: .adopted(attempt: attempt + 1, paused: false, launched: true)
+        case .recorded: .recorded(attempt: attempt)
+        case .adopted: .adopted(.init(attempt: attempt + 1))
         default: event
         }
     }

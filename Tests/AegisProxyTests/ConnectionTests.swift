@@ -35,7 +35,8 @@ import Testing
         try await withProxy(backend: Self.echo) { proxy in
             let client = try await proxy.client()
             try await client.send(
-                (1...50).map { "GET /\($0) HTTP/1.1¬Host: a¬¬" }.joined() + "GET /x HTTP/1.1¬Host: a¬Connection: close¬¬")
+                (1...50).map { "GET /\($0) HTTP/1.1¬Host: a¬¬" }.joined()
+                    + "GET /x HTTP/1.1¬Host: a¬Connection: close¬¬")
             for number in 1...50 { try await client.expect(Self.ok("/\(number)")) }
             #expect(try await client.rest() == "HTTP/1.1 200 OK¬Content-Length: 2¬Connection: close¬¬/x")
         }
@@ -142,7 +143,8 @@ import Testing
         try await withProxy(backend: Self.echo) { proxy in
             proxy.upstream.refusal = AegisError(kind, "why-not", "it is <gone>", hint: "do something")
             let client = try await proxy.client()
-            try await client.send("POST / HTTP/1.1¬Host: a¬Content-Length: 3¬¬abcGET / HTTP/1.1¬Host: a¬Accept: text/html¬¬")
+            try await client.send(
+                "POST / HTTP/1.1¬Host: a¬Content-Length: 3¬¬abcGET / HTTP/1.1¬Host: a¬Accept: text/html¬¬")
             let head = try await client.head()
             #expect(head.hasPrefix("HTTP/1.1 \(status) ") && head.contains("application/json"), "\(head)")
             #expect(!head.contains("Connection: close"))

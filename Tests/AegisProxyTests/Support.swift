@@ -33,7 +33,11 @@ final class Backend: Sendable {
 
 final class Counter: Sendable {
     private let value = Box(0)
-    func next() -> Int { value.change { $0 += 1; return $0 } }
+    func next() -> Int {
+        value.change {
+            $0 += 1; return $0
+        }
+    }
     var current: Int { value.change { $0 } }
 }
 

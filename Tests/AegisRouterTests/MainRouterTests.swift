@@ -20,17 +20,19 @@ import Testing
         }
     }
 
-    @Test(arguments: [
-        // host, path, more fields, guest's port, the path it gets
-        ("web.aegis.localhost:8099", "/a", "", 80, "/a"), ("api.aegis.localhost", "/", "", 81, "/"),
-        ("WEB.Aegis.Localhost.:1", "/", "", 80, "/"), ("80-web.aegis.localhost", "/", "", 80, "/"),
-        ("i-00000000000000bb.aegis.localhost", "/", "", 81, "/"),
-        ("localhost:8099", "/web/x?y", "", 80, "/x?y"), ("127.0.0.1", "/api", "", 81, "/"), ("[::1]:1", "/81-api/", "", 81, "/"),
-        ("localhost", "/x", "X-Aegis-Instance: api¬", 81, "/x"),
-        ("localhost", "/web/x", "X-Aegis-Instance: api¬", 81, "/web/x"),
-        ("web.aegis.localhost", "/", "Accept: text/html¬Sec-Fetch-Mode: navigate¬", 80, "/"),
-        ("web.aegis.localhost", "/", "X-Aegis-Instance: web¬", 80, "/"),
-    ] as [(String, String, String, Int, String)])
+    @Test(
+        arguments: [
+            // host, path, more fields, guest's port, the path it gets
+            ("web.aegis.localhost:8099", "/a", "", 80, "/a"), ("api.aegis.localhost", "/", "", 81, "/"),
+            ("WEB.Aegis.Localhost.:1", "/", "", 80, "/"), ("80-web.aegis.localhost", "/", "", 80, "/"),
+            ("i-00000000000000bb.aegis.localhost", "/", "", 81, "/"),
+            ("localhost:8099", "/web/x?y", "", 80, "/x?y"), ("127.0.0.1", "/api", "", 81, "/"),
+            ("[::1]:1", "/81-api/", "", 81, "/"),
+            ("localhost", "/x", "X-Aegis-Instance: api¬", 81, "/x"),
+            ("localhost", "/web/x", "X-Aegis-Instance: api¬", 81, "/web/x"),
+            ("web.aegis.localhost", "/", "Accept: text/html¬Sec-Fetch-Mode: navigate¬", 80, "/"),
+            ("web.aegis.localhost", "/", "X-Aegis-Instance: web¬", 80, "/"),
+        ] as [(String, String, String, Int, String)])
     func finds(_ host: String, _ path: String, _ more: String, _ guest: Int, _ expected: String) async throws {
         try await withTwo { stage in
             let answer = try await stage.ask(Self.get(path, host, more))
@@ -43,7 +45,8 @@ import Testing
     }
 
     @Test(arguments: [
-        ("evil.example", "/web/", ""), ("evil.example:8099", "/", "X-Aegis-Instance: web¬"), ("aegis.localhost", "/", ""),
+        ("evil.example", "/web/", ""), ("evil.example:8099", "/", "X-Aegis-Instance: web¬"),
+        ("aegis.localhost", "/", ""),
         ("169.254.169.254", "/", ""), ("web.aegis.localhost.evil.example", "/", ""),
         // A page of one instance asks for another's under its own name.
         ("web.aegis.localhost", "/", "X-Aegis-Instance: api¬"),
@@ -83,12 +86,18 @@ import Testing
 
     @Test func whatIsNotThereIsAListOfWhatIs() async throws {
         try await withTwo { stage in
-            for (host, path) in [("localhost", "/"), ("localhost", "/nope/x"), ("nope.aegis.localhost", "/"), ("99-web.aegis.localhost", "/")] {
+            for (host, path) in [
+                ("localhost", "/"), ("localhost", "/nope/x"), ("nope.aegis.localhost", "/"),
+                ("99-web.aegis.localhost", "/"),
+            ] {
                 let answer = try await stage.ask(Self.get(path, host))
-                #expect(answer.hasPrefix("HTTP/1.1 404 Not Found¬") && answer.contains("there are: web, api"), "\(answer)")
+                #expect(
+                    answer.hasPrefix("HTTP/1.1 404 Not Found¬") && answer.contains("there are: web, api"), "\(answer)")
             }
             let page = try await stage.ask(Self.get("/", "localhost", "Accept: text/html¬"))
-            #expect(page.hasPrefix("HTTP/1.1 404 ") && page.contains(#"<a href="http://web.aegis.localhost:\#(stage.main)/">"#))
+            #expect(
+                page.hasPrefix("HTTP/1.1 404 ")
+                    && page.contains(#"<a href="http://web.aegis.localhost:\#(stage.main)/">"#))
         }
     }
 

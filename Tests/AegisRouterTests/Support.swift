@@ -16,7 +16,9 @@ struct Stage: Sendable {
     let main: UInt16
 
     /// Exposes ports of an instance, and waits until they are listened on.
-    func expose(_ specs: String..., as name: String = "web", id: String = "i-00000000000000aa", wakeLimit: Duration? = nil)
+    func expose(
+        _ specs: String..., as name: String = "web", id: String = "i-00000000000000aa", wakeLimit: Duration? = nil
+    )
         async throws
     {
         var new: [Exposure] = []
@@ -101,7 +103,8 @@ private func tell(_ stream: FileStream, _ guest: UInt16) async throws {
         let isLast = text.contains(" /die ")
         defer { if isLast { stream.close() } }
         if text.contains("Upgrade: websocket") {
-            try await stream.write("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+            try await stream.write(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
             var bytes = ByteBuffer()
             while try await stream.read(into: &bytes) > 0 {
                 try await stream.write(bytes.readable)
@@ -110,7 +113,8 @@ private func tell(_ stream: FileStream, _ guest: UInt16) async throws {
             return
         }
         try await stream.write(
-            "HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Domain=aegis.localhost\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)")
+            "HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Domain=aegis.localhost\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
+        )
         if isLast { return }
     }
 }

@@ -57,6 +57,36 @@ func secret(_ text: String) -> Secret<[UInt8]> { Secret(Array(text.utf8)) }
         #expect(try store.resolve([]).isEmpty)
     }
 
+    @Test func whatAnInstanceHasStandsForWhatWasDeleted() throws {
+        let store = try openStore()
+        try store.set("KEPT", to: secret("today"))
+        let earlier = [("KEPT", "before"), ("GONE", "first"), ("GONE", "last")].map {
+            InjectedSecret(name: $0.0, value: secret($0.1))
+        }
+        #expect(try store.resolve(["KEPT", "GONE"], earlier: earlier).map { text($0.value) } == ["today", "last"])
+        #expect(try store.resolve(["*"], earlier: earlier).map { text($0.value) } == ["today", "last"])
+        #expect(throws: AegisError.self) { try store.resolve(["OTHER"], earlier: earlier) }
+    }
+
+    @Test func sealedValuesOpenForTheirOwnerOnly() throws {
+        let store = try openStore()
+        let values = [("A", "one"), ("A", "two"), ("ÜMLAUT", "value of u"), ("E", "")].map {
+            InjectedSecret(name: $0.0, value: secret($0.1))
+        }
+        let sealed = store.seal(values, for: "i-1")
+        let again = try #require(try openStore().unseal(sealed, for: "i-1"))
+        #expect(
+            again.map(\.name) == values.map(\.name) && again.map { text($0.value) } == values.map { text($0.value) })
+        #expect(store.unseal(store.seal([], for: "i-1"), for: "i-1")?.isEmpty == true)
+        #expect(store.unseal(sealed, for: "i-2") == nil && store.unseal([], for: "i-1") == nil)
+        for index in sealed.indices {
+            var broken = sealed
+            broken[index] ^= 1
+            #expect(store.unseal(broken, for: "i-1") == nil)
+        }
+        #expect(!String(decoding: sealed, as: UTF8.self).contains("value of u"))
+    }
+
     @Test func aMissingSecretIsAnErrorThatNamesTheNearest() throws {
         let store = try openStore()
         try store.set("API_TOKEN", to: secret("x"))

@@ -31,8 +31,9 @@ package enum MountStep: Sendable, Equatable {
     case idmapped(source: UInt16, map: UInt16, target: [UInt8], readOnly: Bool)
     /// Bind descriptor `source` (a folder or file) at `target`.
     case bind(source: UInt16, target: [UInt8], readOnly: Bool)
-    /// Mount an overlay; `lower` is ordered top to bottom.
-    case overlay(lower: [[UInt8]], upper: [UInt8], work: [UInt8], target: [UInt8])
+    /// Mount an overlay; `lower` is ordered top to bottom. A volatile one is never synced, neither by `fsync` inside nor at its
+    /// end, where the kernel would else wait for all that the whole file system below has not written yet.
+    case overlay(lower: [[UInt8]], upper: [UInt8], work: [UInt8], target: [UInt8], isVolatile: Bool = false)
     /// Make a folder (and its missing parents) owned by the sandbox's root; existing is fine.
     case makeDirectory([UInt8])
     /// Make an empty file as a mount point, owned by the sandbox's root; existing is fine.
@@ -175,12 +176,13 @@ extension FieldWriter {
             u16(source)
             text(target)
             u8(readOnly ? 1 : 0)
-        case .overlay(let lower, let upper, let work, let target):
+        case .overlay(let lower, let upper, let work, let target, let isVolatile):
             u8(2)
             texts(lower)
             text(upper)
             text(work)
             text(target)
+            u8(isVolatile ? 1 : 0)
         case .makeDirectory(let path):
             u8(3)
             text(path)
@@ -213,7 +215,9 @@ extension FieldReader {
         switch try u8() {
         case 0: .idmapped(source: try u16(), map: try u16(), target: try text(), readOnly: try u8() != 0)
         case 1: .bind(source: try u16(), target: try text(), readOnly: try u8() != 0)
-        case 2: .overlay(lower: try texts(), upper: try text(), work: try text(), target: try text())
+        case 2:
+            .overlay(
+                lower: try texts(), upper: try text(), work: try text(), target: try text(), isVolatile: try u8() != 0)
         case 3: .makeDirectory(try text())
         case 4: .makeFile(try text())
         case 5: .placeFile(root: try text(), path: try text(), content: try text(), replace: try u8() != 0)

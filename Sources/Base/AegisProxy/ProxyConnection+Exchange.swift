@@ -197,7 +197,9 @@ extension ProxyConnection {
                 ended = true
             }
             guard ended else { continue }
-            if connection.wasUsed, connection.buffer.isEmpty, connection.index.status == 0, mayAskAgain { return .stale }
+            if connection.wasUsed, connection.buffer.isEmpty, connection.index.status == 0, mayAskAgain {
+                return .stale
+            }
             return .failed(.lost)
         }
     }

@@ -130,14 +130,13 @@ final class ProxyConnection: @unchecked Sendable {
     /// Memory is taken only once there is something to read.
     private func readHead() async throws(IOError) -> Int {
         while true {
-            if request.buffer.isEmpty {
-                proxy.pools.give(&request.buffer)
-                try await stream.waitForBytes()
-                request.buffer = proxy.pools.takeBuffer()
-                if let count = try stream.readNow(into: &request.buffer, atMost: Self.headPortion) { return count }
-            } else {
+            guard request.buffer.isEmpty else {
                 return try await stream.readNext(into: &request.buffer, atMost: Self.headPortion)
             }
+            proxy.pools.give(&request.buffer)
+            try await stream.waitForBytes()
+            request.buffer = proxy.pools.takeBuffer()
+            if let count = try stream.readNow(into: &request.buffer, atMost: Self.headPortion) { return count }
         }
     }
     private static var headPortion: Int { 16 << 10 }

@@ -24,6 +24,7 @@ enum RelayedFields {
     ///   - name: where the name is.
     ///   - isRequest: whether it is a request's.
     ///   - tellsClient: then what the client claims about itself (`Forwarded`, `X-Forwarded-*`) is dropped.
+    /// - Returns: what becomes of the field.
     static func role(_ bytes: Span<UInt8>, _ name: Range<Int>, isRequest: Bool, tellsClient: Bool = false) -> Role {
         func named(_ word: StaticString) -> Bool { HTTPText.equal(bytes, name, word) }
         switch name.count {

@@ -31,7 +31,9 @@ package protocol ProxyUpstream: AnyObject, Sendable {
 
     /// The exchange is over.
     ///
-    /// - Parameter reusable: whether another may follow on the same connection.
+    /// - Parameters:
+    ///   - connection: the one that `connect` returned.
+    ///   - reusable: whether another may follow on it.
     func finished(_ connection: UpstreamConnection, reusable: Bool)
 }
 

@@ -71,12 +71,13 @@ long ah_attach_tree(int tree, const void *target) {
 }
 
 // Layers go in as descriptors: short, free of characters that options know, and silent about the host's paths.
-long ah_mount_overlay(const void *lower, uint32_t count, const void *upper, const void *work, const void *target) {
+long ah_mount_overlay(
+    const void *lower, uint32_t count, const void *upper, const void *work, const void *target, int is_volatile) {
     enum { most = 128 };  // what SandboxBounds.layers says; their names fit into one page
     char options[4096], place[32];
     int fds[most + 3], opened = 0;
     long result = count > most ? -E2BIG : 0;
-    size_t used = (size_t)snprintf(options, sizeof options, "lowerdir=");
+    size_t used = (size_t)snprintf(options, sizeof options, "%slowerdir=", is_volatile ? "volatile," : "");
     const char *path = lower;
     for (uint32_t i = 0; i < count + 3 && result == 0; i++) {
         const char *next = i < count ? path : i == count ? upper : i == count + 1 ? work : target;

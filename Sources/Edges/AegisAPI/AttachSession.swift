@@ -21,19 +21,20 @@ struct AttachSession: Sendable {
         let listener = instance.notices.listen { [instance] text in
             if notices.take(text) { instance.afterwards("notice") { await notices.send() } }
         }
-        let hold = instance.holds.hold(.connection)
+        let hold = await instance.attachHold()
         do {
-            let end = try await attach(frames)
+            let (end, attempt) = try await attach(frames)
             instance.notices.leave(listener)
             if case .clientGone = end {
                 await leave(ephemeral)
             } else {
-                try await conclude(end, frames, ephemeral: ephemeral)
+                try await conclude(end, of: attempt, frames, ephemeral: ephemeral)
             }
         } catch {
             instance.notices.leave(listener)
             await leave(ephemeral)
-            try? await frames.write(.error(explain(error)))
+            // Whoever is cut off by the end of the daemon comes back to the next one.
+            if !(error is CancellationError) { try? await frames.write(.error(explain(error))) }
         }
         _ = consume hold
         stream.close()
@@ -46,9 +47,18 @@ struct AttachSession: Sendable {
         await instance.discard()
     }
 
-    private func attach(_ frames: FrameConnection) async throws -> ProcessBridge.End {
+    /// - Returns: how it ended, and the start of the instance that it was about.
+    private func attach(_ frames: FrameConnection) async throws -> (ProcessBridge.End, attempt: UInt64) {
         if start { try await instance.beginFirstStart() }
-        guard let relay = await instance.commandRelay() else { return .lost }
+        let (known, attempt) = await instance.commandRelay()
+        guard let relay = known else {
+            // How it ended is known from the record; what it wrote last went with the daemon that had it.
+            if let offsets = request.offsets, await instance.hasOutput(beyond: offsets) {
+                throw AegisError.failed(
+                    "output-lost", "the command has ended, and the end of its output was lost with the daemon")
+            }
+            return (.lost, attempt)
+        }
         let (watcher, offsets) = try relay.attach(from: request.offsets)
         defer { relay.detach(watcher) }
         // Without a session nobody takes input any more: the client's own count stands.
@@ -58,22 +68,26 @@ struct AttachSession: Sendable {
                 "{\"process\":\"\(relay.number)\",\(stdin)\"stdout_offset\":\(offsets[.stdout] ?? 0),"
                     + "\"stderr_offset\":\(offsets[.stderr] ?? 0)}"))
         let instance = instance
-        return await ProcessBridge(frames: frames, relay: relay, watcher: watcher) {
+        let end = await ProcessBridge(frames: frames, relay: relay, watcher: watcher) {
             _ = try? await instance.started()
             return await instance.command()?.session
         }.run()
+        return (end, attempt)
     }
 
     /// Tells the client how the run ended: at once when the command of an ephemeral instance ended by itself, else after
     /// the instance has come to rest (and, if it was ephemeral, is gone or stays for its files).
-    private func conclude(_ end: ProcessBridge.End, _ frames: FrameConnection, ephemeral: Bool) async throws {
-        if ephemeral, !instance.lingers, case .exited(let code) = end, let isOutOfMemory = await instance.leave() {
+    private func conclude(
+        _ end: ProcessBridge.End, of attempt: UInt64, _ frames: FrameConnection, ephemeral: Bool
+    ) async throws {
+        if ephemeral, !instance.lingers, case .exited(let code) = end,
+            let isOutOfMemory = try await instance.leave(attempt)
+        {
             let reason: InstanceLifecycle.StopReason = isOutOfMemory && code == 137 ? .oom : .exited
             return try await frames.write(
                 .exit(code, detail: "{\"reason\":\"\(reason.rawValue)\",\"oom_killed\":\(isOutOfMemory)}"))
         }
-        await instance.over()
-        let outcome = await instance.outcome
+        let outcome = try await instance.end(of: attempt)
         if ephemeral, await instance.clientLeft() {
             // One that lingers is left for the client to remove: it fetches artifacts first.
             if instance.lingers { await instance.awaitClient() } else { await instance.delete() }

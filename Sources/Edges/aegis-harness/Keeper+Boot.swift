@@ -186,9 +186,10 @@ extension Keeper {
             try check(unsafe ah_attach_tree(tree, terminated(target)), name(number, bytes("idmapped ") + target))
         case .bind(_, let target, _):
             try check(unsafe ah_attach_tree(tree, terminated(target)), name(number, bytes("bind ") + target))
-        case .overlay(let lower, let upper, let work, let target):
+        case .overlay(let lower, let upper, let work, let target, let isVolatile):
             let result = unsafe ah_mount_overlay(
-                blob(lower), UInt32(lower.count), terminated(upper), terminated(work), terminated(target))
+                blob(lower), UInt32(lower.count), terminated(upper), terminated(work), terminated(target),
+                isVolatile ? 1 : 0)
             try check(result, name(number, bytes("overlay ") + target))
         case .makeDirectory(let path):
             try check(
@@ -215,7 +216,7 @@ extension Keeper {
     private func checkAccounts(_ plan: BootPlan) throws(BootError) {
         guard plan.entry == .byPath else { return }
         for step in plan.mounts {
-            guard case .overlay(_, _, _, let target) = step else { continue }
+            guard case .overlay(_, _, _, let target, _) = step else { continue }
             for name in [bytes("/etc/passwd"), bytes("/etc/group")]
             where unsafe ah_is_special_file(terminated(target), terminated(Array(name.dropFirst()))) != 0 {
                 throw BootError(code: Code.invalid, text: name + bytes(" of its root file system is no regular file"))

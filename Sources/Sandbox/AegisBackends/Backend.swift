@@ -43,6 +43,8 @@ package struct BootSpec: Sendable {
     package var user: String
     /// How long the harness may take to say hello.
     package var deadline: Duration
+    /// Whether the writable layer is removed at the end; then it is never synced to the disk.
+    package var isEphemeral: Bool
     /// Whether setuid and setgid bits may be set although folders of the host can be written to.
     package var allowsSetID = false
 
@@ -59,7 +61,7 @@ package struct BootSpec: Sendable {
     package init(
         id: String, hostname: String, layers: [String], writable: String, mounts: [BootMount] = [],
         limits: Limits = Limits(),
-        user: String = "", deadline: Duration = .seconds(30)
+        user: String = "", deadline: Duration = .seconds(30), isEphemeral: Bool = false
     ) {
         self.id = id
         self.hostname = hostname
@@ -69,6 +71,7 @@ package struct BootSpec: Sendable {
         self.limits = limits
         self.user = user
         self.deadline = deadline
+        self.isEphemeral = isEphemeral
     }
 }
 
@@ -78,10 +81,15 @@ package struct BootMount: Sendable {
     package enum Ownership: Sendable, Equatable {
         /// Owned by Aegis: id by id.
         case managed
+        /// Owned by Aegis and given to a user of a sandbox, `uid`:`gid`, for one whose command runs as another: these two are
+        /// each other, all other ids are as they are.
+        case exchanged(uid: UInt32, gid: UInt32, insideUID: UInt32, insideGID: UInt32)
         /// A user's folder: host id `uid`:`gid` is the sandbox's `insideUID`:`insideGID`. With `others` the sandbox's other
         /// users stand in the reserved range, which root inside then rules over; without it they are nobody there.
         case host(uid: UInt32, gid: UInt32, insideUID: UInt32, insideGID: UInt32, others: Bool)
     }
+    /// How many ids a sandbox has, from 0 on.
+    package static let idCount: UInt32 = OCIConfig.idCount
     /// The opened source; shared because a boot may be retried.
     package var source: SharedDescriptor
     package var target: String
@@ -191,6 +199,10 @@ package protocol Sandbox: AnyObject, Sendable {
     func resume() async throws
     /// Kills everything at once; returns when the sandbox is dead or cannot be found.
     func kill() async
+    /// Pushes the memory of a paused sandbox out, as far as the host has room for it; ends early once it is not wanted any more.
+    ///
+    /// - Returns: bytes in use before and after, page cache included.
+    func reclaim(while wanted: @escaping @Sendable () -> Bool) async throws -> (before: UInt64, after: UInt64)
     /// Changes limits of the live sandbox.
     func update(_ limits: Limits) async throws
     func usage() async throws -> Usage

@@ -1,6 +1,6 @@
 package import AegisCore
 internal import AegisIO
-internal import LinuxSys
+package import LinuxSys
 internal import Synchronization
 
 /// What `--workspace` names.
@@ -42,13 +42,17 @@ package struct WorkspaceInfo: Sendable, Equatable {
     /// The uid that may use and delete it (and root).
     package var owner: UInt32
     package var createdAt: Timestamp
+    /// The user of the sandbox that it was given to, with the ids that its files have; nil before the first start.
+    package var givenTo: FileIdentity?
 }
 
 /// The workspaces that Aegis keeps, `AEGIS_HOME/workspaces/NAME`.
 ///
 /// What kind a workspace is stands in its name, so that nothing can lose it: an automatic one is called as its instance is
 /// (`i-…`), and no user can choose a name of that form. Owner and time of creation are in a small file beside. Files inside
-/// have the ids that they have in the instance (mapped id by id, decision D17); the folder is root's, 0755.
+/// have the ids that they have in the instance (mapped id by id, decision D17). The folder, 0755, is given to the user that the
+/// first instance's command runs as; for a command that runs as another user the two are each other, so that what one instance
+/// left the next can change.
 package final class WorkspaceStore: Sendable {
     private let place: OpenedRoot
     /// Creation and removal take turns; both are short.
@@ -63,6 +67,8 @@ package final class WorkspaceStore: Sendable {
 
     private static let recordsName = ".records"
     private static let trashName = ".trash"
+    /// What a workspace is called until it is whole; one at a time.
+    private static let newName = ".new"
 
     /// Opens the store and removes what a crash left half deleted. Blocks on the disk.
     package init(home: String) throws(AegisError) {
@@ -81,18 +87,57 @@ package final class WorkspaceStore: Sendable {
     /// Opens a workspace, making it when it is not there; what was made is on the disk (synced) when this returns, for an
     /// automatic one it is saved only.
     ///
+    /// - Parameters:
+    ///   - name: which.
+    ///   - owner: the user on the host whose it is, or becomes.
+    ///   - user: whom inside it is given to, if it is nobody's yet; nil before that is known.
+    /// - Returns: the folder, and what is known of it.
     /// - Throws: `workspace-denied` when it belongs to another user; `invalid-argument`; `disk-full`.
-    package func open(named name: String, owner: UInt32) async throws(AegisError) -> (OpenedPath, WorkspaceInfo) {
+    package func open(
+        named name: String, owner: UInt32, givingTo user: FileIdentity? = nil
+    ) async throws(AegisError) -> (OpenedPath, WorkspaceInfo) {
         try Names.validate(name, what: "workspace")
-        return try await blocking { () throws(AegisError) in try self.openNow(name, owner: owner, automatic: false) }
+        return try await blocking { () throws(AegisError) in
+            try self.openNow(name, owner: owner, givingTo: user, automatic: false)
+        }
     }
 
-    /// Opens the automatic workspace of an instance, making it when it is not there.
-    package func openAutomatic(instance id: String, owner: UInt32) async throws(AegisError) -> (
-        OpenedPath, WorkspaceInfo
-    ) {
+    /// Opens the automatic workspace of an instance, making it when it is not there; as `open(named:)` otherwise.
+    package func openAutomatic(
+        instance id: String, owner: UInt32, givingTo user: FileIdentity? = nil
+    ) async throws(AegisError) -> (OpenedPath, WorkspaceInfo) {
         guard Names.isInstanceID(id) else { throw .usage("'\(id)' is not an instance id") }
-        return try await blocking { () throws(AegisError) in try self.openNow(id, owner: owner, automatic: true) }
+        return try await blocking { () throws(AegisError) in
+            try self.openNow(id, owner: owner, givingTo: user, automatic: true)
+        }
+    }
+
+    /// Opens the automatic workspace of an instance that lies elsewhere; whom it was given to is kept here.
+    ///
+    /// - Parameters:
+    ///   - id: the instance.
+    ///   - owner: the user on the host whose it is.
+    ///   - user: as for `open(named:)`.
+    ///   - folder: the workspace's absolute path.
+    /// - Returns: the folder, and what is known of it.
+    /// - Throws: `workspaces-unusable` when the folder cannot be opened or changed.
+    package func openAutomatic(
+        instance id: String, owner: UInt32, givingTo user: FileIdentity?, at folder: String
+    ) async throws(AegisError) -> (OpenedPath, WorkspaceInfo) {
+        guard Names.isInstanceID(id) else { throw .usage("'\(id)' is not an instance id") }
+        return try await blocking { () throws(AegisError) in
+            try self.turn.withLock { _ throws(AegisError) in
+                var info = self.info(id)
+                if let user, info.givenTo == nil {
+                    (info.owner, info.createdAt) = (owner, .now())
+                    do throws(Errno) {
+                        try self.give(
+                            try FileDescriptor.open(folder, [.readOnly, .directory, .noFollow]), &info, to: user)
+                    } catch { throw .failed("workspaces-unusable", "'\(folder)' cannot be opened: \(error)") }
+                }
+                return (try OpenedPath(ownFolder: folder), info)
+            }
+        }
     }
 
     /// Whether the store keeps the automatic workspace of an instance.
@@ -154,26 +199,24 @@ package final class WorkspaceStore: Sendable {
         }
     }
 
-    private func openNow(_ name: String, owner: UInt32, automatic: Bool) throws(AegisError) -> (
-        OpenedPath, WorkspaceInfo
-    ) {
+    private func openNow(
+        _ name: String, owner: UInt32, givingTo user: FileIdentity?, automatic: Bool
+    ) throws(AegisError) -> (OpenedPath, WorkspaceInfo) {
         try turn.withLock { _ throws(AegisError) in
             if (try? place.root.status(of: name)) != nil { try check(info(name), owner) }
             do throws(Errno) {
                 if (try? place.root.status(of: name)) == nil {
-                    let record = "aegis-workspace 1\nowner \(owner)\ncreated \(Timestamp.now().milliseconds)\n"
                     // The record first: a folder without one would be root's.
-                    try place.records.writeAtomically(name, Array(record.utf8), synced: !automatic)
-                    try place.root.makeDirectory(name, mode: 0o755)
-                    let made = try place.root.open(name, [.readOnly, .directory, .noFollow])
-                    try made.setPermissions(0o755)
-                    if !automatic {
-                        try made.sync()
-                        try place.root.sync()
-                    }
+                    try write(
+                        WorkspaceInfo(
+                            name: name, isAutomatic: automatic, owner: owner, createdAt: .now(), givenTo: user))
+                    try makeFolder(name, for: user, automatic: automatic)
                 }
-                let opened = try OpenedPath(place.root.open(name, [.pathOnly, .directory, .noFollow]))
-                return (opened, info(name))
+                var info = info(name)
+                if let user, info.givenTo == nil {
+                    try give(try place.root.open(name, [.readOnly, .directory, .noFollow]), &info, to: user)
+                }
+                return (try OpenedPath(place.root.open(name, [.pathOnly, .directory, .noFollow])), info)
             } catch {
                 throw error == .noSpace
                     ? .failed("disk-full", "no space left for workspace '\(name)'")
@@ -182,13 +225,57 @@ package final class WorkspaceStore: Sendable {
         }
     }
 
+    /// Makes the folder of a workspace whole: it has its name only when it has its owner.
+    private func makeFolder(_ name: String, for user: FileIdentity?, automatic: Bool) throws(Errno) {
+        let isRoots = user == nil || (user?.user == 0 && user?.group == 0)
+        let first = isRoots ? name : Self.newName
+        do throws(Errno) { try place.root.makeDirectory(first, mode: 0o755) } catch {
+            guard error == .fileExists, !isRoots else { throw error }
+            try place.root.removeTree(first)
+            try place.root.makeDirectory(first, mode: 0o755)
+        }
+        let made = try place.root.open(first, [.readOnly, .directory, .noFollow])
+        try made.setPermissions(0o755)
+        if let user, !isRoots {
+            try made.setOwner(user: user.user, group: user.group)
+            try place.root.rename(first, to: place.root, as: name)
+        }
+        if !automatic {
+            try made.sync()
+            try place.root.sync()
+        }
+    }
+
+    /// Gives a workspace that is nobody's yet to a user. What holds files already stays whose it is.
+    private func give(
+        _ folder: borrowing FileDescriptor, _ info: inout WorkspaceInfo, to user: FileIdentity
+    ) throws(Errno) {
+        let status = try folder.status()
+        var owner = FileIdentity(user: status.user, group: status.group)
+        if try folder.entries().isEmpty {
+            // First the folder: a crash in between leaves it nobody's, and empty.
+            try folder.setOwner(user: user.user, group: user.group)
+            owner = user
+        }
+        info.givenTo = owner
+        try write(info)
+    }
+
+    private func write(_ info: WorkspaceInfo) throws(Errno) {
+        var record = "aegis-workspace 1\nowner \(info.owner)\ncreated \(info.createdAt.milliseconds)\n"
+        if let user = info.givenTo { record += "given \(user.user):\(user.group)\n" }
+        try place.records.writeAtomically(info.name, Array(record.utf8), synced: !info.isAutomatic)
+    }
+
     private func removeNow(_ name: String, synced: Bool) throws(AegisError) {
         do throws(Errno) {
             let aside = try turn.withLock { _ throws(Errno) -> String? in
                 let aside = "\(name)-\(try Random.hex(bytes: 8))"
                 do throws(Errno) { try place.root.rename(name, to: place.trash, as: aside) } catch {
-                    if error == .noSuchFile { return nil }
-                    throw error
+                    guard error == .noSuchFile else { throw error }
+                    // One that lies elsewhere has its record here.
+                    try? place.records.removeFile(name)
+                    return nil
                 }
                 try? place.records.removeFile(name)
                 if synced { try place.root.sync() }
@@ -219,6 +306,8 @@ package final class WorkspaceStore: Sendable {
             guard words.count == 2 else { continue }
             if words[0] == "owner", let owner = UInt32(words[1]) { info.owner = owner }
             if words[0] == "created", let time = Int64(words[1]) { info.createdAt = Timestamp(milliseconds: time) }
+            let ids = words[1].split(separator: ":").compactMap { UInt32($0) }
+            if words[0] == "given", ids.count == 2 { info.givenTo = FileIdentity(user: ids[0], group: ids[1]) }
         }
         return info
     }

@@ -12,8 +12,18 @@ package struct CrashLoop: Sendable, Equatable {
 
     private var crashes: [Duration] = []
 
-    /// Nothing has crashed yet.
-    package init() {}
+    /// Nothing has crashed yet, or what an earlier daemon saw.
+    ///
+    /// - Parameters:
+    ///   - ages: how long ago crashes happened, by a clock that counts on while no daemon runs. Those of the future, which
+    ///     only a clock that was set can tell of, happened now.
+    ///   - now: the time of the monotonic clock.
+    package init(ages: [Duration] = [], now: Duration = .zero) {
+        crashes = ages.map { now - max(.zero, $0) }.sorted().suffix(Self.limit)
+    }
+
+    /// How long ago the crashes that count happened, oldest first.
+    package func ages(now: Duration) -> [Duration] { crashes.map { now - $0 } }
 
     /// Records the end of a run; times are those of one monotonic clock.
     package mutating func ended(code: Int32?, started: Duration, now: Duration) {

@@ -33,7 +33,6 @@ struct CreateRules {
             throw AegisError.usage(
                 "the command has an empty name or a NUL byte", hint: "write the program first, then its arguments")
         }
-        try refuseWhatComesLater(request)
         let limits = try limits(request.limits)
         try isolation(request.isolation)
         // The node's minimum is its owner's word: a request can raise it, not lower it.
@@ -52,6 +51,8 @@ struct CreateRules {
         let policy = try NetworkPolicy(request.network)
         info.network = policy.mode.rawValue
         info.allow = policy.mode == .listed ? policy.places : nil
+        info.expose = try ExposeSpec.list(request.expose ?? []).map(ExposedPort.init)
+        info.idle = try idle(request)
         let (kind, source) = try workspace(request.workspace, id: id)
         info.workspace = kind == .automatic ? nil : source
         var stored = StoredInstance(
@@ -63,21 +64,21 @@ struct CreateRules {
             lingers: try lingers(request), ownerGroup: caller.gid)
         stored.allowsSetID = request.allowSetuid
         stored.network = policy.isClosed ? nil : request.network
+        // From the beginning: a daemon that dies before the start leaves the next one to make up for it.
+        if request.start ?? true { stored.intent = .init(.start) }
         return stored
     }
 
-    private func refuseWhatComesLater(_ request: CreateInstance) throws(AegisError) {
-        for text in request.expose ?? [] { _ = try ExposeSpec(parsing: text) }
-        if let first = request.expose?.first {
-            throw AegisError(
-                .usage, "expose-unsupported", "'\(first)' cannot be exposed: this release has no router",
-                hint: "run a client inside with 'aegis exec' until ports are served")
+    private func idle(_ request: CreateInstance) throws(AegisError) -> IdlePolicy? {
+        guard let idle = request.idle, idle != IdlePolicy() else { return nil }
+        try idle.validate()
+        try Instance.checkReclaim(idle)
+        guard !(request.ephemeral ?? false) || !(request.expose ?? []).isEmpty else {
+            throw .usage(
+                "a run without an exposed port never sleeps",
+                hint: "leave the idle options out, or expose a port with --expose")
         }
-        if request.idle != nil {
-            throw AegisError(
-                .usage, "idle-unsupported", "idle policies need an exposed port, which this release does not serve",
-                hint: "pause and resume with 'aegis instance pause' and 'resume'")
-        }
+        return idle
     }
 
     /// Only what is removed with its client may stay for it: nobody else would ever let the sandbox go.

@@ -20,6 +20,8 @@ struct HostPlaces {
         var readOnly: Bool
         /// Whom the files belong to on the host; nil for what Aegis itself keeps.
         var owner: (user: UInt32, group: UInt32)?
+        /// Whom inside a workspace of Aegis's was given to; nil before the first start.
+        var givenTo: FileIdentity?
     }
 
     let services: InstanceServices
@@ -27,9 +29,11 @@ struct HostPlaces {
 
     /// Opens the workspace and every mount; a workspace of Aegis's is made when it is not there.
     ///
+    /// - Parameter user: whom inside a new workspace is given to, once that is known.
+    /// - Returns: the workspace, then the mounts in their order.
     /// - Throws: `path-not-found`, `not-a-directory`, `path-denied`, `path-refused`, `workspace-denied`.
-    func open() async throws -> [Place] {
-        var places = [try await workspace()]
+    func open(givingTo user: FileIdentity? = nil) async throws -> [Place] {
+        var places = [try await workspace(givingTo: user)]
         for mount in stored.info.mounts {
             let opened = try await open(
                 mount.source, UserView.Purpose("mount source", needsDirectory: false, writes: !mount.readOnly))
@@ -41,14 +45,16 @@ struct HostPlaces {
         return places
     }
 
-    private func workspace() async throws -> Place {
+    private func workspace(givingTo user: FileIdentity?) async throws -> Place {
         let name = stored.workspaceSource
         switch stored.workspaceKind {
         case .automatic:
-            return Place(target: "/workspace", opened: try await automatic(), readOnly: false)
+            let (opened, info) = try await automatic(givingTo: user)
+            return Place(target: "/workspace", opened: opened, readOnly: false, givenTo: info.givenTo)
         case .named:
-            let opened = try await services.workspaces.open(named: name, owner: stored.info.owner).0
-            return Place(target: "/workspace", opened: opened, readOnly: false)
+            let (opened, info) = try await services.workspaces.open(
+                named: name, owner: stored.info.owner, givingTo: user)
+            return Place(target: "/workspace", opened: opened, readOnly: false, givenTo: info.givenTo)
         case .host:
             let opened = try await open(name, UserView.Purpose("workspace", needsDirectory: true, writes: true))
             return Place(
@@ -58,15 +64,17 @@ struct HostPlaces {
     }
 
     /// The instance's own workspace lies beside its writable layer where that has a limit, so that the limit counts both.
-    private func automatic() async throws -> OpenedPath {
-        let (id, limit) = (stored.info.id, stored.info.limits.disk)
+    private func automatic(givingTo user: FileIdentity?) async throws -> (OpenedPath, WorkspaceInfo) {
+        let (id, owner, limit) = (stored.info.id, stored.info.owner, stored.info.limits.disk)
         // One that an earlier release has put into the store stays there.
         guard limit != nil || services.disk.isLimited(id), try await !services.workspaces.hasAutomatic(instance: id)
         else {
-            return try await services.workspaces.openAutomatic(instance: id, owner: stored.info.owner).0
+            return try await services.workspaces.openAutomatic(instance: id, owner: owner, givingTo: user)
         }
         let folder = InstancePlaces.writable(id, home: services.home)
-        return try OpenedPath(ownFolder: await services.disk.workspace(for: id, folder: folder, limit: limit))
+        return try await services.workspaces.openAutomatic(
+            instance: id, owner: owner, givingTo: user,
+            at: services.disk.workspace(for: id, folder: folder, limit: limit))
     }
 
     private func open(_ path: String, _ purpose: UserView.Purpose) async throws -> OpenedPath {

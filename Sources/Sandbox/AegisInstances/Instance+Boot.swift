@@ -34,7 +34,7 @@ extension Instance {
         limits.timeout = nil
         var spec = BootSpec(
             id: id, hostname: stored.info.name ?? id, layers: layers, writable: writable, mounts: mounts,
-            limits: limits, user: user)
+            limits: limits, user: user, isEphemeral: stored.info.ephemeral)
         spec.allowsSetID = stored.allowsSetID ?? false
         let sandbox = try await chosen.backend.boot(spec) { record in try await self.remember(sandbox: record) }
         do {
@@ -76,12 +76,18 @@ extension Instance {
     private nonisolated func openMounts(_ stored: StoredInstance, insideUID: UInt32, insideGID: UInt32) async throws
         -> [BootMount]
     {
-        try await HostPlaces(services: services, stored: stored).open().map { place in
+        let user = FileIdentity(user: insideUID, group: insideGID)
+        // Ids that no sandbox has get a workspace as little as they get a process.
+        let isInside = max(insideUID, insideGID) < BootMount.idCount
+        let places = try await HostPlaces(services: services, stored: stored).open(givingTo: isInside ? user : nil)
+        return try places.map { place in
             let ownership: BootMount.Ownership =
                 if let owner = place.owner {
                     .host(
                         uid: owner.user, gid: owner.group, insideUID: insideUID, insideGID: insideGID,
                         others: stored.info.owner == 0)
+                } else if let given = place.givenTo, given != user {
+                    .exchanged(uid: given.user, gid: given.group, insideUID: insideUID, insideGID: insideGID)
                 } else { .managed }
             return BootMount(
                 source: SharedDescriptor(try place.opened.descriptor.duplicate()), target: place.target,
@@ -213,9 +219,8 @@ extension Instance {
         values["AEGIS_INSTANCE_ID"] = Array(id.utf8)
         values["AEGIS_INSTANCE_NAME"] = Array((stored.info.name ?? id).utf8)
         if stored.tty { values["TERM"] = values["TERM"] ?? Array("xterm".utf8) }
-        let secrets = try services.secrets.resolve(stored.info.secrets)
-        let mask = SecretMask(secrets.map(\.value))
-        if mask.isEmpty { log.setMask(nil) } else { log.setMask { () -> (any LogMask)? in SecretLogMask(mask) } }
+        let secrets = try services.secrets.resolve(stored.info.secrets, earlier: runSecrets.values)
+        try keep(secrets)
         for secret in secrets { values[secret.name] = secret.value.reveal() }
         for (name, value) in stored.env { values[name] = Array(value.utf8) }
         for (name, value) in more { values[name] = Array(value.utf8) }

@@ -18,9 +18,11 @@ extension Instance {
             stored.info.owner == CurrentProcess.effectiveUser
             ? nil : FileIdentity(user: stored.info.owner, group: stored.ownerGroup)
         return try await HostPlaces(services: services, stored: stored).open().map { place in
-            HostTree(
-                target: place.target, root: place.opened, readOnly: place.readOnly, owner: place.owner ?? inside,
-                identity: place.owner == nil ? nil : identity)
+            // On the disk its user has the ids of whom it was given to.
+            let given = place.givenTo.map { (user: $0.user, group: $0.group) }
+            return HostTree(
+                target: place.target, root: place.opened, readOnly: place.readOnly,
+                owner: place.owner ?? given ?? inside, identity: place.owner == nil ? nil : identity)
         }
     }
 }

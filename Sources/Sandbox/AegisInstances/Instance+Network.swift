@@ -43,7 +43,7 @@ extension Instance {
     package func changeNetwork(_ request: NetworkRequest) async throws -> InstanceInfo {
         let policy = try NetworkPolicy(request)
         // A boot under way would take what it read at its start.
-        await wait { $0.state != .starting }
+        try await wait { $0.state != .starting }
         stored.network = policy.isClosed ? nil : request
         stored.info.network = policy.mode.rawValue
         stored.info.allow = policy.mode == .listed ? policy.places : nil

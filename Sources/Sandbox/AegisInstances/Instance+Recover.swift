@@ -10,26 +10,67 @@ internal import Synchronization
 
 extension Instance {
     /// Finds out what became of the instance while no daemon ran, and takes a live sandbox over.
+    ///
+    /// What the daemon before was asked for and had not done is gone on with.
     func recover() async {
+        let intent = stored.intent
         if let record = stored.sandbox {
             if record.bootID != services.bootID {
-                settleLost(reason: "host-restart")
-                await services.backends.backend(record.backend)?.discard(record)
+                await settle(nothingOf: record, .hostRestart, intent)
             } else {
                 await adopt(record)
             }
+        } else if intent?.verb == .start {
+            startAgain()
         } else if stored.info.state != .stopped {
             // The daemon died before a sandbox was recorded: nothing runs.
-            settleLost(reason: "lost")
+            settleLost(.lost)
+            send(.recovered(intent))
+        } else if let intent {
+            send(.recovered(intent))
         }
+        recoverLease()
         if stored.info.ephemeral { awaitClient() }
     }
 
+    /// The daemon before was asked for a start and its command never ran: it is made up for, once.
+    private func startAgain() {
+        guard stored.isSecondTry != true else {
+            let error = AegisError.failed(
+                "start-lost", "the daemon ended twice while \(label) was being started",
+                hint: "see the daemon's log, then start it with 'aegis instance start \(label)'")
+            return settleLost(.lost, error)
+        }
+        services.logger.info("a start is made up for", ("instance", id))
+        stored.isSecondTry = true
+        send(.recovered(.init(.start)))
+    }
+
+    /// Of a sandbox nothing can be found any more.
+    private func settle(
+        nothingOf record: SandboxRecord, _ reason: InstanceLifecycle.StopReason, _ intent: InstanceLifecycle.Intent?
+    ) async {
+        await services.backends.backend(record.backend)?.discard(record)
+        stored.sandbox = nil
+        // A start that was not through: the command cannot have run.
+        if intent?.verb == .start, stored.info.stopReason == nil { return startAgain() }
+        if stored.info.stopReason == nil { settleLost(reason) } else { settleAsSaved() }
+        send(.recovered(intent))
+    }
+
+    /// The daemon before had saved the end, and let the sandbox go.
+    private func settleAsSaved() {
+        stored.sandbox = nil
+        log.markEnded()
+        save()
+        forgetSecrets()
+    }
+
     private func adopt(_ record: SandboxRecord) async {
+        let (intent, outcome) = (stored.intent, stored.info.stopReason == nil ? nil : Instance.outcome(of: stored))
         guard let backend = services.backends.backend(record.backend), let found = await backend.adopt(record) else {
-            services.logger.warning("a sandbox is gone", ("instance", id))
-            await services.backends.backend(record.backend)?.discard(record)
-            return settleLost(reason: "lost")
+            if outcome == nil { services.logger.warning("a sandbox is gone", ("instance", id)) }
+            return await settle(nothingOf: record, .lost, intent)
         }
         let paused = stored.info.state == .paused
         sandbox = found
@@ -37,12 +78,16 @@ extension Instance {
             let (state, stream) = try await found.channel()
             let task = state.processes.first { $0.number == Channel.taskProcess }
             let attempt = stored.attempt
+            recallSecrets(launched: task != nil)
             newProcesses(attempt, stdoutFrom: task?.stdoutAcknowledged ?? 0, stderrFrom: task?.stderrAcknowledged ?? 0)
             let session = HarnessSession(sink: processes)
             link.withLock { $0 = session }
-            send(.adopted(attempt: attempt, paused: paused, launched: task != nil))
             // The daemon may have died between a change of the freezer and the record of it: the record counts.
             if paused { try? await found.pause() } else { try? await found.resume() }
+            send(
+                .adopted(
+                    .init(
+                        attempt: attempt, isPaused: paused, isLaunched: task != nil, intent: intent, outcome: outcome)))
             for process in state.processes where process.number != Channel.taskProcess { end(process, on: session) }
             await adoptNetwork(found)
             follow(session, on: stream, of: found, known: state.processes, attempt: attempt)
@@ -51,7 +96,8 @@ extension Instance {
             services.logger.error("a sandbox does not answer", ("instance", id), ("error", "\(error)"))
             await found.kill()
             await found.release()
-            settleLost(reason: "lost")
+            sandbox = nil
+            await settle(nothingOf: record, .lost, intent)
         }
     }
 
@@ -71,24 +117,25 @@ extension Instance {
         }
     }
 
-    private func settleLost(reason: String) {
-        stored.info.state = .stopped
-        stored.info.stopReason = reason
+    private func settleLost(_ reason: InstanceLifecycle.StopReason, _ error: AegisError? = nil) {
+        stored.info.stopReason = reason.rawValue
         stored.info.exitCode = nil
         stored.info.stoppedAt = .now()
+        stored.info.error = error.map(RecordedError.init)
         stored.sandbox = nil
         if let index = stored.uplink {
             background("network") { await $0.services.network.detach($0.id, index: index) }
             stored.uplink = nil
         }
+        stored.intent = nil
+        stored.isSecondTry = nil
         machine = InstanceLifecycle(
-            outcome: .init(exitCode: nil, reason: reason == "lost" ? .lost : .hostRestart),
-            lingers: lingers)
-        note(log.note(reason == "lost" ? "the sandbox was lost: its end is not known" : "the host was restarted"))
+            outcome: .init(exitCode: nil, reason: reason, error: error), attempt: stored.attempt, lingers: lingers)
+        let text = reason == .lost ? "the sandbox was lost: its end is not known" : "the host was restarted"
+        note(log.note(error?.message ?? text))
         log.markEnded()
-        do { try services.store.update(stored) } catch {
-            services.logger.error("cannot save an instance", ("instance", id), ("error", "\(error)"))
-        }
+        save()
+        forgetSecrets()
     }
 
     /// Removes an ephemeral instance whose client does not come within its time (decision D29).

@@ -1,5 +1,6 @@
 internal import AegisBackends
 internal import AegisCore
+internal import AegisIO
 package import AegisSandboxTypes
 internal import AegisSessions
 
@@ -12,8 +13,8 @@ extension Instance {
         try checkMayStart()
         if machine.phase == .paused { return try await resume() }
         if machine.state == .stopping {
+            if try await settled() { return try await started() }
             // Only when it is down it is known whether it crashed.
-            await settled()
             try checkMayStart()
         }
         send(.start)
@@ -46,23 +47,36 @@ extension Instance {
 
     /// Waits for the start under way and says how it went.
     package func started() async throws -> InstanceInfo {
-        let attempt = machine.attempt
-        // A command that could not be started is still being cleaned up after: only then the reason is known.
-        await wait { $0.attempt != attempt || $0.isAtRest || $0.state == .running || $0.state == .paused }
+        var attempt: UInt64
+        repeat {
+            attempt = machine.attempt
+            let number = attempt
+            // A command that could not be started is still being cleaned up after: only then the reason is known.
+            try await wait { $0.attempt != number || $0.isOver || $0.state == .running || $0.state == .paused }
+            // Somebody has restarted it: that start counts.
+        } while machine.attempt != attempt
         if machine.outcome?.reason == .bootFailed, let error = machine.outcome?.error { throw error }
         if machine.isAtRest, let reason = machine.outcome?.reason, reason == .stopped || reason == .deleted {
             throw AegisError.conflict(
-                "start-cancelled", "\(label) was \(reason.rawValue) while it started", hint: "start it again")
+                "start-cancelled", "\(label) was \(reason.rawValue) while it started",
+                hint: reason == .deleted
+                    ? "it is gone; make a new one with 'aegis instance start' or 'aegis run'"
+                    : "start it again with 'aegis instance start \(label)'")
         }
         return info
     }
 
     /// Ends the processes (SIGTERM, SIGKILL after 5 s) and the sandbox; a stopped instance is left alone.
-    package func stop() async -> InstanceInfo {
+    ///
+    /// - Throws: when the task is cancelled; the stop goes on.
+    package func stop() async throws -> InstanceInfo {
         send(.stop(.stopped))
-        await settled()
+        _ = try await settled()
         return info
     }
+
+    /// How long a pause waits for those who are about to let go, as a router does after its last request.
+    private static let pausePatience = Duration.seconds(1)
 
     /// Freezes a running instance.
     ///
@@ -74,46 +88,58 @@ extension Instance {
         case .starting: _ = try await started()
         case .running: break
         }
-        let held = holds.current
-        guard force || held.isEmpty else {
-            let names = held.map { "\($0.value) \($0.key.rawValue)\($0.value == 1 ? "" : "s")" }.sorted().joined(
-                separator: ", ")
-            throw AegisError.conflict(
-                "instance-held", "\(label) is in use: \(names)", hint: "wait until they are done, or pause with --force"
-            )
+        if !force, machine.phase == .running {
+            let holds = holds
+            try? await withDeadline(Self.pausePatience, clock: services.clock) { await holds.whenFree() }
         }
-        send(.pause)
-        await wait { $0.phase != .freezing }
-        guard machine.phase == .paused else {
-            throw AegisError.failed("pause-failed", "\(label) could not be paused", hint: "see the daemon's log")
+        guard machine.phase == .running || machine.phase == .freezing else { throw notRunning("pause") }
+        if machine.phase == .running {
+            guard holds.ledger({ ledger, _ in ledger.closeForPause(force: force) }) else { throw heldError }
+            send(.pause)
         }
-        return info
+        try await wait { $0.phase != .freezing }
+        // Somebody may have needed it meanwhile: then it goes on at once.
+        if machine.phase == .paused || machine.isThawing { return info }
+        if !force, holds.ledger({ ledger, _ in ledger.held > 0 }) { throw heldError }
+        throw AegisError.failed("pause-failed", "\(label) could not be paused", hint: "see the daemon's log")
+    }
+
+    private var heldError: AegisError {
+        var names: [String: Int] = [:]
+        for (reason, count) in holds.ledger({ ledger, _ in ledger.counts }) { names[reason.name, default: 0] += count }
+        let text = names.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)\($0.value == 1 ? "" : "s")" }
+        return .conflict(
+            "instance-held", "\(label) is in use: \(text.joined(separator: ", "))",
+            hint: "wait until they are done, or pause with --force")
     }
 
     /// Thaws a paused instance; a running one is left alone.
     package func resume() async throws -> InstanceInfo {
         switch machine.state {
-        case .running: return info
+        case .running where machine.phase != .freezing: return info
+        case .running: break
         case .starting: return try await started()
         case .stopped, .stopping: throw notRunning("resume")
         case .paused: break
         }
         send(.resume)
-        await wait { $0.phase != .thawing && $0.phase != .paused }
+        try await wait { $0.phase != .thawing && $0.phase != .paused && $0.phase != .freezing }
         guard machine.state == .running else { throw notRunning("resume") }
         return info
     }
 
-    /// Stops the instance if it runs and starts it again.
+    /// Stops the instance if it runs and starts it again. Restarts that are asked for while one is under way are that one.
+    ///
+    /// - Throws: as `start` does.
     package func restart() async throws -> InstanceInfo {
         try checkMayStart()
         if machine.state == .stopping {
-            await settled()
+            if try await settled() { return try await started() }
             try checkMayStart()
         }
         let attempt = machine.attempt
         send(.restart)
-        await wait { $0.attempt > attempt || $0.isAtRest }
+        try await wait { $0.attempt > attempt || $0.isAtRest }
         return try await started()
     }
 
@@ -121,6 +147,7 @@ extension Instance {
     package func enable() throws -> InstanceInfo {
         stored.info.enabled = true
         try services.store.update(stored)
+        services.routes.post()
         return info
     }
 
@@ -128,25 +155,30 @@ extension Instance {
     package func disable() async throws -> InstanceInfo {
         stored.info.enabled = false
         try services.store.update(stored)
-        return await stop()
+        services.routes.post()
+        return try await stop()
     }
 
     /// Stops the instance and removes it with everything that was its own; a user's workspace stays.
+    ///
+    /// A cancelled task does not wait; the deletion goes on.
     package func delete() async {
         send(.delete)
-        await wait { $0.phase == .deleted }
+        if !stored.info.expose.isEmpty { services.routes.post() }
+        try? await wait { $0.phase == .deleted }
     }
 
-    /// Removes an ephemeral instance whose command has ended by itself, without making its client wait for that.
+    /// Removes an ephemeral instance whose command has ended by itself in a run, without making its client wait for that.
     ///
     /// From here on nobody sees the instance and its name is free; its processes are being killed, and what it left on
     /// the host is removed in the background.
     ///
     /// - Returns: whether the kernel killed a process for want of memory; nil if the end is of another kind, so that the
     ///   instance must come to rest before anything can be said.
-    package func leave() async -> Bool? {
-        await wait { $0.endedByItself || $0.isAtRest }
-        guard machine.endedByItself, machine.phase != .deleted, clients == 1,
+    /// - Throws: when the task is cancelled.
+    package func leave(_ attempt: UInt64) async throws -> Bool? {
+        try await wait { $0.endedByItself || $0.attempt != attempt || $0.isAtRest }
+        guard machine.attempt == attempt, machine.endedByItself, machine.phase != .deleted, clients == 1,
             let isOutOfMemory = machine.outcome?.oomKilled ?? sandbox.map({ $0.oomKills > 0 })
         else { return nil }
         if stored.info.name != nil {
@@ -154,7 +186,8 @@ extension Instance {
         }
         clients = 0
         onLeaving(id)
-        send(.delete)
+        send(.leave)
+        if !stored.info.expose.isEmpty { services.routes.post() }
         return isOutOfMemory
     }
 
@@ -192,6 +225,19 @@ extension Instance {
         guard machine.phase != .removing, machine.phase != .deleted else {
             throw .notFound("instance-not-found", "\(label) is being deleted")
         }
+    }
+
+    /// The error for a start of a new instance under the name of this one.
+    func nameInUse() -> AegisError {
+        let state = machine.state
+        guard state != .stopped else { return InstanceStore.nameInUse(label) }
+        return .conflict(
+            "name-in-use", "the name '\(label)' is in use: that instance is \(state.rawValue)",
+            hint: state == .running || state == .starting
+                ? "it needs no start; 'aegis instance restart \(label)' runs its command anew, another --name makes another one"
+                : state == .paused
+                    ? "let it go on with 'aegis instance resume \(label)', or choose another --name"
+                    : "wait until it is stopped, or choose another --name")
     }
 
     func notRunning(_ verb: String) -> AegisError {

@@ -4,7 +4,7 @@ internal import AegisCore
 internal import AegisIO
 internal import AegisImages
 package import AegisLogs
-package import AegisSandboxTypes
+internal import AegisSandboxTypes
 internal import AegisSessions
 internal import Synchronization
 
@@ -17,23 +17,41 @@ package actor Instance {
     package nonisolated let owner: UInt32
     /// Whether the sandbox outlives its command, for its client to fetch files.
     package nonisolated let lingers: Bool
-    package nonisolated let holds = HoldCounter()
+    nonisolated let holds: HoldBook
     nonisolated let services: InstanceServices
     package nonisolated let log: InstanceLog
 
     var stored: StoredInstance
     var machine: InstanceLifecycle
     var crashes = CrashLoop()
-    var sandbox: (any Sandbox)?
+    var sandbox: (any Sandbox)? { didSet { holds.setSandbox(sandbox) } }
     /// The live session; read by relays on the channel's own path, where a hop to the actor would cost.
     nonisolated let link = Mutex<HarnessSession?>(nil)
     var session: HarnessSession? { link.withLock { $0 } }
     var processes: ProcessTable
+    /// What the run was given that must not be stored in the clear.
+    var runSecrets = RunSecrets()
     private var bootTask: TaskScope.Handle?
     /// Keeps the image's layers while the instance may use them.
     var lease: ImageLease?
     private var timeoutTask: TaskScope.Handle?
+    /// Waits out the grace of a stop.
+    private var graceTask: TaskScope.Handle?
+    private var saveFailed = false
     var clientDeadline: TaskScope.Handle?
+    /// Memory that is being pushed out.
+    var reclaiming: ReclaimWish?
+    /// What came of listening on its public ports.
+    nonisolated let bindings = BindBoard()
+    var leaseTask: TaskScope.Handle?
+    /// The lease, while there is one.
+    var leaseHold: SharedHold?
+    /// Watches the idle time.
+    var idleTask: TaskScope.Handle?
+    /// The processor time used at the last look.
+    var cpuMark: (at: Duration, microseconds: UInt64)?
+    /// How the last start for a connection failed.
+    var wakeFailure: (at: Duration, error: AegisError)?
     /// When the command of this run was started, on the clock of `uptime`.
     var commandStarted: Duration?
     /// Streams of clients that an ephemeral instance lives by.
@@ -62,37 +80,50 @@ package actor Instance {
         self.onLeaving = onLeaving
         self.onDeleted = onDeleted
         id = stored.info.id
+        holds = HoldBook(id: stored.info.id, clock: services.clock)
         owner = stored.info.owner
         lingers = stored.lingers ?? false
-        machine = InstanceLifecycle(outcome: Instance.outcome(of: stored), lingers: lingers)
+        machine = InstanceLifecycle(
+            outcome: Instance.outcome(of: stored), attempt: stored.attempt, lingers: lingers)
         processes = ProcessTable { _, _ in }
+        let (rules, ports) = (Instance.idleRules(stored, services.defaults), Instance.wakePorts(stored))
+        holds.ledger { ledger, _ in ledger.set(rules, ports: ports) }
+        let now = Timestamp.now().milliseconds
+        crashes = CrashLoop(
+            ages: (stored.crashes ?? []).map { .milliseconds(now - $0) },
+            now: .nanoseconds(Int64(services.clock.now.nanoseconds)))
     }
 
     /// Monotonic time, for what must not jump with the host's clock.
-    nonisolated var uptime: Duration { .nanoseconds(Int64(services.clock.now.nanoseconds)) }
+    nonisolated var uptime: Duration { holds.uptime }
 
-    private static func outcome(of stored: StoredInstance) -> InstanceLifecycle.Outcome? {
+    /// How the last run ended, as the record says; nil if it says nothing.
+    static func outcome(of stored: StoredInstance) -> InstanceLifecycle.Outcome? {
         guard let reason = stored.info.stopReason.flatMap(InstanceLifecycle.StopReason.init(rawValue:)) else {
             return nil
         }
-        return .init(exitCode: stored.info.exitCode, reason: reason, oomKilled: stored.info.oomKilled)
+        return .init(
+            exitCode: stored.info.exitCode, reason: reason, oomKilled: stored.info.oomKilled,
+            error: stored.info.error.map { .failed($0.code, $0.message, hint: $0.hint) })
     }
 
     // MARK: What others see
 
-    /// The record as the API shows it, at this moment.
-    package var info: InstanceInfo {
-        var info = stored.info
-        info.state = machine.state
-        info.connections = holds.current.values.reduce(0, +)
-        return info
+    /// Waits until a run has ended, and says how; nil if that is not known any more.
+    ///
+    /// - Throws: when the task is cancelled.
+    package func end(of attempt: UInt64) async throws(CancellationError) -> InstanceLifecycle.Outcome? {
+        try await wait { $0.attempt != attempt || $0.isOver }
+        return machine.end(of: attempt)
     }
 
-    /// How the last run ended, once the instance is at rest.
-    package var outcome: InstanceLifecycle.Outcome? { machine.outcome }
-
     /// Waits until the machine satisfies a condition; at once if it does.
-    func wait(until done: @escaping @Sendable (InstanceLifecycle) -> Bool) async {
+    ///
+    /// A condition must come true in every life that leads there, also when the instance is started again meanwhile: a
+    /// handle of the machine may take several steps, and nobody sees those between.
+    ///
+    /// - Throws: when the task is cancelled while it waits: who asked is gone, and nothing more shall be done for it.
+    func wait(until done: @escaping @Sendable (InstanceLifecycle) -> Bool) async throws(CancellationError) {
         guard !done(machine) else { return }
         nextWaiter += 1
         let number = nextWaiter
@@ -104,15 +135,20 @@ package actor Instance {
         } onCancel: {
             services.scope.spawn("instance-wait-cancel") { await self.dropWaiter(number) }
         }
+        if Task.isCancelled { throw CancellationError() }
     }
 
     private func dropWaiter(_ number: UInt64) { waiters.removeValue(forKey: number)?.resume.resume() }
 
-    /// Waits until the command's run is over: the instance is stopped or gone, or stays only for its files.
-    package func over() async { await wait { $0.isOver } }
-
-    /// Waits until the instance is stopped or gone.
-    package func settled() async { await wait { $0.phase == .stopped || $0.phase == .deleted } }
+    /// Waits until the run that is ending is over.
+    ///
+    /// - Returns: whether the instance was started again meanwhile; `started` says how that goes.
+    /// - Throws: when the task is cancelled.
+    func settled() async throws(CancellationError) -> Bool {
+        let attempt = machine.attempt
+        try await wait { $0.attempt != attempt || $0.phase == .stopped || $0.phase == .deleted }
+        return machine.attempt != attempt
+    }
 
     // MARK: Events
 
@@ -130,6 +166,9 @@ package actor Instance {
     func send(_ event: InstanceLifecycle.Event) {
         let effects = machine.handle(event)
         stored.attempt = machine.attempt
+        stored.intent = machine.intent
+        if machine.phase != .booting { stored.isSecondTry = nil }
+        followStage()
         for effect in effects { perform(effect) }
         for (number, waiter) in waiters where waiter.done(machine) {
             waiters[number] = nil
@@ -143,9 +182,10 @@ package actor Instance {
         case .cancelBoot: bootTask?.cancel()
         case .launch(let attempt): launch(attempt)
         case .freeze(let attempt):
-            background("freeze") { instance in
+            // This one, not one that a later start has put in its place when the task comes to it.
+            background("freeze") { [sandbox] instance in
                 do {
-                    try await instance.sandbox?.pause()
+                    try await sandbox?.pause()
                     instance.post(.frozen(attempt: attempt))
                 } catch {
                     instance.services.logger.warning("pause failed", ("instance", instance.id), ("error", "\(error)"))
@@ -153,8 +193,8 @@ package actor Instance {
                 }
             }
         case .thaw(let attempt):
-            background("thaw") { instance in
-                do { try await instance.sandbox?.resume() } catch {
+            background("thaw") { [sandbox] instance in
+                do { try await sandbox?.resume() } catch {
                     instance.services.logger.warning("resume failed", ("instance", instance.id), ("error", "\(error)"))
                 }
                 instance.post(.thawed(attempt: attempt))
@@ -162,6 +202,7 @@ package actor Instance {
         case .terminate(let attempt): terminate(attempt)
         case .quiesce(let attempt, let graceful): quiesce(attempt, graceful: graceful)
         case .kill: background("kill") { await $0.sandbox?.kill() }
+        case .record(let attempt): recordEnd(attempt)
         case .release(let attempt):
             background("release") { instance in
                 await instance.releaseSandbox()
@@ -171,6 +212,8 @@ package actor Instance {
         case .disarmTimeout:
             timeoutTask?.cancel()
             timeoutTask = nil
+            graceTask?.cancel()
+            graceTask = nil
         case .save: save()
         case .settled: settle()
         case .remove:
@@ -203,6 +246,7 @@ package actor Instance {
         stored.info.error = nil
         stored.info.oomKilled = false
         note(log.beginRun().event)
+        hide(RunSecrets())
         newProcesses(attempt, stdoutFrom: 0, stderrFrom: 0)
         let snapshot = stored
         bootTask = services.scope.spawn("instance-boot") { [self] in
@@ -251,9 +295,9 @@ package actor Instance {
     private func terminate(_ attempt: UInt64) {
         session?.shutdown(graceMilliseconds: Instance.grace)
         let clock = services.clock
-        background("terminate") { instance in
+        graceTask = services.scope.spawn("instance-terminate") { [weak self] in
             try? await clock.sleep(for: .milliseconds(Int64(Instance.grace) + 3000))
-            await instance.killIfStill(attempt)
+            if !Task.isCancelled { await self?.killIfStill(attempt) }
         }
     }
 
@@ -296,41 +340,20 @@ package actor Instance {
         }
     }
 
-    private func save() {
+    /// - Returns: whether the record is in the database as it is now; a failure is told once, until it works again.
+    @discardableResult
+    func save() -> Bool {
         stored.info.state = machine.state
-        do { try services.store.update(stored) } catch {
-            services.logger.error("cannot save an instance", ("instance", id), ("error", "\(error)"))
+        do {
+            try services.store.update(stored)
+            saveFailed = false
+        } catch {
+            if !saveFailed {
+                services.logger.error("cannot save an instance", ("instance", id), ("error", "\(error)"))
+            }
+            saveFailed = true
         }
-    }
-
-    private func settle() {
-        processes.sandboxEnded()
-        guard let outcome = machine.outcome else { return }
-        countCrash(outcome)
-        stored.info.stoppedAt = .now()
-        stored.info.exitCode = outcome.exitCode
-        stored.info.stopReason = outcome.reason.rawValue
-        stored.info.oomKilled = outcome.oomKilled
-        stored.info.error = outcome.error.map(RecordedError.init)
-        stored.sandbox = nil
-        if let error = outcome.error { note(log.note("\(error.message)\(error.hint.map { " (\($0))" } ?? "")")) }
-        if outcome.oomKilled {
-            note(
-                log.note("a process was killed: out of memory (limit \(stored.info.limits.memory?.description ?? "?"))")
-            )
-        }
-        log.markEnded()
-        save()
-    }
-
-    /// Only ends that nobody asked for count: a stop or a time-out is no crash.
-    private func countCrash(_ outcome: InstanceLifecycle.Outcome) {
-        guard let started = commandStarted else { return }
-        commandStarted = nil
-        switch outcome.reason {
-        case .exited, .oom, .killed, .lost: crashes.ended(code: outcome.exitCode, started: started, now: uptime)
-        case .stopped, .timeout, .deleted, .bootFailed, .hostRestart, .clientGone: break
-        }
+        return !saveFailed
     }
 
     private func releaseSandbox() async {

@@ -18,7 +18,7 @@ package final class InstanceDirectory: Sendable {
         var coming = 0
     }
     private let state = Mutex(State())
-    private let services: InstanceServices
+    let services: InstanceServices
     private let logLimits: LogLimits
 
     /// Makes an empty directory; `recover` fills it.
@@ -74,6 +74,17 @@ package final class InstanceDirectory: Sendable {
         return counts
     }
 
+    /// Every instance that can be found.
+    var all: [Instance] { state.withLock { Array($0.byID.values) } }
+
+    /// The instance of an id, whoever asks.
+    func instance(_ id: String) throws(AegisError) -> Instance {
+        guard let found = state.withLock({ $0.byID[id] }) else {
+            throw .notFound("instance-not-found", "no instance '\(id)'", hint: "see 'aegis instance list'")
+        }
+        return found
+    }
+
     /// Every id.
     package func ids() async -> Set<String> { state.withLock { Set($0.byID.keys) } }
 
@@ -83,7 +94,11 @@ package final class InstanceDirectory: Sendable {
         await withDiscardingTaskGroup { group in
             for instance in state.withLock({ Array($0.byID.values) + Array($0.leaving.values) }) {
                 group.addTask {
-                    if await instance.info.ephemeral { await instance.discard() } else { _ = await instance.stop() }
+                    if await instance.info.ephemeral {
+                        await instance.discard()
+                    } else {
+                        _ = try? await instance.stop()
+                    }
                 }
             }
         }
@@ -105,7 +120,9 @@ package final class InstanceDirectory: Sendable {
     /// - Throws: what is wrong with the request, before anything is made; `name-in-use`.
     package func create(_ request: CreateInstance, for caller: Caller) async throws -> Instance {
         try services.gate.check()
+        let starts = request.start ?? true
         let stored = try CreateRules(services: services, caller: caller).check(request)
+        try await checkFree(stored.info.expose.map(\.spec), except: nil, for: caller)
         try reserveRoom(stored)
         defer { state.withLock { $0.coming -= 1 } }
         let instance: Instance
@@ -131,9 +148,15 @@ package final class InstanceDirectory: Sendable {
             }
             throw error
         }
+        try await bindNew(instance)
         // The client may be gone before it attaches.
         if stored.info.ephemeral { await instance.awaitClient() }
-        if request.start ?? true { try await instance.beginStart() }
+        if starts {
+            do { try await instance.beginStart() } catch {
+                await instance.delete()
+                throw error
+            }
+        }
         return instance
     }
 
@@ -146,7 +169,7 @@ package final class InstanceDirectory: Sendable {
             let old = try? find(name, for: caller)
         {
             if let info = try await old.restart(asIn: request) { return (info, false) }
-            throw InstanceStore.nameInUse(name)
+            throw await old.nameInUse()
         }
         let instance = try await create(request, for: caller)
         guard request.start ?? true else { return (await instance.info, true) }

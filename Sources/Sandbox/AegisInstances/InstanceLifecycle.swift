@@ -1,6 +1,6 @@
 // Long file: one state machine, read from top to bottom; cutting it would hide transitions from one another.
-package import AegisBackends
-package import AegisCore
+internal import AegisBackends
+internal import AegisCore
 package import AegisSandboxTypes
 
 /// The life of one instance as a pure machine: events in, the next phase and effects out.
@@ -9,113 +9,13 @@ package import AegisSandboxTypes
 /// belongs to, so an answer that comes late (a boot that finished after the stop) is recognised and undone instead of
 /// overwriting what happened meanwhile.
 package struct InstanceLifecycle: Sendable, Equatable {
-    /// Where the instance stands, finer than the state that users see.
-    package enum Phase: Sendable, Equatable {
-        case stopped
-        /// The image, the workspace and the sandbox are being made.
-        case booting
-        /// The harness is up, the command was sent, no answer yet.
-        case launching
-        case running
-        case freezing
-        case paused
-        case thawing
-        /// A boot was cancelled; its outcome is awaited so that nothing of it is left.
-        case aborting
-        /// The processes were asked to end.
-        case terminating
-        /// The command has ended or must end, and so must everything else but the sandbox itself.
-        case quiescing
-        /// Nothing runs any more; the sandbox stays for its files until the instance is stopped or deleted.
-        case lingering
-        /// The sandbox is being killed.
-        case killing
-        /// The sandbox has ended; what it left on the host is being removed.
-        case releasing
-        /// The record is being removed.
-        case removing
-        case deleted
-    }
-
-    /// Why an instance is not running.
-    package enum StopReason: String, Sendable, Equatable {
-        case exited, stopped, killed, timeout, oom, lost, deleted
-        case bootFailed = "boot-failed"
-        case hostRestart = "host-restart"
-        case clientGone = "client-gone"
-    }
-
-    /// Something that happened.
-    package enum Event: Sendable, Equatable {
-        case start
-        case booted(attempt: UInt64)
-        case bootFailed(attempt: UInt64, AegisError)
-        case launched(attempt: UInt64)
-        case launchFailed(attempt: UInt64, AegisError, exitCode: Int32)
-        case commandExited(attempt: UInt64, code: Int32)
-        case sandboxEnded(attempt: UInt64, Termination)
-        /// Nothing runs in the sandbox any more.
-        case quiesced(attempt: UInt64, oomKilled: Bool)
-        case quiesceFailed(attempt: UInt64)
-        case pause
-        case frozen(attempt: UInt64)
-        case freezeFailed(attempt: UInt64)
-        case resume
-        case thawed(attempt: UInt64)
-        case stop(StopReason)
-        /// As `stop`, without grace.
-        case kill(StopReason)
-        case restart
-        case delete
-        case released(attempt: UInt64)
-        case removed
-        /// A new daemon found the sandbox alive.
-        case adopted(attempt: UInt64, paused: Bool, launched: Bool)
-    }
-
-    /// Something to do.
-    package enum Effect: Sendable, Equatable {
-        case boot(attempt: UInt64)
-        case cancelBoot(attempt: UInt64)
-        case launch(attempt: UInt64)
-        case freeze(attempt: UInt64)
-        case thaw(attempt: UInt64)
-        /// SIGTERM to every process, SIGKILL after the grace, then the harness exits.
-        case terminate(attempt: UInt64)
-        /// End every process, at once or as `terminate` does, but not the sandbox.
-        case quiesce(attempt: UInt64, graceful: Bool)
-        case kill(attempt: UInt64)
-        /// Let the keeper go and clean the host.
-        case release(attempt: UInt64)
-        case armTimeout(attempt: UInt64)
-        case disarmTimeout
-        /// Save the record.
-        case save
-        /// The instance has come to rest (stopped); the record says how.
-        case settled
-        case remove
-    }
-
-    /// How the last run ended.
-    package struct Outcome: Sendable, Equatable {
-        package var exitCode: Int32?
-        package var reason: StopReason
-        package var oomKilled = false
-        package var error: AegisError?
-
-        package init(exitCode: Int32? = nil, reason: StopReason, oomKilled: Bool = false, error: AegisError? = nil) {
-            self.exitCode = exitCode
-            self.reason = reason
-            self.oomKilled = oomKilled
-            self.error = error
-        }
-    }
-
     package private(set) var phase = Phase.stopped
     /// Counts boots; answers of earlier ones are stale.
     package private(set) var attempt: UInt64 = 0
     /// How the last run ended, known from `lingering` on.
     package private(set) var outcome: Outcome?
+    /// The run that ended last, also when the next one is on its way.
+    package private(set) var lastEnd: End?
     /// Whether the sandbox outlives its command (decision D9); false for all but runs that bring artifacts home.
     private let lingers: Bool
     /// Why the stop under way was asked for.
@@ -124,11 +24,26 @@ package struct InstanceLifecycle: Sendable, Equatable {
     private var launchError: AegisError?
     private var wantsRestart = false
     private var wantsDelete = false
+    /// Whether nobody is owed the deletion: a daemon that comes after a crash gives the client its end once more.
+    private var leaves = false
+    /// Whether the way down is without grace.
+    private var isForced = false
+    /// The end that an earlier daemon had saved; it stands.
+    private var savedOutcome: Outcome?
     /// Whether the sandbox under `thawing` shall be terminated afterwards.
     private var terminateAfterThaw = false
+    /// Whether somebody needs the sandbox that is being frozen: the freeze is let finish and undone at once.
+    private var thawAfterFreeze = false
 
-    package init(outcome: Outcome? = nil, lingers: Bool = false) {
+    /// A stopped instance.
+    ///
+    /// - Parameters:
+    ///   - outcome: how it ended last, as far as the record tells.
+    ///   - attempt: how often it was started before.
+    ///   - lingers: whether the sandbox outlives its command.
+    package init(outcome: Outcome? = nil, attempt: UInt64 = 0, lingers: Bool = false) {
         self.outcome = outcome
+        self.attempt = attempt
         self.lingers = lingers
     }
 
@@ -140,8 +55,23 @@ package struct InstanceLifecycle: Sendable, Equatable {
         case .running, .freezing: .running
         case .paused: .paused
         case .thawing: terminateAfterThaw ? .stopping : .paused
-        case .aborting, .terminating, .quiescing, .lingering, .killing, .releasing: .stopping
+        case .aborting, .terminating, .quiescing, .lingering, .killing, .recording, .releasing: .stopping
         }
+    }
+
+    /// Whether it is to be deleted.
+    package var isLeaving: Bool { wantsDelete }
+
+    /// Whether it is on its way from paused to running.
+    package var isThawing: Bool { phase == .thawing && !terminateAfterThaw }
+
+    /// What was asked for and is not done yet.
+    package var intent: Intent? {
+        guard phase != .stopped, phase != .deleted else { return nil }
+        if wantsDelete { return leaves ? nil : Intent(.delete, reason: stopReason, isForced: isForced) }
+        if wantsRestart { return Intent(.restart) }
+        if let stopReason { return Intent(.stop, reason: stopReason, isForced: isForced) }
+        return phase == .booting ? Intent(.start) : nil
     }
 
     /// Whether it is stopped for now, or for good: nothing is under way that leads elsewhere.
@@ -149,33 +79,83 @@ package struct InstanceLifecycle: Sendable, Equatable {
     /// Whether the command's run is over and its outcome known, whatever is still there of the sandbox.
     package var isOver: Bool { isAtRest || phase == .lingering }
 
+    /// How a run ended; nil while it has not, or when it is too long ago.
+    package func end(of number: UInt64) -> Outcome? {
+        if attempt == number, isOver { return outcome }
+        return lastEnd?.attempt == number ? lastEnd?.outcome : nil
+    }
+
     /// Whether the command has ended by itself: nobody asked for its end, and it had begun. Its exit code is known.
     package var endedByItself: Bool { commandCode != nil && stopReason == nil && launchError == nil }
 
-    /// Takes one event and says what to do.
+    /// Takes one event and says what to do. What is asked for is saved before anything is done about it.
     package mutating func handle(_ event: Event) -> [Effect] {
         guard phase != .deleted else { return [] }
+        let before = intent
+        let effects = react(to: event)
+        guard intent != before, let intent, effects.first != .save else { return effects }
+        // On the way to another run the end of this one comes first.
+        if intent.verb == .start { return effects }
+        return [.save] + effects.filter { $0 != .save }
+    }
+
+    private mutating func react(to event: Event) -> [Effect] {
         switch event {
         case .start: return start()
         case .stop(let reason): return stop(reason)
         case .kill(let reason): return kill(reason)
         case .restart: return restart()
-        case .delete: return delete()
+        case .delete:
+            leaves = false
+            return delete()
+        case .leave:
+            leaves = leaves || !wantsDelete
+            return delete()
         case .pause: return pause()
         case .resume: return resume()
         case .removed:
             guard phase == .removing else { return [] }
             phase = .deleted
             return [.settled]
-        case .adopted(let number, let paused, let launched):
+        case .adopted(let found):
             guard phase == .stopped else { return [] }
-            attempt = number
-            outcome = nil
-            phase = launched ? (paused ? .paused : .running) : .launching
-            return launched ? [.save, .armTimeout(attempt: number)] : [.save, .launch(attempt: number)]
+            return adopt(found)
+        case .recovered(let intent):
+            guard phase == .stopped else { return [] }
+            return carryOn(intent)
         case .booted, .bootFailed, .launched, .launchFailed, .commandExited, .sandboxEnded, .quiesced, .quiesceFailed,
-            .frozen, .freezeFailed, .thawed, .released:
+            .frozen, .freezeFailed, .thawed, .recorded, .released:
             return answer(event)
+        }
+    }
+
+    // MARK: What an earlier daemon left
+
+    private mutating func adopt(_ found: Adoption) -> [Effect] {
+        attempt = found.attempt
+        outcome = nil
+        savedOutcome = found.outcome
+        guard found.outcome == nil else {
+            // It has ended: only the keeper's word of it is awaited.
+            phase = .killing
+            return [.save] + carryOn(found.intent).filter { $0 != .save }
+        }
+        phase = found.isLaunched ? (found.isPaused ? .paused : .running) : .launching
+        if let intent = found.intent, intent.verb != .start { return carryOn(intent) }
+        return [.save, found.isLaunched ? .armTimeout(attempt: attempt) : .launch(attempt: attempt)]
+    }
+
+    private mutating func carryOn(_ intent: Intent?) -> [Effect] {
+        guard let intent else { return [] }
+        let isForced = intent.isForced ?? false
+        switch intent.verb {
+        case .start: return start()
+        case .restart: return restart()
+        case .stop:
+            return isForced ? kill(intent.reason ?? .stopped) : stop(intent.reason ?? .stopped)
+        case .delete:
+            let effects = isForced ? kill(intent.reason ?? .deleted) : []
+            return effects + delete().filter { !effects.contains($0) }
         }
     }
 
@@ -187,12 +167,14 @@ package struct InstanceLifecycle: Sendable, Equatable {
             attempt += 1
             phase = .booting
             outcome = nil
+            savedOutcome = nil
             stopReason = nil
             commandCode = nil
             launchError = nil
+            isForced = false
             return [.save, .boot(attempt: attempt)]
-        case .paused: return resume()
-        case .aborting, .terminating, .quiescing, .lingering, .killing, .releasing:
+        case .paused, .freezing: return resume()
+        case .aborting, .terminating, .quiescing, .lingering, .killing, .recording, .releasing:
             // Asked for while it is going down: it comes up again once it is down.
             if !wantsDelete { wantsRestart = true }
             return []
@@ -224,39 +206,45 @@ package struct InstanceLifecycle: Sendable, Equatable {
             phase = .removing
             return [.remove]
         }
+        if phase == .recording, !leaves {
+            // What is deleted needs no end that could be saved.
+            phase = .releasing
+            return [.release(attempt: attempt)]
+        }
         return goDown(.deleted, graceful: true)
     }
 
     private mutating func goDown(_ reason: StopReason, graceful: Bool) -> [Effect] {
+        if !graceful { isForced = true }
         switch phase {
         case .booting:
             stopReason = reason
             phase = .aborting
-            return [.cancelBoot(attempt: attempt), .save]
+            return [.save, .cancelBoot(attempt: attempt)]
         case .launching, .running, .freezing:
             stopReason = reason
-            if graceful && staysFor(reason) { return [.disarmTimeout] + quiesce(graceful: true) + [.save] }
+            if graceful && staysFor(reason) { return [.save, .disarmTimeout] + quiesce(graceful: true) }
             phase = graceful ? .terminating : .killing
-            return [.disarmTimeout, graceful ? .terminate(attempt: attempt) : .kill(attempt: attempt), .save]
+            return [.save, .disarmTimeout, graceful ? .terminate(attempt: attempt) : .kill(attempt: attempt)]
         case .paused, .thawing:
             stopReason = reason
             guard graceful else {
                 phase = .killing
-                return [.disarmTimeout, .kill(attempt: attempt), .save]
+                return [.save, .disarmTimeout, .kill(attempt: attempt)]
             }
             let thawing = phase == .thawing
             phase = .thawing
             terminateAfterThaw = true
-            return thawing ? [.save] : [.disarmTimeout, .thaw(attempt: attempt), .save]
+            return thawing ? [.save] : [.save, .disarmTimeout, .thaw(attempt: attempt)]
         case .quiescing where graceful:
             // Why the command ended stands already.
             guard reason != .timeout else { return [] }
             phase = .terminating
-            return [.terminate(attempt: attempt), .save]
+            return [.save, .terminate(attempt: attempt)]
         case .terminating where !graceful, .quiescing, .lingering:
             phase = .killing
             return [.kill(attempt: attempt)]
-        case .stopped, .aborting, .terminating, .killing, .releasing, .removing, .deleted: return []
+        case .stopped, .aborting, .terminating, .killing, .recording, .releasing, .removing, .deleted: return []
         }
     }
 
@@ -278,10 +266,12 @@ package struct InstanceLifecycle: Sendable, Equatable {
     private mutating func pause() -> [Effect] {
         guard phase == .running else { return [] }
         phase = .freezing
+        thawAfterFreeze = false
         return [.freeze(attempt: attempt)]
     }
 
     private mutating func resume() -> [Effect] {
+        if phase == .freezing { thawAfterFreeze = true }
         guard phase == .paused else { return [] }
         phase = .thawing
         terminateAfterThaw = false
@@ -303,6 +293,7 @@ package struct InstanceLifecycle: Sendable, Equatable {
         case .frozen(let number): frozen(number)
         case .freezeFailed(let number): freezeFailed(number)
         case .thawed(let number): thawed(number)
+        case .recorded(let number): recorded(number)
         case .released(let number): released(number)
         default: []
         }
@@ -362,11 +353,21 @@ package struct InstanceLifecycle: Sendable, Equatable {
         guard number == attempt else { return [] }
         switch phase {
         case .launching, .running, .freezing, .paused, .thawing, .terminating, .quiescing, .lingering, .killing:
-            outcome = conclude(termination)
-            phase = .releasing
-            return [.disarmTimeout, .release(attempt: number)]
+            outcome = savedOutcome ?? conclude(termination)
+            if wantsDelete, !leaves {
+                phase = .releasing
+                return [.disarmTimeout, .release(attempt: number)]
+            }
+            phase = .recording
+            return [.disarmTimeout, .record(attempt: number)]
         default: return []
         }
+    }
+
+    private mutating func recorded(_ number: UInt64) -> [Effect] {
+        guard number == attempt, phase == .recording else { return [] }
+        phase = .releasing
+        return [.release(attempt: number)]
     }
 
     private mutating func quiesced(_ number: UInt64, oomKilled: Bool) -> [Effect] {
@@ -390,7 +391,9 @@ package struct InstanceLifecycle: Sendable, Equatable {
         }
         if stopReason == .timeout { return Outcome(exitCode: 124, reason: .timeout, oomKilled: oom) }
         if let stopReason {
-            return Outcome(exitCode: commandCode ?? termination.code, reason: stopReason, oomKilled: oom)
+            // A SIGKILL for the sandbox is one for the command; another code of the sandbox is not the command's.
+            let code = commandCode ?? (termination.code == 137 ? 137 : nil)
+            return Outcome(exitCode: code, reason: stopReason, oomKilled: oom)
         }
         if let commandCode {
             return Outcome(exitCode: commandCode, reason: oom && commandCode == 137 ? .oom : .exited, oomKilled: oom)
@@ -411,7 +414,7 @@ package struct InstanceLifecycle: Sendable, Equatable {
         switch phase {
         case .freezing:
             phase = .paused
-            return [.save]
+            return thawAfterFreeze ? resume() : [.save]
         case .terminating, .quiescing:
             // The stop came while the freezer was closing: open it, or the processes never see their SIGTERM.
             return [.thaw(attempt: number)]
@@ -445,6 +448,7 @@ package struct InstanceLifecycle: Sendable, Equatable {
 
     private mutating func settle(_ result: Outcome) -> [Effect] {
         outcome = result
+        lastEnd = End(attempt: attempt, outcome: result)
         terminateAfterThaw = false
         phase = .stopped
         if wantsDelete {

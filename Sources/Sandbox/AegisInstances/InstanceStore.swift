@@ -15,7 +15,10 @@ package struct InstanceStore: Sendable {
                 CREATE TABLE instances (
                     id TEXT PRIMARY KEY, name TEXT UNIQUE, owner INTEGER NOT NULL, created INTEGER NOT NULL, record BLOB NOT NULL
                 ) STRICT
-                """)
+                """),
+        Migration(
+            "instances: secrets of the live run",
+            sql: "CREATE TABLE instance_secrets (id TEXT PRIMARY KEY, sealed BLOB NOT NULL) STRICT, WITHOUT ROWID"),
     ]
 
     /// Uses a database that has `migrations` applied.
@@ -65,7 +68,25 @@ package struct InstanceStore: Sendable {
     /// Removes a record.
     package func delete(_ id: String, synced: Bool) throws {
         _ = try database.transaction(synced ? .synced : .saved) { t in
-            try t.run("DELETE FROM instances WHERE id = ?", id)
+            try t.run("DELETE FROM instance_secrets WHERE id = ?", id)
+            return try t.run("DELETE FROM instances WHERE id = ?", id)
+        }
+    }
+
+    /// Keeps the sealed secrets of an instance's run in place of those before; nil when the run has ended.
+    package func keepSecrets(_ sealed: [UInt8]?, of id: String) throws {
+        _ = try database.transaction(.saved) { t in
+            guard let sealed else { return try t.run("DELETE FROM instance_secrets WHERE id = ?", id) }
+            return try t.run("INSERT OR REPLACE INTO instance_secrets (id, sealed) VALUES (?, ?)", id, sealed)
+        }
+    }
+
+    /// The sealed secrets of an instance's run.
+    package func secrets(of id: String) throws -> [UInt8]? {
+        try database.read { t in
+            try t.first("SELECT sealed FROM instance_secrets WHERE id = ?", id) { row throws(SQLiteError) in
+                try row.get(0, as: [UInt8].self)
+            }
         }
     }
 
@@ -76,12 +97,20 @@ package struct InstanceStore: Sendable {
     /// - Throws: what the database says.
     package func all(unreadable: (String, any Error) -> Void) throws -> [StoredInstance] {
         let records = try database.read { t in
-            try t.all("SELECT id, record FROM instances ORDER BY created, id") { row throws(SQLiteError) in
-                (id: try row.get(0, as: String.self), bytes: try row.get(1, as: [UInt8].self))
+            try t.all("SELECT id, name, record FROM instances ORDER BY created, id") { row throws(SQLiteError) in
+                (
+                    id: try row.get(0, as: String.self), name: try row.get(1, as: String?.self),
+                    bytes: try row.get(2, as: [UInt8].self)
+                )
             }
         }
         return records.compactMap { record in
-            do { return try JSONDecoder().decode(StoredInstance.self, from: Data(record.bytes)) } catch {
+            do {
+                var instance = try JSONDecoder().decode(StoredInstance.self, from: Data(record.bytes))
+                // One that was leaving has given its name away.
+                instance.info.name = record.name
+                return instance
+            } catch {
                 unreadable(record.id, error)
                 return nil
             }

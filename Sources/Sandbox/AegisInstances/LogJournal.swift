@@ -1,6 +1,5 @@
 internal import AegisCore
 internal import AegisLogs
-internal import AegisSecrets
 internal import AegisSessions
 
 /// Saves the output of one process in the instance's log.
@@ -30,20 +29,4 @@ extension Logger {
         case .recovered(let lost): warning("a log can be written again", ("lost_bytes", "\(lost)"))
         }
     }
-}
-
-/// Hides the values of secrets in what is stored (decision D20).
-struct SecretLogMask: LogMask {
-    private var stream: SecretMaskStream
-
-    init(_ mask: SecretMask) { stream = SecretMaskStream(mask) }
-
-    mutating func push(_ bytes: Span<UInt8>, into out: inout [UInt8]) -> Int {
-        var copy: [UInt8] = []
-        copy.reserveCapacity(bytes.count)
-        for index in bytes.indices { copy.append(bytes[index]) }
-        stream.write(copy, into: &out)
-        return stream.heldCount
-    }
-    mutating func flush(into out: inout [UInt8]) { stream.finish(into: &out) }
 }

@@ -1,5 +1,5 @@
 package import AegisBackends
-internal import AegisCore
+package import AegisCore
 package import AegisImages
 package import AegisSandboxTypes
 
@@ -42,12 +42,20 @@ package struct StoredInstance: Sendable, Codable, Equatable {
     /// The numbers of the user that the command ran as at the last start.
     package var insideUser: UInt32?
     package var insideGroup: UInt32?
+    /// What was asked for and is not done yet.
+    package var intent: InstanceLifecycle.Intent?
+    /// When it crashed of late, in milliseconds since 1970.
+    package var crashes: [Int64]?
+    /// Whether the start under way is that of a daemon which died before it was through.
+    package var isSecondTry: Bool?
     /// Whether setuid bits may be set although folders of the host can be written to; nil in records of before.
     package var allowsSetID: Bool?
     /// What it may reach; nil is nothing.
     package var network: NetworkRequest?
     /// The number of its network link, while it has one.
     package var uplink: UInt32?
+    /// Until when somebody asked it to stay awake.
+    package var lease: Timestamp?
 }
 
 /// What is kept of an instance's image: what further processes need, and what a garbage collection must keep.

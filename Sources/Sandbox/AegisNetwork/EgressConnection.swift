@@ -108,8 +108,6 @@ struct EgressConnection: Sendable {
 
     private func serveHTTP(_ destination: Destination, _ name: HostName) async {
         let director = EgressDirector(uplink: uplink, destination: destination, name: name)
-        // After a time without connections its clock has stood still.
-        gate.http.wake()
         await gate.http.serve(client, client: ProxyClient(address: uplink.addressText), director: director)
     }
 }

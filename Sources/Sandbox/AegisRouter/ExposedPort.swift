@@ -158,7 +158,8 @@ final class ExposedPort: @unchecked Sendable {
 extension FileStream {
     /// Who is at the other end, for the server inside.
     var proxyClient: ProxyClient {
-        let peer = try? withDescriptor("asking for the peer") { descriptor throws(Errno) in try descriptor.peerAddress() }
+        let peer = try? withDescriptor("asking for the peer") { descriptor throws(Errno) in try descriptor.peerAddress()
+        }
         return ProxyClient(address: (peer ?? nil)?.address ?? "unknown")
     }
 }

@@ -7,7 +7,8 @@ import AegisWire
 /// Brings an instance and the server in it to the point where connections are answered.
 ///
 /// Running is not listening: a woken instance is asked until its port answers, one that ran before is only dialled.
-struct RouteOpening {
+/// (A class: as a struct, it makes the optimiser of Swift 6.3.1 crash where coroutines that use it are split.)
+final class RouteOpening: Sendable {
     /// What is being done, for people who wait.
     enum Progress: Sendable {
         case waking
@@ -18,6 +19,13 @@ struct RouteOpening {
     let source: any RouteSource
     let loop: EventLoop
     let limits: RouterLimits
+
+    init(exposure: Exposure, source: any RouteSource, loop: EventLoop, limits: RouterLimits) {
+        self.exposure = exposure
+        self.source = source
+        self.loop = loop
+        self.limits = limits
+    }
 
     private static var shortestPause: Duration { .milliseconds(2) }
     private static var longestPause: Duration { .milliseconds(50) }

@@ -58,22 +58,28 @@ final class RouteTarget: ProxyUpstream, @unchecked Sendable {
 
     func connect(fresh: Bool) async throws -> UpstreamConnection {
         users += 1
-        do {
-            if phase == .open, let hold {
-                if !fresh, let kept = pool.take() { return kept }
-                if let stream = try? await opening.dial(hold, until: soon) { return wrap(stream) }
-                // It answered a moment ago and does no more: look at it as if it had just been woken.
-                if phase == .open { phase = .unknown }
-            }
-            _ = try await ready(.request)
-            if !fresh, let kept = pool.take() { return kept }
-            guard let hold else { throw AegisError(.unavailable, "instance-stopped", "\(exposure.instance) ended") }
-            return wrap(try await opening.dial(hold, until: soon))
-        } catch {
+        // Paused or stopped in spite of the hold: only a new one wakes it.
+        if phase == .open, hold?.isAwake != true { phase = .unknown }
+        if phase == .open, !fresh, let kept = pool.take() { return kept }
+        do { return try await find(fresh: fresh) } catch {
             leave()
             throw error
         }
     }
+
+    private func find(fresh: Bool) async throws -> UpstreamConnection {
+        if phase == .open, let hold {
+            if let stream = await dialNow(hold) { return wrap(stream) }
+            // It answered a moment ago and does no more: look at it as if it had just been woken.
+            if phase == .open { phase = .unknown }
+        }
+        _ = try await ready(.request).get()
+        if !fresh, let kept = pool.take() { return kept }
+        guard let hold else { throw AegisError(.unavailable, "instance-stopped", "\(exposure.instance) ended") }
+        return wrap(try await opening.dial(hold, until: soon))
+    }
+
+    private func dialNow(_ hold: any RouteHold) async -> FileStream? { try? await opening.dial(hold, until: soon) }
 
     func finished(_ connection: UpstreamConnection, reusable: Bool) {
         if reusable { pool.put(connection, now: services.proxy.now) } else { connection.stream.close() }
@@ -113,15 +119,9 @@ final class RouteTarget: ProxyUpstream, @unchecked Sendable {
     /// - Parameters:
     ///   - why: what was heard from the client.
     ///   - time: how long to wait at most; nil waits for the outcome.
-    /// - Returns: false when the time was over first.
-    /// - Throws: why it does not.
-    private func ready(_ why: RouteReason, within time: Duration? = nil) async throws(AegisError) -> Bool {
-        guard waiters.count < services.limits.waiting else {
-            throw AegisError(
-                .unavailable, "too-many-waiting",
-                "\(waiters.count) requests wait for port \(exposure.guestPort) of \(exposure.instance), which is the limit",
-                hint: "try again later")
-        }
+    /// - Returns: false when the time was over first; or why it does not answer.
+    private func ready(_ why: RouteReason, within time: Duration? = nil) async -> Result<Bool, AegisError> {
+        guard waiters.count < services.limits.waiting else { return .failure(tooManyWait) }
         if phase != .opening { open(why) }
         let number = nextWaiter
         nextWaiter += 1
@@ -131,7 +131,14 @@ final class RouteTarget: ProxyUpstream, @unchecked Sendable {
                 waiters.removeValue(forKey: number)?.resume(returning: .success(false))
             }
         }
-        return try await withCheckedContinuation { waiters[number] = $0 }.get()
+        return await withCheckedContinuation { waiters[number] = $0 }
+    }
+
+    private var tooManyWait: AegisError {
+        AegisError(
+            .unavailable, "too-many-waiting",
+            "\(waiters.count) requests wait for port \(exposure.guestPort) of \(exposure.instance), which is the limit",
+            hint: "try again later")
     }
 
     private func open(_ why: RouteReason) {
@@ -169,7 +176,7 @@ final class RouteTarget: ProxyUpstream, @unchecked Sendable {
 
     private static func stopped(_ error: any Error) -> AegisError {
         if error is CancellationError {
-            return AegisError(.unavailable, "shutting-down", "the router is shutting down")
+            return AegisError(.unavailable, "daemon-stopping", "the daemon is stopping")
         }
         return AegisError(.failed, "internal-error", String(describing: error))
     }
@@ -179,14 +186,15 @@ final class RouteTarget: ProxyUpstream, @unchecked Sendable {
     /// What a browser is shown instead of being kept waiting: the loading page, or why waking failed; nil when the port
     /// is ready.
     func page() async -> ProxyAnswer? {
-        if phase == .open { return nil }
+        if phase == .open, hold?.isAwake == true { return nil }
         if let known = failure {
             failure = nil
             if known.until > SystemTime.monotonic { return ProxyAnswer(failure: known.error, html: true) }
         }
-        do throws(AegisError) {
-            if try await ready(.request, within: services.limits.pageTime) { return nil }
-        } catch {
+        switch await ready(.request, within: services.limits.pageTime) {
+        case .success(true): return nil
+        case .success(false): break
+        case .failure(let error):
             failure = nil
             return ProxyAnswer(failure: error, html: true)
         }

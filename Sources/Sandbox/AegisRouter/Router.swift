@@ -46,7 +46,9 @@ package final class Router: @unchecked Sendable {
     }
 
     /// Connections of clients that speak HTTP, at present.
-    package func connectionCount() async -> Int { await services.proxy.loop.run { self.services.proxy.connectionCount } }
+    package func connectionCount() async -> Int {
+        await services.proxy.loop.run { self.services.proxy.connectionCount }
+    }
 
     /// Connections and requests that wait for an instance to be ready, at present.
     package func waitingCount() async -> Int {

@@ -142,7 +142,7 @@ package final class SecretMask: Sendable, CustomStringConvertible, CustomReflect
 /// It holds back the end of what it got while that may still become a value: at most the length of the longest value. When
 /// the stream ends (or must be shown as it is), `finish` lets it out.
 package struct SecretMaskStream: Sendable {
-    private let mask: SecretMask
+    private var mask: SecretMask
     private var node: Int32 = 0
     /// Bytes that are not decided yet.
     private var held: [UInt8] = []
@@ -153,6 +153,21 @@ package struct SecretMaskStream: Sendable {
 
     /// Starts a stream.
     package init(_ mask: SecretMask) { self.mask = mask }
+
+    /// From here on looks for other values; what is held back is looked through for them, too.
+    package mutating func change(to mask: SecretMask) {
+        self.mask = mask
+        let before = covered
+        covered = []
+        node = 0
+        for index in held.indices { look(at: index) }
+        // The rest of a value whose beginning is out already is still one.
+        let ranges = (before + covered).sorted { $0.lowerBound < $1.lowerBound }
+        covered = ranges.reduce(into: []) { merged, range in
+            guard let last = merged.last, last.upperBound >= range.lowerBound else { return merged.append(range) }
+            merged[merged.count - 1] = last.lowerBound..<max(last.upperBound, range.upperBound)
+        }
+    }
 
     /// How many bytes are held back.
     package var heldCount: Int { held.count }
@@ -165,12 +180,7 @@ package struct SecretMaskStream: Sendable {
     package mutating func write(_ bytes: some Sequence<UInt8>, into output: inout [UInt8]) {
         let start = held.count
         held.append(contentsOf: bytes)
-        for index in start..<held.count {
-            node = mask.step(node, held[index])
-            guard node != 0 else { continue }
-            let length = mask.matchLength(at: node)
-            if length > 0 { cover(index + 1 - length..<index + 1) }
-        }
+        for index in start..<held.count { look(at: index) }
         release(upTo: held.count - mask.depth(of: node), into: &output)
     }
 
@@ -179,6 +189,13 @@ package struct SecretMaskStream: Sendable {
         release(upTo: held.count, into: &output)
         node = 0
         inValue = false
+    }
+
+    private mutating func look(at index: Int) {
+        node = mask.step(node, held[index])
+        guard node != 0 else { return }
+        let length = mask.matchLength(at: node)
+        if length > 0 { cover(index + 1 - length..<index + 1) }
     }
 
     /// Ranges come by rising end; one that touches those before takes them in.

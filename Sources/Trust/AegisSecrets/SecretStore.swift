@@ -56,7 +56,7 @@ package final class SecretStore: Sendable {
             """)
 
     private let database: Database
-    private let key: SecretKey
+    let key: SecretKey
     private let now: @Sendable () -> Timestamp
 
     /// Opens the store, and makes its key when there is neither a key nor a secret.
@@ -183,20 +183,29 @@ package final class SecretStore: Sendable {
 
     /// The values for an instance that is about to start or for a gateway that sends them; resolved anew at each start.
     ///
-    /// - Parameter names: names, or `*` for all there are; each comes once, in the order of the names.
+    /// - Parameters:
+    ///   - names: names, or `*` for all there are; each comes once, in the order of the names.
+    ///   - earlier: what the instance was given already: it stands for secrets that were deleted meanwhile. The last one of a
+    ///     name counts.
     /// - Returns: names and values; in memory they are ordinary bytes, so let go of them soon.
     /// - Throws: `secret-not-found` for a name that does not exist, `secret-damaged` for a row that does not open,
     ///   `secret-too-large` when they are too many bytes together.
-    package func resolve(_ names: [String]) throws(AegisError) -> [InjectedSecret] {
+    package func resolve(_ names: [String], earlier: [InjectedSecret] = []) throws(AegisError) -> [InjectedSecret] {
         var wanted: [String] = []
         for name in names {
-            let more = name == SecretName.all ? try list().map(\.name) : [name]
+            let more = name == SecretName.all ? try list().map(\.name) + earlier.map(\.name) : [name]
             for name in more where !wanted.contains(name) { wanted.append(name) }
         }
         var total = 0
         var result: [InjectedSecret] = []
         for name in wanted {
-            let value = try value(of: name)
+            let value: Secret<[UInt8]>
+            do throws(AegisError) { value = try self.value(of: name) } catch {
+                guard error.code == "secret-not-found", let old = earlier.last(where: { $0.name == name }) else {
+                    throw error
+                }
+                value = old.value
+            }
             total += name.utf8.count + value.reveal().count + 2
             guard total <= Self.injectionLimit else {
                 throw AegisError(

@@ -19,7 +19,9 @@ long ah_restrict_tree(int tree, int read_only, int recursive);
 // Attaches a detached tree; no component of `target` may be a symbolic link.
 long ah_attach_tree(int tree, const void *target);
 // `lower` is `count` NUL-terminated paths, top to bottom.
-long ah_mount_overlay(const void *lower, uint32_t count, const void *upper, const void *work, const void *target);
+// A volatile one is never synced.
+long ah_mount_overlay(
+    const void *lower, uint32_t count, const void *upper, const void *work, const void *target, int is_volatile);
 // Whether there is something at `path`, with links resolved as if `root` were the root, that is no regular file.
 int ah_is_special_file(const void *root, const void *path);
 // Both refuse symbolic links on the way; what they make belongs to uid:gid.

@@ -13,8 +13,9 @@ package enum Commands {
                 "Instances",
                 [InstanceCreate.command, InstanceStart.command, InstanceList.command, InstanceShow.command]
                     + InstanceActions.commands + [
-                        InstanceNetwork.command, InstanceDelete.command, InstancePrune.command,
-                    ]),
+                        InstanceExpose.command, InstanceUnexpose.command, InstanceIdle.command,
+                        InstanceKeepalive.command, InstanceNetwork.command,
+                    ] + [InstanceDelete.command, InstancePrune.command]),
             CommandTable.Section(
                 "Images and secrets",
                 [

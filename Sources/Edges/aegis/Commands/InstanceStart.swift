@@ -11,16 +11,21 @@ enum InstanceStart {
             Otherwise a new one is made and started.
             """,
         arguments: [Argument("X", .optional, completion: .instances)],
-        options: SandboxOptions.process + InstanceCreate.processOptions + SandboxOptions.files + SandboxOptions.bounds,
+        options: SandboxOptions.process + InstanceCreate.processOptions + SandboxOptions.files + SandboxOptions.bounds
+            + SandboxOptions.serving,
         trailing: .optional,
         examples: [
             Example("a new one", "aegis instance start --name web --workspace . -- python -m http.server"),
+            Example(
+                "a service that sleeps", "aegis instance start --name api --expose 8080:80 -- python3 -m http.server 80"
+            ),
             Example("again, as it was", "aegis instance start web"),
         ], run: run)
 
     @Sendable private static func run(_ invocation: Invocation, _ context: Context) async throws -> Int32 {
         let client: APIClient
         let record: JSONValue
+        var before: JSONValue?
         if let instance = invocation.arguments.first {
             guard invocation.trailing.isEmpty else {
                 throw AegisError.usage(
@@ -33,6 +38,7 @@ enum InstanceStart {
                     hint: "to make a new one write the command after '--', and its name with --name")
             }
             client = try await context.client()
+            before = try await client.call(.get, APIClient.Route("instances", instance))
             record = try await client.call(.post, APIClient.Route("instances", instance, "start"))
         } else {
             guard !invocation.trailing.isEmpty || invocation["image"] != nil || invocation["name"] != nil else {
@@ -47,8 +53,20 @@ enum InstanceStart {
         let id = record["id"]?.text ?? ""
         try await context.show(record, invocation) {
             if invocation.quiet { return id + "\n" }
-            return Plain.text(record["name"]?.text.map { "\($0) started (\(id))" } ?? "\(id) started") + "\n"
+            let done = outcome(before, record)
+            let line = Plain.text(record["name"]?.text.map { "\($0) \(done) (\(id))" } ?? "\(id) \(done)") + "\n"
+            return line + ServiceText.serving(try record.exposedPorts).joined()
         }
         return 0
+    }
+
+    /// What a start has done to an instance that was there before.
+    static func outcome(_ before: JSONValue?, _ after: JSONValue) -> String {
+        guard let state = before?["state"]?.text, before?["started_at"] == after["started_at"] else { return "started" }
+        switch state {
+        case "running": return "is already running"
+        case "paused": return "resumed"
+        default: return "started"
+        }
     }
 }

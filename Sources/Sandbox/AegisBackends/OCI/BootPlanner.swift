@@ -17,6 +17,8 @@ struct BootPlanner {
     var layerCount: Int
     /// Whether the writable layer has never been used: what the image has of our files is replaced.
     var isNewLayer: Bool
+    /// Whether the writable layer goes with the sandbox, so that nobody needs it on the disk.
+    var isEphemeral: Bool
     var mounts: [Mount]
     /// First of the host ids that stand on disk for "some other user of the sandbox" in folders of host users.
     var reservedBase: UInt32
@@ -54,25 +56,17 @@ extension BootPlanner {
             .overlay(
                 lower: (0..<layerCount).map { Array(layout.layer($0).utf8) },
                 upper: Array((layout.writable + "/upper").utf8), work: Array((layout.writable + "/work").utf8),
-                target: Array(layout.root.utf8)))
+                target: Array(layout.root.utf8), isVolatile: isEphemeral))
         steps += ownFiles()
         steps += targetChecks()
         for (index, mount) in mounts.enumerated() {
-            var map: UInt16 = 0
-            if case .host(let uid, let gid, let insideUID, let insideGID, let others) = mount.ownership {
-                let entry = IDMap(
-                    uids: try hostMap(owner: uid, inside: insideUID, others: others, target: mount.target),
-                    gids: try hostMap(owner: gid, inside: insideGID, others: others, target: mount.target))
-                if let known = maps.firstIndex(of: entry) {
-                    map = UInt16(known)
-                } else {
-                    map = UInt16(maps.count)
-                    maps.append(entry)
-                }
-            }
+            let entry = try map(of: mount) ?? maps[0]
+            let known = maps.firstIndex(of: entry) ?? maps.count
+            if known == maps.count { maps.append(entry) }
             steps.append(
                 .idmapped(
-                    source: source, map: map, target: Array(layout.mount(index).utf8), readOnly: mount.readOnly))
+                    source: source, map: UInt16(known), target: Array(layout.mount(index).utf8),
+                    readOnly: mount.readOnly))
             source += 1
         }
         return BootPlan(
@@ -82,6 +76,39 @@ extension BootPlanner {
             config: config.encoded(), pidFile: Array(layout.pidFile.utf8),
             cgroupProcs: cgroupProcs.map { Array($0.utf8) },
             deadline: UInt32(clamping: deadline.milliseconds))
+    }
+
+    /// The ids of a mount; nil for id by id.
+    private func map(of mount: Mount) throws(AegisError) -> IDMap? {
+        switch mount.ownership {
+        case .managed: nil
+        case .exchanged(let uid, let gid, let insideUID, let insideGID):
+            IDMap(
+                uids: try exchangeMap(owner: uid, inside: insideUID),
+                gids: try exchangeMap(owner: gid, inside: insideGID))
+        case .host(let uid, let gid, let insideUID, let insideGID, let others):
+            IDMap(
+                uids: try hostMap(owner: uid, inside: insideUID, others: others, target: mount.target),
+                gids: try hostMap(owner: gid, inside: insideGID, others: others, target: mount.target))
+        }
+    }
+
+    /// The ids of a folder of Aegis's own where two of the sandbox's ids are each other. Every id is mapped, so that root
+    /// inside can give files to anybody.
+    func exchangeMap(owner: UInt32, inside: UInt32) throws(AegisError) -> [IDRange] {
+        let (count, base) = (OCIConfig.idCount, config.idBase)
+        for id in [owner, inside] where id >= count {
+            throw .usage("user or group \(id) is outside the sandbox's ids", hint: "use an id below \(count)")
+        }
+        guard owner != inside else { return [IDRange(inside: 0, outside: base, count: count)] }
+        let (low, high) = (min(owner, inside), max(owner, inside))
+        return [
+            IDRange(inside: 0, outside: base, count: low),
+            IDRange(inside: low, outside: base + high, count: 1),
+            IDRange(inside: low + 1, outside: base + low + 1, count: high - low - 1),
+            IDRange(inside: high, outside: base + low, count: 1),
+            IDRange(inside: high + 1, outside: base + high + 1, count: count - high - 1),
+        ].filter { $0.count > 0 }
     }
 
     /// `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` are in the writable layer: the sandbox may change them, and its limits hold for them. A

@@ -41,6 +41,8 @@ final class Preparation: Sendable {
         guard !Files.exists(layout.directory) else {
             throw AegisError.conflict("sandbox-exists", "a sandbox of \(spec.id) runs, or its remains were not removed")
         }
+        // The kernel's mark of a volatile overlay: it refuses the layer of a boot that failed half-way for a second one.
+        if spec.isEphemeral { try? Files.removeTree(layer + "/work/work/incompat") }
         let sources = try Self.openSources(spec, layer: layer, harness: backend.harnessPath)
         self.sources = sources
         let lease = try backend.idPool.take(for: layout.directory)
@@ -64,12 +66,8 @@ final class Preparation: Sendable {
                         passesUnknown: quirks & Hello.forbidsClone3 != 0, guardsSetID: spec.guardsSetID,
                         binds: Self.binds(spec, layout)),
                     layerCount: spec.layers.count,
-                    isNewLayer: (try? Files.list(layer + "/upper"))?.isEmpty ?? false,
-                    mounts: spec.mounts.map {
-                        .init(
-                            target: $0.target, readOnly: $0.readOnly, isDirectory: $0.isDirectory,
-                            ownership: $0.ownership)
-                    },
+                    isNewLayer: (try? Files.list(layer + "/upper"))?.isEmpty ?? false, isEphemeral: spec.isEphemeral,
+                    mounts: Self.mounts(spec),
                     reservedBase: backend.idPool.reservedBase,
                     runtime: backend.runtime.arguments(facts: facts, platform: platform, layout: layout, id: spec.id),
                     cgroupProcs: backend.runtime.kind == .userKernel ? group.procsFiles : [], deadline: spec.deadline
@@ -88,6 +86,13 @@ final class Preparation: Sendable {
         } catch {
             lease.release()
             throw error
+        }
+    }
+
+    private static func mounts(_ spec: BootSpec) -> [BootPlanner.Mount] {
+        spec.mounts.map {
+            BootPlanner.Mount(
+                target: $0.target, readOnly: $0.readOnly, isDirectory: $0.isDirectory, ownership: $0.ownership)
         }
     }
 

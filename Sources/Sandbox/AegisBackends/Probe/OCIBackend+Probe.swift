@@ -83,7 +83,7 @@ extension OCIBackend {
         try Files.makeDirectories(folder + "/empty", mode: 0o755)
         let spec = BootSpec(
             id: id, hostname: "probe", layers: [folder + "/empty"], writable: folder + "/layer",
-            limits: Limits(memory: ByteSize(256 << 20), pids: 256), deadline: deadline)
+            limits: Limits(memory: ByteSize(256 << 20), pids: 256), deadline: deadline, isEphemeral: true)
         let began = loop.clock.now
         let sandbox = try await boot(spec, platform: platform, quirks: 0) { _ in }
         let result: Result<(Double, UInt8), any Error>

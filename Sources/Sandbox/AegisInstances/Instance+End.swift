@@ -1,0 +1,67 @@
+internal import AegisBackends
+internal import AegisCore
+internal import AegisIO
+internal import AegisLogs
+internal import AegisSandboxTypes
+
+/// How a run ended, into the record and the log.
+extension Instance {
+    /// Saves how the sandbox ended. Until that has worked its keeper stays, which alone knows it else.
+    func recordEnd(_ attempt: UInt64) {
+        takeOutcome()
+        guard save() else {
+            let clock = services.clock
+            services.scope.spawn("instance-record") { [weak self] in
+                try? await clock.sleep(for: .seconds(1))
+                if !Task.isCancelled { await self?.recordAgain(attempt) }
+            }
+            return
+        }
+        post(.recorded(attempt: attempt))
+    }
+
+    private func recordAgain(_ attempt: UInt64) {
+        if machine.phase == .recording, machine.attempt == attempt { recordEnd(attempt) }
+    }
+
+    /// Puts the machine's outcome into the record.
+    private func takeOutcome() {
+        guard let outcome = machine.outcome else { return }
+        countCrash(outcome)
+        if stored.info.stopReason == nil || stored.info.stoppedAt == nil { stored.info.stoppedAt = .now() }
+        stored.info.exitCode = outcome.exitCode
+        stored.info.stopReason = outcome.reason.rawValue
+        stored.info.oomKilled = outcome.oomKilled
+        stored.info.error = outcome.error.map(RecordedError.init)
+    }
+
+    func settle() {
+        processes.sandboxEnded()
+        endLease()
+        guard let outcome = machine.outcome else { return }
+        takeOutcome()
+        stored.sandbox = nil
+        if let error = outcome.error { note(log.note("\(error.message)\(error.hint.map { " (\($0))" } ?? "")")) }
+        if outcome.oomKilled {
+            note(
+                log.note("a process was killed: out of memory (limit \(stored.info.limits.memory?.description ?? "?"))")
+            )
+        }
+        log.markEnded()
+        save()
+        forgetSecrets()
+    }
+
+    /// Only ends that nobody asked for count: a stop or a time-out is no crash.
+    private func countCrash(_ outcome: InstanceLifecycle.Outcome) {
+        guard let started = commandStarted else { return }
+        commandStarted = nil
+        switch outcome.reason {
+        case .exited, .oom, .killed, .lost: crashes.ended(code: outcome.exitCode, started: started, now: uptime)
+        case .stopped, .idle, .timeout, .deleted, .bootFailed, .hostRestart, .clientGone: break
+        }
+        // By the wall's clock in the record: the other one begins anew with the host.
+        let (ages, now) = (crashes.ages(now: uptime), Timestamp.now().milliseconds)
+        stored.crashes = ages.isEmpty ? nil : ages.map { now - Int64($0 / Duration.milliseconds(1)) }
+    }
+}

@@ -1,0 +1,100 @@
+import AegisIO
+import Foundation
+import Testing
+
+/// Verbs that meet a restart under way.
+@Suite(.serialized) struct RestartTests {
+    /// A line for each run; it ends when it is told to.
+    private static let slow =
+        "trap 'until [ -e end ]; do sleep 0.05; done; exit 3' TERM; echo run; while :; do sleep 0.1; done"
+
+    private func start(_ f: DaemonFixture, _ name: String) async throws {
+        try await f.succeed(
+            "instance", "start", "--name", name, "--isolation", "runc", "--workspace", "shared", "--", "sh", "-c",
+            Self.slow)
+        try await f.eventually("it runs") { try await runs(f, name) == 1 }
+    }
+
+    private func letItEnd(_ f: DaemonFixture) {
+        #expect(FileManager.default.createFile(atPath: "\(f.home)/workspaces/shared/end", contents: nil))
+    }
+
+    private func runs(_ f: DaemonFixture, _ name: String) async throws -> Int {
+        try await f.succeed("logs", name).out.split(separator: "\n").count { $0 == "run" }
+    }
+
+    @Test func whoeverComesDuringARestartGetsTheNewRun() async throws {
+        // A daemon of its own, whose connections are counted.
+        try await DaemonFixture.with { f in
+            let name = "crowded"
+            try await start(f, name)
+            let attached = try f.begin("attach", name, "--no-stdin")
+            try await f.eventually("it is attached") {
+                try await f.succeed("instance", "info", name, "--output", "json").out.contains("\"connections\": 1")
+            }
+            let first = try f.begin("instance", "restart", name)
+            try await f.eventually("it goes down") { try await f.record(name).state == "stopping" }
+            let before = try connections(f)
+            let others = [
+                try f.begin("instance", "restart", name), try f.begin("instance", "start", name),
+                try f.begin("exec", "--start", name, "--", "true"), try f.begin("exec", name, "--", "true"),
+            ]
+            try await f.eventually("the requests are there") { try connections(f) >= before + others.count }
+            letItEnd(f)
+            for command in [first] + others {
+                let result = try await command.result()
+                #expect(result.code == 0, "\(result)")
+            }
+            // The end of the run that it watched, not of the one after.
+            let end = try await attached.result()
+            #expect(end.code == 3, "\(end)")
+            try await f.eventually("the new run") { try await runs(f, name) == 2 }
+            #expect(try await f.record(name).state == "running")
+        }
+    }
+
+    @Test func aRestartWhoseClientGaveUpIsNotRepeated() async throws {
+        try await DaemonFixture.with { f in
+            let name = "impatient"
+            try await start(f, name)
+            let stop = try f.begin("instance", "stop", name)
+            try await f.eventually("it goes down") { try await f.record(name).state == "stopping" }
+            let before = try connections(f)
+            let restarts = try (0..<3).map { _ in try f.begin("instance", "restart", name) }
+            try await f.eventually("the requests are there") { try connections(f) >= before + 3 }
+            for restart in restarts {
+                _ = restart.child.signal(9)
+                _ = try await restart.result()
+            }
+            try await f.eventually("the daemon knows that they are gone") { try connections(f) <= before }
+            letItEnd(f)
+            #expect(try await stop.result().code == 0)
+            #expect(try await f.record(name).state == "stopped")
+            #expect(try await runs(f, name) == 1)
+        }
+    }
+
+    /// Sockets that the daemon has open.
+    private func connections(_ f: DaemonFixture) throws -> Int {
+        let pid = try String(contentsOfFile: "\(f.home)/aegisd.pid", encoding: .utf8).prefix { $0.isNumber }
+        let folder = "/proc/\(pid)/fd"
+        return try FileManager.default.contentsOfDirectory(atPath: folder).count {
+            (try? FileManager.default.destinationOfSymbolicLink(atPath: "\(folder)/\($0)").hasPrefix("socket:")) == true
+        }
+    }
+
+    @Test func aStartOfWhatRunsSaysSo() async throws {
+        try await DaemonFixture.shared { f in
+            let name = "up-already"
+            try await f.succeed("instance", "start", "--name", name, "--isolation", "runc", "--", "sleep", "1000")
+            let again = try await f.succeed("instance", "start", name)
+            #expect(again.out.hasPrefix("\(name) is already running"), "\(again)")
+            let named = try await f.aegis("instance", "start", "--name", name)
+            #expect(named.code == 5 && named.err.contains("that instance is running (name-in-use)"), "\(named)")
+            #expect(named.err.contains("instance restart \(name)") && !named.err.contains("delete"), "\(named)")
+            try await f.succeed("instance", "stop", name)
+            #expect(try await f.succeed("instance", "start", name).out.hasPrefix("\(name) started"))
+            try await f.succeed("instance", "delete", name)
+        }
+    }
+}
