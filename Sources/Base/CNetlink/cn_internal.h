@@ -24,5 +24,12 @@ void cn_append(cn_message *message, const void *data, size_t length);
 int cn_ask(int netlink, cn_message *message);
 /* A socket of NETLINK_ROUTE in the calling thread's namespace. */
 int cn_netlink(void);
+/* Sends one change of nftables as a batch of its own and waits for the kernel's answer. */
+int cn_ask_rules(cn_message *begin, cn_message *change, cn_message *end);
+
+int cn_up(int netlink, int index);
+int cn_add_address(int netlink, int index, uint32_t address, uint8_t prefix);
+/* Fine when it is gone. */
+int cn_remove_link(int netlink, const char *name);
 
 #endif

@@ -18,7 +18,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-static int up(int netlink, int index)
+int cn_up(int netlink, int index)
 {
     struct ifinfomsg info = {.ifi_family = AF_UNSPEC, .ifi_index = index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
     cn_message message;
@@ -49,7 +49,7 @@ static int furnish(void *argument)
     if (quiet() < 0) return -1;
     int netlink = cn_netlink();
     if (netlink < 0) return -1;
-    int status = up(netlink, 1);
+    int status = cn_up(netlink, 1);
     int error = errno;
     close(netlink);
     errno = error;
@@ -103,9 +103,9 @@ static int make_pair(int netlink, const struct plan *plan)
     return cn_ask(netlink, &message);
 }
 
-static int add_address(int netlink, int index, uint32_t address)
+int cn_add_address(int netlink, int index, uint32_t address, uint8_t prefix)
 {
-    struct ifaddrmsg info = {.ifa_family = AF_INET, .ifa_prefixlen = 32, .ifa_index = (uint32_t)index};
+    struct ifaddrmsg info = {.ifa_family = AF_INET, .ifa_prefixlen = prefix, .ifa_index = (uint32_t)index};
     uint32_t value = htonl(address);
     cn_message message;
     cn_begin(&message, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &info, sizeof info);
@@ -143,8 +143,8 @@ static int gateway_side(void *argument)
     }
     int index = status == 0 ? (int)if_nametoindex(plan->name) : 0;
     if (status == 0) status = index > 0 ? 0 : -1;
-    if (status == 0) status = add_address(netlink, index, plan->gateway);
-    if (status == 0) status = up(netlink, index);
+    if (status == 0) status = cn_add_address(netlink, index, plan->gateway, 32);
+    if (status == 0) status = cn_up(netlink, index);
     if (status == 0) status = add_route(netlink, index, plan->address, 0, plan->gateway);
     int error = errno;
     close(netlink);
@@ -166,8 +166,8 @@ static int instance_side(void *argument)
     if (netlink < 0) return -1;
     int index = (int)if_nametoindex("eth0");
     int status = index > 0 ? cn_set("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1") : -1;
-    if (status == 0) status = add_address(netlink, index, plan->address);
-    if (status == 0) status = up(netlink, index);
+    if (status == 0) status = cn_add_address(netlink, index, plan->address, 32);
+    if (status == 0) status = cn_up(netlink, index);
     if (status == 0) status = add_route(netlink, index, plan->gateway, 0, plan->address);
     if (status == 0) status = add_route(netlink, index, 0, plan->gateway, plan->address);
     int error = errno;
@@ -195,20 +195,25 @@ int cn_attach(int gateway_ns, int instance_ns, const char *name, uint32_t gatewa
     return -1;
 }
 
+int cn_remove_link(int netlink, const char *name)
+{
+    struct ifinfomsg info = {.ifi_family = AF_UNSPEC};
+    cn_message message;
+    cn_begin(&message, RTM_DELLINK, 0, &info, sizeof info);
+    cn_put(&message, IFLA_IFNAME, name, strlen(name) + 1);
+    return cn_ask(netlink, &message) < 0 && errno != ENODEV ? -1 : 0;
+}
+
 static int remove_link(void *argument)
 {
     const char *name = argument;
     int netlink = cn_netlink();
     if (netlink < 0) return -1;
-    struct ifinfomsg info = {.ifi_family = AF_UNSPEC};
-    cn_message message;
-    cn_begin(&message, RTM_DELLINK, 0, &info, sizeof info);
-    cn_put(&message, IFLA_IFNAME, name, strlen(name) + 1);
-    int status = cn_ask(netlink, &message);
+    int status = cn_remove_link(netlink, name);
     int error = errno;
     close(netlink);
     errno = error;
-    return status < 0 && error == ENODEV ? 0 : status;
+    return status;
 }
 
 int cn_detach(int gateway_ns, const char *name) { return cn_inside(gateway_ns, remove_link, (void *)(uintptr_t)name); }

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 struct job {
@@ -97,12 +98,9 @@ void cn_close_nest(cn_message *message, size_t start)
 
 int cn_netlink(void) { return socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE); }
 
-int cn_ask(int netlink, cn_message *message)
+/* Waits for the answer to the message whose number is 1. */
+static int await_answer(int netlink)
 {
-    struct nlmsghdr *request = (struct nlmsghdr *)(void *)message->bytes;
-    request->nlmsg_len = (uint32_t)message->length;
-    request->nlmsg_seq = 1;
-    if (send(netlink, message->bytes, message->length, 0) < 0) return -1;
     for (;;) {
         char answer[4096] __attribute__((aligned(8)));
         ssize_t count = recv(netlink, answer, sizeof answer, 0);
@@ -113,8 +111,43 @@ int cn_ask(int netlink, cn_message *message)
         struct nlmsghdr *header = (struct nlmsghdr *)(void *)answer;
         if (!NLMSG_OK(header, (size_t)count) || header->nlmsg_type != NLMSG_ERROR) continue;
         struct nlmsgerr *result = NLMSG_DATA(header);
-        if (result->error == 0) return 0;
+        if (result->error == 0 && header->nlmsg_seq == 1) return 0;
+        if (result->error == 0) continue;
         errno = -result->error;
         return -1;
     }
+}
+
+static void seal(cn_message *message, uint32_t number)
+{
+    struct nlmsghdr *request = (struct nlmsghdr *)(void *)message->bytes;
+    request->nlmsg_len = (uint32_t)message->length;
+    request->nlmsg_seq = number;
+}
+
+int cn_ask(int netlink, cn_message *message)
+{
+    seal(message, 1);
+    if (send(netlink, message->bytes, message->length, 0) < 0) return -1;
+    return await_answer(netlink);
+}
+
+int cn_ask_rules(cn_message *begin, cn_message *change, cn_message *end)
+{
+    int netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+    if (netlink < 0) return -1;
+    cn_message *const parts[] = {begin, change, end};
+    struct iovec vectors[3];
+    for (int i = 0; i < 3; i++) {
+        /* Only the change itself is answered. */
+        seal(parts[i], i == 1 ? 1 : (uint32_t)i + 10);
+        if (i != 1) ((struct nlmsghdr *)(void *)parts[i]->bytes)->nlmsg_flags = NLM_F_REQUEST;
+        vectors[i] = (struct iovec){parts[i]->bytes, parts[i]->length};
+    }
+    struct msghdr message = {.msg_iov = vectors, .msg_iovlen = 3};
+    int status = sendmsg(netlink, &message, 0) < 0 ? -1 : await_answer(netlink);
+    int error = errno;
+    close(netlink);
+    errno = error;
+    return status;
 }

@@ -51,6 +51,7 @@ struct CreateRules {
         let policy = try NetworkPolicy(request.network)
         info.network = policy.mode.rawValue
         info.allow = policy.mode == .listed ? policy.places : nil
+        info.group = policy.group
         info.expose = try ExposeSpec.list(request.expose ?? []).map(ExposedPort.init)
         info.idle = try idle(request)
         let (kind, source) = try workspace(request.workspace, id: id)

@@ -123,9 +123,9 @@ extension Instance {
         stored.info.stoppedAt = .now()
         stored.info.error = error.map(RecordedError.init)
         stored.sandbox = nil
-        if let index = stored.uplink {
-            background("network") { await $0.services.network.detach($0.id, index: index) }
-            stored.uplink = nil
+        if let place = stored.place {
+            background("network") { await $0.services.network.detach($0.id, place) }
+            stored.place = nil
         }
         stored.intent = nil
         stored.isSecondTry = nil

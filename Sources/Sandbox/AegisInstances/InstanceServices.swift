@@ -55,6 +55,8 @@ package struct InstanceServices: Sendable {
     package var opener: UserView
     package var secrets: SecretStore
     package var network: NetworkService
+    /// What happens to instances, for whoever follows it.
+    package let events = EventRing()
     package var scope: TaskScope
     package var clock: LoopClock
     package var logger: Logger

@@ -1,6 +1,7 @@
 package import AegisBackends
 package import AegisCore
 package import AegisImages
+package import AegisNetwork
 package import AegisSandboxTypes
 
 /// Where the workspace of an instance comes from.
@@ -52,8 +53,8 @@ package struct StoredInstance: Sendable, Codable, Equatable {
     package var allowsSetID: Bool?
     /// What it may reach; nil is nothing.
     package var network: NetworkRequest?
-    /// The number of its network link, while it has one.
-    package var uplink: UInt32?
+    /// Its place in the node's networks, while it has one.
+    package var place: NetworkService.Place?
     /// Until when somebody asked it to stay awake.
     package var lease: Timestamp?
 }

@@ -5,6 +5,8 @@ struct DNSQuery: Equatable {
     /// What the answer says.
     enum Answer: Equatable {
         case address(UInt32)
+        /// The address of another instance, which may have another one soon.
+        case member(UInt32)
         /// The name is there, but has nothing of the kind.
         case empty
         case noSuchName
@@ -29,6 +31,8 @@ struct DNSQuery: Equatable {
 
     /// How long an answer may be remembered, in seconds: the name keeps its address, but its grant may go.
     private static var lifetime: UInt32 { 60 }
+    /// That of a member.
+    private static var memberLifetime: UInt32 { 2 }
 
     /// Reads a question.
     init(_ bytes: ArraySlice<UInt8>) throws(Problem) {
@@ -68,17 +72,22 @@ struct DNSQuery: Equatable {
     func response(_ answer: Answer) -> [UInt8] {
         let code: UInt8 =
             switch answer {
-            case .address, .empty: 0
+            case .address, .member, .empty: 0
             case .failed: 2
             case .noSuchName: 3
             case .refused: 5
             }
         var out = Self.header(id, recursion: wantsRecursion, code: code, questions: 1)
-        if case .address = answer { out[7] = 1 }
         out += question
-        guard case .address(let address) = answer else { return out }
+        let (address, lifetime): (UInt32, UInt32)
+        switch answer {
+        case .address(let found): (address, lifetime) = (found, Self.lifetime)
+        case .member(let found): (address, lifetime) = (found, Self.memberLifetime)
+        case .empty, .noSuchName, .refused, .failed: return out
+        }
+        out[7] = 1
         out += [0xc0, 0x0c, 0, 1, 0, 1]
-        out += Self.bytes(Self.lifetime) + [0, 4] + Self.bytes(address)
+        out += Self.bytes(lifetime) + [0, 4] + Self.bytes(address)
         return out
     }
 

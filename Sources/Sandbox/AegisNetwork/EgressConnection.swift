@@ -19,7 +19,7 @@ struct EgressConnection: Sendable {
         do {
             try await serve()
         } catch let denial as NetworkDenial {
-            uplink.report(denial)
+            uplink.report(denial, from: clientPort)
         } catch let error as AegisError {
             uplink.note(error)
         } catch {
@@ -44,6 +44,7 @@ struct EgressConnection: Sendable {
                 "'\(destination)' is refused: its grant demands inspection, which this release does not have")
         }
         switch (destination.host, destination.port) {
+        case (.name(ProofTargets.controlName), _): try await echo()
         case (.name(let name), 80): await serveHTTP(destination, name)
         case (.name(let name), 443): try await tunnel(destination, live, hello: try await readHello(destination, name))
         default: try await tunnel(destination, live, hello: ByteBuffer())
@@ -58,6 +59,23 @@ struct EgressConnection: Sendable {
         }
         guard let name = uplink.name(of: address) else { return Destination(address, port: port) }
         return Destination(name, port: port)
+    }
+
+    private var clientPort: UInt16? {
+        try? client.withDescriptor("asking for the peer") { descriptor throws(Errno) in try descriptor.peerPort() }
+    }
+
+    /// The other side of a probe's control: answers with what it is told, once. To the instance itself it is of no use.
+    private func echo() async throws {
+        let client = client
+        try await withDeadline(Self.helloTime, clock: gate.loop.clock) {
+            var bytes = ByteBuffer()
+            guard try await client.readNext(into: &bytes, atMost: 64) > 0 else { return }
+            try await client.write(bytes.readable)
+            try client.closeWrite()
+            // Its end first: a reset could overtake the answer.
+            _ = try await client.readNext(into: &bytes, atMost: 64)
+        }
     }
 
     // MARK: TLS

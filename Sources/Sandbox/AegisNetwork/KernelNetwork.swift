@@ -24,6 +24,44 @@ enum KernelNetwork {
         guard unsafe cn_detach(gateway, link) == 0 else { throw Errno.current }
     }
 
+    /// A member's place in the kernel.
+    struct Port: Sendable {
+        var bridge: String
+        var name: String
+        /// The table of the rules for frames.
+        var table: String
+        var address: UInt32
+    }
+
+    /// Makes an instance a member of a group; fine when it is one already.
+    static func join(_ port: Port, gateway: Int32, instance: Int32) throws(Errno) {
+        guard
+            unsafe cn_join(
+                gateway, instance, port.bridge, port.name, port.table, port.address, AddressPlan.groupPrefix) == 0
+        else { throw Errno.current }
+    }
+
+    /// Takes a member out, and the bridge with the last; fine when it is gone.
+    static func leave(_ port: Port, isLast: Bool, gateway: Int32) throws(Errno) {
+        let status =
+            isLast
+            ? unsafe cn_leave(gateway, port.bridge, port.name, port.table, port.address)
+            : unsafe cn_leave(gateway, nil, port.name, port.table, port.address)
+        guard status == 0 else { throw Errno.current }
+    }
+
+    /// A socket that hears what the rules of a namespace refuse.
+    static func refusals(gateway: Int32) throws(Errno) -> FileDescriptor {
+        try FileDescriptor(checking: cn_refusals(gateway, GatewayRules.logGroup))
+    }
+
+    /// The kernel's number of an interface of the gateway's.
+    static func number(of link: String, gateway: Int32) throws(Errno) -> UInt32 {
+        let number = unsafe cn_link_index(gateway, link)
+        guard number > 0 else { throw Errno.current }
+        return UInt32(number)
+    }
+
     /// A listening socket that hears one link only.
     static func listener(on link: String, gateway: Int32, port: UInt16) throws(Errno) -> FileDescriptor {
         try FileDescriptor(
@@ -79,6 +117,13 @@ extension FileDescriptor {
         var port: UInt16 = 0
         guard unsafe cn_original_destination(raw, &address, &port) == 0 else { throw Errno.current }
         return (IPAddress(ipv4: address), port)
+    }
+
+    /// The port of the other side of a connection.
+    borrowing func peerPort() throws(Errno) -> UInt16 {
+        var port: UInt16 = 0
+        guard unsafe cn_peer_port(raw, &port) == 0 else { throw Errno.current }
+        return port
     }
 
     /// Takes one datagram.

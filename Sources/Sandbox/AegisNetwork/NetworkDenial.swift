@@ -52,35 +52,69 @@ extension Destination {
     }
 }
 
-/// Lets each distinct denial through once a minute: an instance must not fill its log by knocking at doors.
-struct DenialFilter {
-    private static let period: UInt64 = 60_000_000_000
-    private static let most = 256
+/// Tells each distinct denial at once and then, while it goes on, once a period with how often it happened: an instance must
+/// not fill its log by knocking at doors, and no denial may be lost from the counts.
+struct DenialTally {
+    /// Nanoseconds.
+    static let period: UInt64 = 10_000_000_000
+    /// Distinct denials that are told apart within a period.
+    static let most = 256
+
+    private struct Key: Hashable {
+        var host: String
+        var port: UInt16?
+        var reason: String
+    }
     private struct Entry {
         var since: UInt64
-        var suppressed: UInt64
+        var kept: UInt64
+        var denial: NetworkDenial
     }
-    private var entries: [String: Entry] = [:]
+    private var entries: [Key: Entry] = [:]
 
     /// Takes a denial.
     ///
     /// - Parameters:
     ///   - denial: what was refused.
     ///   - now: monotonic nanoseconds.
-    /// - Returns: how many of its kind were kept back since the last one that was let through; nil to keep this one back.
-    mutating func pass(_ denial: NetworkDenial, now: UInt64) -> UInt64? {
-        let key = "\(denial.host) \(denial.port ?? 0) \(denial.reason)"
-        if let known = entries[key], now &- known.since < Self.period {
-            entries[key]?.suppressed += 1
-            return nil
-        }
-        let before = entries[key]?.suppressed ?? 0
+    /// - Returns: whether it is to be told now; otherwise `due` tells it later.
+    mutating func take(_ denial: NetworkDenial, now: UInt64) -> Bool {
+        var denial = denial
+        var key = Key(host: denial.host, port: denial.port, reason: denial.reason)
         if entries[key] == nil, entries.count >= Self.most {
-            entries = entries.filter { now &- $0.value.since < Self.period }
-            // So many different ones within a minute are a search: one line stands for all of them.
-            guard entries.count < Self.most else { return nil }
+            // So many different ones within a period are a search: one stands for all of them.
+            denial = NetworkDenial(
+                denial.instance, "*", nil, reason: "many-places", "connections to many different places are refused")
+            key = Key(host: "*", port: nil, reason: denial.reason)
         }
-        entries[key] = Entry(since: now, suppressed: 0)
-        return before
+        guard entries[key] == nil else {
+            entries[key]?.kept += 1
+            return false
+        }
+        let isSearch = key.host == "*"
+        entries[key] = Entry(since: now, kept: isSearch ? 1 : 0, denial: denial)
+        return !isSearch
     }
+
+    /// What is to be told by now, each with how often it happened since it was told last.
+    ///
+    /// - Parameters:
+    ///   - now: monotonic nanoseconds.
+    ///   - all: whether the periods under way end, too.
+    mutating func due(now: UInt64, all: Bool = false) -> [(denial: NetworkDenial, count: UInt64)] {
+        var told: [(denial: NetworkDenial, count: UInt64)] = []
+        for (key, entry) in entries where all || now &- entry.since >= Self.period {
+            if entry.kept > 0 {
+                told.append((entry.denial, entry.kept))
+                entries[key]?.since = now
+                entries[key]?.kept = 0
+            } else {
+                entries[key] = nil
+            }
+        }
+        return told
+    }
+
+    /// Whether `due` will have anything to do.
+    var isEmpty: Bool { entries.isEmpty }
 }

@@ -8,6 +8,8 @@ package struct NetworkPolicy: Sendable, Equatable {
     package let grants: [GrantSpec]
     /// How the record calls it.
     package let mode: Mode
+    /// The group whose members it reaches.
+    package let group: String?
 
     /// The forms of a network.
     package enum Mode: String, Sendable {
@@ -25,14 +27,15 @@ package struct NetworkPolicy: Sendable, Equatable {
     /// Reads what a request wants.
     ///
     /// - Throws: `network-unsupported` for what this release does not have, `invalid-capability` for a place that cannot be
-    ///   read.
+    ///   read, `invalid-argument` for a group that cannot be.
     package init(_ request: NetworkRequest?) throws(AegisError) {
         let wanted = request ?? NetworkRequest()
-        if let group = wanted.group ?? (["none", "allow"].contains(wanted.mode) ? nil : wanted.mode) {
-            throw AegisError(
-                .usage, "network-unsupported", "network '\(group)' is not in this release: there are no groups yet",
-                hint: "write --network none or --network allow, or --allow HOST for single places")
+        let named = ["none", "allow"].contains(wanted.mode) ? nil : wanted.mode
+        if let named, let group = wanted.group, named != group {
+            throw .usage("two networks are given: '\(named)' and '\(group)'", hint: "an instance has one group")
         }
+        group = wanted.group ?? named
+        if let group { try GroupNames.validate(group) }
         let places = wanted.allow ?? []
         guard places.count <= Self.most else {
             throw .usage("\(places.count) places are too many", hint: "at most \(Self.most); use *.DOMAIN or a block")
@@ -59,8 +62,8 @@ package struct NetworkPolicy: Sendable, Equatable {
         return GrantSpec(capability)
     }
 
-    /// Whether the instance has a way out at all.
-    package var isClosed: Bool { grants.isEmpty }
+    /// Whether the instance reaches nobody at all.
+    package var isClosed: Bool { grants.isEmpty && group == nil }
     /// The places in their canonical form, as the record shows them.
     package var places: [String] {
         grants.compactMap { spec in

@@ -223,7 +223,7 @@ package struct InstanceInfo: Sendable, Codable, Equatable {
     package var lastActiveAt: Timestamp?
     package var stoppedAt: Timestamp?
     package var exitCode: Int32?
-    /// exited, stopped, killed, timeout, oom, boot-failed, crash-loop, lost, host-restart
+    /// exited, stopped, killed, timeout, oom, boot-failed, crash-loop, lost, host-restart, policy-failed
     package var stopReason: String?
     package var oomKilled: Bool
     package var error: RecordedError?

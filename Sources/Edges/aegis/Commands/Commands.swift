@@ -7,7 +7,7 @@ package enum Commands {
                 "Run",
                 [
                     RunCommand.command, ExecCommand.command, AttachCommand.command, LogsCommand.command,
-                    CopyCommand.command,
+                    EventsCommand.command, CopyCommand.command,
                 ]),
             CommandTable.Section(
                 "Instances",
