@@ -23,7 +23,7 @@ final class DaemonFixture: Sendable {
     let loop: EventLoop
     private let directory: TemporaryDirectory?
     /// What starts the daemon, put before the command.
-    private let launcher: [String]
+    let launcher: [String]
 
     /// The built programs beside the test bundle.
     static let binaries: String = {

@@ -32,10 +32,27 @@ import Testing
     }
 
     @Test(arguments: [
-        NetworkRequest(mode: "team"), NetworkRequest(group: "team"), NetworkRequest(allow: ["a.example,inspect"]),
+        NetworkRequest(allow: ["a.example,inspect"]),
         NetworkRequest(allow: ["a.example,tools=web_fetch"]),
     ]) func refusesWhatIsNotThere(_ request: NetworkRequest) {
         #expect { _ = try NetworkPolicy(request) } throws: { ($0 as? AegisError)?.code == "network-unsupported" }
+    }
+
+    @Test func aGroupIsANetwork() throws {
+        for request in [NetworkRequest(mode: "team"), NetworkRequest(group: "team")] {
+            let policy = try NetworkPolicy(request)
+            #expect(policy.group == "team" && policy.mode == .none && policy.places.isEmpty && !policy.isClosed)
+        }
+        #expect(try NetworkPolicy(NetworkRequest(mode: "team", group: "team")).group == "team")
+        #expect(try NetworkPolicy(NetworkRequest(mode: "allow", group: "team")).mode == .allow)
+    }
+
+    @Test(arguments: [
+        NetworkRequest(mode: "one", group: "two"), NetworkRequest(group: "none"), NetworkRequest(mode: "host"),
+        NetworkRequest(group: "bridge"), NetworkRequest(group: "default"), NetworkRequest(group: "A"),
+        NetworkRequest(mode: ""), NetworkRequest(group: ""),
+    ]) func refusesGroups(_ request: NetworkRequest) {
+        #expect { _ = try NetworkPolicy(request) } throws: { ($0 as? AegisError)?.code == "invalid-argument" }
     }
 
     @Test func boundsTheList() {
@@ -96,29 +113,6 @@ import Testing
         let (more, first) = (try #require(HostName("one-more.example")), try #require(HostName("n0.example")))
         let answers = (names.address(of: more), names.address(of: first))
         #expect(answers.0 == nil && answers.1 != nil)
-    }
-}
-
-@Suite struct DenialFilterTests {
-    private static func denial(_ host: String) -> NetworkDenial {
-        NetworkDenial("i", host, 443, reason: "capability-denied", "no")
-    }
-
-    @Test func theSameIsToldOnceAMinuteAndCounted() {
-        var filter = DenialFilter()
-        let second: UInt64 = 1_000_000_000
-        let told = [("a", 1), ("a", 2), ("a", 60), ("b", 60), ("a", 61)].map { host, time in
-            filter.pass(Self.denial(host), now: time * second)
-        }
-        #expect(told == [0, nil, nil, 0, 2])
-    }
-
-    @Test func aSearchFillsNothing() {
-        var filter = DenialFilter()
-        let told = (0..<10_000).count { filter.pass(Self.denial("h\($0)"), now: 5) != nil }
-        #expect(told == 256)
-        let later = filter.pass(Self.denial("later"), now: 61_000_000_000)
-        #expect(later == 0)
     }
 }
 

@@ -89,7 +89,9 @@ final class NetworkGroups: Sendable {
     /// - Returns: the address that it had, and whether the group is gone with it; nil when it was in none.
     func leave(_ id: String) -> (address: UInt32, isLast: Bool)? {
         state.withLock { state in
-            guard let place = state.places.removeValue(forKey: id), var group = state.groups[place.key] else { return nil }
+            guard let place = state.places.removeValue(forKey: id), var group = state.groups[place.key] else {
+                return nil
+            }
             group.members[place.number] = nil
             state.groups[place.key] = group.members.isEmpty ? nil : group
             return (AddressPlan.member(place.number, of: group.number), group.members.isEmpty)
