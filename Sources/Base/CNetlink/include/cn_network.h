@@ -48,6 +48,8 @@ struct cn_refusal {
 int cn_refusals(int ns, uint16_t group);
 /* Takes what is there; never waits. ENOBUFS when the kernel had more than it could keep. */
 ssize_t cn_read_refusals(int netlink, struct cn_refusal *out, size_t room);
+/* How many packets (or, bridged, frames) of an interface the rules of a table have dropped: its counter in the set `dropped`. */
+int cn_dropped(int ns, int bridged, const char *table, const char *interface, uint64_t *packets);
 /* The index of an interface in a namespace. */
 int cn_link_index(int ns, const char *name);
 
