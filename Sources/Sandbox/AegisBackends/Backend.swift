@@ -195,6 +195,9 @@ package protocol Sandbox: AnyObject, Sendable {
     /// - Throws: `guest-port-taken` when a program inside has the port; `instance-stopped`.
     func listen(_ port: UInt16) throws -> Listener
 
+    /// The network namespace that the sandbox's processes are in; nil when there is none of this host's, or it has ended.
+    var networkNamespace: SharedDescriptor? { get }
+
     /// Freezes every process; idempotent.
     func pause() async throws
     /// Thaws every process; idempotent.

@@ -17,14 +17,14 @@ package enum Commands {
                 "Run",
                 [
                     RunCommand.command, ExecCommand.command, AttachCommand.command, LogsCommand.command,
-                    CopyCommand.command,
+                    EventsCommand.command, CopyCommand.command,
                 ]),
             CommandTable.Section(
                 "Instances",
                 [InstanceCreate.command, InstanceStart.command, InstanceList.command, InstanceShow.command]
                     + InstanceActions.commands + [
                         InstanceExpose.command, InstanceUnexpose.command, InstanceIdle.command,
-                        InstanceKeepalive.command,
+                        InstanceKeepalive.command, InstanceNetwork.command,
                     ] + [InstanceDelete.command, InstancePrune.command]),
             CommandTable.Section(
                 "Images and secrets",
