@@ -235,7 +235,9 @@ package final class InstanceDirectory: Sendable {
             logger.error("a record cannot be read; it is left alone", ("instance", id), ("error", "\(error)"))
         }
         await withDiscardingTaskGroup { group in
-            for stored in all {
+            for var stored in all {
+                // A record of a backup may have been made on another node.
+                stored.info.node = services.node
                 do {
                     let instance = try open(stored)
                     group.addTask { await instance.recover() }

@@ -150,7 +150,7 @@ package final class HarnessSession: Sendable {
     /// Everything of a stream below `offset` was saved and delivered.
     package func acknowledge(_ number: UInt16, _ kind: OutputKind, upTo offset: UInt64) {
         outbox.append { out in
-            FrameHeader(.ack, flags: kind.rawValue, stream: number, length: 8).encode(into: &out)
+            header.encode(into: &out)
             appendOffset(offset, to: &out)
         }
     }
@@ -195,7 +195,7 @@ package final class HarnessSession: Sendable {
 
     private func send(_ type: FrameType, flags: UInt8 = 0, stream: UInt16 = 0, _ payload: [UInt8]) {
         outbox.append { out in
-            FrameHeader(type, flags: flags, stream: stream, length: payload.count).encode(into: &out)
+            header.encode(into: &out)
             out.append(contentsOf: payload)
         }
     }

@@ -23,7 +23,7 @@ package enum Commands {
                 "The daemon",
                 [
                     UpCommand.command, DownCommand.command, StatusCommand.command, DoctorCommand.command,
-                    ConfigShow.command, DaemonCommand.command,
+                    ConfigShow.command, BackupCommand.command, RestoreCommand.command, DaemonCommand.command,
                 ]),
             CommandTable.Section(
                 "This program", [VersionCommand.command, CompletionCommand.command, CompletionCommand.answer]),
