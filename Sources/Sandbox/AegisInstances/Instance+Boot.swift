@@ -107,7 +107,7 @@ extension Instance {
         self.sandbox = sandbox
         do {
             let (state, stream) = try await sandbox.channel()
-            let session = HarnessSession(sink: processes)
+            let session = HarnessSession(sink: processes, tap: tap)
             link.withLock { $0 = session }
             follow(session, on: stream, of: sandbox, known: state.processes, attempt: attempt)
             return true

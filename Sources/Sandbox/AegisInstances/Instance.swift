@@ -5,7 +5,7 @@ internal import AegisIO
 internal import AegisImages
 package import AegisLogs
 package import AegisSandboxTypes
-internal import AegisSessions
+package import AegisSessions
 internal import Synchronization
 
 /// One instance: owns its lifecycle machine, feeds it events one at a time and performs what it asks for.
@@ -56,6 +56,8 @@ package actor Instance {
     private nonisolated let onDeleted: @Sendable (String) -> Void
     /// What the image pull says while the instance starts, for attached clients.
     package nonisolated let notices = NoticeBoard()
+    /// Where the messages of its channels can be looked at, run after run.
+    package nonisolated let tap = ChannelTap()
 
     init(
         _ stored: StoredInstance, log: InstanceLog, services: InstanceServices,
@@ -361,6 +363,7 @@ package actor Instance {
         do { try await BlockingPool.shared.run { try store.delete(id, synced: synced) } } catch {
             services.logger.error("cannot delete a record", ("instance", id), ("error", "\(error)"))
         }
+        tap.end()
         onDeleted(id)
     }
 

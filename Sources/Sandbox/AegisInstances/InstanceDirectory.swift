@@ -5,6 +5,7 @@ internal import AegisIO
 package import AegisImages
 internal import AegisLogs
 package import AegisSandboxTypes
+internal import AegisSessions
 internal import Synchronization
 
 /// Every instance of this node, by id and by name.
@@ -91,6 +92,11 @@ package final class InstanceDirectory: Sendable {
                 }
             }
         }
+    }
+
+    /// Ends the looking at channels, for the end of the daemon.
+    package func endWatching() {
+        for instance in state.withLock({ Array($0.byID.values) + Array($0.leaving.values) }) { instance.tap.end() }
     }
 
     /// Digests of images that some instance needs.

@@ -24,6 +24,7 @@ package enum Commands {
                 [
                     UpCommand.command, DownCommand.command, StatusCommand.command, DoctorCommand.command,
                     ConfigShow.command, BackupCommand.command, RestoreCommand.command, DaemonCommand.command,
+                    DebugChannel.command,
                 ]),
             CommandTable.Section(
                 "This program", [VersionCommand.command, CompletionCommand.command, CompletionCommand.answer]),
@@ -31,5 +32,6 @@ package enum Commands {
         groups: [
             "instance": "instances with a life of their own", "image": "what instances are made of",
             "secret": "values that only sandboxes see", "config": "the daemon's configuration",
+            "debug": "what passes inside, for those who look for a fault",
         ])
 }
