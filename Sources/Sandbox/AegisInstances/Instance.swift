@@ -56,6 +56,8 @@ package actor Instance {
     private nonisolated let onDeleted: @Sendable (String) -> Void
     /// What the image pull says while the instance starts, for attached clients.
     package nonisolated let notices = NoticeBoard()
+    /// The owner's credentials for the image's registry, until the first start has used them; nowhere else.
+    nonisolated let credentials = Mutex<RegistryCredentials?>(nil)
     /// Where the messages of its channels can be looked at, run after run.
     package nonisolated let tap = ChannelTap()
 

@@ -117,6 +117,7 @@ package final class InstanceDirectory: Sendable {
         try services.gate.check()
         let starts = request.start ?? true
         let stored = try CreateRules(services: services, caller: caller).check(request)
+        if let own = request.credentials { try check(own, for: request.image ?? "base") }
         try reserveRoom(stored)
         defer { state.withLock { $0.coming -= 1 } }
         let instance: Instance
@@ -144,6 +145,8 @@ package final class InstanceDirectory: Sendable {
         }
         // The client may be gone before it attaches.
         if stored.info.ephemeral { await instance.awaitClient() }
+        // Whoever makes one for later is not there when it starts.
+        if starts || stored.info.ephemeral { instance.credentials.withLock { $0 = request.credentials } }
         if starts {
             do { try await instance.beginStart() } catch {
                 await instance.delete()
@@ -151,6 +154,15 @@ package final class InstanceDirectory: Sendable {
             }
         }
         return instance
+    }
+
+    /// Refuses credentials that are not for the registry of an image.
+    ///
+    /// - Throws: `invalid-argument`.
+    package func check(_ own: RegistryCredentials, for image: String) throws(AegisError) {
+        guard case .registry(let name) = try reference(image), name.registry == own.registry else {
+            throw .usage("the credentials are for '\(own.registry)', and '\(image)' is not from there")
+        }
     }
 
     /// Makes an instance and starts it, or starts the stopped one that has the name, with what that was made with.
@@ -161,6 +173,9 @@ package final class InstanceDirectory: Sendable {
         if request.start ?? true, !(request.ephemeral ?? false), let name = request.name,
             let old = try? find(name, for: caller)
         {
+            if let own = request.credentials { try check(own, for: request.image ?? "base") }
+            old.credentials.withLock { $0 = request.credentials }
+            defer { old.credentials.withLock { $0 = nil } }
             if let info = try await old.restart(asIn: request) { return (info, false) }
             throw await old.nameInUse()
         }

@@ -71,6 +71,8 @@ package struct CreateInstance: Sendable, Codable, Equatable {
     package var start: Bool?
     /// Whether setuid and setgid bits may be set although folders of the host can be written to (default false).
     package var allowSetuid: Bool?
+    /// The caller's own credentials for the image's registry, for the first start; not part of the record.
+    package var credentials: RegistryCredentials?
 
     package init(command: [String]? = nil) { self.command = command }
 
@@ -80,6 +82,7 @@ package struct CreateInstance: Sendable, Codable, Equatable {
         case labels, pull, ephemeral, linger, stdin, tty, start
         case minIsolation = "min_isolation"
         case allowSetuid = "allow_setuid"
+        case credentials
     }
 
     package init(from decoder: any Decoder) throws {
@@ -108,6 +111,7 @@ package struct CreateInstance: Sendable, Codable, Equatable {
         tty = try c.decodeIfPresent(Bool.self, forKey: .tty)
         start = try c.decodeIfPresent(Bool.self, forKey: .start)
         allowSetuid = try c.decodeIfPresent(Bool.self, forKey: .allowSetuid)
+        credentials = try c.decodeIfPresent(RegistryCredentials.self, forKey: .credentials)
     }
 }
 
