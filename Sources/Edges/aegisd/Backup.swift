@@ -9,7 +9,7 @@ internal import LinuxSys
 /// `aegisd --backup`: one file with the records, the secrets and their key, the token and the configuration of a home.
 ///
 /// It reads the files themselves, whether a daemon runs or not: the database's copy is one consistent snapshot, the others
-/// never change. So whoever may read the home, its owner and root, may make a backup, and nobody else.
+/// never change. So the home's owner may make a backup, and nobody else.
 struct Backup {
     /// The parts, by their names in a home; their order is that of the file.
     static let database = "aegis.db"
@@ -132,19 +132,19 @@ struct Backup {
 
     private func checkHome() throws(AegisError) {
         let me = CurrentProcess.effectiveUser
+        let owner: UInt32
         do throws(Errno) {
-            let owner = try Files.status(home).user
-            guard me == 0 || owner == me else { throw Errno.accessDenied }
-            _ = try Files.status("\(home)/\(Self.database)")
+            owner = try Files.status(home).user
+            if owner == me { _ = try Files.status("\(home)/\(Self.database)") }
         } catch {
-            guard error != .noSuchFile else {
-                throw .notFound(
-                    "nothing-to-back-up", "\(home) holds no records of a daemon",
-                    hint: "set AEGIS_HOME to the daemon's, or ask as the user that it runs as")
-            }
+            throw .notFound(
+                "nothing-to-back-up", "\(home) holds no records of a daemon (\(error))",
+                hint: "set AEGIS_HOME to the daemon's, or ask as the user that it runs as")
+        }
+        // Root as well: what is written meanwhile must be the owner's, and the key's file is for its owner alone.
+        guard owner == me else {
             throw AegisError(
-                .denied, "administrator-needed", "\(home) is not yours to read",
-                hint: "ask as root or as the daemon's own user")
+                .denied, "administrator-needed", "\(home) belongs to uid \(owner)", hint: "ask as that user")
         }
     }
 

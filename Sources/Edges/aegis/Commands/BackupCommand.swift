@@ -18,7 +18,7 @@ enum BackupCommand {
         ],
         examples: [
             Example("asked for a passphrase", "aegis backup aegis.backup"),
-            Example("by a timer", "aegis backup --passphrase-file /root/passphrase /backup/aegis-$(date +%F)"),
+            Example("by a timer", "aegis backup --passphrase-file /root/passphrase /backup/aegis.backup"),
         ], run: run)
 
     /// How long it may take: most of it is the disk's.
