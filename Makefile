@@ -72,7 +72,7 @@ demo: ## set up, build and show a real run from start to end
 	@scripts/demo
 
 bench: ## set up, build and measure against other tools, side by side
-	@$(MAKE) --no-print-directory setup
+	@scripts/setup bench
 	@$(MAKE) --no-print-directory build
 	@mkdir -p docs
 	@Benchmarks/run --write docs/performance.md

@@ -44,6 +44,7 @@ let base: [Target] = [
     library("Base", "LinuxSys", ["CLinux"]),
     library("Base", "AegisIO", ["LinuxSys", "CLinux", "AegisCore"]),
     library("Base", "AegisWire", ["AegisIO", "LinuxSys", "AegisCore"]),
+    library("Base", "AegisProxy", ["AegisWire", "AegisIO", "LinuxSys", "AegisCore"]),
     library("Base", "AegisChannel"),
     library("Base", "AegisTar", ["LinuxSys", "AegisCore"]),
     library("Base", "AegisStore", ["CSQLite", "LinuxSys", "AegisCore"]),
@@ -72,6 +73,9 @@ let sandbox: [Target] = [
             "AegisBackends", "AegisImages", "AegisFiles", "AegisLogs", "AegisSessions", "AegisSandboxTypes",
             "AegisChannel", "AegisSecrets", "AegisStore", "AegisIO", "LinuxSys", "CLinux", "AegisCore",
         ]),
+    library(
+        "Sandbox", "AegisRouter",
+        ["AegisSandboxTypes", "AegisProxy", "AegisWire", "AegisIO", "LinuxSys", "AegisCore"]),
 ]
 let edges: [Target] = [
     library(
@@ -93,7 +97,8 @@ let edges: [Target] = [
     .executableTarget(
         name: "aegisd",
         dependencies: [
-            "AegisAPI", "AegisInstances", "AegisImages", "AegisFiles", "AegisLogs", "AegisSessions", "AegisBackends",
+            "AegisAPI", "AegisRouter", "AegisProxy", "AegisInstances", "AegisImages", "AegisFiles", "AegisLogs",
+            "AegisSessions", "AegisBackends",
             "AegisSecrets", "AegisStore", "AegisConfig", "AegisWire", "AegisIO", "AegisSandboxTypes", "LinuxSys",
             "CLinux",
             "AegisCore",
@@ -137,6 +142,7 @@ let testTargets: [Target] = [
     tests("LinuxSysTests", ["LinuxSys", "CLinux"]),
     tests("AegisIOTests", ["AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisWireTests", ["AegisWire", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
+    tests("AegisProxyTests", ["AegisProxy", "AegisWire", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisChannelTests", ["AegisChannel", "AegisTestSupport"]),
     tests("AegisTarTests", ["AegisTar", "LinuxSys", "AegisCore"]),
     tests("AegisStoreTests", ["AegisStore", "AegisCore", "AegisTestSupport"]),
@@ -180,6 +186,12 @@ let testTargets: [Target] = [
         "AegisInstancesTests",
         [
             "AegisInstances", "AegisSessions", "AegisLogs", "AegisSandboxTypes", "AegisStore", "AegisIO", "AegisCore",
+            "AegisTestSupport",
+        ]),
+    tests(
+        "AegisRouterTests",
+        [
+            "AegisRouter", "AegisSandboxTypes", "AegisProxy", "AegisWire", "AegisIO", "LinuxSys", "AegisCore",
             "AegisTestSupport",
         ]),
     tests(

@@ -65,6 +65,24 @@ package struct ByteBuffer: Sendable {
         tail += bytes.count
     }
 
+    /// Appends a part of another buffer, counted from its front.
+    package mutating func append(_ range: Range<Int>, of other: borrowing ByteBuffer) {
+        precondition(range.upperBound <= other.readableBytes, "a range outside the readable bytes")
+        let start = other.head + range.lowerBound
+        unsafe other.storage.withUnsafeBytes { bytes in
+            unsafe append(copying: UnsafeRawBufferPointer(rebasing: bytes[start..<(start + range.count)]))
+        }
+    }
+
+    /// Appends a text that stands in the program.
+    package mutating func append(_ text: StaticString) {
+        // SAFETY: a static string of more than one scalar has its bytes in the program's own memory.
+        unsafe append(copying: UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
+    }
+
+    /// How much memory it has, in bytes.
+    package var capacity: Int { storage.count }
+
     /// Appends one byte.
     package mutating func append(_ byte: UInt8) {
         reserve(1)

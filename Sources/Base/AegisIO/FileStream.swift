@@ -25,6 +25,8 @@ package final class FileStream: ByteStream {
     /// Reads and writes so far.
     private let streak = Atomic<UInt64>(0)
     private static var streakLimit: UInt64 { 64 }
+    /// The last read took everything that was there; a later arrival is an edge that a wait returns from.
+    private let drained = Atomic<Bool>(true)
     /// The loop that watches the descriptor.
     package var loop: EventLoop { watched.loop }
 
@@ -72,19 +74,31 @@ package final class FileStream: ByteStream {
     package func readNow(into buffer: inout ByteBuffer, atMost limit: Int = 64 << 10) throws(IOError) -> Int? {
         let method = method
         do throws(WatchedDescriptor.Failure) {
-            return try watched.perform { descriptor throws(Errno) in
+            let count: Int? = try watched.perform { descriptor throws(Errno) in
                 if method == .polled, !descriptor.isReady(forWriting: false) { throw .wouldBlock }
                 return try unsafe buffer.fill(atMost: limit) { room throws(Errno) in
-                    method == .socket
+                    let count =
+                        method == .socket
                         ? try unsafe descriptor.receive(into: room) : try unsafe descriptor.read(into: room)
+                    drained.store(count < room.count, ordering: .relaxed)
+                    return count
                 }
             }
+            if count == nil { drained.store(true, ordering: .relaxed) }
+            return count
         } catch {
             // A terminal whose other side has gone says EIO; that is its end of file.
             if isTerminal, case .system(.ioError) = error { return 0 }
             throw error.error("reading")
         }
     }
+
+    /// Whether a read without waiting could find something: the last one stopped early, something has come since, or the
+    /// peer's end has (whose edge may have been used up by the bytes before it).
+    var mayHaveMore: Bool { !drained.load(ordering: .relaxed) || watched.peerEnding > 0 }
+
+    /// Notes that a wait has ended with an arrival.
+    func noteArrival() { drained.store(false, ordering: .relaxed) }
 
     /// A stream that is always ready would keep its task on the loop for ever: now and then it stands back.
     private func letOthersRun() async {
@@ -108,7 +122,10 @@ package final class FileStream: ByteStream {
         }
     }
 
-    private func writeNow(_ bytes: ArraySlice<UInt8>) throws(IOError) -> Int? {
+    /// Writes what the kernel takes without waiting; only for the one task that writes.
+    ///
+    /// - Returns: how many bytes; nil when it takes none now.
+    package func writeNow(_ bytes: ArraySlice<UInt8>) throws(IOError) -> Int? {
         let method = method
         do throws(WatchedDescriptor.Failure) {
             return try watched.perform { descriptor throws(Errno) in

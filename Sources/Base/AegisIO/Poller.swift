@@ -7,6 +7,8 @@ struct Readiness: OptionSet, Sendable {
     static let read = Readiness(rawValue: UInt32(AL_READY_READ))
     static let write = Readiness(rawValue: UInt32(AL_READY_WRITE))
     static let hangUp = Readiness(rawValue: UInt32(AL_READY_HANGUP))
+    /// The peer sends no more; also set together with `hangUp`.
+    static let end = Readiness(rawValue: UInt32(AL_READY_END))
 }
 
 /// The kernel's readiness queue, edge-triggered: the one type that another system (kqueue) has to replace.

@@ -82,6 +82,10 @@ final class WatchedDescriptor: PollTarget {
     let loop: EventLoop
     private let state: Mutex<State>
     private let nextWait = Atomic<UInt64>(0)
+    /// What the kernel has said about the peer so far; only ever goes up.
+    private let peerSeen = Atomic<UInt8>(0)
+    /// 0 open, 1 it sends no more, 2 the connection is gone in both directions.
+    var peerEnding: UInt8 { peerSeen.load(ordering: .relaxed) }
 
     /// Takes the descriptor over; it must not block (or the caller asks `isReady` first).
     init(_ descriptor: consuming FileDescriptor, on loop: EventLoop) throws(Errno) {
@@ -162,7 +166,26 @@ final class WatchedDescriptor: PollTarget {
         for waiter in waiters { waiter.resume(returning: .closed) }
     }
 
+    /// Ends a wait that goes on, if there is one, as if its deadline had passed.
+    func interrupt(_ side: Side) { state.withLock { $0[side].take() }?.resume(returning: .timedOut) }
+
+    /// Gives the descriptor up without closing it; waits end with `.closed`. Nil when it is closed already.
+    func takeDescriptor() -> FileDescriptor? {
+        var taken: FileDescriptor?
+        let waiters = state.withLock { state in
+            guard let descriptor = state.descriptor.take() else { return [CheckedContinuation<Outcome, Never>]() }
+            if let token = state.token { loop.remove(descriptor.raw, token) }
+            taken = consume descriptor
+            return [state.reader.take(), state.writer.take()].compactMap(\.self)
+        }
+        for waiter in waiters { waiter.resume(returning: .closed) }
+        return taken
+    }
+
     func becameReady(_ readiness: Readiness) {
+        if readiness.contains(.end) {
+            peerSeen.store(readiness.contains(.hangUp) ? 2 : max(1, peerEnding), ordering: .relaxed)
+        }
         let (reader, writer) = state.withLock { state in
             (
                 readiness.contains(.read) ? state.reader.signal() : nil,

@@ -1,6 +1,7 @@
 /// Takes the bytes of one body out of a stream, by its framing, in place.
-struct HTTPBodyDecoder {
-    enum Piece: Equatable {
+package struct HTTPBodyDecoder: Sendable {
+    /// What lies at the cursor.
+    package enum Piece: Equatable {
         /// More bytes are needed.
         case needMore
         /// Bytes of the body, as offsets into what was given.
@@ -9,7 +10,7 @@ struct HTTPBodyDecoder {
         case end(HTTPHeaders)
     }
 
-    private enum State {
+    private enum State: Sendable {
         case length(Int)
         case untilClose
         case chunkSize
@@ -26,7 +27,8 @@ struct HTTPBodyDecoder {
     /// What size lines have taken beyond what their data excuses.
     private var overhead = 0
 
-    init(_ framing: HTTPFraming, limits: HTTPLimits) {
+    /// A decoder at the start of a body.
+    package init(_ framing: HTTPFraming, limits: HTTPLimits) {
         self.limits = limits
         state =
             switch framing {
@@ -38,10 +40,14 @@ struct HTTPBodyDecoder {
     }
 
     /// Whether an end of the stream ends this body.
-    var endsWithStream: Bool { if case .untilClose = state { true } else { false } }
+    package var endsWithStream: Bool { if case .untilClose = state { true } else { false } }
 
     /// Looks at the bytes from a cursor on and moves it past what was used.
-    mutating func next(_ bytes: Span<UInt8>, _ cursor: inout Int, atMost: Int) throws(HTTPError) -> Piece {
+    ///
+    /// - Throws: what breaks the framing.
+    package mutating func next(
+        _ bytes: Span<UInt8>, _ cursor: inout Int, atMost: Int = .max
+    ) throws(HTTPError) -> Piece {
         while true {
             let rest = bytes.count - cursor
             switch state {

@@ -20,6 +20,8 @@ struct HTTPControlFields {
     private(set) var upgrade = false
     private(set) var expectation: Expectation?
     private(set) var validHost = true
+    /// `Connection` names fields that are for the next hop only.
+    private(set) var namesFields = false
 
     enum Codings { case chunked, otherThenChunked, malformed }
     enum Expectation { case proceed, unknown }
@@ -28,6 +30,11 @@ struct HTTPControlFields {
         try headers.forEachField { (name: Span<UInt8>, value: Span<UInt8>) throws(HTTPError) in
             try add(name, value)
         }
+    }
+
+    /// Looks at the fields of a section that lies in `bytes`.
+    init(_ fields: [HTTPHeaders.Field], of bytes: Span<UInt8>) throws(HTTPError) {
+        for field in fields { try add(bytes.extracting(field.name), bytes.extracting(field.value)) }
     }
 
     private mutating func add(_ name: Span<UInt8>, _ value: Span<UInt8>) throws(HTTPError) {
@@ -40,9 +47,15 @@ struct HTTPControlFields {
             expectation = known && expectation != .unknown ? .proceed : .unknown
         case 10 where ASCII.equal(name, "connection".utf8Span.span):
             Self.elements(value) { element in
-                if ASCII.equal(element, "close".utf8Span.span) { close = true }
-                if ASCII.equal(element, "keep-alive".utf8Span.span) { keepAlive = true }
-                if ASCII.equal(element, "upgrade".utf8Span.span) { upgrade = true }
+                if ASCII.equal(element, "close".utf8Span.span) {
+                    close = true
+                } else if ASCII.equal(element, "keep-alive".utf8Span.span) {
+                    keepAlive = true
+                } else if ASCII.equal(element, "upgrade".utf8Span.span) {
+                    upgrade = true
+                } else {
+                    namesFields = true
+                }
             }
         case 14 where ASCII.equal(name, "content-length".utf8Span.span):
             try addLength(value)
@@ -97,7 +110,7 @@ struct HTTPControlFields {
     /// What the codings say in the end.
     var transferCoding: Codings? { codings == .otherThenChunked && !endsChunked ? .malformed : codings }
 
-    private static func elements(_ value: Span<UInt8>, _ body: (Span<UInt8>) -> Void) {
+    static func elements(_ value: Span<UInt8>, _ body: (Span<UInt8>) -> Void) {
         var start = 0
         for at in 0...value.count where at == value.count || value[at] == 44 {
             var lower = start
@@ -125,7 +138,12 @@ struct HTTPControlFields {
 
     /// The framing of a response to a request with that method.
     func responseFraming(status: Int, version: HTTPVersion, method: HTTPMethod) throws(HTTPError) -> HTTPFraming {
-        if method == .head || status < 200 || status == 204 || status == 304 { return .none }
+        try responseFraming(status: status, version: version, isHead: method == .head)
+    }
+
+    /// The framing of a response, to a HEAD request or another one.
+    func responseFraming(status: Int, version: HTTPVersion, isHead: Bool) throws(HTTPError) -> HTTPFraming {
+        if isHead || status < 200 || status == 204 || status == 304 { return .none }
         guard let coding = transferCoding else { return length.map { $0 == 0 ? .none : .length($0) } ?? .untilClose }
         guard length == nil else { throw .malformed("both Content-Length and Transfer-Encoding are given") }
         guard version == .http11 else { throw .malformed("HTTP/1.0 has no Transfer-Encoding") }

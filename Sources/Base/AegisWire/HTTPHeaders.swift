@@ -142,7 +142,7 @@ package struct HTTPHeaders: Sendable {
     }
 
     /// Appends `name: value CRLF` for every field.
-    func encode(into out: inout [UInt8]) {
+    package func encode(into out: inout [UInt8]) {
         for field in fields {
             out.append(contentsOf: bytes[field.name])
             out.append(ASCII.colon)

@@ -101,9 +101,7 @@ package struct HTTPRequestParser: Sendable {
         _ bytes: Span<UInt8>, _ cursor: inout Int
     ) throws(HTTPError) -> HTTPParserEvent<HTTPRequestStart> {
         let section = bytes.extracting(cursor...)
-        if scanner.isUntouched, !section.isEmpty, !ASCII.isToken(section[0]), section[0] != ASCII.carriageReturn {
-            throw .malformed(section[0] == 22 ? "this port speaks HTTP, not TLS" : "this is not an HTTP request")
-        }
+        if scanner.isUntouched { try HTTPRequestLine.checkStart(section) }
         while true {
             switch try scanner.scan(section) {
             case .needMore:
@@ -125,18 +123,10 @@ package struct HTTPRequestParser: Sendable {
 
     /// `method SP request-target SP HTTP-version`, with exactly these two blanks.
     private func requestLine(_ line: Span<UInt8>) throws(HTTPError) -> Line {
-        var methodEnd = 0
-        while methodEnd < line.count, ASCII.isToken(line[methodEnd]) { methodEnd += 1 }
-        guard methodEnd > 0, methodEnd <= 32, methodEnd < line.count, line[methodEnd] == ASCII.space else {
-            throw .malformed("the request line does not begin with a method and a blank")
-        }
-        var targetEnd = methodEnd + 1
-        while targetEnd < line.count, line[targetEnd] != ASCII.space { targetEnd += 1 }
-        guard targetEnd < line.count else { throw .malformed("the request line has no version") }
-        let version = try HTTPVersion(line.extracting((targetEnd + 1)...))
-        let method = HTTPMethod(rawValue: String(copying: line.extracting(first: methodEnd)))
-        let target = try HTTPTarget(line.extracting(methodEnd + 1..<targetEnd), method: method, limits: limits)
-        return Line(method: method, target: target, version: version)
+        let parts = try HTTPRequestLine(line)
+        let method = HTTPMethod(rawValue: String(copying: line.extracting(parts.method)))
+        let target = try HTTPTarget(line.extracting(parts.target), method: method, limits: limits)
+        return Line(method: method, target: target, version: parts.version)
     }
 
     private func start(_ line: Line, _ headers: HTTPHeaders) throws(HTTPError) -> HTTPRequestStart {
@@ -155,6 +145,34 @@ package struct HTTPRequestParser: Sendable {
             keepAlive: !control.close && (line.version == .http11 || control.keepAlive),
             expectsContinue: control.expectation == .proceed && line.version == .http11 && framing != .none,
             wantsUpgrade: control.upgrade && line.version == .http11)
+    }
+}
+
+/// Where the three parts of a request line are.
+struct HTTPRequestLine {
+    let method: Range<Int>
+    let target: Range<Int>
+    let version: HTTPVersion
+
+    /// `method SP request-target SP HTTP-version`, with exactly these two blanks; the target is not looked into.
+    init(_ line: Span<UInt8>) throws(HTTPError) {
+        var methodEnd = 0
+        while methodEnd < line.count, ASCII.isToken(line[methodEnd]) { methodEnd += 1 }
+        guard methodEnd > 0, methodEnd <= 32, methodEnd < line.count, line[methodEnd] == ASCII.space else {
+            throw .malformed("the request line does not begin with a method and a blank")
+        }
+        var targetEnd = methodEnd + 1
+        while targetEnd < line.count, line[targetEnd] != ASCII.space { targetEnd += 1 }
+        guard targetEnd < line.count else { throw .malformed("the request line has no version") }
+        version = try HTTPVersion(line.extracting((targetEnd + 1)...))
+        method = 0..<methodEnd
+        target = (methodEnd + 1)..<targetEnd
+    }
+
+    /// Refuses what cannot become a request by its first byte, so that its sender need not be waited for.
+    static func checkStart(_ bytes: Span<UInt8>) throws(HTTPError) {
+        guard !bytes.isEmpty, !ASCII.isToken(bytes[0]), bytes[0] != ASCII.carriageReturn else { return }
+        throw .malformed(bytes[0] == 22 ? "this port speaks HTTP, not TLS" : "this is not an HTTP request")
     }
 }
 

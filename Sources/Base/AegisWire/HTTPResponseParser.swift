@@ -129,10 +129,23 @@ package struct HTTPResponseParser: Sendable {
         return start
     }
 
-    /// `HTTP-version SP status-code [ SP reason ]`.
     private func statusLine(_ line: Span<UInt8>) throws(HTTPError) -> HTTPResponseHead {
+        let parts = try HTTPStatusLine(line)
+        return HTTPResponseHead(
+            parts.status, reason: String(copying: line.extracting(parts.reason)), version: parts.version)
+    }
+}
+
+/// The parts of a status line.
+struct HTTPStatusLine {
+    let version: HTTPVersion
+    let status: Int
+    let reason: Range<Int>
+
+    /// `HTTP-version SP status-code [ SP reason ]`.
+    init(_ line: Span<UInt8>) throws(HTTPError) {
         guard line.count >= 12, line[8] == ASCII.space else { throw .malformed("the status line is not valid") }
-        let version = try HTTPVersion(line.extracting(first: 8))
+        version = try HTTPVersion(line.extracting(first: 8))
         var status = 0
         for index in 9..<12 {
             guard ASCII.isDigit(line[index]) else { throw .malformed("the status is not a number") }
@@ -141,10 +154,10 @@ package struct HTTPResponseParser: Sendable {
         guard (100...599).contains(status), line.count == 12 || line[12] == ASCII.space else {
             throw .malformed("the status line is not valid")
         }
-        let reason = line.extracting(min(13, line.count)...)
-        for index in reason.indices where !ASCII.isFieldValue(reason[index]) {
+        self.status = status
+        reason = min(13, line.count)..<line.count
+        for index in reason where !ASCII.isFieldValue(line[index]) {
             throw .malformed("the status line has a control character")
         }
-        return HTTPResponseHead(status, reason: String(copying: reason), version: version)
     }
 }

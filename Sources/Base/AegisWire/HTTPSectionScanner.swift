@@ -2,7 +2,7 @@
 ///
 /// The bytes stay where they are until the section is whole; all offsets are relative to its first byte. Every line
 /// ends with CR LF: a lone LF or CR is refused, since two readers could see different lines.
-struct HTTPSectionScanner {
+struct HTTPSectionScanner: Sendable {
     enum Step: Equatable {
         /// The section goes on behind the bytes that are there.
         case needMore
@@ -16,7 +16,7 @@ struct HTTPSectionScanner {
     private var lineStart = 0
     private var fieldsStart: Int?
     private var skippedEmptyLine = false
-    private(set) var fields: [HTTPHeaders.Field] = []
+    var fields: [HTTPHeaders.Field] = []
     private let startLineLimit: Int
     private let sectionLimit: Int
     private let fieldLimit: Int
@@ -44,6 +44,15 @@ struct HTTPSectionScanner {
         self.fieldLimit = fieldLimit
         self.fieldsStart = fieldsStart
         self.leadingEmptyLine = leadingEmptyLine
+    }
+
+    /// Starts on the next section of the same kind; memory is kept.
+    mutating func reset() {
+        scanned = 0
+        lineStart = 0
+        fieldsStart = nil
+        skippedEmptyLine = false
+        fields.removeAll(keepingCapacity: true)
     }
 
     /// Whether no byte of the section has been seen.

@@ -120,7 +120,7 @@ package struct HTTPTarget: Sendable, Equatable {
         return segments
     }
 
-    private static func hasPort(_ bytes: Span<UInt8>) -> Bool {
+    static func hasPort(_ bytes: Span<UInt8>) -> Bool {
         var index = bytes.count
         while index > 0, ASCII.isDigit(bytes[index - 1]) { index -= 1 }
         return index > 1 && index < bytes.count && bytes[index - 1] == ASCII.colon

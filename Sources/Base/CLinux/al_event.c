@@ -44,7 +44,8 @@ int al_poller_wait(int poller, struct al_ready *out, int capacity, int64_t timeo
         uint32_t seen = events[i].events, ready = 0;
         if (seen & (EPOLLIN | EPOLLRDHUP | EPOLLPRI)) ready |= AL_READY_READ;
         if (seen & EPOLLOUT) ready |= AL_READY_WRITE;
-        if (seen & (EPOLLHUP | EPOLLERR)) ready |= AL_READY_READ | AL_READY_WRITE | AL_READY_HANGUP;
+        if (seen & EPOLLRDHUP) ready |= AL_READY_END;
+        if (seen & (EPOLLHUP | EPOLLERR)) ready |= AL_READY_READ | AL_READY_WRITE | AL_READY_END | AL_READY_HANGUP;
         out[i].token = events[i].data.u64;
         out[i].events = ready;
     }

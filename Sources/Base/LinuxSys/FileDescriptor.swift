@@ -127,7 +127,7 @@ package enum AccessMode: Sendable { case readOnly, writeOnly, readWrite }
 package struct DescriptorPair: ~Copyable, Sendable {
     private var ends: (Int32, Int32)
 
-    fileprivate init(owning first: Int32, _ second: Int32) { ends = (first, second) }
+    init(owning first: Int32, _ second: Int32) { ends = (first, second) }
 
     deinit {
         if ends.0 >= 0 { _ = Glibc.close(ends.0) }

@@ -135,7 +135,8 @@ package struct InstanceStore: Sendable {
                 stored.info.stoppedAt = .now()
             }
             stored.info.state = .stopped
-            (stored.sandbox, stored.intent, stored.isSecondTry, stored.crashes) = (nil, nil, nil, nil)
+            (stored.sandbox, stored.intent, stored.isSecondTry) = (nil, nil, nil)
+            (stored.crashes, stored.lease) = (nil, nil)
             try update(stored)
         }
         _ = try database.transaction(.synced) { t in try t.run("DELETE FROM instance_secrets") }

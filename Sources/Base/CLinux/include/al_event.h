@@ -8,6 +8,8 @@
 #define AL_READY_READ 1u
 #define AL_READY_WRITE 2u
 #define AL_READY_HANGUP 4u
+/* The peer of a socket sends no more; what it sent before may still be there to read. */
+#define AL_READY_END 8u
 
 struct al_ready {
     uint64_t token;

@@ -27,11 +27,10 @@ package enum RegistryLogin {
     package static func find(
         image: String?, authfile: String?, _ caller: Caller
     ) throws(AegisError) -> RegistryCredentials? {
-        let named = authfile ?? caller.variable("REGISTRY_AUTH_FILE").flatMap { $0.isEmpty ? nil : $0 }
-        // One that cannot be read is a mistake also when nothing of it is needed.
-        let only = try named.map { path throws(AegisError) in try entries(caller.absolute(path)) }
         guard let image, let name = repository(image) else { return nil }
-        if let only { return pick(name, only) }
+        if let named = authfile ?? caller.variable("REGISTRY_AUTH_FILE").flatMap({ $0.isEmpty ? nil : $0 }) {
+            return pick(name, try entries(caller.absolute(named)))
+        }
         for path in places(caller) {
             guard let entries = try? entries(path), let found = pick(name, entries) else { continue }
             return found

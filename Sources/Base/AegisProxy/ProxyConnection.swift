@@ -1,0 +1,214 @@
+import AegisCore
+import AegisIO
+import AegisWire
+
+/// One client's connection: a task that takes requests one after the other.
+///
+/// State is touched on the proxy's loop only (hence `@unchecked Sendable`). The one other task, which sends a long request
+/// body while the response comes, uses `request.buffer` and nothing else of it.
+final class ProxyConnection: @unchecked Sendable {
+    enum Phase {
+        /// Waits for the first byte of a request.
+        case idle
+        /// A part of a head has come, or none at all yet.
+        case head
+        /// An exchange goes on.
+        case busy
+        /// The protocol has changed: no limits.
+        case tunnel
+        /// The last answer was given; what the client still sends is dropped.
+        case lingering
+    }
+
+    let proxy: HTTPProxy
+    let stream: FileStream
+    let request: ProxyRequest
+    private let director: any ProxyDirector
+    var phase = Phase.head
+    /// When the client must have got on.
+    private var deadline: UInt64
+    /// Since when the client has been known to send no more; 0 while it may.
+    private var endedSince: UInt64 = 0
+    /// The server's side of the present exchange.
+    var upstream: UpstreamConnection?
+    /// The body of the present request has been sent on to its end.
+    var uploadIsWhole = true
+    /// The head of the present request has left the buffer.
+    var headIsGone = false
+    /// The response is over: what is left of the request body is of no use.
+    var uploadIsAbandoned = false
+    /// Why the request body could not be read, when it could not.
+    var uploadFailure: BodyFailure?
+    /// Whether a person reads the answer, noted when the head is about to go.
+    var prefersHTML = false
+
+    init(_ stream: FileStream, client: ProxyClient, director: any ProxyDirector, proxy: HTTPProxy) {
+        self.stream = stream
+        self.director = director
+        self.proxy = proxy
+        request = ProxyRequest(client: client, limits: proxy.limits.message)
+        deadline = proxy.now &+ proxy.limits.headTime.nanoseconds
+    }
+
+    func run() async {
+        while await nextHead() {
+            phase = .busy
+            deadline = .max
+            guard await serve() else { break }
+            headIsGone = false
+            request.index.reset()
+            phase = request.buffer.isEmpty ? .idle : .head
+            let limit = phase == .idle ? proxy.limits.idleTime : proxy.limits.headTime
+            deadline = proxy.now &+ limit.nanoseconds
+            if proxy.isStopping, phase == .idle { break }
+        }
+        stream.close()
+        proxy.pools.give(&request.buffer)
+    }
+
+    // MARK: Time
+
+    /// Looks at the limits; called once a tick.
+    func check(_ now: UInt64) {
+        switch phase {
+        case .idle, .head: if deadline <= now { stream.interruptRead() }
+        case .lingering: if deadline <= now { stream.close() }
+        case .tunnel: break
+        case .busy:
+            switch stream.peer {
+            case .open: break
+            case .lost: abort()
+            case .ended:
+                if endedSince == 0 { endedSince = now }
+                if now &- endedSince >= proxy.limits.endedTime.nanoseconds { abort() }
+            }
+        }
+    }
+
+    /// Notes that the client took something: it is still there.
+    func noteProgress() { endedSince = 0 }
+
+    /// Ends the exchange for a client that is gone.
+    private func abort() {
+        upstream?.stream.close()
+        stream.close()
+    }
+
+    /// Closes when nothing goes on.
+    func finishSoon() { if phase == .idle { stream.interruptRead() } }
+
+    // MARK: Heads
+
+    /// Waits for a whole head.
+    ///
+    /// - Returns: false when there is none and everything was said that there is to say.
+    private func nextHead() async -> Bool {
+        while true {
+            if !request.buffer.isEmpty {
+                do throws(HTTPError) {
+                    if try request.index.scan(request.buffer.readable.span) { return true }
+                } catch {
+                    await refuse(error)
+                    return false
+                }
+            }
+            do throws(IOError) {
+                guard try await readHead() > 0 else { return false }
+            } catch {
+                if error.kind == .timeout, phase == .head, !request.index.isBetweenRequests {
+                    await refuse(HTTPError(.timeout, "the client was too slow"))
+                }
+                return false
+            }
+            if phase == .idle {
+                phase = .head
+                deadline = proxy.now &+ proxy.limits.headTime.nanoseconds
+            }
+        }
+    }
+
+    /// Memory is taken only once there is something to read.
+    private func readHead() async throws(IOError) -> Int {
+        while true {
+            guard request.buffer.isEmpty else {
+                return try await stream.readNext(into: &request.buffer, atMost: Self.headPortion)
+            }
+            proxy.pools.give(&request.buffer)
+            try await stream.waitForBytes()
+            request.buffer = proxy.pools.takeBuffer()
+            if let count = try stream.readNow(into: &request.buffer, atMost: Self.headPortion) { return count }
+        }
+    }
+    private static var headPortion: Int { 16 << 10 }
+
+    /// - Returns: whether another request may follow.
+    private func serve() async -> Bool {
+        guard request.index.verb != .connect else {
+            await refuse(HTTPError(.unsupported, "this server is no proxy"))
+            return false
+        }
+        switch await director.direct(request) {
+        case .relay(let target, let edits): return await relay(to: target, edits)
+        case .answer(let answer): return await give(answer)
+        }
+    }
+
+    // MARK: Answers of our own
+
+    /// Answers the present request, whose head is still in the buffer.
+    ///
+    /// - Returns: whether another request may follow.
+    func give(_ answer: ProxyAnswer) async -> Bool {
+        var whole = false
+        switch request.index.framing {
+        case _ where headIsGone: whole = uploadIsWhole
+        case .none:
+            request.buffer.consume(request.index.length)
+            whole = true
+        case .length(let count) where request.buffer.readableBytes - request.index.length >= count:
+            request.buffer.consume(request.index.length + count)
+            whole = true
+        default: break
+        }
+        let keepAlive = whole && request.index.keepAlive && !proxy.isStopping
+        let bytes = answer.encoded(
+            isHead: request.index.verb == .head, keepAlive: keepAlive, version: request.index.version)
+        do throws(IOError) { try await stream.send(bytes[...]) } catch { return false }
+        if !keepAlive { await linger() }
+        return keepAlive
+    }
+
+    /// Answers what is no request, and ends the connection.
+    func refuse(_ error: HTTPError) async {
+        let answer = ProxyAnswer(error.aegisError, status: error.status, html: false)
+        let bytes = answer.encoded(isHead: false, keepAlive: false, version: .http11)
+        do throws(IOError) { try await stream.send(bytes[...]) } catch { return }
+        await linger()
+    }
+
+    /// Says that there is no room, without keeping the client for long.
+    func refuseForRoom(_ count: Int) async {
+        let error = AegisError(
+            .unavailable, "too-many-connections", "there are \(count) connections, which is the limit",
+            hint: "try again later")
+        let bytes = ProxyAnswer(error, status: 503, html: false).encoded(
+            isHead: false, keepAlive: false, version: .http11)
+        // What does not fit into the socket's buffer is not worth waiting for.
+        _ = try? stream.writeNow(bytes[...])
+        try? stream.closeWrite()
+        var unread = ByteBuffer()
+        _ = try? stream.readNow(into: &unread)
+        stream.close()
+    }
+
+    /// Gives the client time to read the last answer: closing with unread bytes would reset the connection.
+    func linger() async {
+        phase = .lingering
+        deadline = proxy.now &+ proxy.limits.lingerTime.nanoseconds
+        guard (try? stream.closeWrite()) != nil else { return }
+        request.buffer.removeAll()
+        do throws(IOError) {
+            while try await stream.readNext(into: &request.buffer, atMost: 64 << 10) > 0 { request.buffer.removeAll() }
+        } catch { return }
+    }
+}

@@ -1,0 +1,39 @@
+package import AegisWire
+
+/// What a proxy allows its clients and remembers for them. Times are exact to one `tick`.
+package struct ProxyLimits: Sendable, Equatable {
+    /// Sizes of heads, chunk lines and trailers, in both directions.
+    package var message: HTTPLimits
+    /// Time from a connection, or from the first byte of a later request, to the end of the head.
+    package var headTime = Duration.seconds(15)
+    /// Time that a connection may stay open between requests.
+    package var idleTime = Duration.seconds(75)
+    /// How long an exchange goes on for a client that has ended its side and to which nothing could be sent meanwhile: it
+    /// may be one that waits for its answer (`nc`), or one that has gone.
+    package var endedTime = Duration.seconds(10)
+    /// Time for a client to take the last answer after we have given up reading what it sends.
+    package var lingerTime = Duration.seconds(2)
+    /// Client connections at the same time.
+    package var connections = 20_000
+    /// How long an unused connection to a server is kept.
+    package var upstreamIdleTime = Duration.seconds(15)
+    /// Unused connections kept for each server.
+    package var upstreamIdle = 256
+    /// How often times are looked at, while there is a connection.
+    package var tick = Duration.milliseconds(500)
+
+    /// The limits that Aegis uses unless told otherwise; header sections up to 64 KiB, as servers commonly take them.
+    package init() {
+        message = HTTPLimits()
+        message.startLine = 16 << 10
+        message.headerSection = 64 << 10
+    }
+}
+
+extension Duration {
+    /// In nanoseconds, at least 0.
+    var nanoseconds: UInt64 {
+        let (seconds, attoseconds) = components
+        return UInt64(max(0, seconds)) * 1_000_000_000 + UInt64(max(0, attoseconds)) / 1_000_000_000
+    }
+}

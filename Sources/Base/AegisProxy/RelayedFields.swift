@@ -1,0 +1,98 @@
+import AegisIO
+import AegisWire
+
+/// Which fields a relay passes on (RFC 9110, 7.6.1).
+enum RelayedFields {
+    /// What a field is to a relay.
+    enum Role {
+        /// It goes to the other end as it is.
+        case endToEnd
+        /// It was for this hop, or is written anew.
+        case dropped
+        /// Framing that is written anew; `Content-Length`.
+        case length
+        case te
+        case host
+        case upgrade
+        case setCookie
+    }
+
+    /// The role by name, for requests and responses alike.
+    ///
+    /// - Parameters:
+    ///   - bytes: the section.
+    ///   - name: where the name is.
+    ///   - isRequest: whether it is a request's.
+    ///   - tellsClient: then what the client claims about itself (`Forwarded`, `X-Forwarded-*`) is dropped.
+    /// - Returns: what becomes of the field.
+    static func role(_ bytes: Span<UInt8>, _ name: Range<Int>, isRequest: Bool, tellsClient: Bool = false) -> Role {
+        func named(_ word: StaticString) -> Bool { HTTPText.equal(bytes, name, word) }
+        switch name.count {
+        case 2: return named("te") ? .te : .endToEnd
+        case 4: return isRequest && named("host") ? .host : .endToEnd
+        // A CGI script would read it as its HTTP_PROXY.
+        case 5: return isRequest && named("proxy") ? .dropped : .endToEnd
+        case 7: return named("upgrade") ? .upgrade : .endToEnd
+        case 9: return tellsClient && named("forwarded") ? .dropped : .endToEnd
+        case 10:
+            if named("connection") || named("keep-alive") { return .dropped }
+            return !isRequest && named("set-cookie") ? .setCookie : .endToEnd
+        case 14: return named("content-length") ? .length : .endToEnd
+        case 15, 18, 19: return dropped(bytes, name, tellsClient)
+        case 16:
+            if isRequest, named("x-aegis-instance") { return .dropped }
+            return dropped(bytes, name, tellsClient)
+        case 17: return named("transfer-encoding") ? .dropped : dropped(bytes, name, tellsClient)
+        default: return name.count > 12 ? dropped(bytes, name, tellsClient) : .endToEnd
+        }
+    }
+
+    private static func dropped(_ bytes: Span<UInt8>, _ name: Range<Int>, _ tellsClient: Bool) -> Role {
+        if tellsClient, HTTPText.hasPrefix(bytes, name, "x-forwarded-") { return .dropped }
+        // WWW-Authenticate has 16 letters as well, but another beginning.
+        return HTTPText.hasPrefix(bytes, name, "proxy-") ? .dropped : .endToEnd
+    }
+
+    /// Whether a field is one that `Connection` names; `Host` and framing fields never count.
+    static func isNamed(_ table: HTTPFieldTable, _ name: Range<Int>, in bytes: Span<UInt8>) -> Bool {
+        var start = 0
+        while let index = table.position(of: "connection", in: bytes, from: start) {
+            if HTTPText.contains(bytes, table.value(index), element: bytes.extracting(name)) { return true }
+            start = index + 1
+        }
+        return false
+    }
+
+    /// The trailers that may be passed on: none that frames, routes or belongs to one hop.
+    static func trailers(_ trailers: HTTPHeaders) -> HTTPHeaders {
+        var out = HTTPHeaders()
+        for (name, value) in trailers {
+            let lower = name.lowercased()
+            switch lower {
+            case "content-length", "transfer-encoding", "host", "trailer", "connection", "keep-alive", "te", "upgrade",
+                "expect", "authorization", "cookie", "set-cookie", "forwarded", "x-aegis-instance":
+                continue
+            default:
+                if lower.hasPrefix("proxy-") || lower.hasPrefix("x-forwarded-") { continue }
+                out.add(name, value)
+            }
+        }
+        return out
+    }
+
+    /// A `Set-Cookie` value without `Domain`: the cookie stays with the host that it came from.
+    static func withoutDomain(_ value: String) -> String {
+        value.split(separator: ";", omittingEmptySubsequences: false).enumerated().filter { index, part in
+            let name = part.prefix { $0 != "=" }
+            return index == 0 || name.trimmed.lowercased() != "domain"
+        }.map { String($0.element) }.joined(separator: ";")
+    }
+}
+
+extension Substring {
+    fileprivate var trimmed: Substring {
+        var text = self.drop { $0 == " " || $0 == "\t" }
+        while let last = text.last, last == " " || last == "\t" { text.removeLast() }
+        return text
+    }
+}

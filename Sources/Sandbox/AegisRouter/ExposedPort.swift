@@ -1,0 +1,208 @@
+import AegisCore
+import AegisIO
+import AegisProxy
+import AegisSandboxTypes
+import AegisWire
+import LinuxSys
+
+/// What the parts of a router share.
+final class RouterServices: Sendable {
+    let source: any RouteSource
+    let proxy: HTTPProxy
+    let limits: RouterLimits
+    let scope: TaskScope
+    let log: Logger
+
+    init(_ source: any RouteSource, _ proxy: HTTPProxy, _ limits: RouterLimits, _ log: Logger) {
+        self.source = source
+        self.proxy = proxy
+        self.limits = limits
+        self.log = log
+        scope = TaskScope(on: proxy.loop)
+    }
+}
+
+/// One exposed port: its listener, which outlives whatever the instance does, and its target.
+///
+/// On the router's loop only, hence `@unchecked Sendable`.
+final class ExposedPort: @unchecked Sendable {
+    /// Names an exposure for its life.
+    struct Key: Hashable {
+        let instance: String
+        let guestPort: UInt16
+    }
+
+    private let services: RouterServices
+    let target: RouteTarget
+    private var listener: Listener?
+    private var accepting: TaskScope.Handle?
+    /// The public port that is listened on; 0 while there is none.
+    private(set) var boundPort: UInt16 = 0
+    /// What the source was told about a port that cannot be had.
+    private(set) var failure: AegisError?
+    /// Connections that are held for an instance that is not ready.
+    private var held = 0
+    /// Connections and requests that wait for the instance.
+    var waitingCount: Int { held + target.waitingCount }
+
+    var exposure: Exposure { target.exposure }
+    var key: Key { Key(instance: exposure.instance, guestPort: exposure.guestPort) }
+
+    init(_ exposure: Exposure, _ services: RouterServices) {
+        self.services = services
+        target = RouteTarget(exposure, services)
+    }
+
+    /// Takes over a changed exposure.
+    ///
+    /// - Returns: false when it is to listen elsewhere, and has to be made anew.
+    func update(_ new: Exposure) -> Bool {
+        let sameProtocol = new.portProtocol == exposure.portProtocol
+        let samePort = new.publicPort == boundPort || (new.publicPort == 0 && exposure.publicPort == 0)
+        guard new.address == exposure.address, sameProtocol, samePort || boundPort == 0 else { return false }
+        target.exposure = new
+        return true
+    }
+
+    /// Listens, if it does not yet.
+    ///
+    /// - Returns: whether there is news for the source.
+    func bind() -> Bool {
+        guard listener == nil else { return false }
+        do throws(IOError) {
+            let listener = try Listener.tcp(
+                address: exposure.address, port: exposure.publicPort, on: services.proxy.loop, backlog: 4096)
+            boundPort = try listener.localPort()
+            self.listener = listener
+            failure = nil
+            accepting = services.scope.spawn("serve \(exposure.instance):\(exposure.guestPort)") { [self] in
+                await acceptAll(from: listener)
+            }
+            return true
+        } catch {
+            let isNews = failure == nil
+            failure = Self.failure(error, exposure)
+            return isNews
+        }
+    }
+
+    private static func failure(_ error: IOError, _ exposure: Exposure) -> AegisError {
+        let place = "port \(exposure.publicPort) of \(exposure.address)"
+        if error.errno == .addressInUse {
+            return .conflict(
+                "port-in-use", "\(place) is taken by another program",
+                hint: "free it, or expose another public port; it is tried again every few seconds")
+        }
+        return AegisError(.failed, "port-not-usable", "\(place) cannot be listened on: \(error.message)")
+    }
+
+    /// Stops listening and ends all connections.
+    func close() {
+        listener?.close()
+        listener = nil
+        boundPort = 0
+        accepting?.cancel()
+        target.close()
+    }
+
+    private func acceptAll(from listener: Listener) async {
+        await withDiscardingTaskGroup { group in
+            while !Task.isCancelled {
+                do throws(IOError) {
+                    let stream = try await listener.accept()
+                    group.addTask { await self.serve(stream) }
+                } catch {
+                    guard error.kind == .system else { break }
+                    // Out of memory or the like: what is open may end and make room.
+                    try? await services.proxy.loop.clock.sleep(for: .milliseconds(50))
+                }
+            }
+            listener.close()
+        }
+    }
+
+    private func serve(_ stream: FileStream) async {
+        if exposure.address != "127.0.0.1", exposure.address != "::1" { stream.setKeepAlive() }
+        switch exposure.portProtocol {
+        case .http, .ws:
+            let arrival = PortDirector(port: self, isHeld: exposure.wake == .connect)
+            await services.proxy.serve(stream, client: stream.proxyClient, director: arrival)
+            arrival.settle()
+        case .tcp, .grpc:
+            await serveBytes(stream)
+        }
+    }
+
+    /// Holds a connection silently until the port answers, and joins the two; a client sees a reset when it never does.
+    private func serveBytes(_ stream: FileStream) async {
+        guard held < services.limits.waiting else { return stream.reset() }
+        held += 1
+        let opening = RouteOpening(
+            exposure: exposure, source: services.source, loop: services.proxy.loop, limits: services.limits)
+        do {
+            let found = try await opening.open(.connection)
+            held -= 1
+            await Tunnel.relay(stream, found.stream, pools: services.proxy.pools)
+            // The instance is held to the end of the connection.
+            withExtendedLifetime(found.hold) {}
+        } catch {
+            held -= 1
+            services.log.info(
+                "A connection was refused", ("instance", exposure.instance), ("port", "\(exposure.guestPort)"),
+                ("cause", "\(error)"))
+            stream.reset()
+        }
+    }
+}
+
+extension FileStream {
+    /// Who is at the other end, for the server inside.
+    var proxyClient: ProxyClient {
+        let peer = try? withDescriptor("asking for the peer") { descriptor throws(Errno) in try descriptor.peerAddress()
+        }
+        return ProxyClient(address: (peer ?? nil)?.address ?? "unknown")
+    }
+}
+
+/// Sends the requests of one connection to the port that it came in on.
+///
+/// On the router's loop only, hence `@unchecked Sendable`.
+final class PortDirector: ProxyDirector, @unchecked Sendable {
+    private let port: ExposedPort
+    /// The connection itself holds the instance, until its first request.
+    private var isHeld: Bool
+
+    init(port: ExposedPort, isHeld: Bool) {
+        self.port = port
+        self.isHeld = isHeld
+        if isHeld { port.target.arrived() }
+    }
+
+    func settle() {
+        if isHeld { port.target.settled() }
+        isHeld = false
+    }
+
+    func direct(_ request: ProxyRequest) async -> ProxyDecision {
+        defer { settle() }
+        return await port.direct(request, ProxyEdits())
+    }
+}
+
+extension ExposedPort {
+    /// What becomes of a request that is meant for this port.
+    func direct(_ request: ProxyRequest, _ edits: ProxyEdits) async -> ProxyDecision {
+        if exposure.portProtocol == .ws, !request.isWebSocket {
+            let error = AegisError(
+                .usage, "websocket-only", "port \(exposure.guestPort) of \(exposure.instance) takes WebSockets only")
+            var answer = ProxyAnswer(error, status: 426, html: false)
+            answer.headers.add("Upgrade", "websocket")
+            answer.headers.add("Connection", "upgrade")
+            return .answer(answer)
+        }
+        if exposure.ui, !target.isOpen, request.prefersHTML, !request.index.wantsUpgrade {
+            if let page = await target.page() { return .answer(page) }
+        }
+        return .relay(target, edits)
+    }
+}

@@ -1,0 +1,115 @@
+import AegisCore
+import AegisIO
+import AegisProxy
+import AegisSandboxTypes
+import AegisWire
+
+/// Brings an instance and the server in it to the point where connections are answered.
+///
+/// Running is not listening: a woken instance is asked until its port answers, one that ran before is only dialled.
+/// (A class: as a struct, it makes the optimiser of Swift 6.3.1 crash where coroutines that use it are split.)
+final class RouteOpening: Sendable {
+    /// What is being done, for people who wait.
+    enum Progress: Sendable {
+        case waking
+        case listening
+    }
+
+    let exposure: Exposure
+    let source: any RouteSource
+    let loop: EventLoop
+    let limits: RouterLimits
+
+    init(exposure: Exposure, source: any RouteSource, loop: EventLoop, limits: RouterLimits) {
+        self.exposure = exposure
+        self.source = source
+        self.loop = loop
+        self.limits = limits
+    }
+
+    private static var shortestPause: Duration { .milliseconds(2) }
+    private static var longestPause: Duration { .milliseconds(50) }
+
+    /// Holds the instance and connects to its port.
+    ///
+    /// - Parameters:
+    ///   - why: what was heard from the client.
+    ///   - progress: told when the instance runs.
+    /// - Returns: the hold, and a connection on this router's loop.
+    /// - Throws: an `AegisError`: the cause of a failed wake, `port-not-ready`, or `CancellationError`.
+    func open(
+        _ why: RouteReason, progress: (Progress, any RouteHold) -> Void = { _, _ in }
+    ) async throws -> (hold: any RouteHold, stream: FileStream) {
+        var end = loop.clock.now.advanced(by: exposure.wakeLimit)
+        var hold = try await take(why, until: end)
+        progress(.listening, hold)
+        let wasRunning = hold.wasRunning
+        if wasRunning { end = min(end, loop.clock.now.advanced(by: limits.runningTime)) }
+        var pause = Self.shortestPause
+        while true {
+            let failure: any Error
+            do {
+                if !wasRunning, case .http(let path) = exposure.readiness { try await probe(path, hold, until: end) }
+                return (hold, try await dial(hold, until: end))
+            } catch { failure = error }
+            if failure is CancellationError || Task.isCancelled { throw CancellationError() }
+            guard loop.clock.now < end else { throw notReady(failure, wasRunning) }
+            try await loop.clock.sleep(for: pause)
+            pause = min(pause * 2, Self.longestPause)
+            if !Self.mayListenLater(failure) {
+                // The instance ended under the hold. Asking anew starts it again, or says why not.
+                hold = try await take(why, until: end)
+                progress(.listening, hold)
+            }
+        }
+    }
+
+    private func take(_ why: RouteReason, until end: LoopClock.Instant) async throws -> any RouteHold {
+        let left = loop.clock.now.duration(to: end)
+        guard left > .zero else { throw timeout("\(label) was not awake within \(exposure.wakeLimit)") }
+        return try await source.hold(exposure.instance, port: exposure.guestPort, why: why, deadline: left)
+    }
+
+    /// One attempt to connect.
+    func dial(_ hold: any RouteHold, until end: LoopClock.Instant) async throws -> FileStream {
+        let left = max(.milliseconds(1), min(limits.dialTime, loop.clock.now.duration(to: end)))
+        return try await hold.dial(exposure.guestPort, deadline: left).moved(to: loop)
+    }
+
+    /// One GET of the readiness path.
+    private func probe(_ path: String, _ hold: any RouteHold, until end: LoopClock.Instant) async throws {
+        let stream = try await dial(hold, until: end)
+        defer { stream.close() }
+        let target = try HTTPTarget(parsing: path)
+        let status = try await withDeadline(limits.dialTime, clock: loop.clock) {
+            let connection = HTTPClientConnection(stream)
+            return try await connection.send(HTTPRequestHead(.get, target)).head.status
+        }
+        guard (200..<400).contains(status) else {
+            throw AegisError(.unavailable, "port-closed", "GET \(path) was answered with \(status)")
+        }
+    }
+
+    /// Whether an attempt failed in a way that a server which is still starting makes likely.
+    private static func mayListenLater(_ error: any Error) -> Bool {
+        switch error {
+        case let error as AegisError: error.code == "port-closed" || error.code == "port-timeout"
+        case is IOError, is HTTPError: true
+        default: false
+        }
+    }
+
+    private var label: String { exposure.name ?? exposure.instance }
+
+    private func notReady(_ failure: any Error, _ wasRunning: Bool) -> AegisError {
+        let time = wasRunning ? min(limits.runningTime, exposure.wakeLimit) : exposure.wakeLimit
+        let cause = (failure as? AegisError)?.message ?? String(describing: failure)
+        return timeout("port \(exposure.guestPort) of \(label) was not ready within \(time): \(cause)")
+    }
+
+    private func timeout(_ message: String) -> AegisError {
+        AegisError(
+            .timeout, "port-not-ready", message,
+            hint: "see 'aegis logs \(label)'; servers must listen on 127.0.0.1, ::1 or all addresses inside")
+    }
+}

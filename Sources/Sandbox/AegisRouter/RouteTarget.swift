@@ -1,0 +1,239 @@
+import AegisCore
+import AegisIO
+import AegisProxy
+import AegisSandboxTypes
+import AegisWire
+import LinuxSys
+
+/// Where the requests of one exposed port go: its hold, its connections, and those who wait for both.
+///
+/// One hold serves all exchanges at a time and a moment longer, so that the path of a request never touches the
+/// directory of instances. On the router's loop only, hence `@unchecked Sendable`.
+final class RouteTarget: ProxyUpstream, @unchecked Sendable {
+    private enum Phase {
+        /// Nobody knows whether the port answers.
+        case unknown
+        /// One task finds out; everybody else waits for it.
+        case opening
+        /// It has answered under the present hold.
+        case open
+    }
+
+    var exposure: Exposure
+    private let services: RouterServices
+    private let pool: UpstreamPool
+    private var phase = Phase.unknown
+    private var hold: (any RouteHold)?
+    private var users = 0
+    private var holdUntil: UInt64 = 0
+    private var waiters: [UInt64: CheckedContinuation<Result<Bool, AegisError>, Never>] = [:]
+    private var nextWaiter: UInt64 = 0
+    private var isHeld = false
+    private var failure: (error: AegisError, until: UInt64)?
+
+    init(_ exposure: Exposure, _ services: RouterServices) {
+        self.exposure = exposure
+        self.services = services
+        pool = UpstreamPool(limits: services.proxy.limits)
+    }
+
+    /// Whether the port answers, as far as is known.
+    var isOpen: Bool { phase == .open }
+
+    /// Requests that wait for the port.
+    var waitingCount: Int { waiters.count }
+
+    /// What is being done, for people who wait.
+    var activity: String {
+        let label = exposure.name ?? exposure.instance
+        return isHeld ? "\(label) is awake; waiting for port \(exposure.guestPort) to answer." : "Waking \(label)."
+    }
+
+    private var opening: RouteOpening {
+        RouteOpening(
+            exposure: exposure, source: services.source, loop: services.proxy.loop, limits: services.limits)
+    }
+
+    // MARK: Exchanges
+
+    func connect(fresh: Bool) async throws -> UpstreamConnection {
+        users += 1
+        // Paused or stopped in spite of the hold: only a new one wakes it.
+        if phase == .open, hold?.isAwake != true { phase = .unknown }
+        if phase == .open, !fresh, let kept = pool.take() { return kept }
+        do { return try await find(fresh: fresh) } catch {
+            leave()
+            throw error
+        }
+    }
+
+    private func find(fresh: Bool) async throws -> UpstreamConnection {
+        if phase == .open, let hold {
+            if let stream = await dialNow(hold) { return wrap(stream) }
+            // It answered a moment ago and does no more: look at it as if it had just been woken.
+            if phase == .open { phase = .unknown }
+        }
+        _ = try await ready(.request).get()
+        if !fresh, let kept = pool.take() { return kept }
+        guard let hold else { throw AegisError(.unavailable, "instance-stopped", "\(exposure.instance) ended") }
+        return wrap(try await opening.dial(hold, until: soon))
+    }
+
+    private func dialNow(_ hold: any RouteHold) async -> FileStream? { try? await opening.dial(hold, until: soon) }
+
+    func finished(_ connection: UpstreamConnection, reusable: Bool) {
+        if reusable { pool.put(connection, now: services.proxy.now) } else { connection.stream.close() }
+        leave()
+    }
+
+    private var soon: LoopClock.Instant { services.proxy.loop.clock.now.advanced(by: services.limits.dialTime) }
+
+    private func wrap(_ stream: FileStream) -> UpstreamConnection {
+        UpstreamConnection(stream, limits: services.proxy.limits)
+    }
+
+    private func leave() {
+        users -= 1
+        keepHold(for: services.limits.holdTime)
+    }
+
+    private func keepHold(for time: Duration) {
+        holdUntil = max(holdUntil, SystemTime.monotonic &+ UInt64(time.wholeNanoseconds))
+    }
+
+    // MARK: Connections that have said nothing yet
+
+    /// A connection has come on a port that any connection wakes: the instance is held until `settled`.
+    func arrived() {
+        users += 1
+        if phase == .unknown { open(.connection) }
+    }
+
+    /// The connection has sent a request, which counts by itself, or has gone.
+    func settled() { leave() }
+
+    // MARK: Waiting
+
+    /// Waits until the port answers.
+    ///
+    /// - Parameters:
+    ///   - why: what was heard from the client.
+    ///   - time: how long to wait at most; nil waits for the outcome.
+    /// - Returns: false when the time was over first; or why it does not answer.
+    private func ready(_ why: RouteReason, within time: Duration? = nil) async -> Result<Bool, AegisError> {
+        guard waiters.count < services.limits.waiting else { return .failure(tooManyWait) }
+        if phase != .opening { open(why) }
+        let number = nextWaiter
+        nextWaiter += 1
+        if let time {
+            services.scope.spawn("wait for a port") { [self] in
+                try? await services.proxy.loop.clock.sleep(for: time)
+                waiters.removeValue(forKey: number)?.resume(returning: .success(false))
+            }
+        }
+        return await withCheckedContinuation { waiters[number] = $0 }
+    }
+
+    private var tooManyWait: AegisError {
+        AegisError(
+            .unavailable, "too-many-waiting",
+            "\(waiters.count) requests wait for port \(exposure.guestPort) of \(exposure.instance), which is the limit",
+            hint: "try again later")
+    }
+
+    private func open(_ why: RouteReason) {
+        phase = .opening
+        isHeld = false
+        services.proxy.wake()
+        services.scope.spawn("open \(exposure.instance):\(exposure.guestPort)") { [self] in await runOpening(why) }
+    }
+
+    private func runOpening(_ why: RouteReason) async {
+        let result: Result<Bool, AegisError>
+        do {
+            let found = try await opening.open(why) { _, hold in
+                self.hold = hold
+                isHeld = true
+            }
+            hold = found.hold
+            pool.put(wrap(found.stream), now: services.proxy.now, used: false)
+            phase = .open
+            failure = nil
+            result = .success(true)
+        } catch {
+            let cause = (error as? AegisError) ?? Self.stopped(error)
+            hold = nil
+            phase = .unknown
+            let time = UInt64(services.limits.failureTime.wholeNanoseconds)
+            failure = (cause, SystemTime.monotonic &+ time)
+            result = .failure(cause)
+        }
+        keepHold(for: services.limits.holdTime)
+        let all = waiters.values
+        waiters = [:]
+        for waiter in all { waiter.resume(returning: result) }
+    }
+
+    private static func stopped(_ error: any Error) -> AegisError {
+        if error is CancellationError {
+            return AegisError(.unavailable, "daemon-stopping", "the daemon is stopping")
+        }
+        return AegisError(.failed, "internal-error", String(describing: error))
+    }
+
+    // MARK: Browsers
+
+    /// What a browser is shown instead of being kept waiting: the loading page, or why waking failed; nil when the port
+    /// is ready.
+    func page() async -> ProxyAnswer? {
+        if phase == .open, hold?.isAwake == true { return nil }
+        if let known = failure {
+            failure = nil
+            if known.until > SystemTime.monotonic { return ProxyAnswer(failure: known.error, html: true) }
+        }
+        switch await ready(.request, within: services.limits.pageTime) {
+        case .success(true): return nil
+        case .success(false): break
+        case .failure(let error):
+            failure = nil
+            return ProxyAnswer(failure: error, html: true)
+        }
+        keepHold(for: services.limits.pageHoldTime)
+        let label = exposure.name ?? exposure.instance
+        let body = HTMLPage.make(
+            title: "Starting \(label)", paragraphs: [activity, "This page reloads itself."], refresh: 1)
+        return ProxyAnswer(
+            503,
+            headers: ["Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store", "Retry-After": "1"],
+            body: body)
+    }
+
+    // MARK: Time
+
+    /// Gives back what nobody needs; called once a tick.
+    ///
+    /// - Returns: whether anything is left that time will take away.
+    func sweep(_ now: UInt64) -> Bool {
+        pool.sweep(now: now)
+        if users == 0, phase != .opening, now >= holdUntil {
+            hold = nil
+            phase = .unknown
+        }
+        return hold != nil || pool.count > 0
+    }
+
+    /// The port is served no more.
+    func close() {
+        pool.removeAll()
+        hold = nil
+        if phase == .open { phase = .unknown }
+    }
+}
+
+extension Duration {
+    /// At least 0.
+    var wholeNanoseconds: Int64 {
+        let (seconds, attoseconds) = components
+        return max(0, seconds * 1_000_000_000 + attoseconds / 1_000_000_000)
+    }
+}

@@ -1,0 +1,32 @@
+internal import AegisCore
+
+/// An exposed port of a particular instance: what a router needs to know to serve it.
+package struct Exposure: Sendable, Equatable {
+    /// The instance's id.
+    package var instance: String
+    package var name: String?
+    /// The user whose instance it is.
+    package var owner: UInt32
+    /// What the instance exposes; `publicPort` is the one that it keeps, 0 until one was found.
+    package var spec: ExposeSpec
+
+    /// How long a held connection waits for a woken instance, at most.
+    package static let defaultWakeLimit = Duration.seconds(30)
+    package var wakeLimit = Exposure.defaultWakeLimit
+
+    package init(instance: String, name: String?, owner: UInt32, spec: ExposeSpec) {
+        self.instance = instance
+        self.name = name
+        self.owner = owner
+        self.spec = spec
+    }
+
+    package var guestPort: UInt16 { spec.guestPort }
+    package var publicPort: UInt16 { spec.publicPort }
+    package var address: String { spec.address.description }
+    package var portProtocol: ExposeSpec.PortProtocol { spec.portProtocol }
+    package var ui: Bool { spec.ui }
+    package var wake: ExposeSpec.WakeRule { spec.wake }
+    package var cooldown: Duration? { spec.cooldown?.duration }
+    package var readiness: ExposeSpec.Readiness { spec.ready }
+}

@@ -1,0 +1,201 @@
+import AegisCore
+import AegisIO
+import AegisRouter
+import AegisSandboxTypes
+import Testing
+
+/// What wakes an instance, what waits for it, and what is answered when it does not come.
+@Suite struct WakeTests {
+    private static let get = "GET / HTTP/1.1¬Host: a¬Connection: close¬¬"
+    private static let page = "GET / HTTP/1.1¬Host: a¬Accept: text/html,*/*¬Connection: close¬¬"
+
+    @Test func aHundredClientsShareOneWake() async throws {
+        try await withStage { stage in
+            try await stage.expose("0:80:http")
+            stage.source.change { $0.wakeResult = nil }
+            try await withThrowingTaskGroup(of: String.self) { group in
+                for _ in 0..<100 { group.addTask { try await stage.ask(Self.get, 80) } }
+                await stage.source.until { $0.wakers.count == 1 }
+                stage.source.finishWaking(.success(()))
+                for try await answer in group { #expect(answer.hasPrefix("HTTP/1.1 200 OK¬")) }
+            }
+            #expect(stage.source.change { $0.heldEver } == 1)
+        }
+    }
+
+    @Test func aPortThatStillStartsIsAskedUntilItListens() async throws {
+        try await withStage { stage in
+            try await stage.expose("0:80:http")
+            stage.source.change { $0.closed = true }
+            async let answer = stage.ask(Self.get, 80)
+            await stage.source.until { $0.dials >= 3 }
+            stage.source.change { $0.closed = false }
+            #expect(try await answer.hasPrefix("HTTP/1.1 200 OK¬"))
+        }
+    }
+
+    @Test func aPortThatAnswersIsDialledDirectly() async throws {
+        try await withStage { stage in
+            try await stage.expose("0:80:http")
+            stage.source.change { $0.running = true }
+            for _ in 0..<10 { #expect(try await stage.ask(Self.get, 80).hasPrefix("HTTP/1.1 200 OK¬")) }
+            #expect(stage.source.change { $0.dials } == 1)
+        }
+    }
+
+    @Test(arguments: [
+        (AegisError(.failed, "boot-failed", "the image is gone"), "502 Bad Gateway"),
+        (AegisError(.conflict, "instance-asleep", "this port wakes nobody"), "503 Service Unavailable"),
+        (AegisError(.timeout, "wake-timeout", "not awake in time"), "504 Gateway Timeout"),
+    ])
+    func eachWaiterGetsTheCause(_ error: AegisError, _ status: String) async throws {
+        try await withStage { stage in
+            try await stage.expose("0:80:http", "0:7:tcp")
+            stage.source.change { $0.wakeResult = nil }
+            try await withThrowingTaskGroup(of: String.self) { group in
+                for _ in 0..<5 { group.addTask { try await stage.ask(Self.get, 80) } }
+                await stage.source.until { $0.wakers.count == 1 }
+                // All five have been counted in: what comes later would wake anew.
+                while await stage.router.waitingCount() < 5 { await Task.yield() }
+                stage.source.finishWaking(.failure(error))
+                for try await answer in group {
+                    #expect(answer.hasPrefix("HTTP/1.1 \(status)¬") && answer.contains(error.message), "\(answer)")
+                }
+            }
+            // Bytes cannot be answered: the client sees a reset.
+            let client = try await stage.client(7)
+            await #expect(throws: IOError.self) { try await client.rest() }
+        }
+    }
+
+    @Test func aPortThatNeverListensIs504() async throws {
+        var limits = RouterLimits()
+        limits.runningTime = .milliseconds(40)
+        try await withStage(limits: limits) { stage in
+            try await stage.expose("0:80:http", "0:7:tcp")
+            stage.source.change {
+                $0.running = true
+                $0.closed = true
+            }
+            let answer = try await stage.ask(Self.get, 80)
+            #expect(answer.hasPrefix("HTTP/1.1 504 ") && answer.contains("port-not-ready"), "\(answer)")
+            let client = try await stage.client(7)
+            await #expect(throws: IOError.self) { try await client.rest() }
+        }
+    }
+
+    @Test func aCrashUnderTheHoldIsFollowedByAnotherStart() async throws {
+        try await withStage { stage in
+            try await stage.expose("0:80:http")
+            stage.source.change { $0.running = true }
+            let last = "GET /die HTTP/1.1¬Host: a¬Connection: close¬¬"
+            #expect(try await stage.ask(last, 80).hasPrefix("HTTP/1.1 200"))
+            // It ends while the router still holds it.
+            let before = stage.source.change { state in
+                state.running = false
+                return state.heldEver
+            }
+            #expect(try await stage.ask(Self.get, 80).hasPrefix("HTTP/1.1 200"))
+            #expect(stage.source.change { $0.heldEver } > before && stage.source.change { $0.running })
+        }
+    }
+
+    @Test func aBrowserGetsAPageAtOnce() async throws {
+        try await withStage { stage in
+            try await stage.expose("0:80:http,ui", "0:81:http")
+            stage.source.change { $0.wakeResult = nil }
+            let page = try await stage.ask(Self.page, 80)
+            #expect(page.hasPrefix("HTTP/1.1 503 Service Unavailable¬") && page.contains("¬Retry-After: 1¬"))
+            #expect(page.contains(#"<meta http-equiv="refresh" content="1">"#) && page.contains("Waking web."))
+            // Everybody else waits, also a browser on a port without a page.
+            async let api = stage.ask(Self.get, 80)
+            async let other = stage.ask(Self.page, 81)
+            await stage.source.until { $0.wakers.count == 2 }
+            stage.source.finishWaking(.success(()))
+            #expect(try await api.hasPrefix("HTTP/1.1 200"))
+            #expect(try await other.hasPrefix("HTTP/1.1 200"))
+            #expect(try await stage.ask(Self.page, 80).hasPrefix("HTTP/1.1 200"))
+        }
+    }
+
+    @Test func theLoadingPageTellsWhyItFailed() async throws {
+        try await withStage { stage in
+            try await stage.expose("0:80:http,ui")
+            stage.source.change { $0.wakeResult = nil }
+            #expect(try await stage.ask(Self.page, 80).contains("Waking web."))
+            await stage.source.until { !$0.wakers.isEmpty }
+            stage.source.finishWaking(.failure(AegisError(.failed, "boot-failed", "the <image> is gone")))
+            await stage.source.until { $0.holds == 0 }
+            let page = try await stage.ask(Self.page, 80)
+            #expect(page.hasPrefix("HTTP/1.1 502 ") && page.contains("the &lt;image&gt; is gone"), "\(page)")
+            #expect(!page.contains("refresh"))
+        }
+    }
+
+    @Test func aConnectionThatSaysNothingWakesOnlyWhereAnyConnectionDoes() async throws {
+        try await withStage { stage in
+            try await stage.expose("0:80:http,wake=http", "0:81:http")
+            let silent = try await stage.client(80)
+            let other = try await stage.client(81)
+            await stage.source.until { !$0.reasons.isEmpty }
+            #expect(stage.source.change { $0.reasons } == [.connection])
+            try await silent.send(Self.get)
+            #expect(try await silent.rest().hasPrefix("HTTP/1.1 200"))
+            #expect(stage.source.change { $0.reasons } == [.connection, .request])
+            other.stream.close()
+        }
+    }
+
+    @Test func nothingIsHeldOnceNobodyAsks() async throws {
+        var limits = RouterLimits()
+        limits.holdTime = .milliseconds(20)
+        try await withStage(limits: limits) { stage in
+            try await stage.expose("0:80:http", "0:7:tcp")
+            // The client's connection stays open: it alone does not keep the instance awake.
+            let client = try await stage.client(80)
+            try await client.send("GET / HTTP/1.1¬Host: a¬¬")
+            _ = try await client.bytes(20)
+            await stage.source.until { $0.holds == 0 }
+            // A stream of bytes does, to its end.
+            let bytes = try await stage.client(7)
+            try await bytes.send("x")
+            #expect(try await bytes.bytes(1) == "x")
+            try await stage.loop.clock.sleep(for: .milliseconds(60))
+            #expect(stage.source.change { $0.holds } == 1)
+            try bytes.stream.closeWrite()
+            #expect(try await bytes.rest() == "bye")
+            bytes.stream.close()
+            await stage.source.until { $0.holds == 0 }
+        }
+    }
+
+    @Test func tooManyWaitersAreRefused() async throws {
+        var limits = RouterLimits()
+        limits.waiting = 2
+        try await withStage(limits: limits) { stage in
+            try await stage.expose("0:80:http,wake=http", "0:7:tcp")
+            stage.source.change { $0.wakeResult = nil }
+            async let first = stage.ask(Self.get, 80)
+            async let second = stage.ask(Self.get, 80)
+            while await stage.router.waitingCount() < 2 { await Task.yield() }
+            let third = try await stage.ask(Self.get, 80)
+            #expect(third.hasPrefix("HTTP/1.1 503 ") && third.contains("too-many-waiting"), "\(third)")
+            let clients = try await [stage.client(7), stage.client(7), stage.client(7)]
+            await stage.source.until { $0.wakers.count == 3 }
+            await #expect(throws: IOError.self) { try await clients[2].rest() }
+            stage.source.finishWaking(.success(()))
+            #expect(try await first.hasPrefix("HTTP/1.1 200"))
+            #expect(try await second.hasPrefix("HTTP/1.1 200"))
+            for client in clients { client.stream.close() }
+        }
+    }
+
+    @Test func aReadinessPathIsAskedAfterAWake() async throws {
+        try await withStage { stage in
+            try await stage.expose("0:80:http,ready=/health")
+            #expect(try await stage.ask(Self.get, 80).hasPrefix("HTTP/1.1 200"))
+            // Once for the path, once for the request.
+            #expect(stage.source.change { $0.dials } == 2)
+        }
+    }
+}
