@@ -4,33 +4,6 @@ import LinuxSys
 import Testing
 
 @Suite struct SecretTests {
-    /// What docs/configuration.md says of backups.
-    @Test func aBackupByTheBookBringsSecretsAndRecordsBack() async throws {
-        try await DaemonFixture.with { f in
-            try await f.succeed("secret", "set", "KEPT", "-", input: Array("value\n".utf8))
-            try await f.succeed("instance", "create", "--name", "kept", "--", "true")
-            let script = """
-                cd "$AEGIS_HOME" && mkdir backup && sqlite3 aegis.db ".backup backup/aegis.db" &&
-                cp -p secrets.key node token backup/
-                """
-            let saved = try await f.run("/bin/sh", ["-c", script])
-            #expect(saved.code == 0, "\(saved)")
-            try await f.succeed("secret", "delete", "KEPT")
-            try await f.succeed("instance", "delete", "kept")
-            try await f.succeed("down")
-            let restore = """
-                cd "$AEGIS_HOME" && mkdir old && mv aegis.db* secrets.key node token old/ && cp -p backup/* .
-                """
-            let restored = try await f.run("/bin/sh", ["-c", restore])
-            #expect(restored.code == 0, "\(restored)")
-            try await f.up()
-            #expect(try await f.succeed("secret", "list", "--quiet").out == "KEPT\n")
-            #expect(try await f.record("kept").state == "stopped")
-            let used = try await f.succeed("run", "--secret", "KEPT", "--", "printenv", "KEPT")
-            #expect(used.out == "value\n")
-        }
-    }
-
     @Test(arguments: backends) func secretsReachTheCommandAndOnlyIt(_ backend: String) async throws {
         try await DaemonFixture.with { f in
             let argument = try await f.aegis("secret", "set", "FIRST", "one")

@@ -31,10 +31,10 @@ struct LocalCallerTests {
             let path = bench.directory.path("image.tar")
             try await Self.archive("mine", at: path, bench)
             let reference = try ImageReference(parsing: "docker-archive:\(path)")
-            let owner = ImageCaller.user(open: opener())
+            let owner = ImageCaller.user(1000, open: opener())
             #expect(text(try await bench.store.ensure(reference, for: owner).layers[0], "file") == "mine")
             for policy in PullPolicy.allCases {
-                let other = ImageCaller.user(open: opener(denying: "image.tar"))
+                let other = ImageCaller.user(1000, open: opener(denying: "image.tar"))
                 let error = await failure { try await bench.store.ensure(reference, policy: policy, for: other) }
                 #expect(error?.code == "path-denied", "\(policy)")
             }
@@ -48,7 +48,7 @@ struct LocalCallerTests {
             let path = bench.directory.path("image.tar")
             try await Self.archive("old", at: path, bench)
             let reference = try ImageReference(parsing: "docker-archive:\(path)")
-            let caller = ImageCaller.user(open: opener())
+            let caller = ImageCaller.user(1000, open: opener())
             let old = try Files.status(path)
             #expect(text(try await bench.store.ensure(reference, for: caller).layers[0], "file") == "old")
             // Of the same size, in the same file, and with its time set back.
@@ -75,9 +75,9 @@ struct LocalCallerTests {
             let image = try TestImage.small("parts")
             try image.writeLayout(path)
             let reference = try ImageReference(parsing: "oci:\(path)")
-            let other = ImageCaller.user(open: opener(denying: image.blobs[0].digest.hex))
+            let other = ImageCaller.user(1000, open: opener(denying: image.blobs[0].digest.hex))
             #expect(await failure { try await bench.store.ensure(reference, for: other) }?.code == "path-denied")
-            let owner = ImageCaller.user(open: opener())
+            let owner = ImageCaller.user(1000, open: opener())
             #expect(text(try await bench.store.ensure(reference, for: owner).layers[0], "file") == "parts")
             for policy in [PullPolicy.ifNotPresent, .always] {
                 let error = await failure { try await bench.store.ensure(reference, policy: policy, for: other) }
@@ -111,7 +111,7 @@ struct LocalCallerTests {
 struct RegistryCallerTests {
     /// The password of the user is "secret".
     private static let users = "user:$2y$05$Ap4D6PBvWLGXOIyhJ1H5v.3imXNiA5Oa2b5I0sJwC3d.TPX4mLGJG\n"
-    private static let user = ImageCaller.user(open: opener())
+    private static let user = ImageCaller.user(1000, open: opener())
 
     /// Runs `body` on a node that has credentials for `user`.
     private static func withCredentials(
@@ -127,6 +127,48 @@ struct RegistryCallerTests {
             try Files.writeAtomically(file, Array(login.utf8))
             try await body(bench)
         }
+    }
+
+    /// Whoever has the digests of somebody's image has not the image: credentials of one's own prove nothing for others' parts.
+    @Test func ownCredentialsGiveAnImageToTheirOwnerAlone() async throws {
+        try await withBench(users: Self.users, settings: testSettings()) { bench in
+            try bench.registry.push(try TestImage.small("x"), "private:1")
+            let reference = try bench.registry.reference("private:1")
+            let own = RegistryCredentials(
+                registry: "127.0.0.1:\(bench.registry.port)", auth: "dXNlcjpzZWNyZXQ=", identityToken: nil)
+            let one = ImageCaller.user(1, open: opener())
+            let two = ImageCaller.user(2, open: opener())
+            let ensure: @Sendable (ImageCaller, PullPolicy) async -> String? = { caller, policy in
+                await failure { try await bench.store.ensure(reference, policy: policy, for: caller) }?.code
+            }
+            #expect(await ensure(one, .ifNotPresent) == "image-auth-required")
+            #expect(await ensure(one.with(own), .ifNotPresent) == nil)
+            #expect(await ensure(one, .never) == nil)
+            #expect(await ensure(two, .never) == "image-private")
+            #expect(await ensure(two, .ifNotPresent) == "image-private")
+            #expect(await ensure(.node, .never) == nil)
+            // One more who has credentials: both have it, nobody else.
+            #expect(await ensure(two.with(own), .always) == nil)
+            #expect(await ensure(one, .never) == nil)
+            #expect(await ensure(two, .never) == nil)
+            #expect(await ensure(ImageCaller.user(3, open: opener()), .never) == "image-private")
+            // An administrator's pull by name makes it everybody's.
+            #expect(await ensure(ImageCaller.publisher.with(own), .always) == nil)
+            #expect(await ensure(ImageCaller.user(3, open: opener()), .never) == nil)
+        }
+    }
+
+    @Test func jobsWithCredentialsAreSharedByThoseWhoHaveTheSame() throws {
+        let reference = try ImageReference(parsing: "r.example/x:1")
+        func key(_ user: UInt32, _ auth: String?) -> String {
+            PullJob(
+                reference: reference, standing: .user, user: user,
+                credentials: auth.map { RegistryCredentials(registry: "r.example", auth: $0, identityToken: nil) }
+            ).key
+        }
+        #expect(key(1, nil) == key(2, nil) && key(1, "YQ==") == key(1, "YQ=="))
+        #expect(key(1, "YQ==") != key(2, "YQ==") && key(1, "YQ==") != key(1, "Yg==") && key(1, "YQ==") != key(1, nil))
+        #expect(!key(1, "YQ==").contains("YQ=="))
     }
 
     @Test func theNodesCredentialsAreItsAdministrators() async throws {

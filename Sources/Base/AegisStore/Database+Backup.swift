@@ -8,7 +8,10 @@ extension Database {
     ///
     /// - Parameter target: the path of a file that does not exist yet.
     /// - Throws: `file-exists` when there is one, `disk-full`, `database-not-writable`.
-    package func backup(to target: String) throws(AegisError) {
+    package func backup(to target: String) throws(AegisError) { try Self.backup(path, to: target) }
+
+    /// Writes one consistent copy of the database of a path, which another process may have open; see `backup(to:)`.
+    package static func backup(_ path: String, to target: String) throws(AegisError) {
         guard (try? Connection(path: target, flags: SQLITE_OPEN_READONLY)) == nil else {
             throw .conflict("file-exists", "\(target) exists already", hint: "name a file that does not exist")
         }
@@ -29,7 +32,7 @@ extension Database {
             if made {
                 for suffix in ["", "-journal", "-wal", "-shm"] { _ = unsafe al_sqlite_delete_file(target + suffix) }
             }
-            throw Self.visible(error)
+            throw visible(error)
         }
     }
 }

@@ -7,7 +7,14 @@
 enum {
     AL_XCHACHA_KEY_BYTES = crypto_aead_xchacha20poly1305_ietf_KEYBYTES,
     AL_XCHACHA_NONCE_BYTES = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES,
-    AL_XCHACHA_TAG_BYTES = crypto_aead_xchacha20poly1305_ietf_ABYTES
+    AL_XCHACHA_TAG_BYTES = crypto_aead_xchacha20poly1305_ietf_ABYTES,
+    AL_STREAM_KEY_BYTES = crypto_secretstream_xchacha20poly1305_KEYBYTES,
+    AL_STREAM_HEADER_BYTES = crypto_secretstream_xchacha20poly1305_HEADERBYTES,
+    AL_STREAM_ADDED_BYTES = crypto_secretstream_xchacha20poly1305_ABYTES,
+    AL_STREAM_TAG_MESSAGE = crypto_secretstream_xchacha20poly1305_TAG_MESSAGE,
+    AL_STREAM_TAG_FINAL = crypto_secretstream_xchacha20poly1305_TAG_FINAL,
+    AL_PWHASH_SALT_BYTES = crypto_pwhash_SALTBYTES,
+    AL_PWHASH_ARGON2ID13 = crypto_pwhash_ALG_ARGON2ID13
 };
 
 #endif

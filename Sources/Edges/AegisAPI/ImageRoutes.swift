@@ -11,7 +11,9 @@ package struct ImageRoutes: Sendable {
         var policy: String?
         /// Build again what is here already.
         var fresh: Bool
-        enum CodingKeys: String, CodingKey, CaseIterable { case reference, policy, build, fresh }
+        /// The caller's own credentials for the image's registry, for this request alone.
+        var credentials: RegistryCredentials?
+        enum CodingKeys: String, CodingKey, CaseIterable { case reference, policy, build, fresh, credentials }
         init(from decoder: any Decoder) throws {
             try decoder.refuseUnknownKeys(CodingKeys.self)
             let c = try decoder.container(keyedBy: CodingKeys.self)
@@ -19,6 +21,7 @@ package struct ImageRoutes: Sendable {
             reference = try c.decodeIfPresent(String.self, forKey: .build) ?? c.decode(String.self, forKey: .reference)
             policy = try c.decodeIfPresent(String.self, forKey: .policy)
             fresh = try c.decodeIfPresent(Bool.self, forKey: .fresh) ?? false
+            credentials = try c.decodeIfPresent(RegistryCredentials.self, forKey: .credentials)
         }
     }
     /// A line of a pull's answer: progress, or its result.
@@ -62,6 +65,7 @@ package struct ImageRoutes: Sendable {
                 context, writer in
                 try requireRoot(context)
                 let request = try await JSONBody.decode(PullRequest.self, from: context)
+                if request.credentials != nil { try requireSocket(context) }
                 try await pull(request, writer)
             },
             .json(.delete, "/v1/images/{ref}", "Delete an image") { [images, directory] context in
@@ -94,6 +98,7 @@ package struct ImageRoutes: Sendable {
     private func pull(_ request: PullRequest, _ writer: consuming HTTPResponseWriter) async throws {
         let reference = try directory.reference(request.reference)
         let policy = try policy(request.policy)
+        if let own = request.credentials { try directory.check(own, for: request.reference) }
         guard !request.fresh || reference == .base else {
             throw AegisError.usage(
                 "'\(request.reference)' is not built here", hint: "'fresh' goes with 'base'; pull others by a policy")
@@ -107,7 +112,8 @@ package struct ImageRoutes: Sendable {
             // Who pulls an image by its name pulls it for everybody on this node.
             return request.fresh
                 ? try await images.buildBase(progress: progress)
-                : try await images.ensure(reference, policy: policy, for: .publisher, progress: progress)
+                : try await images.ensure(
+                    reference, policy: policy, for: .publisher.with(request.credentials), progress: progress)
         }()
         for await line in lines { try await body.write(JSONBody.encode(PullLine(progress: line))[...]) }
         do {

@@ -17,6 +17,7 @@ package struct InstanceRoutes: Sendable {
             ) {
                 [directory] context, writer in
                 let request = try await JSONBody.decode(CreateInstance.self, from: context)
+                if request.credentials != nil { try requireSocket(context) }
                 let (info, isNew) = try await directory.createOrRestart(request, for: context.caller)
                 try await writer.respond(isNew ? 201 : 200, headers: JSONBody.headers, body: try JSONBody.encode(info))
             },

@@ -75,6 +75,15 @@ package struct SecretRoutes: Sendable {
     }
 }
 
+/// Credentials of a caller come over the local socket only: the kernel says whose they are, and nobody listens.
+func requireSocket(_ context: RequestContext) throws(AegisError) {
+    guard case .unix = context.request.peer else {
+        throw AegisError(
+            .denied, "credentials-refused", "registry credentials are not taken over TCP",
+            hint: "send the request to the daemon's socket")
+    }
+}
+
 /// Secrets and images belong to the node: only root and the daemon's own user change them.
 func requireRoot(_ context: RequestContext) throws(AegisError) {
     guard context.isAdministrator else {

@@ -67,6 +67,7 @@ enum Daemon {
             let keep = await ending.wait()
             logger.info("stopping", ("keep_instances", "\(keep)"))
             if !keep { await services.directory.stopAll() }
+            services.directory.endWatching()
             async let socketDone: Void = socketServer.shutdown(within: drain)
             async let tcpDone: Void = tcpServer.shutdown(within: drain)
             async let guestsDone: Void = guestServer.shutdown(within: .seconds(1))
@@ -101,6 +102,7 @@ enum Daemon {
             EventRoutes(services.directory).routes,
             FileRoutes(services.directory).routes, SecretRoutes(services.secrets).routes,
             ImageRoutes(services.images, directory: services.directory).routes,
+            DebugRoutes(services.directory).routes,
         ].flatMap(\.self)
         let routes = groups + [SystemRoutes.description(of: groups)]
         let router = APIRouter(

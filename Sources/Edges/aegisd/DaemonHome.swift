@@ -32,14 +32,14 @@ struct DaemonHome: Sendable {
         try makeFolder(path, mode: 0o700)
         if let note = try HomeFolder.secure(path) { say("aegisd: \(note)") }
         let lock = try takeLock(path)
+        // One that was cut short after the point of no return.
+        try RestoredFiles(home: path).moveIn()
         if sockets != path {
             try makeFolder(sockets, mode: 0o755)
             try HomeFolder.checkShared(sockets)
         }
         let node = try nodeID(path)
-        let runRoot =
-            isRoot
-            ? "/run/aegis" : "\(environmentValue("XDG_RUNTIME_DIR") ?? "/tmp")/aegis-\(CurrentProcess.effectiveUser)"
+        let runRoot = runRoot
         // Runtimes that start inside a user namespace must be able to walk through (decision D3).
         try makeFolder(runRoot, mode: isRoot ? 0o711 : 0o700)
         try HomeFolder.checkShared(runRoot)
@@ -62,14 +62,20 @@ struct DaemonHome: Sendable {
         return (path, sockets)
     }
 
-    private static func makeFolder(_ path: String, mode: UInt32) throws {
+    /// Where the run state of this user's nodes is.
+    static var runRoot: String {
+        let user = CurrentProcess.effectiveUser
+        return user == 0 ? "/run/aegis" : "\(environmentValue("XDG_RUNTIME_DIR") ?? "/tmp")/aegis-\(user)"
+    }
+
+    static func makeFolder(_ path: String, mode: UInt32) throws {
         do { try Files.makeDirectories(path, mode: mode) } catch {
             throw AegisError.failed(
                 "home-unusable", "cannot make the folder \(path): \(error)", hint: "check its parents and rights")
         }
     }
 
-    private static func takeLock(_ path: String) throws -> HomeLock {
+    static func takeLock(_ path: String) throws -> HomeLock {
         guard let lock = try HomeLock("\(path)/aegisd.lock") else {
             let pid =
                 (try? Files.read("\(path)/aegisd.pid", limit: 64)).map { String(decoding: $0, as: UTF8.self) } ?? ""

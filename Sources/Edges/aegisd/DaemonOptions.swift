@@ -9,6 +9,11 @@ struct DaemonOptions: Sendable {
     var anyPorts = false
     /// Print the configuration that would be used, and end.
     var showsConfiguration = false
+    /// Write a backup to this file, or bring one back, and end; the passphrase comes on standard input.
+    var backup: String?
+    var restore: String?
+    /// Put what is in the home aside for the backup.
+    var forced = false
     /// Flags that set keys of the configuration.
     var settings: [(flag: String, path: String, value: String)] = []
 
@@ -16,6 +21,9 @@ struct DaemonOptions: Sendable {
         "--bind": "network.bind", "--port": "network.port", "--router-port": "network.router_port",
         "--min-isolation": "runtime.min_isolation",
         "--isolation": "runtime.default_isolation",
+    ]
+    private static let others = [
+        "--config", "--ports", "--show-config", "--backup", "--restore", "--force", "--help", "--version",
     ]
     private static let help = """
         aegisd: the daemon of Aegis. It runs in the foreground; 'aegis up' starts it in the background.
@@ -30,6 +38,8 @@ struct DaemonOptions: Sendable {
           --isolation B          backend for instances that name none (default auto)
           --min-isolation GRADE  refuse to start instances below this grade
           --show-config          print the configuration that would be used, as JSON, and end
+          --backup FILE          write a backup, sealed to the passphrase on standard input, and end
+          --restore FILE         bring a backup back and end; --force puts aside what is in the home
           --version, --help
 
         example: AEGIS_HOME=/srv/aegis aegisd --ports auto
@@ -58,6 +68,9 @@ struct DaemonOptions: Sendable {
                 return nil
             case "--config": config = try value()
             case "--show-config": showsConfiguration = true
+            case "--backup": backup = try value()
+            case "--restore": restore = try value()
+            case "--force": forced = true
             case "--ports":
                 let mode = try value()
                 guard mode == "auto" else {
@@ -68,7 +81,7 @@ struct DaemonOptions: Sendable {
                 guard let path = Self.keys[flag] else {
                     let near = nearest(
                         flag,
-                        in: Array(Self.keys.keys) + ["--config", "--ports", "--show-config", "--help", "--version"])
+                        in: Array(Self.keys.keys) + Self.others)
                     throw .usage(
                         "unknown flag '\(flag)'", hint: near.map { "did you mean \($0)?" } ?? "see aegisd --help")
                 }

@@ -18,6 +18,14 @@ struct DaemonServices: Sendable {
     /// Marks our database among all SQLite files: the letters AEGI.
     private static let applicationID: Int32 = 0x4145_4749
 
+    /// Every step that ever led to the database of this release.
+    static let migrations = [SecretStore.migration] + InstanceStore.migrations
+
+    /// Opens the database of a path, as this release has it.
+    static func openDatabase(_ path: String) throws(AegisError) -> Database {
+        try Database.open(path: path, applicationID: applicationID, migrations: migrations)
+    }
+
     let database: Database
     let secrets: SecretStore
     let images: ImageStore
@@ -29,9 +37,7 @@ struct DaemonServices: Sendable {
     let directory: InstanceDirectory
 
     init(settings: DaemonSettings, home: DaemonHome, loop: EventLoop, scope: TaskScope, logger: Logger) throws {
-        database = try Database.open(
-            path: home.database, applicationID: Self.applicationID,
-            migrations: [SecretStore.migration] + InstanceStore.migrations)
+        database = try Self.openDatabase(home.database)
         secrets = try SecretStore(database: database, keyFile: "\(home.path)/secrets.key")
         let program = try Files.readLink("/proc/self/exe")
         let folder = Files.split(program).directory
@@ -115,7 +121,7 @@ struct DaemonServices: Sendable {
                 StatusReport(
                     version: Build.version, pid: CurrentProcess.pid, node: home.node, home: home.path,
                     runDirectory: home.runDirectory, socket: home.socket, ports: ports, startedAt: startedAt,
-                    instances: await directory.counts(), backends: backends.knownReports)
+                    instances: await directory.counts(), backends: backends.knownReports, configuration: settings.file)
             },
             doctor: { fresh in await Doctor(backends: backends, cgroups: cgroups, home: home).report(fresh: fresh) },
             missing: {

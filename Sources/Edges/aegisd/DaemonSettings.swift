@@ -5,6 +5,8 @@ internal import LinuxSys
 
 /// The configuration in force: the file, overridden by variables, overridden by flags.
 struct DaemonSettings: Sendable {
+    /// The file that was read, absolute; nil when there is none.
+    let file: String?
     let network: NetworkSection
     let runtime: RuntimeSection
     let instances: InstancesSection
@@ -28,6 +30,7 @@ struct DaemonSettings: Sendable {
 
     private init(options: DaemonOptions, homePath: String, ownToken: () throws -> Secret<String>) throws {
         let file = try Self.file(options, homePath)
+        self.file = try file.map { Files.absolute($0.name, from: try Files.readLink("/proc/self/cwd")) }
         let environment = ProcessEnvironment.all
         let configuration = try Configuration(
             file: file, environment: environment,
@@ -45,7 +48,7 @@ struct DaemonSettings: Sendable {
     }
 
     /// A named file must be there; the one in the home may be missing.
-    private static func file(_ options: DaemonOptions, _ home: String) throws(AegisError) -> ConfigFile? {
+    static func file(_ options: DaemonOptions, _ home: String) throws(AegisError) -> ConfigFile? {
         let named = options.config ?? environmentValue("AEGIS_CONFIG")
         let path = named ?? "\(home)/aegis-config.yaml"
         guard named != nil || Files.exists(path) else { return nil }

@@ -32,7 +32,9 @@ enum Main {
         let readiness = Readiness()
         do {
             guard let options = try DaemonOptions(arguments: Array(arguments.dropFirst())) else { return 0 }
-            if options.showsConfiguration { return showConfiguration(options) }
+            if options.showsConfiguration { return answer { try DaemonSettings.report(options: options) } }
+            if let file = options.backup { return answer { try Backup(options).write(to: file) } }
+            if let file = options.restore { return answer { try Restore(options).run(from: file) } }
             let home = try DaemonHome.open(options)
             // A start that failed leaves no mark either; the lock says that the marks are ours.
             defer { home.removeMarks() }
@@ -51,15 +53,15 @@ enum Main {
 }
 
 extension Main {
-    /// Prints the configuration, or the error object that a start would end with, on standard output.
-    private static func showConfiguration(_ options: DaemonOptions) -> Int32 {
+    /// Prints what was asked for as JSON on standard output, or the error object that it ended with.
+    private static func answer(_ body: () throws -> some Encodable) -> Int32 {
         func print(_ value: some Encodable) -> Int32? {
             guard let bytes = try? JSONBody.encode(value) else { return 1 }
             do throws(Errno) { try FileDescriptor.duplicating(1).writeAll(bytes[...]) } catch { return 1 }
             return nil
         }
         do {
-            return print(try DaemonSettings.report(options: options)) ?? 0
+            return print(try body()) ?? 0
         } catch {
             let error = error as? AegisError ?? .failed("internal-error", "\(error)")
             return print(error) ?? error.kind.exitCode

@@ -1,16 +1,36 @@
 import AegisCore
+import AegisSandboxTypes
+import FoundationEssentials
 import LinuxSys
 
-/// The node's registry credentials, open: one pull uses one state of the file.
+/// Registry credentials, open: one pull uses one state of the file.
 final class Credentials: Sendable {
     private let file: FileDescriptor
 
-    /// Opens the file for a job that may use it; nil when the node has none.
+    /// Opens the node's file for a job that may use it, or makes one in memory of those that came with the job; nil when there
+    /// are none.
     ///
     /// - Throws: `auth-file-unreadable`.
     convenience init?(for job: PullJob, _ settings: ImageSettings) throws(AegisError) {
+        if let own = job.credentials {
+            try self.init(own)
+            return
+        }
         guard job.standing.hasCredentials, case .registry = job.reference else { return nil }
         try self.init(settings)
+    }
+
+    /// A file that only this process and the confined program see.
+    private init(_ own: RegistryCredentials) throws(AegisError) {
+        struct Entry: Encodable { var auth: String?, identitytoken: String? }
+        let content = ["auths": [own.registry: Entry(auth: own.auth, identitytoken: own.identityToken)]]
+        guard let bytes = try? JSONEncoder().encode(content) else {
+            throw .failed("pull-failed", "the credentials for '\(own.registry)' cannot be handed on")
+        }
+        do throws(Errno) {
+            file = try FileDescriptor.inMemory(name: "aegis-credentials")
+            try file.writeAll(Array(bytes)[...])
+        } catch { throw .failed("pull-failed", "the credentials for '\(own.registry)' cannot be handed on: \(error)") }
     }
 
     private init?(_ settings: ImageSettings) throws(AegisError) {

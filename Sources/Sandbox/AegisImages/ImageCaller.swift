@@ -1,4 +1,5 @@
 import AegisCore
+package import AegisSandboxTypes
 package import LinuxSys
 
 /// Opens an image of this machine for reading, with the rights of whoever asked for it.
@@ -8,7 +9,8 @@ package typealias LocalOpener = @Sendable (_ path: String) async throws -> FileD
 ///
 /// What came with the node's registry credentials is for administrators, until one of them pulls it for everybody. What
 /// everybody may have was fetched whole without trusting the store to have it already: a manifest names its parts by digest,
-/// and anybody can write one that names parts of somebody else's image.
+/// and anybody can write one that names parts of somebody else's image. What came with a user's own credentials is that user's and
+/// the administrators'.
 package struct ImageCaller: Sendable {
     /// What a caller may use of the node's.
     enum Standing: String, Sendable {
@@ -27,9 +29,21 @@ package struct ImageCaller: Sendable {
 
     let standing: Standing
     let open: LocalOpener
+    /// Who it is, if it is a user.
+    var user: UInt32?
+    /// The caller's own, in place of the node's.
+    var credentials: RegistryCredentials?
 
     /// Somebody who is no administrator of the node.
-    package static func user(open: @escaping LocalOpener) -> ImageCaller { ImageCaller(standing: .user, open: open) }
+    package static func user(_ user: UInt32, open: @escaping LocalOpener) -> ImageCaller {
+        ImageCaller(standing: .user, open: open, user: user)
+    }
+    /// The same caller with credentials of their own, or none.
+    package func with(_ credentials: RegistryCredentials?) -> ImageCaller {
+        var caller = self
+        caller.credentials = credentials
+        return caller
+    }
     /// An administrator, for an instance of their own.
     package static func administrator(open: @escaping LocalOpener) -> ImageCaller {
         ImageCaller(standing: .administrator, open: open)

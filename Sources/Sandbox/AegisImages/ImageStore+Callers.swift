@@ -32,7 +32,7 @@ extension ImageStore {
         guard error.code == "image-auth-required" else { return error }
         var error = error
         error.hint =
-            "the node's credentials are its administrators': one of them can share the image: aegis image pull \(reference)"
+            "use your own credentials (--authfile), or let an administrator share the image: aegis image pull \(reference)"
         return error
     }
 
@@ -47,17 +47,22 @@ extension ImageStore {
     private static func isPrivate(_ reference: ImageReference) -> AegisError {
         AegisError(
             .denied, "image-private",
-            "the image '\(reference)' came with the node's registry credentials: it is its administrators'",
-            hint: "one of them can share it with everybody on this node: aegis image pull \(reference)")
+            "the image '\(reference)' came with registry credentials that are not yours",
+            hint: "use your own (--authfile), or let an administrator share it: aegis image pull \(reference)")
     }
 }
 
 extension StoreDirectory {
     /// The digests of everything that everybody on this node may have: manifests, configurations and layers.
-    func openContent() throws(AegisError) -> Set<String> {
+    ///
+    /// - Parameter user: whose own images count, too.
+    /// - Returns: the digests.
+    /// - Throws: `image-store-failed`, `image-store-damaged`, `newer-version`.
+    func openContent(for user: UInt32? = nil) throws(AegisError) -> Set<String> {
         var open = Set<String>()
         for key in try keys(.refs) {
-            guard let ref = try record(RefRecord.self, .refs, key), ref.isOpen, let manifest = Digest(ref.image),
+            guard let ref = try record(RefRecord.self, .refs, key), ref.isOpen || ref.belongs(to: user),
+                let manifest = Digest(ref.image),
                 let image = try record(ImageRecord.self, .images, manifest.hex)
             else { continue }
             open.formUnion([image.manifest, image.id] + image.layers)

@@ -96,8 +96,10 @@ package final class ImageStore: Sendable {
         let image: ResolvedImage
         do {
             image = try await pulls.request(
-                PullJob(reference: reference, standing: caller.standing, source: source), progress)
-        } catch let error as AegisError where !caller.standing.hasCredentials {
+                PullJob(
+                    reference: reference, standing: caller.standing, source: source, user: caller.user,
+                    credentials: caller.credentials), progress)
+        } catch let error as AegisError where !caller.standing.hasCredentials && caller.credentials == nil {
             throw try await explained(error, reference)
         }
         try await check(image, source, caller)
@@ -115,7 +117,7 @@ package final class ImageStore: Sendable {
     {
         let here = try await local(reference) { ref in
             if let source { return ref.source == source.identity }
-            return ref.isOpen || !caller.standing.isForEverybody
+            return ref.isOpen || !caller.standing.isForEverybody || ref.belongs(to: caller.user)
         }
         guard let here else { return nil }
         // Where this fails the image is read again, and the caller told why that cannot be done.
@@ -182,7 +184,7 @@ package final class ImageStore: Sendable {
         let unpacker = LayerUnpacker(helper: helper, limits: settings.limits, loop: loop)
         let puller = Puller(
             store: directory, uses: uses, fetcher: fetcher, unpacker: unpacker, settings: settings,
-            isForEverybody: job.isForEverybody(with: credentials))
+            isForEverybody: job.isForEverybody(with: credentials), owner: job.owner)
         let record: ImageRecord
         do {
             record = try await withDeadline(settings.limits.pullTime, clock: loop.clock) { [self] in

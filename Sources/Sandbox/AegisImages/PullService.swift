@@ -1,5 +1,6 @@
 import AegisCore
 import AegisIO
+import AegisSandboxTypes
 import Synchronization
 
 /// One thing to bring into the store.
@@ -9,16 +10,29 @@ struct PullJob: Sendable {
     var standing = ImageCaller.Standing.administrator
     /// An image of this machine, as the caller opened it.
     var source: LocalSource?
+    /// Who wants it, if it is a user.
+    var user: UInt32?
+    /// The caller's own credentials.
+    var credentials: RegistryCredentials?
 
     /// Two jobs of one key come to the same: one of them is done for both.
     var key: String {
         guard reference != .base else { return reference.description }
-        return "\(standing.rawValue) \(source?.identity ?? "") \(reference)"
+        // What comes with somebody's own credentials is not shared, unless it is the same ones.
+        let own = credentials.map { own in
+            let secrets = [own.auth ?? "", own.identityToken ?? ""].joined(separator: " ")
+            return "\(user.map(String.init) ?? "") \(Digest(of: secrets.utf8))"
+        }
+        return "\(standing.rawValue) \(own ?? "") \(source?.identity ?? "") \(reference)"
     }
 
-    /// Whether everybody may have what comes: nothing of the node's own was used for it.
+    /// The user that alone may have what comes, beside administrators; nil when it is not for one.
+    var owner: UInt32? { credentials == nil || standing != .user ? nil : user }
+
+    /// Whether everybody may have what comes: nothing of the node's own was used for it, and nothing of a user's.
     func isForEverybody(with credentials: Credentials?) -> Bool {
         guard case .registry = reference else { return standing.isForEverybody }
+        guard owner == nil else { return false }
         return standing.isForEverybody || credentials == nil
     }
 

@@ -49,6 +49,8 @@ struct Puller: Sendable {
     /// Whether everybody on this node may have what comes. Then nothing is taken from the store that not everybody may have:
     /// who has the digests of an image has not the image.
     let isForEverybody: Bool
+    /// The user who alone may have what comes, beside administrators: of the store only what that user may have is taken.
+    let owner: UInt32?
 
     /// One layer of the image to come.
     private struct Layer: Sendable {
@@ -220,7 +222,7 @@ struct Puller: Sendable {
 
     /// What of the store may be taken for this pull.
     private func usable() throws(AegisError) -> UsableContent {
-        UsableContent(open: isForEverybody ? try store.openContent() : nil)
+        UsableContent(open: isForEverybody || owner != nil ? try store.openContent(for: owner) : nil)
     }
 
     private func remember(
@@ -236,7 +238,11 @@ struct Puller: Sendable {
             } else {
                 // Once it is everybody's, it stays so while it is the same image.
                 let before = try? store.record(RefRecord.self, .refs, key)
-                ref.open = isForEverybody || (before?.isOpen == true && before?.image == ref.image)
+                let isSame = before?.image == ref.image
+                ref.open = isForEverybody || (isSame && before?.isOpen == true)
+                // So it does for everybody who has brought it with credentials of their own.
+                let users = Set((isSame ? before?.users : nil) ?? []).union(owner.map { [$0] } ?? [])
+                ref.users = users.isEmpty ? nil : users.sorted()
             }
             try store.write(.refs, key, try StoreCoding.encode(ref))
         }

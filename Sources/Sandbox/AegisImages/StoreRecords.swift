@@ -52,11 +52,16 @@ struct RefRecord: StoreRecord, Equatable {
     /// Whether it is an image of a registry that everybody on this node may have: it came without the node's credentials, or
     /// an administrator pulled it for everybody. Absent means no.
     var open: Bool?
+    /// Users who brought it with credentials of their own: they may have it, too. Absent means none.
+    var users: [UInt32]?
     /// For an image of this machine: the file that it was read from, as it was then (`LocalSource.identity`).
     var source: String?
 
     /// Whether everybody on this node may have it.
     var isOpen: Bool { open == true || reference == ImageReference.base.description }
+
+    /// Whether a user has brought it with credentials of their own.
+    func belongs(to user: UInt32?) -> Bool { user.map { users?.contains($0) ?? false } ?? false }
 
     /// The key of a name in the store.
     static func key(_ reference: ImageReference) -> String { Digest(of: reference.description.utf8).hex }

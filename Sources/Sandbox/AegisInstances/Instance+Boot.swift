@@ -58,6 +58,7 @@ extension Instance {
         {
             return same
         }
+        let own = credentials.withLock { $0.take() }
         let notices = notices
         let opener = services.opener
         let caller = PathCaller(user: stored.info.owner, group: stored.ownerGroup)
@@ -68,8 +69,9 @@ extension Instance {
         }
         // The node's registry credentials are its administrators'.
         let isAdministrator = caller.user == 0 || caller.user == CurrentProcess.effectiveUser
+        let standing = isAdministrator ? ImageCaller.administrator(open: open) : .user(caller.user, open: open)
         return try await services.images.ensure(
-            reference, policy: policy, for: isAdministrator ? .administrator(open: open) : .user(open: open),
+            reference, policy: policy, for: standing.with(own),
             progress: { progress in notices.post(progress.text(reference)) })
     }
 
@@ -117,7 +119,7 @@ extension Instance {
         openGuestDoor(in: sandbox)
         do {
             let (state, stream) = try await sandbox.channel()
-            let session = HarnessSession(sink: processes)
+            let session = HarnessSession(sink: processes, tap: tap)
             link.withLock { $0 = session }
             follow(session, on: stream, of: sandbox, known: state.processes, attempt: attempt)
             return true

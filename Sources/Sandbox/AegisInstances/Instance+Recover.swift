@@ -81,7 +81,7 @@ extension Instance {
             let attempt = stored.attempt
             recallSecrets(launched: task != nil)
             newProcesses(attempt, stdoutFrom: task?.stdoutAcknowledged ?? 0, stderrFrom: task?.stderrAcknowledged ?? 0)
-            let session = HarnessSession(sink: processes)
+            let session = HarnessSession(sink: processes, tap: tap)
             link.withLock { $0 = session }
             // The daemon may have died between a change of the freezer and the record of it: the record counts.
             if paused { try? await found.pause() } else { try? await found.resume() }

@@ -2,6 +2,7 @@ internal import AegisCore
 internal import AegisLogs
 internal import AegisSandboxTypes
 internal import AegisSecrets
+internal import AegisSessions
 
 /// The secrets of the live run: hidden in the stored log, also by a daemon that did not give them (decision D20).
 extension Instance {
@@ -11,6 +12,7 @@ extension Instance {
     /// From here on hides these values in the streams that begin.
     func hide(_ secrets: RunSecrets) {
         runSecrets = secrets
+        tap.setMask { secrets.masked($0) }
         if stored.info.secrets.isEmpty {
             log.setMask(nil)
         } else {

@@ -5,7 +5,7 @@ internal import AegisIO
 internal import AegisImages
 package import AegisLogs
 internal import AegisSandboxTypes
-internal import AegisSessions
+package import AegisSessions
 internal import Synchronization
 
 /// One instance: owns its lifecycle machine, feeds it events one at a time and performs what it asks for.
@@ -77,6 +77,10 @@ package actor Instance {
     private nonisolated let onDeleted: @Sendable (String) -> Void
     /// What the image pull says while the instance starts, for attached clients.
     package nonisolated let notices = NoticeBoard()
+    /// The owner's credentials for the image's registry, until the first start has used them; nowhere else.
+    nonisolated let credentials = Mutex<RegistryCredentials?>(nil)
+    /// Where the messages of its channels can be looked at, run after run.
+    package nonisolated let tap = ChannelTap()
 
     init(
         _ stored: StoredInstance, log: InstanceLog, services: InstanceServices,
@@ -380,6 +384,7 @@ package actor Instance {
         do { try await BlockingPool.shared.run { try store.delete(id, synced: synced) } } catch {
             services.logger.error("cannot delete a record", ("instance", id), ("error", "\(error)"))
         }
+        tap.end()
         onDeleted(id)
     }
 

@@ -5,6 +5,7 @@ internal import AegisIO
 package import AegisImages
 internal import AegisLogs
 package import AegisSandboxTypes
+internal import AegisSessions
 internal import Synchronization
 
 /// Every instance of this node, by id and by name.
@@ -115,6 +116,11 @@ package final class InstanceDirectory: Sendable {
         }
     }
 
+    /// Ends the looking at channels, for the end of the daemon.
+    package func endWatching() {
+        for instance in state.withLock({ Array($0.byID.values) + Array($0.leaving.values) }) { instance.tap.end() }
+    }
+
     /// Digests of images that some instance needs.
     package func imagesInUse() async -> Set<String> {
         var digests: Set<String> = []
@@ -133,6 +139,7 @@ package final class InstanceDirectory: Sendable {
         try services.gate.check()
         let starts = request.start ?? true
         let stored = try CreateRules(services: services, caller: caller).check(request)
+        if let own = request.credentials { try check(own, for: request.image ?? "base") }
         try await checkFree(stored.info.expose.map(\.spec), except: nil, for: caller)
         try reserveRoom(stored)
         defer { state.withLock { $0.coming -= 1 } }
@@ -162,6 +169,8 @@ package final class InstanceDirectory: Sendable {
         try await bindNew(instance)
         // The client may be gone before it attaches.
         if stored.info.ephemeral { await instance.awaitClient() }
+        // Whoever makes one for later is not there when it starts.
+        if starts || stored.info.ephemeral { instance.credentials.withLock { $0 = request.credentials } }
         if starts {
             do { try await instance.beginStart() } catch {
                 await instance.delete()
@@ -169,6 +178,15 @@ package final class InstanceDirectory: Sendable {
             }
         }
         return instance
+    }
+
+    /// Refuses credentials that are not for the registry of an image.
+    ///
+    /// - Throws: `invalid-argument`.
+    package func check(_ own: RegistryCredentials, for image: String) throws(AegisError) {
+        guard case .registry(let name) = try reference(image), name.registry == own.registry else {
+            throw .usage("the credentials are for '\(own.registry)', and '\(image)' is not from there")
+        }
     }
 
     /// Makes an instance and starts it, or starts the stopped one that has the name, with what that was made with.
@@ -179,6 +197,9 @@ package final class InstanceDirectory: Sendable {
         if request.start ?? true, !(request.ephemeral ?? false), let name = request.name,
             let old = try? find(name, for: caller)
         {
+            if let own = request.credentials { try check(own, for: request.image ?? "base") }
+            old.credentials.withLock { $0 = request.credentials }
+            defer { old.credentials.withLock { $0 = nil } }
             if let info = try await old.restart(asIn: request) { return (info, false) }
             throw await old.nameInUse()
         }
@@ -259,7 +280,9 @@ package final class InstanceDirectory: Sendable {
             logger.error("a record cannot be read; it is left alone", ("instance", id), ("error", "\(error)"))
         }
         var opened: [Instance] = []
-        for stored in all {
+        for var stored in all {
+            // A record of a backup may have been made on another node.
+            stored.info.node = services.node
             do { opened.append(try open(stored)) } catch {
                 services.logger.error(
                     "an instance cannot be opened", ("instance", stored.info.id), ("error", "\(error)"))

@@ -117,5 +117,34 @@ package struct InstanceStore: Sendable {
         }
     }
 
+    /// Makes the records of a backup those of a node where nothing runs: every instance is stopped, what was asked for and not
+    /// done is forgotten, and what lived for a client that is not there is gone.
+    ///
+    /// - Returns: how many instances there are.
+    package func settleRestored() throws -> Int {
+        var kept = 0
+        for var stored in try all(unreadable: { _, _ in }) {
+            guard !stored.info.ephemeral, stored.intent?.verb != .delete else {
+                try delete(stored.info.id, synced: false)
+                continue
+            }
+            kept += 1
+            if stored.sandbox != nil || stored.info.state != .stopped {
+                stored.info.stopReason = InstanceLifecycle.StopReason.stopped.rawValue
+                stored.info.exitCode = nil
+                stored.info.stoppedAt = .now()
+            }
+            stored.info.state = .stopped
+            (stored.sandbox, stored.intent, stored.isSecondTry) = (nil, nil, nil)
+            (stored.crashes, stored.lease) = (nil, nil)
+            try update(stored)
+        }
+        _ = try database.transaction(.synced) { t in try t.run("DELETE FROM instance_secrets") }
+        return kept
+    }
+
+    /// How many instances there are that live on without a client.
+    package func count() throws -> Int { try all(unreadable: { _, _ in }).count { !$0.info.ephemeral } }
+
     private func encode(_ instance: StoredInstance) throws -> [UInt8] { Array(try JSONEncoder().encode(instance)) }
 }

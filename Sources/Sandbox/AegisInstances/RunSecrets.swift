@@ -36,6 +36,17 @@ final class RunSecrets: Sendable {
         }
     }
 
+    /// Bytes without the values; nil when nobody knows what to look for.
+    func masked(_ bytes: [UInt8]) -> [UInt8]? {
+        guard let mask else { return nil }
+        guard !mask.isEmpty else { return bytes }
+        var stream = SecretMaskStream(mask)
+        var safe: [UInt8] = []
+        stream.write(bytes, into: &safe)
+        stream.finish(into: &safe)
+        return safe
+    }
+
     /// The values of this run cannot be found out.
     func lose() { state.withLock { $0.isLost = true } }
 }

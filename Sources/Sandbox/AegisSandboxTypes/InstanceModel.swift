@@ -137,6 +137,8 @@ package struct CreateInstance: Sendable, Codable, Equatable {
     package var allowSetuid: Bool?
     /// Where programs inside reach Aegis (default port 7777 of their loopback).
     package var guestAPI: GuestAPISetting?
+    /// The caller's own credentials for the image's registry, for the first start; not part of the record.
+    package var credentials: RegistryCredentials?
 
     package init(command: [String]? = nil) { self.command = command }
 
@@ -147,6 +149,7 @@ package struct CreateInstance: Sendable, Codable, Equatable {
         case minIsolation = "min_isolation"
         case allowSetuid = "allow_setuid"
         case guestAPI = "guest_api"
+        case credentials
     }
 
     package init(from decoder: any Decoder) throws {
@@ -176,6 +179,7 @@ package struct CreateInstance: Sendable, Codable, Equatable {
         start = try c.decodeIfPresent(Bool.self, forKey: .start)
         allowSetuid = try c.decodeIfPresent(Bool.self, forKey: .allowSetuid)
         guestAPI = try c.decodeIfPresent(GuestAPISetting.self, forKey: .guestAPI)
+        credentials = try c.decodeIfPresent(RegistryCredentials.self, forKey: .credentials)
     }
 }
 

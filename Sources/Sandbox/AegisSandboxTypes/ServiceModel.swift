@@ -101,10 +101,12 @@ package struct StatusReport: Sendable, Codable, Equatable {
     package var startedAt: Timestamp
     package var instances: [String: Int]
     package var backends: [BackendReport]
+    /// The configuration's file; nil when there is none.
+    package var configuration: String?
     package init(
         version: String, pid: Int32, node: String, home: String, runDirectory: String, socket: String,
         ports: [String: String],
-        startedAt: Timestamp, instances: [String: Int], backends: [BackendReport]
+        startedAt: Timestamp, instances: [String: Int], backends: [BackendReport], configuration: String? = nil
     ) {
         self.version = version
         self.pid = pid
@@ -116,11 +118,45 @@ package struct StatusReport: Sendable, Codable, Equatable {
         self.startedAt = startedAt
         self.instances = instances
         self.backends = backends
+        self.configuration = configuration
     }
     private enum CodingKeys: String, CodingKey {
-        case version, pid, node, home, socket, ports, instances, backends
+        case version, pid, node, home, socket, ports, instances, backends, configuration
         case runDirectory = "run_directory"
         case startedAt = "started_at"
+    }
+}
+
+/// What `aegis backup` wrote, or `aegis restore` brought back.
+package struct BackupReport: Sendable, Codable, Equatable {
+    package var file: String
+    /// The program and release that wrote it.
+    package var writer: String
+    package var createdAt: Timestamp
+    /// Bytes of the file.
+    package var size: UInt64
+    package var instances: Int
+    package var secrets: Int
+    /// The configuration's file; nil when there was none.
+    package var configuration: String?
+    /// The folder where a restore put what was there before; nil when nothing was.
+    package var replaced: String?
+    package init(
+        file: String, writer: String, createdAt: Timestamp, size: UInt64, instances: Int, secrets: Int,
+        configuration: String? = nil, replaced: String? = nil
+    ) {
+        self.file = file
+        self.writer = writer
+        self.createdAt = createdAt
+        self.size = size
+        self.instances = instances
+        self.secrets = secrets
+        self.configuration = configuration
+        self.replaced = replaced
+    }
+    private enum CodingKeys: String, CodingKey {
+        case file, writer, size, instances, secrets, configuration, replaced
+        case createdAt = "created_at"
     }
 }
 

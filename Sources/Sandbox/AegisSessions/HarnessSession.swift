@@ -36,12 +36,18 @@ package final class HarnessSession: Sendable {
     private let state = Mutex(State())
     private let outbox = Outbox()
     private let sink: any SessionSink
+    /// Shows what passes to whoever looks.
+    private let tap: ChannelTap
     /// Frames that belong to the keeper itself (`ended` and the like).
     private let onKeeperFrame: @Sendable (ChannelFrame) -> Void
 
     /// Makes a session that reports to `sink`.
-    package init(sink: any SessionSink, onKeeperFrame: @escaping @Sendable (ChannelFrame) -> Void = { _ in }) {
+    package init(
+        sink: any SessionSink, tap: ChannelTap = ChannelTap(),
+        onKeeperFrame: @escaping @Sendable (ChannelFrame) -> Void = { _ in }
+    ) {
         self.sink = sink
+        self.tap = tap
         self.onKeeperFrame = onKeeperFrame
     }
 
@@ -103,6 +109,7 @@ package final class HarnessSession: Sendable {
             let piece = rest.prefix(min(room, Channel.dataLimit))
             rest = rest.dropFirst(piece.count)
             guard let offset = reserve(number, piece.count) else { throw IOError.closed }
+            if tap.isWatched { tap.sawInput(number, offset: offset, count: piece.count, end: false) }
             outbox.append { out in
                 FrameHeader(.stdin, stream: number, length: piece.count + 8).encode(into: &out)
                 appendOffset(offset, to: &out)
@@ -120,6 +127,7 @@ package final class HarnessSession: Sendable {
             return input.sent
         }
         guard let offset else { return }
+        if tap.isWatched { tap.sawInput(number, offset: offset, count: 0, end: true) }
         outbox.append { out in
             FrameHeader(.stdin, flags: Channel.endFlag, stream: number, length: 8).encode(into: &out)
             appendOffset(offset, to: &out)
@@ -149,8 +157,10 @@ package final class HarnessSession: Sendable {
 
     /// Everything of a stream below `offset` was saved and delivered.
     package func acknowledge(_ number: UInt16, _ kind: OutputKind, upTo offset: UInt64) {
+        let header = FrameHeader(.ack, flags: kind.rawValue, stream: number, length: 8)
+        if tap.isWatched { tap.saw(header, Acknowledgement(offset: offset).encoded(), from: "daemon") }
         outbox.append { out in
-            FrameHeader(.ack, flags: kind.rawValue, stream: number, length: 8).encode(into: &out)
+            header.encode(into: &out)
             appendOffset(offset, to: &out)
         }
     }
@@ -194,8 +204,11 @@ package final class HarnessSession: Sendable {
     package func sendToKeeper(_ type: FrameType) { send(type, []) }
 
     private func send(_ type: FrameType, flags: UInt8 = 0, stream: UInt16 = 0, _ payload: [UInt8]) {
+        let header = FrameHeader(type, flags: flags, stream: stream, length: payload.count)
+        // Before it can be answered.
+        if tap.isWatched { tap.saw(header, payload, from: "daemon") }
         outbox.append { out in
-            FrameHeader(type, flags: flags, stream: stream, length: payload.count).encode(into: &out)
+            header.encode(into: &out)
             out.append(contentsOf: payload)
         }
     }
@@ -204,6 +217,7 @@ package final class HarnessSession: Sendable {
 
     private func take(_ frame: ChannelFrame) throws {
         let number = frame.header.stream
+        if tap.isWatched { tap.saw(frame.header, frame.payload, from: "harness") }
         switch frame.header.type {
         case .stdout, .stderr:
             var fields = FieldReader(frame.payload, type: frame.header.type)

@@ -16,6 +16,7 @@ package enum SandboxOptions {
         Option(
             "pull", .value("WHEN"), "always, if-not-present (the default) or never", section: "Sandbox",
             completion: .words(pullPolicies)),
+        RegistryLogin.option,
         Option("env", "e", .values("K=V"), "a variable; K alone takes the caller's", section: "Process"),
         Option(
             "secret", .values("NAME"), "a stored secret as a variable; '*' = all", section: "Process",

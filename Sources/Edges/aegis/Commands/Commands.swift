@@ -36,7 +36,8 @@ package enum Commands {
                 "The daemon",
                 [
                     UpCommand.command, DownCommand.command, StatusCommand.command, DoctorCommand.command,
-                    ConfigShow.command, DaemonCommand.command,
+                    ConfigShow.command, BackupCommand.command, RestoreCommand.command, DaemonCommand.command,
+                    DebugChannel.command,
                 ]),
             CommandTable.Section(
                 "This program", [VersionCommand.command, CompletionCommand.command, CompletionCommand.answer]),
@@ -44,5 +45,6 @@ package enum Commands {
         groups: [
             "instance": "instances with a life of their own", "image": "what instances are made of",
             "secret": "values that only sandboxes see", "config": "the daemon's configuration",
+            "debug": "what passes inside, for those who look for a fault",
         ])
 }

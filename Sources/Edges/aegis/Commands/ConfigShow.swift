@@ -46,30 +46,7 @@ enum ConfigShow {
 
     /// Asks the daemon's program, which reads the configuration as it does at its start, and touches nothing.
     private static func ofNewDaemon(_ invocation: Invocation, _ context: Context) async throws -> ConfigurationReport {
-        let program = try DaemonCommand.program()
-        var environment = CurrentProcess.environment
-        if let given = context.caller.variable("AEGIS_HOME"), !given.isEmpty {
-            // A relative one starts where we are.
-            environment.removeAll { $0.hasPrefix("AEGIS_HOME=") }
-            environment.append("AEGIS_HOME=\(context.location.home)")
-        }
-        let spec = ProcessSpec(
-            executable: program, arguments: [program, "--show-config"] + DaemonCommand.arguments(invocation),
-            environment: environment)
-        let output: ProcessOutput
-        do {
-            output = try await runProcess(
-                spec, input: [], outputLimit: 4 << 20, deadline: .seconds(30), on: context.loop)
-        } catch { throw AegisError.failed("daemon-not-started", "\(program) cannot be asked: \(error)") }
-        let text = String(decoding: output.stdout, as: UTF8.self)
-        guard output.status.isSuccess else {
-            let kind = ErrorKind.allCases.first { $0.exitCode == output.status.shellCode } ?? .failed
-            throw StreamJSON.error(text, kind: kind)
-        }
-        let json: JSONValue
-        do throws(JSONError) { json = try JSONValue(parsing: output.stdout) } catch {
-            throw AegisError.failed("unreadable-answer", "\(program) gave no configuration: \(error)")
-        }
-        return try json.decoded(ConfigurationReport.self)
+        try await DaemonProgram.ask(["--show-config"] + DaemonCommand.arguments(invocation), context)
+            .decoded(ConfigurationReport.self)
     }
 }

@@ -9,9 +9,13 @@ enum ImagePull {
         "image pull", "fetch an image from its registry",
         details: "Progress is shown on a terminal. Ctrl-C leaves nothing half done.",
         arguments: [Argument("REF", completion: .images)],
+        options: [RegistryLogin.option],
         examples: [Example("by tag", "aegis image pull python:3.12-alpine")]
     ) { invocation, context in
-        let body: JSONValue = ["reference": .string(invocation.arguments[0])]
+        let name = invocation.arguments[0]
+        let own = try RegistryLogin.find(image: name, authfile: invocation["authfile"], context.caller)
+        var body: JSONValue = ["reference": .string(name)]
+        if let own { body = ["reference": .string(name), "credentials": try JSONValue(encoding: own)] }
         let (image, info, _) = try await make(body, invocation, context)
         try await context.show(image, invocation) { invocation.quiet ? info.id + "\n" : ServiceText.image(info) + "\n" }
         return 0

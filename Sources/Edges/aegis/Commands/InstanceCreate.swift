@@ -26,6 +26,9 @@ enum InstanceCreate {
         if invocation.has("interactive") { request.stdin = true }
         if invocation.has("tty") { request.tty = true }
         request.start = start
+        let own = try RegistryLogin.find(image: request.image, authfile: invocation["authfile"], context.caller)
+        // One that is made for later fetches nothing now, and keeps nobody's credentials.
+        if start { request.credentials = own }
         return try JSONValue(encoding: request)
     }
 

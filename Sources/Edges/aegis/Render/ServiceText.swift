@@ -60,6 +60,23 @@ package enum ServiceText {
         }.joined()
     }
 
+    /// What `aegis backup` and `aegis restore` print.
+    package static func backup(_ report: BackupReport, isRestored: Bool) -> String {
+        func count(_ number: Int, _ word: String) -> String { "\(number) \(word)\(number == 1 ? "" : "s")" }
+        var parts = [count(report.instances, "instance"), count(report.secrets, "secret")]
+        if let file = report.configuration { parts.append("configuration \(Plain.text(file))") }
+        let size = Plain.size(report.size)
+        let file = Plain.text(report.file)
+        var text =
+            isRestored
+            ? "restored from \(file), written by \(Plain.text(report.writer)) at \(report.createdAt): "
+            : "\(file) (\(size)): "
+        text += parts.joined(separator: ", ") + "\n"
+        if let folder = report.replaced { text += "what was there before: \(Plain.text(folder))\n" }
+        if !isRestored { text += "not in it: images, writable layers, logs, files of workspaces\n" }
+        return text
+    }
+
     /// What `aegis image pull` prints: name, id and size.
     package static func image(_ image: ImageInfo) -> String {
         "\(Plain.text(image.reference)) \(image.id) (\(Plain.size(image.size)))"
