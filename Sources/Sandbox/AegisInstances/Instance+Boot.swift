@@ -50,17 +50,8 @@ extension Instance {
             return same
         }
         let notices = notices
-        let opener = services.opener
-        let caller = PathCaller(user: stored.info.owner, group: stored.ownerGroup)
-        // An image in a file or folder is read with the rights of who named it, as a mount is.
-        let open: LocalOpener = { path in
-            try await opener.open(path, for: .init("image", needsDirectory: false, writes: false), as: caller)
-                .reopened()
-        }
-        // The node's registry credentials are its administrators'.
-        let isAdministrator = caller.user == 0 || caller.user == CurrentProcess.effectiveUser
         return try await services.images.ensure(
-            reference, policy: policy, for: isAdministrator ? .administrator(open: open) : .user(open: open),
+            reference, policy: policy, for: Instance.imageCaller(stored, services),
             progress: { progress in notices.post(progress.text(reference)) })
     }
 
@@ -86,7 +77,7 @@ extension Instance {
         }
     }
 
-    private func remember(image: ResolvedImage, ids: (uid: UInt32, gid: UInt32), backend: BackendChoice) {
+    func remember(image: ResolvedImage, ids: (uid: UInt32, gid: UInt32), backend: BackendChoice) {
         stored.image = StoredImage(image)
         (stored.insideUser, stored.insideGroup) = (ids.uid, ids.gid)
         lease = image.lease
