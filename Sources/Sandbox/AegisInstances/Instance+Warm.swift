@@ -18,8 +18,11 @@ extension Instance {
         // A secret that is gone stops this start, too.
         for name in await stored.info.secrets where name != "*" { _ = try services.secrets.value(of: name) }
         guard let claim = await handOver() else { return nil }
-        guard claim.warm.sandbox.isAlive else {
-            services.logger.warning("a warm sandbox is gone", ("instance", id))
+        do {
+            try await claim.warm.woken()
+            guard claim.warm.sandbox.isAlive else { throw AegisError.failed("sandbox-died", "it has ended") }
+        } catch {
+            services.logger.warning("a warm sandbox is of no use", ("instance", id), ("error", "\(error)"))
             await claim.warm.sandbox.kill()
             await claim.warm.sandbox.release()
             return nil
@@ -39,6 +42,7 @@ extension Instance {
         guard let claim = warm else { return }
         warm = nil
         stored.sandbox = nil
+        try? await claim.warm.woken()
         await claim.warm.sandbox.kill()
         await claim.warm.sandbox.release()
     }

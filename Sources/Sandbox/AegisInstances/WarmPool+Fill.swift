@@ -38,6 +38,12 @@ extension WarmPool {
         } catch {
             guard !Task.isCancelled else { return }
             let failure = Instance.explain(error)
+            // It is not fetched for this alone; when somebody has, the store says so.
+            if failure.code == "image-not-here" {
+                slots[index].obstacle = "the image is not here yet"
+                slots[index].waitsForImage = true
+                return
+            }
             slots[index].failures += 1
             let pause = Duration.seconds(min(300, 5 << min(slots[index].failures, 6)))
             postpone(index, failure.message, for: pause)
@@ -105,6 +111,7 @@ extension WarmPool {
             for warm in all {
                 group.addTask {
                     warm.unwatch()
+                    try? await warm.woken()
                     await warm.sandbox.kill()
                     await warm.sandbox.release()
                     await self.removeFiles(of: warm.id)

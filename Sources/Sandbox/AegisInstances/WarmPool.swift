@@ -25,6 +25,8 @@ package actor WarmPool {
         /// When the next attempt is made after one that failed, on the clock of `uptime`.
         var retryAt: Duration?
         var failures = 0
+        /// Whether nothing can be done until the image store says that something has changed.
+        var waitsForImage = false
 
         var isFull: Bool { ready.count >= wish.count }
     }
@@ -37,6 +39,7 @@ package actor WarmPool {
     private var lastClaim = Duration.zero
     private var worker: TaskScope.Handle?
     private var watcher: TaskScope.Handle?
+    private var retry: TaskScope.Handle?
     private let pokes: AsyncStream<Void>
     private let poker: AsyncStream<Void>.Continuation
     /// Full names of the images that there are wishes for: others need not ask.
@@ -83,13 +86,16 @@ package actor WarmPool {
                 await fill(index)
             }
             if isClosed || Task.isCancelled { return }
-            if let next = slots.filter({ !$0.isFull }).compactMap(\.retryAt).min() { pokeLater(next - uptime) }
+            if let next = slots.filter({ !$0.isFull && !$0.waitsForImage }).compactMap(\.retryAt).min() {
+                pokeLater(next - uptime)
+            }
         }
     }
 
     private func pokeLater(_ delay: Duration) {
         let clock = services.clock
-        services.scope.spawn("warm-retry") { [weak self] in
+        retry?.cancel()
+        retry = services.scope.spawn("warm-retry") { [weak self] in
             try? await clock.sleep(for: max(delay, .milliseconds(10)))
             if !Task.isCancelled { self?.poke() }
         }
@@ -99,7 +105,11 @@ package actor WarmPool {
     private func nextToFill() -> Int? {
         let now = uptime
         return slots.indices
-            .filter { !slots[$0].isFull && slots[$0].reference != nil && (slots[$0].retryAt.map { $0 <= now } ?? true) }
+            .filter { index in
+                let slot = slots[index]
+                return !slot.isFull && !slot.waitsForImage && slot.reference != nil
+                    && (slot.retryAt.map { $0 <= now } ?? true)
+            }
             .min { slots[$0].ready.count < slots[$1].ready.count }
     }
 
@@ -156,14 +166,9 @@ package actor WarmPool {
         lastClaim = uptime
         poke()
         let claim = WarmClaim(warm: warm, image: image, ids: ids, choice: choice)
-        do {
-            try await wake(claim, for: stored)
-            return claim
-        } catch {
-            services.logger.warning("a warm sandbox is of no use", ("instance", warm.id), ("error", "\(error)"))
-            dispose([warm])
-            return nil
-        }
+        let (services, owner) = (services, stored.info.owner)
+        warm.wake(in: services.scope) { try await Self.give(claim, to: owner, services) }
+        return claim
     }
 
     private func pick(_ reference: String, _ digest: String, _ backend: String, _ limits: Limits) -> WarmSandbox? {
@@ -182,8 +187,8 @@ package actor WarmPool {
     }
 
     /// Makes it the caller's: its processes run again, and its workspace has the owner and the age of a new one.
-    private func wake(_ claim: WarmClaim, for stored: StoredInstance) async throws {
-        let (warm, services) = (claim.warm, services)
+    private static func give(_ claim: WarmClaim, to owner: UInt32, _ services: InstanceServices) async throws {
+        let warm = claim.warm
         async let running: Void = warm.isFrozen ? warm.sandbox.resume() : ()
         let folder =
             services.disk.isLimited(warm.id)
@@ -191,7 +196,7 @@ package actor WarmPool {
                 for: warm.id, folder: InstancePlaces.writable(warm.id, home: services.home), limit: warm.limits.disk)
             : nil
         try await services.workspaces.adoptAutomatic(
-            instance: warm.id, owner: stored.info.owner,
+            instance: warm.id, owner: owner,
             givingTo: .init(user: claim.ids.uid, group: claim.ids.gid), at: folder)
         try await running
     }
@@ -254,7 +259,7 @@ package actor WarmPool {
             let stale = slots[index].ready.filter { $0.digest != digest }
             slots[index].ready.removeAll { warm in stale.contains { $0 === warm } }
             slots[index].retryAt = nil
-            slots[index].failures = 0
+            (slots[index].failures, slots[index].waitsForImage) = (0, false)
             dispose(stale)
         }
         poke()

@@ -27,6 +27,8 @@ final class WarmSandbox: Sendable {
     private let lease: ImageLease
     /// Notices its end while it waits.
     let watch = Mutex<TaskScope.Handle?>(nil)
+    /// Makes it its claimer's, beside what else is to be done for the instance.
+    private let waking = Mutex<(task: TaskScope.Handle?, error: (any Error)?)>((nil, nil))
 
     init(
         id: String, sandbox: any Sandbox, digest: String, limits: Limits, log: InstanceLog, isFrozen: Bool,
@@ -40,6 +42,23 @@ final class WarmSandbox: Sendable {
         self.isFrozen = isFrozen
         self.memory = memory
         self.lease = lease
+    }
+
+    /// Begins with what its claimer will wait for.
+    func wake(in scope: TaskScope, _ body: @escaping @Sendable () async throws -> Void) {
+        waking.withLock { waking in
+            waking.task = scope.spawn("warm-wake") { [self] in
+                do { try await body() } catch { self.waking.withLock { $0.error = error } }
+            }
+        }
+    }
+
+    /// Waits until it is its claimer's.
+    ///
+    /// - Throws: why it cannot be.
+    func woken() async throws {
+        await waking.withLock { $0.task }?.wait()
+        if let error = waking.withLock({ $0.error }) { throw error }
     }
 
     /// From now on its end is somebody else's business.
