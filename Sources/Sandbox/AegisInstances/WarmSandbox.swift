@@ -84,6 +84,9 @@ struct WarmUp {
     let sandbox: any Sandbox
     /// Process numbers are the sandbox's; this one is free again afterwards.
     private static let number = Channel.taskProcess + 1
+    /// What most commands need first, the loader and the C library of the image, comes with its shell. An image without one
+    /// has the harness at least.
+    private static let commands = [["/bin/sh", "-c", ":"], ["/.aegis/harness", "--version"]]
 
     /// - Throws: what the channel says; the process itself may fail.
     func run() async throws {
@@ -94,13 +97,15 @@ struct WarmUp {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { _ = try await session.run(on: stream, known: state.processes) }
             group.addTask {
-                // The harness itself: the only program that is sure to be there.
-                let message = StartProcess(
-                    kind: .exec, arguments: [Array("/.aegis/harness".utf8), Array("--version".utf8)], environment: [],
-                    directory: Array("/".utf8))
-                _ = try await session.start(Self.number, message)
-                for await _ in ends { break }
-                session.forget(Self.number)
+                for command in Self.commands {
+                    let message = StartProcess(
+                        kind: .exec, arguments: command.map { Array($0.utf8) }, environment: [],
+                        directory: Array("/".utf8))
+                    do { _ = try await session.start(Self.number, message) } catch is ProcessStartError { continue }
+                    for await _ in ends { break }
+                    session.forget(Self.number)
+                    break
+                }
                 try await session.health()
             }
             // Whichever ends first: the channel only if it broke.
