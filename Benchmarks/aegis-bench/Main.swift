@@ -81,7 +81,8 @@ struct Report: Sendable {
         let sections = Sections(aegis: aegis, docker: docker, isQuick: options.isQuick, scratch: scratch)
         let all: [(name: String, run: @Sendable () async throws -> [ResultTable])] = [
             ("idle", { try await sections.idle() }), ("run", { try await sections.run() }),
-            ("exec", { try await sections.exec() }), ("stop", { try await sections.stop() }),
+            ("warm", { try await sections.warm() }), ("exec", { try await sections.exec() }),
+            ("stop", { try await sections.stop() }),
             ("cat", { try await sections.cat() }), ("many", { try await sections.many() }),
             ("gate", { try Gate(isQuick: options.isQuick).run() }),
         ]

@@ -9,10 +9,10 @@ struct Sections: Sendable {
     let scratch: String
     static let runtimes = ["runc", "runsc"]
 
-    private func count(_ full: Int, quick: Int) -> Int { isQuick ? quick : full }
+    func count(_ full: Int, quick: Int) -> Int { isQuick ? quick : full }
 
     /// Rows of times: each contestant beside the one that it is compared with.
-    private func table(
+    func table(
         _ title: String, _ noteText: String, _ samples: [String: Samples], _ rows: [(name: String, against: String?)]
     ) -> ResultTable {
         var table = ResultTable(
@@ -243,7 +243,7 @@ struct Sections: Sendable {
         ]
     }
 
-    private func switches(of processes: [ProcessView], _ seconds: Int) async throws -> Double {
+    func switches(of processes: [ProcessView], _ seconds: Int) async throws -> Double {
         let before = processes.reduce(0) { $0 + $1.switches }
         try await aegis.loop.clock.sleep(for: .seconds(Int64(seconds)))
         return Double(processes.reduce(0) { $0 + $1.switches } - before) / Double(seconds)

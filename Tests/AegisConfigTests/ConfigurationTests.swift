@@ -169,6 +169,18 @@ import Testing
         #expect(try Everything("", environment: ["AEGIS_NETWORK_HOSTS": text]).network.origins == ["a", "b"])
     }
 
+    @Test func aVariableOrFlagCanGiveAMap() throws {
+        let variable = ["AEGIS_INSTANCES_WARM": "base=2, python:3.12@runc=1"]
+        #expect(try Everything("", environment: variable).instances.warm == ["base": 2, "python:3.12@runc": 1])
+        let flag = [ConfigFlag(name: "--warm", path: "instances.warm", value: "x=3")]
+        let text = "spec: { instances: { warm: { base: 1 } } }"
+        #expect(try Everything(text).instances.warm == ["base": 1])
+        #expect(try Everything(text, environment: variable, flags: flag).instances.warm == ["x": 3])
+        #expect(
+            problems("", environment: ["AEGIS_INSTANCES_WARM": "3"])
+                == "AEGIS_INSTANCES_WARM: expected NAME=VALUE for spec.instances.warm, found '3'")
+    }
+
     @Test func wrongOverridesNameFlagOrVariable() {
         let flags = [
             ConfigFlag(name: "--bind", path: "network.bond", value: "x"),

@@ -33,6 +33,11 @@ package enum ConfigOrigin: Sendable, Hashable, CustomStringConvertible {
     /// Nothing was said about it.
     case standard
 
+    /// Whether it is a place in a file.
+    package var isFile: Bool {
+        if case .file = self { true } else { false }
+    }
+
     package var description: String {
         switch self {
         case .flag(let name): name

@@ -16,16 +16,48 @@ extension ConfigReader {
         return read.map(\.value)
     }
 
-    /// Reads a map whose keys the user chooses and whose values are scalars.
+    /// Reads a map whose keys the user chooses and whose values are scalars; an override gives it as `a=1,b=2`.
+    ///
+    /// - Parameters:
+    ///   - key: the key's name.
+    ///   - single: the key that a value without one belongs to, in an override; nil refuses such a value.
+    ///   - check: says what is wrong with a value of the right type, or nil.
+    /// - Returns: the entries in their order.
     package func readMap<T: ConfigScalar>(
-        _ key: String, of type: T.Type = T.self, check: ((T) -> String?)? = nil
+        _ key: String, of type: T.Type = T.self, single: String? = nil, check: ((T) -> String?)? = nil
     ) -> [(key: String, value: T)] {
-        freeEntries(key).compactMap { entry in
-            let value = scalar(
-                entry.value, .file(entry.value.mark), "\(name(key)).\(entry.key)", as: T.self, check: check)
+        guard let (node, origin) = lookup(key, aliases: [], variables: []), !node.isNull else { return [] }
+        let entries: [ConfigNode.Entry]
+        if case .map(let found) = node.content {
+            entries = found
+        } else if case .scalar(let text, _) = node.content, !origin.isFile {
+            entries = pairs(text, single, node.mark, origin, key)
+        } else {
+            session.report(origin, "expected a map for \(name(key)), found \(session.found(node))")
+            return []
+        }
+        return entries.compactMap { entry in
+            let place = place(of: entry.value, origin)
+            let value = scalar(entry.value, place, "\(name(key)).\(entry.key)", as: T.self, check: check)
             guard let value else { return nil }
-            enter("\(key).\(entry.key)", value.shown, .file(entry.value.mark))
+            enter("\(key).\(entry.key)", value.shown, place)
             return (entry.key, value.value)
+        }
+    }
+
+    /// The entries of a map that an override gives.
+    private func pairs(
+        _ text: String, _ single: String?, _ mark: SourceMark, _ origin: ConfigOrigin, _ key: String
+    ) -> [ConfigNode.Entry] {
+        text.split(separator: ",").compactMap { item in
+            let item = String(item.drop { $0 == " " }.trimmingEnd())
+            let cut = item.lastIndex(of: "=")
+            guard let name = cut.map({ String(item[..<$0]) }) ?? single else {
+                session.report(origin, "expected NAME=VALUE for \(self.name(key)), found \(session.found(item))")
+                return nil
+            }
+            let value = cut.map { String(item[item.index(after: $0)...]) } ?? item
+            return ConfigNode.Entry(key: name, mark: mark, value: ConfigNode(.scalar(value, plain: false), at: mark))
         }
     }
 

@@ -71,6 +71,8 @@ package struct ImageRoutes: Sendable {
             .json(.delete, "/v1/images/{ref}", "Delete an image") { [images, directory] context in
                 try requireRoot(context)
                 let reference = try directory.reference(context.parameter("ref"))
+                // What is kept ready is nobody's use of it.
+                await directory.warm.clear(reference)
                 return Collected(try await images.delete(reference, inUse: await directory.imagesInUse()))
             },
             .json(.post, "/v1/images/prune", "Remove what no instance uses", query: ["all"]) {

@@ -51,7 +51,10 @@ enum Daemon {
         logger.info("ready", ("home", home.path), ("node", home.node), ("pid", "\(CurrentProcess.pid)"))
         readiness.ready()
         // After readiness: `up` does not wait for canaries, `auto` waits for those it needs (decision D37).
-        scope.spawn("probes") { await services.backends.probeAll() }
+        scope.spawn("probes") {
+            await services.backends.probeAll()
+            await services.directory.warm.start()
+        }
 
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await socketServer.run([stage.socket]) }
@@ -66,7 +69,7 @@ enum Daemon {
             }
             let keep = await ending.wait()
             logger.info("stopping", ("keep_instances", "\(keep)"))
-            if !keep { await services.directory.stopAll() }
+            if keep { await services.directory.warm.close() } else { await services.directory.stopAll() }
             services.directory.endWatching()
             async let socketDone: Void = socketServer.shutdown(within: drain)
             async let tcpDone: Void = tcpServer.shutdown(within: drain)

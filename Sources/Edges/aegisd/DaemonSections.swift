@@ -1,5 +1,6 @@
 internal import AegisConfig
 internal import AegisCore
+internal import AegisInstances
 internal import AegisSandboxTypes
 
 /// `network`: where the HTTP API listens.
@@ -58,6 +59,10 @@ struct InstancesSection: ConfigSection {
     /// How long an instance that a port can wake is unused before it pauses, and before it stops; 0 = never.
     var idlePause: TimeSpan
     var idleStop: TimeSpan
+    /// Sandboxes that are kept ready, what they may use together, and what must stay free on the machine beside them.
+    var warm: [WarmWish]
+    var warmMemory: ByteSize?
+    var warmReserve: ByteSize?
 
     init(from reader: ConfigReader) {
         max = reader.read("max", default: 500) { (1...100_000).contains($0) ? nil : "must be 1 to 100000" }
@@ -73,8 +78,23 @@ struct InstancesSection: ConfigSection {
         diskReserve = reader.readIfPresent("disk_reserve")
         idlePause = reader.read("idle_pause", default: TimeSpan(milliseconds: 60_000), check: Self.idle)
         idleStop = reader.read("idle_stop", default: TimeSpan(milliseconds: 1_200_000), check: Self.idle)
+        warm = Self.warm(reader)
+        warmMemory = reader.readIfPresent("warm_memory")
+        warmReserve = reader.readIfPresent("warm_reserve")
         clientPatience = reader.read("client_patience", default: TimeSpan(milliseconds: 30_000)) {
             (1000...3_600_000).contains($0.milliseconds) ? nil : "must be 1s to 1h"
+        }
+    }
+
+    private static let isolations = ["auto", "runsc", "runc", "crun"]
+
+    /// A number alone is that of the base image.
+    private static func warm(_ reader: ConfigReader) -> [WarmWish] {
+        reader.readMap("warm", of: Int.self, single: "base").compactMap { image, count in
+            do throws(AegisError) { return try WarmWish(image, count: count, isolations: isolations) } catch {
+                reader.report("\(error.message); \(error.hint ?? "")")
+                return nil
+            }
         }
     }
 

@@ -92,6 +92,9 @@ struct DaemonServices: Sendable {
         defaults.logLimit = settings.instances.logLimit.bytes
         defaults.idlePause = settings.instances.idlePause.duration
         defaults.idleStop = settings.instances.idleStop.duration
+        defaults.warm = settings.instances.warm
+        defaults.warmMemory = settings.instances.warmMemory?.bytes ?? max(64 << 20, cgroups.totalMemory / 8)
+        defaults.warmReserve = settings.instances.warmReserve?.bytes ?? min(1 << 30, cgroups.totalMemory / 10)
         defaults.clientPatience = settings.instances.clientPatience.duration
         return defaults
     }
@@ -100,6 +103,7 @@ struct DaemonServices: Sendable {
     func sweep() async {
         let known = await directory.ids()
         for driver in drivers.prefix(1) { await driver.sweep(keeping: known) }
+        await directory.warm.sweep(keeping: known)
     }
 
     /// Gives back what belongs to the node as a whole.
@@ -118,10 +122,13 @@ struct DaemonServices: Sendable {
         let (directory, backends, cgroups) = (directory, backends, cgroups)
         return SystemFacts(
             status: {
-                StatusReport(
+                var report = StatusReport(
                     version: Build.version, pid: CurrentProcess.pid, node: home.node, home: home.path,
                     runDirectory: home.runDirectory, socket: home.socket, ports: ports, startedAt: startedAt,
                     instances: await directory.counts(), backends: backends.knownReports, configuration: settings.file)
+                let warm = await directory.warm.report()
+                if !warm.isEmpty { report.warm = warm }
+                return report
             },
             doctor: { fresh in await Doctor(backends: backends, cgroups: cgroups, home: home).report(fresh: fresh) },
             missing: {

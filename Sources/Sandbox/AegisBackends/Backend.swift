@@ -179,6 +179,9 @@ package protocol Sandbox: AnyObject, Sendable {
     /// Milliseconds of each step of the boot, by name; empty after adoption.
     var bootSteps: [(name: String, milliseconds: Double)] { get }
 
+    /// Whether it is there, as far as can be seen without asking: its keeper lives and has not told of its end.
+    var isAlive: Bool { get }
+
     /// How many of its processes the kernel has killed for want of memory so far.
     var oomKills: UInt64 { get }
 

@@ -140,6 +140,39 @@ package final class WorkspaceStore: Sendable {
         }
     }
 
+    /// Gives the workspace of a sandbox that was kept ready to the instance that takes it, as if it had been made now.
+    ///
+    /// - Parameters:
+    ///   - id: the instance.
+    ///   - owner: the user on the host whose it becomes.
+    ///   - user: whom inside it is given to; it is empty.
+    ///   - folder: its absolute path where it lies elsewhere; nil for the store's own place.
+    /// - Throws: `workspaces-unusable`.
+    package func adoptAutomatic(
+        instance id: String, owner: UInt32, givingTo user: FileIdentity, at folder: String?
+    ) async throws(AegisError) {
+        guard Names.isInstanceID(id) else { throw .usage("'\(id)' is not an instance id") }
+        try await blocking { () throws(AegisError) in
+            try self.turn.withLock { _ throws(AegisError) in
+                var info = self.info(id)
+                (info.owner, info.createdAt) = (owner, .now())
+                do throws(Errno) {
+                    let directory =
+                        if let folder { try FileDescriptor.open(folder, [.readOnly, .directory, .noFollow]) } else {
+                            try self.place.root.open(id, [.readOnly, .directory, .noFollow])
+                        }
+                    if info.givenTo != user { try directory.setOwner(user: user.user, group: user.group) }
+                    info.givenTo = user
+                    let now = Int64(SystemTime.realtime)
+                    try directory.setTimes(accessed: now, modified: now)
+                    try self.write(info)
+                } catch {
+                    throw .failed("workspaces-unusable", "the workspace of \(id) cannot be given away: \(error)")
+                }
+            }
+        }
+    }
+
     /// Whether the store keeps the automatic workspace of an instance.
     package func hasAutomatic(instance id: String) async throws(AegisError) -> Bool {
         try await blocking { () throws(AegisError) in (try? self.place.root.status(of: id)) != nil }

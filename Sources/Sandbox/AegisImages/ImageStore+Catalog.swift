@@ -81,6 +81,7 @@ extension ImageStore {
         }
         var collected = try await garbageCollect(inUse: inUse)
         collected.references = [reference.description]
+        changed()
         return collected
     }
 

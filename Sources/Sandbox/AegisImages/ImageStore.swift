@@ -46,6 +46,7 @@ package final class ImageStore: Sendable {
     let helper: HelperProgram
     let loop: EventLoop
     let pulls: PullService
+    private let listeners = Mutex<[@Sendable () -> Void]>([])
 
     /// Opens the store, making it if it does not exist, and removes what a killed daemon left half done.
     ///
@@ -105,6 +106,12 @@ package final class ImageStore: Sendable {
         try await check(image, source, caller)
         return image
     }
+
+    /// Calls `body`, on any thread, whenever what a name stands for may have changed; for as long as the store lives.
+    package func whenChanged(_ body: @escaping @Sendable () -> Void) { listeners.withLock { $0.append(body) } }
+
+    /// Tells those who listen.
+    func changed() { for body in listeners.withLock({ $0 }) { body() } }
 
     /// The image if it is here, without asking anybody.
     package func local(_ reference: ImageReference) async throws -> ResolvedImage? {
@@ -205,6 +212,7 @@ package final class ImageStore: Sendable {
             throw AegisError.failed("image-store-damaged", "'\(reference)' is gone from the store right after it came")
         }
         progress(.ready)
+        changed()
         return image
     }
 }

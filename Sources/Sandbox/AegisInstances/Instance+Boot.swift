@@ -60,18 +60,8 @@ extension Instance {
         }
         let own = credentials.withLock { $0.take() }
         let notices = notices
-        let opener = services.opener
-        let caller = PathCaller(user: stored.info.owner, group: stored.ownerGroup)
-        // An image in a file or folder is read with the rights of who named it, as a mount is.
-        let open: LocalOpener = { path in
-            try await opener.open(path, for: .init("image", needsDirectory: false, writes: false), as: caller)
-                .reopened()
-        }
-        // The node's registry credentials are its administrators'.
-        let isAdministrator = caller.user == 0 || caller.user == CurrentProcess.effectiveUser
-        let standing = isAdministrator ? ImageCaller.administrator(open: open) : .user(caller.user, open: open)
         return try await services.images.ensure(
-            reference, policy: policy, for: standing.with(own),
+            reference, policy: policy, for: Instance.imageCaller(stored, services).with(own),
             progress: { progress in notices.post(progress.text(reference)) })
     }
 
@@ -97,7 +87,7 @@ extension Instance {
         }
     }
 
-    private func remember(image: ResolvedImage, ids: (uid: UInt32, gid: UInt32), backend: BackendChoice) {
+    func remember(image: ResolvedImage, ids: (uid: UInt32, gid: UInt32), backend: BackendChoice) {
         stored.image = StoredImage(image)
         (stored.insideUser, stored.insideGroup) = (ids.uid, ids.gid)
         lease = image.lease

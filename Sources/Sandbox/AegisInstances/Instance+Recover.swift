@@ -14,6 +14,12 @@ extension Instance {
     /// What the daemon before was asked for and had not done is gone on with.
     func recover() async {
         let intent = stored.intent
+        if let record = stored.sandbox, stored.attempt == 0 {
+            // It had taken a sandbox that was kept ready, and was not started in it: it starts as any other now.
+            await services.backends.backend(record.backend)?.discard(record)
+            stored.sandbox = nil
+            save()
+        }
         if let record = stored.sandbox {
             if record.bootID != services.bootID {
                 await settle(nothingOf: record, .hostRestart, intent)

@@ -42,6 +42,8 @@ package actor Instance {
     private var bootTask: TaskScope.Handle?
     /// Keeps the image's layers while the instance may use them.
     var lease: ImageLease?
+    /// A sandbox that was kept ready, until the first start takes it.
+    var warm: WarmClaim?
     private var timeoutTask: TaskScope.Handle?
     /// Waits out the grace of a stop.
     private var graceTask: TaskScope.Handle?
@@ -83,12 +85,13 @@ package actor Instance {
     package nonisolated let tap = ChannelTap()
 
     init(
-        _ stored: StoredInstance, log: InstanceLog, services: InstanceServices,
+        _ stored: StoredInstance, log: InstanceLog, services: InstanceServices, warm: WarmClaim? = nil,
         onLeaving: @escaping @Sendable (String) -> Void, onDeleted: @escaping @Sendable (String) -> Void
     ) {
         self.stored = stored
         self.log = log
         self.services = services
+        self.warm = warm
         self.onLeaving = onLeaving
         self.onDeleted = onDeleted
         id = stored.info.id
@@ -261,9 +264,16 @@ package actor Instance {
         hide(RunSecrets())
         newProcesses(attempt, stdoutFrom: 0, stderrFrom: 0)
         let snapshot = stored
+        services.starts.begin()
         bootTask = services.scope.spawn("instance-boot") { [self] in
+            defer { services.starts.end(now: uptime) }
             do {
-                let sandbox = try await prepareAndBoot(snapshot)
+                let sandbox: any Sandbox
+                if let warm = try await takeWarm() {
+                    sandbox = warm
+                } else {
+                    sandbox = try await prepareAndBoot(snapshot)
+                }
                 if await connect(sandbox, attempt: attempt) { post(.booted(attempt: attempt)) }
             } catch {
                 post(.bootFailed(attempt: attempt, Instance.explain(error)))
@@ -377,6 +387,7 @@ package actor Instance {
     }
 
     private func removeEverything() async {
+        await dropWarm()
         await removeFiles()
         // At once, not when the last reference goes: the image may be wanted gone now.
         lease = nil

@@ -21,11 +21,14 @@ package final class InstanceDirectory: Sendable {
     private let state = Mutex(State())
     let services: InstanceServices
     private let logLimits: LogLimits
+    /// Sandboxes that are kept ready.
+    package let warm: WarmPool
 
     /// Makes an empty directory; `recover` fills it.
     package init(services: InstanceServices) {
         self.services = services
         logLimits = LogLimits(totalBytes: services.defaults.logLimit)
+        warm = WarmPool(services: services)
     }
 
     // MARK: Looking up
@@ -103,6 +106,7 @@ package final class InstanceDirectory: Sendable {
     /// Stops everything at once, for the end of the daemon; ephemeral instances are removed.
     package func stopAll() async {
         services.gate.close()
+        await warm.close()
         await withDiscardingTaskGroup { group in
             for instance in state.withLock({ Array($0.byID.values) + Array($0.leaving.values) }) {
                 group.addTask {
@@ -138,11 +142,13 @@ package final class InstanceDirectory: Sendable {
     package func create(_ request: CreateInstance, for caller: Caller) async throws -> Instance {
         try services.gate.check()
         let starts = request.start ?? true
-        let stored = try CreateRules(services: services, caller: caller).check(request)
+        let wanted = try CreateRules(services: services, caller: caller).check(request)
         if let own = request.credentials { try check(own, for: request.image ?? "base") }
-        try await checkFree(stored.info.expose.map(\.spec), except: nil, for: caller)
-        try reserveRoom(stored)
+        try await checkFree(wanted.info.expose.map(\.spec), except: nil, for: caller)
+        try reserveRoom(wanted)
         defer { state.withLock { $0.coming -= 1 } }
+        let claim = await warm.claim(for: wanted)
+        let stored = claim.map(wanted.taking) ?? wanted
         let instance: Instance
         do {
             // What the caller names must be there and the caller's to use, before there is an instance. An automatic
@@ -156,8 +162,10 @@ package final class InstanceDirectory: Sendable {
                 let store = services.store
                 try await BlockingPool.shared.run { try store.insert(stored, synced: true) }
             }
-            instance = try open(stored)
+            instance = try open(stored, claim)
+            if let claim { warm.unmark(claim.warm.id) }
         } catch {
+            if let claim { await warm.disposeAll([claim.warm]) }
             forget(stored.info.id)
             try? services.store.delete(stored.info.id, synced: false)
             if stored.workspaceKind == .automatic {
@@ -231,10 +239,10 @@ package final class InstanceDirectory: Sendable {
         if let result { throw result }
     }
 
-    private func open(_ stored: StoredInstance) throws -> Instance {
-        let log = try InstanceLog(path: "\(services.home)/logs/\(stored.info.id)", limits: logLimits)
+    private func open(_ stored: StoredInstance, _ claim: WarmClaim? = nil) throws -> Instance {
+        let log = try claim?.warm.log ?? InstanceLog(path: "\(services.home)/logs/\(stored.info.id)", limits: logLimits)
         let instance = Instance(
-            stored, log: log, services: services, onLeaving: { [weak self] id in self?.hide(id) },
+            stored, log: log, services: services, warm: claim, onLeaving: { [weak self] id in self?.hide(id) },
             onDeleted: { [weak self] id in self?.forget(id) })
         state.withLock { state in
             state.byID[stored.info.id] = instance

@@ -31,6 +31,12 @@ package struct NodeDefaults: Sendable {
     package var logLimit: UInt64 = 64 << 20
     /// How long an ephemeral instance waits for its client to come (back).
     package var clientPatience = Duration.seconds(30)
+    /// Sandboxes that are kept ready.
+    package var warm: [WarmWish] = []
+    /// Bytes that those may use together.
+    package var warmMemory: UInt64 = 1 << 30
+    /// Bytes of memory that must stay available on the machine when one is made ahead.
+    package var warmReserve: UInt64 = 512 << 20
     /// How long an instance that a port can wake is unused before it pauses; zero = never.
     package var idlePause = Duration.seconds(60)
     /// How long it is unused before it stops; zero = never.
@@ -66,6 +72,8 @@ package struct InstanceServices: Sendable {
     package let routes = ChangeBoard()
     /// Who answers programs inside.
     package let guests = GuestBoard()
+    /// When users waited for a start.
+    package let starts = StartActivity()
 
     package init(
         node: String, home: String, bootID: String, defaults: NodeDefaults, store: InstanceStore, backends: BackendSet,

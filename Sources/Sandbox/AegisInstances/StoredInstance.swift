@@ -59,6 +59,16 @@ package struct StoredInstance: Sendable, Codable, Equatable {
     package var lease: Timestamp?
     /// Where programs inside reach Aegis; nil = where they do everywhere.
     package var guestAPI: GuestAPISetting?
+
+    /// Makes it the instance of a sandbox that was kept ready. The sandbox is noted at once: a daemon that comes after a
+    /// crash must find it.
+    func taking(_ claim: WarmClaim) -> StoredInstance {
+        var stored = self
+        stored.info.id = claim.warm.id
+        stored.workspaceSource = "auto-\(claim.warm.id)"
+        stored.sandbox = claim.warm.sandbox.record
+        return stored
+    }
 }
 
 /// What is kept of an instance's image: what further processes need, and what a garbage collection must keep.

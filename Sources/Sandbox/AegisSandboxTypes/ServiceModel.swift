@@ -88,6 +88,34 @@ package struct DoctorReport: Sendable, Codable, Equatable {
     }
 }
 
+/// Sandboxes of one image that are kept ready, as `GET /v1/status` shows them.
+package struct WarmReport: Sendable, Codable, Equatable {
+    package var image: String
+    /// The backend; nil where it is the node's own choice and there is none yet.
+    package var isolation: String?
+    package var wanted: Int
+    package var ready: Int
+    /// How many have been taken, and made, since the daemon started.
+    package var claimed: UInt64
+    package var refills: UInt64
+    /// Bytes that those which are ready use now.
+    package var memoryBytes: UInt64
+    /// Why there are fewer than wanted.
+    package var obstacle: String?
+    package init(image: String, wanted: Int, ready: Int, claimed: UInt64, refills: UInt64, memoryBytes: UInt64) {
+        self.image = image
+        self.wanted = wanted
+        self.ready = ready
+        self.claimed = claimed
+        self.refills = refills
+        self.memoryBytes = memoryBytes
+    }
+    private enum CodingKeys: String, CodingKey {
+        case image, isolation, wanted, ready, claimed, refills, obstacle
+        case memoryBytes = "memory_bytes"
+    }
+}
+
 /// The answer of `GET /v1/status`.
 package struct StatusReport: Sendable, Codable, Equatable {
     package var version: String
@@ -103,6 +131,8 @@ package struct StatusReport: Sendable, Codable, Equatable {
     package var backends: [BackendReport]
     /// The configuration's file; nil when there is none.
     package var configuration: String?
+    /// What is kept ready; nil where nothing is wished.
+    package var warm: [WarmReport]?
     package init(
         version: String, pid: Int32, node: String, home: String, runDirectory: String, socket: String,
         ports: [String: String],
@@ -121,7 +151,7 @@ package struct StatusReport: Sendable, Codable, Equatable {
         self.configuration = configuration
     }
     private enum CodingKeys: String, CodingKey {
-        case version, pid, node, home, socket, ports, instances, backends, configuration
+        case version, pid, node, home, socket, ports, instances, backends, configuration, warm
         case runDirectory = "run_directory"
         case startedAt = "started_at"
     }

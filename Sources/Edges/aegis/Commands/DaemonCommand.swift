@@ -11,6 +11,7 @@ enum DaemonCommand {
             Option("config", .value("FILE"), "the configuration file", completion: .files),
             Option(
                 "ports", .value("auto"), "take free ports instead of the configured ones", completion: .words(["auto"])),
+            UpCommand.warm,
         ],
         examples: [Example("in a unit file", "aegis daemon --config /etc/aegis/aegis-config.yaml")]
     ) { invocation, _ in
@@ -33,7 +34,9 @@ enum DaemonCommand {
 
     /// The options that are handed on.
     static func arguments(_ invocation: Invocation) -> [String] {
-        ["config", "ports"].flatMap { name in invocation[name].map { ["--\(name)", $0] } ?? [] }
+        let warm = invocation.all("warm").joined(separator: ",")
+        return ["config", "ports"].flatMap { name in invocation[name].map { ["--\(name)", $0] } ?? [] }
+            + (warm.isEmpty ? [] : ["--warm", warm])
     }
 
     /// Calls `body` with a NULL-ended array of C strings; the error of the call that returned.

@@ -16,11 +16,17 @@ enum UpCommand {
             Option("config", .value("FILE"), "the configuration file", completion: .files),
             Option(
                 "ports", .value("auto"), "take free ports instead of the configured ones", completion: .words(["auto"])),
+            warm,
         ],
         examples: [
             Example("the usual place", "aegis up"),
             Example("a private one", "AEGIS_HOME=$PWD/.aegis aegis up --ports auto"),
+            Example("two sandboxes of the base image kept ready for 'aegis run'", "aegis up --warm 2"),
         ], run: run)
+
+    /// For `aegis daemon`, too.
+    static let warm = Option(
+        "warm", .values("[IMAGE[@ISOLATION]=]N"), "keep N sandboxes ready, of the base image unless another is named")
 
     /// How long a daemon may take to be ready.
     static let patience = Duration.seconds(60)

@@ -17,7 +17,17 @@ package enum ServiceText {
             .sorted { (order.firstIndex(of: $0.key) ?? .max, $0.key) < (order.firstIndex(of: $1.key) ?? .max, $1.key) }
         fields.add(
             "Instances", counts.isEmpty ? "none" : counts.map { "\($0.value) \($0.key)" }.joined(separator: ", "))
+        for warm in report.warm ?? [] { fields.add("Warm", Self.warm(warm)) }
         return fields.text + (report.backends.isEmpty ? "" : "\n" + backends(report.backends))
+    }
+
+    /// What is kept ready of one image.
+    private static func warm(_ report: WarmReport) -> String {
+        let name = Plain.text(report.image) + (report.isolation.map { " on \(Plain.text($0))" } ?? "")
+        let text =
+            "\(report.ready) of \(report.wanted) ready, \(name), \(Plain.size(report.memoryBytes)); "
+            + "\(report.claimed) claimed, \(report.refills) made"
+        return text + (report.obstacle.map { " (\(Plain.text($0)))" } ?? "")
     }
 
     /// Where an instance is served, a line each, with what has to be said of it.

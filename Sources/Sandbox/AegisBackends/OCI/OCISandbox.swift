@@ -145,6 +145,7 @@ package final class OCISandbox: Sandbox {
                 reason: end.reason.isEmpty ? nil : String(decoding: end.reason, as: UTF8.self)))
     }
 
+    package var isAlive: Bool { ended.now == nil && keeper.isAlive }
     package var oomKills: UInt64 { group.oomKills }
 
     /// Nobody can say how it ended: whatever is left of it is killed.
