@@ -130,7 +130,10 @@ let edges: [Target] = [
 ]
 let tools: [Target] = [
     .executableTarget(
-        name: "aegis-bench", dependencies: ["AegisCapabilities", "AegisIO", "LinuxSys", "AegisCore"],
+        name: "aegis-bench",
+        dependencies: [
+            "AegisRouter", "AegisCapabilities", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore",
+        ],
         path: "Benchmarks/aegis-bench",
         swiftSettings: strict)
 ]
