@@ -98,7 +98,8 @@ let edges: [Target] = [
     .executableTarget(
         name: "aegisd",
         dependencies: [
-            "AegisAPI", "AegisInstances", "AegisImages", "AegisFiles", "AegisLogs", "AegisSessions", "AegisBackends",
+            "AegisAPI", "AegisRouter", "AegisProxy", "AegisInstances", "AegisImages", "AegisFiles", "AegisLogs",
+            "AegisSessions", "AegisBackends",
             "AegisSecrets", "AegisStore", "AegisConfig", "AegisWire", "AegisIO", "AegisSandboxTypes", "LinuxSys",
             "CLinux",
             "AegisCore",

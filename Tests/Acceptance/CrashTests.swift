@@ -7,7 +7,9 @@ import Testing
 /// What happens to instances when something dies that should not.
 @Suite(.serialized) struct CrashTests {
     private static let counter = """
-        import sys, time
+        import os, sys, time
+        while not os.path.exists('/workspace/go'):
+            time.sleep(0.02)
         for i in range(300000):
             sys.stdout.write('%09d\\n' % i)
             if i % 15000 == 0:
@@ -19,10 +21,13 @@ import Testing
     @Test(arguments: backends) func aRunGoesOnByteExactOverADaemonCrash(_ backend: String) async throws {
         try await DaemonFixture.with { f in
             let run = try f.begin(
-                "run", "--name", "counter", "--isolation", backend, "--", "python3", "-c", Self.counter)
+                "run", "--name", "counter", "--workspace", "shared", "--isolation", backend, "--", "python3", "-c",
+                Self.counter)
             try await f.eventually("it runs") {
                 try await f.aegis("instance", "info", "counter").out.contains("running")
             }
+            // It counts from here on, so that a busy machine cannot see it end before it was seen to run.
+            #expect(FileManager.default.createFile(atPath: "\(f.home)/workspaces/shared/go", contents: nil))
             for _ in 0..<2 {
                 try await f.crash()
                 try await f.up()

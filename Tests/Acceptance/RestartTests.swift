@@ -4,29 +4,48 @@ import Testing
 
 /// Verbs that meet a restart under way.
 @Suite(.serialized) struct RestartTests {
-    /// A second to end in, and a line for each run.
-    private static let slow = "trap 'sleep 1; exit 3' TERM; echo run; while :; do sleep 0.1; done"
+    /// A line for each run, and others all the time; it ends when it is told to.
+    private static let slow =
+        "trap 'until [ -e end ]; do sleep 0.05; done; exit 3' TERM; echo run; while :; do echo; sleep 0.1; done"
+
+    private func start(_ f: DaemonFixture, _ name: String) async throws {
+        try await f.succeed(
+            "instance", "start", "--name", name, "--isolation", "runc", "--workspace", "shared", "--", "sh", "-c",
+            Self.slow)
+        try await f.eventually("it runs") { try await runs(f, name) == 1 }
+    }
+
+    private func letItEnd(_ f: DaemonFixture) {
+        #expect(FileManager.default.createFile(atPath: "\(f.home)/workspaces/shared/end", contents: nil))
+    }
 
     private func runs(_ f: DaemonFixture, _ name: String) async throws -> Int {
         try await f.succeed("logs", name).out.split(separator: "\n").count { $0 == "run" }
     }
 
     @Test func whoeverComesDuringARestartGetsTheNewRun() async throws {
-        try await DaemonFixture.shared { f in
+        // A daemon of its own, whose connections are counted.
+        try await DaemonFixture.with { f in
             let name = "crowded"
-            try await f.succeed(
-                "instance", "start", "--name", name, "--isolation", "runc", "--", "sh", "-c", Self.slow)
-            try await f.eventually("it runs") { try await runs(f, name) == 1 }
-            let attached = try f.begin("attach", name, "--no-stdin")
-            try await f.eventually("it is attached") {
-                try await f.succeed("instance", "info", name, "--output", "json").out.contains("\"connections\": 1")
-            }
+            try await start(f, name)
+            let seen = "\(f.home)/seen"
+            let attached = RunningCommand(
+                try ChildProcess.spawn(
+                    ProcessSpec(
+                        executable: "/bin/sh",
+                        arguments: [
+                            "sh", "-c", "exec \"$0\" attach \"$1\" --no-stdin >\"$2\"", DaemonFixture.cli, name, seen,
+                        ], environment: f.environment, stdin: .null, stdout: .null, stderr: .pipe), on: f.loop))
+            try await f.eventually("it is attached") { FileManager.default.contents(atPath: seen)?.isEmpty == false }
             let first = try f.begin("instance", "restart", name)
             try await f.eventually("it goes down") { try await f.record(name).state == "stopping" }
+            let before = try connections(f)
             let others = [
                 try f.begin("instance", "restart", name), try f.begin("instance", "start", name),
                 try f.begin("exec", "--start", name, "--", "true"), try f.begin("exec", name, "--", "true"),
             ]
+            try await f.eventually("the requests are there") { try connections(f) >= before + others.count }
+            letItEnd(f)
             for command in [first] + others {
                 let result = try await command.result()
                 #expect(result.code == 0, "\(result)")
@@ -36,18 +55,13 @@ import Testing
             #expect(end.code == 3, "\(end)")
             try await f.eventually("the new run") { try await runs(f, name) == 2 }
             #expect(try await f.record(name).state == "running")
-            try await f.succeed("instance", "delete", name)
         }
     }
 
     @Test func aRestartWhoseClientGaveUpIsNotRepeated() async throws {
-        // A daemon of its own, whose connections are counted; the command ends when it is told to.
         try await DaemonFixture.with { f in
             let name = "impatient"
-            try await f.succeed(
-                "instance", "start", "--name", name, "--isolation", "runc", "--workspace", "shared", "--", "sh", "-c",
-                "trap 'until [ -e end ]; do sleep 0.05; done; exit 3' TERM; echo run; while :; do sleep 0.1; done")
-            try await f.eventually("it runs") { try await runs(f, name) == 1 }
+            try await start(f, name)
             let stop = try f.begin("instance", "stop", name)
             try await f.eventually("it goes down") { try await f.record(name).state == "stopping" }
             let before = try connections(f)
@@ -58,7 +72,7 @@ import Testing
                 _ = try await restart.result()
             }
             try await f.eventually("the daemon knows that they are gone") { try connections(f) <= before }
-            #expect(FileManager.default.createFile(atPath: "\(f.home)/workspaces/shared/end", contents: nil))
+            letItEnd(f)
             #expect(try await stop.result().code == 0)
             #expect(try await f.record(name).state == "stopped")
             #expect(try await runs(f, name) == 1)

@@ -129,7 +129,8 @@ struct ProbeTests {
             let began = loop.clock.now
             let report = await world.backend.probe(deadline: .milliseconds(300))
             #expect(!report.available)
-            #expect(began.duration(to: loop.clock.now) < .seconds(5))
+            // The program itself would take ten minutes; a busy machine takes seconds for anything.
+            #expect(began.duration(to: loop.clock.now) < .seconds(60))
             #expect(report.reason?.contains("in time") == true, "\(report)")
             await world.close()
             _ = consume directory

@@ -362,3 +362,28 @@ struct ShimLayerTests {
         #expect(try layers().count == 2)
     }
 }
+
+/// Where memory may be pushed out to.
+@Suite struct SwapSpaceTests {
+    private static let head = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
+
+    @Test(
+        arguments: [
+            ("", .none), (head, .none), (head + "/dev/zram0 partition 1048572 0 100\n", .safe),
+            (head + "/dev/dm-1 partition 999 0 -2\n", .safe),
+            (head + "/dev/sda2 partition 999 0 -2\n", .clear(["/dev/sda2"])),
+            (head + "/dev/zram0 partition 9 0 100\n/swapfile file 999 0 -2\n", .clear(["/swapfile"])),
+            // A file that is named like an encrypted device is still a file.
+            (head + "/dev/dm-1 file 999 0 -2\n", .clear(["/dev/dm-1"])),
+        ] as [(String, SwapSpace)])
+    func onlyZramAndEncryptedDevicesAreSafe(_ text: String, _ expected: SwapSpace) throws {
+        let space = SwapSpace.parse(text) { $0 == "/dev/dm-1" }
+        #expect(space == expected)
+        if case .clear(let names) = expected {
+            let error = #expect(throws: AegisError.self) { try space.checkSafe() }
+            #expect(error?.code == "swap-not-encrypted" && names.allSatisfy { error?.message.contains($0) == true })
+        } else {
+            try space.checkSafe()
+        }
+    }
+}

@@ -48,7 +48,7 @@ import Testing
         #expect(offer("run", "--workspace", "") == .directories)
         #expect(offer("run", "--image", "") == .images)
         #expect(offer("run", "-it", "--secret", "A") == .secrets)
-        #expect(offer("run", "--exp") == .words([]))
+        #expect(offer("run", "--exp") == .words(["--expose"]))
         #expect(offer("--out") == .words(["--output"]))
         #expect(offer("status", "-o", "j") == .words(["json"]))
     }

@@ -20,7 +20,8 @@ import Testing
                 "./data:/data", "--mount", "~/x:/x:rw", "--isolation", "runc", "--min-isolation", "namespaces",
                 "--network",
                 "none", "--cpus", "1.5", "--memory", "512Mi", "--disk", "1Gi", "--pids", "64", "--timeout", "5m",
-                "--idle-pause", "60s", "--idle-stop", "20m", "--expose", "8080:80:http,ui", "--allow-setuid",
+                "--idle-pause", "60s", "--idle-stop", "20m", "--expose", "8080:80:http,ui", "--idle-cpu",
+                "5%", "--reclaim", "--allow-setuid",
             ], here)
         var expected = CreateInstance(command: ["x"])
         expected.name = "web"
@@ -41,7 +42,7 @@ import Testing
         expected.network = NetworkRequest(mode: "none")
         expected.limits = Limits(
             cpus: 1.5, memory: ByteSize(512 << 20), disk: ByteSize(1 << 30), pids: 64, timeout: .seconds(300))
-        expected.idle = IdlePolicy(pause: .seconds(60), stop: .seconds(1200))
+        expected.idle = IdlePolicy(pause: .seconds(60), stop: .seconds(1200), cpu: 5, reclaim: .safe)
         expected.expose = ["8080:80:http,ui"]
         expected.allowSetuid = true
         #expect(request == expected)
@@ -77,8 +78,15 @@ import Testing
             (["--env", "UNSET"], "'UNSET' is not set in your environment"), (["--label", "=x"], "'=x' is not a label"),
             (["--name", "Web"], "'Web' is not a valid instance name"),
             (["--name", "i-0123456789abcdef"], "'i-0123456789abcdef' has the form of an instance id"),
-            (["--expose", "80/tcp"], "'80/tcp' uses a slash"),
-            (["--expose", "99999"], "'99999' is not a port in '99999'"),
+            (
+                ["--expose", "80/tcp"],
+                "'80/tcp', character 3: the protocol follows a colon, not a slash"
+            ),
+            (["--expose", "99999"], "'99999', character 1: '99999' is not a guest port"),
+            (["--expose", "80", "--expose", "81:80"], "'81:80': port 80 is exposed twice, also by '80'"),
+            (["--idle-cpu", "much"], "--idle-cpu: 'much' is not a percentage"),
+            (["--idle-pause", "1ms"], "idle pause '1ms' is out of range"),
+            (["--reclaim=all"], "--reclaim: 'all' is not a way to reclaim memory"),
             (["--mount", "x"], "'x' is not a mount"), (["--mount", "a:b"], "mount target 'b' is not an absolute path"),
             (["--mount", "a:/b:rx"], "'rx' is not a mount option"),
             (["--mount", "a:/proc"], "mount target '/proc' belongs to the sandbox"),

@@ -111,7 +111,7 @@ import Testing
         one.exitCode = -1
         one.labels = ["k": "v"]
         one.expose = [
-            ExposedPort(guestPort: 80, publicPort: 49152, portProtocol: "http", url: "http://127.0.0.1:49152")
+            ExposedPort(try ExposeSpec(parsing: "49152:80:http,ui,wake=http,cooldown=5s,ready=/x"))
         ]
         one.limits.cpus = 2
         #expect(try JSONValue(parsing: JSONValue(encoding: one).compact).decode(InstanceInfo.self) == one)

@@ -21,7 +21,7 @@ struct AttachSession: Sendable {
         let listener = instance.notices.listen { [instance] text in
             if notices.take(text) { instance.afterwards("notice") { await notices.send() } }
         }
-        let hold = instance.holds.hold(.connection)
+        let hold = await instance.attachHold()
         do {
             let (end, attempt) = try await attach(frames)
             instance.notices.leave(listener)

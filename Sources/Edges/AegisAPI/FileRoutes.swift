@@ -23,7 +23,6 @@ package struct FileRoutes: Sendable {
                 let (instance, path) = try target(context)
                 let place = try await place(of: path, in: instance)
                 let onlyKind = try context.flag("stat")
-                let hold = instance.holds.hold(.copy)
                 await instance.beginReading()
                 do {
                     if onlyKind { try await tell(place, path, writer) } else { try await send(place, writer) }
@@ -32,7 +31,6 @@ package struct FileRoutes: Sendable {
                     throw error
                 }
                 await instance.endReading()
-                _ = consume hold
             },
             Route(
                 .put, "/v1/instances/{id}/files",
@@ -42,13 +40,11 @@ package struct FileRoutes: Sendable {
                 let (instance, path) = try target(context)
                 let strip = try context.flag("strip")
                 let place = try await place(of: path, in: instance)
-                let hold = instance.holds.hold(.copy)
                 switch place {
                 case .host(let files): try await files.receive(context.request.body, strip: strip)
                 case .guest(let files): try await files.receive(context.request.body, strip: strip)
                 }
                 try await writer.respond(200, headers: JSONBody.headers, body: JSONBody.encode(["path": path]))
-                _ = consume hold
             },
         ]
     }

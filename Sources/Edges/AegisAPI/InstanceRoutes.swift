@@ -40,6 +40,28 @@ package struct InstanceRoutes: Sendable {
             verb("restart", "Stop and start an instance") { instance, _ in try await instance.restart() },
             verb("enable", "Allow an instance to be started") { instance, _ in try await instance.enable() },
             verb("disable", "Stop an instance and refuse starts") { instance, _ in try await instance.disable() },
+            .json(.post, "/v1/instances/{id}/expose", "Expose a port, or change how: {spec: \"8080:80:http,ui\"}") {
+                [directory] context in
+                let request = try await JSONBody.decode(ExposeRequest.self, from: context)
+                return try await directory.expose(context.parameter("id"), request.spec, for: context.caller)
+            },
+            .json(.delete, "/v1/instances/{id}/expose/{port}", "Expose a port no longer") { [directory] context in
+                let text = context.parameter("port")
+                guard let port = UInt16(text), port > 0 else {
+                    throw AegisError.usage("'\(text)' is not a port", hint: "name the guest's port, 1 to 65535")
+                }
+                return try await directory.unexpose(context.parameter("id"), port, for: context.caller)
+            },
+            .json(.post, "/v1/instances/{id}/idle", "Change when it sleeps: {pause?, stop?, cpu?, reclaim?}") {
+                context in
+                let policy = try await JSONBody.decode(IdlePolicy.self, from: context)
+                return try await find(context).setIdlePolicy(policy)
+            },
+            .json(.post, "/v1/instances/{id}/keepalive", "Keep it awake for a time: {ttl: \"5m\"}; 0s ends that") {
+                context in
+                let request = try await JSONBody.decode(KeepaliveRequest.self, from: context)
+                return try await find(context).keepAlive(request)
+            },
             .json(.post, "/v1/instances/prune", "Remove stopped instances: {stopped_older_than?: \"7d\"}") {
                 [directory] context in
                 let request = try await JSONBody.decode(PruneRequest.self, from: context)

@@ -30,7 +30,6 @@ package struct StreamRoutes: Sendable {
             ) { context, writer in
                 let instance = try directory.find(context.parameter("id"), for: context.caller)
                 let request = try await JSONBody.decode(ExecRequest.self, from: context)
-                let hold = instance.holds.hold(request.tty == true ? .terminal : .exec)
                 if context.request.wantsUpgrade {
                     try requireUpgrade(context)
                     let stream = try await writer.upgrade(to: StreamProtocol.name)
@@ -38,7 +37,6 @@ package struct StreamRoutes: Sendable {
                 } else {
                     try await ExecRecords(instance: instance, request: request).run(writer)
                 }
-                _ = consume hold
             },
         ]
     }

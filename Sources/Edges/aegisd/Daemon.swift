@@ -6,6 +6,7 @@ internal import AegisFiles
 internal import AegisIO
 internal import AegisImages
 internal import AegisInstances
+internal import AegisRouter
 internal import AegisSandboxTypes
 internal import AegisSecrets
 internal import AegisStore
@@ -34,7 +35,12 @@ enum Daemon {
         let services = try DaemonServices(settings: settings, home: home, loop: loop, scope: scope, logger: logger)
         let ending = Ending()
         let stage = try await Listening.open(settings: settings, home: home, loop: loop, anyPorts: options.anyPorts)
-        let facts = services.facts(home: home, settings: settings, ports: stage.ports, ending: ending)
+        let routing = try EventLoop.startThread(name: "router")
+        defer { routing.stop() }
+        let router = Router(InstanceRouteSource(directory: services.directory), on: routing, log: logger)
+        var ports = stage.ports
+        ports["router"] = try Listening.listen(router, settings: settings, anyPorts: options.anyPorts)
+        let facts = services.facts(home: home, settings: settings, ports: ports, ending: ending)
         let (socketServer, tcpServer) = servers(services, facts, settings: settings, home: home, loop: loop)
 
         try home.writePid()
@@ -48,6 +54,7 @@ enum Daemon {
 
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await socketServer.run([stage.socket]) }
+            group.addTask { await router.run() }
             if let tcp = stage.tcp { group.addTask { await tcpServer.run([tcp]) } }
             group.addTask {
                 while let signal = try? await signals.next() {

@@ -13,7 +13,8 @@ struct DaemonOptions: Sendable {
     var settings: [(flag: String, path: String, value: String)] = []
 
     private static let keys = [
-        "--bind": "network.bind", "--port": "network.port", "--min-isolation": "runtime.min_isolation",
+        "--bind": "network.bind", "--port": "network.port", "--router-port": "network.router_port",
+        "--min-isolation": "runtime.min_isolation",
         "--isolation": "runtime.default_isolation",
     ]
     private static let help = """
@@ -25,6 +26,7 @@ struct DaemonOptions: Sendable {
           --ports auto           take free ports where the configured ones are busy
           --bind ADDRESS         address of the HTTP API (default 127.0.0.1)
           --port N               port of the HTTP API (default 8080; 0 = any free one)
+          --router-port N        port of the router for exposed ports (default 8099; 0 = any free one)
           --isolation B          backend for instances that name none (default auto)
           --min-isolation GRADE  refuse to start instances below this grade
           --show-config          print the configuration that would be used, as JSON, and end

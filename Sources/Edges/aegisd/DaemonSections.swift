@@ -7,6 +7,7 @@ struct NetworkSection: ConfigSection {
     static let key = "network"
     var bind: String
     var port: Int
+    var routerPort: Int
     var hosts: [String]
     var openMetrics: Bool
     var token: Secret<String>?
@@ -17,6 +18,9 @@ struct NetworkSection: ConfigSection {
                 ? nil : "must be a loopback address: an address beyond it needs TLS, which this release does not have"
         }
         port = reader.read("port", default: 8080) { (0...65535).contains($0) ? nil : "must be 0 to 65535" }
+        routerPort = reader.read("router_port", default: 8099) {
+            (0...65535).contains($0) ? nil : "must be 0 to 65535"
+        }
         hosts = reader.readList("hosts", of: String.self)
         openMetrics = reader.read("open_metrics", default: false)
         token = reader.readSecret("token")
@@ -51,6 +55,9 @@ struct InstancesSection: ConfigSection {
     var diskReserve: ByteSize?
     /// How long the instance of a `run` whose client was lost waits for it.
     var clientPatience: TimeSpan
+    /// How long an instance that a port can wake is unused before it pauses, and before it stops; 0 = never.
+    var idlePause: TimeSpan
+    var idleStop: TimeSpan
 
     init(from reader: ConfigReader) {
         max = reader.read("max", default: 500) { (1...100_000).contains($0) ? nil : "must be 1 to 100000" }
@@ -64,9 +71,17 @@ struct InstancesSection: ConfigSection {
             $0.bytes >= 1 << 20 ? nil : "must be at least 1Mi"
         }
         diskReserve = reader.readIfPresent("disk_reserve")
+        idlePause = reader.read("idle_pause", default: TimeSpan(milliseconds: 60_000), check: Self.idle)
+        idleStop = reader.read("idle_stop", default: TimeSpan(milliseconds: 1_200_000), check: Self.idle)
         clientPatience = reader.read("client_patience", default: TimeSpan(milliseconds: 30_000)) {
             (1000...3_600_000).contains($0.milliseconds) ? nil : "must be 1s to 1h"
         }
+    }
+
+    private static func idle(_ span: TimeSpan) -> String? {
+        let bad = IdlePolicy(pause: span)
+        do throws(AegisError) { try bad.validate() } catch { return "must be 100ms to 30d, or 0s for never" }
+        return nil
     }
 }
 

@@ -78,6 +78,8 @@ struct DaemonServices: Sendable {
         defaults.pull = settings.runtime.pullPolicy
         defaults.maxInstances = settings.instances.max
         defaults.logLimit = settings.instances.logLimit.bytes
+        defaults.idlePause = settings.instances.idlePause.duration
+        defaults.idleStop = settings.instances.idleStop.duration
         defaults.clientPatience = settings.instances.clientPatience.duration
         return defaults
     }

@@ -1,5 +1,6 @@
 internal import AegisCore
 internal import AegisIO
+internal import AegisRouter
 internal import LinuxSys
 
 /// The daemon's doors: its socket, and the HTTP API on TCP.
@@ -43,6 +44,23 @@ struct Listening: Sendable {
                 address: network.bind == "localhost" ? "127.0.0.1" : network.bind, port: 0, on: loop)
             return Listening(socket: socket, tcp: tcp, ports: ports(network, tcp))
         }
+    }
+
+    /// Opens the main router's port.
+    ///
+    /// - Returns: its address.
+    /// - Throws: `port-in-use` naming the port and the flag.
+    static func listen(_ router: Router, settings: DaemonSettings, anyPorts: Bool) throws -> String {
+        let wanted = UInt16(settings.network.routerPort)
+        do throws(IOError) { return "127.0.0.1:\(try router.listen(port: wanted))" } catch {
+            guard error.errno == .addressInUse else { throw error }
+            guard anyPorts else {
+                throw AegisError.conflict(
+                    "port-in-use", "port \(wanted) of the router is in use\(holder(of: wanted))",
+                    hint: "start with --ports auto, or set another spec.network.router_port (0 = any free one)")
+            }
+        }
+        return "127.0.0.1:\(try router.listen(port: 0))"
     }
 
     private static func ports(_ network: NetworkSection, _ tcp: Listener) -> [String: String] {

@@ -196,6 +196,10 @@ package protocol Sandbox: AnyObject, Sendable {
     func resume() async throws
     /// Kills everything at once; returns when the sandbox is dead or cannot be found.
     func kill() async
+    /// Pushes the memory of a paused sandbox out, as far as the host has room for it; ends early once it is not wanted any more.
+    ///
+    /// - Returns: bytes in use before and after, page cache included.
+    func reclaim(while wanted: @escaping @Sendable () -> Bool) async throws -> (before: UInt64, after: UInt64)
     /// Changes limits of the live sandbox.
     func update(_ limits: Limits) async throws
     func usage() async throws -> Usage

@@ -48,6 +48,8 @@ struct CreateRules {
         info.secrets = try secrets(request.secrets ?? [])
         info.labels = try labels(request.labels ?? [:])
         info.ephemeral = request.ephemeral ?? false
+        info.expose = try ExposeSpec.list(request.expose ?? []).map(ExposedPort.init)
+        info.idle = try idle(request)
         let (kind, source) = try workspace(request.workspace, id: id)
         info.workspace = kind == .automatic ? nil : source
         var stored = StoredInstance(
@@ -64,23 +66,24 @@ struct CreateRules {
     }
 
     private func refuseWhatComesLater(_ request: CreateInstance) throws(AegisError) {
-        for text in request.expose ?? [] { _ = try ExposeSpec(parsing: text) }
-        if let first = request.expose?.first {
-            throw AegisError(
-                .usage, "expose-unsupported", "'\(first)' cannot be exposed: this release has no router",
-                hint: "run a client inside with 'aegis exec' until ports are served")
-        }
         if let mode = request.network?.mode, mode != "none" {
             throw AegisError(
                 .usage, "network-unsupported",
                 "network '\(mode)' is not in this release: every instance is closed (loopback only)",
                 hint: "leave --network out, or write --network none")
         }
-        if request.idle != nil {
-            throw AegisError(
-                .usage, "idle-unsupported", "idle policies need an exposed port, which this release does not serve",
-                hint: "pause and resume with 'aegis instance pause' and 'resume'")
+    }
+
+    private func idle(_ request: CreateInstance) throws(AegisError) -> IdlePolicy? {
+        guard let idle = request.idle, idle != IdlePolicy() else { return nil }
+        try idle.validate()
+        try Instance.checkReclaim(idle)
+        guard !(request.ephemeral ?? false) || !(request.expose ?? []).isEmpty else {
+            throw .usage(
+                "a run without an exposed port never sleeps",
+                hint: "leave the idle options out, or expose a port with --expose")
         }
+        return idle
     }
 
     /// Only what is removed with its client may stay for it: nobody else would ever let the sandbox go.

@@ -37,6 +37,7 @@ extension Instance {
 
     func settle() {
         processes.sandboxEnded()
+        endLease()
         guard let outcome = machine.outcome else { return }
         takeOutcome()
         stored.sandbox = nil
@@ -57,7 +58,7 @@ extension Instance {
         commandStarted = nil
         switch outcome.reason {
         case .exited, .oom, .killed, .lost: crashes.ended(code: outcome.exitCode, started: started, now: uptime)
-        case .stopped, .timeout, .deleted, .bootFailed, .hostRestart, .clientGone: break
+        case .stopped, .idle, .timeout, .deleted, .bootFailed, .hostRestart, .clientGone: break
         }
         // By the wall's clock in the record: the other one begins anew with the host.
         let (ages, now) = (crashes.ages(now: uptime), Timestamp.now().milliseconds)

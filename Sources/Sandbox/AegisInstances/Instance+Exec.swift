@@ -15,6 +15,8 @@ package struct RunningProcess: Sendable {
     package var startedAt: Timestamp
     /// Whether stdin is open.
     package var takesInput: Bool
+    /// Keeps the instance awake while anybody has to do with the process.
+    package var hold: SharedHold?
 }
 
 extension Instance {
@@ -25,7 +27,8 @@ extension Instance {
         guard !request.command.isEmpty else {
             throw AegisError.usage("a command is missing", hint: "write it after --, as in: aegis exec \(label) -- ls")
         }
-        let session = try await awake(startIfStopped: request.start ?? false, verb: "run a command in")
+        let hold = try await self.hold(request.tty == true ? .terminal : .exec, start: request.start ?? false)
+        guard let session else { throw notRunning("run a command in") }
         var random = SystemRandomNumberGenerator()
         let execID = Identifiers.exec(using: &random)
         let config = try knownImage()
@@ -37,7 +40,10 @@ extension Instance {
             terminal: request.tty ?? false,
             stdin: request.stdin ?? false, createDirectory: false, columns: request.columns ?? 80,
             rows: request.rows ?? 24)
-        return try await run(message, on: session, execID: execID, logged: true, takesInput: request.stdin ?? false)
+        var process = try await run(
+            message, on: session, execID: execID, logged: true, takesInput: request.stdin ?? false)
+        process.hold = SharedHold(hold)
+        return process
     }
 
     /// Starts to send a tree of the sandbox as a tar stream (on the process's stdout).
@@ -54,11 +60,19 @@ extension Instance {
         guard path.hasPrefix("/") else {
             throw AegisError.usage("'\(path)' is not an absolute path inside", hint: "write it as \(label):/path")
         }
-        let session = try await awake(startIfStopped: false, verb: "copy files of", lingering: kind == .copyOut)
+        let hold: Hold
+        if kind == .copyOut, try await isLingering() {
+            hold = holds.hold(.copy)
+        } else {
+            hold = try await self.hold(.copy)
+        }
+        guard let session else { throw notRunning("copy files of") }
         let message = StartProcess(
             kind: kind, arguments: [Array(path.utf8)], environment: [], directory: Array("/".utf8),
             stdin: kind == .copyIn)
-        return try await run(message, on: session, execID: nil, logged: false, takesInput: kind == .copyIn)
+        var process = try await run(message, on: session, execID: nil, logged: false, takesInput: kind == .copyIn)
+        process.hold = SharedHold(hold)
+        return process
     }
 
     private func run(
@@ -79,6 +93,16 @@ extension Instance {
             throw error is IOError ? notRunning("run") : error
         }
         return RunningProcess(execID: execID, relay: relay, session: session, startedAt: .now(), takesInput: takesInput)
+    }
+
+    /// Keeps the instance awake for a client at its command that types. Who only watches keeps nothing awake that a port can
+    /// wake: it sees what comes when it comes.
+    package func attachHold() async -> SharedHold? {
+        let types = stored.tty || stored.stdin
+        guard types || stored.info.expose.isEmpty else { return nil }
+        let hold = holds.hold(.terminal)
+        if types, machine.phase == .paused || machine.phase == .freezing { _ = try? await resume() }
+        return SharedHold(hold)
     }
 
     /// The end of a process was handled: its number is free again.
@@ -108,33 +132,14 @@ extension Instance {
             || log.savedOffset(process, .stderr) > offsets[.stderr] ?? 0
     }
 
-    /// The session of a running (or woken) instance; with `lingering` also of one that stays only for its files.
-    private func awake(startIfStopped: Bool, verb: String, lingering: Bool = false) async throws -> HarnessSession {
-        if machine.phase == .freezing { try await wait { $0.phase != .freezing } }
-        if lingering {
-            try await wait { $0.phase != .quiescing }
-            if machine.phase == .lingering, let session { return session }
-        }
-        // The command has ended: waiting for the sandbox to go would be waiting for its client.
-        if machine.phase == .quiescing || machine.phase == .lingering { throw stopped(verb) }
-        let isAgain = machine.state == .stopping ? try await settled() : false
-        switch machine.state {
-        case .running: break
-        case .paused: _ = try await resume()
-        case .starting: _ = try await started()
-        // Somebody has restarted it, and it goes down once more: whoever is that quick may ask again.
-        case .stopping where isAgain: throw notRunning(verb)
-        case .stopping, .stopped:
-            guard startIfStopped else {
-                throw stopped(verb)
-            }
-            _ = try await start()
-        }
-        guard let session else { throw notRunning(verb) }
-        return session
+    /// Whether its sandbox stays for its files, although its command has ended.
+    private func isLingering() async throws -> Bool {
+        try await wait { $0.phase != .quiescing }
+        return machine.phase == .lingering
     }
 
-    private func stopped(_ verb: String) -> AegisError {
+    /// The error of who needs it running and does not ask for a start.
+    func stopped(_ verb: String) -> AegisError {
         .conflict(
             "instance-stopped", "\(label) is stopped: cannot \(verb) it",
             hint:

@@ -28,6 +28,7 @@ extension Instance {
         } else if let intent {
             send(.recovered(intent))
         }
+        recoverLease()
         if stored.info.ephemeral { awaitClient() }
     }
 

@@ -1,5 +1,6 @@
 internal import AegisBackends
 internal import AegisCore
+internal import AegisIO
 package import AegisSandboxTypes
 internal import AegisSessions
 
@@ -74,6 +75,9 @@ extension Instance {
         return info
     }
 
+    /// How long a pause waits for those who are about to let go, as a router does after its last request.
+    private static let pausePatience = Duration.seconds(1)
+
     /// Freezes a running instance.
     ///
     /// - Throws: `instance-stopped`, or `instance-held` naming who needs it awake (unless `force`).
@@ -84,32 +88,42 @@ extension Instance {
         case .starting: _ = try await started()
         case .running: break
         }
-        let held = holds.current
-        guard force || held.isEmpty else {
-            let names = held.map { "\($0.value) \($0.key.rawValue)\($0.value == 1 ? "" : "s")" }.sorted().joined(
-                separator: ", ")
-            throw AegisError.conflict(
-                "instance-held", "\(label) is in use: \(names)", hint: "wait until they are done, or pause with --force"
-            )
+        if !force, machine.phase == .running {
+            let holds = holds
+            try? await withDeadline(Self.pausePatience, clock: services.clock) { await holds.whenFree() }
         }
-        send(.pause)
+        guard machine.phase == .running || machine.phase == .freezing else { throw notRunning("pause") }
+        if machine.phase == .running {
+            guard holds.ledger({ ledger, _ in ledger.closeForPause(force: force) }) else { throw heldError }
+            send(.pause)
+        }
         try await wait { $0.phase != .freezing }
-        guard machine.phase == .paused else {
-            throw AegisError.failed("pause-failed", "\(label) could not be paused", hint: "see the daemon's log")
-        }
-        return info
+        // Somebody may have needed it meanwhile: then it goes on at once.
+        if machine.phase == .paused || machine.isThawing { return info }
+        if !force, holds.ledger({ ledger, _ in ledger.held > 0 }) { throw heldError }
+        throw AegisError.failed("pause-failed", "\(label) could not be paused", hint: "see the daemon's log")
+    }
+
+    private var heldError: AegisError {
+        var names: [String: Int] = [:]
+        for (reason, count) in holds.ledger({ ledger, _ in ledger.counts }) { names[reason.name, default: 0] += count }
+        let text = names.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)\($0.value == 1 ? "" : "s")" }
+        return .conflict(
+            "instance-held", "\(label) is in use: \(text.joined(separator: ", "))",
+            hint: "wait until they are done, or pause with --force")
     }
 
     /// Thaws a paused instance; a running one is left alone.
     package func resume() async throws -> InstanceInfo {
         switch machine.state {
-        case .running: return info
+        case .running where machine.phase != .freezing: return info
+        case .running: break
         case .starting: return try await started()
         case .stopped, .stopping: throw notRunning("resume")
         case .paused: break
         }
         send(.resume)
-        try await wait { $0.phase != .thawing && $0.phase != .paused }
+        try await wait { $0.phase != .thawing && $0.phase != .paused && $0.phase != .freezing }
         guard machine.state == .running else { throw notRunning("resume") }
         return info
     }
@@ -133,6 +147,7 @@ extension Instance {
     package func enable() throws -> InstanceInfo {
         stored.info.enabled = true
         try services.store.update(stored)
+        services.routes.post()
         return info
     }
 
@@ -140,6 +155,7 @@ extension Instance {
     package func disable() async throws -> InstanceInfo {
         stored.info.enabled = false
         try services.store.update(stored)
+        services.routes.post()
         return try await stop()
     }
 
@@ -148,6 +164,7 @@ extension Instance {
     /// A cancelled task does not wait; the deletion goes on.
     package func delete() async {
         send(.delete)
+        if !stored.info.expose.isEmpty { services.routes.post() }
         try? await wait { $0.phase == .deleted }
     }
 
@@ -170,6 +187,7 @@ extension Instance {
         clients = 0
         onLeaving(id)
         send(.leave)
+        if !stored.info.expose.isEmpty { services.routes.post() }
         return isOutOfMemory
     }
 

@@ -4,7 +4,7 @@ internal import AegisCore
 internal import AegisIO
 internal import AegisImages
 package import AegisLogs
-package import AegisSandboxTypes
+internal import AegisSandboxTypes
 internal import AegisSessions
 internal import Synchronization
 
@@ -17,14 +17,14 @@ package actor Instance {
     package nonisolated let owner: UInt32
     /// Whether the sandbox outlives its command, for its client to fetch files.
     package nonisolated let lingers: Bool
-    package nonisolated let holds = HoldCounter()
+    nonisolated let holds: HoldBook
     nonisolated let services: InstanceServices
     package nonisolated let log: InstanceLog
 
     var stored: StoredInstance
     var machine: InstanceLifecycle
     var crashes = CrashLoop()
-    var sandbox: (any Sandbox)?
+    var sandbox: (any Sandbox)? { didSet { holds.setSandbox(sandbox) } }
     /// The live session; read by relays on the channel's own path, where a hop to the actor would cost.
     nonisolated let link = Mutex<HarnessSession?>(nil)
     var session: HarnessSession? { link.withLock { $0 } }
@@ -39,6 +39,19 @@ package actor Instance {
     private var graceTask: TaskScope.Handle?
     private var saveFailed = false
     var clientDeadline: TaskScope.Handle?
+    /// Memory that is being pushed out.
+    var reclaiming: ReclaimWish?
+    /// What came of listening on its public ports.
+    nonisolated let bindings = BindBoard()
+    var leaseTask: TaskScope.Handle?
+    /// The lease, while there is one.
+    var leaseHold: SharedHold?
+    /// Watches the idle time.
+    var idleTask: TaskScope.Handle?
+    /// The processor time used at the last look.
+    var cpuMark: (at: Duration, microseconds: UInt64)?
+    /// How the last start for a connection failed.
+    var wakeFailure: (at: Duration, error: AegisError)?
     /// When the command of this run was started, on the clock of `uptime`.
     var commandStarted: Duration?
     /// Streams of clients that an ephemeral instance lives by.
@@ -67,11 +80,14 @@ package actor Instance {
         self.onLeaving = onLeaving
         self.onDeleted = onDeleted
         id = stored.info.id
+        holds = HoldBook(id: stored.info.id, clock: services.clock)
         owner = stored.info.owner
         lingers = stored.lingers ?? false
         machine = InstanceLifecycle(
             outcome: Instance.outcome(of: stored), attempt: stored.attempt, lingers: lingers)
         processes = ProcessTable { _, _ in }
+        let (rules, ports) = (Instance.idleRules(stored, services.defaults), Instance.wakePorts(stored))
+        holds.ledger { ledger, _ in ledger.set(rules, ports: ports) }
         let now = Timestamp.now().milliseconds
         crashes = CrashLoop(
             ages: (stored.crashes ?? []).map { .milliseconds(now - $0) },
@@ -79,7 +95,7 @@ package actor Instance {
     }
 
     /// Monotonic time, for what must not jump with the host's clock.
-    nonisolated var uptime: Duration { .nanoseconds(Int64(services.clock.now.nanoseconds)) }
+    nonisolated var uptime: Duration { holds.uptime }
 
     /// How the last run ended, as the record says; nil if it says nothing.
     static func outcome(of stored: StoredInstance) -> InstanceLifecycle.Outcome? {
@@ -92,14 +108,6 @@ package actor Instance {
     }
 
     // MARK: What others see
-
-    /// The record as the API shows it, at this moment.
-    package var info: InstanceInfo {
-        var info = stored.info
-        info.state = machine.state
-        info.connections = holds.current.values.reduce(0, +)
-        return info
-    }
 
     /// Waits until a run has ended, and says how; nil if that is not known any more.
     ///
@@ -160,6 +168,7 @@ package actor Instance {
         stored.attempt = machine.attempt
         stored.intent = machine.intent
         if machine.phase != .booting { stored.isSecondTry = nil }
+        followStage()
         for effect in effects { perform(effect) }
         for (number, waiter) in waiters where waiter.done(machine) {
             waiters[number] = nil
@@ -173,9 +182,10 @@ package actor Instance {
         case .cancelBoot: bootTask?.cancel()
         case .launch(let attempt): launch(attempt)
         case .freeze(let attempt):
-            background("freeze") { instance in
+            // This one, not one that a later start has put in its place when the task comes to it.
+            background("freeze") { [sandbox] instance in
                 do {
-                    try await instance.sandbox?.pause()
+                    try await sandbox?.pause()
                     instance.post(.frozen(attempt: attempt))
                 } catch {
                     instance.services.logger.warning("pause failed", ("instance", instance.id), ("error", "\(error)"))
@@ -183,8 +193,8 @@ package actor Instance {
                 }
             }
         case .thaw(let attempt):
-            background("thaw") { instance in
-                do { try await instance.sandbox?.resume() } catch {
+            background("thaw") { [sandbox] instance in
+                do { try await sandbox?.resume() } catch {
                     instance.services.logger.warning("resume failed", ("instance", instance.id), ("error", "\(error)"))
                 }
                 instance.post(.thawed(attempt: attempt))

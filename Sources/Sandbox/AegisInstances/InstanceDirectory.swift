@@ -18,7 +18,7 @@ package final class InstanceDirectory: Sendable {
         var coming = 0
     }
     private let state = Mutex(State())
-    private let services: InstanceServices
+    let services: InstanceServices
     private let logLimits: LogLimits
 
     /// Makes an empty directory; `recover` fills it.
@@ -74,6 +74,17 @@ package final class InstanceDirectory: Sendable {
         return counts
     }
 
+    /// Every instance that can be found.
+    var all: [Instance] { state.withLock { Array($0.byID.values) } }
+
+    /// The instance of an id, whoever asks.
+    func instance(_ id: String) throws(AegisError) -> Instance {
+        guard let found = state.withLock({ $0.byID[id] }) else {
+            throw .notFound("instance-not-found", "no instance '\(id)'", hint: "see 'aegis instance list'")
+        }
+        return found
+    }
+
     /// Every id.
     package func ids() async -> Set<String> { state.withLock { Set($0.byID.keys) } }
 
@@ -111,6 +122,7 @@ package final class InstanceDirectory: Sendable {
         try services.gate.check()
         let starts = request.start ?? true
         let stored = try CreateRules(services: services, caller: caller).check(request)
+        try await checkFree(stored.info.expose.map(\.spec), except: nil, for: caller)
         try reserveRoom(stored)
         defer { state.withLock { $0.coming -= 1 } }
         let instance: Instance
@@ -136,6 +148,7 @@ package final class InstanceDirectory: Sendable {
             }
             throw error
         }
+        try await bindNew(instance)
         // The client may be gone before it attaches.
         if stored.info.ephemeral { await instance.awaitClient() }
         if starts {

@@ -36,6 +36,8 @@ extension InstanceLifecycle {
     /// Why an instance is not running.
     package enum StopReason: String, Sendable, Equatable, Codable {
         case exited, stopped, killed, timeout, oom, lost, deleted
+        /// Nobody used it for long.
+        case idle
         case bootFailed = "boot-failed"
         case hostRestart = "host-restart"
         case clientGone = "client-gone"

@@ -32,6 +32,8 @@ package struct InstanceLifecycle: Sendable, Equatable {
     private var savedOutcome: Outcome?
     /// Whether the sandbox under `thawing` shall be terminated afterwards.
     private var terminateAfterThaw = false
+    /// Whether somebody needs the sandbox that is being frozen: the freeze is let finish and undone at once.
+    private var thawAfterFreeze = false
 
     /// A stopped instance.
     ///
@@ -56,6 +58,12 @@ package struct InstanceLifecycle: Sendable, Equatable {
         case .aborting, .terminating, .quiescing, .lingering, .killing, .recording, .releasing: .stopping
         }
     }
+
+    /// Whether it is to be deleted.
+    package var isLeaving: Bool { wantsDelete }
+
+    /// Whether it is on its way from paused to running.
+    package var isThawing: Bool { phase == .thawing && !terminateAfterThaw }
 
     /// What was asked for and is not done yet.
     package var intent: Intent? {
@@ -165,7 +173,7 @@ package struct InstanceLifecycle: Sendable, Equatable {
             launchError = nil
             isForced = false
             return [.save, .boot(attempt: attempt)]
-        case .paused: return resume()
+        case .paused, .freezing: return resume()
         case .aborting, .terminating, .quiescing, .lingering, .killing, .recording, .releasing:
             // Asked for while it is going down: it comes up again once it is down.
             if !wantsDelete { wantsRestart = true }
@@ -258,10 +266,12 @@ package struct InstanceLifecycle: Sendable, Equatable {
     private mutating func pause() -> [Effect] {
         guard phase == .running else { return [] }
         phase = .freezing
+        thawAfterFreeze = false
         return [.freeze(attempt: attempt)]
     }
 
     private mutating func resume() -> [Effect] {
+        if phase == .freezing { thawAfterFreeze = true }
         guard phase == .paused else { return [] }
         phase = .thawing
         terminateAfterThaw = false
@@ -404,7 +414,7 @@ package struct InstanceLifecycle: Sendable, Equatable {
         switch phase {
         case .freezing:
             phase = .paused
-            return [.save]
+            return thawAfterFreeze ? resume() : [.save]
         case .terminating, .quiescing:
             // The stop came while the freezer was closing: open it, or the processes never see their SIGTERM.
             return [.thaw(attempt: number)]

@@ -30,6 +30,10 @@ package struct NodeDefaults: Sendable {
     package var logLimit: UInt64 = 64 << 20
     /// How long an ephemeral instance waits for its client to come (back).
     package var clientPatience = Duration.seconds(30)
+    /// How long an instance that a port can wake is unused before it pauses; zero = never.
+    package var idlePause = Duration.seconds(60)
+    /// How long it is unused before it stops; zero = never.
+    package var idleStop = Duration.seconds(20 * 60)
     package init(limits: Limits) { self.limits = limits }
 }
 
@@ -54,6 +58,8 @@ package struct InstanceServices: Sendable {
     package var logger: Logger
     /// Closed when the daemon ends: nothing is made or started any more.
     package let gate = Gate()
+    /// Told whenever what instances expose has changed.
+    package let routes = ChangeBoard()
 
     package init(
         node: String, home: String, bootID: String, defaults: NodeDefaults, store: InstanceStore, backends: BackendSet,

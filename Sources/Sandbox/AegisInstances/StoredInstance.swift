@@ -1,5 +1,5 @@
 package import AegisBackends
-internal import AegisCore
+package import AegisCore
 package import AegisImages
 package import AegisSandboxTypes
 
@@ -50,6 +50,8 @@ package struct StoredInstance: Sendable, Codable, Equatable {
     package var isSecondTry: Bool?
     /// Whether setuid bits may be set although folders of the host can be written to; nil in records of before.
     package var allowsSetID: Bool?
+    /// Until when somebody asked it to stay awake.
+    package var lease: Timestamp?
 }
 
 /// What is kept of an instance's image: what further processes need, and what a garbage collection must keep.

@@ -15,10 +15,18 @@ package protocol RouteHold: AnyObject, Sendable {
     /// Whether the instance ran already when it was asked for.
     var wasRunning: Bool { get }
 
+    /// Whether the instance runs now: it may have been paused or stopped in spite of the hold. Then it takes a new one to
+    /// wake it.
+    var isAwake: Bool { get }
+
     /// Connects to a port inside.
     ///
     /// - Throws: `port-closed` when nothing listens (yet), `port-timeout`; anything else means that the instance is gone.
     func dial(_ port: UInt16, deadline: Duration) async throws -> FileStream
+}
+
+extension RouteHold {
+    package var isAwake: Bool { true }
 }
 
 /// What a router knows about instances: all of its counting and waking goes through here (decision D25).

@@ -58,6 +58,8 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
 
     func connect(fresh: Bool) async throws -> UpstreamConnection {
         users += 1
+        // Paused or stopped in spite of the hold: only a new one wakes it.
+        if phase == .open, hold?.isAwake != true { phase = .unknown }
         if phase == .open, !fresh, let kept = pool.take() { return kept }
         do { return try await find(fresh: fresh) } catch {
             leave()
@@ -201,7 +203,7 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
     /// What a browser is shown instead of being kept waiting: the loading page, or why waking failed; nil when the port
     /// is ready.
     func page() async -> ProxyAnswer? {
-        if phase == .open { return nil }
+        if phase == .open, hold?.isAwake == true { return nil }
         if let known = failure {
             failure = nil
             if known.until > SystemTime.monotonic { return ProxyAnswer(failure: known.error, html: true) }

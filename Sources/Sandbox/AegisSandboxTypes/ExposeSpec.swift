@@ -1,98 +1,125 @@
 package import AegisCore
 
-/// A port of an instance that the host reaches (decision D50).
+/// A port of an instance that the host reaches (decision D50):
+/// `[ADDR:][PUBLIC:]GUEST[:PROTO][,ui][,wake=connect|http|never][,cooldown=DUR][,ready=tcp|/PATH]`.
 package struct ExposeSpec: Sendable, Equatable {
     /// What the router speaks on the port.
     package enum PortProtocol: String, Sendable, Codable, CaseIterable { case http, tcp, grpc, ws }
     /// Which connections may wake the instance.
-    package enum WakeRule: String, Sendable, Codable, CaseIterable { case connect, http, never }
+    package enum WakeRule: String, Sendable, Codable, CaseIterable {
+        /// Any connection.
+        case connect
+        /// Only a whole request: a connection that says nothing does not.
+        case http
+        /// None: the port is served while the instance is awake.
+        case never
+    }
     /// When the guest is ready for connections.
-    package enum Readiness: Sendable, Equatable { case tcp, http(path: String) }
+    package enum Readiness: Sendable, Equatable, CustomStringConvertible {
+        /// As soon as it accepts.
+        case tcp
+        /// As soon as it answers a GET of the path with 2xx or 3xx.
+        case http(path: String)
 
-    /// The host's address, without brackets.
-    package var address = "127.0.0.1"
-    /// The host's port; 0 = any free one.
+        package var description: String {
+            switch self {
+            case .tcp: "tcp"
+            case .http(let path): path
+            }
+        }
+    }
+
+    /// The most ports that one instance exposes.
+    package static let limit = 64
+    /// The longest cooldown.
+    package static let longestCooldown = TimeSpan.seconds(7 * 86_400)
+
+    /// The host's address; loopback unless told otherwise.
+    package var address: HostAddress
+    /// The host's port; 0 = any free one, which the instance then keeps.
     package var publicPort: UInt16 = 0
     package var guestPort: UInt16
     package var portProtocol = PortProtocol.http
     /// Whether browsers get the loading page while the instance wakes.
     package var ui = false
     package var wake = WakeRule.connect
+    /// The port wakes the instance, or keeps it awake, once in that time at most; nil = always.
     package var cooldown: TimeSpan?
     package var ready = Readiness.tcp
 
-    private static let form = "write [ADDR:][PUBLIC:]GUEST[:http|tcp|grpc|ws][,ui], for example 8080:80:http"
+    /// `http` on any free port of 127.0.0.1.
+    package init(guestPort: UInt16) {
+        address = Self.loopback
+        self.guestPort = guestPort
+    }
 
-    /// Reads `[ADDR:][PUBLIC:]GUEST[:PROTO][,ui][,wake=R][,cooldown=D][,ready=tcp|/PATH]`.
+    /// Reads the grammar, strictly.
     ///
-    /// - Throws: `invalid-argument` with the right spelling.
+    /// - Throws: `invalid-argument` that names the place and the nearest right form.
     package init(parsing text: String) throws(AegisError) {
-        var options = text.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
-        var port = options.removeFirst()
-        if let slash = port.firstIndex(of: "/") {
-            let proto = port[port.index(after: slash)...]
-            throw .usage(
-                "'\(text)' uses a slash", hint: "write \(port[..<slash]):\(proto.isEmpty ? "tcp" : String(proto))")
-        }
-        var address: String?
-        if port.hasPrefix("[") {
-            guard let close = port.firstIndex(of: "]"), port[port.index(after: close)...].hasPrefix(":") else {
-                throw .usage("'\(text)' has an unclosed bracket", hint: Self.form)
-            }
-            address = String(port[port.index(after: port.startIndex)..<close])
-            port = String(port[close...].dropFirst(2))
-        }
-        var parts = port.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
-        var proto = PortProtocol.http
-        if let last = parts.last, !last.isEmpty, last.contains(where: { !$0.isNumber }) {
-            guard let known = PortProtocol(rawValue: last) else {
-                let near = nearest(last, in: PortProtocol.allCases.map(\.rawValue))
-                throw .usage(
-                    "'\(last)' is not a protocol in '\(text)'", hint: near.map { "did you mean '\($0)'?" } ?? Self.form)
-            }
-            proto = known
-            parts.removeLast()
-        }
-        if parts.count == 3, address == nil { address = parts.removeFirst() }
-        guard (1...2).contains(parts.count) else { throw .usage("'\(text)' is not a port to expose", hint: Self.form) }
-        guestPort = try Self.port(parts[parts.count - 1], in: text, allowZero: false)
-        if parts.count == 2 { publicPort = try Self.port(parts[0], in: text, allowZero: true) }
-        if let address {
-            guard !address.isEmpty, address.allSatisfy({ $0.isHexDigit || $0 == "." || $0 == ":" }) else {
-                throw .usage("'\(address)' is not an address in '\(text)'", hint: Self.form)
-            }
-            self.address = address
-        }
-        portProtocol = proto
-        for option in options { try apply(option, in: text) }
+        var parser = ExposeParser(text)
+        self = try parser.parse()
     }
 
-    private static func port(_ text: String, in whole: String, allowZero: Bool) throws(AegisError) -> UInt16 {
-        guard let port = UInt16(text), allowZero || port != 0 else {
-            throw .usage(
-                "'\(text)' is not a port in '\(whole)'", hint: "ports are \(allowZero ? 0 : 1) to 65535; \(form)")
+    /// Reads several, which must not be in each other's way.
+    ///
+    /// - Throws: as for one; the port that comes twice.
+    package static func list(_ texts: [String]) throws(AegisError) -> [ExposeSpec] {
+        guard texts.count <= limit else {
+            throw .usage("\(texts.count) exposed ports are too many", hint: "an instance exposes at most \(limit)")
         }
-        return port
+        var all: [ExposeSpec] = []
+        for text in texts {
+            let spec = try ExposeSpec(parsing: text)
+            if let other = all.first(where: { $0.guestPort == spec.guestPort }) {
+                throw .usage(
+                    "'\(text)': port \(spec.guestPort) is exposed twice, also by '\(other)'",
+                    hint: "one port has one exposure: leave one of them out")
+            }
+            if let other = all.first(where: { $0.collides(with: spec) }) {
+                throw .usage(
+                    "'\(text)': public port \(spec.publicPort) is taken by '\(other)'",
+                    hint: "give each its own public port, or leave it out for any free one")
+            }
+            all.append(spec)
+        }
+        return all
     }
 
-    private mutating func apply(_ option: String, in text: String) throws(AegisError) {
-        let parts = option.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
-        switch (parts[0], parts.count == 2 ? parts[1] : nil) {
-        case ("ui", nil): ui = true
-        case ("wake", let value?):
-            guard let rule = WakeRule(rawValue: value) else {
-                throw .usage(
-                    "'\(value)' is not a wake rule in '\(text)'", hint: "use wake=connect, wake=http or wake=never")
-            }
-            wake = rule
-        case ("cooldown", let value?): cooldown = try TimeSpan(parsing: value)
-        case ("ready", "tcp"?): ready = .tcp
-        case ("ready", let path?) where path.hasPrefix("/"): ready = .http(path: path)
-        default:
-            let near = nearest(parts[0], in: ["ui", "wake", "cooldown", "ready"])
-            throw .usage(
-                "'\(option)' is not an option of an exposed port in '\(text)'",
-                hint: near.map { "did you mean '\($0)'?" } ?? "options: ui, wake=R, cooldown=D, ready=tcp|/PATH")
+    /// Whether both ask for the same port of the host.
+    package func collides(with other: ExposeSpec) -> Bool {
+        publicPort != 0 && publicPort == other.publicPort && address.overlaps(other.address)
+    }
+
+    static let loopback = HostAddress.loopback
+}
+
+extension HostAddress {
+    /// 127.0.0.1
+    package static let loopback: HostAddress = {
+        guard let address = HostAddress("127.0.0.1") else {
+            // Cannot happen: the text is an address.
+            preconditionFailure("127.0.0.1 is an address")
         }
+        return address
+    }()
+}
+
+extension ExposeSpec: CustomStringConvertible {
+    /// The shortest text that reads back to the same value.
+    package var description: String {
+        var text = ""
+        if address != Self.loopback {
+            text = "\(address.beforePort):\(publicPort):"
+        } else if publicPort != 0 {
+            text = "\(publicPort):"
+        }
+        text += "\(guestPort)"
+        if portProtocol != .http { text += ":\(portProtocol.rawValue)" }
+        if ui { text += ",ui" }
+        if wake != .connect { text += ",wake=\(wake.rawValue)" }
+        if let cooldown { text += ",cooldown=\(cooldown)" }
+        if ready != .tcp { text += ",ready=\(ready)" }
+        return text
     }
 }

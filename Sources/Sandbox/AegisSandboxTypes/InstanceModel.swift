@@ -5,23 +5,76 @@ package enum InstanceState: String, Sendable, Codable, CaseIterable {
     case stopped, starting, running, paused, stopping
 }
 
-/// When an instance may sleep.
+/// When an instance may sleep; what is not given is the node's own where a port can wake it.
 package struct IdlePolicy: Sendable, Codable, Equatable {
+    /// Pause after being unused that long; 0 = never.
     package var pause: TimeSpan?
+    /// Stop after being unused that long; 0 = never.
     package var stop: TimeSpan?
+    /// Percent of one processor above which it counts as used.
     package var cpu: Double?
-    package init(pause: TimeSpan? = nil, stop: TimeSpan? = nil, cpu: Double? = nil) {
+    /// Whether a pause pushes the memory out: `safe` only where it cannot reach a disk in the clear, `any` in any case.
+    package var reclaim: Reclaim?
+
+    package enum Reclaim: String, Sendable, Codable, CaseIterable {
+        case safe, any
+
+        /// - Throws: `invalid-argument` for any other word.
+        package init(parsing text: String) throws(AegisError) {
+            guard let known = Reclaim(rawValue: text) else {
+                throw .usage("'\(text)' is not a way to reclaim memory", hint: "use safe or any")
+            }
+            self = known
+        }
+    }
+
+    package init(pause: TimeSpan? = nil, stop: TimeSpan? = nil, cpu: Double? = nil, reclaim: Reclaim? = nil) {
         self.pause = pause
         self.stop = stop
         self.cpu = cpu
+        self.reclaim = reclaim
     }
-    package enum CodingKeys: String, CodingKey, CaseIterable { case pause, stop, cpu }
+    package enum CodingKeys: String, CodingKey, CaseIterable { case pause, stop, cpu, reclaim }
     package init(from decoder: any Decoder) throws {
         try decoder.refuseUnknownKeys(CodingKeys.self)
         let c = try decoder.container(keyedBy: CodingKeys.self)
         pause = try c.decodeIfPresent(TimeSpan.self, forKey: .pause)
         stop = try c.decodeIfPresent(TimeSpan.self, forKey: .stop)
         cpu = try c.decodeIfPresent(Double.self, forKey: .cpu)
+        reclaim = try c.decodeIfPresent(String.self, forKey: .reclaim).map { try Reclaim(parsing: $0) }
+    }
+
+    /// Whether the values make sense.
+    ///
+    /// - Throws: `invalid-argument` naming the value and its range.
+    package func validate() throws(AegisError) {
+        for (name, span) in [("pause", pause), ("stop", stop)] {
+            guard let span, span.milliseconds != 0 else { continue }
+            guard (100...30 * 86_400_000).contains(span.milliseconds) else {
+                throw .usage("idle \(name) '\(span)' is out of range", hint: "100ms to 30d, or 0s for never")
+            }
+        }
+        if let cpu, !(cpu > 0 && cpu <= 100_000) {
+            throw .usage("idle cpu '\(cpu)' is out of range", hint: "percent of one processor, as in 5 or 0.5")
+        }
+    }
+}
+
+/// What became of the memory of an instance that was pushed out.
+package struct Reclaimed: Sendable, Codable, Equatable {
+    package var at: Timestamp
+    /// Bytes of memory in use, page cache included.
+    package var before: UInt64
+    package var after: UInt64
+    package init(at: Timestamp, before: UInt64, after: UInt64) {
+        self.at = at
+        self.before = before
+        self.after = after
+    }
+    private enum CodingKeys: String, CodingKey {
+        case at
+        case before = "before_bytes"
+        case after = "after_bytes"
     }
 }
 
@@ -111,26 +164,6 @@ package struct CreateInstance: Sendable, Codable, Equatable {
     }
 }
 
-/// An exposed port, as the instance record shows it.
-package struct ExposedPort: Sendable, Codable, Equatable {
-    package var guestPort: UInt16
-    package var publicPort: UInt16
-    package var portProtocol: String
-    package var url: String
-    package init(guestPort: UInt16, publicPort: UInt16, portProtocol: String, url: String) {
-        self.guestPort = guestPort
-        self.publicPort = publicPort
-        self.portProtocol = portProtocol
-        self.url = url
-    }
-    private enum CodingKeys: String, CodingKey {
-        case url
-        case guestPort = "guest_port"
-        case publicPort = "public_port"
-        case portProtocol = "protocol"
-    }
-}
-
 /// The plain form of an error inside a record.
 package struct RecordedError: Sendable, Codable, Equatable {
     package var code: String
@@ -167,6 +200,8 @@ package struct InstanceInfo: Sendable, Codable, Equatable {
     package var owner: UInt32
     package var parent: String?
     package var idle: IdlePolicy?
+    /// What the last pause gave back, if it was to.
+    package var reclaimed: Reclaimed?
     package var filePolicy: String
     package var ephemeral: Bool
     package var createdAt: Timestamp
@@ -208,7 +243,7 @@ package struct InstanceInfo: Sendable, Codable, Equatable {
     package enum CodingKeys: String, CodingKey {
         case id, name, state, enabled, image, command, backend, grade, workspace, mounts, expose, secrets, limits,
             network
-        case group, kit, connections, labels, owner, parent, idle, ephemeral, error, node
+        case group, kit, connections, labels, owner, parent, idle, reclaimed, ephemeral, error, node
         case gradeDetail = "grade_detail"
         case filePolicy = "file_policy"
         case createdAt = "created_at"

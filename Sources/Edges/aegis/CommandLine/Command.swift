@@ -13,6 +13,8 @@ package struct Option: Sendable {
         case value(String)
         /// A value each time it is given.
         case values(String)
+        /// Stands alone for a value of its own, or takes another one after `=`.
+        case word(String, alone: String)
     }
     /// The name without dashes.
     package var name: String
@@ -48,11 +50,16 @@ package struct Option: Sendable {
         self.init(name, nil, kind, help, section: section, completion: completion, hidden: hidden)
     }
 
+    /// Whether it may be given several times.
+    var isRepeated: Bool {
+        if case .values = kind { true } else { false }
+    }
+
     /// The name of the value, or nil for a flag.
     package var placeholder: String? {
         switch kind {
         case .flag: nil
-        case .value(let name), .values(let name): name
+        case .value(let name), .values(let name), .word(let name, _): name
         }
     }
 }

@@ -139,7 +139,7 @@ extension CommandLineParser {
                 throw unknownOption("-\(letter)", known, title, word)
             }
             var value: String?
-            if option.kind != .flag, !letters.isEmpty {
+            if option.placeholder != nil, !letters.isEmpty {
                 value = String(letters.first == "=" ? letters.dropFirst() : letters)
                 letters = ""
             }
@@ -160,11 +160,12 @@ extension CommandLineParser {
             return option.name == "help"
         }
         var value = value
+        if value == nil, case .word(_, let alone) = option.kind { value = alone }
         if value == nil, let next = reader.peek, next != "--", !looksLikeOption(next, known) { value = reader.next() }
         guard let value else {
             throw .usage("option '\(spelling)' needs a value", hint: "write \(spelling) \(placeholder)")
         }
-        if case .value = option.kind, invocation.values[option.name] != nil {
+        if !option.isRepeated, invocation.values[option.name] != nil {
             throw .usage("option '--\(option.name)' was given twice", hint: "give it once")
         }
         invocation.values[option.name, default: []].append(value)
@@ -213,6 +214,9 @@ extension CommandLineParser {
         "--readonly": ("mount", "mounts are read-only unless ':rw' is given"),
         "-c": ("", "write the command after '--', for example: -- sh -c 'echo hello'"),
         "--cpu": ("cpus", "did you mean '--cpus'?"),
+        "-p": ("expose", "a port is served with --expose PUBLIC:GUEST"),
+        "--publish": ("expose", "a port is served with --expose PUBLIC:GUEST"),
+        "--port": ("expose", "a port is served with --expose PUBLIC:GUEST"),
         "-m": ("memory", "did you mean '--memory'?"),
     ]
 }

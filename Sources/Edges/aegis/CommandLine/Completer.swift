@@ -65,6 +65,7 @@ package struct Completer: Sendable {
             word.hasPrefix("--")
             ? command.allOptions.first { "--\($0.name)" == word }
             : command.allOptions.first { $0.short == word.last }
+        if case .word? = option?.kind { return nil }
         return option?.placeholder == nil ? nil : option
     }
 

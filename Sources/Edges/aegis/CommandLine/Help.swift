@@ -77,7 +77,9 @@ package struct Help: Sendable {
 
     /// `-e, --env K=V`
     static func spelling(_ option: Option) -> String {
-        (option.short.map { "-\($0), " } ?? "    ") + "--\(option.name)" + (option.placeholder.map { " \($0)" } ?? "")
+        let name = (option.short.map { "-\($0), " } ?? "    ") + "--\(option.name)"
+        if case .word(let other, _) = option.kind { return "\(name)[=\(other)]" }
+        return name + (option.placeholder.map { " \($0)" } ?? "")
     }
 
     private static func repeatable(_ option: Option) -> String {

@@ -55,9 +55,25 @@ package enum SandboxOptions {
             "timeout", .value("TIME"),
             "stop the command after this, as 300s (exit code 124); fetching the image is not counted", section: "Limits"
         ),
-        Option("idle-pause", .value("TIME"), "pause when idle that long", section: "Limits", hidden: true),
-        Option("idle-stop", .value("TIME"), "stop when paused that long", section: "Limits", hidden: true),
-        Option("expose", .values("SPEC"), "a port", section: "Isolation", hidden: true),
+    ]
+    /// Which ports are served, and when it sleeps.
+    package static let serving: [Option] =
+        [
+            Option(
+                "expose", .values("[PUBLIC:]GUEST[:PROTO]"),
+                "serve a port: http (the default), tcp, grpc or ws; see docs/serve.md",
+                section: "Serving")
+        ] + sleeping
+    /// When it sleeps.
+    package static let sleeping: [Option] = [
+        Option(
+            "idle-pause", .value("TIME"), "pause when unused that long (60s where a port wakes it; 0s = never)",
+            section: "Serving"),
+        Option("idle-stop", .value("TIME"), "stop when unused that long (20m; 0s = never)", section: "Serving"),
+        Option(
+            "reclaim", .word("any", alone: "safe"),
+            "push memory out after a pause; =any also to swap that is neither zram nor encrypted", section: "Serving"),
+        Option("idle-cpu", .value("PERCENT"), "above that much of a processor it counts as used", section: "Serving"),
     ]
 
     /// The body of the request that makes the instance.
@@ -86,7 +102,7 @@ package enum SandboxOptions {
         body.idle = try idle(invocation)
         if let mode = try nonEmpty(invocation, "network") { body.network = NetworkRequest(mode: mode) }
         let expose = invocation.all("expose")
-        for spec in expose { _ = try ExposeSpec(parsing: spec) }
+        _ = try ExposeSpec.list(expose)
         if !expose.isEmpty { body.expose = expose }
         if invocation.has("allow-setuid") { body.allowSetuid = true }
         return body
@@ -187,10 +203,19 @@ package enum SandboxOptions {
         return limits == Limits() ? nil : limits
     }
 
-    private static func idle(_ invocation: Invocation) throws(AegisError) -> IdlePolicy? {
+    static func idle(_ invocation: Invocation) throws(AegisError) -> IdlePolicy? {
         let idle = IdlePolicy(
             pause: try parsed(invocation, "idle-pause", TimeSpan.init(parsing:)),
-            stop: try parsed(invocation, "idle-stop", TimeSpan.init(parsing:)))
+            stop: try parsed(invocation, "idle-stop", TimeSpan.init(parsing:)),
+            cpu: try parsed(invocation, "idle-cpu") { text throws(AegisError) in
+                guard let percent = Double(text.hasSuffix("%") ? String(text.dropLast()) : text), percent.isFinite
+                else {
+                    throw .usage("'\(text)' is not a percentage", hint: "for example --idle-cpu 5")
+                }
+                return percent
+            },
+            reclaim: try parsed(invocation, "reclaim", IdlePolicy.Reclaim.init(parsing:)))
+        try idle.validate()
         return idle == IdlePolicy() ? nil : idle
     }
 

@@ -7,7 +7,8 @@ internal import AegisWire
 enum InstanceCreate {
     static let command = Command(
         "instance create", "make an instance without starting it",
-        options: SandboxOptions.process + processOptions + SandboxOptions.files + SandboxOptions.bounds,
+        options: SandboxOptions.process + processOptions + SandboxOptions.files + SandboxOptions.bounds
+            + SandboxOptions.serving,
         trailing: .optional,
         examples: [
             Example("to be started later", "aegis instance create --name web --workspace . -- python -m http.server")

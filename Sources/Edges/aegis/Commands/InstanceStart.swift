@@ -11,10 +11,14 @@ enum InstanceStart {
             Otherwise a new one is made and started.
             """,
         arguments: [Argument("X", .optional, completion: .instances)],
-        options: SandboxOptions.process + InstanceCreate.processOptions + SandboxOptions.files + SandboxOptions.bounds,
+        options: SandboxOptions.process + InstanceCreate.processOptions + SandboxOptions.files + SandboxOptions.bounds
+            + SandboxOptions.serving,
         trailing: .optional,
         examples: [
             Example("a new one", "aegis instance start --name web --workspace . -- python -m http.server"),
+            Example(
+                "a service that sleeps", "aegis instance start --name api --expose 8080:80 -- python3 -m http.server 80"
+            ),
             Example("again, as it was", "aegis instance start web"),
         ], run: run)
 
@@ -50,7 +54,8 @@ enum InstanceStart {
         try await context.show(record, invocation) {
             if invocation.quiet { return id + "\n" }
             let done = outcome(before, record)
-            return Plain.text(record["name"]?.text.map { "\($0) \(done) (\(id))" } ?? "\(id) \(done)") + "\n"
+            let line = Plain.text(record["name"]?.text.map { "\($0) \(done) (\(id))" } ?? "\(id) \(done)") + "\n"
+            return line + ServiceText.serving(try record.exposedPorts).joined()
         }
         return 0
     }

@@ -11,7 +11,8 @@ enum RunCommand {
         details: """
             Stdout and stderr of the command come through byte for byte, and its exit code is this program's. The sandbox sees
             nothing of your folder unless told: --workspace . gives it this one, --mount one of your choice. Ctrl-C stops and
-            removes it. With --detach it stays, as an ordinary instance.
+            removes it. With --detach it stays, as an ordinary instance. With --expose it serves ports of the sandbox until then,
+            asleep while nobody uses them.
             """,
         options: [
             Option("interactive", "i", .flag, "hand standard input on", section: "Process"),
@@ -24,7 +25,7 @@ enum RunCommand {
             Option(
                 "artifact", .values("PATH[:LOCAL]"), "copy any file or folder of the sandbox at the end",
                 section: "Files"),
-        ] + SandboxOptions.bounds,
+        ] + SandboxOptions.bounds + SandboxOptions.serving,
         trailing: .optional,
         examples: [
             Example("a script of this folder", "aegis run --workspace . -- python analyze.py"),
@@ -32,6 +33,7 @@ enum RunCommand {
             Example(
                 "input read-only, results brought home",
                 "aegis run --mount ./data:/data --artifacts out -- python report.py"),
+            Example("a server, until ctrl-C", "aegis run --expose 8080:80 -- python3 -m http.server 80"),
             Example("bounded", "aegis run --memory 512Mi --cpus 1 --timeout 60s -- ./job"),
         ], mirrorsExitCode: true, run: run)
 
@@ -75,6 +77,9 @@ enum RunCommand {
         let record = try await context.client().call(
             .post, APIClient.Route("instances"), body: try JSONValue(encoding: request))
         try await context.show(record, invocation) { (record["id"]?.text ?? "") + "\n" }
+        if !invocation.quiet {
+            for line in ServiceText.serving(try record.exposedPorts) { await context.console.say(line) }
+        }
         return 0
     }
 }
@@ -93,6 +98,9 @@ private struct Run: Sendable {
         let record = try await client.call(.post, APIClient.Route("instances"), body: try JSONValue(encoding: request))
         guard let id = record["id"]?.text else {
             throw AegisError.failed("unreadable-answer", "the daemon made an instance without an id")
+        }
+        if !quiet {
+            for line in ServiceText.serving(try record.exposedPorts) { await context.console.say(line) }
         }
         // With artifacts the instance outlives its command until we have fetched them, and is removed by us.
         let keep = !artifacts.isEmpty

@@ -55,7 +55,12 @@ package enum InstanceText {
         }
         fields.add("Files", one.filePolicy)
         fields.add("Network", one.network)
-        for port in one.expose { fields.add("Port", "\(port.url) -> \(port.guestPort) (\(port.portProtocol))") }
+        for port in one.expose { fields.add("Port", Self.port(port)) }
+        if let idle = one.idle { fields.add("Sleeps", sleep(idle)) }
+        if let reclaimed = one.reclaimed {
+            fields.add("Reclaimed", "\(Plain.size(reclaimed.before)) down to \(Plain.size(reclaimed.after))")
+        }
+        if one.connections > 0 { fields.add("Connections", String(one.connections)) }
         fields.add("Secrets", one.secrets.joined(separator: ", "))
         fields.add("Limits", limits(one.limits))
         fields.add(
@@ -72,6 +77,28 @@ package enum InstanceText {
             fields.add("Hint", error.hint)
         }
         return fields.text
+    }
+
+    /// Where a port is reached, and what it is.
+    static func port(_ port: ExposedPort) -> String {
+        var words = [port.spec.portProtocol.rawValue]
+        if port.spec.ui { words.append("ui") }
+        if port.spec.wake != .connect { words.append("wake=\(port.spec.wake.rawValue)") }
+        if let cooldown = port.spec.cooldown { words.append("cooldown=\(cooldown)") }
+        if port.spec.ready != .tcp { words.append("ready=\(port.spec.ready)") }
+        let place = port.url ?? port.error.map { "not served: \($0.message)" } ?? "not served"
+        return "\(place) -> \(port.guestPort) (\(words.joined(separator: ", ")))"
+    }
+
+    private static func sleep(_ idle: IdlePolicy) -> String {
+        func span(_ span: TimeSpan?, _ word: String) -> String? {
+            span.flatMap { $0.milliseconds == 0 ? nil : "\(word) when unused for \($0)" }
+        }
+        let words = [
+            span(idle.pause, "pauses"), span(idle.stop, "stops"), idle.cpu.map { "used above \($0)% of a processor" },
+            idle.reclaim.map { $0 == .any ? "memory reclaimed (any)" : "memory reclaimed" },
+        ].compactMap(\.self)
+        return words.isEmpty ? "never" : words.joined(separator: ", ")
     }
 
     private static func limits(_ limits: Limits) -> String {

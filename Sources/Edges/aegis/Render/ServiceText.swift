@@ -20,6 +20,17 @@ package enum ServiceText {
         return fields.text + (report.backends.isEmpty ? "" : "\n" + backends(report.backends))
     }
 
+    /// Where an instance is served, a line each, with what has to be said of it.
+    package static func serving(_ ports: [ExposedPort]) -> [String] {
+        ports.flatMap { port -> [String] in
+            let line =
+                port.url.map { "Serving port \(port.guestPort) on \($0)\n" }
+                ?? "Port \(port.guestPort) is not served\(port.error.map { ": \($0.message)" } ?? "")\n"
+            return [Plain.text(line.dropLast().description) + "\n"]
+                + (port.warning.map { ["aegis: \(Plain.text($0))\n"] } ?? [])
+        }
+    }
+
     /// What `aegis doctor` prints.
     package static func doctor(_ report: DoctorReport) -> String {
         var fields = Fields()

@@ -95,7 +95,7 @@ package final class OCIBackend: Backend {
             executable: path, arguments: [path] + arguments, environment: ["PATH=\(OCIRuntime.searchPath)"])
         let result: ProcessOutput
         do {
-            result = try await runProcess(spec, input: [], outputLimit: 1 << 20, deadline: .seconds(5), on: loop)
+            result = try await runProcess(spec, input: [], outputLimit: 1 << 20, deadline: .seconds(10), on: loop)
         } catch {
             throw AegisError.failed("runtime-broken", "\(path) \(arguments.joined(separator: " ")): \(error)")
         }

@@ -60,6 +60,8 @@ extension OCISandbox {
         let end = loop.clock.now.advanced(by: Self.freezeDeadline)
         var pause = Duration.microseconds(100)
         while true {
+            // Its group's name is the next sandbox's of the instance too.
+            guard ended.now == nil else { throw gone }
             // Version 1 gives up on processes that fork meanwhile: it is asked again each time.
             do throws(Errno) { try group.setFrozen(frozen) } catch {
                 throw AegisError.failed(
@@ -75,6 +77,21 @@ extension OCISandbox {
             pause = min(pause * 2, .milliseconds(10))
         }
     }
+
+    package func reclaim(while wanted: @escaping @Sendable () -> Bool) async throws -> (before: UInt64, after: UInt64) {
+        guard ended.now == nil, group.exists else { throw gone }
+        let group = group
+        // One at a time on the whole host: it is the kernel's work, and everybody's disk or processor.
+        return try await Self.reclaiming.run {
+            let result = await onOwnThread { () -> Result<(before: UInt64, after: UInt64), Errno> in
+                let before = group.memoryInUse
+                do throws(Errno) { try group.reclaim(while: wanted) } catch { return .failure(error) }
+                return .success((before, group.memoryInUse))
+            }
+            return try result.get()
+        }
+    }
+    private static let reclaiming = TurnLock()
 
     package func update(_ limits: Limits) async throws {
         try limits.validate()

@@ -1,0 +1,24 @@
+internal import AegisCore
+package import AegisSandboxTypes
+
+/// What others see of an instance.
+extension Instance {
+    /// The record as the API shows it, at this moment.
+    package var info: InstanceInfo {
+        var info = stored.info
+        info.state = machine.state
+        let (connections, isHeld, idle) = holds.ledger { ledger, now in
+            (
+                ledger.counts.reduce(0) { $0 + ($1.key.port == nil ? 0 : $1.value) }, ledger.held > 0,
+                now - ledger.idleSince
+            )
+        }
+        info.connections = connections
+        if machine.state == .running || machine.state == .paused {
+            info.lastActiveAt = Timestamp(
+                milliseconds: Timestamp.now().milliseconds - (isHeld ? 0 : Int64(idle / .milliseconds(1))))
+        }
+        info.idle = shownIdlePolicy
+        return info
+    }
+}

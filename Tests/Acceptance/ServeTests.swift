@@ -1,0 +1,319 @@
+import AegisIO
+import AegisTestSupport
+import Foundation
+import LinuxSys
+import Testing
+
+/// What the record says of a port.
+private struct Served: Decodable, Sendable {
+    struct Port: Decodable, Sendable {
+        var guest: Int
+        var number: Int
+        var url: String?
+        var error: Problem?
+        private enum CodingKeys: String, CodingKey {
+            case url, error
+            case guest = "guest_port"
+            case number = "public_port"
+        }
+    }
+    struct Problem: Decodable, Sendable { var code: String }
+    var state: String
+    var connections: Int
+    var expose: [Port]
+}
+
+extension DaemonFixture {
+    fileprivate func served(_ name: String) async throws -> Served {
+        let json = try await succeed("instance", "info", name, "--output", "json")
+        return try JSONDecoder().decode(Served.self, from: Data(json.stdout))
+    }
+
+    fileprivate func url(_ name: String) async throws -> String { try #require(try await served(name).expose[0].url) }
+
+    /// One GET; the body, or a failed expectation.
+    fileprivate func get(
+        _ url: String, _ more: String..., sourceLocation: SourceLocation = #_sourceLocation
+    ) async throws -> String {
+        let result = try await run("/usr/bin/curl", ["-sS", "--max-time", "60", "--fail-with-body"] + more + [url])
+        #expect(result.code == 0, "\(url): \(result)", sourceLocation: sourceLocation)
+        return result.out
+    }
+
+    /// How often the instance's command has begun; each run writes the line "run".
+    fileprivate func runs(_ name: String) async throws -> Int {
+        try await succeed("logs", name).out.split(separator: "\n").count { $0 == "run" }
+    }
+
+    /// Starts a small web server that is exposed.
+    fileprivate func serve(_ name: String, _ backend: String, _ spec: String = "80", _ more: String...) async throws {
+        let script = "echo run; echo hello > /tmp/index.html; cd /tmp; exec python3 -m http.server 80"
+        let result = try await run(
+            Self.cli,
+            ["instance", "start", "--name", name, "--isolation", backend, "--expose", spec] + more
+                + ["--", "sh", "-c", script])
+        try #require(result.code == 0, "\(result)")
+    }
+}
+
+/// Exposed ports, sleep and waking, with clients that are not ours.
+@Suite(.serialized) struct ServeTests {
+    @Test(arguments: backends) func anExposedPortAnswersInWhateverStateItsInstanceIs(_ backend: String) async throws {
+        try await DaemonFixture.with { f in
+            try await f.serve("web", backend)
+            let url = try await f.url("web")
+            #expect(try await f.get(url + "/index.html") == "hello\n")
+            try await f.succeed("instance", "pause", "web")
+            #expect(try await f.get(url + "/index.html") == "hello\n")
+            #expect(try await f.record("web").state == "running")
+            #expect(try await f.runs("web") == 1)
+            try await f.succeed("instance", "stop", "web")
+            #expect(try await f.get(url + "/index.html") == "hello\n")
+            #expect(try await f.runs("web") == 2)
+            // One address for all, by name.
+            let status = try await f.succeed("status", "--output", "json")
+            struct Ports: Decodable { var ports: [String: String] }
+            let router = try #require(
+                try JSONDecoder().decode(Ports.self, from: Data(status.stdout)).ports["router"])
+            let port = try #require(router.split(separator: ":").last)
+            let byName = "http://web.aegis.localhost:\(port)/index.html"
+            #expect(try await f.get(byName, "--resolve", "web.aegis.localhost:\(port):127.0.0.1") == "hello\n")
+            // Disabled, nobody listens; enabled again, on the same number.
+            try await f.succeed("instance", "disable", "web")
+            try await f.eventually("the port is closed") {
+                try await f.run("/usr/bin/curl", ["-s", "--max-time", "5", url]).code == 7
+            }
+            try await f.succeed("instance", "enable", "web")
+            try await f.eventually("the port is open") {
+                try await f.run("/usr/bin/curl", ["-s", "--max-time", "30", url]).code == 0
+            }
+            try await f.succeed("instance", "delete", "web")
+            try await f.eventually("the port is gone") {
+                try await f.run("/usr/bin/curl", ["-s", "--max-time", "5", url]).code == 7
+            }
+        }
+    }
+
+    @Test(arguments: backends) func whatNobodyUsesIsPausedThenStoppedAndTheNextClientWakesIt(_ backend: String)
+        async throws
+    {
+        try await DaemonFixture.with { f in
+            try await f.serve("web", backend, "80", "--idle-pause", "1s", "--idle-stop", "1h")
+            let url = try await f.url("web")
+            #expect(try await f.get(url + "/index.html") == "hello\n")
+            try await f.eventually("it is paused") { try await f.record("web").state == "paused" }
+            #expect(try await f.get(url + "/index.html") == "hello\n")
+            try await f.eventually("it is paused again") { try await f.record("web").state == "paused" }
+            // An exec that says nothing for long holds it awake; so does a lease.
+            let exec = try f.begin("exec", "web", "--", "sleep", "3")
+            #expect(try await exec.result().code == 0)
+            try await f.succeed("instance", "keepalive", "web", "--ttl", "1h")
+            try await f.refuse("instance", "pause", "web", code: 5, error: "instance-held")
+            #expect(try await f.record("web").state == "running")
+            try await f.succeed("instance", "keepalive", "web", "--ttl", "0s")
+            try await f.eventually("it is paused after its lease") { try await f.record("web").state == "paused" }
+            #expect(try await f.runs("web") == 1)
+            try await f.succeed("instance", "idle", "web", "--idle-stop", "1s")
+            try await f.eventually("it is stopped") { try await f.record("web").state == "stopped" }
+            #expect(try await f.record("web").stopReason == "idle")
+            #expect(try await f.get(url + "/index.html") == "hello\n")
+            #expect(try await f.runs("web") == 2)
+        }
+    }
+
+    @Test(arguments: backends) func fiftyConnectionsAtAStoppedInstanceShareOneBoot(_ backend: String) async throws {
+        try await DaemonFixture.with { f in
+            try await f.serve("web", backend)
+            let url = try await f.url("web") + "/index.html"
+            #expect(try await f.get(url) == "hello\n")
+            try await f.succeed("instance", "stop", "web")
+            let many = Array(repeating: url, count: 50)
+            let result = try await f.run(
+                "/usr/bin/curl",
+                [
+                    "-sS", "--no-keepalive", "--parallel", "--parallel-immediate", "--parallel-max", "50", "--max-time",
+                    "60",
+                ]
+                    + many)
+            #expect(result.code == 0 && result.out.split(separator: "\n").count == 50, "\(result)")
+            #expect(try await f.runs("web") == 2)
+        }
+    }
+
+    @Test func everyWaiterGetsTheCauseOfAFailedWake() async throws {
+        try await DaemonFixture.with { f in
+            let workspace = f.path("work")
+            try Files.makeDirectories(workspace)
+            try await f.serve("web", "runc", "80", "--workspace", workspace)
+            let url = try await f.url("web")
+            try await f.succeed("instance", "stop", "web")
+            try FileManager.default.removeItem(atPath: workspace)
+            let all = try await withThrowingTaskGroup(of: String.self) { group in
+                for _ in 0..<10 {
+                    group.addTask {
+                        try await f.run("/usr/bin/curl", ["-sS", "--max-time", "60", "-w", "%{http_code}", url]).out
+                    }
+                }
+                return try await group.reduce(into: []) { $0.append($1) }
+            }
+            #expect(all.allSatisfy { $0.contains(workspace) && !$0.hasSuffix("200") }, "\(all)")
+            try Files.makeDirectories(workspace)
+            try await f.eventually("it works again") {
+                try await f.run("/usr/bin/curl", ["-sS", "--fail", "--max-time", "60", url]).code == 0
+            }
+        }
+    }
+
+    @Test func aRestartedDaemonHasThePortsBack() async throws {
+        try await DaemonFixture.with { f in
+            try await f.serve("web", "runc")
+            let before = try await f.served("web").expose[0]
+            try await f.crash()
+            try await f.up()
+            let after = try await f.served("web").expose[0]
+            #expect(after.number == before.number && after.number != 0 && after.error == nil)
+            #expect(try await f.get(try #require(after.url) + "/index.html") == "hello\n")
+            #expect(try await f.runs("web") == 1)
+            try await f.succeed("down")
+            try await f.up()
+            #expect(try await f.get(try #require(before.url) + "/index.html") == "hello\n")
+            #expect(try await f.runs("web") == 2)
+        }
+    }
+
+    @Test func aPortThatIsTakenIsSaidAndHarmsNothingElse() async throws {
+        try await DaemonFixture.with { f in
+            try await f.serve("web", "runc")
+            let number = try await f.served("web").expose[0].number
+            try await f.refuse(
+                "instance", "start", "--name", "other", "--expose", "\(number):80", "--", "sleep", "1000", code: 5,
+                error: "port-in-use")
+            try await f.refuse("instance", "info", "other", code: 4, error: "instance-not-found")
+            let foreign = try Listener.tcp(address: "127.0.0.1", port: 0, on: f.loop)
+            let taken = try foreign.localPort()
+            try await f.refuse(
+                "instance", "start", "--name", "other", "--expose", "\(taken):80", "--", "sleep", "1000", code: 5,
+                error: "port-in-use")
+            try await f.refuse("instance", "info", "other", code: 4, error: "instance-not-found")
+            try await f.refuse("instance", "expose", "web", "\(taken):81", code: 5, error: "port-in-use")
+            try await f.refuse("instance", "unexpose", "web", "81", code: 4, error: "port-not-exposed")
+            #expect(try await f.served("web").expose.map(\.guest) == [80])
+            // What was free at first and is taken after a restart: that instance shows it, and gets it back.
+            try await f.succeed("instance", "expose", "web", "81:tcp")
+            let second = try #require(try await f.served("web").expose.last)
+            try await f.succeed("down")
+            let thief = try Listener.tcp(address: "127.0.0.1", port: UInt16(second.number), on: f.loop)
+            try await f.up()
+            try await f.eventually("the record says it") {
+                try await f.served("web").expose.last?.error?.code == "port-in-use"
+            }
+            #expect(try await f.get(try await f.url("web") + "/index.html") == "hello\n")
+            thief.close()
+            try await f.eventually("it is had again") { try await f.served("web").expose.last?.error == nil }
+            #expect(try await f.served("web").expose.last?.number == second.number)
+            foreign.close()
+        }
+    }
+
+    @Test func aForcedPauseUnderAConnectionIsUndoneByTheNextRequest() async throws {
+        try await DaemonFixture.with { f in
+            try await f.serve("web", "runc")
+            let url = try await f.url("web") + "/index.html"
+            for _ in 0..<5 {
+                #expect(try await f.get(url) == "hello\n")
+                try await f.succeed("instance", "pause", "--force", "web")
+                #expect(try await f.get(url) == "hello\n")
+                #expect(try await f.record("web").state == "running")
+            }
+        }
+    }
+
+    @Test func runServesUntilItsClientGoes() async throws {
+        try await DaemonFixture.with { f in
+            let run = try f.begin(
+                "run", "--name", "now", "--isolation", "runc", "--expose", "80", "--", "sh", "-c",
+                "echo run; exec python3 -m http.server 80")
+            try await f.eventually("it is there") { try await f.aegis("instance", "info", "now").code == 0 }
+            let url = try await f.url("now")
+            _ = try await f.get(url)
+            _ = run.child.signal(2)
+            let result = try await run.result()
+            #expect(result.code == 130 && result.out.hasPrefix("run\n") && result.err.contains(url), "\(result)")
+            try await f.refuse("instance", "info", "now", code: 4, error: "instance-not-found")
+        }
+    }
+
+    /// Pauses and holds against each other: no exec and no request is ever lost or frozen.
+    @Test func aPausedInstanceHammeredByHoldsServesThemAll() async throws {
+        try await DaemonFixture.with { f in
+            try await f.serve("web", "runc", "80", "--idle-pause", "100ms", "--idle-stop", "0s")
+            let url = try await f.url("web") + "/index.html"
+            let api = ["-sS", "--max-time", "60", "--unix-socket", "\(f.home)/aegisd.sock", "-X", "POST"]
+            let exec =
+                api + [
+                    "-d", "{\"command\":[\"echo\",\"held\"]}", "http://aegis/v1/instances/web/exec",
+                ]
+            let pause = api + ["-o", "/dev/null", "-w", "%{http_code}\n", "http://aegis/v1/instances/web/pause"]
+            let counts = try await withThrowingTaskGroup(of: (String, Int).self) { group in
+                for _ in 0..<4 {
+                    group.addTask {
+                        var good = 0
+                        for _ in 0..<25 {
+                            let result = try await f.run("/usr/bin/curl", exec)
+                            good +=
+                                result.out.contains("\"line\":\"held\"") && result.out.contains("\"exit_code\":0")
+                                ? 1 : 0
+                        }
+                        return ("exec", good)
+                    }
+                    group.addTask {
+                        var good = 0
+                        for _ in 0..<25 {
+                            let result = try await f.run("/usr/bin/curl", ["-sS", "--max-time", "60", url])
+                            good += result.out == "hello\n" ? 1 : 0
+                        }
+                        return ("get", good)
+                    }
+                }
+                group.addTask {
+                    var paused = 0
+                    for _ in 0..<100 {
+                        let code = try await f.run("/usr/bin/curl", pause).out
+                        #expect(code == "200\n" || code == "409\n", "\(code)")
+                        paused += code == "200\n" ? 1 : 0
+                    }
+                    return ("pause", paused)
+                }
+                return try await group.reduce(into: [String: Int]()) { $0[$1.0, default: 0] += $1.1 }
+            }
+            #expect(counts["exec"] == 100 && counts["get"] == 100, "\(counts)")
+            try await f.eventually("it sleeps at last") { try await f.record("web").state == "paused" }
+            #expect(try await f.runs("web") == 1)
+            #expect(try await f.served("web").connections == 0)
+        }
+    }
+
+    /// Every command in docs/serve.md works as it is written, but for the port's number.
+    @Test func examplesOfTheDocumentationWork() async throws {
+        try await DaemonFixture.with { f in
+            let page = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+                .appendingPathComponent("../../docs/serve.md")
+            let text = try String(contentsOf: page, encoding: .utf8)
+            let blocks = text.components(separatedBy: "```sh\n").dropFirst().compactMap {
+                $0.components(separatedBy: "\n```").first
+            }
+            #expect(blocks.count == 3)
+            let probe = try Listener.tcp(address: "127.0.0.1", port: 0, on: f.loop)
+            let free = try probe.localPort()
+            probe.close()
+            let script =
+                "set -e; PATH=\(Self.folder):$PATH\n"
+                + blocks.joined(separator: "\n")
+                .replacingOccurrences(of: "8080", with: "\(free)").replacingOccurrences(
+                    of: "curl -s", with: "curl -sSf")
+            let result = try await f.run("/bin/sh", ["-c", script])
+            #expect(result.code == 0, "\(result)")
+        }
+    }
+    private static var folder: String { DaemonFixture.binaries }
+}
