@@ -40,12 +40,13 @@ let base: [Target] = [
     system("CYaml", pkgConfig: "yaml-0.1", package: "libyaml-dev"),
     system("CSodium", pkgConfig: "libsodium", package: "libsodium-dev"),
     system("CArchive", pkgConfig: "libarchive", package: "libarchive-dev"),
+    system("CNghttp2", pkgConfig: "libnghttp2", package: "libnghttp2-dev"),
     system("CSeccomp", pkgConfig: "libseccomp", package: "libseccomp-dev"),
     library("Base", "AegisCore"),
     library("Base", "LinuxSys", ["CLinux"]),
     library("Base", "AegisIO", ["LinuxSys", "CLinux", "AegisCore"]),
     library("Base", "AegisWire", ["AegisIO", "LinuxSys", "AegisCore"]),
-    library("Base", "AegisProxy", ["AegisWire", "AegisIO", "LinuxSys", "AegisCore"]),
+    library("Base", "AegisProxy", ["AegisWire", "AegisIO", "LinuxSys", "CNghttp2", "AegisCore"]),
     library("Base", "AegisChannel"),
     library("Base", "AegisTar", ["LinuxSys", "AegisCore"]),
     library("Base", "AegisStore", ["CSQLite", "LinuxSys", "AegisCore"]),
@@ -138,7 +139,10 @@ let edges: [Target] = [
 ]
 let tools: [Target] = [
     .executableTarget(
-        name: "aegis-bench", dependencies: ["AegisCapabilities", "AegisIO", "LinuxSys", "AegisCore"],
+        name: "aegis-bench",
+        dependencies: [
+            "AegisRouter", "AegisCapabilities", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore",
+        ],
         path: "Benchmarks/aegis-bench",
         swiftSettings: strict)
 ]
@@ -202,7 +206,7 @@ let testTargets: [Target] = [
         [
             "AegisRouter", "AegisSandboxTypes", "AegisProxy", "AegisWire", "AegisIO", "LinuxSys", "AegisCore",
             "AegisTestSupport",
-        ]),
+        ], exclude: ["Peers"]),
     tests(
         "AegisClientTests",
         [

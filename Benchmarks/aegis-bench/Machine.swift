@@ -74,6 +74,13 @@ struct ProcessView: Sendable {
         let fields = stat[end...].split(separator: " ")
         return fields.count > 2 ? Int32(fields[2]) : nil
     }
+    /// Processor time that it has used so far, in seconds, to a hundredth.
+    var cpuTime: Double {
+        let stat = text("stat")
+        guard let end = stat.lastIndex(of: ")") else { return .nan }
+        let fields = stat[end...].split(separator: " ")
+        return fields.count > 13 ? ((Double(fields[12]) ?? .nan) + (Double(fields[13]) ?? .nan)) / 100 : .nan
+    }
     /// Resident memory in KiB.
     var resident: Int { status("VmRSS") }
     /// Resident memory that no file backs, in KiB.
@@ -93,4 +100,23 @@ struct ProcessView: Sendable {
 func writeError(_ text: String) {
     var text = text
     text.withUTF8 { bytes in _ = unsafe write(2, bytes.baseAddress, bytes.count) }
+}
+
+/// Writes to standard output, without a buffer.
+func writeOutput(_ text: String) {
+    var text = text
+    text.withUTF8 { bytes in _ = unsafe write(1, bytes.baseAddress, bytes.count) }
+}
+
+extension CurrentProcess {
+    /// Raises the limit of open descriptors for this process as far as it may go.
+    ///
+    /// - Returns: the limit.
+    static func allowOpenFiles() -> Int {
+        var limit = rlimit()
+        _ = unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        limit.rlim_cur = min(limit.rlim_max, 65_536)
+        _ = unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        return Int(limit.rlim_cur)
+    }
 }

@@ -8,7 +8,10 @@ enum Main {
     static func main() {
         do {
             let options = try Options(Array(CommandLine.arguments.dropFirst()))
-            try EventLoop.runMain { @Sendable loop in try await Report(options: options, loop: loop).make() }
+            try EventLoop.runMain { @Sendable loop in
+                if let port = options.relay { return try await Relay(backend: port).run(on: loop) }
+                try await Report(options: options, loop: loop).make()
+            }
         } catch {
             note("\(error)")
             exit(1)
@@ -24,6 +27,8 @@ struct Options: Sendable {
     var write: String?
     /// A store with the base image, to be used instead of building one.
     var images: String?
+    /// Be the router before a server on that port.
+    var relay: UInt16?
 
     init(_ words: [String]) throws {
         var words = words[...]
@@ -38,6 +43,7 @@ struct Options: Sendable {
             case "--only": only = Set(try value(word).split(separator: ",").map(String.init))
             case "--write": write = try value(word)
             case "--images": images = try value(word)
+            case "--relay": relay = UInt16(try value(word))
             default: throw Runner.Failure(description: "unknown flag \(word)")
             }
         }
@@ -55,6 +61,7 @@ struct Report: Sendable {
             print(try Gate(isQuick: options.isQuick).run().map(\.markdown).joined(separator: "\n"))
             return
         }
+        if options.only == ["router"] { return print(try await routerTables().map(\.markdown).joined(separator: "\n")) }
         guard CurrentProcess.effectiveUser == 0 else { throw Runner.Failure(description: "the bench needs root") }
         let scratch = "/var/tmp/aegis-bench-\(CurrentProcess.pid)"
         try Files.makeDirectories(scratch, mode: 0o711)
@@ -75,6 +82,11 @@ struct Report: Sendable {
         if !isWhole { throw Runner.Failure(description: "some parts failed") }
     }
 
+    private func routerTables() async throws -> [ResultTable] {
+        let scratch = "/var/tmp/aegis-bench-\(CurrentProcess.pid)-router"
+        return try await RouterBench(isQuick: options.isQuick, loop: loop, scratch: scratch).run()
+    }
+
     private func measure(_ aegis: Aegis, _ docker: Docker, _ scratch: String) async throws -> (
         text: String, isWhole: Bool
     ) {
@@ -84,6 +96,7 @@ struct Report: Sendable {
             ("warm", { try await sections.warm() }), ("exec", { try await sections.exec() }),
             ("stop", { try await sections.stop() }),
             ("cat", { try await sections.cat() }), ("many", { try await sections.many() }),
+            ("router", { try await routerTables() }),
             ("gate", { try Gate(isQuick: options.isQuick).run() }),
         ]
         var tables: [ResultTable] = []

@@ -121,27 +121,37 @@ private func tell(_ stream: FileStream, _ guest: UInt16) async throws {
 
 /// Runs a router around a test. Guest port 80 tells, 81 too, 7 echoes bytes.
 func withStage(
-    limits: RouterLimits = RouterLimits(), test: @escaping @Sendable (Stage) async throws -> Void
+    limits: RouterLimits = RouterLimits(), headTime: Duration? = nil,
+    test: @escaping @Sendable (Stage) async throws -> Void
 ) async throws {
-    try await onLoop { loop in
-        let servers = try [UInt16(80), 81].map { ($0, try tellingServer(on: loop)) }
-        let echo = try Listener.tcp(address: "127.0.0.1", port: 0, on: loop)
-        var map = [UInt16(7): try echo.localPort()]
-        for (guest, server) in servers { map[guest] = server.port }
-        let source = ScriptedSource(on: loop) { [map] in map[$0] ?? 1 }
-        var proxyLimits = ProxyLimits()
-        proxyLimits.tick = .milliseconds(10)
-        let router = Router(source, on: loop, limits: limits, proxyLimits: proxyLimits)
-        let stage = Stage(loop: loop, source: source, router: router, main: try router.listen(port: 0))
-        await withTaskGroup(of: Void.self) { group in
-            for (guest, server) in servers { group.addTask { await server.run(guest) } }
-            group.addTask { await serveEcho(echo) }
-            group.addTask { await router.run() }
-            do { try await withDeadline(.seconds(20)) { try await test(stage) } } catch { Issue.record(error) }
-            group.cancelAll()
-        }
-        #expect(source.change { $0.holds } == 0)
+    try await onLoop { loop in try await runStage(on: loop, limits: limits, headTime: headTime, test: test) }
+}
+
+/// The same on a loop that runs already, with servers of the test's own behind further ports.
+func runStage(
+    on loop: EventLoop, limits: RouterLimits = RouterLimits(), headTime: Duration? = nil,
+    deadline: Duration = .seconds(20), extra: [UInt16: UInt16] = [:],
+    test: @escaping @Sendable (Stage) async throws -> Void
+) async throws {
+    let servers = try [UInt16(80), 81].map { ($0, try tellingServer(on: loop)) }
+    let echo = try Listener.tcp(address: "127.0.0.1", port: 0, on: loop)
+    var map = extra
+    map[7] = try echo.localPort()
+    for (guest, server) in servers { map[guest] = server.port }
+    let source = ScriptedSource(on: loop) { [map] in map[$0] ?? 1 }
+    var proxyLimits = ProxyLimits()
+    proxyLimits.tick = .milliseconds(10)
+    if let headTime { proxyLimits.headTime = headTime }
+    let router = Router(source, on: loop, limits: limits, proxyLimits: proxyLimits)
+    let stage = Stage(loop: loop, source: source, router: router, main: try router.listen(port: 0))
+    await withTaskGroup(of: Void.self) { group in
+        for (guest, server) in servers { group.addTask { await server.run(guest) } }
+        group.addTask { await serveEcho(echo) }
+        group.addTask { await router.run() }
+        do { try await withDeadline(deadline) { try await test(stage) } } catch { Issue.record(error) }
+        group.cancelAll()
     }
+    #expect(source.change { $0.holds } == 0)
 }
 
 /// Sends back what comes, ends when the client has, and says goodbye.

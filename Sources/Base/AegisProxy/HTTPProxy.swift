@@ -15,7 +15,9 @@ package final class HTTPProxy: @unchecked Sendable {
     package let pools = ProxyPools()
     /// A monotonic time in nanoseconds that moves on once a tick: good enough for limits, and free.
     package private(set) var now: UInt64
-    private var connections: [ObjectIdentifier: ProxyConnection] = [:]
+    private var connections: [ObjectIdentifier: any ProxyClientConnection] = [:]
+    /// Bytes of HTTP/2 bodies that wait for slow receivers.
+    var heldBytes = 0
     private let awake = Signal()
     /// Whether connections are closed after the present exchange.
     private(set) var isStopping = false
@@ -65,6 +67,33 @@ package final class HTTPProxy: @unchecked Sendable {
         guard !isStopping, connections.count < limits.connections else {
             return await connection.refuseForRoom(limits.connections)
         }
+        await run(connection)
+    }
+
+    /// Serves one client that speaks HTTP/2 from its first byte, until its connection ends; the stream is closed then.
+    ///
+    /// - Parameters:
+    ///   - stream: of this relay's loop.
+    ///   - client: who it is.
+    ///   - target: where all its requests go.
+    ///   - scope: for tasks of the connection to the server.
+    ///   - arrived: called once the client has sent a request, or has been silent for long, or has gone.
+    package func serveHTTP2(
+        _ stream: FileStream, client: ProxyClient, target: any HTTP2Target, scope: TaskScope,
+        arrived: @escaping () -> Void
+    ) async {
+        if connections.isEmpty { wake() }
+        guard !isStopping, connections.count < limits.connections,
+            let relay = HTTP2Relay(
+                stream, client: client, target: target, proxy: self, scope: scope, arrived: arrived)
+        else {
+            stream.reset()
+            return arrived()
+        }
+        await run(relay)
+    }
+
+    private func run(_ connection: any ProxyClientConnection) async {
         let key = ObjectIdentifier(connection)
         connections[key] = connection
         await connection.run()
@@ -76,4 +105,14 @@ package final class HTTPProxy: @unchecked Sendable {
         isStopping = true
         for connection in connections.values { connection.finishSoon() }
     }
+}
+
+/// A client's connection, whatever it speaks.
+protocol ProxyClientConnection: AnyObject, Sendable {
+    /// Serves the client until the connection ends.
+    func run() async
+    /// Looks at time limits; called once a tick.
+    func check(_ now: UInt64)
+    /// Closes when nothing goes on.
+    func finishSoon()
 }

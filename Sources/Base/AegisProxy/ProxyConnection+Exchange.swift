@@ -266,9 +266,6 @@ extension ProxyConnection {
 }
 
 extension AegisError {
-    /// The server took the request and gave no answer.
-    fileprivate static let lost = AegisError(
-        .failed, "backend-lost", "the server in the sandbox closed the connection before it answered")
     fileprivate static let badUpgrade = AegisError(
         .failed, "backend-malformed", "the server in the sandbox changed the protocol without being asked")
     fileprivate static func malformed(_ error: HTTPError) -> AegisError {

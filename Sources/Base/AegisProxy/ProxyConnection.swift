@@ -6,7 +6,7 @@ import AegisWire
 ///
 /// State is touched on the proxy's loop only (hence `@unchecked Sendable`). The one other task, which sends a long request
 /// body while the response comes, uses `request.buffer` and nothing else of it.
-final class ProxyConnection: @unchecked Sendable {
+final class ProxyConnection: ProxyClientConnection, @unchecked Sendable {
     enum Phase {
         /// Waits for the first byte of a request.
         case idle

@@ -19,6 +19,16 @@ package struct ProxyLimits: Sendable, Equatable {
     package var upstreamIdleTime = Duration.seconds(15)
     /// Unused connections kept for each server.
     package var upstreamIdle = 256
+    /// Streams of one HTTP/2 connection at the same time.
+    package var streams = 128
+    /// Bytes that one direction of an HTTP/2 stream may be ahead of its receiver.
+    package var streamWindow = 128 << 10
+    /// The same for all streams of one HTTP/2 connection between two looks at it.
+    package var connectionWindow = 1 << 20
+    /// Bytes that HTTP/2 streams hold for slow receivers before whole connections have to wait for them.
+    package var heldBytes = 64 << 20
+    /// Time that an HTTP/2 connection may stay open without a stream.
+    package var streamlessTime = Duration.seconds(1800)
     /// How often times are looked at, while there is a connection.
     package var tick = Duration.milliseconds(500)
 

@@ -63,21 +63,21 @@ enum RelayedFields {
         return false
     }
 
-    /// The trailers that may be passed on: none that frames, routes or belongs to one hop.
+    /// The trailers that may be passed on.
     static func trailers(_ trailers: HTTPHeaders) -> HTTPHeaders {
         var out = HTTPHeaders()
-        for (name, value) in trailers {
-            let lower = name.lowercased()
-            switch lower {
-            case "content-length", "transfer-encoding", "host", "trailer", "connection", "keep-alive", "te", "upgrade",
-                "expect", "authorization", "cookie", "set-cookie", "forwarded", "x-aegis-instance":
-                continue
-            default:
-                if lower.hasPrefix("proxy-") || lower.hasPrefix("x-forwarded-") { continue }
-                out.add(name, value)
-            }
-        }
+        for (name, value) in trailers where isTrailer(name.lowercased()) { out.add(name, value) }
         return out
+    }
+
+    /// Whether a field may be passed on as a trailer: none that frames, routes or belongs to one hop.
+    static func isTrailer(_ name: String) -> Bool {
+        switch name {
+        case "content-length", "transfer-encoding", "host", "trailer", "connection", "keep-alive", "te", "upgrade",
+            "expect", "authorization", "cookie", "set-cookie", "forwarded", "x-aegis-instance":
+            false
+        default: !name.hasPrefix("proxy-") && !name.hasPrefix("x-forwarded-")
+        }
     }
 
     /// A `Set-Cookie` value without `Domain`: the cookie stays with the host that it came from.

@@ -128,7 +128,15 @@ final class ExposedPort: @unchecked Sendable {
             let arrival = PortDirector(port: self, isHeld: exposure.wake == .connect)
             await services.proxy.serve(stream, client: stream.proxyClient, director: arrival)
             arrival.settle()
-        case .tcp, .grpc:
+        case .grpc:
+            let isHeld = exposure.wake == .connect
+            if isHeld { target.arrived() }
+            await services.proxy.serveHTTP2(
+                stream, client: stream.proxyClient, target: target, scope: services.scope
+            ) { [target] in
+                if isHeld { target.settled() }
+            }
+        case .tcp:
             await serveBytes(stream)
         }
     }

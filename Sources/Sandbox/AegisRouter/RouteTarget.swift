@@ -9,7 +9,7 @@ import LinuxSys
 ///
 /// One hold serves all exchanges at a time and a moment longer, so that the path of a request never touches the
 /// directory of instances. On the router's loop only, hence `@unchecked Sendable`.
-final class RouteTarget: ProxyUpstream, @unchecked Sendable {
+final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
     private enum Phase {
         /// Nobody knows whether the port answers.
         case unknown
@@ -99,6 +99,23 @@ final class RouteTarget: ProxyUpstream, @unchecked Sendable {
 
     private func keepHold(for time: Duration) {
         holdUntil = max(holdUntil, SystemTime.monotonic &+ UInt64(time.wholeNanoseconds))
+    }
+
+    // MARK: HTTP/2
+
+    func entered() { users += 1 }
+    func left() { leave() }
+
+    func ready() async throws {
+        if isOpen { return }
+        if phase == .open { phase = .unknown }
+        _ = try await ready(.request).get()
+    }
+
+    func dial() async throws -> FileStream {
+        // The one that found out that the port answers has not been used.
+        if isOpen, let kept = pool.take() { return kept.stream }
+        return try await find(fresh: false).stream
     }
 
     // MARK: Connections that have said nothing yet

@@ -1,0 +1,155 @@
+import AegisCore
+import AegisIO
+import AegisWire
+
+/// A body, or the part of one, that has come and not gone on yet. Its sender's window bounds it.
+struct HTTP2Body {
+    private(set) var bytes = ByteBuffer()
+    /// The sender has said that it is whole.
+    var isWhole = false
+    /// What follows the bytes.
+    var trailers: HTTP2Fields?
+    /// Bytes that the sender's connection window still waits for.
+    private(set) var owed = 0
+
+    /// Takes bytes.
+    ///
+    /// - Returns: whether the connection may get as many again at once.
+    mutating func append(_ more: Span<UInt8>, _ proxy: HTTPProxy) -> Bool {
+        if bytes.capacity == 0 { bytes = proxy.pools.takeBuffer() }
+        bytes.append(more)
+        proxy.heldBytes += more.count
+        // Slow streams do not keep others of their connection waiting, unless memory is short.
+        guard proxy.heldBytes > proxy.limits.heldBytes else { return true }
+        owed += more.count
+        return false
+    }
+
+    /// Moves bytes out.
+    ///
+    /// - Returns: what moved, and how many of them the sender's connection is owed.
+    mutating func produce(
+        into room: UnsafeMutableRawBufferPointer, _ proxy: HTTPProxy
+    ) -> (portion: HTTP2Portion, owed: Int) {
+        let count = min(room.count, bytes.readableBytes)
+        if count > 0 {
+            unsafe bytes.withUnsafeReadable { all in
+                unsafe room.copyMemory(from: UnsafeRawBufferPointer(rebasing: all[..<count]))
+            }
+            bytes.consume(count)
+            proxy.heldBytes -= count
+        }
+        let paid = min(owed, count)
+        owed -= paid
+        var next = HTTP2Portion.Next.more
+        if bytes.isEmpty {
+            proxy.pools.give(&bytes)
+            next = !isWhole ? .nothingNow : trailers == nil ? .end : .trailers
+        }
+        // Nothing now, but something this time: it asks again.
+        if next == .nothingNow, count > 0 { next = .more }
+        return (HTTP2Portion(count: count, next: next), paid)
+    }
+
+    /// Drops what is left.
+    ///
+    /// - Returns: how many bytes the sender's connection is owed.
+    mutating func drop(_ proxy: HTTPProxy) -> Int {
+        proxy.heldBytes -= bytes.readableBytes
+        bytes.removeAll()
+        proxy.pools.give(&bytes)
+        defer { owed = 0 }
+        return owed
+    }
+}
+
+/// One request of a client and its response.
+///
+/// On the proxy's loop only, hence `@unchecked Sendable`.
+final class HTTP2Exchange: @unchecked Sendable {
+    /// The client's number for it.
+    let id: Int32
+    var request: HTTP2Fields
+    let isGRPC: Bool
+    /// When the call's own time is over; nil when it has none.
+    let deadline: UInt64?
+    /// Ends the wait for the server at that time.
+    var timer: TaskScope.Handle?
+    /// The server's connection and number for it, once it has been passed on.
+    var server: HTTP2Server?
+    var serverID: Int32 = 0
+    /// The server has closed its stream.
+    var isServerDone = false
+    /// The answer comes from here.
+    var isOurs = false
+    /// A final response has been begun.
+    var isAnswered = false
+    /// The response has been sent to its end.
+    var isFinished = false
+    /// It was to go over a connection that took no more requests.
+    var wasUnsent = false
+    var up = HTTP2Body()
+    var down = HTTP2Body()
+
+    init(_ id: Int32, _ request: HTTP2Fields, isWhole: Bool, now: UInt64) {
+        self.id = id
+        self.request = request
+        up.isWhole = isWhole
+        isGRPC = request.text("content-type")?.hasPrefix("application/grpc") == true
+        deadline = request.text("grpc-timeout").flatMap(GRPC.nanoseconds).map { now &+ $0 }
+    }
+}
+
+/// What gRPC says over HTTP/2 that a relay has to speak itself.
+enum GRPC {
+    /// `grpc-timeout`: at most eight digits and a unit.
+    ///
+    /// - Returns: nanoseconds; nil when it is none.
+    static func nanoseconds(_ text: String) -> UInt64? {
+        let digits = text.utf8.dropLast()
+        guard (1...8).contains(digits.count), digits.allSatisfy({ (48...57).contains($0) }),
+            let count = UInt64(text.dropLast())
+        else { return nil }
+        switch text.utf8.last {
+        case UInt8(ascii: "H"): return count * 3_600_000_000_000
+        case UInt8(ascii: "M"): return count * 60_000_000_000
+        case UInt8(ascii: "S"): return count * 1_000_000_000
+        case UInt8(ascii: "m"): return count * 1_000_000
+        case UInt8(ascii: "u"): return count * 1000
+        case UInt8(ascii: "n"): return count
+        default: return nil
+        }
+    }
+
+    /// The same the other way, rounded up.
+    static func timeout(_ nanoseconds: UInt64) -> String {
+        let micros = (nanoseconds + 999) / 1000
+        if micros < 100_000_000 { return "\(micros)u" }
+        let millis = (micros + 999) / 1000
+        if millis < 100_000_000 { return "\(millis)m" }
+        return "\(min(99_999_999, (millis + 999) / 1000))S"
+    }
+
+    /// The status that a call ends with, as its trailers.
+    static func status(_ error: AegisError) -> KeyValuePairs<String, String> {
+        // 8 = RESOURCE_EXHAUSTED, 14 = UNAVAILABLE.
+        let code = error.kind == .tooLarge ? "8" : "14"
+        let text = error.hint.map { "\(error.message) (\(error.code); \($0))" } ?? "\(error.message) (\(error.code))"
+        return ["grpc-status": code, "grpc-message": escaped(text)]
+    }
+
+    /// Percent-encodes what `grpc-message` cannot hold.
+    static func escaped(_ text: String) -> String {
+        var out: [UInt8] = []
+        let digits = Array("0123456789ABCDEF".utf8)
+        // A section has a limit at the other end, too.
+        for byte in text.utf8.prefix(1024) {
+            if (32..<127).contains(byte), byte != UInt8(ascii: "%") {
+                out.append(byte)
+            } else {
+                out += [UInt8(ascii: "%"), digits[Int(byte >> 4)], digits[Int(byte & 15)]]
+            }
+        }
+        return String(decoding: out, as: UTF8.self)
+    }
+}
