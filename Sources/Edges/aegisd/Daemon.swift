@@ -86,7 +86,8 @@ enum Daemon {
 
     /// Answers programs inside instances.
     private static func guests(_ services: DaemonServices, loop: EventLoop) -> HTTPServer {
-        let routes = GuestRoutes(services.directory).routes
+        let shared = LogRoutes(services.directory).routes + StreamRoutes(services.directory).routes
+        let routes = GuestRoutes(services.directory, shared: shared).routes
         let router = APIRouter(
             routes: routes + [SystemRoutes.description(of: routes)], owner: Caller(uid: .max, gid: .max))
         let server = HTTPServer(clock: loop.clock, handler: router.handler(for: .guest))

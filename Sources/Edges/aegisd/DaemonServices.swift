@@ -64,9 +64,9 @@ struct DaemonServices: Sendable {
                 disk: disk, cache: cache, loop: loop, logger: logger)
         }
         backends = BackendSet(drivers)
+        let grants = GrantBook()
         network = NetworkService(
-            node: home.node, runDirectory: home.runDirectory, grants: GrantBook(), on: loop, scope: scope,
-            logger: logger)
+            node: home.node, runDirectory: home.runDirectory, grants: grants, on: loop, scope: scope, logger: logger)
         directory = InstanceDirectory(
             services: InstanceServices(
                 node: home.node, home: home.path, bootID: home.bootID, defaults: Self.defaults(settings, cgroups),
@@ -75,8 +75,8 @@ struct DaemonServices: Sendable {
                 workspaces: try WorkspaceStore(home: home.path),
                 opener: UserView(
                     home: home.path, runDirectory: home.runDirectory, helper: (program, ["--helper", "open"]), on: loop),
-                secrets: secrets, network: network,
-                scope: scope, clock: loop.clock, logger: logger))
+                secrets: secrets, network: network, grants: grants, scope: scope,
+                clock: loop.clock, logger: logger))
     }
 
     /// D38: what an instance gets that names no limits of its own.

@@ -54,6 +54,7 @@ struct CreateRules {
         info.group = policy.group
         info.expose = try ExposeSpec.list(request.expose ?? []).map(ExposedPort.init)
         info.idle = try idle(request)
+        info.grants = try grants(request.grants ?? [])
         let (kind, source) = try workspace(request.workspace, id: id)
         info.workspace = kind == .automatic ? nil : source
         var stored = StoredInstance(

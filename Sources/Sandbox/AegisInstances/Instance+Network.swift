@@ -7,7 +7,7 @@ package import AegisSandboxTypes
 /// The instance's network, where it has one.
 extension Instance {
     private nonisolated func member(_ stored: StoredInstance) -> NetworkMember {
-        NetworkMember(id: id, name: stored.info.name ?? id, owner: owner)
+        NetworkMember(id: id, name: stored.info.name ?? id, owner: owner, parent: parent)
     }
 
     /// Links a booted sandbox whose command has not started yet.
@@ -49,6 +49,7 @@ extension Instance {
         let policy = try NetworkPolicy(request)
         // A boot under way would take what it read at its start.
         try await wait { $0.state != .starting }
+        let before = stored
         stored.network = policy.isClosed ? nil : request
         stored.info.network = policy.mode.rawValue
         stored.info.allow = policy.mode == .listed ? policy.places : nil
@@ -63,6 +64,14 @@ extension Instance {
             }
         } catch let error as AegisError where error.code == "policy-unproven" {
             stopUnproven(error)
+            throw error
+        } catch {
+            // What is in force is what the record says.
+            stored.network = before.network
+            stored.info.network = before.info.network
+            stored.info.allow = before.info.allow
+            stored.info.group = before.info.group
+            save()
             throw error
         }
         var open: [String] = []

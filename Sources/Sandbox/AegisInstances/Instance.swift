@@ -17,6 +17,8 @@ package actor Instance {
     package nonisolated let owner: UInt32
     /// Whether the sandbox outlives its command, for its client to fetch files.
     package nonisolated let lingers: Bool
+    /// The instance inside of which it was started, if it was.
+    package nonisolated let parent: String?
     nonisolated let holds: HoldBook
     nonisolated let services: InstanceServices
     package nonisolated let log: InstanceLog
@@ -29,6 +31,7 @@ package actor Instance {
             holds.setSandbox(sandbox)
             guestDoor?.close()
             guestDoor = nil
+            if sandbox == nil { retireGrants() }
         }
     }
     /// Where programs inside reach Aegis, while there is a sandbox.
@@ -75,6 +78,8 @@ package actor Instance {
     private var nextWaiter: UInt64 = 0
     /// Told when the instance is on its way out and nobody shall see it any more.
     nonisolated let onLeaving: @Sendable (String) -> Void
+    /// Told when a sandbox of the instance has ended.
+    private nonisolated let onEnded: @Sendable (String) async -> Void
     /// Told when the instance is gone, so that the directory forgets it.
     private nonisolated let onDeleted: @Sendable (String) -> Void
     /// What the image pull says while the instance starts, for attached clients.
@@ -86,18 +91,21 @@ package actor Instance {
 
     init(
         _ stored: StoredInstance, log: InstanceLog, services: InstanceServices, warm: WarmClaim? = nil,
-        onLeaving: @escaping @Sendable (String) -> Void, onDeleted: @escaping @Sendable (String) -> Void
+        onLeaving: @escaping @Sendable (String) -> Void, onEnded: @escaping @Sendable (String) async -> Void,
+        onDeleted: @escaping @Sendable (String) -> Void
     ) {
         self.stored = stored
         self.log = log
         self.services = services
         self.warm = warm
         self.onLeaving = onLeaving
+        self.onEnded = onEnded
         self.onDeleted = onDeleted
         id = stored.info.id
         holds = HoldBook(id: stored.info.id, clock: services.clock)
         owner = stored.info.owner
         lingers = stored.lingers ?? false
+        parent = stored.info.parent
         machine = InstanceLifecycle(
             outcome: Instance.outcome(of: stored), attempt: stored.attempt, lingers: lingers)
         processes = ProcessTable { _, _ in }
@@ -384,6 +392,7 @@ package actor Instance {
         link.withLock { $0 = nil }
         await closeNetwork()
         await old?.release()
+        if old != nil { await onEnded(id) }
     }
 
     private func removeEverything() async {

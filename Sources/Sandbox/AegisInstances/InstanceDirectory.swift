@@ -139,10 +139,13 @@ package final class InstanceDirectory: Sendable {
     /// Makes an instance and, unless told otherwise, starts it.
     ///
     /// - Throws: what is wrong with the request, before anything is made; `name-in-use`.
-    package func create(_ request: CreateInstance, for caller: Caller) async throws -> Instance {
+    package func create(
+        _ request: CreateInstance, for caller: Caller, parent: String? = nil
+    ) async throws -> Instance {
         try services.gate.check()
         let starts = request.start ?? true
-        let wanted = try CreateRules(services: services, caller: caller).check(request)
+        var wanted = try CreateRules(services: services, caller: caller).check(request)
+        wanted.info.parent = parent
         if let own = request.credentials { try check(own, for: request.image ?? "base") }
         try await checkFree(wanted.info.expose.map(\.spec), except: nil, for: caller)
         try reserveRoom(wanted)
@@ -243,6 +246,7 @@ package final class InstanceDirectory: Sendable {
         let log = try claim?.warm.log ?? InstanceLog(path: "\(services.home)/logs/\(stored.info.id)", limits: logLimits)
         let instance = Instance(
             stored, log: log, services: services, warm: claim, onLeaving: { [weak self] id in self?.hide(id) },
+            onEnded: { [weak self] id in await self?.removeChildren(of: id) },
             onDeleted: { [weak self] id in self?.forget(id) })
         state.withLock { state in
             state.byID[stored.info.id] = instance
@@ -299,7 +303,12 @@ package final class InstanceDirectory: Sendable {
         // Before anything is started: addresses that are in use must be nobody else's.
         for instance in opened { await instance.recallNetwork() }
         await withDiscardingTaskGroup { group in
-            for instance in opened { group.addTask { await instance.recover() } }
+            for instance in opened where instance.parent == nil { group.addTask { await instance.recover() } }
+        }
+        // After their parents, from whom they have their rights; the list is in the order in which they were made.
+        for child in opened where child.parent != nil {
+            await child.recover()
+            if let parent = child.parent, await (try? instance(parent))?.isUp != true { await child.delete() }
         }
     }
 }

@@ -34,6 +34,8 @@ package actor NetworkService {
         var observer: any NetworkObserver
         /// Its address in its group.
         var address: UInt32?
+        /// What it may reach; a holder may have others, which are not the network's.
+        var grants: [GrantID]
     }
 
     /// What an instance has of the node's addresses; to be kept over a restart of the daemon.
@@ -127,10 +129,13 @@ package actor NetworkService {
             let uplink = try Uplink(
                 instance: member.id, index: place.index, link: link, gateway: gateway, names: namesFile(member.id),
                 gate: gate, observer: observer)
-            _ = try? gate.grants.retire(HolderID(member.id), reason: "attached anew")
-            try gate.grants.issue(policy.grants + [ProofTargets.grant], to: HolderID(member.id))
-            links.removeValue(forKey: member.id)?.uplink.close()
-            links[member.id] = Link(member: member, uplink: uplink, namespace: namespace, observer: observer)
+            if let before = links.removeValue(forKey: member.id) {
+                before.uplink.close()
+                takeBack(before.grants, "attached anew")
+            }
+            links[member.id] = Link(
+                member: member, uplink: uplink, namespace: namespace, observer: observer,
+                grants: try give(policy, to: member))
             interfaces[number] = (member.id, false)
             uplink.start(in: scope)
             if let address = place.address { try await join(member.id, address) }
@@ -140,6 +145,20 @@ package actor NetworkService {
             if let error = error as? AegisError { throw error }
             throw AegisError.failed("network-failed", "cannot link \(member.name) to its network: \(error)")
         }
+    }
+
+    /// Gives a member what its policy says; a child gets what its parent can hand on.
+    private nonisolated func give(_ policy: NetworkPolicy, to member: NetworkMember) throws(AegisError) -> [GrantID] {
+        let holder = HolderID(member.id)
+        guard let parent = member.parent else {
+            return try gate.grants.issue(policy.grants + [ProofTargets.grant], to: holder).map(\.id)
+        }
+        let derived = try gate.grants.delegate(policy.grants, from: HolderID(parent), to: holder)
+        return (derived + (try gate.grants.issue([ProofTargets.grant], to: holder))).map(\.id)
+    }
+
+    private nonisolated func takeBack(_ grants: [GrantID], _ reason: String) {
+        for grant in grants { _ = try? gate.grants.revoke(grant, reason: reason) }
     }
 
     private nonisolated func namesFile(_ id: String) -> String { "\(path)-\(id)" }
@@ -180,7 +199,7 @@ package actor NetworkService {
         let link = links.removeValue(forKey: id)
         link?.uplink.close()
         proofs[id] = nil
-        _ = try? gate.grants.retire(HolderID(id), reason: "the instance has ended")
+        takeBack(link?.grants ?? [], "the instance has ended")
         await leave(id, place.index)
         interfaces = interfaces.filter { $0.value.instance != id }
         // The number of a record that outlived its sandbox may be another instance's by now.
@@ -203,8 +222,9 @@ package actor NetworkService {
         guard let link = links[id] else {
             throw AegisError.conflict("network-busy", "\(id) has no network at the moment", hint: "try again")
         }
-        try gate.grants.revoke(HolderID(id), reason: "changed")
-        try gate.grants.issue(policy.grants + [ProofTargets.grant], to: HolderID(id))
+        let given = try give(policy, to: link.member)
+        takeBack(link.grants, "changed")
+        links[id]?.grants = given
         link.uplink.enforce()
         var place = place
         if gate.groups.group(of: id) != policy.group {
