@@ -21,6 +21,8 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
     private var isConnecting = false
     private var isLeaving = false
     private var hasSettled = false
+    let owner: ObjectIdentifier?
+    var stream: FileStream { link.stream }
     private let since: UInt64
     private var idleSince: UInt64
 
@@ -31,7 +33,7 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
     ///   - arrived: called once the client has sent a request, or has been silent for long.
     init?(
         _ stream: FileStream, client: ProxyClient, target: any HTTP2Target, proxy: HTTPProxy, scope: TaskScope,
-        arrived: @escaping () -> Void
+        owner: ObjectIdentifier?, arrived: @escaping () -> Void
     ) {
         guard let session = HTTP2Session(isServer: true, limits: proxy.limits) else { return nil }
         link = HTTP2Link(stream, session, proxy.pools)
@@ -40,6 +42,7 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
         self.proxy = proxy
         self.scope = scope
         self.arrived = arrived
+        self.owner = owner
         since = proxy.now
         idleSince = proxy.now
         session.events = self
@@ -47,7 +50,7 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
 
     private static let preface = Array("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".utf8)
 
-    func run() async {
+    func run() async -> Bool {
         let writer = scope.spawn("write to a client") { await self.link.write() }
         var seen = 0
         let problem = await link.read({ proxy.now }) { bytes in
@@ -60,7 +63,10 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
         }
         end(saying: problem != nil)
         await writer.wait()
+        return true
     }
+
+    func cut() { link.close() }
 
     /// A client of HTTP/1 gets an answer that it understands.
     private func refuseOldProtocol() {
