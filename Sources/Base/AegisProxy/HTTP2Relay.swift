@@ -29,7 +29,12 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
     /// A connection of a client.
     ///
     /// - Parameters:
+    ///   - stream: of the relay's loop.
+    ///   - client: who it is.
+    ///   - target: where its requests go.
+    ///   - proxy: whose connection it is.
     ///   - scope: for the tasks of the connection to the server.
+    ///   - owner: what `HTTPProxy.cut` may name.
     ///   - arrived: called once the client has sent a request, or has been silent for long.
     init?(
         _ stream: FileStream, client: ProxyClient, target: any HTTP2Target, proxy: HTTPProxy, scope: TaskScope,
@@ -141,7 +146,7 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
             return answer(exchange, error, status: 431)
         }
         guard section.text(":method") != "CONNECT" else {
-            return answer(exchange, AegisError(.usage, "not-supported", "this server is no proxy"), status: 501)
+            return answer(exchange, AegisError(.usage, "unsupported", "this server is no proxy"), status: 501)
         }
         start(exchange)
     }
