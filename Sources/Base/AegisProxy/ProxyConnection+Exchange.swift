@@ -32,6 +32,10 @@ extension ProxyConnection {
             do { connection = try await target.connect(fresh: fresh) } catch {
                 return await give(ProxyAnswer(failure: error, html: request.prefersHTML))
             }
+            guard !isCut else {
+                target.finished(connection, reusable: false)
+                return false
+            }
             upstream = connection
             let outcome = await exchange(over: connection, edits, &out)
             upstream = nil
@@ -191,7 +195,7 @@ extension ProxyConnection {
             } catch { return .failed(.malformed(error)) }
             var ended = false
             do throws(IOError) {
-                ended = try await connection.stream.readNext(into: &connection.buffer, atMost: 64 << 10) == 0
+                ended = try await connection.stream.readPlainly(into: &connection.buffer, atMost: 64 << 10) == 0
             } catch {
                 if stream.peer == .lost { return .broken }
                 ended = true

@@ -126,7 +126,9 @@ struct EgressConnection: Sendable {
 
     private func serveHTTP(_ destination: Destination, _ name: HostName) async {
         let director = EgressDirector(uplink: uplink, destination: destination, name: name)
-        await gate.http.serve(client, client: ProxyClient(address: uplink.addressText), director: director)
+        // As long as the connection lives it counts, and can be cut.
+        await gate.http.serve(
+            client, client: ProxyClient(address: uplink.addressText), director: director, stays: true)
     }
 }
 
