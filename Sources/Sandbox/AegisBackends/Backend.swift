@@ -193,6 +193,11 @@ package protocol Sandbox: AnyObject, Sendable {
     /// Connects to a port inside, on loopback first, then on the sandbox's own address.
     func dial(_ port: UInt16, deadline: Duration) async throws -> FileStream
 
+    /// Listens on a port of the sandbox's own loopback. Nothing outside of the sandbox reaches it.
+    ///
+    /// - Throws: `guest-port-taken` when a program inside has the port; `instance-stopped`.
+    func listen(_ port: UInt16) throws -> Listener
+
     /// Freezes every process; idempotent.
     func pause() async throws
     /// Thaws every process; idempotent.

@@ -24,7 +24,15 @@ package actor Instance {
     var stored: StoredInstance
     var machine: InstanceLifecycle
     var crashes = CrashLoop()
-    var sandbox: (any Sandbox)? { didSet { holds.setSandbox(sandbox) } }
+    var sandbox: (any Sandbox)? {
+        didSet {
+            holds.setSandbox(sandbox)
+            guestDoor?.close()
+            guestDoor = nil
+        }
+    }
+    /// Where programs inside reach Aegis, while there is a sandbox.
+    var guestDoor: Listener?
     /// The live session; read by relays on the channel's own path, where a hop to the actor would cost.
     nonisolated let link = Mutex<HarnessSession?>(nil)
     var session: HarnessSession? { link.withLock { $0 } }
@@ -252,16 +260,9 @@ package actor Instance {
         hide(RunSecrets())
         newProcesses(attempt, stdoutFrom: 0, stderrFrom: 0)
         let snapshot = stored
-        services.starts.begin()
         bootTask = services.scope.spawn("instance-boot") { [self] in
-            defer { services.starts.end(now: uptime) }
             do {
-                let sandbox: any Sandbox
-                if let warm = try await takeWarm() {
-                    sandbox = warm
-                } else {
-                    sandbox = try await prepareAndBoot(snapshot)
-                }
+                let sandbox = try await takeOrBoot(snapshot)
                 if await connect(sandbox, attempt: attempt) { post(.booted(attempt: attempt)) }
             } catch {
                 post(.bootFailed(attempt: attempt, Instance.explain(error)))

@@ -68,6 +68,8 @@ package struct InstanceServices: Sendable {
     package let routes = ChangeBoard()
     /// When users waited for a start.
     package let starts = StartActivity()
+    /// Who answers programs inside.
+    package let guests = GuestBoard()
 
     package init(
         node: String, home: String, bootID: String, defaults: NodeDefaults, store: InstanceStore, backends: BackendSet,

@@ -52,6 +52,8 @@ package struct StoredInstance: Sendable, Codable, Equatable {
     package var allowsSetID: Bool?
     /// Until when somebody asked it to stay awake.
     package var lease: Timestamp?
+    /// Where programs inside reach Aegis; nil = where they do everywhere.
+    package var guestAPI: GuestAPISetting?
 
     /// Makes it the instance of a sandbox that was kept ready. The sandbox is noted at once: a daemon that comes after a
     /// crash must find it.

@@ -45,6 +45,9 @@ package enum SandboxOptions {
             "network", .value("MODE"), "none: loopback only (the default)", section: "Isolation",
             completion: .words(["none"])),
         Option(
+            "guest-api", .value("PORT|off"), "where programs inside reach Aegis, on their loopback (7777)",
+            section: "Isolation"),
+        Option(
             "allow-setuid", .flag, "setuid and setgid bits, in folders of yours that it may write in, too",
             section: "Isolation"),
         Option("cpus", .value("N"), "processors, as 1.5", section: "Limits"),
@@ -105,6 +108,7 @@ package enum SandboxOptions {
         _ = try ExposeSpec.list(expose)
         if !expose.isEmpty { body.expose = expose }
         if invocation.has("allow-setuid") { body.allowSetuid = true }
+        body.guestAPI = try parsed(invocation, "guest-api", GuestAPISetting.init(parsing:))
         return body
     }
 
