@@ -169,17 +169,17 @@ import Testing
 
     /// Fills memory beyond what is to stay free, and keeps tasks waiting for it: the pool goes first, and comes back.
     @Test func thePoolGoesWhenMemoryIsScarce() async throws {
-        func available() throws -> Int {
+        @Sendable func available() throws -> Int {
             let text = try String(contentsOfFile: "/proc/meminfo", encoding: .utf8)
             let line = text.split(separator: "\n").first { $0.hasPrefix("MemAvailable:") }
             return try #require(line?.split(separator: " ").dropFirst().first.flatMap { Int($0) }) >> 10
         }
-        guard access("/proc/pressure/memory", W_OK) == 0 else { return }
+        guard FileManager.default.isWritableFile(atPath: "/proc/pressure/memory") else { return }
         let kept = try available() - 1500
         try await DaemonFixture.with(config: Self.config("warm: { base@runc: 1 }, warm_reserve: \(kept)Mi")) { f in
             try await full(f)
             let filler = "/dev/shm/aegis-test-\(try Random.hex(bytes: 6))"
-            defer { unlink(filler) }
+            defer { try? Files.removeFile(filler) }
             let size = try available() - kept + 700
             #expect(try await f.run("/usr/bin/fallocate", ["-l", "\(size)M", filler]).code == 0)
             // More of a file is wanted all the time than fits: its pages come and go.
@@ -203,7 +203,7 @@ import Testing
             try await f.eventually("the pool has gone", within: .seconds(25)) {
                 try await warm(f).allSatisfy { $0.ready == 0 && $0.obstacle != nil }
             }
-            unlink(filler)
+            try Files.removeFile(filler)
             _ = try await busy.result()
             try await full(f)
         }
