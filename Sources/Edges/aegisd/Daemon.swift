@@ -51,10 +51,7 @@ enum Daemon {
         logger.info("ready", ("home", home.path), ("node", home.node), ("pid", "\(CurrentProcess.pid)"))
         readiness.ready()
         // After readiness: `up` does not wait for canaries, `auto` waits for those it needs (decision D37).
-        scope.spawn("probes") {
-            await services.backends.probeAll()
-            await services.directory.warm.start()
-        }
+        scope.spawn("probes") { await services.prove() }
 
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await socketServer.run([stage.socket]) }

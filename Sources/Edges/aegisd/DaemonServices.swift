@@ -99,6 +99,12 @@ struct DaemonServices: Sendable {
         return defaults
     }
 
+    /// Probes the backends; what is kept ready is made once they are known.
+    func prove() async {
+        await backends.probeAll()
+        await directory.warm.start()
+    }
+
     /// Removes what earlier daemons of this node left that no record knows.
     func sweep() async {
         let known = await directory.ids()

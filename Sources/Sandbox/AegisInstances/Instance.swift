@@ -272,16 +272,9 @@ package actor Instance {
         hide(RunSecrets())
         newProcesses(attempt, stdoutFrom: 0, stderrFrom: 0)
         let snapshot = stored
-        services.starts.begin()
         bootTask = services.scope.spawn("instance-boot") { [self] in
-            defer { services.starts.end(now: uptime) }
             do {
-                let sandbox: any Sandbox
-                if let warm = try await takeWarm() {
-                    sandbox = warm
-                } else {
-                    sandbox = try await prepareAndBoot(snapshot)
-                }
+                let sandbox = try await takeOrBoot(snapshot)
                 if await connect(sandbox, attempt: attempt) { post(.booted(attempt: attempt)) }
             } catch {
                 post(.bootFailed(attempt: attempt, Instance.explain(error)))
