@@ -16,19 +16,19 @@ import Testing
                 let leaf = try authority.leaf(for: name)
                 try Files.writeAtomically(folder.path("leaf.pem"), Array(leaf.certificate.utf8))
                 let isAddress = name.contains(":") || name.hasPrefix("127")
-                let checked = try await run(
+                let checked = try await runTool(
                     "openssl",
                     [
                         "verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", "root.pem",
                         isAddress ? "-verify_ip" : "-verify_hostname", name, "leaf.pem",
                     ], in: folder.path, on: loop)
                 #expect(checked.code == 0, "\(checked)")
-                let text = try await run(
+                let text = try await runTool(
                     "openssl", ["x509", "-in", "leaf.pem", "-noout", "-text"], in: folder.path, on: loop)
                 #expect(text.out.contains("CA:FALSE") && text.out.contains("TLS Web Server Authentication"))
                 #expect(text.out.contains("Digital Signature") && text.out.contains("NIST CURVE: P-256"))
             }
-            let root = try await run(
+            let root = try await runTool(
                 "openssl", ["x509", "-in", "root.pem", "-noout", "-text"], in: folder.path, on: loop)
             #expect(root.out.contains("CA:TRUE, pathlen:0") && root.out.contains("Certificate Sign, CRL Sign"))
         }
@@ -69,7 +69,7 @@ import Testing
             let folder = try TemporaryDirectory()
             let leaf = try CertificateAuthority(name: "x").leaf(for: "a.example,DNS:b.example")
             try Files.writeAtomically(folder.path("leaf.pem"), Array(leaf.certificate.utf8))
-            let check = try await run(
+            let check = try await runTool(
                 "openssl", ["x509", "-in", "leaf.pem", "-noout", "-checkhost", "b.example"], in: folder.path, on: loop)
             #expect(check.out.contains("does NOT match"), "\(check)")
         }

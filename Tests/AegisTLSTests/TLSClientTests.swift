@@ -34,7 +34,7 @@ import Testing
                 let stream = try await client.connect(
                     Connect.tcp(host: "127.0.0.1", port: server.port, on: loop), host: host)
                 #expect(stream.applicationProtocol == "http/1.1" && stream.version == "TLSv1.3")
-                let data = pattern(24 << 20)
+                let data = scrambled(24 << 20)
                 let back = try await withThrowingTaskGroup(of: [UInt8].self) { group in
                     group.addTask {
                         try await stream.write(data)

@@ -196,15 +196,12 @@ package final class TLSStream: ByteStream {
     /// - Returns: whether nothing is left.
     @discardableResult
     private func sendNow() -> Bool {
-        guard let file = below as? FileStream else { return state.withLock { $0.unsent.isEmpty } }
+        let file = below as? FileStream
         return state.withLock { state in
             guard !state.isWriting else { return false }
             var cipher = ByteBuffer()
             Self.collect(&state, into: &cipher)
-            while !cipher.isEmpty {
-                guard let sent = try? file.writeNow(cipher.readable) else { break }
-                cipher.consume(sent)
-            }
+            while !cipher.isEmpty, let sent = try? file?.writeNow(cipher.readable) { cipher.consume(sent) }
             state.unsent = cipher
             return cipher.isEmpty
         }

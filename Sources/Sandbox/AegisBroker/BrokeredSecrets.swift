@@ -1,6 +1,6 @@
 package import AegisCapabilities
 package import AegisCore
-package import AegisSecrets
+internal import AegisSecrets
 
 /// A secret that is used for an instance but never given to it.
 package struct BrokeredSecret: Sendable {

@@ -1,3 +1,4 @@
+import AegisCapabilities
 import AegisCore
 import AegisIO
 import AegisProxy
@@ -40,6 +41,7 @@ extension InspectConnection {
         // Read again: what goes out is what a server will read, secrets and all.
         var limits = inspector.limits.message
         limits.headerSection += 256 << 10
+        limits.fields += 1
         var sent = HTTPRequestIndex(limits: limits)
         guard (try? sent.scan(head.span)) == true, sent.framing == index.framing else {
             return await fail(AegisError.failed("internal-error", "the request could not be written anew"))
