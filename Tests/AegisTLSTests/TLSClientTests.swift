@@ -30,11 +30,11 @@ import Testing
             try await authority.issue("good", names: "DNS:*.example.com,IP:127.0.0.1")
             let server = try await PythonServer(Self.pythonEcho, ["good"], in: authority.directory.path, on: loop)
             let client = try TLSClient(authorities: authority.certificate, protocols: ["h2", "http/1.1"])
+            let data = scrambled(6 << 20)
             for host in ["api.example.com", "127.0.0.1"] {
                 let stream = try await client.connect(
                     Connect.tcp(host: "127.0.0.1", port: server.port, on: loop), host: host)
                 #expect(stream.applicationProtocol == "http/1.1" && stream.version == "TLSv1.3")
-                let data = scrambled(24 << 20)
                 let back = try await withThrowingTaskGroup(of: [UInt8].self) { group in
                     group.addTask {
                         try await stream.write(data)

@@ -20,7 +20,7 @@ import Testing
     @Test(arguments: [1, 7, 333, 64 << 10])
     func bytesArriveWhateverThePiecesAre(_ capacity: Int) async throws {
         let (client, server, _) = try await Self.pair(capacity: capacity)
-        let data = scrambled(capacity < 100 ? 50_000 : 3_000_000)
+        let data = scrambled(capacity < 100 ? 20_000 : 1_000_000)
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask {
                 var random = SystemRandomNumberGenerator()
