@@ -38,6 +38,7 @@ let base: [Target] = [
     .target(
         name: "COpenSSL", path: "Sources/Base/COpenSSL",
         linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
+    .target(name: "CNetlink", path: "Sources/Base/CNetlink"),
     system("CSQLite", pkgConfig: "sqlite3", package: "libsqlite3-dev"),
     system("CYaml", pkgConfig: "yaml-0.1", package: "libyaml-dev"),
     system("CSodium", pkgConfig: "libsodium", package: "libsodium-dev"),
@@ -72,9 +73,15 @@ let sandbox: [Target] = [
     library(
         "Sandbox", "AegisSessions", ["AegisChannel", "AegisIO", "LinuxSys", "AegisCore"]),
     library(
+        "Sandbox", "AegisNetwork",
+        [
+            "AegisCapabilities", "AegisProxy", "AegisSandboxTypes", "AegisIO", "LinuxSys", "CNetlink", "AegisCore",
+        ]),
+    library(
         "Sandbox", "AegisInstances",
         [
-            "AegisBackends", "AegisImages", "AegisFiles", "AegisLogs", "AegisSessions", "AegisSandboxTypes",
+            "AegisNetwork", "AegisBackends", "AegisImages", "AegisFiles", "AegisLogs", "AegisSessions",
+            "AegisSandboxTypes",
             "AegisChannel", "AegisSecrets", "AegisStore", "AegisIO", "LinuxSys", "CLinux", "AegisCore",
         ]),
     library(
@@ -107,7 +114,8 @@ let edges: [Target] = [
     .executableTarget(
         name: "aegisd",
         dependencies: [
-            "AegisAPI", "AegisRouter", "AegisProxy", "AegisInstances", "AegisImages", "AegisFiles", "AegisLogs",
+            "AegisAPI", "AegisRouter", "AegisProxy", "AegisInstances", "AegisNetwork", "AegisCapabilities", "AegisImages",
+            "AegisFiles", "AegisLogs",
             "AegisSessions", "AegisBackends",
             "AegisSecrets", "AegisStore", "AegisConfig", "AegisWire", "AegisIO", "AegisSandboxTypes", "LinuxSys",
             "CLinux",
@@ -159,6 +167,7 @@ let testTargets: [Target] = [
     tests("AegisStoreTests", ["AegisStore", "AegisCore", "AegisTestSupport"]),
     tests("AegisConfigTests", ["AegisConfig", "AegisCore"]),
     tests("AegisSecretsTests", ["AegisSecrets", "AegisStore", "AegisCore", "AegisTestSupport"]),
+    tests("AegisNetworkTests", ["AegisNetwork", "AegisCapabilities", "AegisSandboxTypes", "AegisCore"]),
     tests("AegisCapabilitiesTests", ["AegisCapabilities", "AegisCore"]),
     tests("AegisSandboxTypesTests", ["AegisSandboxTypes", "AegisCore"]),
     // What `aegisd --helper unpack` is in the product: the confined roles of AegisImages in a program of their own.

@@ -80,9 +80,12 @@ struct Record: Decodable, Sendable {
 
 extension DaemonFixture {
     /// Starts the CLI and goes on; `discardingOutput` leaves its standard output unread.
-    func begin(_ arguments: String...) throws -> RunningCommand {
+    func begin(_ arguments: String...) throws -> RunningCommand { try begin(program: Self.cli, arguments) }
+
+    /// Starts any program.
+    func begin(program: String, _ arguments: [String]) throws -> RunningCommand {
         let spec = ProcessSpec(
-            executable: Self.cli, arguments: [Self.cli] + arguments, environment: environment, stdin: .null,
+            executable: program, arguments: [program] + arguments, environment: environment, stdin: .null,
             stdout: .pipe, stderr: .pipe)
         return RunningCommand(try ChildProcess.spawn(spec, on: loop))
     }

@@ -22,6 +22,8 @@ final class DaemonFixture: Sendable {
     let home: String
     let loop: EventLoop
     private let directory: TemporaryDirectory?
+    /// What starts the daemon, put before the command.
+    let launcher: [String]
 
     /// The built programs beside the test bundle.
     static let binaries: String = {
@@ -32,11 +34,11 @@ final class DaemonFixture: Sendable {
     static var cli: String { "\(binaries)/aegis" }
 
     /// Runs a test against a started daemon; it is stopped and everything of it removed afterwards.
-    static func with(config: String? = nil, _ body: @escaping @Sendable (DaemonFixture) async throws -> Void)
-        async throws
-    {
+    static func with(
+        config: String? = nil, launcher: [String] = [], _ body: @escaping @Sendable (DaemonFixture) async throws -> Void
+    ) async throws {
         try await onLoop { loop in
-            let fixture = try DaemonFixture(loop: loop)
+            let fixture = try DaemonFixture(loop: loop, launcher: launcher)
             if let config {
                 try config.write(toFile: "\(fixture.home)/aegis-config.yaml", atomically: true, encoding: .utf8)
             }
@@ -59,8 +61,9 @@ final class DaemonFixture: Sendable {
     }
 
     /// A home without a daemon.
-    init(loop: EventLoop) throws {
+    init(loop: EventLoop, launcher: [String] = []) throws {
         self.loop = loop
+        self.launcher = launcher
         let directory = try TemporaryDirectory()
         self.directory = directory
         home = directory.path("home")
@@ -71,6 +74,7 @@ final class DaemonFixture: Sendable {
     init(loop: EventLoop, home: String) {
         self.loop = loop
         self.home = home
+        launcher = []
         directory = nil
     }
 
@@ -78,7 +82,8 @@ final class DaemonFixture: Sendable {
     func path(_ name: String) -> String { "\(directory?.path ?? home)/\(name)" }
 
     func up() async throws {
-        let result = try await aegis("up", "--ports", "auto")
+        let command = launcher + [Self.cli, "up", "--ports", "auto"]
+        let result = try await run(command[0], Array(command.dropFirst()))
         try #require(result.code == 0, "\(result)")
     }
 

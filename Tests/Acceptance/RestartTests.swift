@@ -4,9 +4,9 @@ import Testing
 
 /// Verbs that meet a restart under way.
 @Suite(.serialized) struct RestartTests {
-    /// A line for each run; it ends when it is told to.
+    /// A line for each run, and others all the time; it ends when it is told to.
     private static let slow =
-        "trap 'until [ -e end ]; do sleep 0.05; done; exit 3' TERM; echo run; while :; do sleep 0.1; done"
+        "trap 'until [ -e end ]; do sleep 0.05; done; exit 3' TERM; echo run; while :; do echo; sleep 0.1; done"
 
     private func start(_ f: DaemonFixture, _ name: String) async throws {
         try await f.succeed(
@@ -28,10 +28,15 @@ import Testing
         try await DaemonFixture.with { f in
             let name = "crowded"
             try await start(f, name)
-            let attached = try f.begin("attach", name, "--no-stdin")
-            try await f.eventually("it is attached") {
-                try await f.succeed("instance", "info", name, "--output", "json").out.contains("\"connections\": 1")
-            }
+            let seen = "\(f.home)/seen"
+            let attached = RunningCommand(
+                try ChildProcess.spawn(
+                    ProcessSpec(
+                        executable: "/bin/sh",
+                        arguments: [
+                            "sh", "-c", "exec \"$0\" attach \"$1\" --no-stdin >\"$2\"", DaemonFixture.cli, name, seen,
+                        ], environment: f.environment, stdin: .null, stdout: .null, stderr: .pipe), on: f.loop))
+            try await f.eventually("it is attached") { FileManager.default.contents(atPath: seen)?.isEmpty == false }
             let first = try f.begin("instance", "restart", name)
             try await f.eventually("it goes down") { try await f.record(name).state == "stopping" }
             let before = try connections(f)

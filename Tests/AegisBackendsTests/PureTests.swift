@@ -226,8 +226,8 @@ struct BootPlannerTests {
             }
             return (files, expected)
         }
-        #expect(try steps([]) == (["/etc/hosts", "/etc/hostname"], []))
-        #expect(try steps(["//etc/hosts/"]) == (["/etc/hostname"], ["/etc/hosts"]))
+        #expect(try steps([]) == (["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"], []))
+        #expect(try steps(["//etc/hosts/"]) == (["/etc/hostname", "/etc/resolv.conf"], ["/etc/hosts"]))
         #expect(try steps(["/etc", "/etc/hosts"]) == ([], ["/etc"]))
         #expect(try steps(["/tmp/x", "/run/y/z", "/a", "/a/b", "/ab"]).expected == ["/a", "/ab"])
     }

@@ -59,11 +59,12 @@ package final class HTTPProxy: @unchecked Sendable {
     ///   - client: who it is.
     ///   - director: says where requests go.
     package func serve(_ stream: FileStream, client: ProxyClient, director: any ProxyDirector) async {
+        // Without connections the clock stands still, and a connection takes its limits from it.
+        if connections.isEmpty { wake() }
         let connection = ProxyConnection(stream, client: client, director: director, proxy: self)
         guard !isStopping, connections.count < limits.connections else {
             return await connection.refuseForRoom(limits.connections)
         }
-        if connections.isEmpty { wake() }
         let key = ObjectIdentifier(connection)
         connections[key] = connection
         await connection.run()

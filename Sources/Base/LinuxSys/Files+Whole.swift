@@ -106,8 +106,14 @@ package enum Files {
     ///
     /// `..` stays: what it leads to is the kernel's to say when links are on the way.
     package static func absolute(_ path: String, from directory: String) -> String {
-        let whole = path.hasPrefix("/") ? path : directory + "/" + path
-        return "/" + whole.split(separator: "/").filter { $0 != "." }.joined(separator: "/")
+        // By bytes: every command of the CLI comes through here before it does anything.
+        let whole = (path.hasPrefix("/") ? path : directory + "/" + path).utf8
+        var kept: [UInt8] = []
+        for component in whole.split(separator: 0x2f) where !(component.count == 1 && component.first == 0x2e) {
+            kept.append(0x2f)
+            kept += component
+        }
+        return kept.isEmpty ? "/" : String(decoding: kept, as: UTF8.self)
     }
 
     /// A path's directory (`.` when it has none) and its last component.

@@ -5,8 +5,10 @@ internal import Glibc
 package struct OpenFlags: OptionSet, Sendable {
     package let rawValue: Int32
     package init(rawValue: Int32) { self.rawValue = rawValue }
+    /// Joins a literal. The standard library's way is generic and looks conformances up at run time, on every start.
+    package init(arrayLiteral elements: OpenFlags...) { rawValue = elements.reduce(0) { $0 | $1.rawValue } }
 
-    package static let readOnly = OpenFlags([])
+    package static let readOnly = OpenFlags(rawValue: O_RDONLY)
     package static let writeOnly = OpenFlags(rawValue: O_WRONLY)
     package static let readWrite = OpenFlags(rawValue: O_RDWR)
     package static let create = OpenFlags(rawValue: O_CREAT)

@@ -28,7 +28,7 @@ package enum Entry {
     /// - Returns: the exit code.
     package static func run(_ words: [String], _ context: Context) async -> Int32 {
         let parsed: CommandLineParser.Parsed
-        do throws(AegisError) { parsed = try CommandLineParser(Commands.table).parse(words) } catch {
+        do throws(AegisError) { parsed = try CommandLineParser(Commands.table(for: words)).parse(words) } catch {
             await context.console.say(ErrorText.text(error, format(words)))
             return error.kind.exitCode
         }

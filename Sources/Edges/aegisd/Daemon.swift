@@ -83,6 +83,7 @@ enum Daemon {
         let groups = [
             SystemRoutes(facts, directory: services.directory).routes, InstanceRoutes(services.directory).routes,
             StreamRoutes(services.directory).routes, LogRoutes(services.directory).routes,
+            EventRoutes(services.directory).routes,
             FileRoutes(services.directory).routes, SecretRoutes(services.secrets).routes,
             ImageRoutes(services.images, directory: services.directory).routes,
         ].flatMap(\.self)

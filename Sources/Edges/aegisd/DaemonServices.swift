@@ -1,11 +1,13 @@
 internal import AegisAPI
 internal import AegisBackends
+internal import AegisCapabilities
 internal import AegisConfig
 internal import AegisCore
 internal import AegisFiles
 internal import AegisIO
 internal import AegisImages
 internal import AegisInstances
+internal import AegisNetwork
 internal import AegisSandboxTypes
 internal import AegisSecrets
 internal import AegisStore
@@ -23,6 +25,7 @@ struct DaemonServices: Sendable {
     let backends: BackendSet
     let disk: DiskPool
     let cgroups: CgroupManager
+    let network: NetworkService
     let directory: InstanceDirectory
 
     init(settings: DaemonSettings, home: DaemonHome, loop: EventLoop, scope: TaskScope, logger: Logger) throws {
@@ -55,6 +58,9 @@ struct DaemonServices: Sendable {
                 disk: disk, cache: cache, loop: loop, logger: logger)
         }
         backends = BackendSet(drivers)
+        network = NetworkService(
+            node: home.node, runDirectory: home.runDirectory, grants: GrantBook(), on: loop, scope: scope,
+            logger: logger)
         directory = InstanceDirectory(
             services: InstanceServices(
                 node: home.node, home: home.path, bootID: home.bootID, defaults: Self.defaults(settings, cgroups),
@@ -63,7 +69,7 @@ struct DaemonServices: Sendable {
                 workspaces: try WorkspaceStore(home: home.path),
                 opener: UserView(
                     home: home.path, runDirectory: home.runDirectory, helper: (program, ["--helper", "open"]), on: loop),
-                secrets: secrets,
+                secrets: secrets, network: network,
                 scope: scope, clock: loop.clock, logger: logger))
     }
 
@@ -92,6 +98,7 @@ struct DaemonServices: Sendable {
 
     /// Gives back what belongs to the node as a whole.
     func close(keepingInstances keep: Bool) async {
+        await network.close(keeping: keep)
         if !keep {
             await disk.close()
             cgroups.removeParent()

@@ -190,6 +190,9 @@ package protocol Sandbox: AnyObject, Sendable {
     /// Connects to a port inside, on loopback first, then on the sandbox's own address.
     func dial(_ port: UInt16, deadline: Duration) async throws -> FileStream
 
+    /// The network namespace that the sandbox's processes are in; nil when there is none of this host's, or it has ended.
+    var networkNamespace: SharedDescriptor? { get }
+
     /// Freezes every process; idempotent.
     func pause() async throws
     /// Thaws every process; idempotent.

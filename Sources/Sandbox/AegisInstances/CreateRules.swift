@@ -1,6 +1,7 @@
 internal import AegisBackends
 internal import AegisCore
 internal import AegisImages
+internal import AegisNetwork
 internal import AegisSandboxTypes
 internal import AegisSecrets
 internal import LinuxSys
@@ -32,7 +33,6 @@ struct CreateRules {
             throw AegisError.usage(
                 "the command has an empty name or a NUL byte", hint: "write the program first, then its arguments")
         }
-        try refuseWhatComesLater(request)
         let limits = try limits(request.limits)
         try isolation(request.isolation)
         // The node's minimum is its owner's word: a request can raise it, not lower it.
@@ -48,6 +48,10 @@ struct CreateRules {
         info.secrets = try secrets(request.secrets ?? [])
         info.labels = try labels(request.labels ?? [:])
         info.ephemeral = request.ephemeral ?? false
+        let policy = try NetworkPolicy(request.network)
+        info.network = policy.mode.rawValue
+        info.allow = policy.mode == .listed ? policy.places : nil
+        info.group = policy.group
         info.expose = try ExposeSpec.list(request.expose ?? []).map(ExposedPort.init)
         info.idle = try idle(request)
         let (kind, source) = try workspace(request.workspace, id: id)
@@ -60,18 +64,10 @@ struct CreateRules {
             pull: try pull(request.pull), stdin: request.stdin ?? false, tty: request.tty ?? false,
             lingers: try lingers(request), ownerGroup: caller.gid)
         stored.allowsSetID = request.allowSetuid
+        stored.network = policy.isClosed ? nil : request.network
         // From the beginning: a daemon that dies before the start leaves the next one to make up for it.
         if request.start ?? true { stored.intent = .init(.start) }
         return stored
-    }
-
-    private func refuseWhatComesLater(_ request: CreateInstance) throws(AegisError) {
-        if let mode = request.network?.mode, mode != "none" {
-            throw AegisError(
-                .usage, "network-unsupported",
-                "network '\(mode)' is not in this release: every instance is closed (loopback only)",
-                hint: "leave --network out, or write --network none")
-        }
     }
 
     private func idle(_ request: CreateInstance) throws(AegisError) -> IdlePolicy? {

@@ -36,7 +36,16 @@ extension Instance {
             id: id, hostname: stored.info.name ?? id, layers: layers, writable: writable, mounts: mounts,
             limits: limits, user: user, isEphemeral: stored.info.ephemeral)
         spec.allowsSetID = stored.allowsSetID ?? false
-        return try await chosen.backend.boot(spec) { record in try await self.remember(sandbox: record) }
+        let sandbox = try await chosen.backend.boot(spec) { record in try await self.remember(sandbox: record) }
+        do {
+            try await openNetwork(stored, sandbox)
+            return sandbox
+        } catch {
+            await sandbox.kill()
+            _ = await sandbox.termination()
+            await sandbox.release()
+            throw error
+        }
     }
 
     private nonisolated func resolveImage(_ stored: StoredInstance) async throws -> ResolvedImage {

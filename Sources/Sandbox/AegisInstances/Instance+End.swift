@@ -58,7 +58,7 @@ extension Instance {
         commandStarted = nil
         switch outcome.reason {
         case .exited, .oom, .killed, .lost: crashes.ended(code: outcome.exitCode, started: started, now: uptime)
-        case .stopped, .idle, .timeout, .deleted, .bootFailed, .hostRestart, .clientGone: break
+        case .stopped, .idle, .timeout, .deleted, .bootFailed, .hostRestart, .clientGone, .policy: break
         }
         // By the wall's clock in the record: the other one begins anew with the host.
         let (ages, now) = (crashes.ages(now: uptime), Timestamp.now().milliseconds)

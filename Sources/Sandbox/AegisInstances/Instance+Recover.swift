@@ -3,6 +3,7 @@ internal import AegisChannel
 internal import AegisCore
 internal import AegisIO
 internal import AegisLogs
+internal import AegisNetwork
 internal import AegisSandboxTypes
 internal import AegisSessions
 internal import Synchronization
@@ -88,6 +89,7 @@ extension Instance {
                     .init(
                         attempt: attempt, isPaused: paused, isLaunched: task != nil, intent: intent, outcome: outcome)))
             for process in state.processes where process.number != Channel.taskProcess { end(process, on: session) }
+            await adoptNetwork(found)
             follow(session, on: stream, of: found, known: state.processes, attempt: attempt)
             services.logger.info("a running sandbox was taken over", ("instance", id))
         } catch {
@@ -121,6 +123,10 @@ extension Instance {
         stored.info.stoppedAt = .now()
         stored.info.error = error.map(RecordedError.init)
         stored.sandbox = nil
+        if let place = stored.place {
+            background("network") { await $0.services.network.detach($0.id, place) }
+            stored.place = nil
+        }
         stored.intent = nil
         stored.isSecondTry = nil
         machine = InstanceLifecycle(

@@ -360,6 +360,7 @@ package actor Instance {
         let old = sandbox
         sandbox = nil
         link.withLock { $0 = nil }
+        await closeNetwork()
         await old?.release()
     }
 

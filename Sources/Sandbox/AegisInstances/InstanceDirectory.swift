@@ -85,6 +85,9 @@ package final class InstanceDirectory: Sendable {
         return found
     }
 
+    /// What happens to instances.
+    package var events: EventRing { services.events }
+
     /// Every id.
     package func ids() async -> Set<String> { state.withLock { Set($0.byID.keys) } }
 
@@ -247,16 +250,17 @@ package final class InstanceDirectory: Sendable {
         let all = try services.store.all { id, error in
             logger.error("a record cannot be read; it is left alone", ("instance", id), ("error", "\(error)"))
         }
-        await withDiscardingTaskGroup { group in
-            for stored in all {
-                do {
-                    let instance = try open(stored)
-                    group.addTask { await instance.recover() }
-                } catch {
-                    services.logger.error(
-                        "an instance cannot be opened", ("instance", stored.info.id), ("error", "\(error)"))
-                }
+        var opened: [Instance] = []
+        for stored in all {
+            do { opened.append(try open(stored)) } catch {
+                services.logger.error(
+                    "an instance cannot be opened", ("instance", stored.info.id), ("error", "\(error)"))
             }
+        }
+        // Before anything is started: addresses that are in use must be nobody else's.
+        for instance in opened { await instance.recallNetwork() }
+        await withDiscardingTaskGroup { group in
+            for instance in opened { group.addTask { await instance.recover() } }
         }
     }
 }

@@ -41,6 +41,8 @@ extension InstanceLifecycle {
         case bootFailed = "boot-failed"
         case hostRestart = "host-restart"
         case clientGone = "client-gone"
+        /// Its network did not refuse what it has to.
+        case policy = "policy-failed"
     }
 
     /// Something that happened.

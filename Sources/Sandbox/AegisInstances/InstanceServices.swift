@@ -3,6 +3,7 @@ package import AegisCore
 package import AegisFiles
 package import AegisIO
 package import AegisImages
+package import AegisNetwork
 package import AegisSandboxTypes
 package import AegisSecrets
 
@@ -53,6 +54,9 @@ package struct InstanceServices: Sendable {
     package var workspaces: WorkspaceStore
     package var opener: UserView
     package var secrets: SecretStore
+    package var network: NetworkService
+    /// What happens to instances, for whoever follows it.
+    package let events = EventRing()
     package var scope: TaskScope
     package var clock: LoopClock
     package var logger: Logger
@@ -65,6 +69,7 @@ package struct InstanceServices: Sendable {
         node: String, home: String, bootID: String, defaults: NodeDefaults, store: InstanceStore, backends: BackendSet,
         disk: DiskPool,
         images: ImageStore, defaultRegistry: String, workspaces: WorkspaceStore, opener: UserView, secrets: SecretStore,
+        network: NetworkService,
         scope: TaskScope,
         clock: LoopClock, logger: Logger
     ) {
@@ -80,6 +85,7 @@ package struct InstanceServices: Sendable {
         self.workspaces = workspaces
         self.opener = opener
         self.secrets = secrets
+        self.network = network
         self.scope = scope
         self.clock = clock
         self.logger = logger

@@ -1,6 +1,7 @@
 package import AegisBackends
 package import AegisCore
 package import AegisImages
+package import AegisNetwork
 package import AegisSandboxTypes
 
 /// Where the workspace of an instance comes from.
@@ -50,6 +51,10 @@ package struct StoredInstance: Sendable, Codable, Equatable {
     package var isSecondTry: Bool?
     /// Whether setuid bits may be set although folders of the host can be written to; nil in records of before.
     package var allowsSetID: Bool?
+    /// What it may reach; nil is nothing.
+    package var network: NetworkRequest?
+    /// Its place in the node's networks, while it has one.
+    package var place: NetworkService.Place?
     /// Until when somebody asked it to stay awake.
     package var lease: Timestamp?
 }

@@ -80,13 +80,24 @@ package struct Reclaimed: Sendable, Codable, Equatable {
 
 /// What network an instance asks for.
 package struct NetworkRequest: Sendable, Codable, Equatable {
-    /// `none` (loopback only), the only mode of this release.
+    /// `none` (loopback only, and what `allow` lists) or `allow` (every public address).
     package var mode: String
-    package init(mode: String = "none") { self.mode = mode }
-    package enum CodingKeys: String, CodingKey, CaseIterable { case mode }
+    /// The group whose members it can reach.
+    package var group: String?
+    /// Places that it may connect to, as `HOST[:PORT]`, `*.DOMAIN` or `CIDR`.
+    package var allow: [String]?
+    package init(mode: String = "none", group: String? = nil, allow: [String]? = nil) {
+        self.mode = mode
+        self.group = group
+        self.allow = allow
+    }
+    package enum CodingKeys: String, CodingKey, CaseIterable { case mode, group, allow }
     package init(from decoder: any Decoder) throws {
         try decoder.refuseUnknownKeys(CodingKeys.self)
-        mode = try decoder.container(keyedBy: CodingKeys.self).decodeIfPresent(String.self, forKey: .mode) ?? "none"
+        let c = try decoder.container(keyedBy: CodingKeys.self)
+        mode = try c.decodeIfPresent(String.self, forKey: .mode) ?? "none"
+        group = try c.decodeIfPresent(String.self, forKey: .group)
+        allow = try c.decodeIfPresent([String].self, forKey: .allow)
     }
 }
 
@@ -192,7 +203,10 @@ package struct InstanceInfo: Sendable, Codable, Equatable {
     package var expose: [ExposedPort]
     package var secrets: [String]
     package var limits: Limits
+    /// `none` (loopback only), `listed` (the places of `allow`) or `allow` (every public address).
     package var network: String
+    /// The places that it may connect to.
+    package var allow: [String]?
     package var group: String?
     package var kit: String?
     package var connections: Int
@@ -209,7 +223,7 @@ package struct InstanceInfo: Sendable, Codable, Equatable {
     package var lastActiveAt: Timestamp?
     package var stoppedAt: Timestamp?
     package var exitCode: Int32?
-    /// exited, stopped, killed, timeout, oom, boot-failed, crash-loop, lost, host-restart
+    /// exited, stopped, killed, timeout, oom, boot-failed, crash-loop, lost, host-restart, policy-failed
     package var stopReason: String?
     package var oomKilled: Bool
     package var error: RecordedError?
@@ -242,7 +256,7 @@ package struct InstanceInfo: Sendable, Codable, Equatable {
 
     package enum CodingKeys: String, CodingKey {
         case id, name, state, enabled, image, command, backend, grade, workspace, mounts, expose, secrets, limits,
-            network
+            network, allow
         case group, kit, connections, labels, owner, parent, idle, reclaimed, ephemeral, error, node
         case gradeDetail = "grade_detail"
         case filePolicy = "file_policy"

@@ -33,17 +33,24 @@ package enum SandboxOptions {
             "mount", .values("SRC:DST[:rw]"), "a folder or file of yours, read-only unless :rw", section: "Files",
             completion: .files),
     ]
+    /// What it may reach.
+    package static let network: [Option] = [
+        Option(
+            "network", .value("MODE|GROUP"), "none (the default), allow: every public address, or a group",
+            section: "Network", completion: .words(["none", "allow"])),
+        Option("group", .value("GROUP"), "instances of the same group reach each other by name", section: "Network"),
+        Option(
+            "allow", .values("HOST[:PORT]"), "a host, *.DOMAIN or block of addresses that it may connect to",
+            section: "Network"),
+    ]
     /// How strongly it is isolated, and what it may use.
-    package static let bounds: [Option] = [
+    package static let bounds: [Option] = network + [
         Option(
             "isolation", .value("BACKEND"), "auto (the strongest proved here), runsc, runc, ...", section: "Isolation",
             completion: .words(isolations)),
         Option(
             "min-isolation", .value("GRADE"), "refuse anything weaker", section: "Isolation",
             completion: .words(Grade.allCases.reversed().map(\.rawValue))),
-        Option(
-            "network", .value("MODE"), "none: loopback only (the default)", section: "Isolation",
-            completion: .words(["none"])),
         Option(
             "allow-setuid", .flag, "setuid and setgid bits, in folders of yours that it may write in, too",
             section: "Isolation"),
@@ -100,12 +107,32 @@ package enum SandboxOptions {
         body.mounts = try mounts(invocation.all("mount"), caller)
         body.limits = try limits(invocation)
         body.idle = try idle(invocation)
-        if let mode = try nonEmpty(invocation, "network") { body.network = NetworkRequest(mode: mode) }
+        body.network = try network(invocation)
         let expose = invocation.all("expose")
         _ = try ExposeSpec.list(expose)
         if !expose.isEmpty { body.expose = expose }
         if invocation.has("allow-setuid") { body.allowSetuid = true }
         return body
+    }
+
+    /// What may be reached; nil where nothing is said of it.
+    ///
+    /// - Returns: what `--network` and `--allow` say.
+    /// - Throws: `invalid-argument` for empty ones.
+    static func network(_ invocation: Invocation) throws(AegisError) -> NetworkRequest? {
+        let allow = invocation.all("allow")
+        guard !allow.contains("") else { throw .usage("--allow is empty", hint: "write --allow HOST[:PORT]") }
+        let given = try nonEmpty(invocation, "network")
+        let group = try nonEmpty(invocation, "group")
+        guard given != nil || group != nil || !allow.isEmpty else { return nil }
+        let mode = given.flatMap { ["none", "allow"].contains($0) ? $0 : nil }
+        if let given, let group, given != "allow", given != group {
+            throw .usage(
+                "--network \(given) and --group \(group) are two networks",
+                hint: "give one of them; an instance has one group")
+        }
+        return NetworkRequest(
+            mode: mode ?? "none", group: group ?? (mode == nil ? given : nil), allow: allow.isEmpty ? nil : allow)
     }
 
     private static func nonEmpty(_ invocation: Invocation, _ name: String) throws(AegisError) -> String? {

@@ -1,5 +1,15 @@
 /// The one list of commands: parsing, help, completion and docs/cli.md come from it.
 package enum Commands {
+    /// What parses these words: the whole table, or for the commands that are started most those alone, because making the
+    /// whole one takes longer than all else that this program does before it asks the daemon.
+    package static func table(for words: [String]) -> CommandTable {
+        switch words.first {
+        case "run": CommandTable([CommandTable.Section("Run", [RunCommand.command])], groups: [:])
+        case "exec": CommandTable([CommandTable.Section("Run", [ExecCommand.command])], groups: [:])
+        default: table
+        }
+    }
+
     /// All commands of this release.
     package static let table: CommandTable = CommandTable(
         [
@@ -7,14 +17,14 @@ package enum Commands {
                 "Run",
                 [
                     RunCommand.command, ExecCommand.command, AttachCommand.command, LogsCommand.command,
-                    CopyCommand.command,
+                    EventsCommand.command, CopyCommand.command,
                 ]),
             CommandTable.Section(
                 "Instances",
                 [InstanceCreate.command, InstanceStart.command, InstanceList.command, InstanceShow.command]
                     + InstanceActions.commands + [
                         InstanceExpose.command, InstanceUnexpose.command, InstanceIdle.command,
-                        InstanceKeepalive.command,
+                        InstanceKeepalive.command, InstanceNetwork.command,
                     ] + [InstanceDelete.command, InstancePrune.command]),
             CommandTable.Section(
                 "Images and secrets",

@@ -54,7 +54,8 @@ package enum InstanceText {
             fields.add("Mount", "\(mount.source) -> \(mount.target)\(mount.readOnly ? "" : " (rw)")")
         }
         fields.add("Files", one.filePolicy)
-        fields.add("Network", one.network)
+        fields.add("Network", ([one.network] + (one.allow ?? [])).joined(separator: " "))
+        fields.add("Group", one.group)
         for port in one.expose { fields.add("Port", Self.port(port)) }
         if let idle = one.idle { fields.add("Sleeps", sleep(idle)) }
         if let reclaimed = one.reclaimed {

@@ -1,5 +1,6 @@
 import AegisChannel
 import AegisCore
+import AegisSandboxTypes
 
 /// Turns what is known about a sandbox into the plan that its keeper carries out. No I/O.
 struct BootPlanner {
@@ -110,18 +111,22 @@ extension BootPlanner {
         ].filter { $0.count > 0 }
     }
 
-    /// `/etc/hosts` and `/etc/hostname` are in the writable layer: the sandbox may change them, and its limits hold for them. A
+    /// `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` are in the writable layer: the sandbox may change them, and its limits hold for them. A
     /// mount of the user's in their place, or of all of `/etc`, is used as it is.
     private func ownFiles() -> [MountStep] {
         let taken = mounts.map { Self.components($0.target) }
         let name = config.hostname
-        return [("hosts", "127.0.0.1\tlocalhost \(name)\n::1\tlocalhost ip6-localhost\n"), ("hostname", name + "\n")]
-            .filter { file, _ in !taken.contains(["etc"]) && !taken.contains(["etc", file]) }
-            .map { file, content in
-                .placeFile(
-                    root: Array(layout.root.utf8), path: Array("/etc/\(file)".utf8), content: Array(content.utf8),
-                    replace: isNewLayer)
-            }
+        return [
+            ("hosts", "127.0.0.1\tlocalhost \(name)\n::1\tlocalhost ip6-localhost\n"), ("hostname", name + "\n"),
+            // The same in every sandbox, so that a network can be opened later; without one it leads nowhere.
+            ("resolv.conf", ResolverFile.content),
+        ]
+        .filter { file, _ in !taken.contains(["etc"]) && !taken.contains(["etc", file]) }
+        .map { file, content in
+            .placeFile(
+                root: Array(layout.root.utf8), path: Array("/etc/\(file)".utf8), content: Array(content.utf8),
+                replace: isNewLayer)
+        }
     }
 
     /// A folder cannot be mounted over a file of the image, nor a file over a folder: said here in words of ours. What lies

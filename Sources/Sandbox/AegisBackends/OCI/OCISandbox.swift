@@ -268,4 +268,6 @@ package final class OCISandbox: Sandbox {
 
     /// A descriptor of the sandbox's network namespace; nil when it has ended.
     var network: SharedDescriptor? { state.withLock { $0.network } }
+
+    package var networkNamespace: SharedDescriptor? { network }
 }

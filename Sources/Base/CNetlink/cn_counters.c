@@ -1,0 +1,116 @@
+#define _GNU_SOURCE
+#include "cn_internal.h"
+#include "include/cn_network.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct question {
+    int family;
+    const char *table, *interface;
+    uint64_t *packets;
+};
+
+/* The attribute of a type in a list of them; its data and length. */
+static const uint8_t *find(const uint8_t *at, size_t left, uint16_t type, size_t *length)
+{
+    while (left >= NLA_HDRLEN) {
+        struct nlattr attribute;
+        memcpy(&attribute, at, sizeof attribute);
+        if (attribute.nla_len < NLA_HDRLEN || attribute.nla_len > left) return NULL;
+        if ((attribute.nla_type & NLA_TYPE_MASK) == type) {
+            *length = attribute.nla_len - NLA_HDRLEN;
+            return at + NLA_HDRLEN;
+        }
+        size_t step = NLA_ALIGN(attribute.nla_len);
+        if (step > left) return NULL;
+        at += step;
+        left -= step;
+    }
+    return NULL;
+}
+
+static int read_counter(const uint8_t *message, size_t length, uint64_t *packets)
+{
+    static const uint16_t path[] = {
+        NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_LIST_ELEM, NFTA_SET_ELEM_EXPR, NFTA_EXPR_DATA, NFTA_COUNTER_PACKETS};
+    for (size_t i = 0; i < sizeof path / sizeof path[0]; i++) {
+        message = find(message, length, path[i], &length);
+        if (!message) return -1;
+    }
+    if (length != sizeof *packets) return -1;
+    uint64_t value;
+    memcpy(&value, message, sizeof value);
+    *packets = be64toh(value);
+    return 0;
+}
+
+static int receive(int netlink, uint64_t *packets)
+{
+    char answer[4096] __attribute__((aligned(8)));
+    ssize_t count;
+    do count = recv(netlink, answer, sizeof answer, 0);
+    while (count < 0 && errno == EINTR);
+    if (count < 0) return -1;
+    struct nlmsghdr *header = (struct nlmsghdr *)(void *)answer;
+    errno = EBADMSG;
+    if (!NLMSG_OK(header, (size_t)count)) return -1;
+    if (header->nlmsg_type == NLMSG_ERROR) {
+        struct nlmsgerr *result = NLMSG_DATA(header);
+        /* Nothing was ever counted there. */
+        if (result->error == -ENOENT) {
+            *packets = 0;
+            return 0;
+        }
+        if (result->error < 0) errno = -result->error;
+        return -1;
+    }
+    if (header->nlmsg_len < NLMSG_LENGTH(sizeof(struct nfgenmsg))) return -1;
+    return read_counter(
+        (const uint8_t *)header + NLMSG_LENGTH(sizeof(struct nfgenmsg)),
+        header->nlmsg_len - NLMSG_LENGTH(sizeof(struct nfgenmsg)), packets);
+}
+
+static int ask(void *argument)
+{
+    const struct question *question = argument;
+    uint8_t key[16] = {0};
+    strncpy((char *)key, question->interface, sizeof key - 1);
+    struct nfgenmsg family = {.nfgen_family = (uint8_t)question->family};
+    cn_message message;
+    cn_begin(&message, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETSETELEM, 0, &family, sizeof family);
+    cn_put(&message, NFTA_SET_ELEM_LIST_TABLE, question->table, strlen(question->table) + 1);
+    cn_put(&message, NFTA_SET_ELEM_LIST_SET, "dropped", 8);
+    size_t elements = cn_open_nest(&message, NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED);
+    size_t element = cn_open_nest(&message, NFTA_LIST_ELEM | NLA_F_NESTED);
+    size_t value = cn_open_nest(&message, NFTA_SET_ELEM_KEY | NLA_F_NESTED);
+    cn_put(&message, NFTA_DATA_VALUE, key, sizeof key);
+    cn_close_nest(&message, value);
+    cn_close_nest(&message, element);
+    cn_close_nest(&message, elements);
+    struct nlmsghdr *request = (struct nlmsghdr *)(void *)message.bytes;
+    request->nlmsg_len = (uint32_t)message.length;
+    request->nlmsg_flags = NLM_F_REQUEST;
+    request->nlmsg_seq = 1;
+    int netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+    if (netlink < 0) return -1;
+    int status = send(netlink, message.bytes, message.length, 0) < 0 ? -1 : receive(netlink, question->packets);
+    int error = errno;
+    close(netlink);
+    errno = error;
+    return status;
+}
+
+int cn_dropped(int ns, int bridged, const char *table, const char *interface, uint64_t *packets)
+{
+    struct question question = {
+        .family = bridged ? 7 /* NFPROTO_BRIDGE */ : 1 /* NFPROTO_INET */, .table = table, .interface = interface,
+        .packets = packets};
+    return cn_inside(ns, ask, &question);
+}

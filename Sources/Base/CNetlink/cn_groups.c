@@ -1,0 +1,195 @@
+#define _GNU_SOURCE
+#include "cn_internal.h"
+#include "include/cn_network.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/if_bridge.h>
+#include <linux/if_link.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/veth.h>
+#include <net/if.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* One member's way into its group. */
+struct member {
+    const char *bridge, *port, *table;
+    uint32_t address;
+    uint8_t prefix, mac[6];
+    int instance_ns;
+    int exists;
+};
+
+static int finish(int netlink, int status)
+{
+    int error = errno;
+    close(netlink);
+    errno = error;
+    return status;
+}
+
+static int make_bridge(int netlink, const char *name)
+{
+    struct ifinfomsg info = {.ifi_family = AF_UNSPEC, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
+    cn_message message;
+    cn_begin(&message, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &info, sizeof info);
+    cn_put(&message, IFLA_IFNAME, name, strlen(name) + 1);
+    size_t link = cn_open_nest(&message, IFLA_LINKINFO);
+    cn_put(&message, IFLA_INFO_KIND, "bridge", 6);
+    size_t data = cn_open_nest(&message, IFLA_INFO_DATA);
+    uint32_t none = 0;
+    uint8_t off = 0;
+    /* No spanning tree, no delay, and nothing that snoops or asks: the bridge itself says nothing. */
+    cn_put(&message, IFLA_BR_FORWARD_DELAY, &none, sizeof none);
+    cn_put(&message, IFLA_BR_STP_STATE, &none, sizeof none);
+    cn_put(&message, IFLA_BR_MCAST_SNOOPING, &off, sizeof off);
+    cn_close_nest(&message, data);
+    cn_close_nest(&message, link);
+    if (cn_ask(netlink, &message) < 0 && errno != EEXIST) return -1;
+    return (int)if_nametoindex(name) > 0 ? 0 : -1;
+}
+
+static int make_port(int netlink, const struct member *member)
+{
+    struct ifinfomsg info = {.ifi_family = AF_UNSPEC};
+    uint32_t bridge = if_nametoindex(member->bridge);
+    cn_message message;
+    cn_begin(&message, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &info, sizeof info);
+    cn_put(&message, IFLA_IFNAME, member->port, strlen(member->port) + 1);
+    cn_put(&message, IFLA_MASTER, &bridge, sizeof bridge);
+    size_t link = cn_open_nest(&message, IFLA_LINKINFO);
+    cn_put(&message, IFLA_INFO_KIND, "veth", 4);
+    size_t data = cn_open_nest(&message, IFLA_INFO_DATA);
+    size_t peer = cn_open_nest(&message, VETH_INFO_PEER);
+    cn_append(&message, &info, sizeof info);
+    cn_put(&message, IFLA_IFNAME, "eth1", 5);
+    cn_put(&message, IFLA_ADDRESS, member->mac, 6);
+    cn_put(&message, IFLA_NET_NS_FD, &member->instance_ns, sizeof member->instance_ns);
+    cn_close_nest(&message, peer);
+    cn_close_nest(&message, data);
+    cn_close_nest(&message, link);
+    return cn_ask(netlink, &message);
+}
+
+/* Adds or removes the one (port, hardware address, address) that frames of a member may carry. */
+static int pin(const struct member *member, int adding)
+{
+    uint8_t key[28] = {0};
+    uint32_t address = htonl(member->address);
+    strncpy((char *)key, member->port, 15);
+    memcpy(key + 16, member->mac, 6);
+    memcpy(key + 24, &address, 4);
+    struct nfgenmsg family = {.nfgen_family = AF_UNSPEC, .res_id = htons(NFNL_SUBSYS_NFTABLES)};
+    cn_message begin, change, end;
+    cn_begin(&begin, NFNL_MSG_BATCH_BEGIN, 0, &family, sizeof family);
+    cn_begin(&end, NFNL_MSG_BATCH_END, 0, &family, sizeof family);
+    family = (struct nfgenmsg){.nfgen_family = NFPROTO_BRIDGE};
+    cn_begin(
+        &change, (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | (adding ? NFT_MSG_NEWSETELEM : NFT_MSG_DELSETELEM)),
+        adding ? NLM_F_CREATE : 0, &family, sizeof family);
+    cn_put(&change, NFTA_SET_ELEM_LIST_TABLE, member->table, strlen(member->table) + 1);
+    cn_put(&change, NFTA_SET_ELEM_LIST_SET, "ports", 6);
+    size_t elements = cn_open_nest(&change, NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED);
+    size_t element = cn_open_nest(&change, NFTA_LIST_ELEM | NLA_F_NESTED);
+    size_t value = cn_open_nest(&change, NFTA_SET_ELEM_KEY | NLA_F_NESTED);
+    cn_put(&change, NFTA_DATA_VALUE, key, sizeof key);
+    cn_close_nest(&change, value);
+    cn_close_nest(&change, element);
+    cn_close_nest(&change, elements);
+    return cn_ask_rules(&begin, &change, &end);
+}
+
+static int gateway_side(void *argument)
+{
+    struct member *member = argument;
+    /* Frames between members are not the business of the rules for packets. */
+    if (cn_set("/proc/sys/net/bridge/bridge-nf-call-iptables", "0") < 0
+        || cn_set("/proc/sys/net/bridge/bridge-nf-call-ip6tables", "0") < 0
+        || cn_set("/proc/sys/net/bridge/bridge-nf-call-arptables", "0") < 0)
+        return -1;
+    int netlink = cn_netlink();
+    if (netlink < 0) return -1;
+    int status = make_bridge(netlink, member->bridge);
+    if (status == 0) status = make_port(netlink, member);
+    if (status < 0 && errno == EEXIST) {
+        member->exists = 1;
+        status = 0;
+    }
+    if (status == 0) status = pin(member, 1);
+    if (status == 0) status = cn_up(netlink, (int)if_nametoindex(member->port));
+    return finish(netlink, status);
+}
+
+static int instance_side(void *argument)
+{
+    const struct member *member = argument;
+    int index = (int)if_nametoindex("eth1");
+    if (index <= 0 || cn_set("/proc/sys/net/ipv6/conf/eth1/disable_ipv6", "1") < 0) return -1;
+    int netlink = cn_netlink();
+    if (netlink < 0) return -1;
+    int status = cn_add_address(netlink, index, member->address, member->prefix);
+    if (status == 0) status = cn_up(netlink, index);
+    return finish(netlink, status);
+}
+
+static int refuse_six(void *unused)
+{
+    (void)unused;
+    return cn_set("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+}
+
+static int remove_link(const char *name)
+{
+    int netlink = cn_netlink();
+    if (netlink < 0) return -1;
+    return finish(netlink, cn_remove_link(netlink, name));
+}
+
+static struct member describe(const char *bridge, const char *port, const char *table, uint32_t address)
+{
+    struct member member = {.bridge = bridge, .port = port, .table = table, .address = address};
+    uint32_t tail = htonl(address);
+    memcpy(member.mac, (uint8_t[]){0x02, 0xab}, 2);
+    memcpy(member.mac + 2, &tail, 4);
+    return member;
+}
+
+static int leave(void *argument)
+{
+    const struct member *member = argument;
+    /* The link first: from then on nothing comes from it. */
+    if (remove_link(member->port) < 0) return -1;
+    if (pin(member, 0) < 0 && errno != ENOENT) return -1;
+    return member->bridge ? remove_link(member->bridge) : 0;
+}
+
+int cn_join(
+    int gateway_ns, int instance_ns, const char *bridge, const char *port, const char *table, uint32_t address,
+    uint8_t prefix)
+{
+    struct member member = describe(bridge, port, table, address);
+    member.instance_ns = instance_ns;
+    member.prefix = prefix;
+    if (cn_inside(instance_ns, refuse_six, NULL) < 0) return -1;
+    int status = cn_inside(gateway_ns, gateway_side, &member);
+    if (status == 0) status = cn_inside(instance_ns, instance_side, &member);
+    if (status == 0) return 0;
+    int error = errno;
+    if (!member.exists) {
+        member.bridge = NULL;
+        (void)cn_inside(gateway_ns, leave, &member);
+    }
+    errno = error;
+    return -1;
+}
+
+int cn_leave(int gateway_ns, const char *bridge, const char *port, const char *table, uint32_t address)
+{
+    struct member member = describe(bridge, port, table, address);
+    return cn_inside(gateway_ns, leave, &member);
+}

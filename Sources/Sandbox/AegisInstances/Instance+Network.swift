@@ -1,0 +1,164 @@
+internal import AegisBackends
+internal import AegisCore
+internal import AegisLogs
+internal import AegisNetwork
+package import AegisSandboxTypes
+
+/// The instance's network, where it has one.
+extension Instance {
+    private nonisolated func member(_ stored: StoredInstance) -> NetworkMember {
+        NetworkMember(id: id, name: stored.info.name ?? id, owner: owner)
+    }
+
+    /// Links a booted sandbox whose command has not started yet.
+    nonisolated func openNetwork(_ stored: StoredInstance, _ sandbox: any Sandbox) async throws {
+        let policy = try NetworkPolicy(stored.network)
+        guard !policy.isClosed else { return }
+        guard let namespace = sandbox.networkNamespace else {
+            throw AegisError(
+                .unavailable, "network-unavailable", "the backend '\(sandbox.record.backend)' has no networks",
+                hint: "use --isolation runsc or runc, or leave --allow, --group and --network out")
+        }
+        let place = try await services.network.reserve(member(stored), policy)
+        do { try await remember(place: place) } catch {
+            await services.network.giveUp(id, place)
+            throw error
+        }
+        do {
+            try await services.network.attach(
+                member(stored), place, policy: policy, namespace: namespace.raw,
+                observer: NetworkNotes(instance: self))
+        } catch {
+            try? await remember(place: nil)
+            throw error
+        }
+        // The descriptor must live until here.
+        withExtendedLifetime(namespace) {}
+    }
+
+    private func remember(place: NetworkService.Place?) throws {
+        stored.place = place
+        try services.store.update(stored)
+    }
+
+    /// Changes what the instance may reach, at once and for later starts. Connections that are not allowed any more are cut.
+    ///
+    /// - Returns: the record after the change.
+    /// - Throws: what is wrong with the request; `network-failed`; `policy-unproven`: the instance is stopped then.
+    package func changeNetwork(_ request: NetworkRequest) async throws -> InstanceInfo {
+        let policy = try NetworkPolicy(request)
+        // A boot under way would take what it read at its start.
+        try await wait { $0.state != .starting }
+        stored.network = policy.isClosed ? nil : request
+        stored.info.network = policy.mode.rawValue
+        stored.info.allow = policy.mode == .listed ? policy.places : nil
+        stored.info.group = policy.group
+        try services.store.update(stored)
+        guard let sandbox, machine.state == .running || machine.state == .paused else { return info }
+        do {
+            if let place = stored.place {
+                try remember(place: try await services.network.change(id, place, to: policy))
+            } else {
+                try await openNetwork(stored, sandbox)
+            }
+        } catch let error as AegisError where error.code == "policy-unproven" {
+            stopUnproven(error)
+            throw error
+        }
+        var open: [String] = []
+        if let group = policy.group { open.append("the members of the group \(group)") }
+        if !policy.places.isEmpty { open.append(policy.places.joined(separator: ", ")) }
+        note(log.note("network: \(open.isEmpty ? "closed" : "may reach \(open.joined(separator: " and "))")"))
+        return info
+    }
+
+    /// Ends an instance whose network was not proved.
+    func stopUnproven(_ error: AegisError) {
+        services.logger.error(
+            "an instance is stopped: its network is not what it has to be", ("instance", id), ("error", "\(error)"))
+        services.events.post(
+            EventRecord(
+                time: .now(), type: "policy-failed", instance: id, name: stored.info.name, reason: error.code,
+                message: error.message), owner: owner)
+        note(log.note("network: \(error.message); the instance is stopped"))
+        send(.kill(.policy))
+    }
+
+    /// Takes the place of a sandbox that an earlier daemon has left, before any other instance can get it.
+    func recallNetwork() async {
+        guard let place = stored.place, let policy = try? NetworkPolicy(stored.network) else { return }
+        do { try await services.network.recall(member(stored), policy, place) } catch {
+            services.logger.error("a network place is lost", ("instance", id), ("error", "\(error)"))
+        }
+    }
+
+    /// Opens the network of a sandbox that an earlier daemon has left; without it the sandbox has none.
+    func adoptNetwork(_ sandbox: any Sandbox) async {
+        guard let place = stored.place else { return }
+        do {
+            guard let namespace = sandbox.networkNamespace else { return }
+            try await services.network.attach(
+                member(stored), place, policy: try NetworkPolicy(stored.network), namespace: namespace.raw,
+                observer: NetworkNotes(instance: self))
+            withExtendedLifetime(namespace) {}
+        } catch let error as AegisError where error.code == "policy-unproven" {
+            stopUnproven(error)
+        } catch {
+            services.logger.error("an instance has lost its network", ("instance", id), ("error", "\(error)"))
+            note(log.note("network: nothing can be reached any more: \(error)"))
+        }
+    }
+
+    /// Takes the network of a sandbox that has ended.
+    func closeNetwork() async {
+        guard let place = stored.place else { return }
+        stored.place = nil
+        await services.network.detach(id, place)
+    }
+
+    /// What the instance may reach, and the last proofs that it reaches nothing else.
+    package func policyReport() async -> PolicyReport {
+        let proved = await services.network.proved(id)
+        return PolicyReport(
+            instance: id, network: stored.info.network, group: stored.info.group, allow: stored.info.allow,
+            denials: proved.denials, dropped: proved.dropped, proofs: proved.proofs)
+    }
+}
+
+/// Writes into the instance's log what its network refused, and tells it to whoever follows events.
+private struct NetworkNotes: NetworkObserver {
+    let instance: Instance
+
+    func denied(_ denial: NetworkDenial, count: UInt64) {
+        instance.services.logger.info(
+            "network denied", ("instance", denial.instance), ("host", denial.host),
+            ("port", denial.port.map { "\($0)" } ?? "-"), ("reason", denial.reason), ("count", "\(count)"))
+        tell(denial.text + (count > 1 ? ", \(count) times" : "")) { name in
+            EventRecord(
+                time: .now(), type: "network-denied", instance: denial.instance, name: name, host: denial.host,
+                port: denial.port, reason: denial.reason, message: denial.message, count: count)
+        }
+    }
+
+    func failed(_ text: String) {
+        let id = instance.id
+        tell(text) { EventRecord(time: .now(), type: "network-failed", instance: id, name: $0, message: text) }
+    }
+
+    func unproven(_ error: AegisError) {
+        let instance = instance
+        instance.afterwards("network-unproven") { await instance.stopUnproven(error) }
+    }
+
+    private func tell(_ text: String, _ event: @escaping @Sendable (String?) -> EventRecord) {
+        let instance = instance
+        instance.afterwards("network-note") { await instance.tell(text, event) }
+    }
+}
+
+extension Instance {
+    fileprivate func tell(_ text: String, _ event: (String?) -> EventRecord) {
+        note(log.note(text))
+        services.events.post(event(stored.info.name), owner: owner)
+    }
+}

@@ -1,0 +1,146 @@
+internal import AegisCapabilities
+internal import CNetlink
+internal import LinuxSys
+
+/// Namespaces, veth pairs and the sockets of the gateway, as the kernel makes them.
+enum KernelNetwork {
+    /// A new namespace that is mounted on an existing empty file: nothing is forwarded in it.
+    static func makeNamespace(on path: String) throws(Errno) -> FileDescriptor {
+        try FileDescriptor(checking: unsafe cn_make_namespace(path))
+    }
+
+    /// The namespace that is mounted on a file; `ENOENT` when there is none.
+    static func openNamespace(_ path: String) throws(Errno) -> FileDescriptor {
+        try FileDescriptor(checking: unsafe cn_open_namespace(path))
+    }
+
+    /// Joins the gateway and an instance; fine when they are joined already.
+    static func attach(_ link: String, gateway: Int32, instance: Int32, address: UInt32) throws(Errno) {
+        guard unsafe cn_attach(gateway, instance, link, AddressPlan.gateway, address) == 0 else { throw Errno.current }
+    }
+
+    /// Takes a link away; fine when it is gone.
+    static func detach(_ link: String, gateway: Int32) throws(Errno) {
+        guard unsafe cn_detach(gateway, link) == 0 else { throw Errno.current }
+    }
+
+    /// A member's place in the kernel.
+    struct Port: Sendable {
+        var bridge: String
+        var name: String
+        /// The table of the rules for frames.
+        var table: String
+        var address: UInt32
+    }
+
+    /// Makes an instance a member of a group; fine when it is one already.
+    static func join(_ port: Port, gateway: Int32, instance: Int32) throws(Errno) {
+        guard
+            unsafe cn_join(
+                gateway, instance, port.bridge, port.name, port.table, port.address, AddressPlan.groupPrefix) == 0
+        else { throw Errno.current }
+    }
+
+    /// Takes a member out, and the bridge with the last; fine when it is gone.
+    static func leave(_ port: Port, isLast: Bool, gateway: Int32) throws(Errno) {
+        let status =
+            isLast
+            ? unsafe cn_leave(gateway, port.bridge, port.name, port.table, port.address)
+            : unsafe cn_leave(gateway, nil, port.name, port.table, port.address)
+        guard status == 0 else { throw Errno.current }
+    }
+
+    /// A socket that hears what the rules of a namespace refuse.
+    static func refusals(gateway: Int32) throws(Errno) -> FileDescriptor {
+        try FileDescriptor(checking: cn_refusals(gateway, GatewayRules.logGroup))
+    }
+
+    /// The kernel's number of an interface of the gateway's.
+    static func number(of link: String, gateway: Int32) throws(Errno) -> UInt32 {
+        let number = unsafe cn_link_index(gateway, link)
+        guard number > 0 else { throw Errno.current }
+        return UInt32(number)
+    }
+
+    /// A listening socket that hears one link only.
+    static func listener(on link: String, gateway: Int32, port: UInt16) throws(Errno) -> FileDescriptor {
+        try FileDescriptor(
+            checking: unsafe cn_bound_socket(gateway, stream, link, AddressPlan.gateway, port, 256))
+    }
+
+    /// A datagram socket that hears one link only.
+    static func datagrams(on link: String, gateway: Int32, port: UInt16) throws(Errno) -> FileDescriptor {
+        try FileDescriptor(checking: unsafe cn_bound_socket(gateway, datagram, link, AddressPlan.gateway, port, 0))
+    }
+    private static var stream: Int32 { 1 }
+    private static var datagram: Int32 { 2 }
+
+    /// Whether an address is one of this host's own.
+    static func isLocal(_ address: IPAddress) throws(Errno) -> Bool {
+        let result = unsafe cn_is_local(address.description)
+        guard result >= 0 else { throw Errno.current }
+        return result == 1
+    }
+
+    /// The addresses of a name, from the host's resolver; blocks.
+    ///
+    /// - Throws: what it said.
+    static func resolve(_ name: String) throws -> [IPAddress] {
+        let width = Int(CN_ADDRESS_TEXT)
+        var texts = [CChar](repeating: 0, count: width * 32)
+        var code: Int32 = 0
+        let count = unsafe cn_resolve(name, &texts, 32, &code)
+        guard count >= 0 else {
+            let text = unsafe cn_resolve_text(code).map { unsafe String(cString: $0) } ?? "error \(code)"
+            throw ResolutionError(message: text)
+        }
+        return (0..<Int(count)).compactMap { number in
+            let bytes = texts[(number * width)..<((number + 1) * width)].prefix { $0 != 0 }
+            return IPAddress(String(decoding: bytes.map { UInt8(bitPattern: $0) }, as: UTF8.self))
+        }
+    }
+}
+
+/// Why a name has no addresses.
+package struct ResolutionError: Error, Sendable, CustomStringConvertible {
+    /// In the words of who was asked.
+    package var message: String
+    /// Makes an error.
+    package init(message: String) { self.message = message }
+    package var description: String { message }
+}
+
+extension FileDescriptor {
+    /// Where a redirected connection was going.
+    borrowing func originalDestination() throws(Errno) -> (address: IPAddress, port: UInt16) {
+        var address: UInt32 = 0
+        var port: UInt16 = 0
+        guard unsafe cn_original_destination(raw, &address, &port) == 0 else { throw Errno.current }
+        return (IPAddress(ipv4: address), port)
+    }
+
+    /// The port of the other side of a connection.
+    borrowing func peerPort() throws(Errno) -> UInt16 {
+        var port: UInt16 = 0
+        guard unsafe cn_peer_port(raw, &port) == 0 else { throw Errno.current }
+        return port
+    }
+
+    /// Takes one datagram.
+    ///
+    /// - Returns: how many bytes, and who sent them.
+    borrowing func receiveDatagram(into memory: inout [UInt8]) throws(Errno) -> (Int, UInt32, UInt16) {
+        var address: UInt32 = 0
+        var port: UInt16 = 0
+        let count = unsafe memory.withUnsafeMutableBytes {
+            unsafe cn_receive_from(raw, $0.baseAddress, $0.count, &address, &port)
+        }
+        guard count >= 0 else { throw Errno.current }
+        return (count, address, port)
+    }
+
+    /// Sends one datagram, or not: nothing waits.
+    borrowing func sendDatagram(_ bytes: [UInt8], to address: UInt32, _ port: UInt16) {
+        _ = unsafe bytes.withUnsafeBytes { unsafe cn_send_to(raw, $0.baseAddress, $0.count, address, port) }
+    }
+}

@@ -1,0 +1,97 @@
+import AegisCore
+import AegisIO
+package import AegisSandboxTypes
+import LinuxSys
+
+/// What the kernel refuses, and proofs that it does.
+extension NetworkService {
+    /// Proofs that are kept of an instance.
+    private static var kept: Int { 10 }
+    /// Seconds between two proofs of one instance, on average; the moment is not to be foreseen.
+    private static var interval: Double { 300 }
+
+    /// Tells instances what the rules of the gateway refuse, and proves them at random moments, until the daemon ends.
+    func hear(_ gateway: SharedNamespace) throws {
+        let news = try FileStream(KernelNetwork.refusals(gateway: gateway.raw), on: gate.loop)
+        scope.spawn("network-refusals") {
+            await self.read(news)
+            news.close()
+        }
+        scope.spawn("network-proofs") { await self.proveAtRandom() }
+    }
+
+    private nonisolated func read(_ news: FileStream) async {
+        while !Task.isCancelled {
+            do throws(IOError) {
+                let refusals = try news.withDescriptor("reading what was refused") { descriptor throws(Errno) in
+                    try Refusal.read(descriptor)
+                }
+                await tell(refusals)
+            } catch {
+                switch error.errno {
+                case .wouldBlock?: guard (try? await news.waitUntilReadable()) != nil else { return }
+                // More than could be kept: what is lost here is in the kernel's counters.
+                case Errno(105)?: continue
+                default:
+                    gate.logger.error("refusals of networks cannot be read", ("error", "\(error)"))
+                    return
+                }
+            }
+        }
+    }
+
+    private func tell(_ refusals: [Refusal]) {
+        for one in refusals {
+            guard let (id, inGroup) = interfaces[one.link] else { continue }
+            links[id]?.uplink.refused(one, inGroup: inGroup)
+        }
+    }
+
+    // MARK: Proofs
+
+    /// Proves the network of a linked instance.
+    ///
+    /// - Throws: when a probe cannot be made.
+    func prove(_ id: String, _ cause: PolicyProof.Cause) async throws -> PolicyProof {
+        guard let link = links[id] else {
+            throw AegisError.conflict("network-busy", "\(id) has no network at the moment", hint: "try again")
+        }
+        let stranger = gate.groups.stranger(to: id) ?? AddressPlan.member(254, of: AddressPlan.groupLimit - 1)
+        let proof = try await PolicyProver(
+            uplink: link.uplink, namespace: link.namespace, member: link.address, stranger: stranger
+        ).prove(cause)
+        if links[id] != nil { proofs[id] = Array(([proof] + (proofs[id] ?? [])).prefix(Self.kept)) }
+        return proof
+    }
+
+    /// Proves a linked instance whose command runs already; its observer is told of a failure.
+    ///
+    /// - Parameters:
+    ///   - id: the instance.
+    ///   - cause: why.
+    package func check(_ id: String, _ cause: PolicyProof.Cause) async {
+        do {
+            guard let failure = try await prove(id, cause).failure else { return }
+            links[id]?.observer.unproven(failure)
+        } catch {
+            // It ended meanwhile, or the machine has no room for a probe.
+            gate.logger.warning("a network was not proved", ("instance", id), ("error", "\(error)"))
+        }
+    }
+
+    private func proveAtRandom() async {
+        while !Task.isCancelled {
+            let pause = Self.interval / Double(max(1, links.count)) * Double.random(in: 0.5...1.5)
+            try? await gate.loop.clock.sleep(for: .milliseconds(Int64(max(pause, 1) * 1000)))
+            guard !Task.isCancelled, let id = links.keys.randomElement() else { continue }
+            await check(id, .random)
+        }
+    }
+
+    /// The last proofs of an instance, newest first, and what was refused.
+    ///
+    /// - Parameter id: the instance.
+    package func proved(_ id: String) async -> (proofs: [PolicyProof], denials: UInt64, dropped: UInt64) {
+        (proofs[id] ?? [], links[id]?.uplink.denials ?? 0, 0)
+    }
+}

@@ -1,0 +1,301 @@
+package import AegisCapabilities
+package import AegisCore
+package import AegisIO
+import AegisProxy
+import AegisSandboxTypes
+import LinuxSys
+
+/// The networks of a node: one namespace in which nothing is forwarded and nothing runs but our sockets, and a link from it
+/// to every instance that may reach anything.
+///
+/// The host's own network is not part of it: an instance cannot reach a service of the host even where rules failed to load,
+/// and no rule of the host's firewall concerns it.
+package actor NetworkService {
+    nonisolated let node: String
+    private nonisolated let path: String
+    nonisolated let scope: TaskScope
+    nonisolated let gate: EgressGate
+    private var gateway: SharedNamespace?
+    private var opening = false
+    private var waiters: [CheckedContinuation<Void, Never>] = []
+    var links: [String: Link] = [:]
+    private var taken: Set<UInt32> = []
+    /// Which instance an interface of the gateway belongs to, by the kernel's number, and whether it is a port of a group.
+    var interfaces: [UInt32: (instance: String, inGroup: Bool)] = [:]
+    var proofs: [String: [PolicyProof]] = [:]
+    /// One change at a time: a bridge goes with its last member and comes with its first.
+    private nonisolated let bridges = BlockingPool(threads: 1, queueLimit: 4096)
+
+    /// A linked instance.
+    struct Link {
+        var member: NetworkMember
+        var uplink: Uplink
+        var namespace: SharedNamespace
+        var observer: any NetworkObserver
+        /// Its address in its group.
+        var address: UInt32?
+    }
+
+    /// What an instance has of the node's addresses; to be kept over a restart of the daemon.
+    package struct Place: Sendable, Codable, Equatable {
+        /// The number of its link.
+        package var index: UInt32
+        /// Its address in its group.
+        package var address: UInt32?
+    }
+
+    /// Makes nothing yet: the namespace comes with the first instance that needs it.
+    ///
+    /// - Parameters:
+    ///   - node: the node's id; names links and rules.
+    ///   - runDirectory: where the namespace is mounted, as `net`.
+    ///   - grants: who may do what.
+    ///   - resolver: where names lead to.
+    ///   - loop: the loop of all streams.
+    ///   - scope: ends what runs here.
+    ///   - logger: for what concerns no single instance.
+    package init(
+        node: String, runDirectory: String, grants: GrantBook, resolver: any NameResolver = HostResolver(),
+        on loop: EventLoop, scope: TaskScope, logger: Logger
+    ) {
+        self.node = node
+        self.scope = scope
+        path = "\(runDirectory)/net"
+        gate = EgressGate(
+            grants: grants, groups: NetworkGroups(),
+            dialer: EgressDialer(grants: grants, resolver: resolver, loop: loop), http: HTTPProxy(on: loop),
+            loop: loop, scope: scope, logger: logger)
+        let http = gate.http
+        scope.spawn("network-http") { await http.run() }
+    }
+
+    // MARK: Instances
+
+    /// A number for an instance's link, and with it an address; and one in its group.
+    ///
+    /// - Throws: `too-many-networks`, `too-many-groups`, `group-full`.
+    package func reserve(_ member: NetworkMember, _ policy: NetworkPolicy) throws(AegisError) -> Place {
+        guard let index = (0..<UInt32(AddressPlan.instances.count)).first(where: { !taken.contains($0) }) else {
+            throw AegisError(
+                .unavailable, "too-many-networks",
+                "\(AddressPlan.instances.count) instances of this node have a network")
+        }
+        var address: UInt32?
+        if let group = policy.group { address = try gate.groups.join(member, group) }
+        taken.insert(index)
+        return Place(index: index, address: address)
+    }
+
+    /// Takes a place that an instance had under an earlier daemon, before anybody else can get it.
+    ///
+    /// - Throws: `group-changed`.
+    package func recall(_ member: NetworkMember, _ policy: NetworkPolicy, _ place: Place) throws(AegisError) {
+        taken.insert(place.index)
+        if let group = policy.group { _ = try gate.groups.join(member, group, wanted: place.address) }
+    }
+
+    /// Gives a place back that nothing was attached with.
+    package func giveUp(_ id: String, _ place: Place) {
+        taken.remove(place.index)
+        _ = gate.groups.leave(id)
+    }
+
+    /// Links an instance, gives it its grants, and proves that the network refuses everything else.
+    ///
+    /// - Parameters:
+    ///   - member: the instance.
+    ///   - place: from `reserve`, or what it had before a restart of the daemon: then its names go on to be true.
+    ///   - policy: what it may reach.
+    ///   - namespace: a descriptor of its network namespace, valid until this returns.
+    ///   - observer: who is told of denials.
+    /// - Throws: `network-failed`, `policy-unproven`; nothing is left behind then.
+    package func attach(
+        _ member: NetworkMember, _ place: Place, policy: NetworkPolicy, namespace: Int32,
+        observer: any NetworkObserver
+    ) async throws {
+        taken.insert(place.index)
+        do {
+            let gateway = try await open().raw
+            let link = "\(GatewayRules.prefix(node))\(place.index)"
+            // The caller may be cancelled while the pool works; a number that it has closed could be another file by then.
+            let namespace = SharedNamespace(try FileDescriptor.duplicating(namespace))
+            let number = try await BlockingPool.shared.run {
+                try KernelNetwork.attach(
+                    link, gateway: gateway, instance: namespace.raw, address: AddressPlan.instance(place.index))
+                return try KernelNetwork.number(of: link, gateway: gateway)
+            }
+            let uplink = try Uplink(
+                instance: member.id, index: place.index, link: link, gateway: gateway, names: namesFile(member.id),
+                gate: gate, observer: observer)
+            _ = try? gate.grants.retire(HolderID(member.id), reason: "attached anew")
+            try gate.grants.issue(policy.grants + [ProofTargets.grant], to: HolderID(member.id))
+            links.removeValue(forKey: member.id)?.uplink.close()
+            links[member.id] = Link(member: member, uplink: uplink, namespace: namespace, observer: observer)
+            interfaces[number] = (member.id, false)
+            uplink.start(in: scope)
+            if let address = place.address { try await join(member.id, address) }
+            if let failure = try await prove(member.id, .start).failure { throw failure }
+        } catch {
+            await detach(member.id, place)
+            if let error = error as? AegisError { throw error }
+            throw AegisError.failed("network-failed", "cannot link \(member.name) to its network: \(error)")
+        }
+    }
+
+    private nonisolated func namesFile(_ id: String) -> String { "\(path)-\(id)" }
+
+    private func port(_ index: UInt32, _ address: UInt32) -> KernelNetwork.Port {
+        KernelNetwork.Port(
+            bridge: GatewayRules.bridge(node, AddressPlan.place(of: address)?.group ?? 0),
+            name: GatewayRules.port(node, index), table: GatewayRules.table(node), address: address)
+    }
+
+    /// Connects a linked instance with its group.
+    private func join(_ id: String, _ address: UInt32) async throws {
+        guard let link = links[id], let gateway = gateway?.raw else { return }
+        let (port, namespace) = (port(link.uplink.index, address), link.namespace)
+        let number = try await bridges.run {
+            try KernelNetwork.join(port, gateway: gateway, instance: namespace.raw)
+            return try KernelNetwork.number(of: port.name, gateway: gateway)
+        }
+        links[id]?.address = address
+        interfaces[number] = (id, true)
+    }
+
+    /// Disconnects an instance from its group.
+    private func leave(_ id: String, _ index: UInt32) async {
+        guard let (address, isLast) = gate.groups.leave(id) else { return }
+        links[id]?.address = nil
+        interfaces = interfaces.filter { $0.value.instance != id || !$0.value.inGroup }
+        guard let gateway = gateway?.raw else { return }
+        let port = port(index, address)
+        do {
+            try await bridges.run { try KernelNetwork.leave(port, isLast: isLast, gateway: gateway) }
+        } catch { gate.logger.error("a port of a group cannot be removed", ("port", port.name), ("error", "\(error)")) }
+    }
+
+    /// Takes an instance's link and grants away; fine when it has none.
+    package func detach(_ id: String, _ place: Place) async {
+        try? Files.removeFile(namesFile(id))
+        let link = links.removeValue(forKey: id)
+        link?.uplink.close()
+        proofs[id] = nil
+        _ = try? gate.grants.retire(HolderID(id), reason: "the instance has ended")
+        await leave(id, place.index)
+        interfaces = interfaces.filter { $0.value.instance != id }
+        // The number of a record that outlived its sandbox may be another instance's by now.
+        guard !links.values.contains(where: { $0.uplink.index == place.index }) else { return }
+        if let gateway = gateway?.raw {
+            let link = "\(GatewayRules.prefix(node))\(place.index)"
+            do {
+                try await BlockingPool.shared.run { try KernelNetwork.detach(link, gateway: gateway) }
+            } catch { gate.logger.error("a network link cannot be removed", ("link", link), ("error", "\(error)")) }
+        }
+        taken.remove(place.index)
+    }
+
+    /// Changes what a linked instance may reach, and proves it anew; connections that are not allowed any more are cut.
+    ///
+    /// - Returns: its place from now on.
+    /// - Throws: `network-busy` for one that is not linked (yet); `too-many-grants`, `too-many-groups`, `group-full`,
+    ///   `network-failed`; and `policy-unproven`: the instance must not go on then.
+    package func change(_ id: String, _ place: Place, to policy: NetworkPolicy) async throws -> Place {
+        guard let link = links[id] else {
+            throw AegisError.conflict("network-busy", "\(id) has no network at the moment", hint: "try again")
+        }
+        try gate.grants.revoke(HolderID(id), reason: "changed")
+        try gate.grants.issue(policy.grants + [ProofTargets.grant], to: HolderID(id))
+        link.uplink.enforce()
+        var place = place
+        if gate.groups.group(of: id) != policy.group {
+            await leave(id, place.index)
+            place.address = nil
+            if let group = policy.group {
+                let address = try gate.groups.join(link.member, group)
+                do { try await join(id, address) } catch {
+                    await leave(id, place.index)
+                    throw AegisError.failed("network-failed", "cannot link \(id) to its group: \(error)")
+                }
+                place.address = address
+            }
+        }
+        if let failure = try await prove(id, .change).failure { throw failure }
+        return place
+    }
+
+    // MARK: The gateway
+
+    /// Ends every way out.
+    ///
+    /// - Parameter keeping: whether instances go on without this daemon: their links stay then, and lead nowhere.
+    package func close(keeping: Bool) async {
+        for link in links.values { link.uplink.close() }
+        links = [:]
+        guard !keeping else { return }
+        gateway = nil
+        let path = path
+        try? await BlockingPool.shared.run { try Self.remove(path) }
+    }
+
+    private static func remove(_ path: String) throws(Errno) {
+        guard Files.exists(path) else { return }
+        // Its links and rules go with it.
+        do throws(Errno) { try Mounts.unmount(path, detach: true) } catch {
+            guard error == .invalidArgument else { throw error }
+        }
+        try Files.removeFile(path)
+    }
+
+    /// The namespace with its rules, made when it is not there.
+    private func open() async throws -> SharedNamespace {
+        while opening { await withCheckedContinuation { waiters.append($0) } }
+        if let gateway { return gateway }
+        opening = true
+        defer {
+            opening = false
+            for waiter in waiters { waiter.resume() }
+            waiters = []
+        }
+        let path = path
+        let raw = try await BlockingPool.shared.run { try Self.openOrMake(path).take() }
+        // Before anything is linked to it; and again after a restart, where they may be of an older version.
+        do { try await loadRules() } catch {
+            _ = FileDescriptor(owning: raw)
+            throw error
+        }
+        let made = SharedNamespace(FileDescriptor(owning: raw))
+        try hear(made)
+        gateway = made
+        return made
+    }
+
+    private static func openOrMake(_ path: String) throws -> FileDescriptor {
+        do throws(Errno) { return try KernelNetwork.openNamespace(path) } catch {
+            guard error == .noSuchFile else { throw error }
+        }
+        try Files.makeDirectories(Files.split(path).directory, mode: 0o711)
+        _ = try FileDescriptor.open(path, [.writeOnly, .create], mode: 0o600)
+        return try KernelNetwork.makeNamespace(on: path)
+    }
+
+    private func loadRules() async throws {
+        let spec = ProcessSpec(
+            executable: "/usr/bin/nsenter", arguments: ["nsenter", "--net=\(path)", "nft", "-f", "-"],
+            environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], workingDirectory: "/", newSession: true)
+        let output: ProcessOutput
+        do {
+            output = try await runProcess(
+                spec, input: Array(GatewayRules.text(node: node).utf8), deadline: .seconds(20), on: gate.loop)
+        } catch {
+            throw AegisError(
+                .unavailable, "network-unavailable", "the rules of the network cannot be loaded: \(error)",
+                hint: "install nftables and util-linux")
+        }
+        guard output.status.shellCode == 0 else {
+            let text = String(decoding: output.stderr.prefix(400), as: UTF8.self)
+            throw AegisError(
+                .unavailable, "network-unavailable", "nft refuses the rules of the network: \(text)",
+                hint: "install nftables; the kernel needs nf_tables with nat")
+        }
+    }
+}

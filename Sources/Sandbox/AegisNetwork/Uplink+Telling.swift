@@ -1,0 +1,103 @@
+package import AegisCore
+import AegisIO
+import LinuxSys
+import Synchronization
+
+/// What an instance's network refused, counted and told.
+extension Uplink {
+    /// Counts a denial, and tells of it now or, when the same was told a moment ago, together with others of its kind.
+    ///
+    /// - Parameters:
+    ///   - denial: what was refused.
+    ///   - port: the instance's port, if known: what a probe of ours tried is not the instance's doing.
+    func report(_ denial: NetworkDenial, from port: UInt16? = nil) {
+        let (tells, schedules) = state.withLock { state -> (Bool, Bool) in
+            if let port, state.probe[port] != nil {
+                state.probe[port] = .some(denial.reason)
+                return (false, false)
+            }
+            state.denials += 1
+            let tells = state.tally.take(denial, now: SystemTime.monotonic)
+            let schedules = !state.isTelling && !state.isClosed
+            if schedules { state.isTelling = true }
+            return (tells, schedules)
+        }
+        if tells { observer.denied(denial, count: 1) }
+        if schedules { gate.scope.spawn("network-denials") { await self.tellLater() } }
+    }
+
+    /// Tells what was kept back, period by period, until there is nothing more.
+    private func tellLater() async {
+        while true {
+            try? await gate.loop.clock.sleep(for: .nanoseconds(Int64(DenialTally.period)))
+            let (due, isOver) = state.withLock { state in
+                let due = state.tally.due(now: SystemTime.monotonic)
+                let isOver = state.tally.isEmpty || state.isClosed || Task.isCancelled
+                if isOver { state.isTelling = false }
+                return (due, isOver)
+            }
+            for one in due { observer.denied(one.denial, count: one.count) }
+            if isOver { return }
+        }
+    }
+
+    /// Tells what was kept back, at the end.
+    func tellRest() {
+        let rest = state.withLock { $0.tally.due(now: SystemTime.monotonic, all: true) }
+        for one in rest { observer.denied(one.denial, count: one.count) }
+    }
+
+    /// Takes what the kernel's rules refused on the instance's link, or on its port in a group.
+    func refused(_ refusal: Refusal, inGroup: Bool) {
+        report(refusal.denial(of: instance, inGroup: inGroup), from: refusal.sourcePort)
+    }
+
+    /// Tells of a connection that was allowed but did not come about.
+    func note(_ error: AegisError) {
+        let text = "network: \(error.message) (\(error.code))"
+        let key = NetworkDenial(instance, error.message, reason: error.code, text)
+        guard state.withLock({ $0.failures.pass(key.host, now: SystemTime.monotonic) }) else { return }
+        observer.failed(text)
+    }
+
+    // MARK: Probes
+
+    /// From now on denials of connections from these ports are a probe's.
+    func expect(_ ports: [UInt16]) { state.withLock { state in for port in ports { state.probe[port] = .some(nil) } } }
+
+    /// For what reason the attempt from a port was refused, as far as is known.
+    func refusal(of port: UInt16) -> String? { state.withLock { $0.probe[port] ?? nil } }
+
+    /// A probe is over.
+    func forget(_ ports: [UInt16]) { state.withLock { state in for port in ports { state.probe[port] = nil } } }
+}
+
+/// Lets each distinct text through once a minute.
+struct RepetitionFilter {
+    private static let period: UInt64 = 60_000_000_000
+    private static let most = 64
+    private var last: [String: UInt64] = [:]
+
+    /// Whether the text is to be told.
+    mutating func pass(_ text: String, now: UInt64) -> Bool {
+        if let before = last[text], now &- before < Self.period { return false }
+        if last.count >= Self.most { last = last.filter { now &- $0.value < Self.period } }
+        guard last.count < Self.most else { return false }
+        last[text] = now
+        return true
+    }
+}
+
+/// Who is told what an instance was refused.
+package protocol NetworkObserver: Sendable {
+    /// A denial.
+    ///
+    /// - Parameters:
+    ///   - denial: what was refused.
+    ///   - count: how often it happened since the same was last told.
+    func denied(_ denial: NetworkDenial, count: UInt64)
+    /// A connection was allowed but could not be made.
+    func failed(_ text: String)
+    /// A probe found that the network does not refuse what it has to: the instance must not go on.
+    func unproven(_ error: AegisError)
+}

@@ -1,0 +1,146 @@
+import AegisIO
+import AegisTestSupport
+import Foundation
+import LinuxSys
+import Testing
+
+/// An internet of our own: one namespace that the daemon lives in as its host, one with servers. Nothing leaves the machine,
+/// so addresses that are public elsewhere can be used here.
+final class OutsideWorld: Sendable {
+    private let host: String
+    private let internet: String
+    private let holder: ChildProcess
+    private let servers: ChildProcess
+    private let loop: EventLoop
+
+    /// Names as the daemon's host knows them.
+    private static let hosts = """
+        127.0.0.1 localhost
+        93.184.216.34 web.example other.example sub.wild.example
+        10.9.9.9 private.example
+        127.0.0.1 loop.example
+        169.254.169.254 meta.example
+        93.184.216.1 self.example
+
+        """
+
+    /// Servers: HTTP on 80, TLS on 443, and on 7 one that answers with what it was sent, once the client has ended its side.
+    private static let program = """
+        import http.server, socket, socketserver, ssl, sys, threading
+        class Web(http.server.BaseHTTPRequestHandler):
+            protocol_version = 'HTTP/1.1'
+            def do_GET(self):
+                body = ('web ' + self.headers['Host'] + ' ' + self.path).encode()
+                self.send_response(200); self.send_header('Content-Length', str(len(body))); self.end_headers()
+                self.wfile.write(body)
+            def log_message(self, *a): pass
+        class Echo(socketserver.BaseRequestHandler):
+            def handle(self):
+                data = b''
+                while part := self.request.recv(65536): data += part
+                self.request.sendall(data)
+        class Server(socketserver.ThreadingTCPServer):
+            allow_reuse_address = True
+            daemon_threads = True
+            request_queue_size = 64
+        web, tls, echo = Server(('', 80), Web), Server(('', 443), Web), Server(('', 7), Echo)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(sys.argv[1])
+        tls.socket = context.wrap_socket(tls.socket, server_side=True, do_handshake_on_connect=False)
+        for one in (web, tls, echo): threading.Thread(target=one.serve_forever, daemon=True).start()
+        print('ready', flush=True)
+        threading.Event().wait()
+        """
+
+    /// Runs a test against a daemon in such a world; everything is taken away afterwards.
+    static func with(_ body: @escaping @Sendable (DaemonFixture) async throws -> Void) async throws {
+        let folder = try TemporaryDirectory()
+        try await onLoop { loop in
+            let world = try await OutsideWorld(folder, loop)
+            do {
+                let launcher = ["/usr/bin/nsenter", "-t", "\(world.holder.pid)", "--net", "--mount"]
+                try await DaemonFixture.with(launcher: launcher, body)
+            } catch {
+                await world.end()
+                throw error
+            }
+            await world.end()
+        }
+    }
+
+    private init(_ folder: TemporaryDirectory, _ loop: EventLoop) async throws {
+        self.loop = loop
+        let id = try Random.hex(bytes: 3)
+        (host, internet) = ("agt\(id)h", "agt\(id)i")
+        func ip(_ words: String) async throws {
+            let (status, _, errors) = try await runProcess(
+                ProcessSpec(
+                    executable: "/usr/sbin/ip", arguments: ["ip"] + words.split(separator: " ").map(String.init)),
+                on: loop)
+            try #require(status.shellCode == 0, "ip \(words): \(String(decoding: errors, as: UTF8.self))")
+        }
+        try await ip("netns add \(host)")
+        try await ip("netns add \(internet)")
+        try await ip("link add out netns \(host) type veth peer name in netns \(internet)")
+        try await ip("-n \(host) addr add 93.184.216.1/24 dev out")
+        for address in ["93.184.216.34/24", "10.9.9.9/32", "169.254.169.254/32"] {
+            try await ip("-n \(internet) addr add \(address) dev in")
+        }
+        for (place, link) in [(host, "out"), (host, "lo"), (internet, "in"), (internet, "lo")] {
+            try await ip("-n \(place) link set \(link) up")
+        }
+        try await ip("-n \(host) route add default via 93.184.216.34")
+        try Files.writeAtomically(folder.path("hosts"), Array(Self.hosts.utf8), mode: 0o644, synced: false)
+        try Files.writeAtomically(folder.path("servers.py"), Array(Self.program.utf8), mode: 0o644, synced: false)
+        let (status, _, errors) = try await runProcess(
+            ProcessSpec(
+                executable: "/usr/bin/openssl",
+                arguments: [
+                    "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                    "-days", "2",
+                    "-subj", "/CN=web.example", "-keyout", folder.path("key"), "-out", folder.path("certificate"),
+                ]), on: loop)
+        try #require(status.shellCode == 0, "openssl: \(String(decoding: errors, as: UTF8.self))")
+        let both =
+            try Files.read(folder.path("key"), limit: 1 << 16) + Files.read(folder.path("certificate"), limit: 1 << 16)
+        try Files.writeAtomically(folder.path("both"), both, mode: 0o600, synced: false)
+        // Keeps the mounts of the daemon's host over restarts of the daemon.
+        let script =
+            "mount --make-rprivate / && mount --bind '\(folder.path("hosts"))' /etc/hosts && echo ready && exec cat"
+        holder = try await Self.started(
+            ["/usr/bin/nsenter", "--net=/run/netns/\(host)", "/usr/bin/unshare", "-m", "/bin/sh", "-c", script], loop)
+        servers = try await Self.started(
+            [
+                "/usr/sbin/ip", "netns", "exec", internet, "/usr/bin/python3", folder.path("servers.py"),
+                folder.path("both"),
+            ],
+            loop)
+    }
+
+    /// Starts a program and waits until it says that it is ready.
+    private static func started(_ arguments: [String], _ loop: EventLoop) async throws -> ChildProcess {
+        let child = try ChildProcess.spawn(
+            ProcessSpec(
+                executable: arguments[0], arguments: arguments, environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
+                stdin: .pipe, stdout: .pipe, stderr: .inherit), on: loop)
+        var said = ByteBuffer()
+        let count = try await withDeadline(.seconds(20)) { [said] in
+            var said = said
+            return try await child.stdout?.read(into: &said, atMost: 100) ?? 0
+        }
+        said.removeAll()
+        try #require(count > 0, "\(arguments[0]) ended at once")
+        return child
+    }
+
+    private func end() async {
+        for child in [holder, servers] {
+            _ = child.signal(9)
+            _ = try? await child.wait()
+        }
+        for name in [host, internet] {
+            _ = try? await runProcess(
+                ProcessSpec(executable: "/usr/sbin/ip", arguments: ["ip", "netns", "del", name]), on: loop)
+        }
+    }
+}

@@ -1,0 +1,140 @@
+import AegisIO
+import AegisTestSupport
+import Foundation
+import LinuxSys
+import Testing
+
+/// Denials as events, and policies that prove themselves (needs root and a kernel with nf_tables).
+@Suite(.serialized) struct ProofTests {
+    private struct Event: Decodable {
+        var type: String
+        var instance: String?
+        var name: String?
+        var host: String?
+        var port: Int?
+        var reason: String?
+        var count: Int
+    }
+
+    private static func events(_ text: String) throws -> [Event] {
+        try text.split(separator: "\n").map { try JSONDecoder().decode(Event.self, from: Data($0.utf8)) }
+    }
+
+    private func events(_ f: DaemonFixture, _ arguments: String...) async throws -> [Event] {
+        let result = try await f.run(DaemonFixture.cli, ["events", "--output", "json"] + arguments)
+        try #require(result.code == 0, "\(result)")
+        return try Self.events(result.out)
+    }
+
+    /// Runs nft in the gateway's namespace, as somebody does who breaks it.
+    private func breakRules(_ f: DaemonFixture, _ words: String) async throws {
+        // The daemon's mounts are its own here.
+        let command = f.launcher + ["/usr/bin/nsenter", "--net=/run/aegis/\(try f.node)/net", "/usr/sbin/nft"]
+        let result = try await f.run(
+            command[0], command.dropFirst() + words.split(separator: " ").map(String.init))
+        try #require(result.code == 0, "nft \(words): \(result)")
+    }
+
+    /// Three hundred attempts are a few events, and their counts add up.
+    @Test(arguments: backends) func denialsAreEventsAndNoneIsLost(_ backend: String) async throws {
+        try await OutsideWorld.with { f in
+            try await f.succeed(
+                "run", "-d", "--name", "loud", "--isolation", backend, "--allow", "web.example", "--", "sleep", "1000")
+            try await f.succeed(
+                "run", "-d", "--name", "calm", "--isolation", backend, "--group", "shop", "--", "sleep", "1000")
+            // Proofs are no attempts of an instance's.
+            #expect(try await events(f).isEmpty)
+            let follower = try f.begin("events", "--follow", "--instance", "loud", "--output", "json")
+            try await f.succeed(
+                "exec", "loud", "--", "python3", "-c",
+                NetworkTests.attempts
+                    + """
+
+                    for _ in range(300): show('x', lambda: literal('93.184.216.34', 81))
+                    show('name', lambda: web('evil.example'))
+                    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                    for _ in range(20): s.sendto(b'x', ('93.184.216.34', 123))
+                    """)
+            var seen: [Event] = []
+            try await f.eventually("every denial is told", within: .seconds(30)) {
+                seen = try await events(f, "--instance", "loud")
+                return seen.filter { $0.port == 81 }.map(\.count).reduce(0, +) >= 300
+                    && seen.filter { $0.port == 123 }.map(\.count).reduce(0, +) >= 20
+            }
+            #expect(seen.filter { $0.port == 81 }.map(\.count).reduce(0, +) == 300)
+            #expect(seen.filter { $0.port == 123 }.map(\.count).reduce(0, +) == 20)
+            #expect(seen.count < 12, "\(seen)")
+            #expect(seen.allSatisfy { $0.name == "loud" && $0.type == "network-denied" })
+            let refused = try #require(seen.first { $0.port == 81 })
+            #expect(refused.host == "93.184.216.34" && refused.reason == "capability-denied")
+            #expect(seen.contains { $0.host == "evil.example" && $0.reason == "name-denied" })
+            #expect(seen.contains { $0.port == 123 && $0.reason == "protocol-denied" })
+            #expect(try await events(f, "--instance", "calm").isEmpty)
+            let text = try await f.succeed("events")
+            #expect(text.out.contains("evil.example") && text.out.contains("(name-denied)"))
+            let log = try await f.succeed("logs", "loud")
+            #expect((log.out + log.err).contains("93.184.216.34:123"), "\(log)")
+            // The follower ends with the daemon, and has seen the same.
+            try await f.succeed("down")
+            let followed = try Self.events(try await follower.result().out)
+            #expect(followed.filter { $0.port == 81 }.map(\.count).reduce(0, +) == 300)
+            try await f.up()
+        }
+    }
+
+    @Test(arguments: backends) func everyNetworkIsProved(_ backend: String) async throws {
+        try await OutsideWorld.with { f in
+            try await f.succeed(
+                "run", "-d", "--name", "sure", "--isolation", backend, "--group", "shop", "--", "sleep", "1000")
+            let first = try await f.succeed("doctor", "--policy", "sure")
+            for text in [
+                "start: ", "the control's echo: answered", "169.254.169.254:80: reset, counted as",
+                "UDP to 192.0.2.1:123: no answer, counted as protocol-denied", "a forged frame in the group",
+                "TCP to [2001:db8::1]:443: unreachable",
+            ] {
+                #expect(first.out.contains(text), "\(text) is not in \(first.out)")
+            }
+            #expect(!first.out.contains("FAILED"))
+            try await f.succeed("instance", "network", "sure", "--network", "allow")
+            let second = try await f.succeed("doctor", "--policy", "sure", "--output", "json")
+            let text = second.out.replacing(" ", with: "")
+            #expect(text.contains("\"cause\":\"change\"") && text.contains("\"cause\":\"start\""), "\(second)")
+            try await f.succeed("run", "-d", "--name", "closed", "--isolation", backend, "--", "sleep", "1000")
+            #expect(try await f.succeed("doctor", "--policy", "closed").out.contains("No proof"))
+        }
+    }
+
+    /// Whoever breaks the rules breaks the proof, and nothing runs on.
+    @Test(arguments: backends) func aBrokenPolicyStopsTheInstance(_ backend: String) async throws {
+        try await OutsideWorld.with { f in
+            try await f.succeed(
+                "run", "-d", "--name", "first", "--isolation", backend, "--allow", "web.example", "--", "sleep", "1000")
+            // What is dropped is not counted any more.
+            try await breakRules(f, "flush chain inet aegis_\(try f.node) refuse")
+            try await f.refuse(
+                "instance", "network", "first", "--allow", "other.example", code: 1, error: "policy-unproven")
+            try await f.eventually("it is stopped") { try await f.record("first").state == "stopped" }
+            let record = try await f.succeed("instance", "info", "first", "--output", "json")
+            #expect(record.out.contains("policy-failed"), "\(record)")
+            #expect(try await events(f).contains { $0.type == "policy-failed" && $0.name == "first" })
+            let log = try await f.succeed("logs", "first")
+            #expect((log.out + log.err).contains("the instance is stopped"), "\(log)")
+            // Nothing that has a network starts; what has none does.
+            try await f.refuse(
+                "run", "--isolation", backend, "--group", "shop", "--", "true", code: 125, error: "policy-unproven")
+            try await f.succeed("run", "--isolation", backend, "--", "true")
+        }
+    }
+
+    /// A proxy that cannot be reached any more is not a network that refuses: the control says so.
+    @Test func silenceProvesNothing() async throws {
+        try await OutsideWorld.with { f in
+            try await f.succeed(
+                "run", "-d", "--name", "mute", "--isolation", "runc", "--allow", "web.example", "--", "sleep", "1000")
+            try await breakRules(f, "flush ruleset")
+            let result = try await f.aegis("instance", "network", "mute")
+            #expect(result.code == 1 && result.err.contains("the control's"), "\(result)")
+            try await f.eventually("it is stopped") { try await f.record("mute").state == "stopped" }
+        }
+    }
+}
