@@ -75,13 +75,14 @@ let sandbox: [Target] = [
     library(
         "Sandbox", "AegisNetwork",
         [
-            "AegisCapabilities", "AegisProxy", "AegisSandboxTypes", "AegisIO", "LinuxSys", "CNetlink", "AegisCore",
+            "AegisBroker", "AegisCapabilities", "AegisTLS", "AegisProxy", "AegisSandboxTypes", "AegisIO", "LinuxSys",
+            "CNetlink", "AegisCore",
         ]),
     library(
         "Sandbox", "AegisInstances",
         [
-            "AegisNetwork", "AegisBackends", "AegisImages", "AegisFiles", "AegisLogs", "AegisSessions",
-            "AegisSandboxTypes",
+            "AegisBroker", "AegisCapabilities", "AegisTLS", "AegisNetwork", "AegisBackends", "AegisImages", "AegisFiles",
+            "AegisLogs", "AegisSessions", "AegisSandboxTypes",
             "AegisChannel", "AegisSecrets", "AegisStore", "AegisIO", "LinuxSys", "CLinux", "AegisCore",
         ]),
     library(

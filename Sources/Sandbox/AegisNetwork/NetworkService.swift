@@ -106,11 +106,12 @@ package actor NetworkService {
     ///   - member: the instance.
     ///   - place: from `reserve`, or what it had before a restart of the daemon: then its names go on to be true.
     ///   - policy: what it may reach.
+    ///   - inspection: what its TLS is looked into with, where the policy demands that.
     ///   - namespace: a descriptor of its network namespace, valid until this returns.
     ///   - observer: who is told of denials.
     /// - Throws: `network-failed`, `policy-unproven`; nothing is left behind then.
     package func attach(
-        _ member: NetworkMember, _ place: Place, policy: NetworkPolicy, namespace: Int32,
+        _ member: NetworkMember, _ place: Place, policy: NetworkPolicy, inspection: Inspection?, namespace: Int32,
         observer: any NetworkObserver
     ) async throws {
         taken.insert(place.index)
@@ -126,7 +127,7 @@ package actor NetworkService {
             }
             let uplink = try Uplink(
                 instance: member.id, index: place.index, link: link, gateway: gateway, names: namesFile(member.id),
-                gate: gate, observer: observer)
+                gate: gate, inspection: inspection, observer: observer)
             _ = try? gate.grants.retire(HolderID(member.id), reason: "attached anew")
             try gate.grants.issue(policy.grants + [ProofTargets.grant], to: HolderID(member.id))
             links.removeValue(forKey: member.id)?.uplink.close()

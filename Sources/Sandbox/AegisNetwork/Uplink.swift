@@ -13,6 +13,8 @@ final class Uplink: Sendable {
     let link: String
     let gate: EgressGate
     let observer: any NetworkObserver
+    /// What its TLS is looked into with; nil when nothing of it is.
+    let inspection: Inspection?
     let questions: FileStream
     let resolver: Listener
     private let egress: Listener
@@ -60,11 +62,12 @@ final class Uplink: Sendable {
     ///   - gateway: a descriptor of the gateway's namespace.
     ///   - names: the file of the instance's names; what it holds goes on to be true.
     ///   - gate: what all ways out share.
+    ///   - inspection: what its TLS is looked into with.
     ///   - observer: who is told of denials.
     /// - Throws: when a socket or the file cannot be had.
     init(
         instance: String, index: UInt32, link: String, gateway: Int32, names: String, gate: EgressGate,
-        observer: any NetworkObserver
+        inspection: Inspection?, observer: any NetworkObserver
     ) throws {
         let known = SyntheticNames(lines: (try? Files.read(names, limit: 8 << 20)) ?? [])
         try Files.writeAtomically(names, known.lines, mode: 0o600, synced: false)
@@ -75,6 +78,7 @@ final class Uplink: Sendable {
         self.link = link
         self.gate = gate
         self.observer = observer
+        self.inspection = inspection
         questions = try FileStream(
             KernelNetwork.datagrams(on: link, gateway: gateway, port: AddressPlan.resolverPort), on: gate.loop)
         resolver = try Listener(

@@ -1,11 +1,27 @@
 package import AegisCore
 
 /// What `--secret` says: a secret to put into the environment, or one that only the egress proxy knows.
-package enum SecretArgument: Hashable, Sendable {
+package enum SecretArgument: Hashable, Sendable, CustomStringConvertible {
     /// `NAME`, or `*` for all: the value becomes a variable inside.
     case plain(String)
     /// `NAME@HOST[/PATH][,header=H][,methods=GET+POST]`: the variable holds a placeholder.
     case brokered(SecretBinding)
+
+    /// The secret's name, or `*`.
+    package var name: String {
+        switch self {
+        case .plain(let name): name
+        case .brokered(let binding): binding.name
+        }
+    }
+
+    /// The canonical text.
+    package var description: String {
+        switch self {
+        case .plain(let name): name
+        case .brokered(let binding): binding.description
+        }
+    }
 
     /// Reads the argument of `--secret`.
     ///

@@ -18,7 +18,8 @@ package enum SandboxOptions {
             completion: .words(pullPolicies)),
         Option("env", "e", .values("K=V"), "a variable; K alone takes the caller's", section: "Process"),
         Option(
-            "secret", .values("NAME"), "a stored secret as a variable; '*' = all", section: "Process",
+            "secret", .values("NAME[@HOST...]"), "a stored secret as a variable ('*' = all); with @HOST a placeholder",
+            section: "Process",
             completion: .secrets),
         Option("workdir", "w", .value("DIR"), "where the command starts", section: "Process"),
         Option("user", "u", .value("USER"), "who runs it: a name or uid[:gid] of the image", section: "Process"),
@@ -44,25 +45,28 @@ package enum SandboxOptions {
             section: "Network"),
     ]
     /// How strongly it is isolated, and what it may use.
-    package static let bounds: [Option] = network + [
-        Option(
-            "isolation", .value("BACKEND"), "auto (the strongest proved here), runsc, runc, ...", section: "Isolation",
-            completion: .words(isolations)),
-        Option(
-            "min-isolation", .value("GRADE"), "refuse anything weaker", section: "Isolation",
-            completion: .words(Grade.allCases.reversed().map(\.rawValue))),
-        Option(
-            "allow-setuid", .flag, "setuid and setgid bits, in folders of yours that it may write in, too",
-            section: "Isolation"),
-        Option("cpus", .value("N"), "processors, as 1.5", section: "Limits"),
-        Option("memory", .value("SIZE"), "memory with its tmpfs, as 512Mi", section: "Limits"),
-        Option("disk", .value("SIZE"), "the writable layer and an automatic workspace, as 1Gi", section: "Limits"),
-        Option("pids", .value("N"), "processes and threads", section: "Limits"),
-        Option(
-            "timeout", .value("TIME"),
-            "stop the command after this, as 300s (exit code 124); fetching the image is not counted", section: "Limits"
-        ),
-    ]
+    package static let bounds: [Option] =
+        network + [
+            Option(
+                "isolation", .value("BACKEND"), "auto (the strongest proved here), runsc, runc, ...",
+                section: "Isolation",
+                completion: .words(isolations)),
+            Option(
+                "min-isolation", .value("GRADE"), "refuse anything weaker", section: "Isolation",
+                completion: .words(Grade.allCases.reversed().map(\.rawValue))),
+            Option(
+                "allow-setuid", .flag, "setuid and setgid bits, in folders of yours that it may write in, too",
+                section: "Isolation"),
+            Option("cpus", .value("N"), "processors, as 1.5", section: "Limits"),
+            Option("memory", .value("SIZE"), "memory with its tmpfs, as 512Mi", section: "Limits"),
+            Option("disk", .value("SIZE"), "the writable layer and an automatic workspace, as 1Gi", section: "Limits"),
+            Option("pids", .value("N"), "processes and threads", section: "Limits"),
+            Option(
+                "timeout", .value("TIME"),
+                "stop the command after this, as 300s (exit code 124); fetching the image is not counted",
+                section: "Limits"
+            ),
+        ]
     /// Which ports are served, and when it sleeps.
     package static let serving: [Option] =
         [
