@@ -52,6 +52,7 @@ final class SharedInspector: Sendable {
 extension EgressConnection {
     /// Ends the instance's TLS, looks at each request and passes it on.
     func inspect(_ destination: Destination, _ live: UInt64) async throws {
+        let (uplink, gate, client) = (uplink, uplink.gate, client)
         guard case .name(let name) = destination.host else {
             throw NetworkDenial(
                 uplink.instance, destination, reason: "inspect-needs-name",
@@ -64,7 +65,6 @@ extension EgressConnection {
                 "'\(destination)' is refused: the key to look into TLS was lost with an earlier daemon",
                 hint: "restart the instance")
         }
-        let (uplink, gate, client) = (uplink, uplink.gate, client)
         let inspector = try gate.inspector.get(gate.loop)
         let rules = InspectRules(
             host: name, port: destination.port, authority: inspection.authority,

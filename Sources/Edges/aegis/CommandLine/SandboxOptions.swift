@@ -18,7 +18,7 @@ package enum SandboxOptions {
             completion: .words(pullPolicies)),
         Option("env", "e", .values("K=V"), "a variable; K alone takes the caller's", section: "Process"),
         Option(
-            "secret", .values("NAME[@HOST...]"), "a stored secret as a variable ('*' = all); with @HOST a placeholder",
+            "secret", .values("NAME"), "a stored secret as a variable; '*' = all; NAME@HOST: a placeholder",
             section: "Process",
             completion: .secrets),
         Option("workdir", "w", .value("DIR"), "where the command starts", section: "Process"),
