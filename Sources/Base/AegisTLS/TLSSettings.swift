@@ -15,7 +15,7 @@ final class TLSSettings: @unchecked Sendable {
         unsafe self.raw = raw
     }
 
-    /// - Parameter pem: nil takes the system's store.
+    /// What clients have in common, with the certificates of a text to trust; nil takes the system's store.
     init(trusting pem: [UInt8]?, _ protocols: [String]) throws(TLSError) {
         var problem = al_tls_problem()
         let list = try Self.wire(protocols)

@@ -7,6 +7,8 @@ import AegisWire
 import Synchronization
 
 /// The server's side of an inspected connection, kept from one request to the next.
+///
+/// The one task of its connection uses all but the stream: that makes it `@unchecked Sendable`.
 final class InspectUpstream: @unchecked Sendable {
     let stream: TLSStream
     var buffer = ByteBuffer()
