@@ -1,4 +1,5 @@
 internal import AegisBackends
+internal import AegisCapabilities
 internal import AegisCore
 internal import AegisImages
 internal import AegisNetwork
@@ -48,7 +49,7 @@ struct CreateRules {
         info.secrets = try secrets(request.secrets ?? [])
         info.labels = try labels(request.labels ?? [:])
         info.ephemeral = request.ephemeral ?? false
-        let policy = try NetworkPolicy(request.network)
+        let policy = try NetworkPolicy(request.network, secrets: brokered(info.secrets))
         info.network = policy.mode.rawValue
         info.allow = policy.mode == .listed ? policy.places : nil
         info.group = policy.group
@@ -188,10 +189,16 @@ struct CreateRules {
                 hint: "ask root to start the instance, or hand the value over with --env")
         }
         guard names != ["*"] else { return names }
-        for name in names {
+        let plain = try names.map { try SecretArgument(parsing: $0) }
+        for wanted in plain {
+            let name = wanted.name
             guard name != "*" else {
                 throw AegisError.usage(
                     "'*' stands for all secrets and goes alone", hint: "give --secret '*' only, or name each one")
+            }
+            if case .plain = wanted, plain.contains(where: { $0 != wanted && $0.name == name }) {
+                throw AegisError.usage(
+                    "the secret '\(name)' is given both as a value and as a placeholder", hint: "give one form of it")
             }
             guard try services.secrets.exists(name) else {
                 let known = try services.secrets.list().map(\.name)
@@ -201,7 +208,13 @@ struct CreateRules {
                         ?? "store it with 'aegis secret set \(name)'")
             }
         }
-        return names
+        return plain.map(\.description)
+    }
+
+    private func brokered(_ secrets: [String]) -> [SecretBinding] {
+        secrets.compactMap {
+            if case .brokered(let binding)? = try? SecretArgument(parsing: $0) { binding } else { nil }
+        }
     }
 
     private func labels(_ labels: [String: String]) throws(AegisError) -> [String: String] {

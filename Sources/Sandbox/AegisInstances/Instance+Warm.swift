@@ -24,7 +24,7 @@ extension Instance {
     nonisolated func takeWarm() async throws -> (any Sandbox)? {
         guard await warm != nil else { return nil }
         // A secret that is gone stops this start, too.
-        for name in await stored.info.secrets where name != "*" { _ = try services.secrets.value(of: name) }
+        for name in await stored.plainSecrets where name != "*" { _ = try services.secrets.value(of: name) }
         guard let claim = await handOver() else { return nil }
         do {
             try await claim.warm.woken()

@@ -42,6 +42,8 @@ package actor Instance {
     var processes: ProcessTable
     /// What the run was given that must not be stored in the clear.
     var runSecrets = RunSecrets()
+    /// What its TLS is looked into with, from a start of this daemon on.
+    var inspection: Inspection?
     private var bootTask: TaskScope.Handle?
     /// Keeps the image's layers while the instance may use them.
     var lease: ImageLease?

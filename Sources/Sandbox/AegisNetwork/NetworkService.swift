@@ -108,11 +108,12 @@ package actor NetworkService {
     ///   - member: the instance.
     ///   - place: from `reserve`, or what it had before a restart of the daemon: then its names go on to be true.
     ///   - policy: what it may reach.
+    ///   - inspection: what its TLS is looked into with, where the policy demands that.
     ///   - namespace: a descriptor of its network namespace, valid until this returns.
     ///   - observer: who is told of denials.
     /// - Throws: `network-failed`, `policy-unproven`; nothing is left behind then.
     package func attach(
-        _ member: NetworkMember, _ place: Place, policy: NetworkPolicy, namespace: Int32,
+        _ member: NetworkMember, _ place: Place, policy: NetworkPolicy, inspection: Inspection?, namespace: Int32,
         observer: any NetworkObserver
     ) async throws {
         taken.insert(place.index)
@@ -128,7 +129,8 @@ package actor NetworkService {
             }
             let uplink = try Uplink(
                 instance: member.id, index: place.index, link: link, gateway: gateway,
-                table: GatewayRules.table(node), names: namesFile(member.id), gate: gate, observer: observer)
+                table: GatewayRules.table(node), names: namesFile(member.id), gate: gate,
+                inspection: inspection, observer: observer)
             try await BlockingPool.shared.run { try uplink.count(link, isPort: false) }
             if let before = links.removeValue(forKey: member.id) {
                 before.uplink.close()

@@ -16,6 +16,8 @@ final class Uplink: Sendable {
     /// The gateway's namespace, and the table of its rules.
     let gateway: SharedNamespace
     let table: String
+    /// What its TLS is looked into with; nil when nothing of it is.
+    let inspection: Inspection?
     let questions: FileStream
     let resolver: Listener
     private let egress: Listener
@@ -76,11 +78,12 @@ final class Uplink: Sendable {
     ///   - table: the name of its tables of rules.
     ///   - names: the file of the instance's names; what it holds goes on to be true.
     ///   - gate: what all ways out share.
+    ///   - inspection: what its TLS is looked into with.
     ///   - observer: who is told of denials.
     /// - Throws: when a socket or the file cannot be had.
     init(
         instance: String, index: UInt32, link: String, gateway: SharedNamespace, table: String, names: String,
-        gate: EgressGate, observer: any NetworkObserver
+        gate: EgressGate, inspection: Inspection?, observer: any NetworkObserver
     ) throws {
         let known = SyntheticNames(lines: (try? Files.read(names, limit: 8 << 20)) ?? [])
         try Files.writeAtomically(names, known.lines, mode: 0o600, synced: false)
@@ -93,6 +96,7 @@ final class Uplink: Sendable {
         self.table = table
         self.gate = gate
         self.observer = observer
+        self.inspection = inspection
         questions = try FileStream(
             KernelNetwork.datagrams(on: link, gateway: gateway.raw, port: AddressPlan.resolverPort), on: gate.loop)
         resolver = try Listener(

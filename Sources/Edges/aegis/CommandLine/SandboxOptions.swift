@@ -19,7 +19,8 @@ package enum SandboxOptions {
         RegistryLogin.option,
         Option("env", "e", .values("K=V"), "a variable; K alone takes the caller's", section: "Process"),
         Option(
-            "secret", .values("NAME"), "a stored secret as a variable; '*' = all", section: "Process",
+            "secret", .values("NAME"), "a stored secret as a variable; '*' = all; NAME@HOST: a placeholder",
+            section: "Process",
             completion: .secrets),
         Option("workdir", "w", .value("DIR"), "where the command starts", section: "Process"),
         Option("user", "u", .value("USER"), "who runs it: a name or uid[:gid] of the image", section: "Process"),
