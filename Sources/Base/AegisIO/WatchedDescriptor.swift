@@ -12,18 +12,16 @@ final class WatchedDescriptor: PollTarget {
     /// How a wait ended.
     enum Outcome: Sendable { case ready, closed, cancelled, timedOut, busy }
 
-    /// Who waits for a direction.
+    /// Who waits for a direction. `Direction` resumes each exactly once; a checked continuation would say so when it does
+    /// not, but its layout is known only at run time, and that costs at every wait.
     @safe enum Waiter {
-        case task(CheckedContinuation<Outcome, Never>)
-        /// A task of a relay, which waits at each message. `Direction` resumes it exactly once.
-        case plain(UnsafeContinuation<Outcome, Never>)
+        case task(UnsafeContinuation<Outcome, Never>)
         /// No task at all.
         case call(@Sendable (Outcome) -> Void)
 
         func resume(returning outcome: Outcome) {
             switch self {
-            case .task(let continuation): continuation.resume(returning: outcome)
-            case .plain(let continuation): unsafe continuation.resume(returning: outcome)
+            case .task(let continuation): unsafe continuation.resume(returning: outcome)
             case .call(let body): body(outcome)
             }
         }
@@ -151,15 +149,15 @@ final class WatchedDescriptor: PollTarget {
         let id = nextWait.add(1, ordering: .relaxed).newValue
         let timer = deadline.map { loop.schedule(at: $0) { [self] _ in finish(side, id, .timedOut) } }
         let outcome = await withTaskCancellationHandler {
-            await withCheckedContinuation { continuation in
+            unsafe await withUnsafeContinuation { continuation in
                 let immediate = state.withLock { state -> Outcome? in
                     if state.descriptor == nil { return .closed }
                     // A handler or timer that came before this point found nobody to resume.
                     if Task.isCancelled { return .cancelled }
                     if let deadline, SystemTime.monotonic >= deadline { return .timedOut }
-                    return state[side].begin(id, .task(continuation))
+                    return unsafe state[side].begin(id, .task(continuation))
                 }
-                if let immediate { continuation.resume(returning: immediate) }
+                if let immediate { unsafe continuation.resume(returning: immediate) }
             }
         } onCancel: {
             finish(side, id, .cancelled)
@@ -174,7 +172,7 @@ final class WatchedDescriptor: PollTarget {
         unsafe await withUnsafeContinuation { continuation in
             let immediate = state.withLock { state -> Outcome? in
                 if state.descriptor == nil { return .closed }
-                return unsafe state[side].begin(0, .plain(continuation))
+                return unsafe state[side].begin(0, .task(continuation))
             }
             if let immediate { unsafe continuation.resume(returning: immediate) }
         }

@@ -70,6 +70,8 @@ extension ProxyConnection {
         over connection: UpstreamConnection, _ edits: ProxyEdits, _ out: inout ByteBuffer
     ) async -> Outcome {
         out.removeAll()
+        // Not before: as long as the last response is looked at, its fields would be copied.
+        connection.index.reset()
         var head = RelayedRequest(request.index, in: request.buffer.readable.span, edits)
         head.append(from: request.buffer, client: request.client, to: &out)
         var body = BodyMover(request.index.framing, makesChunks: request.index.framing == .chunked, limits: limits)
@@ -233,7 +235,6 @@ extension ProxyConnection {
         }
         connection.buffer.consume(used)
         let reusable = connection.index.keepAlive
-        connection.index.reset()
         if body.isWhole {
             guard await sendOut(&out) else { return .broken }
         } else if await body.run(from: connection.stream, &connection.buffer, to: stream, &out, proxy.pools) != nil {
