@@ -106,7 +106,7 @@ import Testing
                 ("OTHER@web.example", "secret-not-found"),
             ] {
                 let result = try await f.aegis("run", "--secret", secret, "--", "true")
-                #expect(result.code != 0 && (result.out + result.error).contains(words), "\(result)")
+                #expect(result.code != 0 && (result.out + result.err).contains(words), "\(result)")
             }
             let both = try await f.aegis("run", "--secret", "KEY", "--secret", "KEY@web.example", "--", "true")
             #expect(both.code == 2, "\(both)")

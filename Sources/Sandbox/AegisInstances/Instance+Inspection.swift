@@ -4,6 +4,8 @@ internal import AegisCapabilities
 internal import AegisCore
 internal import AegisFiles
 internal import AegisNetwork
+internal import AegisSandboxTypes
+internal import AegisSecrets
 internal import AegisTLS
 internal import LinuxSys
 

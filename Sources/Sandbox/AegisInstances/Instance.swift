@@ -4,6 +4,7 @@ internal import AegisCore
 internal import AegisIO
 internal import AegisImages
 package import AegisLogs
+internal import AegisNetwork
 internal import AegisSandboxTypes
 package import AegisSessions
 internal import Synchronization

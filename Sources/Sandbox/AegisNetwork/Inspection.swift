@@ -1,6 +1,6 @@
 package import AegisBroker
 import AegisCapabilities
-import AegisCore
+package import AegisCore
 import AegisIO
 package import AegisTLS
 import Synchronization
