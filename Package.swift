@@ -115,8 +115,8 @@ let edges: [Target] = [
     .executableTarget(
         name: "aegisd",
         dependencies: [
-            "AegisAPI", "AegisRouter", "AegisProxy", "AegisInstances", "AegisNetwork", "AegisCapabilities", "AegisImages",
-            "AegisFiles", "AegisLogs",
+            "AegisAPI", "AegisRouter", "AegisProxy", "AegisInstances", "AegisNetwork", "AegisCapabilities",
+            "AegisImages", "AegisFiles", "AegisLogs",
             "AegisSessions", "AegisBackends",
             "AegisSecrets", "AegisStore", "AegisConfig", "AegisWire", "AegisIO", "AegisSandboxTypes", "LinuxSys",
             "CLinux",

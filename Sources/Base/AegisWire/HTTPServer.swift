@@ -61,6 +61,9 @@ package final class HTTPServer: Sendable {
         }
     }
 
+    /// Watches the limits' deadlines for streams that come by `serve`, where there are no listeners; until the task is cancelled.
+    package func watch() async { await keeper.run() }
+
     /// Stops accepting, lets what is in flight end, and cuts what has not ended in time.
     ///
     /// - Parameter deadline: how long exchanges and upgraded streams may go on.

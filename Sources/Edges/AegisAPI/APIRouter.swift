@@ -10,6 +10,8 @@ package struct APIRouter: Sendable {
         case socket
         /// TCP: a bearer token is needed, and requests of web pages are refused (decision D26).
         case tcp(token: String, hosts: [String], openMetrics: Bool)
+        /// From inside an instance, which is known by its door; a page in a browser there is refused (decision D21).
+        case guest
     }
 
     package let routes: [Route]
@@ -62,7 +64,12 @@ package struct APIRouter: Sendable {
 
     /// Refuses what a web page could make a browser send to TCP.
     private func checkSource(of request: HTTPServerRequest, at door: Door) throws(AegisError) {
-        guard case .tcp(_, let hosts, _) = door else { return }
+        let hosts: [String]
+        switch door {
+        case .socket: return
+        case .tcp(_, let served, _): hosts = served
+        case .guest: hosts = ["localhost", "127.0.0.1"]
+        }
         if let origin = request.headers.first("origin") {
             throw AegisError(
                 .denied, "origin-refused", "requests of web pages are refused (origin '\(origin)')",
@@ -74,7 +81,7 @@ package struct APIRouter: Sendable {
         guard hosts.contains(host) else {
             throw AegisError(
                 .denied, "host-refused", "host '\(host)' is not served",
-                hint: "use 127.0.0.1, or add it to network.hosts")
+                hint: door == .guest ? "use 127.0.0.1" : "use 127.0.0.1, or add it to network.hosts")
         }
     }
 
@@ -85,6 +92,9 @@ package struct APIRouter: Sendable {
                 throw AegisError(.denied, "no-credentials", "the socket does not say who asks")
             }
             return Caller(uid: user, gid: group)
+        case .guest:
+            // Nobody: routes of this door know the instance, and act for it alone.
+            return Caller(uid: .max, gid: .max)
         case .tcp(let token, _, let openMetrics):
             if route.isOpen || (openMetrics && route.path == "/metrics") { return owner }
             let given = request.headers.first("authorization")

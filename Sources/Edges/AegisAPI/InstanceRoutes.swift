@@ -40,7 +40,8 @@ package struct InstanceRoutes: Sendable {
             verb("restart", "Stop and start an instance") { instance, _ in try await instance.restart() },
             verb("enable", "Allow an instance to be started") { instance, _ in try await instance.enable() },
             verb("disable", "Stop an instance and refuse starts") { instance, _ in try await instance.disable() },
-            .json(.post, "/v1/instances/{id}/network", "Change what it may reach: {mode?, group?, allow?: [\"HOST\"]}") {
+            .json(.post, "/v1/instances/{id}/network", "Change what it may reach: {mode?, group?, allow?: [\"HOST\"]}")
+            {
                 context in
                 let request = try await JSONBody.decode(NetworkRequest.self, from: context)
                 return try await find(context).changeNetwork(request)

@@ -42,6 +42,7 @@ enum Daemon {
         ports["router"] = try Listening.listen(router, settings: settings, anyPorts: options.anyPorts)
         let facts = services.facts(home: home, settings: settings, ports: ports, ending: ending)
         let (socketServer, tcpServer) = servers(services, facts, settings: settings, home: home, loop: loop)
+        let guestServer = guests(services, loop: loop)
 
         try home.writePid()
         scope.spawn("images") { await services.images.run() }
@@ -55,6 +56,7 @@ enum Daemon {
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await socketServer.run([stage.socket]) }
             group.addTask { await router.run() }
+            group.addTask { await guestServer.watch() }
             if let tcp = stage.tcp { group.addTask { await tcpServer.run([tcp]) } }
             group.addTask {
                 while let signal = try? await signals.next() {
@@ -67,7 +69,8 @@ enum Daemon {
             if !keep { await services.directory.stopAll() }
             async let socketDone: Void = socketServer.shutdown(within: drain)
             async let tcpDone: Void = tcpServer.shutdown(within: drain)
-            _ = await (socketDone, tcpDone)
+            async let guestsDone: Void = guestServer.shutdown(within: .seconds(1))
+            _ = await (socketDone, tcpDone, guestsDone)
             signals.close()
             group.cancelAll()
         }
@@ -75,6 +78,18 @@ enum Daemon {
         await services.close(keepingInstances: ending.keepsInstances)
         home.removeMarks()
         logger.info("stopped")
+    }
+
+    /// Answers programs inside instances.
+    private static func guests(_ services: DaemonServices, loop: EventLoop) -> HTTPServer {
+        let routes = GuestRoutes(services.directory).routes
+        let router = APIRouter(
+            routes: routes + [SystemRoutes.description(of: routes)], owner: Caller(uid: .max, gid: .max))
+        let server = HTTPServer(clock: loop.clock, handler: router.handler(for: .guest))
+        services.directory.guests.open { stream, instance in
+            await server.serve(stream, peer: .guest(instance: instance))
+        }
+        return server
     }
 
     private static func servers(

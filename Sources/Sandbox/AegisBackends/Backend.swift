@@ -193,6 +193,11 @@ package protocol Sandbox: AnyObject, Sendable {
     /// The network namespace that the sandbox's processes are in; nil when there is none of this host's, or it has ended.
     var networkNamespace: SharedDescriptor? { get }
 
+    /// Listens on a port of the sandbox's own loopback. Nothing outside of the sandbox reaches it.
+    ///
+    /// - Throws: `guest-port-taken` when a program inside has the port; `instance-stopped`.
+    func listen(_ port: UInt16) throws -> Listener
+
     /// Freezes every process; idempotent.
     func pause() async throws
     /// Thaws every process; idempotent.

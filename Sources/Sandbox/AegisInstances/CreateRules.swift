@@ -65,9 +65,22 @@ struct CreateRules {
             lingers: try lingers(request), ownerGroup: caller.gid)
         stored.allowsSetID = request.allowSetuid
         stored.network = policy.isClosed ? nil : request.network
+        stored.guestAPI = try guestAPI(request.guestAPI, besides: info.expose)
         // From the beginning: a daemon that dies before the start leaves the next one to make up for it.
         if request.start ?? true { stored.intent = .init(.start) }
         return stored
+    }
+
+    private func guestAPI(
+        _ wanted: GuestAPISetting?, besides expose: [ExposedPort]
+    ) throws(AegisError) -> GuestAPISetting? {
+        let port = (wanted ?? .standard).port
+        guard expose.contains(where: { $0.guestPort == port }) else { return wanted }
+        // Only who asked for both is told: the standard port gives way to a server.
+        guard wanted != nil else { return .off }
+        throw .usage(
+            "port \(port ?? 0) cannot be exposed and be the guest API's",
+            hint: "choose another with --guest-api PORT, or --guest-api off")
     }
 
     private func idle(_ request: CreateInstance) throws(AegisError) -> IdlePolicy? {

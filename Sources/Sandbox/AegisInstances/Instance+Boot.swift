@@ -116,6 +116,7 @@ extension Instance {
     /// - Returns: false if the channel broke at once; the end of the sandbox is reported then.
     func connect(_ sandbox: any Sandbox, attempt: UInt64) async -> Bool {
         self.sandbox = sandbox
+        openGuestDoor(in: sandbox)
         do {
             let (state, stream) = try await sandbox.channel()
             let session = HarnessSession(sink: processes)
@@ -220,6 +221,7 @@ extension Instance {
         }
         values["AEGIS_INSTANCE_ID"] = Array(id.utf8)
         values["AEGIS_INSTANCE_NAME"] = Array((stored.info.name ?? id).utf8)
+        if let port = guestAPI.port { values["AEGIS_GUEST_API"] = Array("http://127.0.0.1:\(port)".utf8) }
         if stored.tty { values["TERM"] = values["TERM"] ?? Array("xterm".utf8) }
         let secrets = try services.secrets.resolve(stored.plainSecrets, earlier: runSecrets.values)
         try keep(secrets)

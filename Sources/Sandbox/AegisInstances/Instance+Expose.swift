@@ -22,6 +22,11 @@ extension Instance {
     /// - Returns: what was there before.
     /// - Throws: `invalid-argument` when there are too many; what the database says.
     func setPort(_ spec: ExposeSpec) throws -> ExposedPort? {
+        guard guestAPI.port != spec.guestPort else {
+            throw AegisError.usage(
+                "port \(spec.guestPort) inside \(label) is the guest API's",
+                hint: "let the server listen on another port, or make the instance with --guest-api PORT or off")
+        }
         var ports = stored.info.expose
         let index = ports.firstIndex { $0.guestPort == spec.guestPort }
         let before = index.map { ports[$0] }

@@ -74,6 +74,7 @@ extension Instance {
         }
         let paused = stored.info.state == .paused
         sandbox = found
+        openGuestDoor(in: found)
         do {
             let (state, stream) = try await found.channel()
             let task = state.processes.first { $0.number == Channel.taskProcess }

@@ -25,7 +25,15 @@ package actor Instance {
     var stored: StoredInstance
     var machine: InstanceLifecycle
     var crashes = CrashLoop()
-    var sandbox: (any Sandbox)? { didSet { holds.setSandbox(sandbox) } }
+    var sandbox: (any Sandbox)? {
+        didSet {
+            holds.setSandbox(sandbox)
+            guestDoor?.close()
+            guestDoor = nil
+        }
+    }
+    /// Where programs inside reach Aegis, while there is a sandbox.
+    var guestDoor: Listener?
     /// The live session; read by relays on the channel's own path, where a hop to the actor would cost.
     nonisolated let link = Mutex<HarnessSession?>(nil)
     var session: HarnessSession? { link.withLock { $0 } }

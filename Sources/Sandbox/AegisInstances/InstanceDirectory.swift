@@ -88,6 +88,14 @@ package final class InstanceDirectory: Sendable {
     /// What happens to instances.
     package var events: EventRing { services.events }
 
+    /// The instance that a program inside it asks for.
+    ///
+    /// - Throws: `instance-not-found` once it is on its way out.
+    package func guest(_ id: String) throws(AegisError) -> Instance { try instance(id) }
+
+    /// Who answers programs inside instances.
+    package var guests: GuestBoard { services.guests }
+
     /// Every id.
     package func ids() async -> Set<String> { state.withLock { Set($0.byID.keys) } }
 

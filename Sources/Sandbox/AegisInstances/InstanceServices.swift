@@ -64,6 +64,8 @@ package struct InstanceServices: Sendable {
     package let gate = Gate()
     /// Told whenever what instances expose has changed.
     package let routes = ChangeBoard()
+    /// Who answers programs inside.
+    package let guests = GuestBoard()
 
     package init(
         node: String, home: String, bootID: String, defaults: NodeDefaults, store: InstanceStore, backends: BackendSet,

@@ -57,6 +57,8 @@ package struct StoredInstance: Sendable, Codable, Equatable {
     package var place: NetworkService.Place?
     /// Until when somebody asked it to stay awake.
     package var lease: Timestamp?
+    /// Where programs inside reach Aegis; nil = where they do everywhere.
+    package var guestAPI: GuestAPISetting?
 }
 
 /// What is kept of an instance's image: what further processes need, and what a garbage collection must keep.

@@ -116,18 +116,20 @@ package actor NetworkService {
     ) async throws {
         taken.insert(place.index)
         do {
-            let gateway = try await open().raw
+            let gateway = try await open()
             let link = "\(GatewayRules.prefix(node))\(place.index)"
             // The caller may be cancelled while the pool works; a number that it has closed could be another file by then.
             let namespace = SharedNamespace(try FileDescriptor.duplicating(namespace))
             let number = try await BlockingPool.shared.run {
                 try KernelNetwork.attach(
-                    link, gateway: gateway, instance: namespace.raw, address: AddressPlan.instance(place.index))
-                return try KernelNetwork.number(of: link, gateway: gateway)
+                    link, gateway: gateway.raw, instance: namespace.raw, address: AddressPlan.instance(place.index))
+                return try KernelNetwork.number(of: link, gateway: gateway.raw)
             }
             let uplink = try Uplink(
-                instance: member.id, index: place.index, link: link, gateway: gateway, names: namesFile(member.id),
-                gate: gate, inspection: inspection, observer: observer)
+                instance: member.id, index: place.index, link: link, gateway: gateway,
+                table: GatewayRules.table(node), names: namesFile(member.id), gate: gate,
+                inspection: inspection, observer: observer)
+            try await BlockingPool.shared.run { try uplink.count(link, isPort: false) }
             _ = try? gate.grants.retire(HolderID(member.id), reason: "attached anew")
             try gate.grants.issue(policy.grants + [ProofTargets.grant], to: HolderID(member.id))
             links.removeValue(forKey: member.id)?.uplink.close()
@@ -154,9 +156,10 @@ package actor NetworkService {
     /// Connects a linked instance with its group.
     private func join(_ id: String, _ address: UInt32) async throws {
         guard let link = links[id], let gateway = gateway?.raw else { return }
-        let (port, namespace) = (port(link.uplink.index, address), link.namespace)
+        let (port, namespace, uplink) = (port(link.uplink.index, address), link.namespace, link.uplink)
         let number = try await bridges.run {
             try KernelNetwork.join(port, gateway: gateway, instance: namespace.raw)
+            try uplink.count(port.name, isPort: true)
             return try KernelNetwork.number(of: port.name, gateway: gateway)
         }
         links[id]?.address = address
@@ -179,6 +182,7 @@ package actor NetworkService {
     package func detach(_ id: String, _ place: Place) async {
         try? Files.removeFile(namesFile(id))
         let link = links.removeValue(forKey: id)
+        await link?.uplink.tellUnheard()
         link?.uplink.close()
         proofs[id] = nil
         _ = try? gate.grants.retire(HolderID(id), reason: "the instance has ended")

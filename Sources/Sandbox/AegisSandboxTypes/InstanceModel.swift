@@ -135,6 +135,8 @@ package struct CreateInstance: Sendable, Codable, Equatable {
     package var start: Bool?
     /// Whether setuid and setgid bits may be set although folders of the host can be written to (default false).
     package var allowSetuid: Bool?
+    /// Where programs inside reach Aegis (default port 7777 of their loopback).
+    package var guestAPI: GuestAPISetting?
 
     package init(command: [String]? = nil) { self.command = command }
 
@@ -144,6 +146,7 @@ package struct CreateInstance: Sendable, Codable, Equatable {
         case labels, pull, ephemeral, linger, stdin, tty, start
         case minIsolation = "min_isolation"
         case allowSetuid = "allow_setuid"
+        case guestAPI = "guest_api"
     }
 
     package init(from decoder: any Decoder) throws {
@@ -172,6 +175,7 @@ package struct CreateInstance: Sendable, Codable, Equatable {
         tty = try c.decodeIfPresent(Bool.self, forKey: .tty)
         start = try c.decodeIfPresent(Bool.self, forKey: .start)
         allowSetuid = try c.decodeIfPresent(Bool.self, forKey: .allowSetuid)
+        guestAPI = try c.decodeIfPresent(GuestAPISetting.self, forKey: .guestAPI)
     }
 }
 

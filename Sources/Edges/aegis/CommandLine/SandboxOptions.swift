@@ -55,6 +55,9 @@ package enum SandboxOptions {
                 "min-isolation", .value("GRADE"), "refuse anything weaker", section: "Isolation",
                 completion: .words(Grade.allCases.reversed().map(\.rawValue))),
             Option(
+                "guest-api", .value("PORT|off"), "where programs inside reach Aegis, on their loopback (7777)",
+                section: "Isolation"),
+            Option(
                 "allow-setuid", .flag, "setuid and setgid bits, in folders of yours that it may write in, too",
                 section: "Isolation"),
             Option("cpus", .value("N"), "processors, as 1.5", section: "Limits"),
@@ -116,6 +119,7 @@ package enum SandboxOptions {
         _ = try ExposeSpec.list(expose)
         if !expose.isEmpty { body.expose = expose }
         if invocation.has("allow-setuid") { body.allowSetuid = true }
+        body.guestAPI = try parsed(invocation, "guest-api", GuestAPISetting.init(parsing:))
         return body
     }
 
