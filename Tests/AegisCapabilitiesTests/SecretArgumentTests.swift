@@ -5,7 +5,10 @@ import Testing
 @Suite struct SecretArgumentTests {
     @Test(arguments: [
         ("API_KEY", "API_KEY"), ("*", "*"), ("KEY@api.example.com", "KEY@api.example.com"),
-        ("KEY@API.example.com/v1,methods=POST+GET,header=X-Key", "KEY@api.example.com/v1,header=x-key,methods=GET+POST"),
+        (
+            "KEY@API.example.com/v1,methods=POST+GET,header=X-Key",
+            "KEY@api.example.com/v1,header=x-key,methods=GET+POST"
+        ),
     ])
     func whatCanBeReadIsRead(_ text: String, _ canonical: String) throws {
         switch try SecretArgument(parsing: text) {

@@ -16,6 +16,8 @@ package final class EncodedMask: Sendable, CustomStringConvertible, CustomReflec
     let longest: Int
     /// A `+` may stand for a blank in some value.
     let hasBlank: Bool
+    /// Bytes that neither begin anything to look for nor mean anything but themselves; most are.
+    let isQuiet: [Bool]
 
     /// Builds the automaton for a set of values; order and repetition do not matter.
     package init(_ values: [Secret<[UInt8]>]) {
@@ -28,6 +30,8 @@ package final class EncodedMask: Sendable, CustomStringConvertible, CustomReflec
         automaton = SecretMask(forms)
         longest = forms.map { $0.reveal().count }.max() ?? 0
         hasBlank = values.contains { $0.reveal().contains(UInt8(ascii: " ")) }
+        let automaton = automaton
+        isQuiet = (0...255).map { automaton.step(0, $0) == 0 && !Array("%+\\-_\r\n".utf8).contains($0) }
     }
 
     /// Whether there is nothing to look for.

@@ -41,18 +41,27 @@ package struct EncodedMaskStream: Sendable {
         guard !mask.isEmpty else { return output.append(contentsOf: bytes) }
         var place = base + held.count
         held.append(contentsOf: bytes)
+        var isQuiet = isAtRest
         for byte in bytes {
+            if isQuiet, mask.isQuiet[Int(byte)] {
+                place += 1
+                continue
+            }
             let before = node
             node = mask.automaton.step(before, byte)
             let length = node == 0 ? 0 : mask.automaton.matchLength(at: node)
             if length > 0 { cover(place + 1 - length..<place + 1) }
             for index in spellings.indices where spellings[index].isApart || spellings[index].concerns(byte) {
-                if let range = spellings[index].take(byte, at: place, before, mask.automaton) { cover(range) }
+                if let range = spellings[index].take(byte, at: place, (before, node), mask.automaton) { cover(range) }
             }
             place += 1
+            isQuiet = isAtRest
         }
         release(upTo: undecided(place), into: &output)
     }
+
+    /// Whether nothing has begun that could become a value.
+    private var isAtRest: Bool { node == 0 && !spellings.contains { $0.isApart } }
 
     /// Lets out what was held back and starts anew.
     package mutating func finish(into output: inout [UInt8]) {
@@ -97,8 +106,8 @@ package struct EncodedMaskStream: Sendable {
 
 /// One way to write bytes, read along with the stream: what is decoded goes through the automaton, too.
 ///
-/// Where nothing was encoded for as long as a value may be, its place in the automaton is that of the bytes as they are, and
-/// it costs nothing.
+/// Where nothing was encoded since what may become a value began, its place in the automaton is that of the bytes as they are,
+/// and it costs nothing.
 private struct Spelling: Sendable {
     enum Kind { case percent, form, json, base64 }
     private enum Step {
@@ -155,11 +164,15 @@ private struct Spelling: Sendable {
     /// - Parameters:
     ///   - byte: the byte.
     ///   - place: where it is in the stream.
-    ///   - before: the automaton's place in the bytes as they are before it.
+    ///   - nodes: the automaton's place in the bytes as they are before it, and behind it.
     ///   - automaton: what looks for values.
     /// - Returns: where a value is that ends here; nil when none does.
-    mutating func take(_ byte: UInt8, at place: Int, _ before: Int32, _ automaton: SecretMask) -> Range<Int>? {
-        if !isApart { depart(at: place, before, automaton) }
+    mutating func take(
+        _ byte: UInt8, at place: Int, _ nodes: (before: Int32, after: Int32), _ automaton: SecretMask
+    ) -> Range<Int>? {
+        if !isApart { depart(at: place, nodes.before, automaton) }
+        // Where both are at the same place by the same bytes, they stay together.
+        defer { isApart = !pending.isEmpty || node != nodes.after || plain < automaton.depth(of: node) }
         if pending.isEmpty, !concerns(byte) { return enterPlain(byte, at: place, automaton) }
         pending.append(byte)
         let start = place + 1 - pending.count
@@ -184,7 +197,7 @@ private struct Spelling: Sendable {
                 // The last one may begin something itself.
                 let again = offset > 0 && offset == bytes.count - 1 && concerns(byte)
                 let match =
-                    again ? take(byte, at: place, before, automaton) : enterPlain(byte, at: start + offset, automaton)
+                    again ? take(byte, at: place, nodes, automaton) : enterPlain(byte, at: start + offset, automaton)
                 found = Self.joined(found, match)
             }
         }
@@ -199,7 +212,6 @@ private struct Spelling: Sendable {
     private mutating func enterPlain(_ byte: UInt8, at place: Int, _ automaton: SecretMask) -> Range<Int>? {
         let found = enter(byte, place..<place + 1, automaton)
         plain += 1
-        if plain >= longest { isApart = false }
         return found
     }
 
