@@ -57,7 +57,7 @@ extension DaemonFixture {
         try await DaemonFixture.shared { f in
             let name = "closed-door"
             try await f.succeed("instance", "start", "--name", name, "--isolation", "runc", "--", "sleep", "100000")
-            for (path, code) in [("/v1/instances", "404"), ("/v1/secrets", "404"), ("/v1/status", "404")] {
+            for (path, code) in [("/v1/workspaces", "404"), ("/v1/secrets", "404"), ("/v1/status", "404")] {
                 let answer = try await f.ask(name, "GET", path)
                 #expect(answer.hasPrefix(code), "\(path): \(answer)")
             }
