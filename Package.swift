@@ -82,6 +82,12 @@ let sandbox: [Target] = [
             "AegisChannel", "AegisSecrets", "AegisStore", "AegisIO", "LinuxSys", "CLinux", "AegisCore",
         ]),
     library(
+        "Sandbox", "AegisKits",
+        [
+            "AegisInstances", "AegisImages", "AegisFiles", "AegisSandboxTypes", "AegisCapabilities", "AegisConfig",
+            "AegisTar", "AegisIO", "LinuxSys", "AegisCore",
+        ]),
+    library(
         "Sandbox", "AegisRouter",
         ["AegisSandboxTypes", "AegisProxy", "AegisWire", "AegisIO", "LinuxSys", "AegisCore"]),
 ]
@@ -89,7 +95,7 @@ let edges: [Target] = [
     library(
         "Edges", "AegisAPI",
         [
-            "AegisInstances", "AegisImages", "AegisFiles", "AegisLogs", "AegisSessions", "AegisBackends",
+            "AegisKits", "AegisInstances", "AegisImages", "AegisFiles", "AegisLogs", "AegisSessions", "AegisBackends",
             "AegisSecrets",
             "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "AegisCore", "AegisChannel",
         ]),
@@ -105,7 +111,8 @@ let edges: [Target] = [
     .executableTarget(
         name: "aegisd",
         dependencies: [
-            "AegisAPI", "AegisRouter", "AegisProxy", "AegisInstances", "AegisNetwork", "AegisCapabilities", "AegisImages",
+            "AegisAPI", "AegisRouter", "AegisProxy", "AegisKits", "AegisInstances", "AegisNetwork", "AegisCapabilities",
+            "AegisImages",
             "AegisFiles", "AegisLogs",
             "AegisSessions", "AegisBackends",
             "AegisSecrets", "AegisStore", "AegisConfig", "AegisWire", "AegisIO", "AegisSandboxTypes", "LinuxSys",
@@ -201,6 +208,9 @@ let testTargets: [Target] = [
             "AegisInstances", "AegisSessions", "AegisLogs", "AegisSandboxTypes", "AegisStore", "AegisIO", "AegisCore",
             "AegisTestSupport",
         ]),
+    tests(
+        "AegisKitsTests",
+        ["AegisKits", "AegisSandboxTypes", "AegisTar", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests(
         "AegisRouterTests",
         [
