@@ -35,6 +35,9 @@ func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String
 let base: [Target] = [
     .target(name: "CLinux", path: "Sources/Base/CLinux"),
     .target(name: "CHarness", path: "Sources/Base/CHarness"),
+    .target(
+        name: "COpenSSL", path: "Sources/Base/COpenSSL",
+        linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
     .target(name: "CNetlink", path: "Sources/Base/CNetlink"),
     system("CSQLite", pkgConfig: "sqlite3", package: "libsqlite3-dev"),
     system("CYaml", pkgConfig: "yaml-0.1", package: "libyaml-dev"),
@@ -45,6 +48,7 @@ let base: [Target] = [
     library("Base", "AegisCore"),
     library("Base", "LinuxSys", ["CLinux"]),
     library("Base", "AegisIO", ["LinuxSys", "CLinux", "AegisCore"]),
+    library("Base", "AegisTLS", ["AegisIO", "LinuxSys", "COpenSSL", "AegisCore"]),
     library("Base", "AegisWire", ["AegisIO", "LinuxSys", "AegisCore"]),
     library("Base", "AegisProxy", ["AegisWire", "AegisIO", "LinuxSys", "CNghttp2", "AegisCore"]),
     library("Base", "AegisChannel"),
@@ -72,13 +76,14 @@ let sandbox: [Target] = [
     library(
         "Sandbox", "AegisNetwork",
         [
-            "AegisCapabilities", "AegisProxy", "AegisSandboxTypes", "AegisIO", "LinuxSys", "CNetlink", "AegisCore",
+            "AegisBroker", "AegisCapabilities", "AegisTLS", "AegisProxy", "AegisSandboxTypes", "AegisIO", "LinuxSys",
+            "CNetlink", "AegisCore",
         ]),
     library(
         "Sandbox", "AegisInstances",
         [
-            "AegisNetwork", "AegisBackends", "AegisImages", "AegisFiles", "AegisLogs", "AegisSessions",
-            "AegisSandboxTypes",
+            "AegisBroker", "AegisCapabilities", "AegisTLS", "AegisNetwork", "AegisBackends", "AegisImages", "AegisFiles",
+            "AegisLogs", "AegisSessions", "AegisSandboxTypes",
             "AegisChannel", "AegisSecrets", "AegisStore", "AegisIO", "LinuxSys", "CLinux", "AegisCore",
         ]),
     library(
@@ -90,6 +95,12 @@ let sandbox: [Target] = [
     library(
         "Sandbox", "AegisRouter",
         ["AegisSandboxTypes", "AegisProxy", "AegisWire", "AegisIO", "LinuxSys", "AegisCore"]),
+    library(
+        "Sandbox", "AegisBroker",
+        [
+            "AegisCapabilities", "AegisSecrets", "AegisTLS", "AegisProxy", "AegisWire", "AegisIO", "LinuxSys",
+            "AegisCore",
+        ]),
 ]
 let edges: [Target] = [
     library(
@@ -112,8 +123,7 @@ let edges: [Target] = [
         name: "aegisd",
         dependencies: [
             "AegisAPI", "AegisRouter", "AegisProxy", "AegisKits", "AegisInstances", "AegisNetwork", "AegisCapabilities",
-            "AegisImages",
-            "AegisFiles", "AegisLogs",
+            "AegisImages", "AegisFiles", "AegisLogs",
             "AegisSessions", "AegisBackends",
             "AegisSecrets", "AegisStore", "AegisConfig", "AegisWire", "AegisIO", "AegisSandboxTypes", "LinuxSys",
             "CLinux",
@@ -160,6 +170,7 @@ let testTargets: [Target] = [
     tests("AegisCoreTests", ["AegisCore"]),
     tests("LinuxSysTests", ["LinuxSys", "CLinux"]),
     tests("AegisIOTests", ["AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
+    tests("AegisTLSTests", ["AegisTLS", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisWireTests", ["AegisWire", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisProxyTests", ["AegisProxy", "AegisWire", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisChannelTests", ["AegisChannel", "AegisTestSupport"]),
@@ -217,6 +228,12 @@ let testTargets: [Target] = [
             "AegisRouter", "AegisSandboxTypes", "AegisProxy", "AegisWire", "AegisIO", "LinuxSys", "AegisCore",
             "AegisTestSupport",
         ], exclude: ["Peers"]),
+    tests(
+        "AegisBrokerTests",
+        [
+            "AegisBroker", "AegisCapabilities", "AegisSecrets", "AegisTLS", "AegisWire", "AegisIO", "LinuxSys",
+            "AegisCore", "AegisTestSupport",
+        ]),
     tests(
         "AegisClientTests",
         [

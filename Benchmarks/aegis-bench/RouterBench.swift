@@ -169,6 +169,8 @@ struct RouterBench: Sendable {
                     }
                 }
             }
+            // Idle means that nothing has happened for a while.
+            try await loop.clock.sleep(for: .seconds(3))
             let after = worker.anonymous
             table.rows.append([entry.name, short(Double(after - before) / Double(count)), "\(before)", "\(after)"])
         }

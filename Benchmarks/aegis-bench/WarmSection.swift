@@ -12,7 +12,7 @@ extension Sections {
             title: "Kept ready",
             note:
                 "\(Self.size) sandboxes of `base`. Wake-ups are those of the daemon, the keepers and all processes below them, "
-                + "over \(count(10, quick: 3)) s in which nobody asks for anything.",
+                + "over \(count(5, quick: 3)) s in which nobody asks for anything.",
             head: ["what", "runc", "runsc"])
         var columns: [[String]] = []
         for runtime in Self.runtimes {
@@ -31,7 +31,7 @@ extension Sections {
         let names = [
             "memory of one sandbox, by its control group", "keeper, resident", "wake-ups per second",
         ]
-        kept.rows = names.indices.map { [names[$0]] + columns.map { column in column[$0] } }
+        kept.rows = names.indices.map { row in [names[row]] + columns.map { $0[row] } }
         return tables + [kept]
     }
 
@@ -60,7 +60,7 @@ extension Sections {
             },
             Contestant(name: "aegis version") { try await aegis.runner.time(aegis.command("version")) },
         ]
-        let samples = try await rounds(count(runtime == "runc" ? 100 : 40, quick: 5), contestants)
+        let samples = try await rounds(count(runtime == "runc" ? 60 : 25, quick: 5), contestants)
         try await aegis.delete("bare")
         let names = contestants.map(\.name)
         return table(
@@ -88,7 +88,7 @@ extension Sections {
         let daemon = try aegis.daemon
         let keepers = try aegis.keepers()
         let all = [daemon] + keepers + descendants(of: keepers)
-        let wakes = try await switches(of: all, count(10, quick: 3))
+        let wakes = try await switches(of: all, count(5, quick: 3))
         let status = try await aegis.runner.output(aegis.command("status", "--output", "json"))
         let memory = number(after: "\"memory_bytes\":", in: status) / Self.size
         let resident = keepers.isEmpty ? 0 : keepers.reduce(0) { $0 + $1.resident } / keepers.count

@@ -2,10 +2,9 @@ import AegisTestSupport
 import Foundation
 import Testing
 
-/// What programs inside an instance get from Aegis, asked with a client of the image.
-@Suite struct GuestAPITests {
+extension DaemonFixture {
     /// Prints the status and the body of an answer, or the reason why there is none.
-    private static let ask = """
+    static let ask = """
         import json, os, sys, urllib.request, urllib.error
         method, path, body = sys.argv[1], sys.argv[2], sys.argv[3] or None
         headers = dict(pair.split("=", 1) for pair in sys.argv[4:])
@@ -18,34 +17,37 @@ import Testing
         print(answer.status, answer.read().decode())
         """
 
-    private func ask(
-        _ f: DaemonFixture, _ name: String, _ method: String, _ path: String, _ body: String = "", _ headers: String...
+    func ask(
+        _ name: String, _ method: String, _ path: String, _ body: String = "", _ headers: String...
     ) async throws -> String {
-        let result = try await f.run(
-            DaemonFixture.cli,
-            ["exec", name, "--", "python3", "-c", Self.ask, method, path, body] + headers)
+        let result = try await run(
+            Self.cli,
+            ["exec", name, "--", "python3", "-c", DaemonFixture.ask, method, path, body] + headers)
         #expect(result.code == 0, "\(result)")
         return result.out
     }
+}
 
+/// What programs inside an instance get from Aegis, asked with a client of the image.
+@Suite struct GuestAPITests {
     @Test(arguments: backends) func anInstanceSeesItselfAndStaysAwakeAsLongAsItAsks(_ backend: String) async throws {
         try await DaemonFixture.with { f in
             let name = "own-\(backend)"
             try await f.succeed(
                 "instance", "start", "--name", name, "--isolation", backend, "--idle-pause", "1s", "--idle-stop", "1h",
                 "--workspace", "ws-\(backend)", "--label", "hidden=1", "--", "sleep", "100000")
-            let own = try await ask(f, name, "GET", "/v1/self")
+            let own = try await f.ask(name, "GET", "/v1/self")
             #expect(own.hasPrefix("200 ") && own.contains("\"name\":\"\(name)\""), "\(own)")
             for word in ["owner", "ws-\(backend)", "hidden", f.home] { #expect(!own.contains(word), "\(word): \(own)") }
             // A program that works on in silence says so.
-            let kept = try await ask(f, name, "POST", "/v1/self/keepalive", "{\"ttl\": \"1h\"}")
+            let kept = try await f.ask(name, "POST", "/v1/self/keepalive", "{\"ttl\": \"1h\"}")
             #expect(kept.hasPrefix("200 ") && kept.contains("expires_at"), "\(kept)")
             let refused = try await f.aegis("instance", "pause", name)
             #expect(refused.code == 5 && refused.err.contains("lease"), "\(refused)")
             // The door is the sandbox's: it is there again when another daemon has taken the sandbox over.
             try await f.crash()
             try await f.up()
-            let ended = try await ask(f, name, "DELETE", "/v1/self/keepalive")
+            let ended = try await f.ask(name, "DELETE", "/v1/self/keepalive")
             #expect(ended.hasPrefix("200 "), "\(ended)")
             try await f.eventually("it is paused") { try await f.record(name).state == "paused" }
         }
@@ -56,14 +58,14 @@ import Testing
             let name = "closed-door"
             try await f.succeed("instance", "start", "--name", name, "--isolation", "runc", "--", "sleep", "100000")
             for (path, code) in [("/v1/instances", "404"), ("/v1/secrets", "404"), ("/v1/status", "404")] {
-                let answer = try await ask(f, name, "GET", path)
+                let answer = try await f.ask(name, "GET", path)
                 #expect(answer.hasPrefix(code), "\(path): \(answer)")
             }
-            let page = try await ask(f, name, "GET", "/v1/self", "", "Origin=http://evil.example")
+            let page = try await f.ask(name, "GET", "/v1/self", "", "Origin=http://evil.example")
             #expect(page.hasPrefix("403") && page.contains("origin-refused"), "\(page)")
-            let rebound = try await ask(f, name, "GET", "/v1/self", "", "Host=evil.example")
+            let rebound = try await f.ask(name, "GET", "/v1/self", "", "Host=evil.example")
             #expect(rebound.hasPrefix("403") && rebound.contains("host-refused"), "\(rebound)")
-            let wrong = try await ask(f, name, "POST", "/v1/self/keepalive", "{\"ttl\": \"soon\"}")
+            let wrong = try await f.ask(name, "POST", "/v1/self/keepalive", "{\"ttl\": \"soon\"}")
             #expect(wrong.hasPrefix("400"), "\(wrong)")
             // The port cannot be handed out: whoever came through it would be taken for the instance.
             let exposed = try await f.aegis("instance", "expose", name, "7777")
@@ -91,7 +93,7 @@ import Testing
             let both = try await run("--guest-api", "80", "--expose", "80")
             #expect(both.code == 2 && both.err.contains("guest API"), "\(both)")
             let off = try await f.succeed(
-                "run", "--isolation", "runc", "--guest-api", "off", "--", "python3", "-c", Self.ask, "GET",
+                "run", "--isolation", "runc", "--guest-api", "off", "--", "python3", "-c", DaemonFixture.ask, "GET",
                 "http://127.0.0.1:7777/v1/self", "")
             #expect(off.out.hasPrefix("unreachable"), "\(off)")
         }

@@ -231,7 +231,7 @@ import Testing
         try await DaemonFixture.shared { f in
             try await f.refuse("run", "--allow", "localhost", "--", "true", code: 2, error: "invalid-capability")
             try await f.refuse(
-                "run", "--allow", "a.example,inspect", "--", "true", code: 2, error: "network-unsupported")
+                "run", "--allow", "a.example,tools=x", "--", "true", code: 2, error: "network-unsupported")
         }
     }
 }

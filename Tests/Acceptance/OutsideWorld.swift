@@ -24,13 +24,16 @@ final class OutsideWorld: Sendable {
 
         """
 
-    /// Servers: HTTP on 80, TLS on 443, and on 7 one that answers with what it was sent, once the client has ended its side.
+    /// Servers: HTTP on 80, TLS on 443 (both say what `Authorization` was below `/auth`), and on 7 one that answers with what it was sent, once the client has ended its side.
     private static let program = """
         import http.server, socket, socketserver, ssl, sys, threading
         class Web(http.server.BaseHTTPRequestHandler):
             protocol_version = 'HTTP/1.1'
             def do_GET(self):
                 body = ('web ' + self.headers['Host'] + ' ' + self.path).encode()
+                if self.path.startswith('/auth'):
+                    given = self.headers.get('Authorization', '')
+                    body = (str(given == 'Bearer real-value-123') + ' ' + given).encode()
                 self.send_response(200); self.send_header('Content-Length', str(len(body))); self.end_headers()
                 self.wfile.write(body)
             def log_message(self, *a): pass
@@ -58,7 +61,10 @@ final class OutsideWorld: Sendable {
         try await onLoop { loop in
             let world = try await OutsideWorld(folder, loop)
             do {
-                let launcher = ["/usr/bin/nsenter", "-t", "\(world.holder.pid)", "--net", "--mount"]
+                let launcher = [
+                    "/usr/bin/nsenter", "-t", "\(world.holder.pid)", "--net", "--mount", "/usr/bin/env",
+                    "SSL_CERT_FILE=\(folder.path("certificate"))",
+                ]
                 try await DaemonFixture.with(launcher: launcher, body)
             } catch {
                 await world.end()
@@ -98,7 +104,8 @@ final class OutsideWorld: Sendable {
                 arguments: [
                     "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
                     "-days", "2",
-                    "-subj", "/CN=web.example", "-keyout", folder.path("key"), "-out", folder.path("certificate"),
+                    "-subj", "/CN=web.example", "-addext", "subjectAltName=DNS:web.example", "-keyout",
+                    folder.path("key"), "-out", folder.path("certificate"),
                 ]), on: loop)
         try #require(status.shellCode == 0, "openssl: \(String(decoding: errors, as: UTF8.self))")
         let both =

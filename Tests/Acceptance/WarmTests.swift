@@ -115,7 +115,8 @@ import Testing
     @Test(arguments: backends) func aClaimedSandboxDiffersInNothing(_ backend: String) async throws {
         try await DaemonFixture.with(config: Self.config("warm: { base@\(backend): 1 }")) { f in
             for extra in [
-                [], ["--user", "nobody"], ["--env", "A=b", "--workdir", "/var/x", "--label", "l=1", "--timeout", "60s"],
+                [], ["--user", "nobody"],
+                ["--env", "A=b", "--workdir", "/var/x", "--label", "l=1", "--timeout", "60s"],
                 ["-i"],
             ] {
                 let seen = try await both(f, backend, extra + ["--", "python3", "-c", Self.look])
@@ -152,6 +153,59 @@ import Testing
             #expect(try String(contentsOfFile: f.path("out/f"), encoding: .utf8) == "given")
             #expect(try await warm(f).allSatisfy { $0.claimed == 1 })
             #expect(try await f.list().isEmpty)
+        }
+    }
+
+    @Test func anotherUsersRunTakesOne() async throws {
+        try await DaemonFixture.with(config: Self.config("warm: { base@runc: 1 }")) { f in
+            try await full(f)
+            let run = try await f.aegis(
+                as: stranger, "run", "--isolation", "runc", "--", "sh", "-c", "id -u; stat -c %u /workspace; echo > x")
+            #expect(run.code == 0 && run.out == "0\n0\n", "\(run)")
+            #expect(try await warm(f).allSatisfy { $0.claimed == 1 })
+            #expect(try await f.list().isEmpty)
+        }
+    }
+
+    /// Fills memory beyond what is to stay free, and keeps tasks waiting for it: the pool goes first, and comes back.
+    @Test func thePoolGoesWhenMemoryIsScarce() async throws {
+        @Sendable func available() throws -> Int {
+            let text = try String(contentsOfFile: "/proc/meminfo", encoding: .utf8)
+            let line = text.split(separator: "\n").first { $0.hasPrefix("MemAvailable:") }
+            return try #require(line?.split(separator: " ").dropFirst().first.flatMap { Int($0) }) >> 10
+        }
+        guard FileManager.default.isWritableFile(atPath: "/proc/pressure/memory") else { return }
+        let kept = try available() - 1500
+        try await DaemonFixture.with(config: Self.config("warm: { base@runc: 1 }, warm_reserve: \(kept)Mi")) { f in
+            try await full(f)
+            let filler = "/dev/shm/aegis-test-\(try Random.hex(bytes: 6))"
+            defer { try? Files.removeFile(filler) }
+            let size = try available() - kept + 700
+            #expect(try await f.run("/usr/bin/fallocate", ["-l", "\(size)M", filler]).code == 0)
+            // More of a file is wanted all the time than fits: its pages come and go.
+            let file = f.path("big")
+            let made = try await f.run(
+                "/bin/sh",
+                ["-c", "head -c 60M /dev/urandom >'\(file)'; sync '\(file)'; dd if='\(file)' iflag=nocache count=0"])
+            #expect(made.code == 0, "\(made)")
+            let script = """
+                import mmap, os, random
+                for i in range(3): os.fork()
+                f = open('/big', 'rb')
+                m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)
+                m.madvise(mmap.MADV_RANDOM)
+                while True:
+                    for i in range(20000): m[random.randrange(len(m) // 2)]
+                """
+            let busy = try f.begin(
+                "run", "--isolation", "runc", "--memory", "24Mi", "--timeout", "25s", "--mount", "\(file):/big", "--",
+                "python3", "-c", script)
+            try await f.eventually("the pool has gone", within: .seconds(25)) {
+                try await warm(f).allSatisfy { $0.ready == 0 && $0.obstacle != nil }
+            }
+            try Files.removeFile(filler)
+            _ = try await busy.result()
+            try await full(f)
         }
     }
 

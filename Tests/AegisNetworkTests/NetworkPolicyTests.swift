@@ -32,7 +32,6 @@ import Testing
     }
 
     @Test(arguments: [
-        NetworkRequest(allow: ["a.example,inspect"]),
         NetworkRequest(allow: ["a.example,tools=web_fetch"]),
     ]) func refusesWhatIsNotThere(_ request: NetworkRequest) {
         #expect { _ = try NetworkPolicy(request) } throws: { ($0 as? AegisError)?.code == "network-unsupported" }

@@ -12,6 +12,8 @@ final class Backend: Sendable {
     let port: UInt16
     let listener: Listener
     let count = Counter()
+    /// Connections at present.
+    let open = Counter()
 
     init(on loop: EventLoop) throws {
         listener = try Listener.tcp(address: "127.0.0.1", port: 0, on: loop)
@@ -22,9 +24,11 @@ final class Backend: Sendable {
         await withDiscardingTaskGroup { group in
             while let stream = try? await listener.accept() {
                 let number = count.next()
+                _ = open.next()
                 group.addTask {
                     try? await body(RawPeer(stream), number)
                     stream.close()
+                    self.open.back()
                 }
             }
         }
@@ -38,6 +42,7 @@ final class Counter: Sendable {
             $0 += 1; return $0
         }
     }
+    func back() { value.change { $0 -= 1 } }
     var current: Int { value.change { $0 } }
 }
 
@@ -187,6 +192,7 @@ func withProxy(
             }
             listener.close()
             backend.listener.close()
+            await proxy.end()
             group.cancelAll()
         }
         #expect(proxy.connectionCount == 0)

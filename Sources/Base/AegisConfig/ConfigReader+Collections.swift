@@ -20,6 +20,7 @@ extension ConfigReader {
     ///
     /// - Parameters:
     ///   - key: the key's name.
+    ///   - type: of the values.
     ///   - single: the key that a value without one belongs to, in an override; nil refuses such a value.
     ///   - check: says what is wrong with a value of the right type, or nil.
     /// - Returns: the entries in their order.

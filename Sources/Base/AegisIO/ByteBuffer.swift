@@ -140,7 +140,7 @@ package struct ByteBuffer: Sendable {
     ///   - body: gets between 1 and `limit` bytes of room, and returns how many it filled.
     /// - Returns: how many bytes were filled.
     /// - Throws: what `body` throws.
-    mutating func fill<E: Error>(atMost limit: Int, _ body: (UnsafeMutableRawBufferPointer) throws(E) -> Int)
+    package mutating func fill<E: Error>(atMost limit: Int, _ body: (UnsafeMutableRawBufferPointer) throws(E) -> Int)
         throws(E) -> Int
     {
         offerRoom(limit)

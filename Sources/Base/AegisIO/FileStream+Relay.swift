@@ -15,6 +15,9 @@ extension FileStream {
     /// The state of the other end, as far as the loop has heard; costs no system call.
     package var peer: Peer { Peer(rawValue: watched.peerEnding) ?? .lost }
 
+    /// Whether this side has closed it.
+    package var isClosed: Bool { watched.isClosed }
+
     /// Waits for bytes and appends them, like `read`, with one system call where `read` often takes two.
     ///
     /// For a task that goes straight on to wait after it has used what came: after a read that left nothing behind it
@@ -25,17 +28,59 @@ extension FileStream {
     package func readNext(into buffer: inout ByteBuffer, atMost limit: Int) async throws(IOError) -> Int {
         while true {
             if mayHaveMore, let count = try readNow(into: &buffer, atMost: limit) { return count }
-            try await waitForBytes()
+            try await wait(.read, for: "reading")
+            noteArrival()
         }
     }
 
-    /// Waits until there may be bytes to read; at once when the last read may have left some behind.
+    /// The same for a task whose stream is closed when the task is cancelled: it does not look at that itself.
     ///
-    /// - Throws: as `readNext`.
+    /// - Returns: how many came; 0 at the end of the stream.
+    /// - Throws: as `readNext`, without `.cancelled`.
+    package func readPlainly(into buffer: inout ByteBuffer, atMost limit: Int) async throws(IOError) -> Int {
+        while true {
+            if mayHaveMore, let count = try readNow(into: &buffer, atMost: limit) { return count }
+            try Self.check(await watched.waitPlainly(.read))
+            noteArrival()
+        }
+    }
+
+    /// Waits until there may be bytes to read; at once when the last read may have left some behind. For tasks like
+    /// those of `readPlainly`.
+    ///
+    /// - Throws: as `readPlainly`.
     package func waitForBytes() async throws(IOError) {
         if mayHaveMore { return }
-        try await wait(.read, for: "reading")
+        try Self.check(await watched.waitPlainly(.read))
         noteArrival()
+    }
+
+    /// Waits until bytes can be sent. For tasks like those of `readPlainly`.
+    ///
+    /// - Throws: `.closed`.
+    package func waitPlainlyUntilWritable() async throws(IOError) {
+        try Self.check(await watched.waitPlainly(.write))
+    }
+
+    private static func check(_ outcome: WatchedDescriptor.Outcome) throws(IOError) {
+        switch outcome {
+        case .ready: return
+        case .closed: throw .closed
+        case .cancelled: throw .cancelled
+        case .timedOut: throw .timeout
+        case .busy: throw .system(.busy, "waiting from two tasks at once")
+        }
+    }
+
+    /// Waits without a task: calls `body` once, on the loop's thread or on that of whoever closes the stream.
+    ///
+    /// - Parameter body: told whether there may be bytes to read; else the stream was closed or the wait interrupted.
+    package func whenReadable(_ body: @escaping @Sendable (Bool) -> Void) {
+        if mayHaveMore { return body(true) }
+        watched.whenReady(.read) { outcome in
+            if outcome == .ready { self.noteArrival() }
+            body(outcome == .ready)
+        }
     }
 
     /// Waits until bytes can be sent.

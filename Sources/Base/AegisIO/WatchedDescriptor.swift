@@ -12,20 +12,35 @@ final class WatchedDescriptor: PollTarget {
     /// How a wait ended.
     enum Outcome: Sendable { case ready, closed, cancelled, timedOut, busy }
 
+    /// Who waits for a direction. `Direction` resumes each exactly once; a checked continuation would say so when it does
+    /// not, but its layout is known only at run time, and that costs at every wait.
+    @safe enum Waiter {
+        case task(UnsafeContinuation<Outcome, Never>)
+        /// No task at all.
+        case call(@Sendable (Outcome) -> Void)
+
+        func resume(returning outcome: Outcome) {
+            switch self {
+            case .task(let continuation): unsafe continuation.resume(returning: outcome)
+            case .call(let body): body(outcome)
+            }
+        }
+    }
+
     /// One direction's waiter, as a machine: no more than one, resumed once.
     struct Direction {
         enum Phase {
             case idle
             /// An edge came while nobody waited.
             case ready
-            case waiting(UInt64, CheckedContinuation<Outcome, Never>)
+            case waiting(UInt64, Waiter)
         }
         var phase = Phase.idle
 
         /// Stores a waiter, or says at once how its wait ends.
-        mutating func begin(_ id: UInt64, _ continuation: CheckedContinuation<Outcome, Never>) -> Outcome? {
+        mutating func begin(_ id: UInt64, _ waiter: Waiter) -> Outcome? {
             switch phase {
-            case .idle: phase = .waiting(id, continuation)
+            case .idle: phase = .waiting(id, waiter)
             case .ready:
                 phase = .idle
                 return .ready
@@ -35,20 +50,20 @@ final class WatchedDescriptor: PollTarget {
         }
 
         /// An edge: hands the waiter out, or remembers the edge.
-        mutating func signal() -> CheckedContinuation<Outcome, Never>? {
-            guard case .waiting(_, let continuation) = phase else {
+        mutating func signal() -> Waiter? {
+            guard case .waiting(_, let waiter) = phase else {
                 phase = .ready
                 return nil
             }
             phase = .idle
-            return continuation
+            return waiter
         }
 
         /// Takes the waiter out; of any id when none is given.
-        mutating func take(_ wanted: UInt64? = nil) -> CheckedContinuation<Outcome, Never>? {
-            guard case .waiting(let id, let continuation) = phase, wanted == nil || wanted == id else { return nil }
+        mutating func take(_ wanted: UInt64? = nil) -> Waiter? {
+            guard case .waiting(let id, let waiter) = phase, wanted == nil || wanted == id else { return nil }
             phase = .idle
-            return continuation
+            return waiter
         }
     }
 
@@ -134,15 +149,15 @@ final class WatchedDescriptor: PollTarget {
         let id = nextWait.add(1, ordering: .relaxed).newValue
         let timer = deadline.map { loop.schedule(at: $0) { [self] _ in finish(side, id, .timedOut) } }
         let outcome = await withTaskCancellationHandler {
-            await withCheckedContinuation { continuation in
+            unsafe await withUnsafeContinuation { continuation in
                 let immediate = state.withLock { state -> Outcome? in
                     if state.descriptor == nil { return .closed }
                     // A handler or timer that came before this point found nobody to resume.
                     if Task.isCancelled { return .cancelled }
                     if let deadline, SystemTime.monotonic >= deadline { return .timedOut }
-                    return state[side].begin(id, continuation)
+                    return unsafe state[side].begin(id, .task(continuation))
                 }
-                if let immediate { continuation.resume(returning: immediate) }
+                if let immediate { unsafe continuation.resume(returning: immediate) }
             }
         } onCancel: {
             finish(side, id, .cancelled)
@@ -151,15 +166,39 @@ final class WatchedDescriptor: PollTarget {
         return outcome
     }
 
+    /// Waits without looking at the task's cancellation, which costs less: for tasks whose descriptor is closed when they
+    /// are to end.
+    func waitPlainly(_ side: Side) async -> Outcome {
+        unsafe await withUnsafeContinuation { continuation in
+            let immediate = state.withLock { state -> Outcome? in
+                if state.descriptor == nil { return .closed }
+                return unsafe state[side].begin(0, .task(continuation))
+            }
+            if let immediate { unsafe continuation.resume(returning: immediate) }
+        }
+    }
+
+    /// Calls `body` once, when the descriptor may be ready, is closed, or the wait is interrupted; at once when that is
+    /// so already.
+    func whenReady(_ side: Side, _ body: @escaping @Sendable (Outcome) -> Void) {
+        let immediate = state.withLock { state -> Outcome? in
+            if state.descriptor == nil { return .closed }
+            return state[side].begin(0, .call(body))
+        }
+        if let immediate { body(immediate) }
+    }
+
     private func finish(_ side: Side, _ id: UInt64, _ outcome: Outcome) {
         let waiter = state.withLock { $0[side].take(id) }
         waiter?.resume(returning: outcome)
     }
 
+    var isClosed: Bool { state.withLock { $0.descriptor == nil } }
+
     /// Closes the descriptor and ends waits with `.closed`. Idempotent, from any thread.
     func close() {
         let waiters = state.withLock { state in
-            guard let descriptor = state.descriptor.take() else { return [CheckedContinuation<Outcome, Never>]() }
+            guard let descriptor = state.descriptor.take() else { return [Waiter]() }
             if let token = state.token { loop.remove(descriptor.raw, token) }
             return [state.reader.take(), state.writer.take()].compactMap(\.self)
         }
@@ -173,7 +212,7 @@ final class WatchedDescriptor: PollTarget {
     func takeDescriptor() -> FileDescriptor? {
         var taken: FileDescriptor?
         let waiters = state.withLock { state in
-            guard let descriptor = state.descriptor.take() else { return [CheckedContinuation<Outcome, Never>]() }
+            guard let descriptor = state.descriptor.take() else { return [Waiter]() }
             if let token = state.token { loop.remove(descriptor.raw, token) }
             taken = consume descriptor
             return [state.reader.take(), state.writer.take()].compactMap(\.self)

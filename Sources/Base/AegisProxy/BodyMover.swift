@@ -1,4 +1,4 @@
-import AegisIO
+package import AegisIO
 import AegisWire
 
 /// Which side of a body's way failed.
@@ -147,12 +147,14 @@ struct BodyMover: Sendable {
 }
 
 extension ByteBuffer {
-    mutating func append(decimal value: Int) {
+    /// Appends a whole number, 0 or more, in decimal.
+    package mutating func append(decimal value: Int) {
         if value >= 10 { append(decimal: value / 10) }
         append(48 + UInt8(truncatingIfNeeded: value % 10))
     }
 
-    mutating func append(hex value: Int) {
+    /// Appends a whole number, 0 or more, in hexadecimal.
+    package mutating func append(hex value: Int) {
         if value >= 16 { append(hex: value >> 4) }
         let digit = UInt8(truncatingIfNeeded: value & 15)
         append(digit < 10 ? 48 + digit : 87 + digit)

@@ -21,17 +21,24 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
     private var isConnecting = false
     private var isLeaving = false
     private var hasSettled = false
+    let owner: ObjectIdentifier?
+    var stream: FileStream { link.stream }
     private let since: UInt64
     private var idleSince: UInt64
 
     /// A connection of a client.
     ///
     /// - Parameters:
+    ///   - stream: of the relay's loop.
+    ///   - client: who it is.
+    ///   - target: where its requests go.
+    ///   - proxy: whose connection it is.
     ///   - scope: for the tasks of the connection to the server.
+    ///   - owner: what `HTTPProxy.cut` may name.
     ///   - arrived: called once the client has sent a request, or has been silent for long.
     init?(
         _ stream: FileStream, client: ProxyClient, target: any HTTP2Target, proxy: HTTPProxy, scope: TaskScope,
-        arrived: @escaping () -> Void
+        owner: ObjectIdentifier?, arrived: @escaping () -> Void
     ) {
         guard let session = HTTP2Session(isServer: true, limits: proxy.limits) else { return nil }
         link = HTTP2Link(stream, session, proxy.pools)
@@ -40,6 +47,7 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
         self.proxy = proxy
         self.scope = scope
         self.arrived = arrived
+        self.owner = owner
         since = proxy.now
         idleSince = proxy.now
         session.events = self
@@ -47,7 +55,7 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
 
     private static let preface = Array("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".utf8)
 
-    func run() async {
+    func run() async -> Bool {
         let writer = scope.spawn("write to a client") { await self.link.write() }
         var seen = 0
         let problem = await link.read({ proxy.now }) { bytes in
@@ -60,7 +68,10 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
         }
         end(saying: problem != nil)
         await writer.wait()
+        return true
     }
+
+    func cut() { link.close() }
 
     /// A client of HTTP/1 gets an answer that it understands.
     private func refuseOldProtocol() {
@@ -135,7 +146,7 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
             return answer(exchange, error, status: 431)
         }
         guard section.text(":method") != "CONNECT" else {
-            return answer(exchange, AegisError(.usage, "not-supported", "this server is no proxy"), status: 501)
+            return answer(exchange, AegisError(.usage, "unsupported", "this server is no proxy"), status: 501)
         }
         start(exchange)
     }

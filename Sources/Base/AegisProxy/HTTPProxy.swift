@@ -19,6 +19,11 @@ package final class HTTPProxy: @unchecked Sendable {
     /// Bytes of HTTP/2 bodies that wait for slow receivers.
     var heldBytes = 0
     private let awake = Signal()
+    /// For the tasks of connections that were parked.
+    private let scope: TaskScope
+    /// Connections that gave up their tasks since memory was given back, now and a tick ago.
+    private var parked = 0
+    private var parkedBefore = 0
     /// Whether connections are closed after the present exchange.
     private(set) var isStopping = false
 
@@ -26,6 +31,7 @@ package final class HTTPProxy: @unchecked Sendable {
     package init(on loop: EventLoop, limits: ProxyLimits = ProxyLimits()) {
         self.loop = loop
         self.limits = limits
+        scope = TaskScope(on: loop)
         now = SystemTime.monotonic
     }
 
@@ -39,6 +45,7 @@ package final class HTTPProxy: @unchecked Sendable {
         while !Task.isCancelled {
             now = SystemTime.monotonic
             for connection in connections.values { connection.check(now) }
+            trim()
             let more = also(now)
             if connections.isEmpty, !more {
                 await awake.wait()
@@ -54,20 +61,26 @@ package final class HTTPProxy: @unchecked Sendable {
         awake.set()
     }
 
-    /// Serves one client until its connection ends; the stream is closed then.
+    /// Serves one client. The stream is closed when its connection ends.
     ///
     /// - Parameters:
     ///   - stream: of this relay's loop.
     ///   - client: who it is.
     ///   - director: says where requests go.
-    package func serve(_ stream: FileStream, client: ProxyClient, director: any ProxyDirector) async {
+    ///   - owner: whose connection it is, for `cut`.
+    ///   - stays: whether the call lasts as long as the connection. Otherwise the connection may outlive it: while it is idle
+    ///     it has no task.
+    package func serve(
+        _ stream: FileStream, client: ProxyClient, director: any ProxyDirector, owner: ObjectIdentifier? = nil,
+        stays: Bool = false
+    ) async {
         // Without connections the clock stands still, and a connection takes its limits from it.
         if connections.isEmpty { wake() }
-        let connection = ProxyConnection(stream, client: client, director: director, proxy: self)
+        let connection = ProxyConnection(stream, client: client, director: director, proxy: self, owner: owner)
         guard !isStopping, connections.count < limits.connections else {
             return await connection.refuseForRoom(limits.connections)
         }
-        await run(connection)
+        await begin(connection, stays: stays)
     }
 
     /// Serves one client that speaks HTTP/2 from its first byte, until its connection ends; the stream is closed then.
@@ -77,27 +90,82 @@ package final class HTTPProxy: @unchecked Sendable {
     ///   - client: who it is.
     ///   - target: where all its requests go.
     ///   - scope: for tasks of the connection to the server.
+    ///   - owner: whose connection it is, for `cut`.
     ///   - arrived: called once the client has sent a request, or has been silent for long, or has gone.
     package func serveHTTP2(
         _ stream: FileStream, client: ProxyClient, target: any HTTP2Target, scope: TaskScope,
-        arrived: @escaping () -> Void
+        owner: ObjectIdentifier? = nil, arrived: @escaping () -> Void
     ) async {
         if connections.isEmpty { wake() }
         guard !isStopping, connections.count < limits.connections,
             let relay = HTTP2Relay(
-                stream, client: client, target: target, proxy: self, scope: scope, arrived: arrived)
+                stream, client: client, target: target, proxy: self, scope: scope, owner: owner, arrived: arrived)
         else {
             stream.reset()
             return arrived()
         }
-        await run(relay)
+        await begin(relay)
     }
 
-    private func run(_ connection: any ProxyClientConnection) async {
-        let key = ObjectIdentifier(connection)
-        connections[key] = connection
-        await connection.run()
-        connections.removeValue(forKey: key)
+    private func begin(_ connection: any ProxyClientConnection, stays: Bool = false) async {
+        connections[ObjectIdentifier(connection)] = connection
+        while !(await drive(connection)) {
+            guard stays else {
+                parked += 1
+                return connection.whenReadable { isReadable in self.unpark(connection, isReadable) }
+            }
+            let stream = connection.stream
+            let isReadable = await withTaskCancellationHandler {
+                await withCheckedContinuation { waiting in
+                    connection.whenReadable { waiting.resume(returning: $0) }
+                }
+            } onCancel: {
+                stream.close()
+            }
+            guard isReadable else { break }
+        }
+        connections.removeValue(forKey: ObjectIdentifier(connection))
+    }
+
+    /// Runs a connection to its end, or until it needs no task for now.
+    ///
+    /// - Returns: whether it has ended.
+    private func drive(_ connection: any ProxyClientConnection) async -> Bool {
+        let stream = connection.stream
+        return await withTaskCancellationHandler {
+            await connection.run()
+        } onCancel: {
+            stream.close()
+        }
+    }
+
+    private func unpark(_ connection: any ProxyClientConnection, _ isReadable: Bool) {
+        guard isReadable else {
+            connections.removeValue(forKey: ObjectIdentifier(connection))
+            return
+        }
+        scope.spawn("serve a client again") { await self.begin(connection) }
+    }
+
+    /// Gives memory back to the system after many connections have given theirs up.
+    private func trim() {
+        defer { parkedBefore = parked }
+        guard parked >= Self.parkedToTrim, parked == parkedBefore else { return }
+        parked = 0
+        CurrentProcess.trimMemory()
+    }
+    private static var parkedToTrim: Int { 512 }
+
+    /// Ends the connections of an owner, whatever goes on; of all when none is given.
+    package func cut(_ owner: ObjectIdentifier? = nil) {
+        for connection in connections.values where owner == nil || connection.owner == owner { connection.cut() }
+    }
+
+    /// Ends all connections, and waits for them.
+    package func end() async {
+        isStopping = true
+        cut()
+        await scope.end()
     }
 
     /// Closes idle connections now and every other one after its present exchange.
@@ -109,10 +177,22 @@ package final class HTTPProxy: @unchecked Sendable {
 
 /// A client's connection, whatever it speaks.
 protocol ProxyClientConnection: AnyObject, Sendable {
-    /// Serves the client until the connection ends.
-    func run() async
+    var stream: FileStream { get }
+    var owner: ObjectIdentifier? { get }
+    /// Serves the client.
+    ///
+    /// - Returns: false when the connection needs no task until there is something to read.
+    func run() async -> Bool
+    /// Calls `body` once: with true when there may be bytes to read, with false when the stream was closed.
+    func whenReadable(_ body: @escaping @Sendable (Bool) -> Void)
     /// Looks at time limits; called once a tick.
     func check(_ now: UInt64)
     /// Closes when nothing goes on.
     func finishSoon()
+    /// Ends the connection, whatever goes on.
+    func cut()
+}
+
+extension ProxyClientConnection {
+    func whenReadable(_ body: @escaping @Sendable (Bool) -> Void) { stream.whenReadable(body) }
 }

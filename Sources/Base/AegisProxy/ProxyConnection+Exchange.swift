@@ -32,6 +32,10 @@ extension ProxyConnection {
             do { connection = try await target.connect(fresh: fresh) } catch {
                 return await give(ProxyAnswer(failure: error, html: request.prefersHTML))
             }
+            guard !isCut else {
+                target.finished(connection, reusable: false)
+                return false
+            }
             upstream = connection
             let outcome = await exchange(over: connection, edits, &out)
             upstream = nil
@@ -66,6 +70,8 @@ extension ProxyConnection {
         over connection: UpstreamConnection, _ edits: ProxyEdits, _ out: inout ByteBuffer
     ) async -> Outcome {
         out.removeAll()
+        // Not before: as long as the last response is looked at, its fields would be copied.
+        connection.index.reset()
         var head = RelayedRequest(request.index, in: request.buffer.readable.span, edits)
         head.append(from: request.buffer, client: request.client, to: &out)
         var body = BodyMover(request.index.framing, makesChunks: request.index.framing == .chunked, limits: limits)
@@ -191,7 +197,7 @@ extension ProxyConnection {
             } catch { return .failed(.malformed(error)) }
             var ended = false
             do throws(IOError) {
-                ended = try await connection.stream.readNext(into: &connection.buffer, atMost: 64 << 10) == 0
+                ended = try await connection.stream.readPlainly(into: &connection.buffer, atMost: 64 << 10) == 0
             } catch {
                 if stream.peer == .lost { return .broken }
                 ended = true
@@ -229,7 +235,6 @@ extension ProxyConnection {
         }
         connection.buffer.consume(used)
         let reusable = connection.index.keepAlive
-        connection.index.reset()
         if body.isWhole {
             guard await sendOut(&out) else { return .broken }
         } else if await body.run(from: connection.stream, &connection.buffer, to: stream, &out, proxy.pools) != nil {

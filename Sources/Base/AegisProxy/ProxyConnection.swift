@@ -10,6 +10,8 @@ final class ProxyConnection: ProxyClientConnection, @unchecked Sendable {
     enum Phase {
         /// Waits for the first byte of a request.
         case idle
+        /// Waits for it without a task.
+        case parked
         /// A part of a head has come, or none at all yet.
         case head
         /// An exchange goes on.
@@ -42,7 +44,18 @@ final class ProxyConnection: ProxyClientConnection, @unchecked Sendable {
     /// Whether a person reads the answer, noted when the head is about to go.
     var prefersHTML = false
 
-    init(_ stream: FileStream, client: ProxyClient, director: any ProxyDirector, proxy: HTTPProxy) {
+    /// The connection was cut off: nothing of it goes on.
+    private(set) var isCut = false
+    /// The task is to end, and to be made anew with the next request.
+    private var isParking = false
+    private var idleSince: UInt64 = 0
+    let owner: ObjectIdentifier?
+
+    init(
+        _ stream: FileStream, client: ProxyClient, director: any ProxyDirector, proxy: HTTPProxy,
+        owner: ObjectIdentifier?
+    ) {
+        self.owner = owner
         self.stream = stream
         self.director = director
         self.proxy = proxy
@@ -50,7 +63,9 @@ final class ProxyConnection: ProxyClientConnection, @unchecked Sendable {
         deadline = proxy.now &+ proxy.limits.headTime.nanoseconds
     }
 
-    func run() async {
+    func run() async -> Bool {
+        isParking = false
+        if phase == .parked { phase = .idle }
         while await nextHead() {
             phase = .busy
             deadline = .max
@@ -60,10 +75,17 @@ final class ProxyConnection: ProxyClientConnection, @unchecked Sendable {
             phase = request.buffer.isEmpty ? .idle : .head
             let limit = phase == .idle ? proxy.limits.idleTime : proxy.limits.headTime
             deadline = proxy.now &+ limit.nanoseconds
+            idleSince = proxy.now
             if proxy.isStopping, phase == .idle { break }
+        }
+        if isParking, !isCut, !proxy.isStopping {
+            phase = .parked
+            request.index.release()
+            return false
         }
         stream.close()
         proxy.pools.give(&request.buffer)
+        return true
     }
 
     // MARK: Time
@@ -71,12 +93,20 @@ final class ProxyConnection: ProxyClientConnection, @unchecked Sendable {
     /// Looks at the limits; called once a tick.
     func check(_ now: UInt64) {
         switch phase {
-        case .idle, .head: if deadline <= now { stream.interruptRead() }
-        case .lingering: if deadline <= now { stream.close() }
+        case .idle:
+            if deadline <= now {
+                stream.interruptRead()
+            } else if now &- idleSince >= proxy.limits.parkTime.nanoseconds {
+                // A task keeps the memory that its deepest call took: a kilobyte for one that waits, ten after a request.
+                isParking = true
+                stream.interruptRead()
+            }
+        case .head: if deadline <= now { stream.interruptRead() }
+        case .parked, .lingering: if deadline <= now { stream.close() }
         case .tunnel: break
         case .busy:
             switch stream.peer {
-            case .open: break
+            case .open: if stream.isClosed { abort() }
             case .lost: abort()
             case .ended:
                 if endedSince == 0 { endedSince = now }
@@ -90,12 +120,18 @@ final class ProxyConnection: ProxyClientConnection, @unchecked Sendable {
 
     /// Ends the exchange for a client that is gone.
     private func abort() {
+        isCut = true
         upstream?.stream.close()
         stream.close()
     }
 
     /// Closes when nothing goes on.
-    func finishSoon() { if phase == .idle { stream.interruptRead() } }
+    func finishSoon() {
+        if phase == .idle { stream.interruptRead() }
+        if phase == .parked { stream.close() }
+    }
+
+    func cut() { abort() }
 
     // MARK: Heads
 
@@ -131,7 +167,7 @@ final class ProxyConnection: ProxyClientConnection, @unchecked Sendable {
     private func readHead() async throws(IOError) -> Int {
         while true {
             guard request.buffer.isEmpty else {
-                return try await stream.readNext(into: &request.buffer, atMost: Self.headPortion)
+                return try await stream.readPlainly(into: &request.buffer, atMost: Self.headPortion)
             }
             proxy.pools.give(&request.buffer)
             try await stream.waitForBytes()
@@ -208,7 +244,9 @@ final class ProxyConnection: ProxyClientConnection, @unchecked Sendable {
         guard (try? stream.closeWrite()) != nil else { return }
         request.buffer.removeAll()
         do throws(IOError) {
-            while try await stream.readNext(into: &request.buffer, atMost: 64 << 10) > 0 { request.buffer.removeAll() }
+            while try await stream.readPlainly(into: &request.buffer, atMost: 64 << 10) > 0 {
+                request.buffer.removeAll()
+            }
         } catch { return }
     }
 }

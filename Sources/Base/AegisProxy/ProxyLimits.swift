@@ -8,6 +8,8 @@ package struct ProxyLimits: Sendable, Equatable {
     package var headTime = Duration.seconds(15)
     /// Time that a connection may stay open between requests.
     package var idleTime = Duration.seconds(75)
+    /// After that time between requests a connection gives up its task.
+    package var parkTime = Duration.milliseconds(400)
     /// How long an exchange goes on for a client that has ended its side and to which nothing could be sent meanwhile: it
     /// may be one that waits for its answer (`nc`), or one that has gone.
     package var endedTime = Duration.seconds(10)

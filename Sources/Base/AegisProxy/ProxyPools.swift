@@ -40,14 +40,14 @@ package final class ProxyPools: @unchecked Sendable {
 }
 
 extension FileStream {
-    /// Sends all of it; only for the one task that writes.
+    /// Sends all of it; only for the one task that writes, which ends when the stream is closed.
     func send(_ bytes: ArraySlice<UInt8>) async throws(IOError) {
         var rest = bytes
         while !rest.isEmpty {
             if let count = try writeNow(rest) {
                 rest = rest.dropFirst(count)
             } else {
-                try await waitUntilWritable()
+                try await waitPlainlyUntilWritable()
             }
         }
     }

@@ -86,7 +86,7 @@ package struct ProxyAnswer: Sendable {
     }
 
     /// What travels.
-    func encoded(isHead: Bool, keepAlive: Bool, version: HTTPVersion) -> [UInt8] {
+    package func encoded(isHead: Bool, keepAlive: Bool, version: HTTPVersion) -> [UInt8] {
         var out = Array("HTTP/1.1 \(status) \(HTTPResponseHead.reason(status))\r\n".utf8)
         headers.encode(into: &out)
         out += Array("Content-Length: \(body.count)\r\n".utf8)

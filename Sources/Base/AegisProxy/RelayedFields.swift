@@ -1,8 +1,8 @@
 import AegisIO
-import AegisWire
+package import AegisWire
 
 /// Which fields a relay passes on (RFC 9110, 7.6.1).
-enum RelayedFields {
+package enum RelayedFields {
     /// What a field is to a relay.
     enum Role {
         /// It goes to the other end as it is.
@@ -63,8 +63,8 @@ enum RelayedFields {
         return false
     }
 
-    /// The trailers that may be passed on.
-    static func trailers(_ trailers: HTTPHeaders) -> HTTPHeaders {
+    /// The trailers that may be passed on: none that frames, routes or belongs to one hop.
+    package static func trailers(_ trailers: HTTPHeaders) -> HTTPHeaders {
         var out = HTTPHeaders()
         for (name, value) in trailers where isTrailer(name.lowercased()) { out.add(name, value) }
         return out

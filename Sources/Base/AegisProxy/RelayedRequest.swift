@@ -1,5 +1,5 @@
-import AegisIO
-import AegisWire
+package import AegisIO
+package import AegisWire
 
 /// What a relay changes in a message besides what every relay must.
 package struct ProxyEdits: Sendable {
@@ -16,7 +16,7 @@ package struct ProxyEdits: Sendable {
 }
 
 /// Writes a request head as it goes on to the server.
-struct RelayedRequest {
+package struct RelayedRequest {
     private let index: HTTPRequestIndex
     private let edits: ProxyEdits
     /// The one protocol to change to, when that may be passed on.
@@ -25,9 +25,10 @@ struct RelayedRequest {
     private var hadLength = false
 
     /// Whether the server is asked for another protocol.
-    var asksUpgrade: Bool { upgrade != nil }
+    package var asksUpgrade: Bool { upgrade != nil }
 
-    init(_ index: HTTPRequestIndex, in bytes: Span<UInt8>, _ edits: ProxyEdits) {
+    /// A head that lies in `bytes`.
+    package init(_ index: HTTPRequestIndex, in bytes: Span<UInt8>, _ edits: ProxyEdits) {
         self.index = index
         self.edits = edits
         upgrade = Self.upgrade(index, in: bytes)
@@ -47,7 +48,7 @@ struct RelayedRequest {
     }
 
     /// Appends the head with its empty line.
-    mutating func append(from buffer: borrowing ByteBuffer, client: ProxyClient, to out: inout ByteBuffer) {
+    package mutating func append(from buffer: borrowing ByteBuffer, client: ProxyClient, to out: inout ByteBuffer) {
         out.append(index.method, of: buffer)
         out.append(" ")
         appendPath(from: buffer, to: &out)

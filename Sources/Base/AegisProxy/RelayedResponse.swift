@@ -1,18 +1,32 @@
-import AegisIO
-import AegisWire
+package import AegisIO
+package import AegisWire
 
 /// Writes a response head as it goes back to the client.
-struct RelayedResponse {
+package struct RelayedResponse {
     /// How the client is told where the body ends.
-    enum Framing { case none, length(Int), chunked, untilClose }
+    package enum Framing: Sendable { case none, length(Int), chunked, untilClose }
 
     let index: HTTPResponseIndex
     let edits: ProxyEdits
     let version: HTTPVersion
     let isHead: Bool
 
+    /// The response whose head was read.
+    ///
+    /// - Parameters:
+    ///   - index: its head.
+    ///   - edits: what changes on the way.
+    ///   - version: what the client speaks.
+    ///   - isHead: whether it asked by HEAD.
+    package init(index: HTTPResponseIndex, edits: ProxyEdits, version: HTTPVersion, isHead: Bool) {
+        self.index = index
+        self.edits = edits
+        self.version = version
+        self.isHead = isHead
+    }
+
     /// How the body, if any, is framed for a client of that version.
-    var framing: Framing {
+    package var framing: Framing {
         switch index.framing {
         case .none: .none
         case .length(let count): .length(count)
@@ -21,7 +35,7 @@ struct RelayedResponse {
     }
 
     /// Whether the connection can serve another request after this response.
-    var allowsNext: Bool { if case .untilClose = framing { false } else { true } }
+    package var allowsNext: Bool { if case .untilClose = framing { false } else { true } }
 
     /// Appends the head with its empty line.
     ///
@@ -29,7 +43,7 @@ struct RelayedResponse {
     ///   - buffer: where the head lies.
     ///   - keepAlive: whether the client may send another request.
     ///   - out: where it goes.
-    func append(from buffer: borrowing ByteBuffer, keepAlive: Bool, to out: inout ByteBuffer) {
+    package func append(from buffer: borrowing ByteBuffer, keepAlive: Bool, to out: inout ByteBuffer) {
         appendLine(from: buffer, to: &out)
         let upgrade = appendFields(from: buffer, to: &out)
         if index.status >= 200 { appendFraming(&out) }

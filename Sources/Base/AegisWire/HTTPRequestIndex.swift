@@ -47,6 +47,13 @@ package struct HTTPRequestIndex: Sendable {
         length = 0
     }
 
+    /// The same, and gives memory back.
+    package mutating func release() {
+        reset()
+        scanner.fields = []
+        table.fields = []
+    }
+
     /// Whether no byte of a further request has been seen.
     package var isBetweenRequests: Bool { length == 0 && scanner.isAtStart }
 

@@ -1,8 +1,6 @@
-// A library for sandboxes whose kernel is the gVisor of 2022, which is known by its refusing AT_NO_AUTOMOUNT: glibc's
-// dynamic loader puts it before all others by /etc/ld.so.preload. Calls that look at files go on without that flag:
-// sandboxes have no automounts, so nothing is lost. And where a signal ends a select(), that kernel says "not permitted"
-// instead of "interrupted", which nobody expects (PostgreSQL ends then). It needs no other library and runs under any
-// glibc.
+// A library for sandboxes whose kernel refuses AT_NO_AUTOMOUNT (gVisor of 2022): glibc's dynamic loader puts it before
+// all others by /etc/ld.so.preload, and every call below goes on without that flag. Sandboxes have no automounts, so
+// nothing is lost. It needs no other library and runs under any glibc.
 //
 // <sys/stat.h> is left out on purpose: old versions of it define some of these names as macros or inline functions.
 #include <sys/syscall.h>
@@ -15,16 +13,14 @@ struct statx;
 // Absent in a program that is linked to some other C library; there is nobody to tell then.
 extern int *__errno_location(void) __attribute__((weak));
 
-static long call(long number, long a, long b, long c, long d, long e, long f) {
+static long call(long number, long a, long b, long c, long d, long e) {
 #if defined __x86_64__
     register long fourth __asm__("r10") = d;
     register long fifth __asm__("r8") = e;
-    register long sixth __asm__("r9") = f;
     long result;
     __asm__ volatile("syscall"
                      : "=a"(result)
-                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(fourth), "r"(fifth),
-                       "r"(sixth)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(fourth), "r"(fifth)
                      : "rcx", "r11", "memory");
     return result;
 #elif defined __aarch64__
@@ -34,8 +30,7 @@ static long call(long number, long a, long b, long c, long d, long e, long f) {
     register long x2 __asm__("x2") = c;
     register long x3 __asm__("x3") = d;
     register long x4 __asm__("x4") = e;
-    register long x5 __asm__("x5") = f;
-    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
+    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4) : "memory");
     return x0;
 #else
 #error "the registers of a system call on this architecture are not known here"
@@ -48,35 +43,12 @@ static int answer(long result) {
     return -1;
 }
 
-enum { EPERM_OF_OLD = 1, EINTR_MEANT = 4, EINVAL_MEANT = 22 };
-
-struct moment {
-    long seconds, parts;
-};
-
-// As glibc's: by pselect6, and what is left of the time goes back to the caller. No permission is ever asked for there.
-int select(int count, void *readable, void *writable, void *failing, struct moment *timeout) {
-    struct moment time;
-    if (timeout) {
-        if (timeout->seconds < 0 || timeout->parts < 0) return answer(-EINVAL_MEANT);
-        long more = timeout->parts / 1000000;
-        time.seconds = timeout->seconds > 0x7fffffffffff - more ? 0x7fffffffffff : timeout->seconds + more;
-        time.parts = timeout->parts % 1000000 * 1000;
-    }
-    long result = call(SYS_pselect6, count, (long)readable, (long)writable, (long)failing, timeout ? (long)&time : 0, 0);
-    if (timeout) {
-        timeout->seconds = time.seconds;
-        timeout->parts = time.parts / 1000;
-    }
-    return answer(result == -EPERM_OF_OLD ? -EINTR_MEANT : result);
-}
-
 int statx(int directory, const char *path, int flags, unsigned mask, struct statx *out) {
-    return answer(call(SYS_statx, directory, (long)path, flags & ~NO_AUTOMOUNT, mask, (long)out, 0));
+    return answer(call(SYS_statx, directory, (long)path, flags & ~NO_AUTOMOUNT, mask, (long)out));
 }
 
 static int status(int directory, const char *path, struct stat *out, int flags) {
-    return answer(call(SYS_newfstatat, directory, (long)path, (long)out, flags & ~NO_AUTOMOUNT, 0, 0));
+    return answer(call(SYS_newfstatat, directory, (long)path, (long)out, flags & ~NO_AUTOMOUNT, 0));
 }
 
 int fstatat(int directory, const char *path, struct stat *out, int flags) {

@@ -51,10 +51,7 @@ enum Daemon {
         logger.info("ready", ("home", home.path), ("node", home.node), ("pid", "\(CurrentProcess.pid)"))
         readiness.ready()
         // After readiness: `up` does not wait for canaries, `auto` waits for those it needs (decision D37).
-        scope.spawn("probes") {
-            await services.backends.probeAll()
-            await services.directory.warm.start()
-        }
+        scope.spawn("probes") { await services.prove() }
 
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await socketServer.run([stage.socket]) }
@@ -86,7 +83,8 @@ enum Daemon {
 
     /// Answers programs inside instances.
     private static func guests(_ services: DaemonServices, loop: EventLoop) -> HTTPServer {
-        let routes = GuestRoutes(services.directory).routes
+        let shared = LogRoutes(services.directory).routes + StreamRoutes(services.directory).routes
+        let routes = GuestRoutes(services.directory, shared: shared).routes
         let router = APIRouter(
             routes: routes + [SystemRoutes.description(of: routes)], owner: Caller(uid: .max, gid: .max))
         let server = HTTPServer(clock: loop.clock, handler: router.handler(for: .guest))

@@ -66,9 +66,9 @@ struct DaemonServices: Sendable {
                 disk: disk, cache: cache, loop: loop, logger: logger)
         }
         backends = BackendSet(drivers)
+        let grants = GrantBook()
         network = NetworkService(
-            node: home.node, runDirectory: home.runDirectory, grants: GrantBook(), on: loop, scope: scope,
-            logger: logger)
+            node: home.node, runDirectory: home.runDirectory, grants: grants, on: loop, scope: scope, logger: logger)
         directory = InstanceDirectory(
             services: InstanceServices(
                 node: home.node, home: home.path, bootID: home.bootID, defaults: Self.defaults(settings, cgroups),
@@ -77,8 +77,8 @@ struct DaemonServices: Sendable {
                 workspaces: try WorkspaceStore(home: home.path),
                 opener: UserView(
                     home: home.path, runDirectory: home.runDirectory, helper: (program, ["--helper", "open"]), on: loop),
-                secrets: secrets, network: network,
-                scope: scope, clock: loop.clock, logger: logger))
+                secrets: secrets, network: network, grants: grants, scope: scope,
+                clock: loop.clock, logger: logger))
         kits = try Kits(
             home: home.path, directory: directory,
             inflater: Inflater(helper: HelperProgram(executable: program), on: loop))
@@ -102,6 +102,12 @@ struct DaemonServices: Sendable {
         defaults.warmReserve = settings.instances.warmReserve?.bytes ?? min(1 << 30, cgroups.totalMemory / 10)
         defaults.clientPatience = settings.instances.clientPatience.duration
         return defaults
+    }
+
+    /// Probes the backends; what is kept ready is made once they are known.
+    func prove() async {
+        await backends.probeAll()
+        await directory.warm.start()
     }
 
     /// Removes what earlier daemons of this node left that no record knows.

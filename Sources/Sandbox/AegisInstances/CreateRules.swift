@@ -51,12 +51,13 @@ struct CreateRules {
         info.secrets = try secrets(request.secrets ?? [])
         info.labels = try labels(request.labels ?? [:])
         info.ephemeral = request.ephemeral ?? false
-        let policy = try NetworkPolicy(request.network)
+        let policy = try NetworkPolicy(request.network, secrets: brokered(info.secrets))
         info.network = policy.mode.rawValue
         info.allow = policy.mode == .listed ? policy.places : nil
         info.group = policy.group
         info.expose = try ExposeSpec.list(request.expose ?? []).map(ExposedPort.init)
         info.idle = try idle(request)
+        info.grants = try grants(request.grants ?? [])
         let (kind, source) = try workspace(request.workspace, id: id)
         info.workspace = kind == .automatic ? nil : source
         var stored = StoredInstance(
@@ -182,30 +183,6 @@ struct CreateRules {
             }
         }
         return mounts
-    }
-
-    private func secrets(_ names: [String]) throws -> [String] {
-        // Secrets are the node's: who may not change them must not read them by way of an instance either.
-        guard names.isEmpty || caller.uid == 0 || caller.uid == CurrentProcess.effectiveUser else {
-            throw AegisError(
-                .denied, "administrator-needed", "secrets belong to the whole node",
-                hint: "ask root to start the instance, or hand the value over with --env")
-        }
-        guard names != ["*"] else { return names }
-        for name in names {
-            guard name != "*" else {
-                throw AegisError.usage(
-                    "'*' stands for all secrets and goes alone", hint: "give --secret '*' only, or name each one")
-            }
-            guard try services.secrets.exists(name) else {
-                let known = try services.secrets.list().map(\.name)
-                throw AegisError.notFound(
-                    "secret-not-found", "no secret '\(name)'",
-                    hint: nearest(name, in: known).map { "did you mean '\($0)'?" }
-                        ?? "store it with 'aegis secret set \(name)'")
-            }
-        }
-        return names
     }
 
     private func labels(_ labels: [String: String]) throws(AegisError) -> [String: String] {

@@ -19,7 +19,7 @@ extension Instance {
     /// Prepares everything and boots the sandbox. Runs beside the actor; what it learns is stored through it.
     nonisolated func prepareAndBoot(_ stored: StoredInstance) async throws -> any Sandbox {
         // A secret that is gone stops the start before anything is fetched or made.
-        for name in stored.info.secrets where name != "*" { _ = try services.secrets.value(of: name) }
+        for name in stored.plainSecrets where name != "*" { _ = try services.secrets.value(of: name) }
         let chosen = try await services.backends.choose(
             isolation: stored.isolation, minimum: Grade(rawValue: stored.minIsolation))
         try Task.checkCancellation()
@@ -28,7 +28,9 @@ extension Instance {
         let user = try image.config.user(overriddenBy: stored.user).description
         let layers = image.layers.reversed().map(\.path)
         let ids = UserLookup(layers: layers).resolve(user)
-        let mounts = try await openMounts(stored, insideUID: ids.uid, insideGID: ids.gid)
+        var mounts = try await openMounts(stored, insideUID: ids.uid, insideGID: ids.gid)
+        let inspection = try await prepareInspection(stored)
+        if let inspection { mounts.append(try trustMount(inspection, layers: layers)) }
         await remember(image: image, ids: ids, backend: chosen)
         var limits = stored.info.limits
         limits.timeout = nil
@@ -38,7 +40,7 @@ extension Instance {
         spec.allowsSetID = stored.allowsSetID ?? false
         let sandbox = try await chosen.backend.boot(spec) { record in try await self.remember(sandbox: record) }
         do {
-            try await openNetwork(stored, sandbox)
+            try await openNetwork(stored, inspection, sandbox)
             return sandbox
         } catch {
             await sandbox.kill()
@@ -218,9 +220,10 @@ extension Instance {
         values["AEGIS_INSTANCE_NAME"] = Array((stored.info.name ?? id).utf8)
         if let port = guestAPI.port { values["AEGIS_GUEST_API"] = Array("http://127.0.0.1:\(port)".utf8) }
         if stored.tty { values["TERM"] = values["TERM"] ?? Array("xterm".utf8) }
-        let secrets = try services.secrets.resolve(stored.info.secrets, earlier: runSecrets.values)
+        let secrets = try services.secrets.resolve(stored.plainSecrets, earlier: runSecrets.values)
         try keep(secrets)
         for secret in secrets { values[secret.name] = secret.value.reveal() }
+        for (name, value) in inspectionEnvironment { values[name] = Array(value.utf8) }
         for (name, value) in stored.env { values[name] = Array(value.utf8) }
         for (name, value) in more { values[name] = Array(value.utf8) }
         return values.keys.sorted().map { name in
@@ -233,6 +236,7 @@ extension Instance {
 
     /// Removes what the instance alone had: its writable layer, its automatic workspace, its log.
     nonisolated func removeFiles() async {
+        removeTrust()
         let stored = await self.stored
         // Side by side: each waits for the disk, and a client waits for both.
         async let workspace: Void = removeWorkspace(stored)

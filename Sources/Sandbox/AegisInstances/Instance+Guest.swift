@@ -51,6 +51,7 @@ extension Instance {
 
     /// Opens the door in a sandbox that was booted or taken over; a failure is told in the instance's log.
     func openGuestDoor(in sandbox: any Sandbox) {
+        issueGrants()
         guard let port = guestAPI.port else { return }
         do {
             let listener = try sandbox.listen(port)

@@ -7,12 +7,14 @@ package import AegisSandboxTypes
 /// The instance's network, where it has one.
 extension Instance {
     private nonisolated func member(_ stored: StoredInstance) -> NetworkMember {
-        NetworkMember(id: id, name: stored.info.name ?? id, owner: owner)
+        NetworkMember(id: id, name: stored.info.name ?? id, owner: owner, parent: parent)
     }
 
     /// Links a booted sandbox whose command has not started yet.
-    nonisolated func openNetwork(_ stored: StoredInstance, _ sandbox: any Sandbox) async throws {
-        let policy = try NetworkPolicy(stored.network)
+    nonisolated func openNetwork(_ stored: StoredInstance, _ inspection: Inspection?, _ sandbox: any Sandbox)
+        async throws
+    {
+        let policy = try NetworkPolicy(stored.network, secrets: stored.brokeredSecrets)
         guard !policy.isClosed else { return }
         guard let namespace = sandbox.networkNamespace else {
             throw AegisError(
@@ -26,7 +28,7 @@ extension Instance {
         }
         do {
             try await services.network.attach(
-                member(stored), place, policy: policy, namespace: namespace.raw,
+                member(stored), place, policy: policy, inspection: inspection, namespace: namespace.raw,
                 observer: NetworkNotes(instance: self))
         } catch {
             try? await remember(place: nil)
@@ -46,9 +48,16 @@ extension Instance {
     /// - Returns: the record after the change.
     /// - Throws: what is wrong with the request; `network-failed`; `policy-unproven`: the instance is stopped then.
     package func changeNetwork(_ request: NetworkRequest) async throws -> InstanceInfo {
-        let policy = try NetworkPolicy(request)
+        let policy = try NetworkPolicy(request, secrets: stored.brokeredSecrets)
         // A boot under way would take what it read at its start.
         try await wait { $0.state != .starting }
+        let before = stored
+        guard !policy.inspects || inspection != nil || machine.state != .running && machine.state != .paused else {
+            throw AegisError.conflict(
+                "inspect-needs-start",
+                "TLS can be looked into only from a start on: programs inside must trust the authority",
+                hint: "stop the instance, then change its network")
+        }
         stored.network = policy.isClosed ? nil : request
         stored.info.network = policy.mode.rawValue
         stored.info.allow = policy.mode == .listed ? policy.places : nil
@@ -59,10 +68,18 @@ extension Instance {
             if let place = stored.place {
                 try remember(place: try await services.network.change(id, place, to: policy))
             } else {
-                try await openNetwork(stored, sandbox)
+                try await openNetwork(stored, inspection, sandbox)
             }
         } catch let error as AegisError where error.code == "policy-unproven" {
             stopUnproven(error)
+            throw error
+        } catch {
+            // What is in force is what the record says.
+            stored.network = before.network
+            stored.info.network = before.info.network
+            stored.info.allow = before.info.allow
+            stored.info.group = before.info.group
+            save()
             throw error
         }
         var open: [String] = []
@@ -86,7 +103,8 @@ extension Instance {
 
     /// Takes the place of a sandbox that an earlier daemon has left, before any other instance can get it.
     func recallNetwork() async {
-        guard let place = stored.place, let policy = try? NetworkPolicy(stored.network) else { return }
+        guard let place = stored.place, let policy = try? NetworkPolicy(stored.network, secrets: stored.brokeredSecrets)
+        else { return }
         do { try await services.network.recall(member(stored), policy, place) } catch {
             services.logger.error("a network place is lost", ("instance", id), ("error", "\(error)"))
         }
@@ -98,7 +116,8 @@ extension Instance {
         do {
             guard let namespace = sandbox.networkNamespace else { return }
             try await services.network.attach(
-                member(stored), place, policy: try NetworkPolicy(stored.network), namespace: namespace.raw,
+                member(stored), place, policy: try NetworkPolicy(stored.network, secrets: stored.brokeredSecrets),
+                inspection: inspection, namespace: namespace.raw,
                 observer: NetworkNotes(instance: self))
             withExtendedLifetime(namespace) {}
         } catch let error as AegisError where error.code == "policy-unproven" {

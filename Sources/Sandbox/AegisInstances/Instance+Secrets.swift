@@ -13,7 +13,7 @@ extension Instance {
     func hide(_ secrets: RunSecrets) {
         runSecrets = secrets
         tap.setMask { secrets.masked($0) }
-        if stored.info.secrets.isEmpty {
+        if stored.plainSecrets.isEmpty {
             log.setMask(nil)
         } else {
             log.setMask { () -> (any LogMask)? in SecretLogMask(secrets) }
@@ -24,7 +24,7 @@ extension Instance {
     ///
     /// - Throws: what the database says; the process must not start then.
     func keep(_ secrets: [InjectedSecret]) throws {
-        guard !stored.info.secrets.isEmpty else { return }
+        guard !stored.plainSecrets.isEmpty else { return }
         // Also when there are none: what is missing later is known to be lost.
         guard runSecrets.add(secrets) || runSecrets.values.isEmpty else { return }
         try services.store.keepSecrets(services.secrets.seal(runSecrets.values, for: secretsOwner), of: id)
@@ -36,7 +36,7 @@ extension Instance {
     func recallSecrets(launched: Bool) {
         let secrets = RunSecrets()
         defer { hide(secrets) }
-        guard !stored.info.secrets.isEmpty else { return }
+        guard !stored.plainSecrets.isEmpty else { return }
         do {
             let sealed = try services.store.secrets(of: id)
             if let values = sealed.flatMap({ services.secrets.unseal($0, for: secretsOwner) }) {
@@ -53,7 +53,7 @@ extension Instance {
 
     /// The run has ended: nobody holds its values any more.
     func forgetSecrets() {
-        guard !stored.info.secrets.isEmpty else { return }
+        guard !stored.plainSecrets.isEmpty else { return }
         do { try services.store.keepSecrets(nil, of: id) } catch {
             services.logger.error("cannot forget the secrets of a run", ("instance", id), ("error", "\(error)"))
         }

@@ -9,6 +9,14 @@ internal import LinuxSys
 
 /// A start in a sandbox that was kept ready.
 extension Instance {
+    /// The sandbox of a start: the one that was claimed, or a new one.
+    nonisolated func takeOrBoot(_ stored: StoredInstance) async throws -> any Sandbox {
+        services.starts.begin()
+        defer { services.starts.end(now: uptime) }
+        if let warm = try await takeWarm() { return warm }
+        return try await prepareAndBoot(stored)
+    }
+
     /// The sandbox that was claimed for this instance, as a start of its own would have left it.
     ///
     /// - Returns: nil when there is none, or when it is of no use any more: then the instance is started as any other.
@@ -16,7 +24,7 @@ extension Instance {
     nonisolated func takeWarm() async throws -> (any Sandbox)? {
         guard await warm != nil else { return nil }
         // A secret that is gone stops this start, too.
-        for name in await stored.info.secrets where name != "*" { _ = try services.secrets.value(of: name) }
+        for name in await stored.plainSecrets where name != "*" { _ = try services.secrets.value(of: name) }
         guard let claim = await handOver() else { return nil }
         do {
             try await claim.warm.woken()

@@ -4,6 +4,7 @@ internal import AegisCore
 internal import AegisIO
 internal import AegisImages
 package import AegisLogs
+internal import AegisNetwork
 internal import AegisSandboxTypes
 package import AegisSessions
 internal import Synchronization
@@ -17,6 +18,8 @@ package actor Instance {
     package nonisolated let owner: UInt32
     /// Whether the sandbox outlives its command, for its client to fetch files.
     package nonisolated let lingers: Bool
+    /// The instance inside of which it was started, if it was.
+    package nonisolated let parent: String?
     nonisolated let holds: HoldBook
     nonisolated let services: InstanceServices
     package nonisolated let log: InstanceLog
@@ -29,6 +32,7 @@ package actor Instance {
             holds.setSandbox(sandbox)
             guestDoor?.close()
             guestDoor = nil
+            if sandbox == nil { retireGrants() }
         }
     }
     /// Where programs inside reach Aegis, while there is a sandbox.
@@ -39,6 +43,8 @@ package actor Instance {
     var processes: ProcessTable
     /// What the run was given that must not be stored in the clear.
     var runSecrets = RunSecrets()
+    /// What its TLS is looked into with, from a start of this daemon on.
+    var inspection: Inspection?
     private var bootTask: TaskScope.Handle?
     /// Keeps the image's layers while the instance may use them.
     var lease: ImageLease?
@@ -75,6 +81,8 @@ package actor Instance {
     private var nextWaiter: UInt64 = 0
     /// Told when the instance is on its way out and nobody shall see it any more.
     nonisolated let onLeaving: @Sendable (String) -> Void
+    /// Told when a sandbox of the instance has ended.
+    private nonisolated let onEnded: @Sendable (String) async -> Void
     /// Told when the instance is gone, so that the directory forgets it.
     private nonisolated let onDeleted: @Sendable (String) -> Void
     /// What the image pull says while the instance starts, for attached clients.
@@ -86,18 +94,21 @@ package actor Instance {
 
     init(
         _ stored: StoredInstance, log: InstanceLog, services: InstanceServices, warm: WarmClaim? = nil,
-        onLeaving: @escaping @Sendable (String) -> Void, onDeleted: @escaping @Sendable (String) -> Void
+        onLeaving: @escaping @Sendable (String) -> Void, onEnded: @escaping @Sendable (String) async -> Void,
+        onDeleted: @escaping @Sendable (String) -> Void
     ) {
         self.stored = stored
         self.log = log
         self.services = services
         self.warm = warm
         self.onLeaving = onLeaving
+        self.onEnded = onEnded
         self.onDeleted = onDeleted
         id = stored.info.id
         holds = HoldBook(id: stored.info.id, clock: services.clock)
         owner = stored.info.owner
         lingers = stored.lingers ?? false
+        parent = stored.info.parent
         machine = InstanceLifecycle(
             outcome: Instance.outcome(of: stored), attempt: stored.attempt, lingers: lingers)
         processes = ProcessTable { _, _ in }
@@ -264,16 +275,9 @@ package actor Instance {
         hide(RunSecrets())
         newProcesses(attempt, stdoutFrom: 0, stderrFrom: 0)
         let snapshot = stored
-        services.starts.begin()
         bootTask = services.scope.spawn("instance-boot") { [self] in
-            defer { services.starts.end(now: uptime) }
             do {
-                let sandbox: any Sandbox
-                if let warm = try await takeWarm() {
-                    sandbox = warm
-                } else {
-                    sandbox = try await prepareAndBoot(snapshot)
-                }
+                let sandbox = try await takeOrBoot(snapshot)
                 if await connect(sandbox, attempt: attempt) { post(.booted(attempt: attempt)) }
             } catch {
                 post(.bootFailed(attempt: attempt, Instance.explain(error)))
@@ -384,6 +388,7 @@ package actor Instance {
         link.withLock { $0 = nil }
         await closeNetwork()
         await old?.release()
+        if old != nil { await onEnded(id) }
     }
 
     private func removeEverything() async {

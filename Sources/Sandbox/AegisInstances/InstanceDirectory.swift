@@ -171,14 +171,16 @@ package final class InstanceDirectory: Sendable {
     ///   - request: what it shall be, with what its kit says already in it.
     ///   - kit: what it needs of its kit.
     ///   - caller: who asks.
+    ///   - parent: the instance that asked for it, and whose end is its own.
     /// - Returns: the instance.
     /// - Throws: what is wrong with the request, before anything is made; `name-in-use`.
     package func create(
-        _ request: CreateInstance, kit: KitPlan? = nil, for caller: Caller
+        _ request: CreateInstance, kit: KitPlan? = nil, for caller: Caller, parent: String? = nil
     ) async throws -> Instance {
         try services.gate.check()
         let starts = request.start ?? true
-        let wanted = try CreateRules(services: services, caller: caller).check(request, kit)
+        var wanted = try CreateRules(services: services, caller: caller).check(request, kit)
+        wanted.info.parent = parent
         if let own = request.credentials { try check(own, for: request.image ?? "base") }
         try await checkFree(wanted.info.expose.map(\.spec), except: nil, for: caller)
         try reserveRoom(wanted)
@@ -281,6 +283,7 @@ package final class InstanceDirectory: Sendable {
         let log = try claim?.warm.log ?? InstanceLog(path: "\(services.home)/logs/\(stored.info.id)", limits: logLimits)
         let instance = Instance(
             stored, log: log, services: services, warm: claim, onLeaving: { [weak self] id in self?.hide(id) },
+            onEnded: { [weak self] id in await self?.removeChildren(of: id) },
             onDeleted: { [weak self] id in self?.forget(id) })
         state.withLock { state in
             state.byID[stored.info.id] = instance
@@ -337,7 +340,12 @@ package final class InstanceDirectory: Sendable {
         // Before anything is started: addresses that are in use must be nobody else's.
         for instance in opened { await instance.recallNetwork() }
         await withDiscardingTaskGroup { group in
-            for instance in opened { group.addTask { await instance.recover() } }
+            for instance in opened where instance.parent == nil { group.addTask { await instance.recover() } }
+        }
+        // After their parents, from whom they have their rights; the list is in the order in which they were made.
+        for child in opened where child.parent != nil {
+            await child.recover()
+            if let parent = child.parent, await (try? instance(parent))?.isUp != true { await child.delete() }
         }
     }
 }

@@ -1,4 +1,5 @@
 package import AegisBackends
+package import AegisCapabilities
 package import AegisCore
 package import AegisFiles
 package import AegisIO
@@ -21,7 +22,7 @@ package struct Caller: Sendable, Equatable {
 
 /// Limits that the node sets where an instance gives none (decision D38).
 package struct NodeDefaults: Sendable {
-    package var limits: Limits
+    package var limits: AegisSandboxTypes.Limits
     package var isolation = "auto"
     package var minIsolation = Grade.namespaces
     package var pull = "if-not-present"
@@ -41,7 +42,7 @@ package struct NodeDefaults: Sendable {
     package var idlePause = Duration.seconds(60)
     /// How long it is unused before it stops; zero = never.
     package var idleStop = Duration.seconds(20 * 60)
-    package init(limits: Limits) { self.limits = limits }
+    package init(limits: AegisSandboxTypes.Limits) { self.limits = limits }
 }
 
 /// Everything below the instances that they use; made once, in the composition root.
@@ -63,6 +64,8 @@ package struct InstanceServices: Sendable {
     package var network: NetworkService
     /// What happens to instances, for whoever follows it.
     package let events = EventRing()
+    /// Who may do what.
+    package var grants: GrantBook
     package var scope: TaskScope
     package var clock: LoopClock
     package var logger: Logger
@@ -79,8 +82,7 @@ package struct InstanceServices: Sendable {
         node: String, home: String, bootID: String, defaults: NodeDefaults, store: InstanceStore, backends: BackendSet,
         disk: DiskPool,
         images: ImageStore, defaultRegistry: String, workspaces: WorkspaceStore, opener: UserView, secrets: SecretStore,
-        network: NetworkService,
-        scope: TaskScope,
+        network: NetworkService, grants: GrantBook, scope: TaskScope,
         clock: LoopClock, logger: Logger
     ) {
         self.node = node
@@ -96,6 +98,7 @@ package struct InstanceServices: Sendable {
         self.opener = opener
         self.secrets = secrets
         self.network = network
+        self.grants = grants
         self.scope = scope
         self.clock = clock
         self.logger = logger

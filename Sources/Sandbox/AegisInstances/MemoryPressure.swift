@@ -39,12 +39,12 @@ struct MemoryPressure: Sendable {
         return nil
     }
 
-    /// Calls `body` whenever tasks have waited for memory for 100 ms within a second, until the task is cancelled; costs
+    /// Calls `body` whenever tasks have waited for memory for 200 ms within two seconds, until the task is cancelled; costs
     /// nothing in between. Returns at once on a kernel that does not tell.
     static func watch(on loop: EventLoop, _ body: () async -> Void) async {
         guard let file = try? FileDescriptor.open("/proc/pressure/memory", .readWrite),
-            // The kernel wants the NUL.
-            (try? file.writeAll(Array("some 100000 1000000\0".utf8)[...])) != nil,
+            // Two seconds are the shortest that the kernel allows everybody; it wants the NUL.
+            (try? file.writeAll(Array("some 200000 2000000\0".utf8)[...])) != nil,
             let stream = try? FileStream(file, on: loop)
         else { return }
         defer { stream.close() }

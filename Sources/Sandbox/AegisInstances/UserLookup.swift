@@ -28,11 +28,22 @@ struct UserLookup {
         return (uid, gid)
     }
 
-    private func read(_ path: String, of layer: String) -> [UInt8]? {
+    /// A file of the image, from the topmost layer that has it.
+    ///
+    /// - Parameters:
+    ///   - path: without the first slash.
+    ///   - limit: the most that is read, in bytes.
+    /// - Returns: nil when there is none that can be read.
+    func file(_ path: String, limit: Int) -> [UInt8]? {
+        for layer in layers { if let bytes = read(path, of: layer, limit: limit) { return bytes } }
+        return nil
+    }
+
+    private func read(_ path: String, of layer: String, limit: Int = Self.limit) -> [UInt8]? {
         guard let root = try? FileDescriptor.open(layer, [.pathOnly, .directory]),
             let file = try? root.open(path, [.readOnly, .nonblocking], resolve: [.inRoot, .noMagicLinks])
         else { return nil }
-        return try? file.readAll(limit: Self.limit)
+        return try? file.readAll(limit: limit)
     }
 
     /// The lines of a file of the image, split at colons; the topmost layer that has the file counts.

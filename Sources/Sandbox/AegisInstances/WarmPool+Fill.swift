@@ -67,7 +67,8 @@ extension WarmPool {
             let log = try InstanceLog(
                 path: "\(services.home)/logs/\(id)", limits: LogLimits(totalBytes: services.defaults.logLimit))
             // It takes the way of every start, but is in no directory and no table.
-            let maker = Instance(stored, log: log, services: services, onLeaving: { _ in }, onDeleted: { _ in })
+            let maker = Instance(
+                stored, log: log, services: services, onLeaving: { _ in }, onEnded: { _ in }, onDeleted: { _ in })
             let sandbox = try await maker.prepareAndBoot(stored)
             do { return try await finish(sandbox, maker, log) } catch {
                 await sandbox.kill()

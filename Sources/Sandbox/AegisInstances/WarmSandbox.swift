@@ -86,7 +86,9 @@ struct WarmUp {
     private static let number = Channel.taskProcess + 1
     /// What most commands need first, the loader and the C library of the image, comes with its shell. An image without one
     /// has the harness at least.
-    private static let commands = [["/bin/sh", "-c", ":"], ["/.aegis/harness", "--version"]]
+    private static let commands = [["sh", "-c", ":"], ["/.aegis/harness", "--version"]]
+    /// Looked for as a command is: where it is not is known then, too.
+    private static let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
     /// - Throws: what the channel says; the process itself may fail.
     func run() async throws {
@@ -99,8 +101,8 @@ struct WarmUp {
             group.addTask {
                 for command in Self.commands {
                     let message = StartProcess(
-                        kind: .exec, arguments: command.map { Array($0.utf8) }, environment: [],
-                        directory: Array("/".utf8))
+                        kind: .exec, arguments: command.map { Array($0.utf8) }, environment: [Array(Self.path.utf8)],
+                        directory: Array("/workspace".utf8))
                     do { _ = try await session.start(Self.number, message) } catch is ProcessStartError { continue }
                     for await _ in ends { break }
                     session.forget(Self.number)

@@ -1,7 +1,7 @@
 internal import AegisCore
 internal import AegisSandboxTypes
 
-/// What a kit and its user say together. What the user says wins; variables, ports, mounts, secrets and places are added.
+/// What a kit and its user say together. What the user says wins; variables, ports, mounts, secrets, places and grants are added.
 struct KitRequest {
     let kit: KitSpec
     let reference: String
@@ -25,6 +25,7 @@ struct KitRequest {
         all.limits = limits(request.limits)
         all.idle = idle(request)
         all.network = network(request.network)
+        if let own = kit.grants { all.grants = own + (request.grants ?? []).filter { !own.contains($0) } }
         all.minIsolation = try grade(request.minIsolation)
         return all
     }

@@ -37,15 +37,11 @@ struct EgressConnection: Sendable {
         }
         let live = try uplink.begin(client, destination)
         defer { uplink.end(live) }
-        guard !admission.mustInspect else {
-            admission.refund()
-            throw NetworkDenial(
-                uplink.instance, destination, reason: "inspect-unsupported",
-                "'\(destination)' is refused: its grant demands inspection, which this release does not have")
-        }
+        let inspects = admission.mustInspect || uplink.inspection?.hasSecret(for: destination) == true
         switch (destination.host, destination.port) {
         case (.name(ProofTargets.controlName), _): try await echo()
         case (.name(let name), 80): await serveHTTP(destination, name)
+        case _ where inspects: try await inspect(destination, live)
         case (.name(let name), 443): try await tunnel(destination, live, hello: try await readHello(destination, name))
         default: try await tunnel(destination, live, hello: ByteBuffer())
         }
@@ -126,7 +122,9 @@ struct EgressConnection: Sendable {
 
     private func serveHTTP(_ destination: Destination, _ name: HostName) async {
         let director = EgressDirector(uplink: uplink, destination: destination, name: name)
-        await gate.http.serve(client, client: ProxyClient(address: uplink.addressText), director: director)
+        // As long as the connection lives it counts, and can be cut.
+        await gate.http.serve(
+            client, client: ProxyClient(address: uplink.addressText), director: director, stays: true)
     }
 }
 

@@ -10,6 +10,8 @@ struct EgressGate: Sendable {
     let dialer: EgressDialer
     /// Relays plain HTTP, request by request.
     let http: HTTPProxy
+    /// Looks into TLS where that is demanded.
+    let inspector = SharedInspector()
     let loop: EventLoop
     let scope: TaskScope
     let logger: Logger

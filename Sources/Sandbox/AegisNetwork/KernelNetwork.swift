@@ -62,6 +62,13 @@ enum KernelNetwork {
         return UInt32(number)
     }
 
+    /// How many packets of an interface, or frames of a port, the rules have dropped since they were loaded.
+    static func dropped(_ interface: String, isPort: Bool, table: String, gateway: Int32) throws(Errno) -> UInt64 {
+        var count: UInt64 = 0
+        guard unsafe cn_dropped(gateway, isPort ? 1 : 0, table, interface, &count) == 0 else { throw Errno.current }
+        return count
+    }
+
     /// A listening socket that hears one link only.
     static func listener(on link: String, gateway: Int32, port: UInt16) throws(Errno) -> FileDescriptor {
         try FileDescriptor(

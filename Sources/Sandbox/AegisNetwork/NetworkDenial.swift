@@ -101,6 +101,7 @@ struct DenialTally {
     /// - Parameters:
     ///   - now: monotonic nanoseconds.
     ///   - all: whether the periods under way end, too.
+    /// - Returns: at most one for each kind.
     mutating func due(now: UInt64, all: Bool = false) -> [(denial: NetworkDenial, count: UInt64)] {
         var told: [(denial: NetworkDenial, count: UInt64)] = []
         for (key, entry) in entries where all || now &- entry.since >= Self.period {

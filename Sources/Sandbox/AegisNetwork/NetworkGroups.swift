@@ -16,11 +16,14 @@ package struct NetworkMember: Sendable, Equatable {
     package var name: String
     /// The user that it belongs to.
     package var owner: UInt32
+    /// The instance that has started it: its grants are derived from those of that one.
+    package var parent: String?
     /// Makes one.
-    package init(id: String, name: String, owner: UInt32) {
+    package init(id: String, name: String, owner: UInt32, parent: String? = nil) {
         self.id = id
         self.name = name
         self.owner = owner
+        self.parent = parent
     }
 }
 

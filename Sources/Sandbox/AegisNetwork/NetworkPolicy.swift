@@ -26,9 +26,12 @@ package struct NetworkPolicy: Sendable, Equatable {
 
     /// Reads what a request wants.
     ///
+    /// - Parameters:
+    ///   - request: the places, the mode and the group.
+    ///   - secrets: where brokered secrets may be used.
     /// - Throws: `network-unsupported` for what this release does not have, `invalid-capability` for a place that cannot be
     ///   read, `invalid-argument` for a group that cannot be.
-    package init(_ request: NetworkRequest?) throws(AegisError) {
+    package init(_ request: NetworkRequest?, secrets: [SecretBinding] = []) throws(AegisError) {
         let wanted = request ?? NetworkRequest()
         let named = ["none", "allow"].contains(wanted.mode) ? nil : wanted.mode
         if let named, let group = wanted.group, named != group {
@@ -42,6 +45,11 @@ package struct NetworkPolicy: Sendable, Equatable {
         }
         var grants: [GrantSpec] = []
         for place in places { grants.append(try Self.grant(place)) }
+        // A secret that may be used somewhere opens the way there, and that is looked at.
+        for host in Set(secrets.map(\.host.description)).sorted() {
+            let grant = try Self.grant("\(host):443,inspect")
+            if !grants.contains(grant) { grants.append(grant) }
+        }
         if wanted.mode == "allow" { grants.append(GrantSpec(.network(NetworkPattern(.any)))) }
         mode = wanted.mode == "allow" ? .allow : grants.isEmpty ? .none : .listed
         self.grants = grants
@@ -53,13 +61,18 @@ package struct NetworkPolicy: Sendable, Equatable {
         guard case .network(let pattern) = capability else {
             throw .usage("'\(place)' is not a place in a network", hint: "write --allow HOST[:PORT]")
         }
-        guard !pattern.inspect, pattern.tools.isEmpty else {
+        guard pattern.tools.isEmpty else {
             throw AegisError(
                 .usage, "network-unsupported",
-                "'\(place)': ',inspect' and ',tools=' are not in this release for a sandbox's own connections",
-                hint: "write --allow \(NetworkPattern(pattern.target, port: pattern.port))")
+                "'\(place)': ',tools=' is not in this release for a sandbox's own connections",
+                hint: "write --allow \(NetworkPattern(pattern.target, port: pattern.port, inspect: pattern.inspect))")
         }
         return GrantSpec(capability)
+    }
+
+    /// Whether TLS is looked into somewhere.
+    package var inspects: Bool {
+        grants.contains { if case .network(let pattern) = $0.capability { pattern.inspect } else { false } }
     }
 
     /// Whether the instance reaches nobody at all.

@@ -91,7 +91,9 @@ extension NetworkService {
     /// The last proofs of an instance, newest first, and what was refused.
     ///
     /// - Parameter id: the instance.
+    /// - Returns: none, and zeros, for one without a network.
     package func proved(_ id: String) async -> (proofs: [PolicyProof], denials: UInt64, dropped: UInt64) {
-        (proofs[id] ?? [], links[id]?.uplink.denials ?? 0, 0)
+        let dropped = await links[id]?.uplink.dropped() ?? 0
+        return (proofs[id] ?? [], links[id]?.uplink.denials ?? 0, dropped)
     }
 }

@@ -34,6 +34,8 @@ package actor NetworkService {
         var observer: any NetworkObserver
         /// Its address in its group.
         var address: UInt32?
+        /// What it may reach; a holder may have others, which are not the network's.
+        var grants: [GrantID]
     }
 
     /// What an instance has of the node's addresses; to be kept over a restart of the daemon.
@@ -106,31 +108,37 @@ package actor NetworkService {
     ///   - member: the instance.
     ///   - place: from `reserve`, or what it had before a restart of the daemon: then its names go on to be true.
     ///   - policy: what it may reach.
+    ///   - inspection: what its TLS is looked into with, where the policy demands that.
     ///   - namespace: a descriptor of its network namespace, valid until this returns.
     ///   - observer: who is told of denials.
     /// - Throws: `network-failed`, `policy-unproven`; nothing is left behind then.
     package func attach(
-        _ member: NetworkMember, _ place: Place, policy: NetworkPolicy, namespace: Int32,
+        _ member: NetworkMember, _ place: Place, policy: NetworkPolicy, inspection: Inspection?, namespace: Int32,
         observer: any NetworkObserver
     ) async throws {
         taken.insert(place.index)
         do {
-            let gateway = try await open().raw
+            let gateway = try await open()
             let link = "\(GatewayRules.prefix(node))\(place.index)"
             // The caller may be cancelled while the pool works; a number that it has closed could be another file by then.
             let namespace = SharedNamespace(try FileDescriptor.duplicating(namespace))
             let number = try await BlockingPool.shared.run {
                 try KernelNetwork.attach(
-                    link, gateway: gateway, instance: namespace.raw, address: AddressPlan.instance(place.index))
-                return try KernelNetwork.number(of: link, gateway: gateway)
+                    link, gateway: gateway.raw, instance: namespace.raw, address: AddressPlan.instance(place.index))
+                return try KernelNetwork.number(of: link, gateway: gateway.raw)
             }
             let uplink = try Uplink(
-                instance: member.id, index: place.index, link: link, gateway: gateway, names: namesFile(member.id),
-                gate: gate, observer: observer)
-            _ = try? gate.grants.retire(HolderID(member.id), reason: "attached anew")
-            try gate.grants.issue(policy.grants + [ProofTargets.grant], to: HolderID(member.id))
-            links.removeValue(forKey: member.id)?.uplink.close()
-            links[member.id] = Link(member: member, uplink: uplink, namespace: namespace, observer: observer)
+                instance: member.id, index: place.index, link: link, gateway: gateway,
+                table: GatewayRules.table(node), names: namesFile(member.id), gate: gate,
+                inspection: inspection, observer: observer)
+            try await BlockingPool.shared.run { try uplink.count(link, isPort: false) }
+            if let before = links.removeValue(forKey: member.id) {
+                before.uplink.close()
+                takeBack(before.grants, "attached anew")
+            }
+            links[member.id] = Link(
+                member: member, uplink: uplink, namespace: namespace, observer: observer,
+                grants: try give(policy, to: member))
             interfaces[number] = (member.id, false)
             uplink.start(in: scope)
             if let address = place.address { try await join(member.id, address) }
@@ -140,6 +148,20 @@ package actor NetworkService {
             if let error = error as? AegisError { throw error }
             throw AegisError.failed("network-failed", "cannot link \(member.name) to its network: \(error)")
         }
+    }
+
+    /// Gives a member what its policy says; a child gets what its parent can hand on.
+    private nonisolated func give(_ policy: NetworkPolicy, to member: NetworkMember) throws(AegisError) -> [GrantID] {
+        let holder = HolderID(member.id)
+        guard let parent = member.parent else {
+            return try gate.grants.issue(policy.grants + [ProofTargets.grant], to: holder).map(\.id)
+        }
+        let derived = try gate.grants.delegate(policy.grants, from: HolderID(parent), to: holder)
+        return (derived + (try gate.grants.issue([ProofTargets.grant], to: holder))).map(\.id)
+    }
+
+    private nonisolated func takeBack(_ grants: [GrantID], _ reason: String) {
+        for grant in grants { _ = try? gate.grants.revoke(grant, reason: reason) }
     }
 
     private nonisolated func namesFile(_ id: String) -> String { "\(path)-\(id)" }
@@ -153,9 +175,10 @@ package actor NetworkService {
     /// Connects a linked instance with its group.
     private func join(_ id: String, _ address: UInt32) async throws {
         guard let link = links[id], let gateway = gateway?.raw else { return }
-        let (port, namespace) = (port(link.uplink.index, address), link.namespace)
+        let (port, namespace, uplink) = (port(link.uplink.index, address), link.namespace, link.uplink)
         let number = try await bridges.run {
             try KernelNetwork.join(port, gateway: gateway, instance: namespace.raw)
+            try uplink.count(port.name, isPort: true)
             return try KernelNetwork.number(of: port.name, gateway: gateway)
         }
         links[id]?.address = address
@@ -178,9 +201,10 @@ package actor NetworkService {
     package func detach(_ id: String, _ place: Place) async {
         try? Files.removeFile(namesFile(id))
         let link = links.removeValue(forKey: id)
+        await link?.uplink.tellUnheard()
         link?.uplink.close()
         proofs[id] = nil
-        _ = try? gate.grants.retire(HolderID(id), reason: "the instance has ended")
+        takeBack(link?.grants ?? [], "the instance has ended")
         await leave(id, place.index)
         interfaces = interfaces.filter { $0.value.instance != id }
         // The number of a record that outlived its sandbox may be another instance's by now.
@@ -203,8 +227,9 @@ package actor NetworkService {
         guard let link = links[id] else {
             throw AegisError.conflict("network-busy", "\(id) has no network at the moment", hint: "try again")
         }
-        try gate.grants.revoke(HolderID(id), reason: "changed")
-        try gate.grants.issue(policy.grants + [ProofTargets.grant], to: HolderID(id))
+        let given = try give(policy, to: link.member)
+        takeBack(link.grants, "changed")
+        links[id]?.grants = given
         link.uplink.enforce()
         var place = place
         if gate.groups.group(of: id) != policy.group {

@@ -30,6 +30,7 @@ extension Uplink {
     private func tellLater() async {
         while true {
             try? await gate.loop.clock.sleep(for: .nanoseconds(Int64(DenialTally.period)))
+            await tellUnheard()
             let (due, isOver) = state.withLock { state in
                 let due = state.tally.due(now: SystemTime.monotonic)
                 let isOver = state.tally.isEmpty || state.isClosed || Task.isCancelled
@@ -49,7 +50,55 @@ extension Uplink {
 
     /// Takes what the kernel's rules refused on the instance's link, or on its port in a group.
     func refused(_ refusal: Refusal, inGroup: Bool) {
+        state.withLock { state in
+            state.heard += 1
+            state.hasHeard = true
+        }
         report(refusal.denial(of: instance, inGroup: inGroup), from: refusal.sourcePort)
+    }
+
+    /// Counts what the kernel drops on an interface from now on. Blocks.
+    func count(_ interface: String, isPort: Bool) throws(Errno) {
+        let base = try KernelNetwork.dropped(interface, isPort: isPort, table: table, gateway: gateway.raw)
+        state.withLock { state in
+            state.counters.removeAll { $0.interface == interface }
+            state.counters.append(Counter(interface: interface, isPort: isPort, base: base))
+        }
+    }
+
+    /// How many packets and frames of the instance the kernel has dropped.
+    func dropped() async -> UInt64 {
+        let (counters, table, gateway) = (state.withLock { $0.counters }, table, gateway)
+        let count = try? await BlockingPool.shared.run {
+            try counters.map { one in
+                let now = try KernelNetwork.dropped(
+                    one.interface, isPort: one.isPort, table: table, gateway: gateway.raw)
+                // Rules that were loaded anew count from nothing.
+                return now >= one.base ? now - one.base : now
+            }.reduce(0, +)
+        }
+        return count ?? 0
+    }
+
+    /// Tells how many more the kernel has dropped than it has told of one by one, which it does not do in a flood.
+    func tellUnheard() async {
+        guard state.withLock({ $0.hasHeard }) else { return }
+        let all = await dropped()
+        // What was on its way when the counters were read is here by then.
+        try? await gate.loop.clock.sleep(for: .milliseconds(50))
+        let more = state.withLock { state -> UInt64 in
+            state.hasHeard = false
+            guard all > state.heard else { return 0 }
+            let more = all - state.heard
+            state.heard = all
+            state.denials += more
+            return more
+        }
+        guard more > 0 else { return }
+        observer.denied(
+            NetworkDenial(
+                instance, "*", nil, reason: "flood", "packets are refused, too many at once to say where they went"),
+            count: more)
     }
 
     /// Tells of a connection that was allowed but did not come about.

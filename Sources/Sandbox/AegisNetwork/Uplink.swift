@@ -13,6 +13,11 @@ final class Uplink: Sendable {
     let link: String
     let gate: EgressGate
     let observer: any NetworkObserver
+    /// The gateway's namespace, and the table of its rules.
+    let gateway: SharedNamespace
+    let table: String
+    /// What its TLS is looked into with; nil when nothing of it is.
+    let inspection: Inspection?
     let questions: FileStream
     let resolver: Listener
     private let egress: Listener
@@ -39,11 +44,23 @@ final class Uplink: Sendable {
         var denials: UInt64 = 0
         /// Whether a task waits for the tally's next period.
         var isTelling = false
+        /// The kernel's counters of the instance's interfaces, and what they were when it came.
+        var counters: [Counter] = []
+        /// Refusals of the kernel's that were told here one by one, and whether there are new ones.
+        var heard: UInt64 = 0
+        var hasHeard = false
         var isClosed = false
         /// The source ports of a probe under way, with the reasons for which its attempts were refused.
         var probe: [UInt16: String?] = [:]
         var conversations = 0
         var task: TaskScope.Handle?
+    }
+
+    /// A counter of the kernel's.
+    struct Counter: Sendable {
+        var interface: String
+        var isPort: Bool
+        var base: UInt64
     }
 
     /// Connections that one instance may have at the same time.
@@ -57,14 +74,16 @@ final class Uplink: Sendable {
     ///   - instance: whose it is.
     ///   - index: the number of the link, which says the address.
     ///   - link: the name of the gateway's end.
-    ///   - gateway: a descriptor of the gateway's namespace.
+    ///   - gateway: the gateway's namespace.
+    ///   - table: the name of its tables of rules.
     ///   - names: the file of the instance's names; what it holds goes on to be true.
     ///   - gate: what all ways out share.
+    ///   - inspection: what its TLS is looked into with.
     ///   - observer: who is told of denials.
     /// - Throws: when a socket or the file cannot be had.
     init(
-        instance: String, index: UInt32, link: String, gateway: Int32, names: String, gate: EgressGate,
-        observer: any NetworkObserver
+        instance: String, index: UInt32, link: String, gateway: SharedNamespace, table: String, names: String,
+        gate: EgressGate, inspection: Inspection?, observer: any NetworkObserver
     ) throws {
         let known = SyntheticNames(lines: (try? Files.read(names, limit: 8 << 20)) ?? [])
         try Files.writeAtomically(names, known.lines, mode: 0o600, synced: false)
@@ -73,14 +92,19 @@ final class Uplink: Sendable {
         holder = HolderID(instance)
         self.index = index
         self.link = link
+        self.gateway = gateway
+        self.table = table
         self.gate = gate
         self.observer = observer
+        self.inspection = inspection
         questions = try FileStream(
-            KernelNetwork.datagrams(on: link, gateway: gateway, port: AddressPlan.resolverPort), on: gate.loop)
+            KernelNetwork.datagrams(on: link, gateway: gateway.raw, port: AddressPlan.resolverPort), on: gate.loop)
         resolver = try Listener(
-            adopting: KernelNetwork.listener(on: link, gateway: gateway, port: AddressPlan.resolverPort), on: gate.loop)
+            adopting: KernelNetwork.listener(on: link, gateway: gateway.raw, port: AddressPlan.resolverPort),
+            on: gate.loop)
         egress = try Listener(
-            adopting: KernelNetwork.listener(on: link, gateway: gateway, port: AddressPlan.egressPort), on: gate.loop)
+            adopting: KernelNetwork.listener(on: link, gateway: gateway.raw, port: AddressPlan.egressPort),
+            on: gate.loop)
         state.withLock { $0.names = known }
     }
 

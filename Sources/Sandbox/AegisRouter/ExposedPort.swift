@@ -102,6 +102,7 @@ final class ExposedPort: @unchecked Sendable {
         listener = nil
         boundPort = 0
         accepting?.cancel()
+        services.proxy.cut(ObjectIdentifier(self))
         target.close()
     }
 
@@ -126,13 +127,16 @@ final class ExposedPort: @unchecked Sendable {
         switch exposure.portProtocol {
         case .http, .ws:
             let arrival = PortDirector(port: self, isHeld: exposure.wake == .connect)
-            await services.proxy.serve(stream, client: stream.proxyClient, director: arrival)
+            await services.proxy.serve(
+                stream, client: stream.proxyClient, director: arrival, owner: ObjectIdentifier(self))
+            // One that is only parked has sent a request before.
             arrival.settle()
         case .grpc:
             let isHeld = exposure.wake == .connect
             if isHeld { target.arrived() }
             await services.proxy.serveHTTP2(
-                stream, client: stream.proxyClient, target: target, scope: services.scope
+                stream, client: stream.proxyClient, target: target, scope: services.scope,
+                owner: ObjectIdentifier(self)
             ) { [target] in
                 if isHeld { target.settled() }
             }

@@ -38,7 +38,7 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
     }
 
     /// Whether the port answers, as far as is known.
-    var isOpen: Bool { phase == .open }
+    var isOpen: Bool { phase == .open && hold?.isAwake == true }
 
     /// Requests that wait for the port.
     var waitingCount: Int { waiters.count }

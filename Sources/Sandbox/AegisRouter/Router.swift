@@ -73,10 +73,12 @@ package final class Router: @unchecked Sendable {
                 await changed.wait()
             }
             group.cancelAll()
+            services.proxy.cut()
         }
         leave()
         for port in ports.values { port.close() }
         main?.close()
+        await services.proxy.end()
         await services.scope.end()
     }
 

@@ -139,6 +139,8 @@ package struct CreateInstance: Sendable, Codable, Equatable {
     package var allowSetuid: Bool?
     /// Where programs inside reach Aegis (default port 7777 of their loopback).
     package var guestAPI: GuestAPISetting?
+    /// Capabilities that programs inside get, as in `spawn: *`.
+    package var grants: [String]?
     /// The caller's own credentials for the image's registry, for the first start; not part of the record.
     package var credentials: RegistryCredentials?
 
@@ -151,6 +153,7 @@ package struct CreateInstance: Sendable, Codable, Equatable {
         case minIsolation = "min_isolation"
         case allowSetuid = "allow_setuid"
         case guestAPI = "guest_api"
+        case grants
         case credentials
     }
 
@@ -182,6 +185,7 @@ package struct CreateInstance: Sendable, Codable, Equatable {
         start = try c.decodeIfPresent(Bool.self, forKey: .start)
         allowSetuid = try c.decodeIfPresent(Bool.self, forKey: .allowSetuid)
         guestAPI = try c.decodeIfPresent(GuestAPISetting.self, forKey: .guestAPI)
+        grants = try c.decodeIfPresent([String].self, forKey: .grants)
         credentials = try c.decodeIfPresent(RegistryCredentials.self, forKey: .credentials)
     }
 }
@@ -218,6 +222,8 @@ package struct InstanceInfo: Sendable, Codable, Equatable {
     package var network: String
     /// The places that it may connect to.
     package var allow: [String]?
+    /// What programs inside were granted, in canonical form.
+    package var grants: [String]?
     package var group: String?
     package var kit: String?
     package var connections: Int
@@ -267,7 +273,7 @@ package struct InstanceInfo: Sendable, Codable, Equatable {
 
     package enum CodingKeys: String, CodingKey {
         case id, name, state, enabled, image, command, backend, grade, workspace, mounts, expose, secrets, limits,
-            network, allow
+            network, allow, grants
         case group, kit, connections, labels, owner, parent, idle, reclaimed, ephemeral, error, node
         case gradeDetail = "grade_detail"
         case filePolicy = "file_policy"

@@ -21,7 +21,7 @@ package struct KitSpec: Sendable, Codable, Equatable {
     package var limits: Limits?
     /// The weakest isolation that the kit is meant for; it only raises what the node and the user ask for.
     package var minIsolation: String?
-    /// What an agent that uses the kit needs to be granted.
+    /// What the instance is granted, as `--grant` takes it.
     package var grants: [String]?
     /// Tools that the kit brings, as MCP servers that run in its sandbox.
     package var tools: [KitTool]?
@@ -203,7 +203,6 @@ package struct KitPlan: Sendable, Codable, Equatable {
     package var workspace: [KitFile]
     package var hooks: KitHooks
     package var health: KitHealth?
-    package var grants: [String]
     package var tools: [KitTool]
     /// How far the copy into the workspace is; nil = not begun.
     package var layout: Layout?
@@ -219,7 +218,6 @@ package struct KitPlan: Sendable, Codable, Equatable {
         workspace = spec.workspace ?? []
         hooks = spec.hooks ?? KitHooks()
         health = spec.health?.exec == nil ? nil : spec.health
-        grants = spec.grants ?? []
         tools = spec.tools ?? []
     }
 }

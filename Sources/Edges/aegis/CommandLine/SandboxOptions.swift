@@ -22,7 +22,8 @@ package enum SandboxOptions {
         RegistryLogin.option,
         Option("env", "e", .values("K=V"), "a variable; K alone takes the caller's", section: "Process"),
         Option(
-            "secret", .values("NAME"), "a stored secret as a variable; '*' = all", section: "Process",
+            "secret", .values("NAME"), "a stored secret as a variable; '*' = all; NAME@HOST: a placeholder",
+            section: "Process",
             completion: .secrets),
         Option("workdir", "w", .value("DIR"), "where the command starts", section: "Process"),
         Option("user", "u", .value("USER"), "who runs it: a name or uid[:gid] of the image", section: "Process"),
@@ -48,28 +49,34 @@ package enum SandboxOptions {
             section: "Network"),
     ]
     /// How strongly it is isolated, and what it may use.
-    package static let bounds: [Option] = network + [
-        Option(
-            "isolation", .value("BACKEND"), "auto (the strongest proved here), runsc, runc, ...", section: "Isolation",
-            completion: .words(isolations)),
-        Option(
-            "min-isolation", .value("GRADE"), "refuse anything weaker", section: "Isolation",
-            completion: .words(Grade.allCases.reversed().map(\.rawValue))),
-        Option(
-            "guest-api", .value("PORT|off"), "where programs inside reach Aegis, on their loopback (7777)",
-            section: "Isolation"),
-        Option(
-            "allow-setuid", .flag, "setuid and setgid bits, in folders of yours that it may write in, too",
-            section: "Isolation"),
-        Option("cpus", .value("N"), "processors, as 1.5", section: "Limits"),
-        Option("memory", .value("SIZE"), "memory with its tmpfs, as 512Mi", section: "Limits"),
-        Option("disk", .value("SIZE"), "the writable layer and an automatic workspace, as 1Gi", section: "Limits"),
-        Option("pids", .value("N"), "processes and threads", section: "Limits"),
-        Option(
-            "timeout", .value("TIME"),
-            "stop the command after this, as 300s (exit code 124); fetching the image is not counted", section: "Limits"
-        ),
-    ]
+    package static let bounds: [Option] =
+        network + [
+            Option(
+                "isolation", .value("BACKEND"), "auto (the strongest proved here), runsc, runc, ...",
+                section: "Isolation",
+                completion: .words(isolations)),
+            Option(
+                "min-isolation", .value("GRADE"), "refuse anything weaker", section: "Isolation",
+                completion: .words(Grade.allCases.reversed().map(\.rawValue))),
+            Option(
+                "guest-api", .value("PORT|off"), "where programs inside reach Aegis, on their loopback (7777)",
+                section: "Isolation"),
+            Option(
+                "grant", .values("CAPABILITY"), "what programs inside may ask of Aegis, as 'spawn: *'",
+                section: "Isolation"),
+            Option(
+                "allow-setuid", .flag, "setuid and setgid bits, in folders of yours that it may write in, too",
+                section: "Isolation"),
+            Option("cpus", .value("N"), "processors, as 1.5", section: "Limits"),
+            Option("memory", .value("SIZE"), "memory with its tmpfs, as 512Mi", section: "Limits"),
+            Option("disk", .value("SIZE"), "the writable layer and an automatic workspace, as 1Gi", section: "Limits"),
+            Option("pids", .value("N"), "processes and threads", section: "Limits"),
+            Option(
+                "timeout", .value("TIME"),
+                "stop the command after this, as 300s (exit code 124); fetching the image is not counted",
+                section: "Limits"
+            ),
+        ]
     /// Which ports are served, and when it sleeps.
     package static let serving: [Option] =
         [
@@ -120,6 +127,8 @@ package enum SandboxOptions {
         _ = try ExposeSpec.list(expose)
         if !expose.isEmpty { body.expose = expose }
         if invocation.has("allow-setuid") { body.allowSetuid = true }
+        let grants = invocation.all("grant")
+        if !grants.isEmpty { body.grants = grants }
         body.guestAPI = try parsed(invocation, "guest-api", GuestAPISetting.init(parsing:))
         return body
     }

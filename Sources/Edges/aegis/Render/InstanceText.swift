@@ -56,6 +56,8 @@ package enum InstanceText {
         fields.add("Files", one.filePolicy)
         fields.add("Network", ([one.network] + (one.allow ?? [])).joined(separator: " "))
         fields.add("Group", one.group)
+        fields.add("Parent", one.parent)
+        for grant in one.grants ?? [] { fields.add("Grant", grant) }
         for port in one.expose { fields.add("Port", Self.port(port)) }
         if let idle = one.idle { fields.add("Sleeps", sleep(idle)) }
         if let reclaimed = one.reclaimed {

@@ -19,7 +19,7 @@ package enum NetworkText {
         fields.add("Instance", report.instance)
         fields.add("Network", ([report.network] + (report.allow ?? [])).joined(separator: " "))
         fields.add("Group", report.group)
-        fields.add("Refused", "\(report.denials) attempts")
+        fields.add("Refused", "\(report.denials) attempts; dropped by the kernel, probes included: \(report.dropped)")
         var text = fields.text
         guard let last = report.proofs.first else {
             return text + "\n  No proof: it has no network, or is not running.\n"

@@ -1,0 +1,94 @@
+package import AegisIO
+internal import Synchronization
+
+/// Makes TLS streams of clients' connections.
+package final class TLSServer: Sendable {
+    /// Says which certificate a client gets, by the server that it asked for (nil when it did not say).
+    package typealias Chooser = @Sendable (String?) throws(TLSError) -> TLSLeaf
+
+    private let settings: TLSSettings
+
+    /// A server for TLS 1.2 and 1.3.
+    ///
+    /// - Parameter protocols: what it speaks inside, the first one liked best. A client that names others only is refused;
+    ///   one that names none is served.
+    /// - Throws: `tls-failed` when the library cannot be set up.
+    package init(protocols: [String] = []) throws(TLSError) { settings = try TLSSettings(serving: protocols) }
+
+    /// Does the server's part of the handshake.
+    ///
+    /// - Parameters:
+    ///   - stream: the client's; it stays the caller's when this fails.
+    ///   - early: what was read from it already.
+    ///   - leaf: the certificate to show.
+    /// - Returns: the stream inside.
+    /// - Throws: why there is none, `client-refused-certificate` among others.
+    package func accept(
+        _ stream: any ByteStream, early: ByteBuffer = ByteBuffer(), leaf: Chooser
+    ) async throws(TLSError) -> TLSStream {
+        var session = try TLSSession(serving: settings)
+        var early = early
+        try session.feed(&early)
+        try await shake(&session, over: stream, leaf)
+        return TLSStream(session, over: stream)
+    }
+}
+
+/// Makes TLS streams of connections to servers.
+package final class TLSClient: Sendable {
+    private let settings: TLSSettings
+
+    /// A client for TLS 1.2 and 1.3 that checks certificates and their names.
+    ///
+    /// - Parameters:
+    ///   - authorities: certificates in PEM that are trusted; nil trusts those that the system trusts.
+    ///   - protocols: what it offers to speak inside.
+    /// - Throws: `tls-failed` when there is nothing to trust.
+    package init(authorities: [UInt8]? = nil, protocols: [String] = []) throws(TLSError) {
+        settings = try TLSSettings(trusting: authorities, protocols)
+    }
+
+    /// Does the client's part of the handshake.
+    ///
+    /// - Parameters:
+    ///   - stream: the server's; it stays the caller's when this fails.
+    ///   - host: the name or numeric address that its certificate must be for.
+    /// - Returns: the stream inside.
+    /// - Throws: why there is none: what is wrong with the certificate, the server's alert.
+    package func connect(_ stream: any ByteStream, host: String) async throws(TLSError) -> TLSStream {
+        var session = try TLSSession(asking: host, isAddress: isNumericAddress(host), settings)
+        try await shake(&session, over: stream) { _ throws(TLSError) in
+            throw TLSError(.failed, "a client shows no certificate")
+        }
+        return TLSStream(session, over: stream)
+    }
+}
+
+/// Moves bytes until both sides have agreed, or one has refused.
+private func shake(
+    _ session: inout TLSSession, over stream: any ByteStream, _ leaf: TLSServer.Chooser
+) async throws(TLSError) {
+    var bytes = ByteBuffer()
+    while true {
+        let step: TLSSession.Step
+        do throws(TLSError) { step = try session.shake() } catch {
+            // The peer is told why.
+            session.takeOutgoing(into: &bytes)
+            if !bytes.isEmpty { try? await stream.write(bytes.readable) }
+            throw error
+        }
+        if step == .wantsLeaf {
+            session.use(try leaf(session.wantedName))
+            continue
+        }
+        session.takeOutgoing(into: &bytes)
+        let count: Int
+        do throws(IOError) {
+            if !bytes.isEmpty { try await stream.write(bytes.readable) }
+            bytes.removeAll()
+            if step == .done { return }
+            count = try await stream.read(into: &bytes, atMost: 32 << 10)
+        } catch { throw TLSError(error, host: session.host) }
+        if count == 0 { session.feedEnd() } else { try session.feed(&bytes) }
+    }
+}

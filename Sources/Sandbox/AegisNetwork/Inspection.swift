@@ -1,0 +1,111 @@
+package import AegisBroker
+import AegisCapabilities
+package import AegisCore
+import AegisIO
+package import AegisTLS
+import Synchronization
+
+/// What one run of an instance needs for its TLS to be looked into: made at its start, and in memory only.
+package struct Inspection: Sendable {
+    /// Whom the instance trusts beside the world's authorities.
+    package let authority: CertificateAuthority
+    /// What is put into its requests.
+    package let secrets: BrokeredSecrets?
+
+    /// Makes an authority for an instance.
+    ///
+    /// - Parameters:
+    ///   - name: the instance's, for the certificate's subject.
+    ///   - secrets: those that it may use.
+    /// - Throws: `tls-failed`.
+    package init(for name: String, _ secrets: [BrokeredSecret]) throws(AegisError) {
+        do throws(TLSError) { authority = try CertificateAuthority(name: "Aegis, for \(name) only") } catch {
+            throw error.aegisError
+        }
+        self.secrets = secrets.isEmpty ? nil : BrokeredSecrets(secrets)
+    }
+
+    /// Whether a secret may be used at a host: then its TLS is looked into, whatever else allows the connection.
+    func hasSecret(for destination: Destination) -> Bool {
+        guard destination.port == 443, case .name(let name) = destination.host, let secrets else { return false }
+        return secrets.all.contains { $0.bindings.contains { $0.host == name } }
+    }
+}
+
+/// The inspector of a node, made when it is first needed: reading whom the system trusts takes a while.
+final class SharedInspector: Sendable {
+    private let made = Mutex<Inspector?>(nil)
+
+    /// - Throws: `tls-failed` when the system trusts nobody.
+    func get(_ loop: EventLoop) throws -> Inspector {
+        try made.withLock { made in
+            if let made { return made }
+            do throws(TLSError) {
+                let new = try Inspector(clock: loop.clock)
+                made = new
+                return new
+            } catch { throw error.aegisError }
+        }
+    }
+}
+
+extension EgressConnection {
+    /// Ends the instance's TLS, looks at each request and passes it on.
+    func inspect(_ destination: Destination, _ live: UInt64) async throws {
+        let (uplink, gate, client) = (uplink, uplink.gate, client)
+        guard case .name(let name) = destination.host else {
+            throw NetworkDenial(
+                uplink.instance, destination, reason: "inspect-needs-name",
+                "'\(destination)' is refused: TLS to an address cannot be looked into",
+                hint: "connect by name, and allow that")
+        }
+        guard let inspection = uplink.inspection else {
+            throw NetworkDenial(
+                uplink.instance, destination, reason: "inspect-lost",
+                "'\(destination)' is refused: the key to look into TLS was lost with an earlier daemon",
+                hint: "restart the instance")
+        }
+        let inspector = try gate.inspector.get(gate.loop)
+        let rules = InspectRules(
+            host: name, port: destination.port, authority: inspection.authority,
+            authorise: { _ in
+                // A revocation counts for the next request of a connection, too.
+                let held = gate.grants.grants(of: uplink.holder)
+                guard case .deny(let denial) = evaluate(Request(.connect(destination)), with: held, at: .now()) else {
+                    return nil
+                }
+                let error = denial.asAegisError
+                return InspectRefusal(reason: error.code, message: error.message, hint: error.hint)
+            },
+            secrets: { inspection.secrets },
+            dial: {
+                do {
+                    let server = try await gate.dialer.dial(destination, for: uplink.instance)
+                    guard uplink.join(live, server) else {
+                        server.reset()
+                        throw IOError.closed
+                    }
+                    server.setKeepAlive()
+                    return server
+                } catch let denial as NetworkDenial {
+                    uplink.report(denial)
+                    throw AegisError(.denied, denial.reason, denial.message, hint: denial.hint)
+                }
+            },
+            report: { event in
+                switch event {
+                case .refused(let refusal, _):
+                    uplink.report(
+                        NetworkDenial(
+                            uplink.instance, destination, reason: refusal.reason, refusal.message, hint: refusal.hint))
+                case .failed(let error): uplink.note(error)
+                case .used(let names, let asked):
+                    gate.logger.debug(
+                        "secrets used", ("instance", uplink.instance), ("secrets", names.joined(separator: " ")),
+                        ("host", "\(asked.host)"), ("method", asked.method))
+                }
+            })
+        client.setKeepAlive()
+        await inspector.inspect(client, rules: rules)
+    }
+}

@@ -1,0 +1,74 @@
+package import AegisCore
+
+/// What `--secret` says: a secret to put into the environment, or one that only the egress proxy knows.
+package enum SecretArgument: Hashable, Sendable, CustomStringConvertible {
+    /// `NAME`, or `*` for all: the value becomes a variable inside.
+    case plain(String)
+    /// `NAME@HOST[/PATH][,header=H][,methods=GET+POST]`: the variable holds a placeholder.
+    case brokered(SecretBinding)
+
+    /// The secret's name, or `*`.
+    package var name: String {
+        switch self {
+        case .plain(let name): name
+        case .brokered(let binding): binding.name
+        }
+    }
+
+    /// The canonical text.
+    package var description: String {
+        switch self {
+        case .plain(let name): name
+        case .brokered(let binding): binding.description
+        }
+    }
+
+    /// Reads the argument of `--secret`.
+    ///
+    /// - Throws: `invalid-argument` with the place, what is wrong there, and the nearest form that can be read.
+    package init(parsing text: String) throws(AegisError) {
+        if text == "*" || (!text.isEmpty && text.utf8.allSatisfy { Letters.isAlphanumeric($0) || $0 == 0x5f }) {
+            guard text == "*" || !Letters.isDigit(text.utf8.first ?? 0x30), text.utf8.count <= 128 else {
+                throw Self.error(text, ValueProblem(0, "a secret's name is that of an environment variable"))
+            }
+            self = .plain(text)
+            return
+        }
+        guard text.utf8.count <= 4096 else {
+            throw AegisError.usage("the argument of --secret is longer than 4096 bytes")
+        }
+        do throws(ValueProblem) {
+            self = .brokered(try SecretBinding(parsing: text))
+        } catch {
+            var problem = error
+            if problem.nearest == nil { problem.nearest = Self.repaired(text) }
+            // Only what can be read is proposed.
+            problem.nearest = problem.nearest.flatMap { try? SecretBinding(parsing: $0) }?.description
+            throw Self.error(text, problem)
+        }
+    }
+
+    private static func error(_ text: String, _ problem: ValueProblem) -> AegisError {
+        let error = problem.within(text, at: 0)
+        return .usage(
+            "--secret '\(shown(text))', column \(error.column): \(error.problem)",
+            hint: error.nearest.map { "the nearest valid form is \($0)" }
+                ?? "NAME, or NAME@HOST[/PATH][,header=H][,methods=GET+POST]")
+    }
+
+    /// What people write instead: a URL for the host, its port, another sign for `@`, a final `/`.
+    private static func repaired(_ text: String) -> String? {
+        let name = text.prefix { $0 == "_" || $0.isASCII && ($0.isLetter || $0.isNumber) }
+        var rest = text.dropFirst(name.count)
+        guard !name.isEmpty, let sign = rest.first, "@=: ".contains(sign) else { return nil }
+        rest = rest.dropFirst()
+        for scheme in ["https://", "http://"] where rest.hasPrefix(scheme) { rest = rest.dropFirst(scheme.count) }
+        let options = rest.drop { $0 != "," }
+        let place = rest.prefix { $0 != "," && $0 != "?" && $0 != "#" }
+        var host = place.prefix { $0 != "/" }
+        var path = place.dropFirst(host.count)
+        if host.hasSuffix(":443") { host = host.dropLast(4) }
+        if path.hasSuffix("/") { path = path.dropLast() }
+        return "\(name)@\(host)\(path)\(options)"
+    }
+}

@@ -1,0 +1,121 @@
+import AegisTestSupport
+import Foundation
+import Testing
+
+extension DaemonFixture {
+    /// The answer to a program inside that wants a child: the status and the body.
+    fileprivate func spawn(_ parent: String, _ body: String) async throws -> (status: String, body: String) {
+        let answer = try await ask(parent, "POST", "/v1/instances", body)
+        return (String(answer.prefix(3)), String(answer.dropFirst(4)))
+    }
+
+    /// The same, which must succeed; the child's id.
+    fileprivate func child(of parent: String, _ body: String) async throws -> String {
+        struct Made: Decodable { var id: String }
+        let answer = try await spawn(parent, body)
+        try #require(answer.status == "201", "\(answer)")
+        return try JSONDecoder().decode(Made.self, from: Data(answer.body.utf8)).id
+    }
+
+    fileprivate func parent(_ name: String, _ backend: String = "runc", _ more: String...) async throws {
+        let result = try await run(
+            Self.cli, ["instance", "start", "--name", name, "--isolation", backend] + more + ["--", "sleep", "100000"])
+        try #require(result.code == 0, "\(result)")
+    }
+}
+
+/// Instances that a program inside another starts: where that was granted, with no more rights, and no longer.
+@Suite struct GuestChildrenTests {
+    private static let sleeper = #"{"command": ["sleep", "100000"]}"#
+
+    @Test(arguments: backends) func aChildRunsIsReadAndEndsWithItsParent(_ backend: String) async throws {
+        try await DaemonFixture.with { f in
+            try await f.parent("mother", backend, "--grant", "spawn: *")
+            let worker = try await f.child(of: "mother", #"{"command": ["sh", "-c", "echo from the child; exit 3"]}"#)
+            try await f.eventually("the child has ended") {
+                try await f.ask("mother", "GET", "/v1/instances/\(worker)").contains(#""exit_code":3"#)
+            }
+            let log = try await f.ask("mother", "GET", "/v1/instances/\(worker)/logs")
+            #expect(log.contains("from the child"), "\(log)")
+            let second = try await f.child(of: "mother", Self.sleeper)
+            let list = try await f.ask("mother", "GET", "/v1/instances")
+            #expect(list.contains(worker) && list.contains(second), "\(list)")
+            #expect(try await f.ask("mother", "DELETE", "/v1/instances/\(worker)").hasPrefix("200"))
+            // Its people see whose it is; another instance does not see it at all.
+            #expect(try await f.succeed("instance", "info", second, "-o", "json").out.contains(#""parent""#))
+            try await f.parent("other", backend, "--grant", "spawn: *")
+            #expect(try await f.ask("other", "GET", "/v1/instances/\(second)").hasPrefix("404"))
+            #expect(try await f.ask("other", "DELETE", "/v1/instances/mother").hasPrefix("404"))
+            // The bond holds over a daemon's death, and a parent that is stopped takes its children along.
+            try await f.crash()
+            try await f.up()
+            #expect(try await f.record(second).state == "running")
+            let third = try await f.child(of: "mother", Self.sleeper)
+            try await f.succeed("instance", "stop", "mother")
+            try await f.eventually("the children are gone") {
+                let ids = try await f.list().map(\.id)
+                return !ids.contains(second) && !ids.contains(third)
+            }
+        }
+    }
+
+    @Test func whoWasNotGrantedItOrHasUsedItUpIsRefused() async throws {
+        try await DaemonFixture.shared { f in
+            try await f.parent("plain")
+            let refused = try await f.spawn("plain", Self.sleeper)
+            #expect(refused.status == "403" && refused.body.contains("spawn"), "\(refused)")
+            try await f.parent("once", "runc", "--grant", #"{grant: "spawn: *", max_calls: 1}"#)
+            _ = try await f.child(of: "once", Self.sleeper)
+            let again = try await f.spawn("once", Self.sleeper)
+            #expect(again.status == "403", "\(again)")
+            let wrong = try await f.aegis("run", "--grant", "tool: web_fetch", "--", "true")
+            #expect(wrong.code == 2 && wrong.err.contains("spawn"), "\(wrong)")
+            let typo = try await f.aegis("run", "--grant", "spwan: *", "--", "true")
+            #expect(typo.code == 2 && typo.err.contains("spawn: *"), "\(typo)")
+            try await f.succeed("instance", "delete", "plain")
+            try await f.succeed("instance", "delete", "once")
+        }
+    }
+
+    @Test func aChildHasNoMoreRightsThanItsParent() async throws {
+        try await DaemonFixture.shared { f in
+            try await f.parent(
+                "bounded", "runsc", "--grant", "spawn: *", "--memory", "256Mi", "--env", "OWN=secret-of-the-parent")
+            let wide = [
+                (#"{"command": ["true"], "limits": {"memory": "1Gi"}}"#, "memory"),
+                (#"{"command": ["true"], "secrets": ["NOT_MINE"]}"#, "NOT_MINE"),
+                (
+                    #"{"command": ["true"], "mounts": [{"source": "/etc", "target": "/e", "read_only": true}]}"#,
+                    "mounts"
+                ),
+                (#"{"command": ["true"], "workspace": "/root"}"#, "workspace"),
+                (#"{"command": ["true"], "expose": ["80"]}"#, "expose"),
+                (#"{"command": ["true"], "network": {"mode": "allow"}}"#, "network"),
+                (#"{"command": ["true"], "network": {"allow": ["example.com"]}}"#, "example.com"),
+                (#"{"command": ["true"], "network": {"group": "team"}}"#, "team"),
+                (#"{"command": ["true"], "image": "registry.invalid/data:leak", "pull": "always"}"#, "pull"),
+            ]
+            for (body, word) in wide {
+                let answer = try await f.spawn("bounded", body)
+                #expect(answer.status == "403" && answer.body.contains(word), "\(body): \(answer)")
+            }
+            // A name is not looked up either: that would tell the registry what the program chose.
+            let image = try await f.spawn("bounded", #"{"command": ["true"], "image": "registry.invalid/data:leak"}"#)
+            #expect(image.status.hasPrefix("4") && image.body.contains("registry.invalid"), "\(image)")
+            // Weaker isolation than its parent's it does not get.
+            let weaker = try await f.spawn("bounded", #"{"command": ["true"], "isolation": "runc"}"#)
+            #expect(weaker.status != "201" && weaker.body.contains("isolation"), "\(weaker)")
+            // What it does not name is the parent's bound; nothing else of the parent comes along.
+            let child = try await f.child(
+                of: "bounded", #"{"command": ["sh", "-c", "echo ${OWN:-none}; sleep 100000"]}"#)
+            let record = try await f.succeed("instance", "info", child, "-o", "json").out
+            #expect(record.contains(#""memory": "256Mi""#), "\(record)")
+            try await f.eventually("it has spoken") { try await f.succeed("logs", child).out == "none\n" }
+            // Nor can it start others: that was granted to the parent alone.
+            let grandchild = try await f.spawn(child, Self.sleeper)
+            #expect(grandchild.status == "403", "\(grandchild)")
+            try await f.succeed("instance", "delete", "bounded")
+            try await f.eventually("it went along") { try await !f.list().map(\.id).contains(child) }
+        }
+    }
+}

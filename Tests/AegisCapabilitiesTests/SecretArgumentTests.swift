@@ -1,0 +1,39 @@
+import AegisCapabilities
+import AegisCore
+import Testing
+
+@Suite struct SecretArgumentTests {
+    @Test(arguments: [
+        ("API_KEY", "API_KEY"), ("*", "*"), ("KEY@api.example.com", "KEY@api.example.com"),
+        ("KEY@API.example.com/v1,methods=POST+GET,header=X-Key", "KEY@api.example.com/v1,header=x-key,methods=GET+POST"),
+    ])
+    func whatCanBeReadIsRead(_ text: String, _ canonical: String) throws {
+        switch try SecretArgument(parsing: text) {
+        case .plain(let name): #expect(name == canonical)
+        case .brokered(let binding): #expect(binding.description == canonical)
+        }
+    }
+
+    @Test(arguments: [
+        ("KEY@https://api.example.com/v1/", "KEY@api.example.com/v1"), ("KEY=api.example.com", "KEY@api.example.com"),
+        ("KEY:api.example.com:443/v1", "KEY@api.example.com/v1"), ("KEY@api.example.com.", "KEY@api.example.com"),
+        ("KEY@api.example.com/v1,methods=get", "KEY@api.example.com/v1,methods=GET"),
+        ("KEY@api.example.com/v1?x=1", "KEY@api.example.com/v1"),
+        ("KEY@api.example.com,method=GET", "KEY@api.example.com"),
+        ("KEY@api.example.com//v1", "KEY@api.example.com/v1"),
+    ])
+    func mistakesHaveANearestForm(_ text: String, _ nearest: String) {
+        do throws(AegisError) {
+            _ = try SecretArgument(parsing: text)
+            Issue.record("'\(text)' was read")
+        } catch {
+            #expect(error.code == "invalid-argument" && error.message.contains("column"))
+            #expect(error.hint == "the nearest valid form is \(nearest)")
+        }
+    }
+
+    @Test(arguments: ["", "@", "1KEY", "KEY@", "KEY@127.0.0.1", "KEY@localhost", "KEY@*.example.com", "A B", "K\u{0}Y"])
+    func whatIsNothingIsRefused(_ text: String) {
+        #expect(throws: AegisError.self) { try SecretArgument(parsing: text) }
+    }
+}
