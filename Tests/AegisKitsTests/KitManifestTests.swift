@@ -42,7 +42,7 @@ import Testing
               network: { group: shop, allow: ["example.org:443", "10.0.0.0/8"] }
               limits: { cpus: 0.5, memory: 64Mi, disk: 1Gi, pids: 64, timeout: 1h }
               min_isolation: namespaces
-              grants: ["tool: web_fetch"]
+              grants: ["spawn: *"]
               tools:
                 - { name: search, description: finds, command: [mcp, --stdio], env: { X: y }, secrets: [API_KEY] }
 
@@ -68,7 +68,7 @@ import Testing
         #expect(spec.health == KitHealth(exec: ["check"], interval: .seconds(1), timeout: .seconds(9)))
         #expect(spec.network == KitNetwork(group: "shop", allow: ["example.org:443", "10.0.0.0/8"]))
         #expect(spec.limits?.pids == 64 && spec.limits?.timeout == .seconds(3600))
-        #expect(spec.minIsolation == "namespaces" && spec.grants == ["tool: web_fetch"])
+        #expect(spec.minIsolation == "namespaces" && spec.grants == ["spawn: *"])
         #expect(
             spec.tools == [
                 KitTool(
@@ -106,6 +106,7 @@ import Testing
         ("  network: { mode: allow }\n", "kit.yaml:5:14", "unknown key 'mode'"),
         ("  min_isolation: none\n", "kit.yaml:5:18", "is wrong"),
         ("  grants: ['fly: away']\n", "kit.yaml:5:12", "is wrong"),
+        ("  grants: ['tool: web_fetch']\n", "kit.yaml:5:12", "not granted to instances"),
         ("  tools: [{ name: x, command: [y], secrets: [NONE] }]\n", "kit.yaml:5:47", "no secret of this kit"),
         ("  tools: [{ name: x, command: [y], host: true }]\n", "kit.yaml:5:37", "unknown key 'host'"),
     ])

@@ -98,8 +98,8 @@ struct KitReader {
         spec.grants = nonEmpty(
             reader.readList("grants", of: String.self) { text in
                 do throws(CapabilityError) {
-                    _ = try GrantSpec(parsing: text)
-                    return nil
+                    let spec = try GrantSpec(parsing: text)
+                    return spec.capability.kind == .spawn ? nil : "is not granted to instances; spawn can be"
                 } catch { return "is wrong: \(error)" }
             })
         spec.tools = tools(reader, declared: (spec.secrets ?? []).map(\.name))
