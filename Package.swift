@@ -88,6 +88,12 @@ let sandbox: [Target] = [
             "AegisChannel", "AegisSecrets", "AegisStore", "AegisIO", "LinuxSys", "CLinux", "AegisCore",
         ]),
     library(
+        "Sandbox", "AegisKits",
+        [
+            "AegisInstances", "AegisImages", "AegisFiles", "AegisSandboxTypes", "AegisCapabilities", "AegisConfig",
+            "AegisTar", "AegisIO", "LinuxSys", "AegisCore",
+        ]),
+    library(
         "Sandbox", "AegisRouter",
         ["AegisSandboxTypes", "AegisProxy", "AegisWire", "AegisIO", "LinuxSys", "AegisCore"]),
     library(
@@ -101,7 +107,7 @@ let edges: [Target] = [
     library(
         "Edges", "AegisAPI",
         [
-            "AegisInstances", "AegisImages", "AegisFiles", "AegisLogs", "AegisSessions", "AegisBackends",
+            "AegisKits", "AegisInstances", "AegisImages", "AegisFiles", "AegisLogs", "AegisSessions", "AegisBackends",
             "AegisSecrets",
             "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "AegisCore", "AegisChannel",
         ]),
@@ -117,7 +123,7 @@ let edges: [Target] = [
     .executableTarget(
         name: "aegisd",
         dependencies: [
-            "AegisAPI", "AegisRouter", "AegisProxy", "AegisInstances", "AegisNetwork", "AegisCapabilities",
+            "AegisAPI", "AegisRouter", "AegisProxy", "AegisKits", "AegisInstances", "AegisNetwork", "AegisCapabilities",
             "AegisImages", "AegisFiles", "AegisLogs",
             "AegisSessions", "AegisBackends",
             "AegisSecrets", "AegisStore", "AegisConfig", "AegisWire", "AegisIO", "AegisSandboxTypes", "LinuxSys",
@@ -214,6 +220,9 @@ let testTargets: [Target] = [
             "AegisInstances", "AegisSessions", "AegisLogs", "AegisSandboxTypes", "AegisStore", "AegisIO", "AegisCore",
             "AegisTestSupport",
         ]),
+    tests(
+        "AegisKitsTests",
+        ["AegisKits", "AegisSandboxTypes", "AegisTar", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests(
         "AegisRouterTests",
         [

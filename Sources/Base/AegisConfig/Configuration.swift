@@ -127,15 +127,17 @@ package enum ConfigDocument {
     ///   - file: name and content.
     ///   - environment: what `${VAR}` and `env:VAR` may name; variables override no key here.
     ///   - quotesValues: whether messages may show values; false for a file that its reader might not be allowed to see.
+    ///   - substitutes: whether `${VAR}` and `env:VAR` are replaced; else they are text as any other.
     ///   - limits: what parsing may cost.
     ///   - body: reads every key that the document may have.
     /// - Returns: what `body` made.
     /// - Throws: `invalid-config` with all problems.
     package static func read<T>(
         _ file: ConfigFile, environment: [String: String] = [:], quotesValues: Bool = true,
-        limits: YAMLLimits = YAMLLimits(), _ body: (ConfigReader) -> T
+        substitutes: Bool = true, limits: YAMLLimits = YAMLLimits(), _ body: (ConfigReader) -> T
     ) throws(AegisError) -> T {
         let session = ConfigSession(environment: environment, flags: [], overrides: false, quotesValues: quotesValues)
+        session.substitution.isOn = substitutes
         let node: ConfigNode?
         do {
             node = try YAML.parse(file.bytes, file: file.name, limits: limits)

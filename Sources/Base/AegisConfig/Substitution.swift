@@ -12,8 +12,11 @@ struct SubstitutionFailure: Error { let message: String }
 struct Substitution {
     let environment: [String: String]
     let secret: ((String) throws -> String)?
+    /// Whether anything is replaced at all.
+    var isOn = true
 
     func expand(_ text: String) throws(SubstitutionFailure) -> Expanded {
+        guard isOn else { return Expanded(text: text, reference: nil) }
         if let name = text.dropping(prefix: "env:") {
             guard Self.isName(name) else { throw SubstitutionFailure(message: "'\(text)' is not env:NAME") }
             guard let value = environment[name] else {

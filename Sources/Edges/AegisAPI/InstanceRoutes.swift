@@ -1,24 +1,29 @@
 internal import AegisCore
 package import AegisInstances
+package import AegisKits
 internal import AegisSandboxTypes
 internal import AegisWire
 
 /// Instances: make, look at, steer, remove.
 package struct InstanceRoutes: Sendable {
     private let directory: InstanceDirectory
+    private let kits: Kits
 
-    /// Routes over a directory.
-    package init(_ directory: InstanceDirectory) { self.directory = directory }
+    /// Routes over a directory, and the kits that instances are made from.
+    package init(_ directory: InstanceDirectory, kits: Kits) {
+        self.directory = directory
+        self.kits = kits
+    }
 
     package var routes: [Route] {
         [
             Route(
                 .post, "/v1/instances", "Make an instance and start it; 200: the stopped one of that name was started"
             ) {
-                [directory] context, writer in
+                [kits] context, writer in
                 let request = try await JSONBody.decode(CreateInstance.self, from: context)
                 if request.credentials != nil { try requireSocket(context) }
-                let (info, isNew) = try await directory.createOrRestart(request, for: context.caller)
+                let (info, isNew) = try await kits.createOrRestart(request, for: context.caller)
                 try await writer.respond(isNew ? 201 : 200, headers: JSONBody.headers, body: try JSONBody.encode(info))
             },
             .json(.get, "/v1/instances", "List instances", query: ["state"]) { [directory] context in

@@ -7,6 +7,7 @@ internal import AegisFiles
 internal import AegisIO
 internal import AegisImages
 internal import AegisInstances
+internal import AegisKits
 internal import AegisNetwork
 internal import AegisSandboxTypes
 internal import AegisSecrets
@@ -35,6 +36,7 @@ struct DaemonServices: Sendable {
     let cgroups: CgroupManager
     let network: NetworkService
     let directory: InstanceDirectory
+    let kits: Kits
 
     init(settings: DaemonSettings, home: DaemonHome, loop: EventLoop, scope: TaskScope, logger: Logger) throws {
         database = try Self.openDatabase(home.database)
@@ -77,6 +79,9 @@ struct DaemonServices: Sendable {
                     home: home.path, runDirectory: home.runDirectory, helper: (program, ["--helper", "open"]), on: loop),
                 secrets: secrets, network: network, grants: grants, scope: scope,
                 clock: loop.clock, logger: logger))
+        kits = try Kits(
+            home: home.path, directory: directory,
+            inflater: Inflater(helper: HelperProgram(executable: program), on: loop))
     }
 
     /// D38: what an instance gets that names no limits of its own.

@@ -22,6 +22,17 @@ package final class OpenedPath: Sendable {
         } catch { throw .failed("workspaces-unusable", "'\(path)' cannot be opened: \(error)") }
     }
 
+    /// Opens a file or folder beneath a folder of Aegis's own, with this process's rights; no link is followed.
+    ///
+    /// - Parameters:
+    ///   - path: relative; `.` for the folder itself.
+    ///   - root: the folder's absolute path.
+    /// - Throws: why it cannot be opened.
+    package convenience init(own path: String, beneath root: String) throws(Errno) {
+        let folder = try FileDescriptor.open(root, [.pathOnly, .directory, .noFollow])
+        try self.init(folder.open(path, [.pathOnly, .noFollow], resolve: [.beneath, .noLinks]))
+    }
+
     init(_ descriptor: consuming FileDescriptor) throws(Errno) {
         status = try descriptor.status()
         realPath = try descriptor.realPath()

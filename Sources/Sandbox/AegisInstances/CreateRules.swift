@@ -16,7 +16,10 @@ struct CreateRules {
     /// Checks every field of a request and fills in the node's defaults.
     ///
     /// - Throws: an error that names the field, the value and the right form.
-    func check(_ request: CreateInstance) throws -> StoredInstance {
+    func check(_ request: CreateInstance, _ kit: KitPlan? = nil) throws -> StoredInstance {
+        guard request.kit == kit?.reference else {
+            throw AegisError.usage("kit '\(request.kit ?? "")' cannot be used here", hint: "name it where instances are made")
+        }
         var random = SystemRandomNumberGenerator()
         let id = Identifiers.instance(using: &random)
         if let name = request.name { try Names.validate(name, what: "instance") }
@@ -67,6 +70,8 @@ struct CreateRules {
         stored.allowsSetID = request.allowSetuid
         stored.guestAPI = try guestAPI(request.guestAPI, besides: info.expose)
         stored.network = policy.isClosed ? nil : request.network
+        stored.kit = kit
+        stored.info.kit = kit?.reference
         // From the beginning: a daemon that dies before the start leaves the next one to make up for it.
         if request.start ?? true { stored.intent = .init(.start) }
         return stored

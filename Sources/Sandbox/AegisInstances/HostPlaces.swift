@@ -42,7 +42,24 @@ struct HostPlaces {
                     target: mount.target, opened: opened, readOnly: mount.readOnly,
                     owner: try await owner(of: opened, writes: !mount.readOnly, "mount source")))
         }
+        for file in stored.kit?.files ?? [] {
+            let opened = try await kitPath(file.from)
+            places.append(Place(target: file.to, opened: opened, readOnly: true))
+        }
         return places
+    }
+
+    /// A file or folder of the kit that the instance was made with.
+    ///
+    /// - Throws: `kit-files-missing`.
+    func kitPath(_ path: String) async throws -> OpenedPath {
+        guard let kit = stored.kit else { throw AegisError.failed("internal", "there is no kit") }
+        let root = "\(services.home)/\(kit.root)"
+        do { return try await BlockingPool.shared.run { try OpenedPath(own: path, beneath: root) } } catch {
+            throw AegisError.failed(
+                "kit-files-missing", "'\(path)' of kit \(kit.reference) cannot be opened: \(error)",
+                hint: "uninstalling a kit is refused while it is used: install that version again")
+        }
     }
 
     private func workspace(givingTo user: FileIdentity?) async throws -> Place {

@@ -74,6 +74,7 @@ extension Instance {
         // Ids that no sandbox has get a workspace as little as they get a process.
         let isInside = max(insideUID, insideGID) < BootMount.idCount
         let places = try await HostPlaces(services: services, stored: stored).open(givingTo: isInside ? user : nil)
+        try await layOut(stored, in: places[0], as: isInside ? user : FileIdentity(user: 0, group: 0))
         return try places.map { place in
             let ownership: BootMount.Ownership =
                 if let owner = place.owner {
@@ -161,10 +162,14 @@ extension Instance {
             commandStarted = uptime
             background("launch") { instance in
                 do {
+                    try await instance.beforeCommand()
                     _ = try await session.start(Channel.taskProcess, message)
+                    try await instance.afterCommand()
                     instance.post(.launched(attempt: attempt))
                 } catch let error as ProcessStartError {
                     instance.post(.launchFailed(attempt: attempt, error.error, exitCode: error.exitCode))
+                } catch let error as AegisError {
+                    instance.post(.launchFailed(attempt: attempt, error, exitCode: 125))
                 } catch {
                     // The channel ended; the sandbox's own end is reported by `follow`.
                     instance.services.logger.debug("launch failed", ("instance", instance.id), ("error", "\(error)"))

@@ -75,7 +75,7 @@ extension Instance {
         return process
     }
 
-    private func run(
+    func run(
         _ message: StartProcess, on session: HarnessSession, execID: String?, logged: Bool, takesInput: Bool
     ) async throws -> RunningProcess {
         guard let number = processes.freeNumber() else {

@@ -40,7 +40,8 @@ extension Instance {
     package func restart(asIn request: CreateInstance) async throws -> InstanceInfo? {
         guard machine.state == .stopped, !stored.info.ephemeral,
             request.command.map({ $0 == stored.userCommand }) ?? true,
-            request.image.map({ $0 == stored.info.image }) ?? true
+            request.image.map({ $0 == stored.info.image }) ?? true,
+            request.kit.map({ $0 == stored.info.kit }) ?? true
         else { return nil }
         return try await start()
     }

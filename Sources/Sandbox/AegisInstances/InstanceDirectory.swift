@@ -1,10 +1,11 @@
 internal import AegisBackends
 package import AegisCore
-internal import AegisFiles
+package import AegisFiles
 internal import AegisIO
 package import AegisImages
 internal import AegisLogs
 package import AegisSandboxTypes
+internal import AegisSecrets
 internal import AegisSessions
 internal import Synchronization
 
@@ -134,17 +135,51 @@ package final class InstanceDirectory: Sendable {
         return digests
     }
 
+    /// The kits that instances were made with: the kit, and who uses it. A caller sees its own by name.
+    package func kitsInUse(for caller: Caller) async -> [(kit: String, instance: String)] {
+        var all: [(kit: String, instance: String)] = []
+        for instance in state.withLock({ Array($0.byID.values) + Array($0.leaving.values) }) {
+            let info = await instance.info
+            guard let kit = info.kit else { continue }
+            all.append((kit, caller.maySee(owner: info.owner) ? info.name ?? info.id : "an instance of another user"))
+        }
+        return all.sorted { ($0.kit, $0.instance) < ($1.kit, $1.instance) }
+    }
+
+    /// Opens a path with the rights of who names it (decision D15).
+    ///
+    /// - Parameters:
+    ///   - path: absolute.
+    ///   - what: the word in messages.
+    ///   - caller: who names it.
+    /// - Returns: the file or folder.
+    /// - Throws: `path-not-found`, `path-denied`, `path-refused`.
+    package func open(_ path: String, as what: String, for caller: Caller) async throws -> OpenedPath {
+        try await services.opener.open(
+            path, for: UserView.Purpose(what, needsDirectory: false, writes: false),
+            as: PathCaller(user: caller.uid, group: caller.gid))
+    }
+
+    /// Names of secrets that the store has.
+    package func secretNames() throws -> [String] { try services.secrets.list().map(\.name) }
+
     // MARK: Making and removing
 
     /// Makes an instance and, unless told otherwise, starts it.
     ///
+    /// - Parameters:
+    ///   - request: what it shall be, with what its kit says already in it.
+    ///   - kit: what it needs of its kit.
+    ///   - caller: who asks.
+    ///   - parent: the instance that asked for it, and whose end is its own.
+    /// - Returns: the instance.
     /// - Throws: what is wrong with the request, before anything is made; `name-in-use`.
     package func create(
-        _ request: CreateInstance, for caller: Caller, parent: String? = nil
+        _ request: CreateInstance, kit: KitPlan? = nil, for caller: Caller, parent: String? = nil
     ) async throws -> Instance {
         try services.gate.check()
         let starts = request.start ?? true
-        var wanted = try CreateRules(services: services, caller: caller).check(request)
+        var wanted = try CreateRules(services: services, caller: caller).check(request, kit)
         wanted.info.parent = parent
         if let own = request.credentials { try check(own, for: request.image ?? "base") }
         try await checkFree(wanted.info.expose.map(\.spec), except: nil, for: caller)
@@ -156,7 +191,7 @@ package final class InstanceDirectory: Sendable {
         do {
             // What the caller names must be there and the caller's to use, before there is an instance. An automatic
             // workspace is named by nobody: the first start makes it.
-            if stored.workspaceKind != .automatic || !stored.info.mounts.isEmpty {
+            if stored.workspaceKind != .automatic || !stored.info.mounts.isEmpty || stored.kit != nil {
                 _ = try await HostPlaces(services: services, stored: stored).open()
             }
             if stored.info.ephemeral {
@@ -204,7 +239,9 @@ package final class InstanceDirectory: Sendable {
     ///
     /// - Returns: the record, and whether the instance is new.
     /// - Throws: as `create`; why the start failed: nothing is left of a new instance then.
-    package func createOrRestart(_ request: CreateInstance, for caller: Caller) async throws -> (InstanceInfo, Bool) {
+    package func createOrRestart(
+        _ request: CreateInstance, kit: KitPlan? = nil, for caller: Caller
+    ) async throws -> (InstanceInfo, Bool) {
         if request.start ?? true, !(request.ephemeral ?? false), let name = request.name,
             let old = try? find(name, for: caller)
         {
@@ -214,7 +251,7 @@ package final class InstanceDirectory: Sendable {
             if let info = try await old.restart(asIn: request) { return (info, false) }
             throw await old.nameInUse()
         }
-        let instance = try await create(request, for: caller)
+        let instance = try await create(request, kit: kit, for: caller)
         guard request.start ?? true else { return (await instance.info, true) }
         do { return (try await instance.started(), true) } catch {
             // What somebody stopped meanwhile is theirs to keep.

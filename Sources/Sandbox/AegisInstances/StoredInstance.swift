@@ -59,6 +59,8 @@ package struct StoredInstance: Sendable, Codable, Equatable {
     package var lease: Timestamp?
     /// Where programs inside reach Aegis; nil = where they do everywhere.
     package var guestAPI: GuestAPISetting?
+    /// What it needs of the kit that it was made with.
+    package var kit: KitPlan?
 
     /// Makes it the instance of a sandbox that was kept ready. The sandbox is noted at once: a daemon that comes after a
     /// crash must find it.

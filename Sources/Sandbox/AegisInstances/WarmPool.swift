@@ -144,6 +144,7 @@ package actor WarmPool {
     private static func suits(_ stored: StoredInstance) -> Bool {
         stored.info.ephemeral && stored.info.name == nil && stored.info.mounts.isEmpty
             && stored.workspaceKind == .automatic && stored.network == nil && stored.brokeredSecrets.isEmpty
+            && stored.kit == nil
             && stored.pull != PullPolicy.always.rawValue
     }
 

@@ -119,6 +119,8 @@ package struct CreateInstance: Sendable, Codable, Equatable {
     package var limits: Limits?
     package var idle: IdlePolicy?
     package var network: NetworkRequest?
+    /// The kit that it is made from, `NAME` or `NAME@VERSION`; what is said beside it wins.
+    package var kit: String?
     package var labels: [String: String]?
     /// always, if-not-present or never.
     package var pull: String?
@@ -146,7 +148,7 @@ package struct CreateInstance: Sendable, Codable, Equatable {
 
     package enum CodingKeys: String, CodingKey, CaseIterable {
         case name, image, command, env, workdir, user, workspace, mounts, secrets, expose, isolation, limits, idle,
-            network
+            network, kit
         case labels, pull, ephemeral, linger, stdin, tty, start
         case minIsolation = "min_isolation"
         case allowSetuid = "allow_setuid"
@@ -173,6 +175,7 @@ package struct CreateInstance: Sendable, Codable, Equatable {
         limits = try c.decodeIfPresent(Limits.self, forKey: .limits)
         idle = try c.decodeIfPresent(IdlePolicy.self, forKey: .idle)
         network = try c.decodeIfPresent(NetworkRequest.self, forKey: .network)
+        kit = try c.decodeIfPresent(String.self, forKey: .kit)
         labels = try c.decodeIfPresent([String: String].self, forKey: .labels)
         pull = try c.decodeIfPresent(String.self, forKey: .pull)
         ephemeral = try c.decodeIfPresent(Bool.self, forKey: .ephemeral)

@@ -13,7 +13,7 @@ package struct Completer: Sendable {
         /// The shell's own offer of files or folders.
         case files, directories
         /// Names that only the daemon knows.
-        case instances, images, secrets
+        case instances, images, secrets, kits
     }
 
     /// Decides by the words after `aegis`; the last one is the one being written, perhaps empty.
@@ -77,6 +77,7 @@ package struct Completer: Sendable {
         case .instances: .instances
         case .images: .images
         case .secrets: .secrets
+        case .kits: .kits
         case .words(let words): .words(words.filter { $0.hasPrefix(current) })
         }
     }

@@ -14,6 +14,9 @@ package enum SandboxOptions {
             "image", .value("REF"), "'base' (the default) or an OCI image, as python:3.12-alpine", section: "Sandbox",
             completion: .images),
         Option(
+            "kit", .value("NAME[@VERSION]"), "all that a kit says; the other options win, or are added",
+            section: "Sandbox", completion: .kits),
+        Option(
             "pull", .value("WHEN"), "always, if-not-present (the default) or never", section: "Sandbox",
             completion: .words(pullPolicies)),
         RegistryLogin.option,
@@ -104,6 +107,7 @@ package enum SandboxOptions {
             body.name = name
         }
         body.image = try nonEmpty(invocation, "image")
+        body.kit = try nonEmpty(invocation, "kit")
         body.pull = try oneOf(pullPolicies, invocation, "pull", "a pull policy")
         body.isolation = try oneOf(isolations, invocation, "isolation", "an isolation")
         if let grade = invocation["min-isolation"] { body.minIsolation = try Grade(parsing: grade).rawValue }

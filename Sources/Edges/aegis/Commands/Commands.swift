@@ -33,6 +33,8 @@ package enum Commands {
                     SecretSet.command, SecretList.command, SecretDelete.command,
                 ]),
             CommandTable.Section(
+                "Kits", [KitInstall.command, KitList.command, KitShow.command, KitUninstall.command]),
+            CommandTable.Section(
                 "The daemon",
                 [
                     UpCommand.command, DownCommand.command, StatusCommand.command, DoctorCommand.command,
@@ -44,7 +46,7 @@ package enum Commands {
         ],
         groups: [
             "instance": "instances with a life of their own", "image": "what instances are made of",
-            "secret": "values that only sandboxes see", "config": "the daemon's configuration",
+            "secret": "values that only sandboxes see", "kit": "instances described once, to be made again and again", "config": "the daemon's configuration",
             "debug": "what passes inside, for those who look for a fault",
         ])
 }

@@ -33,7 +33,7 @@ enum InstanceCreate {
     }
 
     @Sendable private static func run(_ invocation: Invocation, _ context: Context) async throws -> Int32 {
-        guard !invocation.trailing.isEmpty || invocation["image"] != nil else {
+        guard !invocation.trailing.isEmpty || invocation["image"] != nil || invocation["kit"] != nil else {
             throw AegisError(
                 .usage, "missing-command", "no command was given",
                 hint: "write it after '--', or name an image with one")

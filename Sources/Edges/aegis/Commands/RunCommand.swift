@@ -34,6 +34,7 @@ enum RunCommand {
                 "input read-only, results brought home",
                 "aegis run --mount ./data:/data --artifacts out -- python report.py"),
             Example("a server, until ctrl-C", "aegis run --expose 8080:80 -- python3 -m http.server 80"),
+            Example("what a kit describes", "aegis run --kit static-web --workspace ."),
             Example("bounded", "aegis run --memory 512Mi --cpus 1 --timeout 60s -- ./job"),
         ], mirrorsExitCode: true, run: run)
 
@@ -42,7 +43,7 @@ enum RunCommand {
         request.credentials = try RegistryLogin.find(
             image: request.image, authfile: invocation["authfile"], context.caller)
         let artifacts = try ArtifactSpec.all(invocation, context.caller)
-        guard !invocation.trailing.isEmpty || request.image != nil else {
+        guard !invocation.trailing.isEmpty || request.image != nil || request.kit != nil else {
             throw AegisError(
                 .usage, "missing-command", "no command was given",
                 hint: "write it after '--', for example: aegis run --workspace . -- python analyze.py")

@@ -1,0 +1,113 @@
+internal import AegisCore
+internal import AegisSandboxTypes
+
+/// What a kit and its user say together. What the user says wins; variables, ports, mounts, secrets, places and grants are added.
+struct KitRequest {
+    let kit: KitSpec
+    let reference: String
+
+    /// The request with everything that the kit says in it.
+    ///
+    /// - Parameters:
+    ///   - request: what the user says.
+    ///   - secrets: what the store has.
+    /// - Throws: `kit-secret-missing`, `invalid-argument` for ports in each other's way.
+    func merged(into request: CreateInstance, secrets known: [String]) throws(AegisError) -> CreateInstance {
+        var all = request
+        all.kit = reference
+        all.image = request.image ?? kit.image
+        all.command = request.command ?? kit.command
+        all.workdir = request.workdir ?? kit.workdir
+        all.user = request.user ?? kit.user
+        if let env = kit.env { all.env = env.merging(request.env ?? [:]) { $1 } }
+        all.expose = try ports(request.expose)
+        all.secrets = try secrets(request.secrets, known: known)
+        all.limits = limits(request.limits)
+        all.idle = idle(request)
+        all.network = network(request.network)
+        if let own = kit.grants { all.grants = own + (request.grants ?? []).filter { !own.contains($0) } }
+        all.minIsolation = try grade(request.minIsolation)
+        return all
+    }
+
+    /// A port of the user's takes the place of the kit's of the same number inside.
+    private func ports(_ given: [String]?) throws(AegisError) -> [String]? {
+        var specs = try ExposeSpec.list(kit.expose ?? [])
+        if let path = kit.health?.path, let index = specs.firstIndex(where: { $0.portProtocol == .http }),
+            specs[index].ready == .tcp
+        {
+            specs[index].ready = .http(path: path)
+        }
+        for text in given ?? [] {
+            let port = try ExposeSpec(parsing: text).guestPort
+            specs.removeAll { $0.guestPort == port }
+        }
+        let all = specs.map(\.description) + (given ?? [])
+        return all.isEmpty ? nil : all
+    }
+
+    private func secrets(_ given: [String]?, known: [String]) throws(AegisError) -> [String]? {
+        guard given != ["*"] else { return given }
+        // `NAME@HOST` is a use of NAME as well.
+        let named = Set((given ?? []).map { String($0.prefix { $0 != "@" && $0 != "," }) })
+        var all = given ?? []
+        var missing: [KitSecret] = []
+        for secret in kit.secrets ?? [] where !named.contains(secret.name) {
+            if known.contains(secret.name) {
+                all.append(secret.name)
+            } else if !secret.optional {
+                missing.append(secret)
+            }
+        }
+        guard missing.isEmpty else {
+            let list = missing.map { "'\($0.name)'" + ($0.description.map { " (\($0))" } ?? "") }
+            throw .notFound(
+                "kit-secret-missing", "kit \(reference) needs the secret \(list.joined(separator: " and "))",
+                hint: missing.map { "aegis secret set \($0.name) -" }.joined(separator: "; "))
+        }
+        return all.isEmpty ? nil : all
+    }
+
+    private func limits(_ given: Limits?) -> Limits? {
+        guard let own = kit.limits else { return given }
+        return Limits(
+            cpus: given?.cpus ?? own.cpus, memory: given?.memory ?? own.memory, disk: given?.disk ?? own.disk,
+            pids: given?.pids ?? own.pids, timeout: given?.timeout ?? own.timeout)
+    }
+
+    private func idle(_ request: CreateInstance) -> IdlePolicy? {
+        let given = request.idle
+        guard let own = kit.idle else { return given }
+        // Nothing wakes a run without a port, so it never sleeps.
+        if request.ephemeral == true, (kit.expose ?? []).isEmpty, (request.expose ?? []).isEmpty { return given }
+        return IdlePolicy(
+            pause: given?.pause ?? own.pause, stop: given?.stop ?? own.stop, cpu: given?.cpu ?? own.cpu,
+            reclaim: given?.reclaim ?? own.reclaim)
+    }
+
+    private func network(_ given: NetworkRequest?) -> NetworkRequest? {
+        guard let own = kit.network else { return given }
+        guard let given else {
+            return NetworkRequest(group: own.group, allow: own.allow.isEmpty ? nil : own.allow)
+        }
+        // `--network none` alone closes what the kit opens.
+        if given == NetworkRequest() { return given }
+        var all = given
+        // A mode that is neither is the name of a group.
+        if ["none", "allow"].contains(given.mode), given.group == nil { all.group = own.group }
+        let places = own.allow + (given.allow ?? []).filter { !own.allow.contains($0) }
+        all.allow = places.isEmpty ? nil : places
+        return all
+    }
+
+    /// The stronger of both: neither can take back what the other asks for.
+    private func grade(_ given: String?) throws(AegisError) -> String? {
+        guard let own = try kit.minIsolation.map({ text throws(AegisError) in try Grade(parsing: text) }) else {
+            return given
+        }
+        guard let given = try given.map({ text throws(AegisError) in try Grade(parsing: text) }) else {
+            return own.rawValue
+        }
+        return max(own, given).rawValue
+    }
+}

@@ -1,0 +1,502 @@
+import AegisCore
+import AegisIO
+import AegisSandboxTypes
+import AegisTestSupport
+import Foundation
+import LinuxSys
+import Testing
+
+extension DaemonFixture {
+    /// Makes a kit of the test's own; `files` are beside its manifest.
+    fileprivate func kit(
+        _ name: String, version: String = "1.0.0", _ spec: String, files: [String: String] = [:]
+    ) throws -> String {
+        let folder = path("kits/\(name)-\(version)")
+        try Files.makeDirectories(folder)
+        let head = "apiVersion: aegis/v1\nkind: Kit\nmetadata: { name: \(name), version: \(version) }\nspec:\n"
+        try (head + spec).write(toFile: "\(folder)/kit.yaml", atomically: true, encoding: .utf8)
+        for (name, text) in files {
+            try Files.makeDirectories(Files.split("\(folder)/\(name)").directory, mode: 0o755)
+            try text.write(toFile: "\(folder)/\(name)", atomically: true, encoding: .utf8)
+        }
+        return folder
+    }
+
+    fileprivate func info(_ instance: String) async throws -> InstanceInfo {
+        let json = try await succeed("instance", "info", instance, "--output", "json")
+        return try JSONDecoder().decode(InstanceInfo.self, from: Data(json.stdout))
+    }
+
+    fileprivate func kits() async throws -> [KitInfo] {
+        try JSONDecoder().decode(
+            [KitInfo].self, from: Data(try await succeed("kit", "list", "--output", "json").stdout))
+    }
+
+    fileprivate func url(_ instance: String) async throws -> String {
+        try #require(try await info(instance).expose.first?.url)
+    }
+
+    fileprivate func curl(_ arguments: String...) async throws -> CommandResult {
+        try await run("/usr/bin/curl", ["-sS", "--max-time", "90", "--fail-with-body"] + arguments)
+    }
+
+    /// POSTs an object and reads the answer.
+    fileprivate func post(_ url: String, _ body: [String: any Sendable]) async throws -> [String: String] {
+        let json = String(decoding: try JSONSerialization.data(withJSONObject: body), as: UTF8.self)
+        let result = try await curl("-H", "Content-Type: application/json", "-d", json, url)
+        try #require(result.code == 0, "\(result)")
+        let object = try JSONSerialization.jsonObject(with: Data(result.stdout)) as? [String: Any] ?? [:]
+        return object.mapValues { $0 is NSNull ? "null" : "\($0)" }
+    }
+}
+
+/// Kits of the test's own: installing them, and what becomes of what they say.
+@Suite(.serialized) struct KitTests {
+    @Test func kitsAreInstalledListedShownAndRemoved() async throws {
+        try await DaemonFixture.with { f in
+            #expect(try await f.succeed("kit", "list").out == "No kits\n")
+            let one = try f.kit(
+                "tool", "  command: [cat, /opt/a.txt]\n  files: [{ from: a.txt, to: /opt/a.txt }]\n",
+                files: ["a.txt": "one\n"])
+            let first = try await f.succeed("kit", "install", one)
+            #expect(first.out.hasPrefix("tool@1.0.0 installed (sha256:"), "\(first)")
+            // The same again changes nothing; other files of the same version are refused.
+            #expect(try await f.succeed("kit", "install", one).out == first.out)
+            try "two\n".write(toFile: "\(one)/a.txt", atomically: true, encoding: .utf8)
+            try await f.refuse("kit", "install", one, code: 5, error: "kit-exists")
+            #expect(try await f.succeed("run", "--kit", "tool").out == "one\n")
+            // A higher version beside it is what the name means from now on.
+            let two = try f.kit(
+                "tool", version: "1.10.0", "  command: [cat, /opt/b/a.txt]\n  files: [{ from: b, to: /opt/b }]\n",
+                files: ["b/a.txt": "two\n"])
+            try await f.succeed("kit", "install", two)
+            #expect(try await f.kits().map { "\($0.name)@\($0.version)" } == ["tool@1.10.0", "tool@1.0.0"])
+            #expect(try await f.succeed("run", "--kit", "tool").out == "two\n")
+            #expect(try await f.succeed("run", "--kit", "tool@1.0.0").out == "one\n")
+            #expect(try await f.succeed("run", "--kit", "tool", "--", "echo", "mine").out == "mine\n")
+            // An archive is as good as a folder, with or without a folder around it.
+            let digest = try await f.kits().last?.digest
+            try await f.succeed("kit", "uninstall", "tool@1.0.0")
+            try "one\n".write(toFile: "\(one)/a.txt", atomically: true, encoding: .utf8)
+            for arguments in [
+                "-czf k.tar.gz -C kits/tool-1.0.0 .", "-cf k.tar -C kits tool-1.0.0",
+                "--zstd -cf k.tar.zst -C kits tool-1.0.0",
+            ] {
+                let made = try await f.shell("tar \(arguments)")
+                try #require(made.code == 0, "\(made)")
+                let file = try #require(arguments.split(separator: " ").first { $0.hasPrefix("k.tar") })
+                try await f.succeed("kit", "install", f.path(String(file)))
+                #expect(try await f.kits().last?.digest == digest)
+                try await f.succeed("kit", "uninstall", "tool@1.0.0")
+            }
+            // What an instance uses stays, also over a restart of the daemon.
+            try await f.succeed("instance", "create", "--name", "user", "--kit", "tool")
+            #expect(try await f.info("user").kit == "tool@1.10.0")
+            let refused = try await f.aegis("kit", "uninstall", "tool")
+            #expect(
+                refused.code == 5 && refused.err.contains("used by user") && refused.err.contains("(kit-in-use)"),
+                "\(refused)")
+            try await f.succeed("down")
+            try await f.up()
+            #expect(try await f.kits().map(\.usedBy) == [["user"]])
+            try await f.refuse("kit", "uninstall", "tool", code: 5, error: "kit-in-use")
+            try await f.succeed("instance", "delete", "user")
+            try await f.succeed("kit", "uninstall", "tool")
+            try await f.refuse("kit", "info", "tool", code: 4, error: "kit-not-found")
+            try await f.refuse("run", "--kit", "tool", code: 125, error: "kit-not-found")
+            #expect(try Files.list("\(f.home)/kits").isEmpty)
+        }
+    }
+
+    @Test func whatIsNotAKitIsRefusedAndLeavesNothing() async throws {
+        try await DaemonFixture.with { f in
+            try await f.refuse("kit", "install", f.path("none"), code: 4, error: "path-not-found")
+            try Files.makeDirectories(f.path("empty"))
+            try await f.refuse("kit", "install", f.path("empty"), code: 2, error: "kit-manifest-missing")
+            let wrong = try f.kit("wrong", "  comand: [true]\n")
+            let told = try await f.aegis("kit", "install", wrong)
+            #expect(
+                told.code == 2 && told.err.contains("kit.yaml:5:3") && told.err.contains("did you mean 'command'?"),
+                "\(told)")
+            let linked = try f.kit("linked", "  image: base\n")
+            try FileManager.default.createSymbolicLink(atPath: "\(linked)/secret", withDestinationPath: "/etc/shadow")
+            try await f.refuse("kit", "install", linked, code: 6, error: "unsafe-entry")
+            let special = try f.kit("special", "  image: base\n")
+            try Files.makeFIFO("\(special)/pipe")
+            try await f.refuse("kit", "install", special, code: 6, error: "unsafe-entry")
+            let large = try f.kit("large", "  image: base\n")
+            let grown = try await f.shell(
+                "truncate -s 65M kits/large-1.0.0/zero; tar -czf large.tar.gz -C kits large-1.0.0")
+            try #require(grown.code == 0, "\(grown)")
+            try await f.refuse("kit", "install", large, code: 1, error: "archive-too-large")
+            try await f.refuse("kit", "install", f.path("large.tar.gz"), code: 1, error: "archive-too-large")
+            // Archives that want out, or that are none.
+            let hostile = """
+                import tarfile, io, sys
+                good = b'apiVersion: aegis/v1\\nkind: Kit\\nmetadata: {name: evil, version: 1.0.0}\\n'
+                def make(name, *entries):
+                    with tarfile.open(name, 'w') as tar:
+                        one = tarfile.TarInfo('kit.yaml'); one.size = len(good); tar.addfile(one, io.BytesIO(good))
+                        for entry in entries: tar.addfile(entry, io.BytesIO(b'x' * entry.size))
+                def file(name, **more):
+                    one = tarfile.TarInfo(name); one.size = 1
+                    for key, value in more.items(): setattr(one, key, value)
+                    return one
+                make('up.tar', file('../out'))
+                make('abs.tar', file('/tmp/kit-out'))
+                make('link.tar', file('l', type=tarfile.SYMTYPE, linkname='/etc', size=0), file('l/kit-out'))
+                make('hard.tar', file('h', type=tarfile.LNKTYPE, linkname='kit.yaml', size=0))
+                make('device.tar', file('d', type=tarfile.CHRTYPE, devmajor=1, devminor=3, size=0))
+                open('noise.tar', 'wb').write(bytes(range(256)) * 64)
+                """
+            let made = try await f.run("/usr/bin/python3", ["-c", hostile], directory: f.path("."))
+            try #require(made.code == 0, "\(made)")
+            for (name, code, error) in [
+                ("up", 6, "unsafe-path"), ("link", 6, "unsafe-entry"), ("hard", 6, "unsafe-entry"),
+                ("device", 6, "unsafe-entry"), ("noise", 1, "bad-archive"),
+            ] as [(String, Int32, String)] {
+                try await f.refuse("kit", "install", f.path("\(name).tar"), code: code, error: error)
+            }
+            let absolute = try await f.aegis("kit", "install", f.path("abs.tar"))
+            #expect(absolute.code != 0 && !Files.exists("/tmp/kit-out"), "\(absolute)")
+            #expect(try await f.kits().isEmpty)
+            #expect(try Files.list("\(f.home)/kits").isEmpty)
+        }
+    }
+
+    @Test(arguments: backends) func hooksRunInsideAndWhatFailsStopsTheStart(_ backend: String) async throws {
+        try await DaemonFixture.with { f in
+            let kit = try f.kit(
+                "hooked",
+                """
+                  command: [sh, -c, 'echo command; touch /tmp/up; exec sleep 1000']
+                  env: { WHO: kit }
+                  hooks:
+                    before:
+                      - { run: [sh, -c, 'echo "before $WHO $(id -u) $(cat /proc/1/comm)"; touch /tmp/first'] }
+                      - { run: [sh, -c, 'test -f /tmp/first; echo second'], user: nobody }
+                    after:
+                      - { run: [sh, -c, 'test -f /tmp/up && echo after'] }
+                  health: { exec: [test, -f, /tmp/up], timeout: 20s }
+
+                """)
+            try await f.succeed("kit", "install", kit)
+            try await f.succeed("instance", "start", "--name", "h", "--kit", "hooked", "--isolation", backend)
+            let log = try await f.succeed("logs", "h").out
+            #expect(
+                log.contains("before kit 0") && log.contains("second") && log.contains("command")
+                    && log.contains("after"), "\(log)")
+            let order = ["before kit", "second", "command", "after"].map {
+                log.range(of: $0)?.lowerBound ?? log.endIndex
+            }
+            #expect(order == order.sorted(), "\(log)")
+            // At every start.
+            try await f.succeed("instance", "restart", "h")
+            #expect(try await f.succeed("logs", "h").out.components(separatedBy: "second").count == 3)
+            try await f.succeed("instance", "delete", "h")
+
+            let bad = try f.kit(
+                "bad",
+                "  command: [sleep, '1000']\n  hooks: { before: [{ run: [sh, -c, 'echo no such luck >&2; exit 3'] }] }\n"
+            )
+            try await f.succeed("kit", "install", bad)
+            let failed = try await f.aegis("instance", "start", "--name", "b", "--kit", "bad", "--isolation", backend)
+            #expect(
+                failed.code == 1 && failed.err.contains("exit code 3: no such luck")
+                    && failed.err.contains("(hook-failed)"),
+                "\(failed)")
+            try await f.refuse("instance", "info", "b", code: 4, error: "instance-not-found")
+            let slow = try f.kit(
+                "slow", "  command: [sleep, '1000']\n  hooks: { after: [{ run: [sleep, '1000'], timeout: 500ms }] }\n")
+            try await f.succeed("kit", "install", slow)
+            try await f.refuse(
+                "instance", "start", "--name", "s", "--kit", "slow", "--isolation", backend, code: 1,
+                error: "hook-timeout")
+            let ill = try f.kit(
+                "ill", "  command: [sleep, '1000']\n  health: { exec: [sh, -c, 'echo not yet; false'], timeout: 1s }\n")
+            try await f.succeed("kit", "install", ill)
+            let unwell = try await f.aegis("run", "--kit", "ill", "--isolation", backend)
+            #expect(
+                unwell.code == 125 && unwell.err.contains("not yet") && unwell.err.contains("(not-healthy)"),
+                "\(unwell)")
+            // A command that ends before it is healthy has its own end.
+            #expect(
+                try await f.aegis("run", "--kit", "ill", "--isolation", backend, "--", "sh", "-c", "exit 7").code == 7)
+        }
+    }
+
+    @Test(arguments: backends) func filesAreReadOnlyAndTheWorkspaceIsFilledOnce(_ backend: String) async throws {
+        try await DaemonFixture.with { f in
+            let kit = try f.kit(
+                "filed",
+                """
+                  command: [sleep, '1000']
+                  files:
+                    - { from: conf, to: /etc/filed }
+                    - { from: run.sh, to: /usr/local/bin/filed }
+                  workspace:
+                    - { from: seed }
+                    - { from: run.sh, to: bin/tool }
+
+                """, files: ["conf/a.ini": "a = 1\n", "run.sh": "#!/bin/sh\necho ran\n", "seed/x/y.txt": "seed\n"])
+            try Files.setPermissions("\(kit)/run.sh", 0o700)
+            try Files.setPermissions("\(kit)/conf/a.ini", 0o600)
+            try await f.succeed("kit", "install", kit)
+            let start = ["instance", "start", "--kit", "filed", "--isolation", backend, "--user", "nobody"]
+            try await f.succeed(
+                "instance", "start", "--name", "a", "--kit", "filed", "--isolation", backend, "--user", "nobody")
+            let look =
+                "cat /etc/filed/a.ini x/y.txt; filed; bin/tool; echo new > x/y.txt; echo w > w.txt; echo x > /etc/filed/a.ini"
+            let seen = try await f.aegis("exec", "a", "--", "sh", "-c", look)
+            #expect(
+                seen.out == "a = 1\nseed\nran\nran\n" && seen.code != 0 && seen.err.contains("Read-only"), "\(seen)")
+            try await f.succeed("instance", "restart", "a")
+            #expect(try await f.succeed("exec", "a", "--", "cat", "x/y.txt").out == "new\n")
+            #expect(try await f.succeed("cp", "a:/etc/filed/a.ini", "-").code == 0)
+            // A named workspace is filled while it is empty; a folder of the user's is left alone.
+            for name in ["b", "c"] {
+                let result = try await f.run(Self.cli, start + ["--name", name, "--workspace", "shared"])
+                try #require(result.code == 0, "\(result)")
+                #expect(
+                    try await f.succeed("exec", name, "--", "cat", "x/y.txt").out == (name == "b" ? "seed\n" : "mine\n")
+                )
+                try await f.succeed("exec", name, "--", "sh", "-c", "echo mine > x/y.txt")
+                try await f.succeed("instance", "delete", name)
+            }
+            let own = try f.folder("own")
+            #expect(
+                try await f.succeed("run", "--kit", "filed", "--workspace", own, "--", "ls", "/workspace").out == "")
+            // What the user mounts there wins.
+            try "mine\n".write(toFile: f.path("a.ini"), atomically: true, encoding: .utf8)
+            let mount = "\(f.path("a.ini")):/usr/local/bin/filed"
+            #expect(
+                try await f.succeed("run", "--kit", "filed", "--mount", mount, "--", "cat", "/usr/local/bin/filed").out
+                    == "mine\n")
+        }
+    }
+    private static var cli: String { DaemonFixture.cli }
+
+    @Test func kitsBelongToTheNodeAndTheirSecretsAreAskedFor() async throws {
+        try await DaemonFixture.with { f in
+            let kit = try f.kit(
+                "keyed",
+                "  command: [sh, -c, 'echo $API_KEY']\n  secrets: [{ name: API_KEY, description: a key of yours }]\n")
+            try await f.succeed("kit", "install", kit)
+            let missing = try await f.aegis("run", "--kit", "keyed")
+            #expect(
+                missing.code == 125 && missing.err.contains("needs the secret 'API_KEY' (a key of yours)")
+                    && missing.err.contains("aegis secret set API_KEY"), "\(missing)")
+            try await f.succeed("secret", "set", "API_KEY", "-", input: Array("hidden".utf8))
+            #expect(try await f.succeed("run", "--kit", "keyed").out == "hidden\n")
+            // Another user sees kits and may use them, but not change them.
+            let open = try f.kit("open", "  command: [echo, hello]\n")
+            try await f.succeed("kit", "install", open)
+            #expect(try await f.aegis(as: stranger, "kit", "list").out.contains("open"))
+            let installed = try await f.aegis(as: stranger, "kit", "install", open)
+            #expect(installed.code == 6 && installed.err.contains("(administrator-needed)"), "\(installed)")
+            #expect(try await f.aegis(as: stranger, "kit", "uninstall", "open").code == 6)
+            let used = try await f.aegis(as: stranger, "run", "--kit", "open")
+            #expect(used.out == "hello\n", "\(used)")
+            // Files that are not those that were installed are said.
+            try "x".write(toFile: "\(f.home)/kits/open/1.0.0/files/more", atomically: true, encoding: .utf8)
+            #expect(try await f.succeed("kit", "info", "open").out.contains("broken"))
+        }
+    }
+}
+
+/// The kits that come with Aegis.
+@Suite(.serialized) struct ShippedKitTests {
+    static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../../kits")
+        .standardized.path
+
+    @Test(arguments: backends) func staticWebServesAFolderAndSleeps(_ backend: String) async throws {
+        try await DaemonFixture.with { f in
+            try await f.succeed("kit", "install", "\(Self.folder)/static-web")
+            try await f.succeed("instance", "start", "--name", "own", "--kit", "static-web", "--isolation", backend)
+            #expect(try await f.curl("\(try await f.url("own"))/").out.contains("came with the kit"))
+            let site = try f.folder("site")
+            try f.file("\(site)/hello.txt", "hello\n")
+            try f.file("\(site)/.env", "hidden\n")
+            try FileManager.default.createSymbolicLink(atPath: "\(site)/out", withDestinationPath: "/etc/passwd")
+            try await f.succeed(
+                "instance", "start", "--name", "web", "--kit", "static-web", "--isolation", backend, "--workspace",
+                site,
+                "--idle-pause", "1s")
+            let record = try await f.info("web")
+            #expect(record.kit == "static-web@1.0.0" && record.expose.first?.spec.ui == true)
+            #expect(record.idle?.stop == .seconds(600) && record.idle?.pause == .seconds(1))
+            let url = try await f.url("web")
+            #expect(try await f.curl("\(url)/hello.txt").out == "hello\n")
+            #expect(try await f.curl("\(url)/").out.contains("hello.txt"))
+            for hidden in [".env", "out", "%2eenv", "..%2f..%2fetc/passwd"] {
+                #expect(try await f.curl("--path-as-is", "\(url)/\(hidden)").code == 22, "\(hidden)")
+            }
+            try await f.eventually("it is paused") { try await f.record("web").state == "paused" }
+            #expect(try await f.curl("\(url)/hello.txt").out == "hello\n")
+            try await f.succeed("instance", "stop", "web")
+            #expect(try await f.curl("\(url)/hello.txt").out == "hello\n")
+        }
+    }
+
+    @Test(arguments: backends) func pythonRunnerKeepsItsState(_ backend: String) async throws {
+        try await DaemonFixture.with { f in
+            try await f.succeed("kit", "install", "\(Self.folder)/python-runner")
+            try await f.succeed("instance", "start", "--name", "py", "--kit", "python-runner", "--isolation", backend)
+            let url = try await f.url("py")
+            func run(_ code: String, _ more: [String: any Sendable] = [:]) async throws -> [String: String] {
+                try await f.post("\(url)/run", more.merging(["code": code]) { $1 })
+            }
+            #expect(try await run("x = 20\nprint('set')")["stdout"] == "set\n")
+            #expect(try await run("x += 1; x * 2")["result"] == "42")
+            #expect(try await run("x", ["session": "other"])["error"]?.contains("NameError") == true)
+            #expect(try await run("1/0")["error"]?.contains("ZeroDivisionError") == true)
+            #expect(try await run("raise SystemExit(3)")["error"]?.contains("SystemExit") == true)
+            #expect(try await run("def f(:")["error"]?.contains("SyntaxError") == true)
+            // Its names outlive a time that is over, a pause, and each other's.
+            let late = try await run("import time\nx = 7\ntime.sleep(60)", ["timeout": 0.5])
+            #expect(late["timed_out"] == "1" || late["timed_out"] == "true", "\(late)")
+            #expect(try await run("x")["result"] == "7")
+            try await f.succeed("instance", "pause", "py")
+            #expect(try await run("x + 1")["result"] == "8")
+            // What does not heed the end of its time loses its session, and no other.
+            let deaf = "while True:\n  try:\n    while True: pass\n  except BaseException: pass"
+            _ = try await run("y = 1", ["session": "other"])
+            let lost = try await run(deaf, ["timeout": 0.5])
+            #expect(lost["error"]?.contains("reset") == true, "\(lost)")
+            #expect(try await run("x")["error"]?.contains("NameError") == true)
+            #expect(try await run("y", ["session": "other"])["result"] == "1")
+            #expect(try await run("import os; os._exit(1)")["error"]?.contains("SessionLost") == true)
+            #expect(try await run("print('a' * 3_000_000)")["truncated"] != "0")
+            // Files stay in the workspace, and there is no network.
+            #expect(try await run("open('f', 'w').write('kept')")["result"] == "4")
+            let out = try await run("import socket; socket.create_connection(('192.0.2.1', 80), 2)")
+            #expect(out["error"] != "null", "\(out)")
+            _ = try await f.post("\(url)/reset", ["session": "other"])
+            #expect(try await run("y", ["session": "other"])["error"]?.contains("NameError") == true)
+            try await f.succeed("instance", "stop", "py")
+            #expect(try await run("open('f').read()")["result"] == "'kept'")
+            for (body, status) in [
+                ("{}", "400"), ("[]", "400"), ("{\"code\": 1}", "400"),
+                ("{\"code\": \"\", \"session\": \"../x\"}", "400"),
+            ] {
+                let result = try await f.run(
+                    "/usr/bin/curl", ["-s", "-o", "/dev/null", "-w", "%{http_code}", "-d", body, "\(url)/run"])
+                #expect(result.out == status, "\(body): \(result)")
+            }
+        }
+    }
+
+    @Test(arguments: backends) func postgresKeepsItsDataWhileItSleeps(_ backend: String) async throws {
+        let image = try await PostgresImage.shared.reference()
+        try await DaemonFixture.with { f in
+            try await f.succeed("kit", "install", "\(Self.folder)/postgres")
+            try await f.refuse(
+                "instance", "start", "--name", "db", "--kit", "postgres", "--image", image, code: 4,
+                error: "kit-secret-missing")
+            try await f.succeed("secret", "set", "POSTGRES_PASSWORD", "-", input: Array("open sesame".utf8))
+            try await f.succeed(
+                "instance", "start", "--name", "db", "--kit", "postgres", "--image", image, "--isolation", backend)
+            let port = try await f.info("db").expose[0].publicPort
+            func psql(_ sql: String, password: String = "open sesame") async throws -> CommandResult {
+                try await f.run(
+                    "/usr/bin/env",
+                    [
+                        "PGPASSWORD=\(password)", "PGCONNECT_TIMEOUT=60", "psql", "-h", "127.0.0.1", "-p", "\(port)",
+                        "-U",
+                        "postgres", "-d", "postgres", "-Atqc", sql,
+                    ])
+            }
+            let made = try await psql(
+                "create table t(n int); insert into t select generate_series(1, 1000); select count(*) from t")
+            #expect(made.out == "1000\n", "\(made)")
+            let refused = try await psql("select 1", password: "guess")
+            #expect(refused.code != 0 && refused.err.contains("password authentication failed"), "\(refused)")
+            // A connection wakes it, from a pause and from a stop, and the data is there.
+            try await f.succeed("instance", "pause", "db")
+            #expect(try await psql("select sum(n) from t").out == "500500\n")
+            try await f.succeed("instance", "stop", "db")
+            #expect(try await f.record("db").state == "stopped")
+            let woken = try await psql("select sum(n) from t")
+            #expect(woken.out == "500500\n", "\(woken)")
+            let log = try await f.succeed("logs", "db").out
+            #expect(
+                log.contains("database system is shut down") && !log.contains("was not properly shut down"), "\(log)")
+            try await f.succeed("instance", "delete", "db")
+        }
+    }
+
+    /// Every command in docs/kits.md works as it is written, but for the port's number.
+    @Test func examplesOfTheDocumentationWork() async throws {
+        try await DaemonFixture.with { f in
+            let page = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+                .appendingPathComponent("../../docs/kits.md")
+            let text = try String(contentsOf: page, encoding: .utf8)
+            func blocks(_ mark: String) -> [String] {
+                text.components(separatedBy: "```\(mark)\n").dropFirst().compactMap {
+                    $0.components(separatedBy: "\n```").first
+                }
+            }
+            let yaml = blocks("yaml")
+            #expect(blocks("sh").count == 2 && yaml.count == 1)
+            let here = try f.folder("doc")
+            try FileManager.default.createSymbolicLink(atPath: "\(here)/kits", withDestinationPath: Self.folder)
+            try Files.makeDirectories("\(here)/greeter")
+            try Files.makeDirectories("\(here)/site")
+            try f.file("\(here)/greeter/kit.yaml", yaml[0] + "\n")
+            try f.file("\(here)/greeter/greet.sh", "echo \"$GREETING from $(cat /etc/greeter.conf)\"\n")
+            try f.file("\(here)/greeter/greeter.conf", "a kit\n")
+            let probe = try Listener.tcp(address: "127.0.0.1", port: 0, on: f.loop)
+            let free = try probe.localPort()
+            probe.close()
+            let script =
+                "set -e; PATH=\(DaemonFixture.binaries):$PATH\n"
+                + blocks("sh").joined(separator: "\n")
+                .replacingOccurrences(of: "8080", with: "\(free)").replacingOccurrences(
+                    of: "curl -s", with: "curl -sSf")
+            let result = try await f.run("/bin/sh", ["-c", script], directory: here)
+            #expect(result.code == 0 && result.out.hasSuffix("hello from a kit\ngoodbye from a kit\n"), "\(result)")
+        }
+    }
+}
+
+/// An image with PostgreSQL, made of the host's package sources once and kept.
+actor PostgresImage {
+    static let shared = PostgresImage()
+    private var made: Task<String, any Error>?
+
+    /// Its name, for `--image`.
+    func reference() async throws -> String {
+        let task = made ?? Task { try await Self.make() }
+        made = task
+        return try await task.value
+    }
+
+    private static func make() async throws -> String {
+        let cache = ProcessInfo.processInfo.environment["AEGIS_TEST_CACHE"] ?? "/var/tmp/aegis-test-cache"
+        let folder = "\(cache)/postgres-oci"
+        guard !Files.exists("\(folder)/index.json") else { return "oci:\(folder)" }
+        try Files.makeDirectories(cache)
+        let script = """
+            set -e; w=$(mktemp -d '\(cache)/postgres-XXXXXX'); cd "$w"; mkdir -p oci/blobs/sha256
+            suite=$(. /etc/os-release; echo "$VERSION_CODENAME")
+            mmdebstrap --variant=minbase --include=postgresql "$suite" layer.tar >&2
+            diff=$(sha256sum layer.tar | cut -c1-64); gzip -1n layer.tar
+            put() { s=$(sha256sum "$1" | cut -c1-64); n=$(stat -c %s "$1"); mv "$1" oci/blobs/sha256/$s; }
+            put layer.tar.gz; layer=$s; lsize=$n
+            printf '{"architecture":"%s","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
+              "$(dpkg --print-architecture)" $diff > c; put c; conf=$s; csize=$n
+            printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:%s","size":%d},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"sha256:%s","size":%d}]}' \
+              $conf $csize $layer $lsize > m; put m
+            printf '{"imageLayoutVersion":"1.0.0"}' > oci/oci-layout
+            printf '{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:%s","size":%d}]}' $s $n > oci/index.json
+            mv -T oci '\(folder)'; cd /; rm -rf "$w"
+            """
+        try await onLoop { loop in
+            let spec = ProcessSpec(
+                executable: "/bin/sh", arguments: ["sh", "-c", script], environment: CurrentProcess.environment)
+            let (status, _, errors) = try await runProcess(spec, deadline: .seconds(900), on: loop)
+            try #require(status.isSuccess, "\(String(decoding: errors.suffix(2000), as: UTF8.self))")
+        }
+        return "oci:\(folder)"
+    }
+}
