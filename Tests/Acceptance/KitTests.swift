@@ -252,7 +252,8 @@ extension DaemonFixture {
                 seen.out == "a = 1\nseed\nran\nran\n" && seen.code != 0 && seen.err.contains("Read-only"), "\(seen)")
             try await f.succeed("instance", "restart", "a")
             #expect(try await f.succeed("exec", "a", "--", "cat", "x/y.txt").out == "new\n")
-            #expect(try await f.succeed("cp", "a:/etc/filed/a.ini", "-").code == 0)
+            try await f.succeed("cp", "a:/etc/filed/a.ini", f.path("copied"))
+            #expect(f.text(f.path("copied")) == "a = 1\n")
             // A named workspace is filled while it is empty; a folder of the user's is left alone.
             for name in ["b", "c"] {
                 let result = try await f.run(Self.cli, start + ["--name", name, "--workspace", "shared"])
@@ -418,7 +419,8 @@ extension DaemonFixture {
             #expect(try await f.record("db").state == "stopped")
             let woken = try await psql("select sum(n) from t")
             #expect(woken.out == "500500\n", "\(woken)")
-            let log = try await f.succeed("logs", "db").out
+            let logs = try await f.succeed("logs", "db")
+            let log = logs.out + logs.err
             #expect(
                 log.contains("database system is shut down") && !log.contains("was not properly shut down"), "\(log)")
             try await f.succeed("instance", "delete", "db")

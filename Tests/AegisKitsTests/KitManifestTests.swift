@@ -107,8 +107,8 @@ import Testing
         ("  min_isolation: none\n", "kit.yaml:5:18", "is wrong"),
         ("  grants: ['fly: away']\n", "kit.yaml:5:12", "is wrong"),
         ("  grants: ['tool: web_fetch']\n", "kit.yaml:5:12", "not granted to instances"),
-        ("  tools: [{ name: x, command: [y], secrets: [NONE] }]\n", "kit.yaml:5:47", "no secret of this kit"),
-        ("  tools: [{ name: x, command: [y], host: true }]\n", "kit.yaml:5:37", "unknown key 'host'"),
+        ("  tools: [{ name: x, command: [y], secrets: [NONE] }]\n", "kit.yaml:5:46", "no secret of this kit"),
+        ("  tools: [{ name: x, command: [y], host: true }]\n", "kit.yaml:5:36", "unknown key 'host'"),
     ])
     func whatIsWrongIsToldWhereItStands(_ spec: String, _ place: String, _ text: String) {
         let error = #expect(throws: AegisError.self) { try read(spec) }
