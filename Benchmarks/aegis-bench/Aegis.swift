@@ -14,7 +14,11 @@ struct Aegis: Sendable {
         self.loop = loop
         runner = Runner(
             loop: loop,
-            environment: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "AEGIS_HOME=\(home)"])
+            environment: [
+                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "AEGIS_HOME=\(home)",
+                // A start is a whole one, except where a section says otherwise.
+                "AEGIS_INSTANCES_WARM=0",
+            ])
     }
 
     var cli: String { "\(options.binaries)/aegis" }

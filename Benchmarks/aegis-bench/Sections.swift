@@ -58,7 +58,8 @@ struct Sections: Sendable {
                 let samples = try await rounds(count(runtime == "runc" ? 60 : 25, quick: 5), contestants)
                 tables.append(
                     table(
-                        "Start: `aegis run -- true` on \(runtime)", "Target: at most 12 ms more than bare at p50.",
+                        "Start: `aegis run -- true` on \(runtime)",
+                        "Target: at most 12 ms more than bare at p50. A whole start, without the sandbox that is kept ready by default.",
                         samples,
                         names.map { ($0, $0 == names[1] ? nil : names[1]) }))
             } catch {

@@ -119,6 +119,9 @@ final class DaemonFixture: Sendable {
     var environment: [String] {
         var values = ProcessInfo.processInfo.environment
         values["AEGIS_HOME"] = home
+        // Tests count what there is: sandboxes that nobody asked for are made only where a test's own configuration says so.
+        let config = (try? String(contentsOfFile: "\(home)/aegis-config.yaml", encoding: .utf8)) ?? ""
+        values["AEGIS_INSTANCES_WARM"] = config.contains("warm:") ? nil : "0"
         return values.map { "\($0.key)=\($0.value)" }
     }
 

@@ -22,12 +22,18 @@ extension ConfigReader {
     ///   - key: the key's name.
     ///   - type: of the values.
     ///   - single: the key that a value without one belongs to, in an override; nil refuses such a value.
+    ///   - standard: what holds when nothing sets the map; an empty one counts as set.
     ///   - check: says what is wrong with a value of the right type, or nil.
     /// - Returns: the entries in their order.
     package func readMap<T: ConfigScalar>(
-        _ key: String, of type: T.Type = T.self, single: String? = nil, check: ((T) -> String?)? = nil
+        _ key: String, of type: T.Type = T.self, single: String? = nil,
+        default standard: [(key: String, value: T)] = [],
+        check: ((T) -> String?)? = nil
     ) -> [(key: String, value: T)] {
-        guard let (node, origin) = lookup(key, aliases: [], variables: []), !node.isNull else { return [] }
+        guard let (node, origin) = lookup(key, aliases: [], variables: []), !node.isNull else {
+            for (name, value) in standard { enter("\(key).\(name)", value.configText, .standard) }
+            return standard
+        }
         let entries: [ConfigNode.Entry]
         if case .map(let found) = node.content {
             entries = found

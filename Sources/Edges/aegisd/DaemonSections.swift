@@ -90,7 +90,7 @@ struct InstancesSection: ConfigSection {
 
     /// A number alone is that of the base image.
     private static func warm(_ reader: ConfigReader) -> [WarmWish] {
-        reader.readMap("warm", of: Int.self, single: "base").compactMap { image, count in
+        reader.readMap("warm", of: Int.self, single: "base", default: [("base", 1)]).compactMap { image, count in
             do throws(AegisError) { return try WarmWish(image, count: count, isolations: isolations) } catch {
                 reader.report("\(error.message); \(error.hint ?? "")")
                 return nil
