@@ -58,12 +58,7 @@ enum Daemon {
             group.addTask { await router.run() }
             group.addTask { await guestServer.watch() }
             if let tcp = stage.tcp { group.addTask { await tcpServer.run([tcp]) } }
-            group.addTask {
-                while let signal = try? await signals.next() {
-                    // SIGHUP is what a closed terminal sends: the daemon is not its child.
-                    if signal != 1 { ending.begin(keepingInstances: false) }
-                }
-            }
+            group.addTask { await heed(signals, ending) }
             let keep = await ending.wait()
             logger.info("stopping", ("keep_instances", "\(keep)"))
             if keep { await services.directory.warm.close() } else { await services.directory.stopAll() }
@@ -79,6 +74,13 @@ enum Daemon {
         await services.close(keepingInstances: ending.keepsInstances)
         home.removeMarks()
         logger.info("stopped")
+    }
+
+    private static func heed(_ signals: SignalSource, _ ending: Ending) async {
+        while let signal = try? await signals.next() {
+            // SIGHUP is what a closed terminal sends: the daemon is not its child.
+            if signal != 1 { ending.begin(keepingInstances: false) }
+        }
     }
 
     /// Answers programs inside instances.
@@ -98,7 +100,8 @@ enum Daemon {
         _ services: DaemonServices, _ facts: SystemFacts, settings: DaemonSettings, home: DaemonHome, loop: EventLoop
     ) -> (socket: HTTPServer, tcp: HTTPServer) {
         let groups = [
-            SystemRoutes(facts, directory: services.directory).routes, InstanceRoutes(services.directory, kits: services.kits).routes, KitRoutes(services.kits).routes,
+            SystemRoutes(facts, directory: services.directory).routes,
+            InstanceRoutes(services.directory, kits: services.kits).routes, KitRoutes(services.kits).routes,
             StreamRoutes(services.directory).routes, LogRoutes(services.directory).routes,
             EventRoutes(services.directory).routes,
             FileRoutes(services.directory).routes, SecretRoutes(services.secrets).routes,

@@ -18,24 +18,15 @@ struct CreateRules {
     /// - Throws: an error that names the field, the value and the right form.
     func check(_ request: CreateInstance, _ kit: KitPlan? = nil) throws -> StoredInstance {
         guard request.kit == kit?.reference else {
-            throw AegisError.usage("kit '\(request.kit ?? "")' cannot be used here", hint: "name it where instances are made")
+            throw AegisError.usage(
+                "kit '\(request.kit ?? "")' cannot be used here", hint: "name it where instances are made")
         }
         var random = SystemRandomNumberGenerator()
         let id = Identifiers.instance(using: &random)
         if let name = request.name { try Names.validate(name, what: "instance") }
         let image = request.image ?? "base"
         let reference = try ImageReference(parsing: image, defaultRegistry: services.defaultRegistry)
-        let command = request.command ?? []
-        guard !command.isEmpty || image != "base" else {
-            throw AegisError.usage(
-                "a command is missing: the image 'base' has none of its own"
-                    + (request.name.map { ", and there is no stopped instance '\($0)'" } ?? ""),
-                hint: "write it after --, as in: aegis run -- python3 -V")
-        }
-        guard command.first != "", !command.contains(where: { $0.utf8.contains(0) }) else {
-            throw AegisError.usage(
-                "the command has an empty name or a NUL byte", hint: "write the program first, then its arguments")
-        }
+        let command = try command(request, image)
         let limits = try limits(request.limits)
         try isolation(request.isolation)
         // The node's minimum is its owner's word: a request can raise it, not lower it.
@@ -75,6 +66,21 @@ struct CreateRules {
         // From the beginning: a daemon that dies before the start leaves the next one to make up for it.
         if request.start ?? true { stored.intent = .init(.start) }
         return stored
+    }
+
+    private func command(_ request: CreateInstance, _ image: String) throws(AegisError) -> [String] {
+        let command = request.command ?? []
+        guard !command.isEmpty || image != "base" else {
+            throw .usage(
+                "a command is missing: the image 'base' has none of its own"
+                    + (request.name.map { ", and there is no stopped instance '\($0)'" } ?? ""),
+                hint: "write it after --, as in: aegis run -- python3 -V")
+        }
+        guard command.first != "", !command.contains(where: { $0.utf8.contains(0) }) else {
+            throw .usage(
+                "the command has an empty name or a NUL byte", hint: "write the program first, then its arguments")
+        }
+        return command
     }
 
     private func guestAPI(
