@@ -82,7 +82,8 @@ let sandbox: [Target] = [
     library(
         "Sandbox", "AegisInstances",
         [
-            "AegisBroker", "AegisCapabilities", "AegisTLS", "AegisNetwork", "AegisBackends", "AegisImages", "AegisFiles",
+            "AegisBroker", "AegisCapabilities", "AegisTLS", "AegisNetwork", "AegisBackends", "AegisImages",
+            "AegisFiles",
             "AegisLogs", "AegisSessions", "AegisSandboxTypes",
             "AegisChannel", "AegisSecrets", "AegisStore", "AegisIO", "LinuxSys", "CLinux", "AegisCore",
         ]),

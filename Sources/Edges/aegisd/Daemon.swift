@@ -98,7 +98,8 @@ enum Daemon {
         _ services: DaemonServices, _ facts: SystemFacts, settings: DaemonSettings, home: DaemonHome, loop: EventLoop
     ) -> (socket: HTTPServer, tcp: HTTPServer) {
         let groups = [
-            SystemRoutes(facts, directory: services.directory).routes, InstanceRoutes(services.directory, kits: services.kits).routes, KitRoutes(services.kits).routes,
+            SystemRoutes(facts, directory: services.directory).routes,
+            InstanceRoutes(services.directory, kits: services.kits).routes, KitRoutes(services.kits).routes,
             StreamRoutes(services.directory).routes, LogRoutes(services.directory).routes,
             EventRoutes(services.directory).routes,
             FileRoutes(services.directory).routes, SecretRoutes(services.secrets).routes,

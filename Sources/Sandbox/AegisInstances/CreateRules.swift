@@ -18,7 +18,8 @@ struct CreateRules {
     /// - Throws: an error that names the field, the value and the right form.
     func check(_ request: CreateInstance, _ kit: KitPlan? = nil) throws -> StoredInstance {
         guard request.kit == kit?.reference else {
-            throw AegisError.usage("kit '\(request.kit ?? "")' cannot be used here", hint: "name it where instances are made")
+            throw AegisError.usage(
+                "kit '\(request.kit ?? "")' cannot be used here", hint: "name it where instances are made")
         }
         var random = SystemRandomNumberGenerator()
         let id = Identifiers.instance(using: &random)

@@ -30,7 +30,8 @@ package struct KitSpec: Sendable, Codable, Equatable {
     package init() {}
 
     private enum CodingKeys: String, CodingKey {
-        case image, command, env, workdir, user, expose, workspace, files, secrets, idle, hooks, health, network, limits,
+        case image, command, env, workdir, user, expose, workspace, files, secrets, idle, hooks, health, network,
+            limits,
             grants, tools
         case minIsolation = "min_isolation"
     }

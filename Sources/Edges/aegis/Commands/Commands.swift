@@ -46,7 +46,8 @@ package enum Commands {
         ],
         groups: [
             "instance": "instances with a life of their own", "image": "what instances are made of",
-            "secret": "values that only sandboxes see", "kit": "instances described once, to be made again and again", "config": "the daemon's configuration",
+            "secret": "values that only sandboxes see", "kit": "instances described once, to be made again and again",
+            "config": "the daemon's configuration",
             "debug": "what passes inside, for those who look for a fault",
         ])
 }

@@ -41,8 +41,9 @@ enum InstanceStart {
             before = try await client.call(.get, APIClient.Route("instances", instance))
             record = try await client.call(.post, APIClient.Route("instances", instance, "start"))
         } else {
-            guard !invocation.trailing.isEmpty || invocation["image"] != nil || invocation["name"] != nil
-                || invocation["kit"] != nil
+            guard
+                !invocation.trailing.isEmpty || invocation["image"] != nil || invocation["name"] != nil
+                    || invocation["kit"] != nil
             else {
                 throw AegisError(
                     .usage, "missing-command", "nothing to start",
