@@ -10,8 +10,8 @@ struct KitRequest {
     ///
     /// - Parameters:
     ///   - request: what the user says.
-    ///   - known: the secrets that the store has.
-    /// - Returns: the request to make an instance with.
+    ///   - known: secrets that the store has.
+    /// - Returns: the request.
     /// - Throws: `kit-secret-missing`, `invalid-argument` for ports in each other's way.
     func merged(into request: CreateInstance, secrets known: [String]) throws(AegisError) -> CreateInstance {
         var all = request

@@ -14,8 +14,8 @@ extension SeccompProfile {
         "getxattr", "lgetxattr", "fgetxattr", "getxattrat", "listxattr", "llistxattr", "flistxattr", "listxattrat",
         "removexattr", "lremovexattr", "fremovexattr", "removexattrat",
         // waiting for events; gVisor of 2022 calls pselect6 pselect, and select of the C library is that
-        "pselect6", "pselect", "ppoll", "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "eventfd2",
-        "pipe2",
+        "pselect6", "pselect",
+        "ppoll", "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "eventfd2", "pipe2",
         "signalfd4", "inotify_init1", "inotify_add_watch", "inotify_rm_watch", "timerfd_create", "timerfd_settime",
         "timerfd_gettime", "io_setup", "io_submit", "io_cancel", "io_destroy", "io_getevents", "io_pgetevents",
         // memory
