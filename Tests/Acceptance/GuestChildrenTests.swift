@@ -90,6 +90,8 @@ extension DaemonFixture {
                 ),
                 (#"{"command": ["true"], "workspace": "/root"}"#, "workspace"),
                 (#"{"command": ["true"], "expose": ["80"]}"#, "expose"),
+                (#"{"command": ["true"], "name": "taken"}"#, "name"),
+                (#"{"command": ["true"], "image": "oci:/etc"}"#, "image"),
                 (#"{"command": ["true"], "network": {"mode": "allow"}}"#, "network"),
                 (#"{"command": ["true"], "network": {"allow": ["example.com"]}}"#, "example.com"),
                 (#"{"command": ["true"], "network": {"group": "team"}}"#, "team"),
@@ -111,6 +113,9 @@ extension DaemonFixture {
             let record = try await f.succeed("instance", "info", child, "-o", "json").out
             #expect(record.contains(#""memory": "256Mi""#), "\(record)")
             try await f.eventually("it has spoken") { try await f.succeed("logs", child).out == "none\n" }
+            // Together they have no more than the parent either.
+            let second = try await f.spawn("bounded", Self.sleeper)
+            #expect(second.status == "403" && second.body.contains("memory"), "\(second)")
             // Nor can it start others: that was granted to the parent alone.
             let grandchild = try await f.spawn(child, Self.sleeper)
             #expect(grandchild.status == "403", "\(grandchild)")

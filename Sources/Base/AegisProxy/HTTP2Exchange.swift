@@ -96,7 +96,10 @@ final class HTTP2Exchange: @unchecked Sendable {
         self.request = request
         up.isWhole = isWhole
         isGRPC = request.text("content-type")?.hasPrefix("application/grpc") == true
-        deadline = request.text("grpc-timeout").flatMap(GRPC.nanoseconds).map { now &+ $0 }
+        deadline = request.text("grpc-timeout").flatMap(GRPC.nanoseconds).map { span in
+            let (end, isBeyond) = now.addingReportingOverflow(span)
+            return isBeyond ? .max : end
+        }
     }
 }
 
@@ -110,15 +113,19 @@ enum GRPC {
         guard (1...8).contains(digits.count), digits.allSatisfy({ (48...57).contains($0) }),
             let count = UInt64(text.dropLast())
         else { return nil }
+        let unit: UInt64
         switch text.utf8.last {
-        case UInt8(ascii: "H"): return count * 3_600_000_000_000
-        case UInt8(ascii: "M"): return count * 60_000_000_000
-        case UInt8(ascii: "S"): return count * 1_000_000_000
-        case UInt8(ascii: "m"): return count * 1_000_000
-        case UInt8(ascii: "u"): return count * 1000
-        case UInt8(ascii: "n"): return count
+        case UInt8(ascii: "H"): unit = 3_600_000_000_000
+        case UInt8(ascii: "M"): unit = 60_000_000_000
+        case UInt8(ascii: "S"): unit = 1_000_000_000
+        case UInt8(ascii: "m"): unit = 1_000_000
+        case UInt8(ascii: "u"): unit = 1000
+        case UInt8(ascii: "n"): unit = 1
         default: return nil
         }
+        // Eight digits of hours are more than there are nanoseconds to count.
+        let (span, isBeyond) = count.multipliedReportingOverflow(by: unit)
+        return isBeyond ? .max : span
     }
 
     /// The same the other way, rounded up.

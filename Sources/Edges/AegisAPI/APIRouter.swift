@@ -31,7 +31,7 @@ package struct APIRouter: Sendable {
             let caller = try admit(request, at: door, to: route)
             let context = RequestContext(
                 caller: caller, request: request, parameters: parameters, query: try query(request),
-                isAdministrator: caller.uid == 0 || caller.uid == owner.uid)
+                isAdministrator: door != .guest && (caller.uid == 0 || caller.uid == owner.uid))
             try context.checkQuery(route.query)
             try await route.handler(context, writer)
         }

@@ -64,7 +64,7 @@ package struct GuestRoutes: Sendable {
         Route(route.method, route.path, route.summary, query: route.query) { context, writer in
             let child = try child(context)
             var context = context
-            context.caller = Caller(uid: child.owner, gid: child.owner)
+            context.caller = Caller(uid: child.owner, gid: child.ownerGroup)
             context.parameters["id"] = child.id
             try await route.handler(context, writer)
         }

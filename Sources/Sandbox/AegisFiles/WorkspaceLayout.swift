@@ -44,19 +44,22 @@ package enum WorkspaceLayout {
             named: Array("kit".utf8))
     }
 
+    /// Name by name, each opened before the next: another instance with the same workspace may put links there meanwhile.
     private static func makeFolders(
         _ names: ArraySlice<String>, in workspace: OpenedPath, _ owner: FileIdentity
     ) throws(Errno) -> FileDescriptor {
-        var path = "."
+        var folder = try workspace.openForUse()
         for name in names {
-            path += "/\(name)"
-            do throws(Errno) { try workspace.descriptor.makeDirectory(path, mode: 0o755) } catch {
+            var isNew = true
+            do throws(Errno) { try folder.makeDirectory(name, mode: 0o755) } catch {
                 guard error == .fileExists else { throw error }
-                continue
+                isNew = false
             }
-            try workspace.descriptor.setOwner(of: path, user: owner.user, group: owner.group)
+            let next = try folder.open(
+                name, [.readOnly, .directory, .noFollow], resolve: [.beneath, .noLinks, .noMagicLinks])
+            if isNew { try next.setOwner(of: ".", user: owner.user, group: owner.group) }
+            folder = next
         }
-        return try workspace.descriptor.open(
-            path, [.readOnly, .directory], resolve: [.beneath, .noLinks, .noMagicLinks])
+        return folder
     }
 }

@@ -48,6 +48,8 @@ package final class EventRing: Sendable {
     /// - Returns: them, behind a `gap` where older ones are not kept any more, and the number to go on after.
     package func events(after number: UInt64, for caller: Caller, instance: String? = nil) -> ([EventRecord], UInt64) {
         state.withLock { state in
+            // A number of an earlier daemon's may lie ahead of this one's.
+            let number = min(number, state.last)
             let oldest = state.last - UInt64(state.events.count) + 1
             var found: [EventRecord] = []
             // Whose the lost ones were is not known any more: it may have been the caller's.
@@ -57,7 +59,7 @@ package final class EventRing: Sendable {
                         time: .now(), type: "gap", message: "events were not kept for so long",
                         count: oldest - number - 1))
             }
-            let skipped = number < oldest ? 0 : Int(min(number, state.last) - oldest + 1)
+            let skipped = number < oldest ? 0 : Int(number + 1 - oldest)
             for index in skipped..<max(skipped, state.events.count) {
                 let (record, owner) = state.events[(state.first + index) % state.events.count]
                 guard caller.maySee(owner: owner), instance == nil || instance == record.instance else { continue }

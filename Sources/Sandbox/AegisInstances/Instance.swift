@@ -16,6 +16,7 @@ package actor Instance {
 
     package nonisolated let id: String
     package nonisolated let owner: UInt32
+    package nonisolated let ownerGroup: UInt32
     /// Whether the sandbox outlives its command, for its client to fetch files.
     package nonisolated let lingers: Bool
     /// The instance inside of which it was started, if it was.
@@ -107,6 +108,7 @@ package actor Instance {
         id = stored.info.id
         holds = HoldBook(id: stored.info.id, clock: services.clock)
         owner = stored.info.owner
+        ownerGroup = stored.ownerGroup
         lingers = stored.lingers ?? false
         parent = stored.info.parent
         machine = InstanceLifecycle(

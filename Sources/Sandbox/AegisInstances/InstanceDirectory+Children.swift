@@ -1,5 +1,6 @@
 internal import AegisCapabilities
 package import AegisCore
+internal import AegisImages
 internal import AegisLogs
 package import AegisSandboxTypes
 
@@ -15,29 +16,22 @@ extension InstanceDirectory {
     /// - Throws: `denied` with the nearest grant when the parent may not; `too-wide` for what the parent has not itself;
     ///   `too-many-children`; as `create`.
     package func spawn(_ request: CreateInstance, from parent: Instance) async throws -> Instance {
-        let own = await parent.stored
+        let (own, attempt) = await (parent.stored, parent.attempt)
         let admission: Admission
         do throws(Denial) {
             admission = try services.grants.admit(Request(.spawn(agent: "instance")), by: HolderID(parent.id))
         } catch { throw error.asAegisError }
         do {
-            let narrowed = try narrow(request, to: own)
             guard try generation(of: own.info) < Self.depth else {
                 throw AegisError.conflict("too-many-generations", "there are \(Self.depth) generations of instances")
             }
-            guard await children(of: parent.id).count < Self.most else {
-                throw AegisError.conflict(
-                    "too-many-children", "\(parent.id) has \(Self.most) instances, the most it may have",
-                    hint: "remove one first")
-            }
-            let caller = Caller(uid: own.info.owner, gid: own.ownerGroup)
-            let child = try await create(narrowed, for: caller, parent: parent.id)
+            let child = try await make(request, from: parent, own)
             do { _ = try await child.started() } catch {
                 await child.delete()
                 throw error
             }
             // The parent may have ended while its child was being made.
-            guard await parent.isUp else {
+            guard await parent.isUp, await parent.attempt == attempt else {
                 await child.delete()
                 throw AegisError.conflict("instance-stopped", "\(parent.id) has ended")
             }
@@ -47,6 +41,42 @@ extension InstanceDirectory {
             admission.refund()
             throw error
         }
+    }
+
+    /// One at a time for each family, so that what is left is not given away twice.
+    private func make(
+        _ request: CreateInstance, from parent: Instance, _ own: StoredInstance
+    ) async throws -> Instance {
+        let root = root(of: parent)
+        await families.enter(root)
+        defer { families.leave(root) }
+        let family = await family(of: root)
+        guard family.count < Self.most else {
+            throw AegisError.conflict(
+                "too-many-children", "there are \(Self.most) instances below \(root), the most there may be",
+                hint: "remove one first")
+        }
+        let narrowed = try narrow(request, to: own, beside: family, below: try await instance(root).stored)
+        let caller = Caller(uid: own.info.owner, gid: own.ownerGroup)
+        return try await create(narrowed, for: caller, parent: parent.id)
+    }
+
+    private func root(of instance: Instance) -> String {
+        var (id, next) = (instance.id, instance.parent)
+        for _ in 0...Self.depth {
+            guard let parent = next else { break }
+            (id, next) = (parent, (try? self.instance(parent))?.parent)
+        }
+        return id
+    }
+
+    /// The limits of all instances below one.
+    private func family(of root: String) async -> [AegisSandboxTypes.Limits] {
+        var found: [AegisSandboxTypes.Limits] = []
+        for instance in all where instance.parent != nil && self.root(of: instance) == root {
+            found.append(await instance.stored.info.limits)
+        }
+        return found
     }
 
     /// The instances that one has started, the oldest first.
@@ -84,15 +114,20 @@ extension InstanceDirectory {
     }
 
     /// The request as the parent may make it: what it leaves open is the parent's, what is wider is refused.
-    private func narrow(_ request: CreateInstance, to parent: StoredInstance) throws(AegisError) -> CreateInstance {
+    private func narrow(
+        _ request: CreateInstance, to parent: StoredInstance, beside family: [AegisSandboxTypes.Limits],
+        below root: StoredInstance
+    ) throws(AegisError) -> CreateInstance {
         var request = request
+        let asked = request.limits
         func refuse(_ what: String) -> AegisError {
             AegisError(
                 .denied, "too-wide", "\(what) is more than this instance has itself",
                 hint: "a child has at most its parent's rights")
         }
         for (name, given) in [
-            ("workspace", request.workspace != nil), ("mounts", request.mounts?.isEmpty == false),
+            ("name", request.name != nil), ("kit", request.kit != nil), ("workspace", request.workspace != nil),
+            ("mounts", request.mounts?.isEmpty == false),
             ("expose", request.expose?.isEmpty == false), ("idle", request.idle != nil),
             ("credentials", request.credentials != nil), ("ephemeral", request.ephemeral == true),
             ("linger", request.linger == true), ("allow_setuid", request.allowSetuid == true),
@@ -104,13 +139,20 @@ extension InstanceDirectory {
         // What is fetched for it would go through the host's network, with a name of the program's choice.
         guard ["never", nil].contains(request.pull) else { throw refuse("pull '\(request.pull ?? "")'") }
         request.pull = "never"
+        // A file of the host would be opened with its owner's rights.
+        if let image = request.image, image != parent.info.image,
+            case .local = try ImageReference(parsing: image, defaultRegistry: services.defaultRegistry)
+        {
+            throw refuse("image '\(image)'")
+        }
         guard request.start ?? true else { throw .usage("a child is started at once", hint: "leave 'start' out") }
         if let secret = (request.secrets ?? []).first(where: { name in
             !parent.info.secrets.contains(name) && parent.info.secrets != ["*"]
         }) {
             throw refuse("secret '\(secret)'")
         }
-        request.limits = try narrow(request.limits ?? AegisSandboxTypes.Limits(), to: parent.info.limits, refuse)
+        let limits = try narrow(request.limits ?? AegisSandboxTypes.Limits(), to: parent.info.limits, refuse)
+        request.limits = try share(limits, beside: family, below: root.info.limits, asked: asked)
         // As strongly isolated as the parent, at least.
         request.isolation = request.isolation ?? parent.isolation
         let floor = parent.info.grade ?? Grade(rawValue: parent.minIsolation) ?? .namespaces
@@ -135,6 +177,38 @@ extension InstanceDirectory {
         try bound("cpus", \.cpus)
         try bound("pids", \.pids)
         try bound("disk", \.disk)
+        return limits
+    }
+
+    /// All that is below an instance together has at most the memory, the disk and the processes of that instance.
+    private func share(
+        _ wanted: AegisSandboxTypes.Limits, beside family: [AegisSandboxTypes.Limits],
+        below root: AegisSandboxTypes.Limits, asked: AegisSandboxTypes.Limits?
+    ) throws(AegisError) -> AegisSandboxTypes.Limits {
+        var limits = wanted
+        func tooMuch(_ what: String, _ all: String) -> AegisError {
+            AegisError(
+                .denied, "too-wide", "the children would have more \(what) together than \(all)",
+                hint: "give smaller limits, or remove children")
+        }
+        if let all = root.memory {
+            let left = all.bytes - min(all.bytes, family.reduce(0) { $0 + ($1.memory?.bytes ?? 0) })
+            // A share, unless it says how much: another may be wanted.
+            if asked?.memory == nil { limits.memory = ByteSize(min(left, wanted.memory?.bytes ?? left, 512 << 20)) }
+            guard let own = limits.memory, own.bytes <= left, own.bytes >= 16 << 20 else {
+                throw tooMuch("memory", "\(all)")
+            }
+        }
+        if let all = root.pids {
+            let left = all - min(all, family.reduce(0) { $0 + ($1.pids ?? 0) })
+            if asked?.pids == nil { limits.pids = min(left, wanted.pids ?? left, max(16, all / 8)) }
+            guard let own = limits.pids, own <= left, own >= 1 else { throw tooMuch("processes", "\(all)") }
+        }
+        if let all = root.disk {
+            let left = all.bytes - min(all.bytes, family.reduce(0) { $0 + ($1.disk?.bytes ?? 0) })
+            if asked?.disk == nil { limits.disk = ByteSize(min(left, max(64 << 20, all.bytes / 8))) }
+            guard let own = limits.disk, own.bytes <= left, own.bytes > 0 else { throw tooMuch("disk", "\(all)") }
+        }
         return limits
     }
 
@@ -183,6 +257,9 @@ extension Instance {
 
     /// Takes everything back.
     func retireGrants() { _ = try? services.grants.retire(HolderID(id), reason: "the instance has ended") }
+
+    /// The number of the run.
+    var attempt: UInt64 { machine.attempt }
 
     /// Whether there is a sandbox, or will be one at once.
     var isUp: Bool { [.running, .paused, .starting].contains(machine.state) }

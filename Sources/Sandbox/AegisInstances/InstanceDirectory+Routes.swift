@@ -111,6 +111,12 @@ extension InstanceDirectory {
         _ specs: [ExposeSpec], except own: (id: String, port: UInt16)?, for caller: Caller
     ) async throws(AegisError) {
         guard specs.contains(where: { $0.publicPort != 0 }) else { return }
+        // The daemon is root: it must not listen for somebody where that user could not.
+        if let spec = specs.first(where: { (1..<1024).contains($0.publicPort) }), caller.uid != 0 {
+            throw AegisError(
+                .denied, "port-privileged", "public port \(spec.publicPort) is for root to give",
+                hint: "choose one from 1024 up, or write 0 for any free one")
+        }
         for other in await exposures() where !(other.instance == own?.id && other.guestPort == own?.port) {
             guard let spec = specs.first(where: { $0.collides(with: other.spec) }) else { continue }
             let who = caller.maySee(owner: other.owner) ? "'\(other.name ?? other.instance)'" : "another instance"

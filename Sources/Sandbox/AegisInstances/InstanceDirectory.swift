@@ -21,6 +21,8 @@ package final class InstanceDirectory: Sendable {
     }
     private let state = Mutex(State())
     let services: InstanceServices
+    /// Of instances that programs inside start.
+    let families = FamilyTurnstile()
     private let logLimits: LogLimits
     /// Sandboxes that are kept ready.
     package let warm: WarmPool

@@ -37,6 +37,8 @@ struct EgressConnection: Sendable {
         }
         let live = try uplink.begin(client, destination)
         defer { uplink.end(live) }
+        // It was not among those that a revocation cuts before `begin`.
+        do throws(Denial) { try admission.check() } catch { throw NetworkDenial(uplink.instance, destination, error) }
         let inspects = admission.mustInspect || uplink.inspection?.hasSecret(for: destination) == true
         switch (destination.host, destination.port) {
         case (.name(ProofTargets.controlName), _): try await echo()

@@ -35,7 +35,13 @@ package actor NetworkService {
         /// Its address in its group.
         var address: UInt32?
         /// What it may reach; a holder may have others, which are not the network's.
-        var grants: [GrantID]
+        var grants: [Given]
+    }
+
+    /// A grant that a link's policy has given.
+    struct Given {
+        var id: GrantID
+        var spec: GrantSpec
     }
 
     /// What an instance has of the node's addresses; to be kept over a restart of the daemon.
@@ -138,7 +144,7 @@ package actor NetworkService {
             }
             links[member.id] = Link(
                 member: member, uplink: uplink, namespace: namespace, observer: observer,
-                grants: try give(policy, to: member))
+                grants: try give(policy.grants + [ProofTargets.grant], to: member))
             interfaces[number] = (member.id, false)
             uplink.start(in: scope)
             if let address = place.address { try await join(member.id, address) }
@@ -150,18 +156,23 @@ package actor NetworkService {
         }
     }
 
-    /// Gives a member what its policy says; a child gets what its parent can hand on.
-    private nonisolated func give(_ policy: NetworkPolicy, to member: NetworkMember) throws(AegisError) -> [GrantID] {
+    /// Gives a member grants; a child gets what its parent can hand on.
+    private nonisolated func give(_ specs: [GrantSpec], to member: NetworkMember) throws(AegisError) -> [Given] {
         let holder = HolderID(member.id)
         guard let parent = member.parent else {
-            return try gate.grants.issue(policy.grants + [ProofTargets.grant], to: holder).map(\.id)
+            return zip(specs, try gate.grants.issue(specs, to: holder)).map { Given(id: $1.id, spec: $0) }
         }
-        let derived = try gate.grants.delegate(policy.grants, from: HolderID(parent), to: holder)
-        return (derived + (try gate.grants.issue([ProofTargets.grant], to: holder))).map(\.id)
+        // That which the proofs need is nobody's to hand on.
+        let proof = try ProofTargets.grant
+        let derived = specs.filter { $0 != proof }
+        let given = zip(derived, try gate.grants.delegate(derived, from: HolderID(parent), to: holder))
+        let own = specs.filter { $0 == proof }
+        return given.map { Given(id: $1.id, spec: $0) }
+            + zip(own, try gate.grants.issue(own, to: holder)).map { Given(id: $1.id, spec: $0) }
     }
 
-    private nonisolated func takeBack(_ grants: [GrantID], _ reason: String) {
-        for grant in grants { _ = try? gate.grants.revoke(grant, reason: reason) }
+    private nonisolated func takeBack(_ grants: [Given], _ reason: String) {
+        for grant in grants { _ = try? gate.grants.revoke(grant.id, reason: reason) }
     }
 
     private nonisolated func namesFile(_ id: String) -> String { "\(path)-\(id)" }
@@ -227,25 +238,39 @@ package actor NetworkService {
         guard let link = links[id] else {
             throw AegisError.conflict("network-busy", "\(id) has no network at the moment", hint: "try again")
         }
-        let given = try give(policy, to: link.member)
-        takeBack(link.grants, "changed")
-        links[id]?.grants = given
-        link.uplink.enforce()
+        // What stays allowed stays granted: others may have grants that are derived from it.
+        let wanted = try policy.grants + [ProofTargets.grant]
+        let kept = link.grants.filter { wanted.contains($0.spec) }
+        let given = try give(wanted.filter { spec in !kept.contains { $0.spec == spec } }, to: link.member)
         var place = place
-        if gate.groups.group(of: id) != policy.group {
-            await leave(id, place.index)
-            place.address = nil
-            if let group = policy.group {
-                let address = try gate.groups.join(link.member, group)
-                do { try await join(id, address) } catch {
-                    await leave(id, place.index)
-                    throw AegisError.failed("network-failed", "cannot link \(id) to its group: \(error)")
-                }
-                place.address = address
-            }
+        do { try await move(link, &place, to: policy.group) } catch {
+            takeBack(given, "not changed")
+            throw error
         }
+        takeBack(link.grants.filter { !wanted.contains($0.spec) }, "changed")
+        links[id]?.grants = kept + given
+        // Of its children too, whose grants may have gone with its own.
+        for one in links.values { one.uplink.enforce() }
         if let failure = try await prove(id, .change).failure { throw failure }
         return place
+    }
+
+    /// Moves an instance into another group, or out of the one that it is in; children that were in it with it leave it, too.
+    private func move(_ link: Link, _ place: inout Place, to group: String?) async throws {
+        let id = link.member.id
+        guard gate.groups.group(of: id) != group else { return }
+        await leave(id, place.index)
+        place.address = nil
+        for (child, own) in links where own.member.parent == id && gate.groups.group(of: child) != nil {
+            await leave(child, own.uplink.index)
+        }
+        guard let group else { return }
+        let address = try gate.groups.join(link.member, group)
+        do { try await join(id, address) } catch {
+            await leave(id, place.index)
+            throw AegisError.failed("network-failed", "cannot link \(id) to its group: \(error)")
+        }
+        place.address = address
     }
 
     // MARK: The gateway
