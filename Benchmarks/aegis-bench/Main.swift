@@ -96,7 +96,7 @@ struct Report: Sendable {
             ("warm", { try await sections.warm() }), ("exec", { try await sections.exec() }),
             ("stop", { try await sections.stop() }),
             ("cat", { try await sections.cat() }), ("many", { try await sections.many() }),
-            ("router", { try await routerTables() }),
+            ("serve", { try await sections.serve() }), ("router", { try await routerTables() }),
             ("gate", { try Gate(isQuick: options.isQuick).run() }),
         ]
         var tables: [ResultTable] = []

@@ -280,7 +280,7 @@ struct Sections: Sendable {
 }
 
 /// Milliseconds until all of a number of tasks have ended.
-private func together(_ number: Int, _ body: @escaping @Sendable (Int) async throws -> Void) async throws -> Double {
+func together(_ number: Int, _ body: @escaping @Sendable (Int) async throws -> Void) async throws -> Double {
     let start = SystemTime.monotonic
     try await withThrowingTaskGroup(of: Void.self) { group in
         for index in 0..<number { group.addTask { try await body(index) } }

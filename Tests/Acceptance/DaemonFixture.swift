@@ -37,27 +37,29 @@ final class DaemonFixture: Sendable {
     static func with(
         config: String? = nil, launcher: [String] = [], _ body: @escaping @Sendable (DaemonFixture) async throws -> Void
     ) async throws {
-        try await onLoop { loop in
-            let fixture = try DaemonFixture(loop: loop, launcher: launcher)
-            if let config {
-                try config.write(toFile: "\(fixture.home)/aegis-config.yaml", atomically: true, encoding: .utf8)
-            }
-            try await BaseImageCache.shared.install(into: fixture)
-            do {
-                try await fixture.up()
-                try await body(fixture)
-            } catch {
+        try await Crowd.enter {
+            try await onLoop { loop in
+                let fixture = try DaemonFixture(loop: loop, launcher: launcher)
+                if let config {
+                    try config.write(toFile: "\(fixture.home)/aegis-config.yaml", atomically: true, encoding: .utf8)
+                }
+                try await BaseImageCache.shared.install(into: fixture)
+                do {
+                    try await fixture.up()
+                    try await body(fixture)
+                } catch {
+                    await fixture.end()
+                    throw error
+                }
                 await fixture.end()
-                throw error
             }
-            await fixture.end()
         }
     }
 
     /// Runs a test against the daemon that all tests share; it goes when this process ends, however it ends.
     static func shared(_ body: @escaping @Sendable (DaemonFixture) async throws -> Void) async throws {
         let home = try await SharedDaemon.instance.home()
-        try await onLoop { loop in try await body(DaemonFixture(loop: loop, home: home)) }
+        try await Crowd.enter { try await onLoop { loop in try await body(DaemonFixture(loop: loop, home: home)) } }
     }
 
     /// A home without a daemon.

@@ -34,7 +34,9 @@ import Testing
             try await f.refuse("instance", "start", name, code: 5, error: "instance-disabled")
             try await f.succeed("instance", "enable", name)
             try await f.succeed("instance", "start", name)
-            #expect(try await f.succeed("logs", name).out.split(separator: "\n").filter { $0 == "run blue" }.count == 4)
+            try await f.eventually("the fourth run has spoken") {
+                try await f.succeed("logs", name).out.split(separator: "\n").filter { $0 == "run blue" }.count == 4
+            }
             let id = try await f.record(name).id
             try await f.succeed("instance", "delete", name)
             try await f.refuse("instance", "info", name, code: 4, error: "instance-not-found")

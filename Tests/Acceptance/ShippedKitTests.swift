@@ -61,7 +61,15 @@ import Testing
             try await f.succeed("instance", "pause", "py")
             #expect(try await run("x + 1")["result"] == "8")
             // What does not heed the end of its time loses its session, and no other.
-            let deaf = "while True:\n  try:\n    while True: sum(range(99))\n  except BaseException: pass"
+            let deaf = """
+                while True:
+                  try:
+                    while True:
+                      try:
+                        while True: sum(range(99))
+                      except BaseException: pass
+                  except BaseException: pass
+                """
             _ = try await run("y = 1", ["session": "other"])
             let lost = try await run(deaf, ["timeout": 0.5])
             #expect(lost["error"]?.contains("reset") == true, "\(lost)")

@@ -1,0 +1,132 @@
+import AegisIO
+import LinuxSys
+
+/// Ports of instances that sleep, by a client on loopback.
+extension Sections {
+    func serve() async throws -> [ResultTable] {
+        var tables: [ResultTable] = []
+        for runtime in Self.runtimes { tables.append(try await wakes(runtime)) }
+        tables.append(try await crowd())
+        tables.append(try await asleep())
+        return tables
+    }
+
+    /// Starts an instance with a web server that sleeps only when it is told to.
+    ///
+    /// - Returns: its public port.
+    private func start(_ name: String, _ runtime: String) async throws -> UInt16 {
+        _ = try await aegis.runner.time(
+            aegis.command(
+                "instance", "start", "--name", name, "--isolation", runtime, "--expose", "8000", "--idle-pause", "0s",
+                "--idle-stop", "0s", "--", "python3", "-u", "-m", "http.server", "8000"))
+        let record = try await aegis.runner.output(aegis.command("instance", "info", name, "--output", "json"))
+        let text = record.replacing(" ", with: "")
+        guard let range = text.firstRange(of: "\"public_port\":"),
+            let port = UInt16(text[range.upperBound...].prefix { $0.isNumber })
+        else { throw Runner.Failure(description: "\(name) has no public port") }
+        return port
+    }
+
+    /// Milliseconds from the start of a connection to the first byte of the answer, which must be a 200.
+    private func firstByte(_ port: UInt16) async throws -> Double {
+        let start = SystemTime.monotonic
+        let stream = try await Connect.tcp(host: "127.0.0.1", port: port, on: aegis.loop)
+        defer { stream.close() }
+        let request = Array("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".utf8)
+        try await stream.write(request[...])
+        var buffer = ByteBuffer()
+        _ = try await stream.read(into: &buffer, atMost: 4096)
+        let elapsed = Double(SystemTime.monotonic - start) / 1e6
+        let answer = String(decoding: buffer.take(buffer.readableBytes), as: UTF8.self)
+        guard answer.contains(" 200 ") else { throw Runner.Failure(description: "the answer is \(answer.prefix(80))") }
+        return elapsed
+    }
+
+    private func wakes(_ runtime: String) async throws -> ResultTable {
+        let port = try await start("web", runtime)
+        let aegis = aegis
+        let stages: [(name: String, verb: String?, rounds: Int)] = [
+            ("running", nil, count(100, quick: 10)), ("paused", "pause", count(100, quick: 10)),
+            ("stopped", "stop", count(12, quick: 3)),
+        ]
+        var table = ResultTable(
+            title: "Waking on \(runtime)",
+            note:
+                "From connecting to the first byte of a 200 of Python's own server, which takes some 60 ms to start by itself. "
+                + "Target, paused: p50 at most 8 ms, p99 25 ms on runc.",
+            head: ["instance", "samples", "p50 ms", "p99 ms"])
+        for stage in stages {
+            let contestant = Contestant(name: stage.name) {
+                if let verb = stage.verb { _ = try await aegis.runner.time(aegis.command("instance", verb, "web")) }
+                return try await firstByte(port)
+            }
+            guard let samples = try await rounds(stage.rounds, [contestant])[stage.name] else { continue }
+            table.rows.append([stage.name, "\(samples.values.count)", short(samples.p50), short(samples.p99)])
+        }
+        try await aegis.delete("web")
+        return table
+    }
+
+    /// Clients that come at once while the instance is stopped.
+    private func crowd() async throws -> ResultTable {
+        let clients = count(100, quick: 20)
+        let port = try await start("web", "runc")
+        _ = try await aegis.runner.time(aegis.command("instance", "stop", "web"))
+        let before = try await starts("web")
+        let wall = try await together(clients) { _ in _ = try await firstByte(port) }
+        let boots = try await starts("web") - before
+        try await aegis.delete("web")
+        return ResultTable(
+            title: "\(clients) connections at one stopped instance", note: "All must be answered, by one boot.",
+            head: ["answers", "boots", "until the last, ms"], rows: [["\(clients)", "\(boots)", short(wall)]])
+    }
+
+    /// How often the instance's server has begun to listen, by what it says of itself.
+    private func starts(_ name: String) async throws -> Int {
+        // Its own line for each request says nothing about starts: the record's number of the run does.
+        let log = try await aegis.runner.output(aegis.command("logs", name))
+        return log.split(separator: "\n").count { $0.contains("Serving HTTP") }
+    }
+
+    /// Many instances that sleep.
+    private func asleep() async throws -> ResultTable {
+        let number = count(400, quick: 30)
+        let daemonBefore = try aegis.daemon.resident
+        for batch in stride(from: 0, to: number, by: 4) {
+            _ = try await together(min(4, number - batch)) { index in
+                let name = "s\(batch + index)"
+                _ = try await aegis.runner.time(
+                    aegis.command(
+                        "instance", "start", "--name", name, "--isolation", "runc", "--", "sleep", "100000"))
+                _ = try await aegis.runner.time(aegis.command("instance", "pause", name))
+            }
+        }
+        let keepers = try aegis.keepers()
+        let below = keepers.flatMap(\.children).map { ProcessView(pid: $0) }
+        let deeper = below.flatMap(\.children).map { ProcessView(pid: $0) }
+        let memory = (keepers + below + deeper).reduce(0) { $0 + $1.resident } / max(1, number)
+        var list = Samples()
+        for _ in 0..<10 { list.add(try await aegis.runner.time(aegis.command("instance", "list"))) }
+        var wake = Samples()
+        for index in stride(from: 0, to: number, by: max(1, number / 20)) {
+            wake.add(try await aegis.runner.time(aegis.command("exec", "s\(index)", "--", "true")))
+        }
+        let daemon = try aegis.daemon.resident
+        for batch in stride(from: 0, to: number, by: 8) {
+            _ = try await together(min(8, number - batch)) { index in try await aegis.delete("s\(batch + index)") }
+        }
+        return ResultTable(
+            title: "\(number) paused instances",
+            note: "Of `sleep` on runc; resident memory, shared pages counted for each.",
+            head: ["what", "measured"],
+            rows: [
+                ["keeper, namespace holder, harness and command of one", "\(memory) KiB"],
+                ["daemon, resident, before and with them", "\(daemonBefore) and \(daemon) KiB"],
+                ["`aegis instance list`, p50", "\(short(list.p50)) ms"],
+                [
+                    "`aegis exec X -- true` in any one, which wakes it, p50 and p99",
+                    "\(short(wake.p50)) and \(short(wake.p99)) ms",
+                ],
+            ])
+    }
+}
