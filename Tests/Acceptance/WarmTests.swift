@@ -168,13 +168,16 @@ import Testing
     }
 
     /// Fills memory beyond what is to stay free, and keeps tasks waiting for it: the pool goes first, and comes back.
-    @Test func thePoolGoesWhenMemoryIsScarce() async throws {
+    @Test(
+        .enabled(
+            if: FileManager.default.isWritableFile(atPath: "/proc/pressure/memory"), "the kernel counts no pressure")
+    )
+    func thePoolGoesWhenMemoryIsScarce() async throws {
         @Sendable func available() throws -> Int {
             let text = try String(contentsOfFile: "/proc/meminfo", encoding: .utf8)
             let line = text.split(separator: "\n").first { $0.hasPrefix("MemAvailable:") }
             return try #require(line?.split(separator: " ").dropFirst().first.flatMap { Int($0) }) >> 10
         }
-        guard FileManager.default.isWritableFile(atPath: "/proc/pressure/memory") else { return }
         let kept = try available() - 1500
         try await DaemonFixture.with(config: Self.config("warm: { base@runc: 1 }, warm_reserve: \(kept)Mi")) { f in
             try await full(f)
@@ -204,6 +207,7 @@ import Testing
                 try await warm(f).allSatisfy { $0.ready == 0 && $0.obstacle != nil }
             }
             try Files.removeFile(filler)
+            _ = busy.child.signal(SIGTERM)
             _ = try await busy.result()
             try await full(f)
         }
@@ -222,6 +226,11 @@ import Testing
         for root in (try? FileManager.default.contentsOfDirectory(atPath: "/sys/fs/cgroup")) ?? [] {
             let groups = try? FileManager.default.contentsOfDirectory(atPath: "/sys/fs/cgroup/\(root)/aegis-\(node)")
             found += (groups ?? []).filter { $0.hasPrefix("i-") }.map { "\(root)/\($0)" }
+        }
+        // A keeper outlives its folder, but its console goes on naming it.
+        for pid in (try FileManager.default.contentsOfDirectory(atPath: "/proc")).compactMap({ Int32($0) }) {
+            let console = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(pid)/fd/1")
+            if let console, console.hasPrefix("/run/aegis/\(node)/i-") { found.append("process \(pid) of \(console)") }
         }
         return found
     }

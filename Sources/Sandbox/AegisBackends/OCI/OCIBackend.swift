@@ -136,19 +136,23 @@ package final class OCIBackend: Backend {
         let ids = Set(folders.filter { Self.isSandboxName($0) }).union(cgroups.existing()).subtracting(known)
         for id in ids.sorted() {
             logger.info("removing what a lost sandbox left", ("id", id))
-            await endKeeper(of: id)
+            let group = cgroups.group(id)
+            await onOwnThread { Self.thawDead(group) }
+            if await !endKeeper(of: id) { logger.warning("a keeper does not go", ("id", id)) }
             await remove(id: id, keeper: nil, lease: nil)
         }
     }
 
     /// Ends the keeper of a sandbox that nobody has a record of, such as a probe that a daemon did not live to finish:
     /// a keeper waits for its daemon without an end.
-    private func endKeeper(of id: String) async {
+    ///
+    /// - Returns: false when it has not gone in its time. Its socket goes with the folder, so nobody could end it later.
+    private func endKeeper(of id: String) async -> Bool {
         let socket = RunLayout(directory: "\(runDirectory)/\(id)").keeperSocket
         guard Files.exists(socket), let stream = try? await Connect.unix(path: socket, on: loop, deadline: .seconds(1))
-        else { return }
+        else { return true }
         defer { stream.close() }
-        _ = try? await withDeadline(.seconds(5), clock: loop.clock) {
+        let hasGone: Void? = try? await withDeadline(.seconds(5), clock: loop.clock) {
             var handshake = KeeperHandshake(stream)
             try await handshake.send(.attach, Attach().encoded())
             try await handshake.send(.kill)
@@ -157,6 +161,15 @@ package final class OCIBackend: Backend {
                 if header.type == .ended || header.type == .bootFailed { try await handshake.send(.release) }
             }
         }
+        return hasGone != nil
+    }
+
+    /// Lets what stands still in a group die: a signal reaches it only after it was thawed, and it is thawed only after the
+    /// signal, so that nothing in it runs on.
+    private static func thawDead(_ group: InstanceCgroup) {
+        guard group.isFrozen else { return }
+        _ = group.killMembers()
+        try? group.setFrozen(false)
     }
 
     /// Whether a name in the run directory is one that `boot` gives: other folders there are not sandboxes.
@@ -176,6 +189,7 @@ package final class OCIBackend: Backend {
     func remove(id: String, keeper: ProcessIdentity?, lease: IDLease?) async {
         let (group, folder, logger) = (cgroups.group(id), "\(runDirectory)/\(id)", logger)
         await onOwnThread {
+            Self.thawDead(group)
             if let keeper { KeeperEnding.end(keeper, socket: folder + "/keep.sock") }
             Self.removeBlocking(group, folder, logger)
             lease?.release()
