@@ -50,6 +50,33 @@ let backends = ["runc", "runsc"]
         }
     }
 
+    @Test func fiftyAtOnceAllSucceedAndLeaveNothing() async throws {
+        try await DaemonFixture.with { f in
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for number in 0..<50 {
+                    group.addTask {
+                        let run = try await f.aegis(
+                            "run", "--isolation", "runc", "--", "sh", "-c", "echo \(number); exit \(number)")
+                        #expect(run.code == Int32(number) && run.out == "\(number)\n" && run.err.isEmpty, "\(run)")
+                    }
+                }
+                try await group.waitForAll()
+            }
+            #expect(try await f.list().isEmpty)
+            try await f.eventually("nothing is left") {
+                let files = FileManager.default
+                let places = [
+                    "/run/aegis/\(try f.node)", "\(f.home)/instances", "\(f.home)/logs", "\(f.home)/workspaces",
+                ]
+                let left = places.flatMap { (try? files.contentsOfDirectory(atPath: $0)) ?? [] }
+                return !left.contains { $0.hasPrefix("i-") }
+            }
+            let groups = try await f.shell("find /sys/fs/cgroup -type d -path '*aegis-\(try f.node)*/i-*'")
+            let mounts = try await f.shell("grep -c 'aegis/\(try f.node)/i-' /proc/self/mountinfo")
+            #expect(groups.out.isEmpty && mounts.out == "0\n", "\(groups) \(mounts)")
+        }
+    }
+
     /// The client has its answer when the command has ended, not when the sandbox has been cleared away: nobody may
     /// notice the difference but by the clock.
     @Test(arguments: backends) func whatARunLeavesGoesBehindItsAnswer(_ backend: String) async throws {

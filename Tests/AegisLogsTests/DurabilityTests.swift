@@ -225,14 +225,14 @@ import Testing
         for _ in 0..<10 { if let event = log.add(chunk).event { events.append(event) } }
         #expect(events.count == 1)
         guard case .failing(let error) = events.first else { Issue.record("\(events)"); return }
-        #expect(error.code == "log-disk-full")
+        #expect(error.code == "log-disk-full" && log.obstacle == error)
         // The workload is never stopped for it: everything counts as taken.
         #expect(log.savedOffset(main, .stdout) == 7 + 10 * 65_536)
         let stored = try await log.all().filter { $0.line?.first == "x" }.count
         try Files.removeFile("\(place)/filler")
         let lost = UInt64((10 - stored) * 65_536)
         #expect(log.add("after\n").event == .recovered(lostBytes: lost))
-        #expect(log.add("and on\n").event == nil)
+        #expect(log.add("and on\n").event == nil && log.obstacle == nil)
         let short = try await log.all().map(\.short).filter { !$0.contains("xxx") }
         #expect(short == ["o:before", "o:gap \(lost)", "o:after", "o:and on"])
         let again = try fixture.open("\(place)/log")
@@ -240,6 +240,28 @@ import Testing
         let gaps = try await again.all().filter { $0.gap != nil }
         #expect(gaps.map(\.gap) == [lost] && gaps.first?.gapReason == "not-written")
         again.close()
+        log.close()
+    }
+
+    @Test func whatWasLostAtTheEndOfARunIsToldInTheNext() async throws {
+        let fixture = try LogFixture()
+        let place = fixture.directory.path("small")
+        try Files.makeDirectories(place)
+        try Mounts.mount("none", on: place, type: "tmpfs", data: "size=1m")
+        defer { try? Mounts.unmount(place, detach: true) }
+        let log = try fixture.open("\(place)/log")
+        log.add("before\n")
+        // Every block of the disk, and then the rest of the log's last one.
+        try? FileDescriptor.open("\(place)/filler", [.writeOnly, .create]).writeAll(
+            [UInt8](repeating: 1, count: 1 << 20)[...])
+        while log.add("z\n").event == nil {}
+        // The end has no room: neither the count of what is missing nor the end itself.
+        #expect(log.finish(main, .stdout).event == nil)
+        #expect(try await log.all().allSatisfy { $0.gap == nil } && log.obstacle != nil)
+        try Files.removeFile("\(place)/filler")
+        let next = LogProcess(run: log.beginRun().run)
+        #expect(try await log.all().compactMap(\.gap) == [2])
+        #expect(log.add("on\n", next).event == .recovered(lostBytes: 2) && log.obstacle == nil)
         log.close()
     }
 

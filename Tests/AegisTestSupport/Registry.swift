@@ -9,6 +9,7 @@ package final class Registry: Sendable {
     /// Who watches it.
     package let loop: EventLoop
     private let process: ChildProcess
+    private let drain: Task<Void, any Error>
 
     /// Starts it; `users` is the content of a password file, for a registry that wants credentials.
     package init(users: String? = nil, on loop: EventLoop) async throws {
@@ -39,6 +40,13 @@ package final class Registry: Sendable {
         spec.parentDeathSignal = 9
         process = try await ChildProcess.spawnInBackground(spec, on: loop)
         port = try await Self.readPort(process.stderr)
+        // What it goes on to say is read too: with its pipe full it would stand still.
+        drain = Task { [process] in
+            var rest = ByteBuffer()
+            while let stream = process.stderr, try await stream.read(into: &rest, atMost: 64 << 10) > 0 {
+                rest.removeAll()
+            }
+        }
     }
 
     /// The log says where it listens.

@@ -219,7 +219,7 @@ struct LayerUnpacker: Sendable {
         for result in [results.check, results.digest, results.inflate, results.untar] {
             guard let (code, message) = result.failure, !(code == "unpack-failed" && message.hasPrefix("passing"))
             else { continue }
-            throw UnpackFailure.error(code, "'\(image)': \(message)")
+            throw UnpackFailure.error(code, "'\(image)', layer \(blob.digest): \(message)")
         }
         let stages = [
             ("tar", results.untar), ("decompression", results.inflate), ("digest", results.digest),
@@ -227,12 +227,13 @@ struct LayerUnpacker: Sendable {
         ]
         for (name, result) in stages where result.done == nil {
             throw UnpackFailure.error(
-                "unpack-failed", "'\(image)': the \(name) helper ended without a result (\(result.status))")
+                "unpack-failed",
+                "'\(image)', layer \(blob.digest): the \(name) helper ended without a result (\(result.status))")
         }
         guard let found = results.digest.done?.digest, found == digest else {
             throw .failed(
                 "digest-mismatch",
-                "a layer of '\(image)' unpacks to \(results.digest.done?.digest?.description ?? "nothing"), its configuration says \(digest)",
+                "the layer \(blob.digest) of '\(image)' unpacks to \(results.digest.done?.digest?.description ?? "nothing"), its configuration says \(digest)",
                 hint: "the image is broken where it is stored; push it again")
         }
     }

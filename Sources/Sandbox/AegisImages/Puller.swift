@@ -335,7 +335,12 @@ struct Puller: Sendable {
     {
         var error = error
         if let tag = reference.tag, case let tags = await fetcher.tags(reference, in: work), !tags.isEmpty {
-            let near = nearest(tag, in: tags.filter { $0 != tag })
+            if tags.contains(tag) {
+                return .failed(
+                    "image-incomplete", "the registry has the name '\(reference)', but not all that belongs to it",
+                    hint: "a part of the image was lost or damaged there; push it again")
+            }
+            let near = nearest(tag, in: tags)
             error.hint =
                 near.map { "did you mean '\(reference.name):\($0)'?" }
                 ?? "it has the tags \(tags.prefix(8).joined(separator: ", "))"

@@ -20,6 +20,32 @@ extension Instance {
         post(.recorded(attempt: attempt))
     }
 
+    /// - Returns: whether the record is in the database as it is now; a failure is told once, until it works again.
+    @discardableResult
+    func save() -> Bool {
+        stored.info.state = machine.state
+        do {
+            try services.store.update(stored)
+            saveFailure = nil
+        } catch {
+            if saveFailure == nil {
+                services.logger.error("cannot save an instance", ("instance", id), ("error", "\(error)"))
+                let clock = services.clock
+                services.scope.spawn("instance-save") { [weak self] in
+                    repeat { try? await clock.sleep(for: .seconds(1)) } while await self?.saveAgain() == true
+                }
+            }
+            saveFailure = Instance.explain(error)
+        }
+        return saveFailure == nil
+    }
+
+    /// - Returns: whether it has to be tried once more.
+    private func saveAgain() -> Bool {
+        guard saveFailure != nil, !Task.isCancelled, machine.phase != .deleted else { return false }
+        return !save()
+    }
+
     private func recordAgain(_ attempt: UInt64) {
         if machine.phase == .recording, machine.attempt == attempt { recordEnd(attempt) }
     }

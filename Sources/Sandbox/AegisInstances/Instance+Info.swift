@@ -1,4 +1,5 @@
 internal import AegisCore
+internal import AegisLogs
 package import AegisSandboxTypes
 
 /// What others see of an instance.
@@ -19,6 +20,8 @@ extension Instance {
                 milliseconds: Timestamp.now().milliseconds - (isHeld ? 0 : Int64(idle / .milliseconds(1))))
         }
         info.idle = shownIdlePolicy
+        // What the disk refuses now; how the instance itself fared comes first.
+        if info.error == nil { info.error = (saveFailure ?? log.obstacle).map(RecordedError.init) }
         return info
     }
 }

@@ -54,7 +54,8 @@ package actor Instance {
     private var timeoutTask: TaskScope.Handle?
     /// Waits out the grace of a stop.
     private var graceTask: TaskScope.Handle?
-    private var saveFailed = false
+    /// Why the record in the database is not as it is here; nil when it is.
+    var saveFailure: AegisError?
     var clientDeadline: TaskScope.Handle?
     /// Memory that is being pushed out.
     var reclaiming: ReclaimWish?
@@ -335,22 +336,6 @@ package actor Instance {
         }
     }
 
-    /// - Returns: whether the record is in the database as it is now; a failure is told once, until it works again.
-    @discardableResult
-    func save() -> Bool {
-        stored.info.state = machine.state
-        do {
-            try services.store.update(stored)
-            saveFailed = false
-        } catch {
-            if !saveFailed {
-                services.logger.error("cannot save an instance", ("instance", id), ("error", "\(error)"))
-            }
-            saveFailed = true
-        }
-        return !saveFailed
-    }
-
     private func releaseSandbox() async {
         let old = sandbox
         sandbox = nil
@@ -368,6 +353,15 @@ package actor Instance {
         let (store, id, synced) = (services.store, id, isSynced)
         do { try await BlockingPool.shared.run { try store.delete(id, synced: synced) } } catch {
             services.logger.error("cannot delete a record", ("instance", id), ("error", "\(error)"))
+            // Deleting frees room, but perhaps somebody else has taken it: the next daemon must not find it again.
+            let clock = services.clock
+            services.scope.spawn("instance-record") {
+                var isGone = false
+                while !isGone, !Task.isCancelled {
+                    try? await clock.sleep(for: .seconds(1))
+                    isGone = (try? await BlockingPool.shared.run { try store.delete(id, synced: synced) }) != nil
+                }
+            }
         }
         tap.end()
         onDeleted(id)

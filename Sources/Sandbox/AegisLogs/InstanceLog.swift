@@ -216,6 +216,8 @@ package final class InstanceLog: Sendable {
     }
     /// Output in the log since its beginning, in bytes; what was dropped included.
     package var position: UInt64 { state.withLock { $0.writer.position } }
+    /// Why output is lost at present; nil while it is stored. Ends with the next output that finds room.
+    package var obstacle: AegisError? { state.withLock { $0.writer.obstacle } }
     /// Bytes on disk.
     package var storedBytes: UInt64 { state.withLock { $0.writer.segments.reduce(0) { $0 + $1.size } } }
 }

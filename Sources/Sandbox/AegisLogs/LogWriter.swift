@@ -15,6 +15,8 @@ struct LogWriter: ~Copyable {
     private var lastTime: Int64
     /// Bytes lost since writing failed; nil while it works.
     private var lostWhileFailing: UInt64?
+    /// Why output is not stored now; nil while it is.
+    private(set) var obstacle: AegisError?
     private var event: LogEvent?
     private var head: [UInt8] = []
     /// Size of the newest segment before its first record of output.
@@ -66,13 +68,16 @@ struct LogWriter: ~Copyable {
                 state.column = 0
             }
             state.finished = true
+        } else {
+            // The disk was full when it ended.
+            _ = tellLoss(key, &state, before: state.taken)
         }
         return LogSaved(offset: state.saved, event: takeEvent())
     }
 
     mutating func forget(_ key: LogKey) -> LogEvent? {
         guard let state = streams[key] else { return nil }
-        if !state.finished { event = finish(key).event }
+        if !state.finished || state.lost > 0 { event = finish(key).event }
         _ = write(.forget, key, Self.nothing.span, raw: 0, offset: state.taken, column: 0)
         streams.forget(key)
         return takeEvent()
@@ -80,7 +85,8 @@ struct LogWriter: ~Copyable {
 
     mutating func beginRun() -> (run: UInt32, event: LogEvent?) {
         var first: LogEvent?
-        for (key, state) in streams.states.sorted(by: { $0.value.order < $1.value.order }) where !state.finished {
+        for (key, state) in streams.states.sorted(by: { $0.value.order < $1.value.order })
+        where !state.finished || state.lost > 0 {
             let event = finish(key).event
             first = first ?? event
         }
@@ -145,6 +151,7 @@ struct LogWriter: ~Copyable {
         guard left > 0 else {
             if let lost = lostWhileFailing {
                 lostWhileFailing = nil
+                obstacle = nil
                 event = .recovered(lostBytes: lost)
             }
             return
@@ -223,8 +230,10 @@ struct LogWriter: ~Copyable {
             try put(bytes.span, payload, total: header.total)
         } catch {
             if lostWhileFailing == nil {
+                let reason = Self.explain(error)
                 lostWhileFailing = 0
-                event = .failing(Self.explain(error))
+                obstacle = reason
+                event = .failing(reason)
             }
             return false
         }
