@@ -63,6 +63,7 @@ extension Harness {
 
     private func open(_ stdio: inout Stdio, _ request: StartProcess, _ account: Account) -> Int {
         if request.terminal && request.kind != .copyIn && request.kind != .copyOut {
+            if terminalsLackSignals == nil { terminalsLackSignals = ah_terminals_lack_signals() != 0 }
             var master: Int32 = -1
             var slave: Int32 = -1
             let result = unsafe ah_open_terminal(&master, &slave, request.columns, request.rows)

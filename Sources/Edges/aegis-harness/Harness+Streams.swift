@@ -21,8 +21,10 @@ extension Harness {
     /// Gives the process what it takes and tells the daemon how much that was.
     func pumpInput(_ process: GuestProcess) {
         while process.input.descriptor >= 0 && process.input.writable && !process.input.queue.isEmpty {
+            let most = takeSignals(process)
+            if most == 0 { continue }
             let count = unsafe process.input.queue.withBytes {
-                unsafe ah_write(process.input.descriptor, $0.baseAddress, $0.count)
+                unsafe ah_write(process.input.descriptor, $0.baseAddress, most)
             }
             if count > 0 {
                 process.input.atLineStart = process.input.queue[count - 1] == 0x0a
@@ -41,6 +43,23 @@ extension Harness {
         process.input.acknowledged = process.input.consumed
         let ack = Acknowledgement(offset: process.input.consumed)
         outgoing.appendFrame(.ack, flags: 0, stream: process.number, ack.encoded())
+    }
+
+    /// Makes the signal of ^C and its like where the kernel's terminals do not.
+    ///
+    /// - Returns: how many bytes are to be given to the process before the next signal.
+    private func takeSignals(_ process: GuestProcess) -> Int {
+        guard process.terminal, terminalsLackSignals == true else { return process.input.queue.count }
+        var signal: Int32 = 0
+        let before = unsafe process.input.queue.withBytes {
+            unsafe ah_terminal_signal_at(process.input.descriptor, $0.baseAddress, $0.count, &signal)
+        }
+        if before == 0 && signal != 0 {
+            process.input.queue.consume(1)
+            process.input.atLineStart = true
+            ah_signal_foreground(process.pid, signal)
+        }
+        return before
     }
 
     /// In canonical mode a terminal's end-of-file is a character: at the start of a line one does, within a line the

@@ -34,6 +34,9 @@ final class Harness {
     /// After SIGKILL, the time for the last output to be acknowledged.
     static let lastWords: UInt64 = 2_000_000
 
+    /// Whether ^C in a terminal is but a byte to this kernel; known from the first terminal on.
+    var terminalsLackSignals: Bool?
+
     /// What this kernel does not do; told in `hello`.
     private let quirks: UInt8
 

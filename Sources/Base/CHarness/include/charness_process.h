@@ -73,5 +73,11 @@ long ah_process_descriptor(int pid);
 long ah_open_terminal(int32_t *master, int32_t *slave, uint16_t columns, uint16_t rows);
 long ah_chown_descriptor(int fd, uint32_t uid, uint32_t gid);
 long ah_resize_terminal(int master, uint16_t columns, uint16_t rows);
+// Whether this kernel's terminals make no signals of ^C, ^\\ and ^Z (gVisor of 2022).
+int ah_terminals_lack_signals(void);
+// Where in the input of a terminal the first byte stands that means a signal, by the terminal's settings; `count` and 0 when none does.
+long ah_terminal_signal_at(int master, const void *input, size_t count, int32_t *signal);
+// Signals the group that most likely has the terminal of the session that `leader` leads.
+long ah_signal_foreground(int leader, int signal);
 // The end-of-file character of a terminal in canonical mode, else -1.
 long ah_terminal_eof(int master);
