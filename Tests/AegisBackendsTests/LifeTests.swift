@@ -69,7 +69,7 @@ struct SandboxLifeTests {
             // A second daemon with the same home; the first one's lock on the id range goes with it, as at its death.
             let later = try World(runtime.value, loop: world.loop, node: world.node, home: world.home)
             sandbox.lease.release()
-            let found = try #require(await later.backend.adopt(record))
+            let found = try #require(try await later.backend.adopt(record))
             #expect(found.bootSteps.isEmpty)
             let resumed = try await Conversation(found)
             #expect(resumed.state.phase == .running)
@@ -121,7 +121,7 @@ struct SandboxLifeTests {
             #expect(isDead, "the sandbox lives on without its keeper")
             await sandbox.release()
             #expect(!Files.exists(sandbox.record.runDirectory))
-            #expect(await world.backend.adopt(sandbox.record) == nil)
+            #expect(try await world.backend.adopt(sandbox.record) == nil)
         }
     }
 

@@ -53,6 +53,57 @@ import Testing
         try keeper.end()
     }
 
+    /// Versions of the protocol: a newer daemon says more than this keeper and harness know, an older one is shown the door.
+    @Test(arguments: Runtime.allCases) func daemonsOfOtherReleases(runtime: Runtime) throws {
+        let keeper = try KeeperFixture(runtime)
+        let more: [UInt8] = [0xde, 0xad, 0xbe, 0xef]
+        var plan = keeper.plan()
+        plan.version = Channel.version + 1
+        try keeper.client.send(.boot, plan.encoded() + more)
+        try keeper.client.wait("boot; log: \(keeper.log)", seconds: 40) { $0.booted != nil || $0.bootFailed != nil }
+        #expect(keeper.client.booted != nil && keeper.client.hello?.version == Channel.version)
+        let start = StartProcess(
+            kind: .task, arguments: ["sh", "-c", "cat; exec sleep 600"].map { Array($0.utf8) },
+            environment: [Array("PATH=/bin".utf8)], directory: Array("/".utf8), stdin: true)
+        keeper.client.processes[1] = Collected()
+        try keeper.client.send(.start, stream: 1, start.encoded() + more)
+        try keeper.client.input(1, Array("word".utf8), end: true)
+        try keeper.client.wait("echo") { $0.processes[1]?.out == "word" }
+        // One from before the first release learns nothing, and what runs goes on.
+        let older = try keeper.connect()
+        try older.send(.attach, Attach(version: Channel.oldestVersion - 1).encoded())
+        #expect(try older.next() == nil)
+        #expect(keeper.log.contains("a protocol version unknown here"))
+        // Not even the connection of the daemon that is there.
+        try keeper.client.send(.health, [1])
+        try keeper.client.wait("health") { $0.healthy == [[1]] }
+        let newer = try keeper.connect()
+        try newer.send(.attach, Attach(version: Channel.version + 1).encoded() + more)
+        try newer.wait("state") { $0.state != nil }
+        #expect(newer.state?.version == Channel.version && newer.state?.processes.map(\.number) == [1])
+        newer.processes[1] = Collected()
+        newer.processes[1]?.stdoutOffset = 4
+        newer.processes[1]?.inputEnded = true
+        try newer.send(.signal, stream: 1, ProcessSignal(number: 9).encoded() + more)
+        #expect(try newer.finish(1).exited?.code == 137)
+        try newer.send(.forget, stream: 1, more)
+        try newer.send(.shutdown, Shutdown(grace: 1000).encoded() + more)
+        try newer.wait("ended") { $0.ended != nil }
+        #expect(newer.ended == SandboxEnded(code: 0, signal: 0, requested: true))
+        try newer.send(.release, more)
+        #expect(try keeper.waitForKeeper() == 0)
+    }
+
+    @Test func aPlanOfTooOldADaemonIsRefusedWithTheReason() throws {
+        let keeper = try KeeperFixture(.runc)
+        try keeper.sendPlan { $0.version = Channel.oldestVersion - 1 }
+        try keeper.client.wait("refusal") { $0.bootFailed != nil }
+        let failure = try #require(keeper.client.bootFailed)
+        #expect(failure.step == .plan && String(decoding: failure.text, as: UTF8.self).contains("protocol version"))
+        keeper.client.close()
+        #expect(try keeper.waitForKeeper() == 0)
+    }
+
     @Test(arguments: Runtime.allCases) func aLostDaemonLosesAndDoublesNothing(runtime: Runtime) throws {
         let keeper = try KeeperFixture(runtime)
         try keeper.boot()

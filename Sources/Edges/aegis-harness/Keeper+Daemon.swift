@@ -34,6 +34,13 @@ extension Keeper {
         }
         switch type {
         case .attach where isWhole:
+            // One that cannot be talked to does not take the place of one that can.
+            guard let header = try? candidates[at].incoming.header(),
+                (try? Attach(decoding: candidates[at].incoming.payload(of: header))) != nil
+            else {
+                log(bytes("refused a daemon: a protocol version unknown here"))
+                return dropCandidate(at)
+            }
             let candidate = candidates.remove(at: at)
             dropDaemon(nil)
             daemon = candidate.descriptor

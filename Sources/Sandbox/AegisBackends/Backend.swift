@@ -21,7 +21,9 @@ package protocol Backend: Sendable {
     func boot(_ spec: BootSpec, save: @Sendable (SandboxRecord) async throws -> Void) async throws -> any Sandbox
 
     /// Finds a sandbox again after a restart of the daemon; nil if nothing of it is left.
-    func adopt(_ record: SandboxRecord) async -> (any Sandbox)?
+    ///
+    /// - Throws: `ChannelError.version` for one that lives and is of a release too old to talk to.
+    func adopt(_ record: SandboxRecord) async throws -> (any Sandbox)?
 
     /// Removes what a sandbox that cannot be adopted left behind (cgroups, directories). Idempotent.
     func discard(_ record: SandboxRecord) async

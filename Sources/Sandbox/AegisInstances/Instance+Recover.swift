@@ -54,13 +54,14 @@ extension Instance {
 
     /// Of a sandbox nothing can be found any more.
     private func settle(
-        nothingOf record: SandboxRecord, _ reason: InstanceLifecycle.StopReason, _ intent: InstanceLifecycle.Intent?
+        nothingOf record: SandboxRecord, _ reason: InstanceLifecycle.StopReason, _ intent: InstanceLifecycle.Intent?,
+        because error: AegisError? = nil
     ) async {
         await services.backends.backend(record.backend)?.discard(record)
         stored.sandbox = nil
         // A start that was not through: the command cannot have run.
         if intent?.verb == .start, stored.info.stopReason == nil { return startAgain() }
-        if stored.info.stopReason == nil { settleLost(reason) } else { settleAsSaved() }
+        if stored.info.stopReason == nil { settleLost(reason, error) } else { settleAsSaved() }
         send(.recovered(intent))
     }
 
@@ -74,7 +75,11 @@ extension Instance {
 
     private func adopt(_ record: SandboxRecord) async {
         let (intent, outcome) = (stored.intent, stored.info.stopReason == nil ? nil : Instance.outcome(of: stored))
-        guard let backend = services.backends.backend(record.backend), let found = await backend.adopt(record) else {
+        let adopted: (any Sandbox)?
+        do { adopted = try await services.backends.backend(record.backend)?.adopt(record) } catch {
+            return await settle(nothingOf: record, .lost, intent, because: Self.unreachable(error))
+        }
+        guard let found = adopted else {
             if outcome == nil { services.logger.warning("a sandbox is gone", ("instance", id)) }
             return await settle(nothingOf: record, .lost, intent)
         }
@@ -104,8 +109,21 @@ extension Instance {
             await found.kill()
             await found.release()
             sandbox = nil
-            await settle(nothingOf: record, .lost, intent)
+            await settle(nothingOf: record, .lost, intent, because: Self.unreachable(error))
         }
+    }
+
+    /// Why a sandbox that was alive had to be ended.
+    private static func unreachable(_ error: any Error) -> AegisError {
+        if case .version(let version)? = error as? ChannelError {
+            return .failed(
+                "channel-version",
+                "its sandbox spoke version \(version) of the channel, this aegisd speaks \(Channel.oldestVersion) and later",
+                hint: "start it again; 'aegis down' with the old version before an upgrade ends instances in order")
+        }
+        return .failed(
+            "sandbox-silent", "its sandbox was alive and did not answer a new daemon: it was ended (\(error))",
+            hint: "start it again; aegisd.log has more")
     }
 
     /// Ends an exec of the daemon before: it has nobody to report to. Its number is taken until its end is known.

@@ -104,7 +104,7 @@ package final class OCIBackend: Backend {
 
     // MARK: - Finding sandboxes again
 
-    package func adopt(_ record: SandboxRecord) async -> (any Sandbox)? {
+    package func adopt(_ record: SandboxRecord) async throws -> (any Sandbox)? {
         guard isOurs(record), record.bootID == HostIdentity.bootID() else { return nil }
         let keeper = ProcessIdentity(pid: record.keeperPid, start: record.keeperStart)
         guard keeper.isAlive, let lease = idPool.adopt(record.idBase, for: record.runDirectory) else { return nil }
@@ -115,6 +115,7 @@ package final class OCIBackend: Backend {
         } catch {
             logger.warning("cannot adopt a sandbox", ("id", record.id), ("error", "\(error)"))
             lease.release()
+            if let error = error as? ChannelError { throw error }
             return nil
         }
         return sandbox
