@@ -48,11 +48,11 @@ import Testing
             let output = f.path("seen")
             let watch = Task { try await f.shell("exec $AEGIS debug channel box 2> '\(output).err'") }
             try await f.eventually("it watches") { f.text("\(output).err")?.contains("watching") == true }
-            let began = ContinuousClock.now
             try await f.succeed("down")
-            #expect(ContinuousClock.now - began < .seconds(4))
+            // The daemon has ended the stream in order. A stream that it had to wait for would have been cut off, which
+            // the client says.
             let seen = try await watch.value
-            #expect(seen.out.isEmpty, "\(seen)")
+            #expect(seen.code == 0 && seen.out.isEmpty, "\(seen)")
             try await f.up()
             // Those who go away make room for others.
             for _ in 0..<6 {

@@ -13,8 +13,15 @@ import Testing
                 "instance", "create", "--name", name, "--isolation", backend, "--env", "COLOUR=blue", "--", "sh", "-c",
                 "echo run $COLOUR; exec sleep 1000")
             #expect(try await f.record(name).state == "stopped")
+            /// Waits until so many runs have said their line, and no more have.
+            func spoken(_ runs: Int) async throws {
+                try await f.eventually("run \(runs) has spoken") {
+                    try await f.succeed("logs", name).out.split(separator: "\n").count { $0 == "run blue" } == runs
+                }
+            }
             try await f.succeed("instance", "start", "--name", name)
             #expect(try await f.record(name).state == "running")
+            try await spoken(1)
             #expect(try await f.succeed("exec", name, "--", "sh", "-c", "echo $COLOUR").out == "blue\n")
             try await f.succeed("instance", "pause", name)
             #expect(try await f.record(name).state == "paused")
@@ -24,21 +31,19 @@ import Testing
             #expect(try await f.succeed("exec", name, "--", "echo", "awake").out == "awake\n", "exec resumes")
             try await f.succeed("instance", "restart", name)
             #expect(try await f.record(name).state == "running")
+            try await spoken(2)
             try await f.succeed("instance", "pause", name)
             try await f.succeed("instance", "stop", name)
             let stopped = try await f.record(name)
             #expect(stopped.state == "stopped" && stopped.stopReason == "stopped" && stopped.exitCode == 143)
             try await f.succeed("instance", "start", name)
+            try await spoken(3)
             try await f.succeed("instance", "disable", name)
             #expect(try await f.record(name).state == "stopped")
             try await f.refuse("instance", "start", name, code: 5, error: "instance-disabled")
             try await f.succeed("instance", "enable", name)
             try await f.succeed("instance", "start", name)
-            // Four runs; two of them were stopped at once, maybe before they spoke.
-            try await f.eventually("the last run has spoken") {
-                (2...4).contains(
-                    try await f.succeed("logs", name).out.split(separator: "\n").count { $0 == "run blue" })
-            }
+            try await spoken(4)
             let id = try await f.record(name).id
             try await f.succeed("instance", "delete", name)
             try await f.refuse("instance", "info", name, code: 4, error: "instance-not-found")

@@ -83,6 +83,26 @@ import Testing
         #expect(try state.receive(.window(0, of: .stdin)) == .nothing)
     }
 
+    @Test func anAcknowledgementOfForgottenInputChangesNothing() throws {
+        var state = StreamClientState()
+        _ = try state.receive(hello())
+        for _ in 0..<8 {
+            state.input(bytes(128 << 10)[...])
+            _ = state.takeFrames()
+            _ = try state.receive(.window(128 << 10, of: .stdin))
+        }
+        let base: UInt64 = 8 * (128 << 10) - (512 << 10)
+        #expect(state.resume?.stdin == base)
+        for late in [0, 1, base - 1, base] as [UInt64] {
+            #expect(try state.receive(.ack(late, of: .stdin)) == .nothing)
+            #expect(state.resume?.stdin == base)
+        }
+        // Those that come after it count as ever, and what was not sent is not acknowledged.
+        #expect(try state.receive(.ack(base + 1000, of: .stdin)) == .nothing)
+        #expect(state.resume?.stdin == base + 1000)
+        #expect(throws: StreamFrameError.self) { try state.receive(.ack(8 * (128 << 10) + 1, of: .stdin)) }
+    }
+
     @Test func acknowledgingUnsentInputIsRefused() throws {
         var state = StreamClientState()
         _ = try state.receive(hello())
