@@ -273,7 +273,11 @@ import Testing
             )
             let json = try await aegis("status", "--output", "json")
             #expect(json.code == 3 && json.err.contains(#""code": "daemon-not-running""#))
-            #expect(try await aegis("doctor").code == 3)
+            let doctor = try await aegis("doctor")
+            #expect(doctor.code == 3, "\(doctor)")
+            for program in ["runc", "skopeo", "nft", "nsenter", "mkfs.btrfs"] {
+                #expect(doctor.out.contains("  \(program) "), "\(doctor)")
+            }
         }
     }
 }

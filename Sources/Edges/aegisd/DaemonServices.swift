@@ -37,8 +37,10 @@ struct DaemonServices: Sendable {
     let network: NetworkService
     let directory: InstanceDirectory
     let kits: Kits
+    private let loop: EventLoop
 
     init(settings: DaemonSettings, home: DaemonHome, loop: EventLoop, scope: TaskScope, logger: Logger) throws {
+        self.loop = loop
         database = try Self.openDatabase(home.database)
         secrets = try SecretStore(database: database, keyFile: "\(home.path)/secrets.key")
         let program = try Files.readLink("/proc/self/exe")
@@ -130,7 +132,7 @@ struct DaemonServices: Sendable {
     /// What the API says of the daemon itself.
     func facts(home: DaemonHome, settings: DaemonSettings, ports: [String: String], ending: Ending) -> SystemFacts {
         let startedAt = Timestamp.now()
-        let (directory, backends, cgroups) = (directory, backends, cgroups)
+        let (directory, backends, cgroups, loop) = (directory, backends, cgroups, loop)
         return SystemFacts(
             status: {
                 var report = StatusReport(
@@ -141,7 +143,9 @@ struct DaemonServices: Sendable {
                 if !warm.isEmpty { report.warm = warm }
                 return report
             },
-            doctor: { fresh in await Doctor(backends: backends, cgroups: cgroups, home: home).report(fresh: fresh) },
+            doctor: { fresh in
+                await Doctor(backends: backends, cgroups: cgroups, home: home, loop: loop).report(fresh: fresh)
+            },
             missing: {
                 let anything = backends.knownReports
                 return !anything.isEmpty && !anything.contains(where: \.available)

@@ -1,5 +1,7 @@
 internal import AegisBackends
 internal import AegisCore
+internal import AegisIO
+internal import AegisNetwork
 internal import AegisSandboxTypes
 internal import LinuxSys
 
@@ -8,13 +10,14 @@ struct Doctor: Sendable {
     let backends: BackendSet
     let cgroups: CgroupManager
     let home: DaemonHome
+    let loop: EventLoop
 
     func report(fresh: Bool) async -> DoctorReport {
         let reports = await backends.allReports(fresh: fresh)
         let choice = try? await backends.choose()
         return DoctorReport(
             version: Build.version, kernel: kernel, backends: reports, auto: choice?.backend.name,
-            checks: checks(reports))
+            checks: await checks(reports))
     }
 
     private var kernel: String {
@@ -22,7 +25,7 @@ struct Doctor: Sendable {
         return String(decoding: text.filter { $0 > 32 }, as: UTF8.self)
     }
 
-    private func checks(_ reports: [BackendReport]) -> [DoctorCheck] {
+    private func checks(_ reports: [BackendReport]) async -> [DoctorCheck] {
         var checks: [DoctorCheck] = []
         checks.append(
             CurrentProcess.effectiveUser == 0
@@ -40,6 +43,7 @@ struct Doctor: Sendable {
                     ?? DoctorCheck(
                         tool, "failed", "\(tool) is missing: \(use) will not work", hint: "apt install \(package)"))
         }
+        checks += await NetworkTools.findings(node: home.node, on: loop)
         checks.append(swap)
         checks.append(room)
         if !reports.contains(where: \.available) {

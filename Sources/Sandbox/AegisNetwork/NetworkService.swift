@@ -330,8 +330,8 @@ package actor NetworkService {
 
     private func loadRules() async throws {
         let spec = ProcessSpec(
-            executable: "/usr/bin/nsenter", arguments: ["nsenter", "--net=\(path)", "nft", "-f", "-"],
-            environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], workingDirectory: "/", newSession: true)
+            executable: try NetworkTools.nsenter(), arguments: ["nsenter", "--net=\(path)", "nft", "-f", "-"],
+            environment: ["PATH=\(NetworkTools.path)"], workingDirectory: "/", newSession: true)
         let output: ProcessOutput
         do {
             output = try await runProcess(

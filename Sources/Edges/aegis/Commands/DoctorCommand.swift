@@ -52,6 +52,8 @@ enum DoctorCommand {
         let programs = [
             ("runc", "isolation by namespaces", "runc"), ("runsc", "isolation by a kernel in user space", "runsc"),
             ("skopeo", "pulling images", "skopeo"), ("mmdebstrap", "building the base image", "mmdebstrap"),
+            ("mkfs.btrfs", "limits of the writable layer (--disk)", "btrfs-progs"),
+            ("nft", "networks of instances", "nftables"), ("nsenter", "networks of instances", "util-linux"),
         ]
         return programs.map { name, purpose, package in
             if let place = Files.findExecutable(name, path: path) { return DoctorCheck(name, "ok", place) }
