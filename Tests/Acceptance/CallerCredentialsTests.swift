@@ -110,6 +110,52 @@ import Testing
         }
     }
 
+    @Test func aHelperProgramOfTheCallersIsAsked() async throws {
+        try await withRegistry(users: Self.users) { f, registry in
+            try await registry.push(
+                "app:1", config: #""Cmd":["/bin/echo","private"]"#, credentials: "user:secret", Registry.busybox)
+            let folder = try f.folder("helpers", owner: stranger, mode: 0o700)
+            let helper = """
+                #!/bin/sh
+                read -r server; echo "$(id -u) $1 $server" >> '\(folder)/asked'
+                [ -e '\(folder)/locked' ] && { echo 'the key ring is locked'; exit 1; }
+                [ "$server" = 127.0.0.1:\(registry.port) ] || { echo 'credentials not found in native keychain'; exit 1; }
+                echo '{"ServerURL":"x","Username":"user","Secret":"secret"}'
+                """
+            try f.file("\(folder)/docker-credential-own", helper, owner: stranger, mode: 0o755)
+            func pull(_ config: String) async throws -> CommandResult {
+                try f.file("\(folder)/config.json", config, owner: stranger, mode: 0o600)
+                _ = try await f.aegis(as: stranger, "status")
+                return try await f.run(
+                    "/usr/bin/setpriv",
+                    [
+                        "--reuid", "\(stranger)", "--regid", "\(stranger)", "--clear-groups", "/usr/bin/env",
+                        "PATH=\(folder):/usr/bin:/bin", "HOME=/nonexistent", "DOCKER_CONFIG=\(folder)",
+                        DaemonFixture.cli,
+                        "run", "--isolation", "runc", "--pull", "always", "--image", registry.name("app:1"),
+                    ], directory: "/")
+            }
+            for config in [
+                #"{"credHelpers":{"127.0.0.1:\#(registry.port)":"own"}}"#, #"{"credsStore":"own"}"#,
+                #"{"auths":{"127.0.0.1:\#(registry.port)":{}},"credsStore":"own"}"#,
+            ] {
+                let run = try await pull(config)
+                #expect(run.code == 0 && run.out == "private\n" && run.err.isEmpty, "\(config) \(run)")
+            }
+            let asked = "\(stranger) get 127.0.0.1:\(registry.port)\n"
+            #expect(f.text("\(folder)/asked") == asked + asked + asked)
+            let other = try await pull(#"{"credHelpers":{"127.0.0.1:1":"own"}}"#)
+            #expect(other.code == 125 && other.err.contains("(image-private)"), "\(other)")
+            try f.file("\(folder)/locked", "")
+            let locked = try await pull(#"{"credsStore":"own"}"#)
+            #expect(
+                locked.code == 125 && locked.err.contains("(credential-helper-failed)")
+                    && locked.err.contains("docker-credential-own") && locked.err.contains("the key ring is locked"),
+                "\(locked)")
+            try await nowhere(f)
+        }
+    }
+
     @Test func credentialsComeOverTheSocketAndForTheRegistryOnly() async throws {
         try await DaemonFixture.with { f in
             let body =

@@ -1,5 +1,6 @@
 internal import AegisClient
 package import AegisCore
+package import AegisIO
 package import AegisSandboxTypes
 internal import LinuxSys
 
@@ -12,7 +13,8 @@ package enum RegistryLogin {
         "authfile", .value("FILE"), "your credentials for the image's registry (default: see docs/images.md)",
         section: "Sandbox", completion: .files)
     private static let limit = 1 << 20
-    private static let conventional = "docker.io"
+    /// Where images without a registry in their name are.
+    static let conventional = "docker.io"
 
     /// The credentials for an image.
     ///
@@ -22,17 +24,22 @@ package enum RegistryLogin {
     ///   - image: as the caller wrote it; nil is `base`.
     ///   - authfile: the file that the caller named.
     ///   - caller: whose files are looked at.
+    ///   - loop: where helper programs are waited for.
+    ///   - patience: how long one of them may take.
     /// - Returns: nil when the image is of no registry, or no file has any for it.
-    /// - Throws: `auth-file-unreadable` for a file that was named.
+    /// - Throws: `auth-file-unreadable` for a file that was named, `credential-helper-failed`.
     package static func find(
-        image: String?, authfile: String?, _ caller: Caller
-    ) throws(AegisError) -> RegistryCredentials? {
+        image: String?, authfile: String?, _ caller: Caller, on loop: EventLoop, patience: Duration = .seconds(30)
+    ) async throws(AegisError) -> RegistryCredentials? {
         guard let image, let name = repository(image) else { return nil }
+        func helper(_ name: String, _ origin: String) -> CredentialHelper {
+            CredentialHelper(name: name, origin: origin, caller: caller, loop: loop, patience: patience)
+        }
         if let named = authfile ?? caller.variable("REGISTRY_AUTH_FILE").flatMap({ $0.isEmpty ? nil : $0 }) {
-            return pick(name, try entries(caller.absolute(named)))
+            return try await pick(name, try read(caller.absolute(named)), helper)
         }
         for path in places(caller) {
-            guard let entries = try? entries(path), let found = pick(name, entries) else { continue }
+            guard let file = try? read(path), let found = try await pick(name, file, helper) else { continue }
             return found
         }
         return nil
@@ -49,8 +56,20 @@ package enum RegistryLogin {
         ].compactMap(\.self)
     }
 
-    /// The `auths` of a file.
-    private static func entries(_ path: String) throws(AegisError) -> [(key: String, JSONValue)] {
+    /// What a file has of credentials.
+    private struct File {
+        var path: String
+        var auths: [(key: String, value: JSONValue)]
+        /// Programs that keep those of some registries.
+        var helpers: [(key: String, name: String)]
+        /// The program that keeps all others.
+        var store: String?
+
+        /// Whether somebody has logged in to the registry, wherever the credentials are kept.
+        func knows(_ registry: String) -> Bool { auths.contains { $0.key == registry || host($0.key) == registry } }
+    }
+
+    private static func read(_ path: String) throws(AegisError) -> File {
         func unreadable(_ why: String) -> AegisError {
             AegisError(
                 .usage, "auth-file-unreadable", "the credentials file '\(path)' cannot be read: \(why)",
@@ -61,12 +80,33 @@ package enum RegistryLogin {
         let json: JSONValue
         do throws(JSONError) { json = try JSONValue(parsing: bytes) } catch { throw unreadable("it is not JSON") }
         guard case .object = json else { throw unreadable("it holds no object") }
-        guard case .object(let auths)? = json["auths"] else { return [] }
-        return auths.map { ($0.name, $0.value) }
+        var file = File(path: path, auths: [], helpers: [], store: json["credsStore"]?.text)
+        if case .object(let auths)? = json["auths"] { file.auths = auths.map { ($0.name, $0.value) } }
+        if case .object(let helpers)? = json["credHelpers"] {
+            file.helpers = helpers.compactMap { helper in helper.value.text.map { (helper.name, $0) } }
+        }
+        return file
     }
 
-    /// The most exact entry for a repository: its own, those of the paths above it, the registry's.
-    private static func pick(_ name: String, _ entries: [(key: String, JSONValue)]) -> RegistryCredentials? {
+    /// What a file has for a repository: of the program that keeps its registry's, of the most exact entry (its own, those
+    /// of the paths above it, the registry's), of the program that keeps all.
+    private static func pick(
+        _ name: String, _ file: File, _ helper: (_ name: String, _ origin: String) -> CredentialHelper
+    ) async throws(AegisError) -> RegistryCredentials? {
+        let registry = name.prefix { $0 != "/" }.description
+        if let kept = file.helpers.first(where: { $0.key == registry || host($0.key) == registry }) {
+            let helper = helper(kept.name, "credHelpers of '\(file.path)'")
+            if let found = try await helper.credentials(for: registry) { return found }
+        }
+        if let found = entry(name, file.auths) { return found }
+        guard let store = file.store, !store.isEmpty else { return nil }
+        let helper = helper(store, "credsStore of '\(file.path)'")
+        // Nobody has logged in there, and the program is not on this machine: that is no reason to stop.
+        guard helper.path != nil || file.knows(registry) else { return nil }
+        return try await helper.credentials(for: registry)
+    }
+
+    private static func entry(_ name: String, _ entries: [(key: String, value: JSONValue)]) -> RegistryCredentials? {
         let parts = name.split(separator: "/")
         let registry = String(parts[0])
         for count in stride(from: parts.count, through: 1, by: -1) {

@@ -13,7 +13,8 @@ enum ImagePull {
         examples: [Example("by tag", "aegis image pull python:3.12-alpine")]
     ) { invocation, context in
         let name = invocation.arguments[0]
-        let own = try RegistryLogin.find(image: name, authfile: invocation["authfile"], context.caller)
+        let own = try await RegistryLogin.find(
+            image: name, authfile: invocation["authfile"], context.caller, on: context.loop)
         var body: JSONValue = ["reference": .string(name)]
         if let own { body = ["reference": .string(name), "credentials": try JSONValue(encoding: own)] }
         let (image, info, _) = try await make(body, invocation, context)

@@ -21,12 +21,13 @@ enum InstanceCreate {
     ]
 
     /// The body for a new instance, with the options that only an instance with a life of its own takes.
-    static func body(_ invocation: Invocation, _ context: Context, start: Bool) throws -> JSONValue {
+    static func body(_ invocation: Invocation, _ context: Context, start: Bool) async throws -> JSONValue {
         var request = try SandboxOptions.request(invocation, context.caller)
         if invocation.has("interactive") { request.stdin = true }
         if invocation.has("tty") { request.tty = true }
         request.start = start
-        let own = try RegistryLogin.find(image: request.image, authfile: invocation["authfile"], context.caller)
+        let own = try await RegistryLogin.find(
+            image: request.image, authfile: invocation["authfile"], context.caller, on: context.loop)
         // One that is made for later fetches nothing now, and keeps nobody's credentials.
         if start { request.credentials = own }
         return try JSONValue(encoding: request)
@@ -38,7 +39,7 @@ enum InstanceCreate {
                 .usage, "missing-command", "no command was given",
                 hint: "write it after '--', or name an image with one")
         }
-        let body = try body(invocation, context, start: false)
+        let body = try await body(invocation, context, start: false)
         let record = try await context.client().call(.post, APIClient.Route("instances"), body: body)
         try await context.show(record, invocation) { (record["id"]?.text ?? "") + "\n" }
         return 0

@@ -49,7 +49,7 @@ enum InstanceStart {
                     .usage, "missing-command", "nothing to start",
                     hint: "name an instance, or write a command after '--'")
             }
-            let body = try InstanceCreate.body(invocation, context, start: true)
+            let body = try await InstanceCreate.body(invocation, context, start: true)
             client = try await context.client()
             record = try await client.call(.post, APIClient.Route("instances"), body: body)
         }

@@ -40,8 +40,8 @@ enum RunCommand {
 
     @Sendable private static func run(_ invocation: Invocation, _ context: Context) async throws -> Int32 {
         var request = try SandboxOptions.request(invocation, context.caller)
-        request.credentials = try RegistryLogin.find(
-            image: request.image, authfile: invocation["authfile"], context.caller)
+        request.credentials = try await RegistryLogin.find(
+            image: request.image, authfile: invocation["authfile"], context.caller, on: context.loop)
         let artifacts = try ArtifactSpec.all(invocation, context.caller)
         guard !invocation.trailing.isEmpty || request.image != nil || request.kit != nil else {
             throw AegisError(
