@@ -122,7 +122,11 @@ import Testing
                 var line: String?
                 var partial: Bool?
                 var gap: Int?
-                var gap_reason: String?
+                var gapReason: String?
+                enum CodingKeys: String, CodingKey {
+                    case source, line, partial, gap
+                    case gapReason = "gap_reason"
+                }
             }
             let lines = try json.split(separator: "\n").map { try JSONDecoder().decode(Line.self, from: Data($0.utf8)) }
                 .filter { $0.source == "server" }
@@ -132,7 +136,7 @@ import Testing
             }
             // Every byte that was written is in the log, or in the count of what is not.
             #expect(kept + lost == 23 * 65_536 + 7 + 8 + 7, "\(kept) and \(lost)")
-            #expect(lost > 65_536 && lines.allSatisfy { $0.gap == nil || $0.gap_reason == "not-written" })
+            #expect(lost > 65_536 && lines.allSatisfy { $0.gap == nil || $0.gapReason == "not-written" })
             #expect(try await f.aegis("instance", "info", "writer").out.contains("log-disk-full") == false)
         }
     }
