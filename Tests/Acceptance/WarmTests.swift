@@ -1,3 +1,4 @@
+import AegisIO
 import AegisTestSupport
 import Foundation
 import LinuxSys
