@@ -10,8 +10,9 @@ import Testing
 
     private func start(_ f: DaemonFixture, _ name: String) async throws {
         try await f.succeed(
-            "instance", "start", "--name", name, "--isolation", "runc", "--workspace", "shared", "--", "sh", "-c",
-            Self.slow)
+            "instance", "start", "--name", name, "--isolation", "runc", "--workspace", "shared", "--grace", "2m", "--",
+            "sh",
+            "-c", Self.slow)
         try await f.eventually("it runs") { try await runs(f, name) == 1 }
     }
 
