@@ -247,6 +247,13 @@ let testTargets: [Target] = [
             "aegis", "AegisClient", "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "CLinux",
             "AegisCore", "AegisTestSupport",
         ], exclude: ["Snapshots"]),
+    // Tier 3: runs for as long as it is told to, by `make test-all`.
+    tests(
+        "Endurance",
+        [
+            "AegisKits", "AegisImages", "AegisNetwork", "AegisCapabilities", "AegisSandboxTypes", "AegisConfig",
+            "AegisWire", "AegisTar", "AegisCore", "AegisTestSupport",
+        ]),
     tests("Acceptance", ["AegisIO", "LinuxSys", "AegisCore", "AegisSandboxTypes", "AegisTestSupport"]),
 ]
 

@@ -1,4 +1,5 @@
 import AegisIO
+import AegisTestSupport
 import Foundation
 import Testing
 
@@ -84,7 +85,7 @@ import Testing
 
     /// Connections to the daemon's socket, as the kernel lists them: its other sockets come and go with sandboxes.
     private func connections(_ f: DaemonFixture) throws -> Int {
-        try String(contentsOfFile: "/proc/net/unix", encoding: .utf8).split(separator: "\n").count { line in
+        try kernelText("/proc/net/unix").split(separator: "\n").count { line in
             let fields = line.split(separator: " ")
             return fields.count == 8 && fields[5] == "03" && fields[7] == "\(f.home)/aegisd.sock"
         }
