@@ -5,12 +5,15 @@ JOBS ?= $(shell nproc)
 CONFIG ?= release
 # Arguments for `swift test`, as in: make test TESTS='--filter StoreTests'
 TESTS ?=
+# Seconds for each part of the third tier, and one part only, as in: make test-endurance ENDURANCE=600 PART=3
+ENDURANCE ?= 60
+PART ?=
 
 BINARIES := bin/aegis bin/aegisd bin/aegis-harness bin/aegis-shim
 LINT := Tools/aegis-lint
 SOURCES := Sources Tests Package.swift $(LINT)/Sources $(LINT)/Tests $(LINT)/Package.swift
 
-.PHONY: all help setup build harness test test-lint test-swift lint format demo bench clean
+.PHONY: all help setup build harness test test-all test-endurance test-lint test-swift lint format demo bench clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -41,14 +44,23 @@ test: ## set up, build, lint and run every test
 	@$(MAKE) --no-print-directory test-lint lint
 	@$(MAKE) --no-print-directory test-swift
 
+test-all: ## make test, and then the third tier, which takes its time
+	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory test-endurance
+
+# Damaged input for every parser, and days of use; parts are counted from 0, the last one is the days of use.
+test-endurance: ## the third tier alone: ENDURANCE=seconds PART=number
+	AEGIS_ENDURANCE=$(ENDURANCE) AEGIS_ENDURANCE_PART=$(PART) \
+		$(SWIFT) test -j $(JOBS) --filter '^Endurance\.|^Acceptance\.SoakTests'
+
 test-lint:
 	$(SWIFT) test -j $(JOBS) --package-path $(LINT)
 
 # What starts daemons and sandboxes runs after what does not: all at once, a small machine is late for every deadline.
 test-swift:
 ifeq ($(strip $(TESTS)),)
-	$(SWIFT) test -j $(JOBS) --skip '^Acceptance\.'
-	$(SWIFT) test --skip-build --filter '^Acceptance\.'
+	$(SWIFT) test -j $(JOBS) --skip '^Acceptance\.' --skip '^Endurance\.'
+	$(SWIFT) test --skip-build --filter '^Acceptance\.' --skip '^Acceptance\.SoakTests'
 else
 	$(SWIFT) test -j $(JOBS) $(TESTS)
 endif

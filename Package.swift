@@ -145,7 +145,10 @@ let edges: [Target] = [
     // No program but a library that needs no other: SwiftPM knows executables that are linked in a way of their own.
     .executableTarget(
         name: "aegis-shim", path: "Sources/Edges/aegis-shim",
-        cSettings: [.unsafeFlags(["-O2", "-ffreestanding", "-fPIC", "-fno-stack-protector"])],
+        cSettings: [
+            .headerSearchPath("../../Base/CHarness"),
+            .unsafeFlags(["-O2", "-ffreestanding", "-fPIC", "-fno-stack-protector"]),
+        ],
         linkerSettings: [
             .unsafeFlags(
                 ["-enable-experimental-feature", "Embedded", "-nostartfiles", "-use-ld=lld"]
@@ -247,6 +250,13 @@ let testTargets: [Target] = [
             "aegis", "AegisClient", "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "CLinux",
             "AegisCore", "AegisTestSupport",
         ], exclude: ["Snapshots"]),
+    // Tier 3: runs for as long as it is told to, by `make test-all`.
+    tests(
+        "Endurance",
+        [
+            "AegisKits", "AegisImages", "AegisNetwork", "AegisCapabilities", "AegisSandboxTypes", "AegisConfig",
+            "AegisWire", "AegisTar", "AegisCore", "AegisTestSupport",
+        ]),
     tests("Acceptance", ["AegisIO", "LinuxSys", "AegisCore", "AegisSandboxTypes", "AegisTestSupport"]),
 ]
 

@@ -159,7 +159,7 @@ extension DaemonFixture {
             while let name = walker?.nextObject() as? String {
                 guard name.hasSuffix("cgroup.procs") else { continue }
                 let text =
-                    (try? String(contentsOfFile: "\(group)/aegis-\(try node)/\(id)/\(name)", encoding: .utf8)) ?? ""
+                    (try? kernelText("\(group)/aegis-\(try node)/\(id)/\(name)")) ?? ""
                 pids.formUnion(text.split(separator: "\n").compactMap { Int32($0) }.filter { $0 > 1 })
             }
         }

@@ -28,7 +28,7 @@ import Testing
             for controller in ["pids", "memory", "freezer", "unified"] {
                 #expect(!FileManager.default.fileExists(atPath: "/sys/fs/cgroup/\(controller)/aegis-\(node)"))
             }
-            let mounts = try String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8)
+            let mounts = try kernelText("/proc/self/mountinfo")
             #expect(!mounts.contains(node) && !mounts.contains(f.home))
             #expect(!FileManager.default.fileExists(atPath: "\(f.home)/aegisd.sock"))
             #expect(f.daemonPid == nil)

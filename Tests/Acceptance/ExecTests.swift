@@ -1,4 +1,5 @@
 import AegisIO
+import AegisTestSupport
 import Foundation
 import LinuxSys
 import Testing
@@ -87,12 +88,12 @@ import Testing
     }
 
     private static func name(_ pid: Int32) -> String? {
-        (try? String(contentsOfFile: "/proc/\(pid)/comm", encoding: .utf8))?.trimmingCharacters(
+        (try? kernelText("/proc/\(pid)/comm"))?.trimmingCharacters(
             in: .whitespacesAndNewlines)
     }
 
     static func measure(_ pid: Int32) throws -> (descriptors: Int, kilobytes: Int) {
-        let status = try String(contentsOfFile: "/proc/\(pid)/status", encoding: .utf8)
+        let status = try kernelText("/proc/\(pid)/status")
         let line = status.split(separator: "\n").first { $0.hasPrefix("VmRSS:") } ?? ""
         return (
             try FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/fd").count,

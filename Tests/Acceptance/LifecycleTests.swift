@@ -72,6 +72,23 @@ import Testing
         }
     }
 
+    @Test(arguments: backends) func aStopTakesTheGraceThatWasAskedFor(_ backend: String) async throws {
+        try await DaemonFixture.shared { f in
+            let name = "grace-\(backend)"
+            // Whoever had the usual five seconds would end by itself, with 3.
+            try await f.succeed(
+                "instance", "start", "--name", name, "--isolation", backend, "--grace", "0s", "--", "sh", "-c",
+                "trap 'sleep 2; exit 3' TERM; echo ready; while :; do sleep 0.1; done")
+            try await f.eventually("it speaks") { try await f.succeed("logs", name).out == "ready\n" }
+            #expect(try await f.succeed("instance", "info", name).out.contains("grace 0s"))
+            try await f.succeed("instance", "stop", name)
+            #expect(try await f.record(name).exitCode == 137)
+            try await f.succeed("instance", "delete", name)
+            let long = try await f.aegis("instance", "create", "--grace", "1h", "--", "true")
+            #expect(long.code == 2 && long.err.contains("give 0s to 2m"), "\(long)")
+        }
+    }
+
     @Test func pruneRemovesWhatIsStoppedAndNothingElse() async throws {
         try await DaemonFixture.with { f in
             try await f.succeed("run", "-d", "--name", "over", "--", "true")

@@ -46,6 +46,8 @@ final class OutsideWorld: Sendable {
             allow_reuse_address = True
             daemon_threads = True
             request_queue_size = 64
+            # Clients that are cut off are what these tests are about.
+            def handle_error(self, request, client): pass
         web, tls, echo = Server(('', 80), Web), Server(('', 443), Web), Server(('', 7), Echo)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(sys.argv[1])

@@ -1,4 +1,5 @@
 import AegisIO
+import AegisTestSupport
 import Foundation
 import Testing
 
@@ -10,8 +11,9 @@ import Testing
 
     private func start(_ f: DaemonFixture, _ name: String) async throws {
         try await f.succeed(
-            "instance", "start", "--name", name, "--isolation", "runc", "--workspace", "shared", "--", "sh", "-c",
-            Self.slow)
+            "instance", "start", "--name", name, "--isolation", "runc", "--workspace", "shared", "--grace", "2m", "--",
+            "sh",
+            "-c", Self.slow)
         try await f.eventually("it runs") { try await runs(f, name) == 1 }
     }
 
@@ -83,7 +85,7 @@ import Testing
 
     /// Connections to the daemon's socket, as the kernel lists them: its other sockets come and go with sandboxes.
     private func connections(_ f: DaemonFixture) throws -> Int {
-        try String(contentsOfFile: "/proc/net/unix", encoding: .utf8).split(separator: "\n").count { line in
+        try kernelText("/proc/net/unix").split(separator: "\n").count { line in
             let fields = line.split(separator: " ")
             return fields.count == 8 && fields[5] == "03" && fields[7] == "\(f.home)/aegisd.sock"
         }

@@ -175,7 +175,7 @@ import Testing
     )
     func thePoolGoesWhenMemoryIsScarce() async throws {
         @Sendable func available() throws -> Int {
-            let text = try String(contentsOfFile: "/proc/meminfo", encoding: .utf8)
+            let text = try kernelText("/proc/meminfo")
             let line = text.split(separator: "\n").first { $0.hasPrefix("MemAvailable:") }
             return try #require(line?.split(separator: " ").dropFirst().first.flatMap { Int($0) }) >> 10
         }

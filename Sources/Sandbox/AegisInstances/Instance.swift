@@ -11,9 +11,6 @@ internal import Synchronization
 
 /// One instance: owns its lifecycle machine, feeds it events one at a time and performs what it asks for.
 package actor Instance {
-    /// How long processes may take to end after SIGTERM.
-    static let grace: UInt32 = 5000
-
     package nonisolated let id: String
     package nonisolated let owner: UInt32
     package nonisolated let ownerGroup: UInt32
@@ -288,18 +285,24 @@ package actor Instance {
         }
     }
 
+    /// How long processes may take to end after SIGTERM, in milliseconds.
+    private var grace: UInt32 {
+        UInt32(clamping: (stored.info.limits.grace ?? AegisSandboxTypes.Limits.usualGrace).milliseconds)
+    }
+
     private func terminate(_ attempt: UInt64) {
-        session?.shutdown(graceMilliseconds: Instance.grace)
+        let grace = grace
+        session?.shutdown(graceMilliseconds: grace)
         let clock = services.clock
         graceTask = services.scope.spawn("instance-terminate") { [weak self] in
-            try? await clock.sleep(for: .milliseconds(Int64(Instance.grace) + 3000))
+            try? await clock.sleep(for: .milliseconds(Int64(grace) + 3000))
             if !Task.isCancelled { await self?.killIfStill(attempt) }
         }
     }
 
     /// Ends everything inside but the harness, which then still reads files.
     private func quiesce(_ attempt: UInt64, graceful: Bool) {
-        let grace = graceful ? Instance.grace : 0
+        let grace = graceful ? grace : 0
         let (session, clock) = (session, services.clock)
         background("quiesce") { instance in
             do {

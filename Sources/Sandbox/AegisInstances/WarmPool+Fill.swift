@@ -93,7 +93,7 @@ extension WarmPool {
             try await sandbox.pause()
         }
         var limits = learned.info.limits
-        limits.timeout = nil
+        (limits.timeout, limits.grace) = (nil, nil)
         return WarmSandbox(
             id: learned.info.id, sandbox: sandbox, digest: digest, limits: limits, log: log, isFrozen: ownKernel,
             memory: (try? await sandbox.usage().memoryBytes) ?? 0, lease: lease)

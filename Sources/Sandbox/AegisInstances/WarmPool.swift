@@ -150,7 +150,7 @@ package actor WarmPool {
 
     private func take(_ stored: StoredInstance) async -> WarmClaim? {
         var limits = stored.info.limits
-        limits.timeout = nil
+        (limits.timeout, limits.grace) = (nil, nil)
         guard !isClosed, slots.contains(where: { $0.reference?.description == stored.info.image && !$0.ready.isEmpty }),
             let reference = try? ImageReference(
                 parsing: stored.info.image, defaultRegistry: services.defaultRegistry),

@@ -89,7 +89,7 @@ extension KitReader {
         let limits = AegisSandboxTypes.Limits(
             cpus: reader.readIfPresent("cpus"), memory: reader.readIfPresent("memory"),
             disk: reader.readIfPresent("disk"), pids: reader.readIfPresent("pids"),
-            timeout: reader.readIfPresent("timeout"))
+            timeout: reader.readIfPresent("timeout"), grace: reader.readIfPresent("grace"))
         if let wrong = Self.problem({ () throws(AegisError) in try limits.validate() }) {
             reader.report("limits \(wrong)")
         }

@@ -12,18 +12,26 @@ package struct Limits: Sendable, Codable, Equatable {
     package var pids: Int?
     /// Time from start of the command until it is stopped (exit code 124).
     package var timeout: TimeSpan?
+    /// Time from SIGTERM until SIGKILL at a stop, at most two minutes; nil = `usualGrace`.
+    package var grace: TimeSpan?
+
+    /// How long processes may take to end after SIGTERM when nothing else was asked for.
+    package static let usualGrace = TimeSpan(milliseconds: 5000)
+    private static let longestGrace = TimeSpan(milliseconds: 120_000)
 
     package init(
-        cpus: Double? = nil, memory: ByteSize? = nil, disk: ByteSize? = nil, pids: Int? = nil, timeout: TimeSpan? = nil
+        cpus: Double? = nil, memory: ByteSize? = nil, disk: ByteSize? = nil, pids: Int? = nil,
+        timeout: TimeSpan? = nil, grace: TimeSpan? = nil
     ) {
         self.cpus = cpus
         self.memory = memory
         self.disk = disk
         self.pids = pids
         self.timeout = timeout
+        self.grace = grace
     }
 
-    package enum CodingKeys: String, CodingKey, CaseIterable { case cpus, memory, disk, pids, timeout }
+    package enum CodingKeys: String, CodingKey, CaseIterable { case cpus, memory, disk, pids, timeout, grace }
 
     package init(from decoder: any Decoder) throws {
         try decoder.refuseUnknownKeys(CodingKeys.self)
@@ -33,6 +41,7 @@ package struct Limits: Sendable, Codable, Equatable {
         disk = try c.decodeIfPresent(ByteSize.self, forKey: .disk)
         pids = try c.decodeIfPresent(Int.self, forKey: .pids)
         timeout = try c.decodeIfPresent(TimeSpan.self, forKey: .timeout)
+        grace = try c.decodeIfPresent(TimeSpan.self, forKey: .grace)
     }
 
     /// Refuses limits that no instance can live with.
@@ -53,6 +62,9 @@ package struct Limits: Sendable, Codable, Equatable {
         }
         if let timeout, timeout.milliseconds < 1 {
             throw .usage("timeout \(timeout) is too short", hint: "give at least 1ms")
+        }
+        if let grace, !(0...Self.longestGrace.milliseconds).contains(grace.milliseconds) {
+            throw .usage("grace \(grace) is out of range", hint: "give 0s to \(Self.longestGrace)")
         }
     }
 }

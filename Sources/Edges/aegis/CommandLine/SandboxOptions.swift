@@ -76,6 +76,9 @@ package enum SandboxOptions {
                 "stop the command after this, as 300s (exit code 124); fetching the image is not counted",
                 section: "Limits"
             ),
+            Option(
+                "grace", .value("TIME"), "how long a stop waits after SIGTERM before SIGKILL (5s; at most 2m)",
+                section: "Limits"),
         ]
     /// Which ports are served, and when it sleeps.
     package static let serving: [Option] =
@@ -244,6 +247,7 @@ package enum SandboxOptions {
             limits.pids = pids
         }
         limits.timeout = try parsed(invocation, "timeout", TimeSpan.init(parsing:))
+        limits.grace = try parsed(invocation, "grace", TimeSpan.init(parsing:))
         try limits.validate()
         return limits == Limits() ? nil : limits
     }

@@ -18,7 +18,7 @@ enum DownCommand {
         ], run: run)
 
     /// How long a daemon may take to stop its instances and itself.
-    static let patience = Duration.seconds(60)
+    static let patience = Duration.seconds(180)
 
     @Sendable private static func run(_ invocation: Invocation, _ context: Context) async throws -> Int32 {
         let client: APIClient

@@ -111,6 +111,7 @@ package enum InstanceText {
         if let disk = limits.disk { words.append("disk \(disk)") }
         if let pids = limits.pids { words.append("pids \(pids)") }
         if let timeout = limits.timeout { words.append("timeout \(timeout)") }
+        if let grace = limits.grace { words.append("grace \(grace)") }
         return words.joined(separator: ", ")
     }
 }

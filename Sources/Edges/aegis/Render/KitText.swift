@@ -67,7 +67,7 @@ package enum KitText {
         [
             spec.limits?.cpus.map { "\($0) processors" }, spec.limits?.memory.map { "\($0) memory" },
             spec.limits?.disk.map { "\($0) disk" }, spec.limits?.pids.map { "\($0) processes" },
-            spec.limits?.timeout.map { "\($0)" },
+            spec.limits?.timeout.map { "\($0)" }, spec.limits?.grace.map { "\($0) to stop" },
         ].compactMap { $0 }.joined(separator: ", ")
     }
 }
