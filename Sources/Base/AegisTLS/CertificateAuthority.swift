@@ -82,7 +82,9 @@ package final class CertificateAuthority: @unchecked Sendable {
     package var privateKey: Secret<[UInt8]> {
         let raw = unsafe raw
         var room = [UInt8](repeating: 0, count: 4096)
-        let length = unsafe room.withUnsafeMutableBufferPointer { unsafe al_tls_authority_key(raw, $0.baseAddress, $0.count) }
+        let length = unsafe room.withUnsafeMutableBufferPointer {
+            unsafe al_tls_authority_key(raw, $0.baseAddress, $0.count)
+        }
         return Secret(Array(room.prefix(length <= room.count ? length : 0)))
     }
 

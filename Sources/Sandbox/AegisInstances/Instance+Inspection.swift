@@ -84,7 +84,9 @@ extension Instance {
     /// The row of the table of runs' secrets: beside the one of the values that were injected.
     private nonisolated var inspectionRow: String { "\(id)/inspection" }
     /// Whom the sealed values belong to: this run and no other.
-    private nonisolated func inspectionOwner(_ stored: StoredInstance) -> String { "\(id)\0\(stored.attempt)\0inspection" }
+    private nonisolated func inspectionOwner(_ stored: StoredInstance) -> String {
+        "\(id)\0\(stored.attempt)\0inspection"
+    }
 
     /// Saves what a start has made, before anything inside can have it.
     ///
@@ -98,7 +100,8 @@ extension Instance {
         for secret in inspection.secrets?.all ?? [] {
             fields.append(
                 InjectedSecret(
-                    name: Self.placeholderField + secret.name, value: Secret(Array(secret.placeholder.description.utf8))))
+                    name: Self.placeholderField + secret.name, value: Secret(Array(secret.placeholder.description.utf8))
+                ))
             fields.append(InjectedSecret(name: Self.valueField + secret.name, value: secret.value))
         }
         try services.store.keepSecrets(

@@ -18,7 +18,11 @@ extension NetworkService {
         scope.spawn("network-proofs") {
             let clock = self.gate.loop.clock
             var schedule = ProofSchedule { try await clock.sleep(for: $0) }
-            await schedule.run { await Array(self.links.keys) } prove: { await self.check($0, .random) }
+            await schedule.run {
+                await Array(self.links.keys)
+            } prove: {
+                await self.check($0, .random)
+            }
         }
     }
 
