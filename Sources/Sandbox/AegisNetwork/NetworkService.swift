@@ -92,7 +92,7 @@ package actor NetworkService {
                 "\(AddressPlan.instances.count) instances of this node have a network")
         }
         var address: UInt32?
-        if let group = policy.group { address = try gate.groups.join(member, group) }
+        if let group = policy.group { address = try enter(member, group) }
         taken[index] = member.id
         return Place(index: index, address: address)
     }
@@ -102,7 +102,7 @@ package actor NetworkService {
     /// - Throws: `group-changed`.
     package func recall(_ member: NetworkMember, _ policy: NetworkPolicy, _ place: Place) throws(AegisError) {
         taken[place.index] = member.id
-        if let group = policy.group { _ = try gate.groups.join(member, group, wanted: place.address) }
+        if let group = policy.group { _ = try enter(member, group, wanted: place.address) }
     }
 
     /// Gives a place back that nothing was attached with.
@@ -151,7 +151,10 @@ package actor NetworkService {
                 member: member, uplink: uplink, namespace: namespace, observer: observer, grants: given)
             interfaces[number] = (member.id, false)
             uplink.start(in: scope)
-            if let address = place.address { try await join(member.id, address) }
+            // A child that its parent has left behind has no group any more, whatever was written down of it.
+            if let address = place.address, gate.groups.group(of: member.id) != nil {
+                try await join(member.id, address)
+            }
             if let failure = try await prove(member.id, .start).failure { throw failure }
         } catch {
             await detach(member.id, place)
@@ -269,18 +272,38 @@ package actor NetworkService {
     private func move(_ link: Link, _ place: inout Place, to group: String?) async throws {
         let id = link.member.id
         guard gate.groups.group(of: id) != group else { return }
+        let before = (group: gate.groups.group(of: id), address: place.address)
         await leave(id, place.index)
         place.address = nil
+        if let group {
+            do {
+                let address = try gate.groups.join(link.member, group)
+                try await join(id, address)
+                place.address = address
+            } catch {
+                await leave(id, place.index)
+                // Back to where the record says that it is.
+                if let old = before.group, (try? gate.groups.join(link.member, old, wanted: before.address)) != nil,
+                    let address = before.address
+                {
+                    try? await join(id, address)
+                }
+                if let error = error as? AegisError { throw error }
+                throw AegisError.failed("network-failed", "cannot link \(id) to its group: \(error)")
+            }
+        }
         for (child, own) in links where own.member.parent == id && gate.groups.group(of: child) != nil {
             await leave(child, own.uplink.index)
         }
-        guard let group else { return }
-        let address = try gate.groups.join(link.member, group)
-        do { try await join(id, address) } catch {
-            await leave(id, place.index)
-            throw AegisError.failed("network-failed", "cannot link \(id) to its group: \(error)")
+    }
+
+    /// Makes an instance a member of a group; a child only of the one that its parent is in.
+    private func enter(_ member: NetworkMember, _ group: String, wanted: UInt32? = nil) throws(AegisError) -> UInt32 {
+        if let parent = member.parent, gate.groups.group(of: parent) != group {
+            throw AegisError(
+                .conflict, "group-changed", "\(member.name) is not in the group '\(group)': its parent has left it")
         }
-        place.address = address
+        return try gate.groups.join(member, group, wanted: wanted)
     }
 
     // MARK: The gateway
