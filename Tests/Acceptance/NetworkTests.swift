@@ -255,18 +255,21 @@ import Testing
         }
     }
 
+    /// Whether the record of an instance has a place in the networks.
+    private func hasPlace(_ f: DaemonFixture, _ name: String) async throws -> Bool {
+        let query = "SELECT count(*) FROM instances WHERE name = '\(name)' AND CAST(record AS TEXT) LIKE '%\"place\"%'"
+        return try await f.run("/usr/bin/sqlite3", ["\(f.home)/aegis.db", query]).out == "1\n"
+    }
+
     /// A start that is cut off, wherever that is, leaves no link, no port and no place.
     @Test func aStartThatIsCutOffLeavesNothing() async throws {
         try await OutsideWorld.with { f in
-            for number in 0..<12 {
+            for _ in 0..<4 {
                 let start = try f.begin(
                     "instance", "start", "--name", "cut", "--isolation", "runc", "--group", "shop", "--allow",
                     "web.example", "--", "sleep", "100000")
-                try await f.eventually("it is on its way") {
-                    // A little later each time.
-                    for _ in 0..<number { _ = try await f.list() }
-                    return try await !f.list().isEmpty
-                }
+                // It is being linked, or proved.
+                try await f.eventually("it has a place") { try await hasPlace(f, "cut") }
                 try await f.succeed("instance", "delete", "cut")
                 _ = try await start.result()
             }
@@ -276,12 +279,38 @@ import Testing
                     "/usr/bin/nsenter", "--net=/run/aegis/\(try f.node)/net", "/usr/sbin/ip", "-o", "link",
                 ])
             #expect(links.code == 0 && !links.out.contains(": ag"), "\(links)")
+            let log = try String(contentsOfFile: "\(f.home)/aegisd.log", encoding: .utf8)
+            #expect(!log.contains("cannot be removed"), "\(log)")
             // The first place is free again, and so is the first address of the group.
             let answers = try await attempt(
                 f, "show('own', lambda: socket.gethostbyname('next.shop.internal'))", "--name", "next", "--isolation",
                 "runc",
                 "--group", "shop")
             #expect(answers["own"] == "198.19.0.1", "\(answers)")
+        }
+    }
+
+    /// A start that a daemon which died had linked already is made up for at the same place, not at a further one.
+    @Test func aStartThatWasLostMidwayLosesNoPlace() async throws {
+        try await OutsideWorld.with { f in
+            // The namespace is there then, and its first place is free again.
+            try await f.succeed(
+                "instance", "start", "--name", "first", "--isolation", "runc", "--group", "shop", "--", "sleep", "9")
+            try await f.succeed("instance", "delete", "first")
+            let start = try f.begin(
+                "instance", "start", "--name", "lost", "--isolation", "runc", "--group", "shop", "--", "sleep", "100000"
+            )
+            try await f.eventually("it has a place") { try await hasPlace(f, "lost") }
+            try await f.crash()
+            _ = try await start.result()
+            try await f.up()
+            try await f.eventually("it runs") { try await f.record("lost").state == "running" }
+            let lines = """
+                s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('198.18.0.1', 53))
+                show('own', lambda: s.getsockname()[0])
+                """
+            let result = try await f.succeed("exec", "lost", "--", "python3", "-c", Self.attempts + "\n" + lines)
+            #expect(Self.answers(result.out)["own"] == "198.18.128.1", "\(result)")
         }
     }
 
