@@ -118,8 +118,9 @@ import Testing
             let second = try await f.succeed("exec", "keep", "--", "sh", "-c", "echo $KEY").out
             #expect(second != first && second.hasPrefix("AegisSecret"))
             #expect(try await f.run(DaemonFixture.cli, ask).out == "x True Bearer **************\n")
-            // The authority's key dies with the daemon: nothing goes out uninspected then.
+            // Without what was kept of its start nothing goes out uninspected.
             try await f.crash()
+            try await f.run("/usr/bin/sqlite3", ["\(f.home)/aegis.db", "DELETE FROM instance_secrets"])
             try await f.up()
             let lost = try await f.run(
                 DaemonFixture.cli,
@@ -130,6 +131,90 @@ import Testing
                 ])
             #expect(lost.out.hasPrefix("x ") && !lost.out.contains("False"), "\(lost)")
             #expect(try await f.succeed("events", "--output", "json").out.contains("inspect-lost"))
+        }
+    }
+
+    /// What a secret is bound to is all that is open, with its placeholder or without; a child cannot make more of it.
+    @Test func methodsAndPathsHoldForEveryRequest() async throws {
+        try await OutsideWorld.with { f in
+            try await f.aegis("secret", "set", "KEY", "-", input: Array("real-value-123".utf8))
+            let lines = """
+                show('bound', lambda: get('/auth/x'))
+                show('method', lambda: get('/auth/x', method='DELETE'))
+                show('path', lambda: get('/users'))
+                show('with', lambda: get('/users', 'Bearer ' + key))
+                """
+            let secret = ["--secret", "KEY@web.example/auth,methods=GET"]
+            let closed = try await f.run(
+                DaemonFixture.cli,
+                ["run", "--name", "narrow"] + secret + ["--", "python3", "-c", Self.attempts + "\n" + lines])
+            var answers = NetworkTests.answers(closed.out)
+            #expect(answers["bound"] == "False ", "\(closed)")
+            for (name, words) in [("method", "DELETE /auth/x"), ("path", "GET /users"), ("with", "GET /users")] {
+                let answer = answers[name] ?? "-"
+                #expect(
+                    answer.hasPrefix("403") && answer.contains("secret-not-bound") && answer.contains(words),
+                    "\(name): \(answer)")
+            }
+            let events = try await f.succeed("events", "--output", "json").out
+            #expect(events.contains("secret-not-bound") && events.contains("DELETE /auth/x"), "\(events)")
+            // Who opened the host has all of it, but for the placeholder.
+            let open = try await f.run(
+                DaemonFixture.cli,
+                ["run", "--allow", "web.example"] + secret + ["--", "python3", "-c", Self.attempts + "\n" + lines])
+            answers = NetworkTests.answers(open.out)
+            #expect(answers["path"] == "web web.example /users", "\(open)")
+            #expect(answers["method"]?.hasPrefix("501") == true, "\(open)")
+            #expect(answers["with"]?.contains("secret-not-bound") == true, "\(open)")
+            let started = try await f.run(
+                DaemonFixture.cli,
+                ["run", "-d", "--name", "parent", "--grant", "spawn: *"] + secret + ["--", "sleep", "100000"])
+            try #require(started.code == 0, "\(started)")
+            let child = try await f.ask(
+                "parent", "POST", "/v1/instances",
+                #"{"command": ["true"], "network": {"allow": ["web.example:443,inspect"]}}"#)
+            #expect(child.hasPrefix("403") && child.contains("too-wide"), "\(child)")
+        }
+    }
+
+    /// A run goes on with its authority and its placeholders when the daemon dies under it.
+    @Test(arguments: backends) func theAuthorityOutlivesTheDaemon(_ backend: String) async throws {
+        try await OutsideWorld.with { f in
+            try await f.aegis("secret", "set", "KEY", "-", input: Array("real-value-123".utf8))
+            try await f.succeed(
+                "run", "-d", "--name", "keep", "--isolation", backend, "--secret", "KEY@web.example/auth", "--",
+                "python3", "-c",
+                Self.attempts
+                    + """
+
+                    while True:
+                        try: os.mkfifo('/tmp/go')
+                        except FileExistsError: pass
+                        with open('/tmp/go') as go: go.read()
+                        show('x', lambda: get('/auth/y', 'Bearer ' + key))
+                    """)
+            /// Lets the command, the same process all the time, ask once more.
+            func asks(_ times: Int) async throws {
+                try await f.succeed(
+                    "exec", "keep", "--", "sh", "-c", "until [ -p /tmp/go ]; do sleep 0.05; done; echo > /tmp/go")
+                try await f.eventually("it has asked \(times) times") {
+                    try await f.succeed("logs", "keep").out.split(separator: "\n").count { $0.hasPrefix("x ") } == times
+                }
+            }
+            try await asks(1)
+            let key = try await f.succeed("exec", "keep", "--", "sh", "-c", "echo $KEY").out
+            try await f.crash()
+            try await f.up()
+            try await asks(2)
+            let log = try await f.succeed("logs", "keep").out.split(separator: "\n").filter { $0.hasPrefix("x ") }
+            #expect(log == ["x True Bearer **************", "x True Bearer **************"])
+            #expect(try await f.succeed("exec", "keep", "--", "sh", "-c", "echo $KEY").out == key)
+            let found = try await f.run("/bin/grep", ["-rlaF", "real-value-123", f.home])
+            #expect(found.out == "", "\(found)")
+            try await f.succeed("instance", "stop", "keep")
+            let kept = try await f.run(
+                "/usr/bin/sqlite3", ["\(f.home)/aegis.db", "SELECT count(*) FROM instance_secrets"])
+            #expect(kept.out == "0\n", "\(kept)")
         }
     }
 

@@ -162,6 +162,32 @@ import Testing
         }
     }
 
+    /// A child is in its parent's group or in none: also after a daemon that did not see the parent leave it.
+    @Test func aChildHasNoGroupThatItsParentHasLeft() async throws {
+        try await OutsideWorld.with { f in
+            try await serve(f, "db", "runc", "--group", "left")
+            let started = try await f.aegis(
+                "run", "-d", "--name", "parent", "--isolation", "runc", "--group", "left", "--grant", "spawn: *", "--",
+                "sleep", "100000")
+            try #require(started.code == 0, "\(started)")
+            struct Made: Decodable { var id: String }
+            let answer = try await f.ask(
+                "parent", "POST", "/v1/instances",
+                #"{"command": ["sleep", "100000"], "network": {"group": "left"}, "limits": {"memory": "128Mi"}}"#)
+            try #require(answer.hasPrefix("201"), "\(answer)")
+            let child = try JSONDecoder().decode(Made.self, from: Data(answer.dropFirst(4).utf8)).id
+            let look = "show('db', lambda: web('db')[0])"
+            #expect(try await inside(f, child, look)["db"] == "200")
+            try await f.succeed("instance", "network", "parent", "--group", "right")
+            #expect(try await inside(f, child, look)["db"]?.hasPrefix("gaierror") == true)
+            try await f.crash()
+            try await f.up()
+            #expect(try await f.record(child).state == "running")
+            #expect(try await inside(f, child, look)["db"]?.hasPrefix("gaierror") == true)
+            #expect(try await inside(f, "parent", look)["db"]?.hasPrefix("gaierror") == true)
+        }
+    }
+
     @Test func whatCannotBeAGroupIsRefused() async throws {
         try await DaemonFixture.shared { f in
             for name in ["host", "bridge", "default", "none", "allow", "Shop", "i-0123456789abcdef", "a_b", "-a"] {

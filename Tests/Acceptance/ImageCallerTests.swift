@@ -75,6 +75,25 @@ import Testing
             let denied = try await run(stranger)
             #expect(denied.code == 125 && denied.err.contains("image-private"), "\(denied)")
             #expect(denied.err.contains("aegis image pull \(image)"), "\(denied)")
+            // A program inside an administrator's instance is no administrator: it has its own image, and what everybody has.
+            try await f.succeed(
+                "instance", "start", "--name", "outer", "--isolation", "runc", "--grant", "spawn: *", "--", "sleep",
+                "100000")
+            let child = try await f.ask("outer", "POST", "/v1/instances", #"{"image": "\#(image)", "pull": "never"}"#)
+            #expect(child.hasPrefix("403") && child.contains("image-private"), "\(child)")
+            let same = try await f.ask("outer", "POST", "/v1/instances", #"{"command": ["true"]}"#)
+            #expect(same.hasPrefix("201"), "\(same)")
+            try await f.succeed(
+                "instance", "start", "--name", "private", "--isolation", "runc", "--grant", "spawn: *", "--image",
+                image,
+                "--", "/bin/sleep", "100000")
+            let request = #"{"image": "\#(image)", "command": ["/bin/echo", "mine too"]}"#
+            let own = try await f.aegis(
+                "exec", "private", "--", "/bin/busybox", "wget", "-q", "-O", "-", "--header",
+                "Content-Type: application/json", "--post-data", request, "http://127.0.0.1:7777/v1/instances")
+            #expect(own.code == 0 && own.out.contains(#""parent""#), "\(own)")
+            try await f.succeed("instance", "delete", "outer")
+            try await f.succeed("instance", "delete", "private")
             // An administrator shares it by pulling it; nobody uses it then.
             let pulled = try await f.aegis("image", "pull", image, "--output", "json")
             #expect(pulled.code == 0 && pulled.out.filter { $0 != " " }.contains("\"in_use\":false"), "\(pulled)")

@@ -227,6 +227,116 @@ import Testing
         }
     }
 
+    /// However many change it at once: what can be reached in the end is what the record says.
+    @Test func changesAtOnceComeOneAfterTheOther() async throws {
+        try await OutsideWorld.with { f in
+            let names = ["web.example", "other.example", "api.example.com", "api.github.com"]
+            try await f.succeed(
+                "run", "-d", "--name", "torn", "--isolation", "runc", "--group", "left", "--", "sleep", "100000")
+            let changes = try (0..<12).map { number in
+                try f.begin(
+                    "instance", "network", "torn", "--allow", names[number % 4], "--group",
+                    number % 3 == 0 ? "left" : "right")
+            }
+            for change in changes {
+                let result = try await change.result()
+                #expect(result.code == 0, "\(result)")
+            }
+            struct Shown: Decodable { var allow: [String] }
+            let record = try await f.succeed("instance", "info", "torn", "--output", "json")
+            let allowed = try JSONDecoder().decode(Shown.self, from: Data(record.stdout)).allow
+            #expect(allowed.count == 1, "\(allowed)")
+            let lines = names.map { "show('\($0)', lambda: socket.gethostbyname('\($0)'))" }.joined(separator: "\n")
+            let result = try await f.succeed("exec", "torn", "--", "python3", "-c", Self.attempts + "\n" + lines)
+            let answers = Self.answers(result.out)
+            for name in names {
+                #expect(answers[name]?.hasPrefix("198.18.") == allowed.contains(name), "\(name): \(result), \(allowed)")
+            }
+        }
+    }
+
+    /// Whether the record of an instance has a place in the networks.
+    private func hasPlace(_ f: DaemonFixture, _ name: String) async throws -> Bool {
+        let query = "SELECT count(*) FROM instances WHERE name = '\(name)' AND CAST(record AS TEXT) LIKE '%\"place\"%'"
+        return try await f.run("/usr/bin/sqlite3", ["\(f.home)/aegis.db", query]).out == "1\n"
+    }
+
+    /// A start that is cut off, wherever that is, leaves no link, no port and no place.
+    @Test func aStartThatIsCutOffLeavesNothing() async throws {
+        try await OutsideWorld.with { f in
+            for _ in 0..<4 {
+                let start = try f.begin(
+                    "instance", "start", "--name", "cut", "--isolation", "runc", "--group", "shop", "--allow",
+                    "web.example", "--", "sleep", "100000")
+                // It is being linked, or proved.
+                try await f.eventually("it has a place") { try await hasPlace(f, "cut") }
+                try await f.succeed("instance", "delete", "cut")
+                _ = try await start.result()
+            }
+            let links = try await f.run(
+                f.launcher[0],
+                f.launcher.dropFirst() + [
+                    "/usr/bin/nsenter", "--net=/run/aegis/\(try f.node)/net", "/usr/sbin/ip", "-o", "link",
+                ])
+            #expect(links.code == 0 && !links.out.contains(": ag"), "\(links)")
+            let log = try String(contentsOfFile: "\(f.home)/aegisd.log", encoding: .utf8)
+            #expect(!log.contains("cannot be removed"), "\(log)")
+            // The first place is free again, and so is the first address of the group.
+            let answers = try await attempt(
+                f, "show('own', lambda: socket.gethostbyname('next.shop.internal'))", "--name", "next", "--isolation",
+                "runc",
+                "--group", "shop")
+            #expect(answers["own"] == "198.19.0.1", "\(answers)")
+        }
+    }
+
+    /// A start that a daemon which died had linked already is made up for at the same place, not at a further one.
+    @Test func aStartThatWasLostMidwayLosesNoPlace() async throws {
+        try await OutsideWorld.with { f in
+            // The namespace is there then, and its first place is free again.
+            try await f.succeed(
+                "instance", "start", "--name", "first", "--isolation", "runc", "--group", "shop", "--", "sleep", "9")
+            try await f.succeed("instance", "delete", "first")
+            let start = try f.begin(
+                "instance", "start", "--name", "lost", "--isolation", "runc", "--group", "shop", "--", "sleep", "100000"
+            )
+            try await f.eventually("it has a place") { try await hasPlace(f, "lost") }
+            try await f.crash()
+            _ = try await start.result()
+            try await f.up()
+            try await f.eventually("it runs") { try await f.record("lost").state == "running" }
+            let lines = """
+                s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('198.18.0.1', 53))
+                show('own', lambda: s.getsockname()[0])
+                """
+            let result = try await f.succeed("exec", "lost", "--", "python3", "-c", Self.attempts + "\n" + lines)
+            #expect(Self.answers(result.out)["own"] == "198.18.128.1", "\(result)")
+        }
+    }
+
+    /// Without nft there is no network, and that is said; what needs none runs.
+    @Test func withoutItsToolsThereIsNoNetwork() async throws {
+        let hidden = """
+            mount --make-rprivate /; for tool in /usr/sbin/nft /sbin/nft; do
+            [ ! -e $tool ] || mount --bind /dev/null $tool; done; exec "$@"
+            """
+        try await DaemonFixture.with(launcher: ["/usr/bin/unshare", "-m", "/bin/sh", "-c", hidden, "sh"]) { f in
+            for place in [["--allow", "web.example"], ["--group", "shop"], ["--network", "allow"]] {
+                let result = try await f.run(DaemonFixture.cli, ["run"] + place + ["--", "true"])
+                #expect(
+                    result.code == 125 && result.err.contains("(network-unavailable)")
+                        && result.err.contains("install nftables"), "\(result)")
+            }
+            try await f.succeed("run", "--", "true")
+            try await f.succeed("run", "-d", "--name", "later", "--", "sleep", "100000")
+            try await f.refuse(
+                "instance", "network", "later", "--allow", "web.example", code: 1, error: "network-unavailable")
+            #expect(try await f.record("later").state == "running")
+            let shown = try await f.succeed("instance", "info", "later", "--output", "json").out
+            #expect(!shown.contains("web.example"), "\(shown)")
+        }
+    }
+
     @Test func whatCannotBeIsRefused() async throws {
         try await DaemonFixture.shared { f in
             try await f.refuse("run", "--allow", "localhost", "--", "true", code: 2, error: "invalid-capability")

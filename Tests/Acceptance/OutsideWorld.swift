@@ -16,7 +16,7 @@ final class OutsideWorld: Sendable {
     /// Names as the daemon's host knows them.
     private static let hosts = """
         127.0.0.1 localhost
-        93.184.216.34 web.example other.example sub.wild.example
+        93.184.216.34 web.example other.example sub.wild.example api.example.com api.github.com
         10.9.9.9 private.example
         127.0.0.1 loop.example
         169.254.169.254 meta.example
@@ -106,7 +106,8 @@ final class OutsideWorld: Sendable {
                 arguments: [
                     "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
                     "-days", "2",
-                    "-subj", "/CN=web.example", "-addext", "subjectAltName=DNS:web.example", "-keyout",
+                    "-subj", "/CN=web.example", "-addext",
+                    "subjectAltName=DNS:web.example,DNS:api.example.com,DNS:api.github.com", "-keyout",
                     folder.path("key"), "-out", folder.path("certificate"),
                 ]), on: loop)
         try #require(status.shellCode == 0, "openssl: \(String(decoding: errors, as: UTF8.self))")
@@ -123,15 +124,17 @@ final class OutsideWorld: Sendable {
                 "/usr/sbin/ip", "netns", "exec", internet, "/usr/bin/python3", folder.path("servers.py"),
                 folder.path("both"),
             ],
-            loop)
+            loop, quiet: true)
     }
 
     /// Starts a program and waits until it says that it is ready.
-    private static func started(_ arguments: [String], _ loop: EventLoop) async throws -> ChildProcess {
+    private static func started(
+        _ arguments: [String], _ loop: EventLoop, quiet: Bool = false
+    ) async throws -> ChildProcess {
         let child = try ChildProcess.spawn(
             ProcessSpec(
                 executable: arguments[0], arguments: arguments, environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
-                stdin: .pipe, stdout: .pipe, stderr: .inherit), on: loop)
+                stdin: .pipe, stdout: .pipe, stderr: quiet ? .null : .inherit), on: loop)
         var said = ByteBuffer()
         let count = try await withDeadline(.seconds(20)) { [said] in
             var said = said

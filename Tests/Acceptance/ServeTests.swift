@@ -293,27 +293,19 @@ extension DaemonFixture {
         }
     }
 
-    /// Every command in docs/serve.md works as it is written, but for the port's number.
-    @Test func examplesOfTheDocumentationWork() async throws {
-        try await DaemonFixture.with { f in
-            let page = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-                .appendingPathComponent("../../docs/serve.md")
-            let text = try String(contentsOf: page, encoding: .utf8)
-            let blocks = text.components(separatedBy: "```sh\n").dropFirst().compactMap {
-                $0.components(separatedBy: "\n```").first
+    /// A lease is for a run: none that is asked for while it stops stays for the next one.
+    @Test func noLeaseOutlivesAStop() async throws {
+        try await DaemonFixture.shared { f in
+            for _ in 0..<5 {
+                try await f.succeed(
+                    "instance", "start", "--name", "leased", "--isolation", "runc", "--", "sleep", "100000")
+                let leases = try (0..<4).map { _ in try f.begin("instance", "keepalive", "leased", "--ttl", "1h") }
+                try await f.succeed("instance", "stop", "leased")
+                for lease in leases { _ = try await lease.result() }
+                try await f.succeed("instance", "start", "--name", "leased")
+                try await f.succeed("instance", "pause", "leased")
+                try await f.succeed("instance", "delete", "leased")
             }
-            #expect(blocks.count == 3)
-            let probe = try Listener.tcp(address: "127.0.0.1", port: 0, on: f.loop)
-            let free = try probe.localPort()
-            probe.close()
-            let script =
-                "set -e; PATH=\(Self.folder):$PATH\n"
-                + blocks.joined(separator: "\n")
-                .replacingOccurrences(of: "8080", with: "\(free)").replacingOccurrences(
-                    of: "curl -s", with: "curl -sSf")
-            let result = try await f.run("/bin/sh", ["-c", script])
-            #expect(result.code == 0, "\(result)")
         }
     }
-    private static var folder: String { DaemonFixture.binaries }
 }

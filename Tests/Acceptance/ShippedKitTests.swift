@@ -135,39 +135,6 @@ import Testing
             try await f.succeed("instance", "delete", "db")
         }
     }
-
-    /// Every command in docs/kits.md works as it is written, but for the port's number.
-    @Test func examplesOfTheDocumentationWork() async throws {
-        try await DaemonFixture.with { f in
-            let page = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-                .appendingPathComponent("../../docs/kits.md")
-            let text = try String(contentsOf: page, encoding: .utf8)
-            func blocks(_ mark: String) -> [String] {
-                text.components(separatedBy: "```\(mark)\n").dropFirst().compactMap {
-                    $0.components(separatedBy: "\n```").first
-                }
-            }
-            let yaml = blocks("yaml")
-            #expect(blocks("sh").count == 2 && yaml.count == 1)
-            let here = try f.folder("doc")
-            try FileManager.default.createSymbolicLink(atPath: "\(here)/kits", withDestinationPath: Self.folder)
-            try Files.makeDirectories("\(here)/greeter")
-            try Files.makeDirectories("\(here)/site")
-            try f.file("\(here)/greeter/kit.yaml", yaml[0] + "\n")
-            try f.file("\(here)/greeter/greet.sh", "echo \"$GREETING from $(cat /etc/greeter.conf)\"\n")
-            try f.file("\(here)/greeter/greeter.conf", "a kit\n")
-            let probe = try Listener.tcp(address: "127.0.0.1", port: 0, on: f.loop)
-            let free = try probe.localPort()
-            probe.close()
-            let script =
-                "set -e; PATH=\(DaemonFixture.binaries):$PATH\n"
-                + blocks("sh").joined(separator: "\n")
-                .replacingOccurrences(of: "8080", with: "\(free)").replacingOccurrences(
-                    of: "curl -s", with: "curl -sSf")
-            let result = try await f.run("/bin/sh", ["-c", script], directory: here)
-            #expect(result.code == 0 && result.out.hasSuffix("hello from a kit\ngoodbye from a kit\n"), "\(result)")
-        }
-    }
 }
 
 /// An image with PostgreSQL, made of the host's package sources once and kept.

@@ -24,16 +24,47 @@ import Testing
         #expect(ring.events(after: 2, for: root).0.isEmpty && ring.events(after: 99, for: root).0.isEmpty)
     }
 
-    @Test func itIsBoundedAndSaysWhatIsLost() {
+    @Test func itIsBoundedAndSaysWhatIsLost() throws {
         let ring = EventRing()
-        let all = EventRing.limit + 100
+        let all = EventRing.limit + EventRing.slack + 100
         for number in 1...all { ring.post(event("\(number)"), owner: 0) }
         let (kept, last) = ring.events(after: 0, for: root)
-        #expect(kept.count == EventRing.limit && kept.first?.message == "101" && last == UInt64(all))
+        #expect((EventRing.limit...EventRing.limit + EventRing.slack).contains(kept.count) && last == UInt64(all))
+        let first = try #require(kept.first?.number)
+        #expect(first == UInt64(all - kept.count + 1))
         let (behind, _) = ring.events(after: 50, for: root)
-        #expect(behind.first?.type == "gap" && behind.first?.count == 50 && behind.dropFirst().first?.number == 101)
-        #expect(ring.events(after: 100, for: root).0.first?.number == 101)
+        #expect(behind.first?.type == "gap" && behind.first?.count == first - 51 && behind.dropFirst() == kept[...])
+        #expect(ring.events(after: first - 1, for: root).0 == kept)
         #expect(ring.events(after: UInt64(all) - 1, for: root).0.map(\.message) == ["\(all)"])
+    }
+
+    /// An instance that makes more events than are kept loses its own, not those of others.
+    @Test func aFloodPushesNobodyOut() {
+        let ring = EventRing()
+        for number in 1...5 { ring.post(event("calm \(number)", "i-calm"), owner: 0) }
+        for number in 1...3 { ring.post(event("theirs \(number)", "i-theirs"), owner: 7) }
+        // Not those of another user either, with however many instances.
+        for number in 1...50_000 { ring.post(event("loud", "i-loud\(number % 400)"), owner: 0) }
+        #expect(ring.events(after: 0, for: root, instance: "i-calm").0.map(\.message) == (1...5).map { "calm \($0)" })
+        let theirs = ring.events(after: 0, for: Caller(uid: 7, gid: 7)).0
+        #expect(theirs.map(\.message) == (1...3).map { "theirs \($0)" })
+        // Nothing of theirs was lost, so there is no gap for them; there is one for whoever flooded.
+        #expect(ring.events(after: 8, for: Caller(uid: 7, gid: 7)).0.isEmpty)
+        #expect(!ring.events(after: 1, for: root, instance: "i-calm").0.contains { $0.type == "gap" })
+        let loud = ring.events(after: 8, for: root, instance: "i-loud1").0
+        #expect(loud.first?.type == "gap" && loud.count > 5)
+        #expect(ring.events(after: 0, for: root).0.count <= EventRing.limit + EventRing.slack)
+    }
+
+    /// As many sources as there is room: the oldest go first.
+    @Test func amongEqualsTheOldestGo() {
+        let ring = EventRing()
+        let all = EventRing.limit + EventRing.slack + 1
+        for number in 1...all { ring.post(event("\(number)", "i-\(number)"), owner: 0) }
+        let kept = ring.events(after: 0, for: root).0
+        #expect(kept.count == EventRing.limit && kept.first?.message == "\(all - EventRing.limit + 1)")
+        let behind = ring.events(after: 1, for: root).0
+        #expect(behind.first?.type == "gap" && behind.first?.count == UInt64(EventRing.slack))
     }
 
     @Test func whoFollowsIsWoken() async {

@@ -37,6 +37,20 @@ import Testing
         #expect { _ = try NetworkPolicy(request) } throws: { ($0 as? AegisError)?.code == "network-unsupported" }
     }
 
+    /// What only a secret asks for is open for what that is bound to.
+    @Test func secretsImplyTheirHosts() throws {
+        func bindings(_ texts: String...) throws -> [SecretBinding] {
+            try texts.compactMap {
+                if case .brokered(let binding) = try SecretArgument(parsing: $0) { binding } else { nil }
+            }
+        }
+        let secrets = try bindings("A@a.example/v1,methods=GET", "B@a.example", "C@c.example")
+        let policy = try NetworkPolicy(NetworkRequest(allow: ["c.example:443,inspect", "d.example"]), secrets: secrets)
+        #expect(policy.places == ["c.example:443,inspect", "d.example", "a.example:443,inspect"])
+        #expect(policy.implied == [policy.grants[2]] && policy.inspects)
+        #expect(try NetworkPolicy(NetworkRequest(allow: ["d.example"])).implied.isEmpty)
+    }
+
     @Test func aGroupIsANetwork() throws {
         for request in [NetworkRequest(mode: "team"), NetworkRequest(group: "team")] {
             let policy = try NetworkPolicy(request)

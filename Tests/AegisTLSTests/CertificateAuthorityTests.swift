@@ -6,6 +6,33 @@ import Synchronization
 import Testing
 
 @Suite struct CertificateAuthorityTests {
+    /// One that was put away and taken out again makes certificates that the same clients take.
+    @Test func anAuthorityCanBeMadeAgain() async throws {
+        try await onLoop { loop in
+            let folder = try TemporaryDirectory()
+            let first = try CertificateAuthority(name: "Aegis test")
+            let again = try CertificateAuthority(certificate: first.certificate, key: first.privateKey)
+            #expect(again.certificate == first.certificate && again.privateKey.reveal() == first.privateKey.reveal())
+            try Files.writeAtomically(folder.path("root.pem"), Array(first.certificate.utf8))
+            try Files.writeAtomically(folder.path("leaf.pem"), Array(again.leaf(for: "a.example").certificate.utf8))
+            let checked = try await runTool(
+                "openssl",
+                ["verify", "-x509_strict", "-CAfile", "root.pem", "-verify_hostname", "a.example", "leaf.pem"],
+                in: folder.path, on: loop)
+            #expect(checked.code == 0, "\(checked)")
+            // Another's key, half a key, no certificate: none of them is an authority.
+            let other = try CertificateAuthority(name: "other")
+            for (certificate, key) in [
+                (first.certificate, other.privateKey),
+                (first.certificate, Secret(Array(first.privateKey.reveal().dropLast(40)))),
+                ("", first.privateKey), (String(first.certificate.dropFirst(100)), first.privateKey),
+                (first.certificate, Secret([])),
+            ] {
+                #expect(throws: TLSError.self) { _ = try CertificateAuthority(certificate: certificate, key: key) }
+            }
+        }
+    }
+
     @Test func certificatesAreWhatTheyShouldBe() async throws {
         try await onLoop { loop in
             let folder = try TemporaryDirectory()

@@ -2,7 +2,7 @@ package import AegisCore
 internal import COpenSSL
 internal import Synchronization
 
-/// A certificate authority that exists in memory only: its key is never written anywhere and is overwritten at its end.
+/// A certificate authority in memory: its key is written nowhere in the clear, and is overwritten at its end.
 ///
 /// It makes certificates for servers as they are asked for, and remembers the last ones used.
 @safe
@@ -53,7 +53,40 @@ package final class CertificateAuthority: @unchecked Sendable {
         certificate = unsafe pemText { unsafe al_tls_authority_pem(raw, $0, $1) }
     }
 
+    /// Makes an authority that was made before.
+    ///
+    /// - Parameters:
+    ///   - certificate: its certificate.
+    ///   - key: its private key, as `privateKey` gave it.
+    ///   - limit: how many servers' certificates are kept.
+    ///   - now: whose time certificates are made by.
+    /// - Throws: `tls-failed` when one of them cannot be read, or they do not belong together.
+    package init(
+        certificate: String, key: Secret<[UInt8]>, limit: Int = 256,
+        now: @escaping @Sendable () -> Timestamp = { .now() }
+    ) throws(TLSError) {
+        var problem = al_tls_problem()
+        let (pem, der) = (Array(certificate.utf8).map(CChar.init(bitPattern:)), key.reveal())
+        guard pem.count < 1 << 20, der.count < 1 << 20,
+            let raw = unsafe al_tls_authority_load(pem, pem.count, der, der.count, &problem)
+        else { throw TLSError(TLSProblem(problem), host: nil) }
+        unsafe self.raw = raw
+        self.limit = max(1, limit)
+        self.now = now
+        self.certificate = unsafe pemText { unsafe al_tls_authority_pem(raw, $0, $1) }
+    }
+
     deinit { unsafe al_tls_authority_free(raw) }
+
+    /// Its private key, to be kept where nobody else reads it; empty when the library does not give it.
+    package var privateKey: Secret<[UInt8]> {
+        let raw = unsafe raw
+        var room = [UInt8](repeating: 0, count: 4096)
+        let length = unsafe room.withUnsafeMutableBufferPointer {
+            unsafe al_tls_authority_key(raw, $0.baseAddress, $0.count)
+        }
+        return Secret(Array(room.prefix(length <= room.count ? length : 0)))
+    }
 
     /// How many servers' certificates are kept at present.
     package var cachedLeaves: Int { cache.withLock { $0.leaves.count } }

@@ -1,6 +1,7 @@
 #include "internal.h"
 
 #include <pthread.h>
+#include <openssl/pem.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -100,6 +101,37 @@ static size_t pem(X509 *certificate, char *out, size_t room) {
 
 size_t al_tls_authority_pem(const al_tls_authority *authority, char *out, size_t room) {
     return pem(authority->certificate, out, room);
+}
+
+size_t al_tls_authority_key(const al_tls_authority *authority, uint8_t *out, size_t room) {
+    int length = i2d_PrivateKey(authority->key, NULL);
+    if (length <= 0) return 0;
+    if ((size_t)length <= room) {
+        unsigned char *end = out;
+        length = i2d_PrivateKey(authority->key, &end);
+    }
+    return length > 0 ? (size_t)length : 0;
+}
+
+al_tls_authority *al_tls_authority_load(
+    const char *pem, size_t pem_length, const uint8_t *key, size_t key_length, al_tls_problem *problem) {
+    pthread_once(&protected, protect_keys);
+    ERR_clear_error();
+    al_tls_authority *authority = OPENSSL_zalloc(sizeof *authority);
+    BIO *text = BIO_new_mem_buf(pem, (int)pem_length);
+    const unsigned char *from = key;
+    if (authority && text) {
+        authority->certificate = PEM_read_bio_X509(text, NULL, NULL, NULL);
+        authority->key = d2i_AutoPrivateKey(NULL, &from, (long)key_length);
+        authority->leaf_key = EVP_EC_gen("P-256");
+    }
+    BIO_free(text);
+    if (authority && authority->leaf_key && authority->certificate && authority->key &&
+        X509_check_private_key(authority->certificate, authority->key) == 1)
+        return authority;
+    al_tls_fail(problem, "a certificate authority cannot be read");
+    al_tls_authority_free(authority);
+    return NULL;
 }
 
 size_t al_tls_leaf_pem(const al_tls_leaf *leaf, char *out, size_t room) {

@@ -55,7 +55,7 @@ package struct InstanceRoutes: Sendable {
             .json(.get, "/v1/instances/{id}/policy", "The last proofs of an instance's network") { context in
                 await (try find(context)).policyReport()
             },
-            .json(.post, "/v1/instances/{id}/expose", "Expose a port, or change how: {spec: \"8080:80:http,ui\"}") {
+            .json(.post, "/v1/instances/{id}/expose", "Expose a port, or change how: {spec: \"8000:80:http,ui\"}") {
                 [directory] context in
                 let request = try await JSONBody.decode(ExposeRequest.self, from: context)
                 return try await directory.expose(context.parameter("id"), request.spec, for: context.caller)

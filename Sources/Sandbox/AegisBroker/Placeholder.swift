@@ -25,6 +25,15 @@ package struct Placeholder: Hashable, Sendable, CustomStringConvertible {
         self.init(using: &random)
     }
 
+    /// One that was made before.
+    ///
+    /// - Returns: nil when the text has not the form of one.
+    package init?(_ text: String) {
+        let bytes = Array(text.utf8)
+        guard bytes.count == Self.length, Self.firstOffset(in: bytes, from: 0) == 0 else { return nil }
+        description = text
+    }
+
     /// Where something begins that has the form of a placeholder, at or after an offset.
     static func firstOffset(in bytes: [UInt8], from start: Int) -> Int? {
         let prefix = Array(Self.prefix.utf8)

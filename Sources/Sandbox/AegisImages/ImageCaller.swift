@@ -38,6 +38,8 @@ package struct ImageCaller: Sendable {
     package static func user(_ user: UInt32, open: @escaping LocalOpener) -> ImageCaller {
         ImageCaller(standing: .user, open: open, user: user)
     }
+    /// A program inside an instance, whoever that belongs to: only what everybody on this node may have.
+    package static func guest(open: @escaping LocalOpener) -> ImageCaller { ImageCaller(standing: .user, open: open) }
     /// The same caller with credentials of their own, or none.
     package func with(_ credentials: RegistryCredentials?) -> ImageCaller {
         var caller = self

@@ -48,9 +48,16 @@ extension Instance {
     /// - Returns: the record after the change.
     /// - Throws: what is wrong with the request; `network-failed`; `policy-unproven`: the instance is stopped then.
     package func changeNetwork(_ request: NetworkRequest) async throws -> InstanceInfo {
-        let policy = try NetworkPolicy(request, secrets: stored.brokeredSecrets)
+        // Two at once would each undo, or keep, what the other has given.
+        await networkTurn.enter(id)
+        defer { networkTurn.leave(id) }
         // A boot under way would take what it read at its start.
         try await wait { $0.state != .starting }
+        return try await change(to: request)
+    }
+
+    private func change(to request: NetworkRequest) async throws -> InstanceInfo {
+        let policy = try NetworkPolicy(request, secrets: stored.brokeredSecrets)
         let before = stored
         guard !policy.inspects || inspection != nil || machine.state != .running && machine.state != .paused else {
             throw AegisError.conflict(
@@ -123,6 +130,8 @@ extension Instance {
         } catch let error as AegisError where error.code == "policy-unproven" {
             stopUnproven(error)
         } catch {
+            // It is nobody's now.
+            try? remember(place: nil)
             services.logger.error("an instance has lost its network", ("instance", id), ("error", "\(error)"))
             note(log.note("network: nothing can be reached any more: \(error)"))
         }
@@ -130,6 +139,8 @@ extension Instance {
 
     /// Takes the network of a sandbox that has ended.
     func closeNetwork() async {
+        await networkTurn.enter(id)
+        defer { networkTurn.leave(id) }
         guard let place = stored.place else { return }
         stored.place = nil
         await services.network.detach(id, place)

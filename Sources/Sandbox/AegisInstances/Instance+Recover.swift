@@ -14,6 +14,11 @@ extension Instance {
     /// What the daemon before was asked for and had not done is gone on with.
     func recover() async {
         let intent = stored.intent
+        if stored.sandbox == nil, stored.place != nil {
+            // Without a sandbox nothing is linked: the daemon before was cut off on its way.
+            await closeNetwork()
+            save()
+        }
         if let record = stored.sandbox, stored.attempt == 0 {
             // It had taken a sandbox that was kept ready, and was not started in it: it starts as any other now.
             await services.backends.backend(record.backend)?.discard(record)
@@ -59,6 +64,7 @@ extension Instance {
     ) async {
         await services.backends.backend(record.backend)?.discard(record)
         stored.sandbox = nil
+        await closeNetwork()
         // A start that was not through: the command cannot have run.
         if intent?.verb == .start, stored.info.stopReason == nil { return startAgain() }
         if stored.info.stopReason == nil { settleLost(reason, error) } else { settleAsSaved() }
@@ -101,6 +107,7 @@ extension Instance {
                     .init(
                         attempt: attempt, isPaused: paused, isLaunched: task != nil, intent: intent, outcome: outcome)))
             for process in state.processes where process.number != Channel.taskProcess { end(process, on: session) }
+            recallInspection()
             await adoptNetwork(found)
             follow(session, on: stream, of: found, known: state.processes, attempt: attempt)
             services.logger.info("a running sandbox was taken over", ("instance", id))

@@ -53,6 +53,7 @@ extension Instance {
 
     /// The run has ended: nobody holds its values any more.
     func forgetSecrets() {
+        forgetInspection()
         guard !stored.plainSecrets.isEmpty else { return }
         do { try services.store.keepSecrets(nil, of: id) } catch {
             services.logger.error("cannot forget the secrets of a run", ("instance", id), ("error", "\(error)"))

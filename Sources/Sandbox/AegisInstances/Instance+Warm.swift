@@ -64,6 +64,9 @@ extension Instance {
             try await opener.open(path, for: .init("image", needsDirectory: false, writes: false), as: caller)
                 .reopened()
         }
+        // What a program inside chose must not bring it more than its owner has given: the node has images that are its
+        // administrators' alone, and users have their own.
+        guard stored.info.parent == nil else { return .guest(open: open) }
         // The node's registry credentials are its administrators'.
         let isAdministrator = caller.user == 0 || caller.user == CurrentProcess.effectiveUser
         return isAdministrator ? .administrator(open: open) : .user(caller.user, open: open)

@@ -2,6 +2,7 @@ internal import AegisCapabilities
 package import AegisCore
 internal import AegisImages
 internal import AegisLogs
+internal import AegisNetwork
 package import AegisSandboxTypes
 
 /// Instances that a program inside another has started: they have no right that their parent has not, and end with it.
@@ -58,7 +59,7 @@ extension InstanceDirectory {
         }
         let narrowed = try narrow(request, to: own, beside: family, below: try await instance(root).stored)
         let caller = Caller(uid: own.info.owner, gid: own.ownerGroup)
-        return try await create(narrowed, for: caller, parent: parent.id)
+        return try await create(narrowed, for: caller, parent: own)
     }
 
     private func root(of instance: Instance) -> String {
@@ -234,8 +235,12 @@ extension StoredInstance {
     /// What the instance was granted by name, beside its network.
     var grantSpecs: [GrantSpec] { (info.grants ?? []).compactMap { try? GrantSpec(parsing: $0) } }
 
-    /// The places that its network reaches, as grants.
-    var networkSpecs: [GrantSpec] { (info.allow ?? []).compactMap { try? GrantSpec(parsing: "network: \($0)") } }
+    /// The places that its network was opened to, as grants. What is open for brokered secrets only, is for their requests:
+    /// to hand it on would make more of it.
+    var networkSpecs: [GrantSpec] {
+        guard let policy = try? NetworkPolicy(network, secrets: brokeredSecrets) else { return [] }
+        return policy.grants.filter { !policy.implied.contains($0) }
+    }
 }
 
 extension Instance {

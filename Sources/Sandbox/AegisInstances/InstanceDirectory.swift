@@ -177,12 +177,14 @@ package final class InstanceDirectory: Sendable {
     /// - Returns: the instance.
     /// - Throws: what is wrong with the request, before anything is made; `name-in-use`.
     package func create(
-        _ request: CreateInstance, kit: KitPlan? = nil, for caller: Caller, parent: String? = nil
+        _ request: CreateInstance, kit: KitPlan? = nil, for caller: Caller, parent: StoredInstance? = nil
     ) async throws -> Instance {
         try services.gate.check()
         let starts = request.start ?? true
         var wanted = try CreateRules(services: services, caller: caller).check(request, kit)
-        wanted.info.parent = parent
+        wanted.info.parent = parent?.info.id
+        // The parent's own image is the one that it runs, whatever its name stands for by now, and whoever may have that.
+        if let parent, parent.info.image == wanted.info.image { wanted.image = parent.image }
         if let own = request.credentials { try check(own, for: request.image ?? "base") }
         try await checkFree(wanted.info.expose.map(\.spec), except: nil, for: caller)
         try reserveRoom(wanted)

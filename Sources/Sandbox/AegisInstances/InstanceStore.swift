@@ -68,7 +68,7 @@ package struct InstanceStore: Sendable {
     /// Removes a record.
     package func delete(_ id: String, synced: Bool) throws {
         _ = try database.transaction(synced ? .synced : .saved) { t in
-            try t.run("DELETE FROM instance_secrets WHERE id = ?", id)
+            try t.run("DELETE FROM instance_secrets WHERE id IN (?, ?)", id, "\(id)/inspection")
             return try t.run("DELETE FROM instances WHERE id = ?", id)
         }
     }
@@ -136,7 +136,7 @@ package struct InstanceStore: Sendable {
             }
             stored.info.state = .stopped
             (stored.sandbox, stored.intent, stored.isSecondTry) = (nil, nil, nil)
-            (stored.crashes, stored.lease) = (nil, nil)
+            (stored.crashes, stored.lease, stored.isInspected) = (nil, nil, nil)
             try update(stored)
         }
         _ = try database.transaction(.synced) { t in try t.run("DELETE FROM instance_secrets") }

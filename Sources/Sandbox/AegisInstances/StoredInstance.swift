@@ -55,6 +55,8 @@ package struct StoredInstance: Sendable, Codable, Equatable {
     package var network: NetworkRequest?
     /// Its place in the node's networks, while it has one.
     package var place: NetworkService.Place?
+    /// Whether TLS of the live run is looked into, so that what that needs is kept.
+    package var isInspected: Bool?
     /// Until when somebody asked it to stay awake.
     package var lease: Timestamp?
     /// Where programs inside reach Aegis; nil = where they do everywhere.

@@ -5,7 +5,7 @@ import AegisIO
 package import AegisTLS
 import Synchronization
 
-/// What one run of an instance needs for its TLS to be looked into: made at its start, and in memory only.
+/// What one run of an instance needs for its TLS to be looked into: made at its start.
 package struct Inspection: Sendable {
     /// Whom the instance trusts beside the world's authorities.
     package let authority: CertificateAuthority
@@ -22,6 +22,16 @@ package struct Inspection: Sendable {
         do throws(TLSError) { authority = try CertificateAuthority(name: "Aegis, for \(name) only") } catch {
             throw error.aegisError
         }
+        self.secrets = secrets.isEmpty ? nil : BrokeredSecrets(secrets)
+    }
+
+    /// Puts one together that was made at the start of a run which goes on.
+    ///
+    /// - Parameters:
+    ///   - authority: whom the instance trusts.
+    ///   - secrets: those that it may use, with the placeholders that it has.
+    package init(_ authority: CertificateAuthority, _ secrets: [BrokeredSecret]) {
+        self.authority = authority
         self.secrets = secrets.isEmpty ? nil : BrokeredSecrets(secrets)
     }
 
@@ -49,6 +59,35 @@ final class SharedInspector: Sendable {
     }
 }
 
+extension Uplink {
+    /// From now on these grants open only what brokered secrets are bound to.
+    func setImplied(_ grants: [GrantID]) { state.withLock { $0.implied = Set(grants) } }
+
+    /// Why a request to a host that is open for brokered secrets alone is none that they may be used in.
+    ///
+    /// - Parameters:
+    ///   - asked: the request.
+    ///   - destination: where it goes.
+    ///   - held: what the instance was granted; it allows the connection.
+    /// - Returns: nil when another grant allows the connection too, or when the request is one of those.
+    func refusal(of asked: InspectedRequest, to destination: Destination, _ held: GrantSet) -> InspectRefusal? {
+        let implied = state.withLock { $0.implied }
+        guard held.grants.contains(where: { implied.contains($0.id) }) else { return nil }
+        let others = GrantSet(held.grants.filter { !implied.contains($0.id) }, protected: held.protected)
+        if case .allow = evaluate(Request(.connect(destination)), with: others, at: .now()) { return nil }
+        let bindings = (inspection?.secrets?.all ?? []).flatMap(\.bindings).filter { $0.host == asked.host }
+        guard !bindings.contains(where: { $0.covers(host: asked.host, method: asked.method, path: asked.path) }) else {
+            return nil
+        }
+        let places = bindings.map(\.description).joined(separator: " and ")
+        return InspectRefusal(
+            reason: "secret-not-bound",
+            message: "'\(destination)' is open for \(places) only: not for "
+                + "\(printable(asked.method)) \(printable(String(asked.path.prefix { $0 != "?" })))",
+            hint: "open all of it with --allow \(asked.host),inspect")
+    }
+}
+
 extension EgressConnection {
     /// Ends the instance's TLS, looks at each request and passes it on.
     func inspect(_ destination: Destination, _ live: UInt64) async throws {
@@ -68,11 +107,11 @@ extension EgressConnection {
         let inspector = try gate.inspector.get(gate.loop)
         let rules = InspectRules(
             host: name, port: destination.port, authority: inspection.authority,
-            authorise: { _ in
+            authorise: { asked in
                 // A revocation counts for the next request of a connection, too.
                 let held = gate.grants.grants(of: uplink.holder)
                 guard case .deny(let denial) = evaluate(Request(.connect(destination)), with: held, at: .now()) else {
-                    return nil
+                    return uplink.refusal(of: asked, to: destination, held)
                 }
                 let error = denial.asAegisError
                 return InspectRefusal(reason: error.code, message: error.message, hint: error.hint)

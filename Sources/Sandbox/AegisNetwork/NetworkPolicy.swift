@@ -6,6 +6,8 @@ package import AegisSandboxTypes
 package struct NetworkPolicy: Sendable, Equatable {
     /// The grants, in the order in which they were given; none is a closed network.
     package let grants: [GrantSpec]
+    /// Those of them that only brokered secrets ask for: they open what the secrets are bound to, and nothing else there.
+    package let implied: [GrantSpec]
     /// How the record calls it.
     package let mode: Mode
     /// The group whose members it reaches.
@@ -46,10 +48,13 @@ package struct NetworkPolicy: Sendable, Equatable {
         var grants: [GrantSpec] = []
         for place in places { grants.append(try Self.grant(place)) }
         // A secret that may be used somewhere opens the way there, and that is looked at.
+        var implied: [GrantSpec] = []
         for host in Set(secrets.map(\.host.description)).sorted() {
             let grant = try Self.grant("\(host):443,inspect")
-            if !grants.contains(grant) { grants.append(grant) }
+            if !grants.contains(grant) { implied.append(grant) }
         }
+        self.implied = implied
+        grants += implied
         if wanted.mode == "allow" { grants.append(GrantSpec(.network(NetworkPattern(.any)))) }
         mode = wanted.mode == "allow" ? .allow : grants.isEmpty ? .none : .listed
         self.grants = grants

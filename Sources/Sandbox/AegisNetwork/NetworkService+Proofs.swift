@@ -7,8 +7,6 @@ import LinuxSys
 extension NetworkService {
     /// Proofs that are kept of an instance.
     private static var kept: Int { 10 }
-    /// Seconds between two proofs of one instance, on average; the moment is not to be foreseen.
-    private static var interval: Double { 300 }
 
     /// Tells instances what the rules of the gateway refuse, and proves them at random moments, until the daemon ends.
     func hear(_ gateway: SharedNamespace) throws {
@@ -17,7 +15,15 @@ extension NetworkService {
             await self.read(news)
             news.close()
         }
-        scope.spawn("network-proofs") { await self.proveAtRandom() }
+        scope.spawn("network-proofs") {
+            let clock = self.gate.loop.clock
+            var schedule = ProofSchedule { try await clock.sleep(for: $0) }
+            await schedule.run {
+                await Array(self.links.keys)
+            } prove: {
+                await self.check($0, .random)
+            }
+        }
     }
 
     private nonisolated func read(_ news: FileStream) async {
@@ -76,15 +82,6 @@ extension NetworkService {
         } catch {
             // It ended meanwhile, or the machine has no room for a probe.
             gate.logger.warning("a network was not proved", ("instance", id), ("error", "\(error)"))
-        }
-    }
-
-    private func proveAtRandom() async {
-        while !Task.isCancelled {
-            let pause = Self.interval / Double(max(1, links.count)) * Double.random(in: 0.5...1.5)
-            try? await gate.loop.clock.sleep(for: .milliseconds(Int64(max(pause, 1) * 1000)))
-            guard !Task.isCancelled, let id = links.keys.randomElement() else { continue }
-            await check(id, .random)
         }
     }
 

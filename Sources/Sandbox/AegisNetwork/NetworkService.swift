@@ -19,7 +19,8 @@ package actor NetworkService {
     private var opening = false
     private var waiters: [CheckedContinuation<Void, Never>] = []
     var links: [String: Link] = [:]
-    private var taken: Set<UInt32> = []
+    /// Which instance has which number.
+    private var taken: [UInt32: String] = [:]
     /// Which instance an interface of the gateway belongs to, by the kernel's number, and whether it is a port of a group.
     var interfaces: [UInt32: (instance: String, inGroup: Bool)] = [:]
     var proofs: [String: [PolicyProof]] = [:]
@@ -83,14 +84,16 @@ package actor NetworkService {
     ///
     /// - Throws: `too-many-networks`, `too-many-groups`, `group-full`.
     package func reserve(_ member: NetworkMember, _ policy: NetworkPolicy) throws(AegisError) -> Place {
-        guard let index = (0..<UInt32(AddressPlan.instances.count)).first(where: { !taken.contains($0) }) else {
+        // One that it has already, from a start that was cut off, serves as well.
+        let own = taken.first { $0.value == member.id }?.key
+        guard let index = own ?? (0..<UInt32(AddressPlan.instances.count)).first(where: { taken[$0] == nil }) else {
             throw AegisError(
                 .unavailable, "too-many-networks",
                 "\(AddressPlan.instances.count) instances of this node have a network")
         }
         var address: UInt32?
-        if let group = policy.group { address = try gate.groups.join(member, group) }
-        taken.insert(index)
+        if let group = policy.group { address = try enter(member, group) }
+        taken[index] = member.id
         return Place(index: index, address: address)
     }
 
@@ -98,13 +101,13 @@ package actor NetworkService {
     ///
     /// - Throws: `group-changed`.
     package func recall(_ member: NetworkMember, _ policy: NetworkPolicy, _ place: Place) throws(AegisError) {
-        taken.insert(place.index)
-        if let group = policy.group { _ = try gate.groups.join(member, group, wanted: place.address) }
+        taken[place.index] = member.id
+        if let group = policy.group { _ = try enter(member, group, wanted: place.address) }
     }
 
     /// Gives a place back that nothing was attached with.
     package func giveUp(_ id: String, _ place: Place) {
-        taken.remove(place.index)
+        if taken[place.index] == id { taken[place.index] = nil }
         _ = gate.groups.leave(id)
     }
 
@@ -122,7 +125,7 @@ package actor NetworkService {
         _ member: NetworkMember, _ place: Place, policy: NetworkPolicy, inspection: Inspection?, namespace: Int32,
         observer: any NetworkObserver
     ) async throws {
-        taken.insert(place.index)
+        taken[place.index] = member.id
         do {
             let gateway = try await open()
             let link = "\(GatewayRules.prefix(node))\(place.index)"
@@ -142,12 +145,16 @@ package actor NetworkService {
                 before.uplink.close()
                 takeBack(before.grants, "attached anew")
             }
+            let given = try give(policy.grants + [ProofTargets.grant], to: member)
+            uplink.setImplied(given.filter { policy.implied.contains($0.spec) }.map(\.id))
             links[member.id] = Link(
-                member: member, uplink: uplink, namespace: namespace, observer: observer,
-                grants: try give(policy.grants + [ProofTargets.grant], to: member))
+                member: member, uplink: uplink, namespace: namespace, observer: observer, grants: given)
             interfaces[number] = (member.id, false)
             uplink.start(in: scope)
-            if let address = place.address { try await join(member.id, address) }
+            // A child that its parent has left behind has no group any more, whatever was written down of it.
+            if let address = place.address, gate.groups.group(of: member.id) != nil {
+                try await join(member.id, address)
+            }
             if let failure = try await prove(member.id, .start).failure { throw failure }
         } catch {
             await detach(member.id, place)
@@ -208,8 +215,13 @@ package actor NetworkService {
         } catch { gate.logger.error("a port of a group cannot be removed", ("port", port.name), ("error", "\(error)")) }
     }
 
-    /// Takes an instance's link and grants away; fine when it has none.
+    /// Takes an instance's link and grants away; fine when it has none. A caller that is cancelled waits for it all the same:
+    /// what a start has made that was cut off must not stay.
     package func detach(_ id: String, _ place: Place) async {
+        await scope.spawn("network-detach") { await self.takeAway(id, place) }.wait()
+    }
+
+    private func takeAway(_ id: String, _ place: Place) async {
         try? Files.removeFile(namesFile(id))
         let link = links.removeValue(forKey: id)
         await link?.uplink.tellUnheard()
@@ -219,14 +231,14 @@ package actor NetworkService {
         await leave(id, place.index)
         interfaces = interfaces.filter { $0.value.instance != id }
         // The number of a record that outlived its sandbox may be another instance's by now.
-        guard !links.values.contains(where: { $0.uplink.index == place.index }) else { return }
+        guard taken[place.index, default: id] == id else { return }
         if let gateway = gateway?.raw {
             let link = "\(GatewayRules.prefix(node))\(place.index)"
             do {
                 try await BlockingPool.shared.run { try KernelNetwork.detach(link, gateway: gateway) }
             } catch { gate.logger.error("a network link cannot be removed", ("link", link), ("error", "\(error)")) }
         }
-        taken.remove(place.index)
+        taken[place.index] = nil
     }
 
     /// Changes what a linked instance may reach, and proves it anew; connections that are not allowed any more are cut.
@@ -249,6 +261,7 @@ package actor NetworkService {
         }
         takeBack(link.grants.filter { !wanted.contains($0.spec) }, "changed")
         links[id]?.grants = kept + given
+        link.uplink.setImplied((kept + given).filter { policy.implied.contains($0.spec) }.map(\.id))
         // Of its children too, whose grants may have gone with its own.
         for one in links.values { one.uplink.enforce() }
         if let failure = try await prove(id, .change).failure { throw failure }
@@ -259,18 +272,38 @@ package actor NetworkService {
     private func move(_ link: Link, _ place: inout Place, to group: String?) async throws {
         let id = link.member.id
         guard gate.groups.group(of: id) != group else { return }
+        let before = (group: gate.groups.group(of: id), address: place.address)
         await leave(id, place.index)
         place.address = nil
+        if let group {
+            do {
+                let address = try gate.groups.join(link.member, group)
+                try await join(id, address)
+                place.address = address
+            } catch {
+                await leave(id, place.index)
+                // Back to where the record says that it is.
+                if let old = before.group, (try? gate.groups.join(link.member, old, wanted: before.address)) != nil,
+                    let address = before.address
+                {
+                    try? await join(id, address)
+                }
+                if let error = error as? AegisError { throw error }
+                throw AegisError.failed("network-failed", "cannot link \(id) to its group: \(error)")
+            }
+        }
         for (child, own) in links where own.member.parent == id && gate.groups.group(of: child) != nil {
             await leave(child, own.uplink.index)
         }
-        guard let group else { return }
-        let address = try gate.groups.join(link.member, group)
-        do { try await join(id, address) } catch {
-            await leave(id, place.index)
-            throw AegisError.failed("network-failed", "cannot link \(id) to its group: \(error)")
+    }
+
+    /// Makes an instance a member of a group; a child only of the one that its parent is in.
+    private func enter(_ member: NetworkMember, _ group: String, wanted: UInt32? = nil) throws(AegisError) -> UInt32 {
+        if let parent = member.parent, gate.groups.group(of: parent) != group {
+            throw AegisError(
+                .conflict, "group-changed", "\(member.name) is not in the group '\(group)': its parent has left it")
         }
-        place.address = address
+        return try gate.groups.join(member, group, wanted: wanted)
     }
 
     // MARK: The gateway

@@ -54,6 +54,8 @@ final class Uplink: Sendable {
         var probe: [UInt16: String?] = [:]
         var conversations = 0
         var task: TaskScope.Handle?
+        /// The grants that only brokered secrets have asked for.
+        var implied: Set<GrantID> = []
     }
 
     /// A counter of the kernel's.

@@ -19,8 +19,13 @@ package struct SecretBinding: Hashable, Sendable, CustomStringConvertible {
         guard use.name == name, use.host == host else { return false }
         let used = String(decoding: use.header.utf8.map(Letters.lowered), as: UTF8.self)
         guard header.map({ $0 == used }) ?? Self.usualHeaders.contains(used) else { return false }
-        return (methods.isEmpty || methods.contains(use.method))
-            && (path.map { Self.isPlain(use.path, below: $0) } ?? true)
+        return covers(host: use.host, method: use.method, path: use.path)
+    }
+
+    /// Whether a request is one of those that the secret may be used in, whether it is used or not.
+    package func covers(host: HostName, method: String, path: String) -> Bool {
+        host == self.host && (methods.isEmpty || methods.contains(method))
+            && (self.path.map { Self.isPlain(path, below: $0) } ?? true)
     }
 
     /// Whether a request's path is the bound one or below it, and written so that no server reads it differently.

@@ -53,6 +53,12 @@ void al_tls_authority_free(al_tls_authority *authority);
 // The certificate in PEM. Returns its length; writes nothing when that is more than `room`.
 size_t al_tls_authority_pem(const al_tls_authority *authority, char *out, size_t room);
 
+// The private key in DER. Returns its length; writes nothing when that is more than `room`, and 0 when it cannot be had.
+size_t al_tls_authority_key(const al_tls_authority *authority, uint8_t *out, size_t room);
+// The authority of a certificate in PEM and its private key in DER. NULL: see `problem`.
+al_tls_authority *al_tls_authority_load(
+    const char *pem, size_t pem_length, const uint8_t *key, size_t key_length, al_tls_problem *problem);
+
 // A certificate for a DNS name, or for an address when `is_address`.
 al_tls_leaf *al_tls_leaf_new(
     const al_tls_authority *authority, const char *name, int is_address, int64_t from, int64_t until,

@@ -14,7 +14,7 @@ enum InstanceExpose {
         arguments: [Argument("X", completion: .instances), Argument("SPEC", .many)],
         examples: [
             Example("any free port", "aegis instance expose web 80"),
-            Example("a page, on a port of your choice", "aegis instance expose web 8080:80:http,ui"),
+            Example("a page, on a port of your choice", "aegis instance expose web 8000:80:http,ui"),
             Example("a database", "aegis instance expose db 5432:5432:tcp"),
         ]
     ) { invocation, context in

@@ -17,7 +17,7 @@ enum InstanceStart {
         examples: [
             Example("a new one", "aegis instance start --name web --workspace . -- python -m http.server"),
             Example(
-                "a service that sleeps", "aegis instance start --name api --expose 8080:80 -- python3 -m http.server 80"
+                "a service that sleeps", "aegis instance start --name api --expose 8000:80 -- python3 -m http.server 80"
             ),
             Example("again, as it was", "aegis instance start web"),
         ], run: run)

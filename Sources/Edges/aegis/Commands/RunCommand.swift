@@ -33,7 +33,7 @@ enum RunCommand {
             Example(
                 "input read-only, results brought home",
                 "aegis run --mount ./data:/data --artifacts out -- python report.py"),
-            Example("a server, until ctrl-C", "aegis run --expose 8080:80 -- python3 -m http.server 80"),
+            Example("a server, until ctrl-C", "aegis run --expose 8000:80 -- python3 -m http.server 80"),
             Example("what a kit describes", "aegis run --kit static-web --workspace ."),
             Example("bounded", "aegis run --memory 512Mi --cpus 1 --timeout 60s -- ./job"),
         ], mirrorsExitCode: true, run: run)
