@@ -21,9 +21,11 @@ package final class HTTPProxy: @unchecked Sendable {
     private let awake = Signal()
     /// For the tasks of connections that were parked.
     private let scope: TaskScope
-    /// Connections that gave up their tasks since memory was given back, now and a tick ago.
-    private var parked = 0
-    private var parkedBefore = 0
+    /// Connections that keep a task while they wait for their next request.
+    var waitingTasks = 0
+    /// Tasks and connections that have ended since memory was given back, now and a tick ago.
+    private var released = 0
+    private var releasedBefore = 0
     /// Whether connections are closed after the present exchange.
     private(set) var isStopping = false
 
@@ -47,7 +49,7 @@ package final class HTTPProxy: @unchecked Sendable {
             for connection in connections.values { connection.check(now) }
             trim()
             let more = also(now)
-            if connections.isEmpty, !more {
+            if connections.isEmpty, released < Self.releasedToTrim, !more {
                 await awake.wait()
             } else {
                 try? await loop.clock.sleep(for: limits.tick)
@@ -111,7 +113,7 @@ package final class HTTPProxy: @unchecked Sendable {
         connections[ObjectIdentifier(connection)] = connection
         while !(await drive(connection)) {
             guard stays else {
-                parked += 1
+                released += 1
                 return connection.whenReadable { isReadable in self.unpark(connection, isReadable) }
             }
             let stream = connection.stream
@@ -124,7 +126,12 @@ package final class HTTPProxy: @unchecked Sendable {
             }
             guard isReadable else { break }
         }
+        forget(connection)
+    }
+
+    private func forget(_ connection: any ProxyClientConnection) {
         connections.removeValue(forKey: ObjectIdentifier(connection))
+        released += 1
     }
 
     /// Runs a connection to its end, or until it needs no task for now.
@@ -140,21 +147,18 @@ package final class HTTPProxy: @unchecked Sendable {
     }
 
     private func unpark(_ connection: any ProxyClientConnection, _ isReadable: Bool) {
-        guard isReadable else {
-            connections.removeValue(forKey: ObjectIdentifier(connection))
-            return
-        }
+        guard isReadable else { return forget(connection) }
         scope.spawn("serve a client again") { await self.begin(connection) }
     }
 
-    /// Gives memory back to the system after many connections have given theirs up.
+    /// Gives memory back to the system once many connections have given theirs up and no more do.
     private func trim() {
-        defer { parkedBefore = parked }
-        guard parked >= Self.parkedToTrim, parked == parkedBefore else { return }
-        parked = 0
+        defer { releasedBefore = released }
+        guard released >= Self.releasedToTrim, released == releasedBefore else { return }
+        released = 0
         CurrentProcess.trimMemory()
     }
-    private static var parkedToTrim: Int { 512 }
+    private static var releasedToTrim: Int { 512 }
 
     /// Ends the connections of an owner, whatever goes on; of all when none is given.
     package func cut(_ owner: ObjectIdentifier? = nil) {

@@ -49,6 +49,8 @@ final class ProxyConnection: ProxyClientConnection, @unchecked Sendable {
     /// The task is to end, and to be made anew with the next request.
     private var isParking = false
     private var idleSince: UInt64 = 0
+    /// It was parked early and had another request at once: parking it early again would only cost time.
+    private var comesBack = false
     let owner: ObjectIdentifier?
 
     init(
@@ -65,8 +67,14 @@ final class ProxyConnection: ProxyClientConnection, @unchecked Sendable {
 
     func run() async -> Bool {
         isParking = false
-        if phase == .parked { phase = .idle }
-        while await nextHead() {
+        // What has come for one that was parked is looked at before it parks again.
+        var keepsTask = phase == .parked
+        if phase == .parked {
+            phase = .idle
+            comesBack = proxy.now &- idleSince < proxy.limits.parkTime.nanoseconds
+        }
+        while await nextRequest(keepsTask: keepsTask || comesBack) {
+            keepsTask = false
             phase = .busy
             deadline = .max
             guard await serve() else { break }
@@ -78,14 +86,26 @@ final class ProxyConnection: ProxyClientConnection, @unchecked Sendable {
             idleSince = proxy.now
             if proxy.isStopping, phase == .idle { break }
         }
+        proxy.pools.give(&request.buffer)
         if isParking, !isCut, !proxy.isStopping {
             phase = .parked
             request.index.release()
             return false
         }
         stream.close()
-        proxy.pools.give(&request.buffer)
         return true
+    }
+
+    /// Waits for a whole head, unless enough other connections keep their tasks while they wait.
+    private func nextRequest(keepsTask: Bool) async -> Bool {
+        guard phase == .idle else { return await nextHead() }
+        if !keepsTask, proxy.waitingTasks >= proxy.limits.waitingTasks {
+            isParking = true
+            return false
+        }
+        proxy.waitingTasks += 1
+        defer { proxy.waitingTasks -= 1 }
+        return await nextHead()
     }
 
     // MARK: Time

@@ -10,6 +10,9 @@ package struct ProxyLimits: Sendable, Equatable {
     package var idleTime = Duration.seconds(75)
     /// After that time between requests a connection gives up its task.
     package var parkTime = Duration.milliseconds(400)
+    /// Connections that may keep their tasks between requests until then; what more there are give them up at once,
+    /// but for those that come back at once.
+    package var waitingTasks = 128
     /// How long an exchange goes on for a client that has ended its side and to which nothing could be sent meanwhile: it
     /// may be one that waits for its answer (`nc`), or one that has gone.
     package var endedTime = Duration.seconds(10)

@@ -1,6 +1,7 @@
 """A gRPC server and a gRPC client that the router's tests put at its two ends.
 
     grpc_peer.py serve            prints its port; ends when its standard input does
+    grpc_peer.py serve PORT       on that port, until it is stopped
     grpc_peer.py check PORT WHAT  calls through PORT; prints "ok", or fails
 """
 
@@ -76,9 +77,12 @@ def serve():
         "Die": grpc.unary_stream_rpc_method_handler(die),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.T", handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
+    wanted = sys.argv[2] if len(sys.argv) > 2 else "0"
+    port = server.add_insecure_port("127.0.0.1:" + wanted)
     server.start()
-    print(port, flush=True)
+    print("run" if port == int(wanted) else port, flush=True)
+    if port == int(wanted):
+        server.wait_for_termination()
     sys.stdin.read()
     server.stop(None)
 
@@ -170,6 +174,11 @@ def check_death(channel):
 def check_status(channel):
     """What a call comes to whose server does not."""
     print(*status(lambda: channel.unary_unary("/t.T/Unary")(b"x", timeout=20)))
+
+
+def check_hurry(channel):
+    """A call that has less time than its server takes to come."""
+    print(status(lambda: channel.unary_unary("/t.T/Unary")(b"x", timeout=1))[0])
 
 
 def main():

@@ -1,0 +1,176 @@
+import AegisCore
+import AegisIO
+import AegisTestSupport
+import Foundation
+import LinuxSys
+import Testing
+
+/// What becomes of connections when the server, the instance, the daemon or the host fails.
+@Suite struct ServeFaultTests {
+    @Test(arguments: backends) func aServerThatNeverListensIsTheAnswer(_ backend: String) async throws {
+        try await DaemonFixture.shared { f in
+            let name = "deaf-\(backend)"
+            let guest = try await f.guest(name, backend, ["80:http", "7:tcp", "50:grpc"])
+            let (http, bytes, calls) = (
+                try await f.url(name), try await f.number(name, 7), try await f.number(name, 50)
+            )
+            // All at once: each takes the ten seconds that a running instance has.
+            async let answer = f.ask(http)
+            async let end = f.peer("bytes_peer", "wait", bytes)
+            async let status = f.peer("grpc_peer", "check", calls, "status")
+            async let hurried = f.peer("grpc_peer", "check", calls, "hurry")
+            // Client and router look at the same deadline: whoever is first.
+            let early = try await hurried
+            #expect(["DEADLINE_EXCEEDED\nok\n", "UNAVAILABLE\nok\n"].contains(early), "\(early)")
+            let (said, told) = try await (status, answer)
+            #expect(told.status == "504" && told.body.contains("port-not-ready"), "\(told)")
+            #expect(told.body.contains("port 80 of \(name)"), "\(told)")
+            #expect(try await end == "reset\n")
+            #expect(said.hasPrefix("UNAVAILABLE ") && said.contains("(port-not-ready"), "\(said)")
+            try await guest.delete()
+        }
+    }
+
+    @Test(arguments: backends) func anAnswerThatBreaksOffIsNeverTakenForAWholeOne(_ backend: String) async throws {
+        try await DaemonFixture.shared { f in
+            let name = "breaks-\(backend)"
+            let guest = try await f.guest(name, backend, ["80:http"])
+            try guest.go()
+            let url = try await f.url(name)
+            for path in ["/reset", "/broken"] {
+                let result = try await f.run("/usr/bin/curl", ["-sS", "--max-time", "60", url + path])
+                // 18 = a part of it, 56 = the connection was reset.
+                #expect(result.code == 18 || result.code == 56, "\(path): \(result)")
+                #expect(try await f.get(url) == "hello\n")
+            }
+            // The command ends under a request: that one gets the cause, and the next one a new start.
+            let lost = try await f.ask(url + "/die")
+            #expect(lost.status == "502" && lost.body.contains("backend-lost"), "\(lost)")
+            #expect(try await f.get(url) == "hello\n")
+            #expect(try await f.runs(name) == 2)
+            try await guest.delete()
+        }
+    }
+
+    @Test func connectionsOfAKilledDaemonEndAndItsPortsComeBack() async throws {
+        try await DaemonFixture.with { f in
+            let guest = try await f.guest(
+                "web", "runc", ["80:http", "7:tcp"], "--idle-pause", "1s", "--idle-stop", "0s")
+            try guest.go()
+            let (before, bytes) = (try await f.served("web").expose, try await f.number("web", 7))
+            let url = try await f.url("web")
+            let open = try f.beginPeer("bytes_peer", "wait", bytes)
+            let answer = try f.begin(program: "/usr/bin/curl", ["-sS", "--max-time", "60", url + "/hang"])
+            try await f.eventually("both are open") { try await f.served("web").connections == 2 }
+            try await f.crash()
+            let end = try await open.result().out
+            #expect(end == "reset\n" || end == "end\n")
+            // 52 = nothing came, 18 and 56 as above.
+            #expect([18, 52, 56].contains(try await answer.result().code))
+            try await f.up()
+            #expect(try await f.served("web").expose.map(\.number) == before.map(\.number))
+            #expect(try await f.get(url) == "hello\n")
+            #expect(try await f.peer("bytes_peer", "first", bytes) == "ok\n")
+            // Nobody counts what was open before.
+            try await f.eventually("nothing is open") { try await f.served("web").connections == 0 }
+            try await f.eventually("it sleeps") { try await f.record("web").state == "paused" }
+            #expect(try await f.get(url) == "hello\n")
+            #expect(try await f.runs("web") == 1)
+            try await guest.delete()
+        }
+    }
+
+    @Test func everyWaiterIsToldOfAMissingImageAndOfAFullDisk() async throws {
+        try await DaemonFixture.with { f in
+            try await Self.onSmallDisk(f) {
+                let guest = try await f.guest("web", "runc", ["80:http", "50:grpc"])
+                try guest.go()
+                let (url, calls) = (try await f.url("web"), try await f.number("web", 50))
+                #expect(try await f.get(url) == "hello\n")
+                let layers = "\(f.home)/images/layers"
+                for cause in ["image", "disk-full"] {
+                    try await f.succeed("instance", "stop", "web")
+                    if cause == "image" {
+                        try FileManager.default.moveItem(atPath: layers, toPath: "\(layers).gone")
+                    } else {
+                        _ = try await f.run("/bin/dd", ["if=/dev/zero", "of=\(f.home)/filler", "bs=1M"])
+                    }
+                    let answers = try await withThrowingTaskGroup(of: (status: String, body: String).self) { group in
+                        for _ in 0..<10 { group.addTask { try await f.ask(url) } }
+                        return try await group.reduce(into: []) { $0.append($1) }
+                    }
+                    #expect(answers.allSatisfy { $0.status == "502" && $0.body.contains(cause) }, "\(answers)")
+                    let said = try await f.peer("grpc_peer", "check", calls, "status")
+                    #expect(said.hasPrefix("UNAVAILABLE ") && said.contains(cause), "\(said)")
+                    if cause == "image" {
+                        try FileManager.default.moveItem(atPath: "\(layers).gone", toPath: layers)
+                    } else {
+                        try Files.removeFile("\(f.home)/filler")
+                    }
+                    try await f.eventually("it works again") { try await f.ask(url).status == "200" }
+                }
+                try await guest.delete()
+            }
+        }
+    }
+
+    /// Runs the fixture's daemon in a home with little room; its images lie elsewhere.
+    private static func onSmallDisk(_ f: DaemonFixture, _ body: () async throws -> Void) async throws {
+        try await f.succeed("down")
+        let images = f.path("images")
+        try FileManager.default.moveItem(atPath: "\(f.home)/images", toPath: images)
+        let mounted = try await f.shell(
+            "mount -t tmpfs -o size=64m,mode=700 tmpfs '\(f.home)' && mkdir '\(f.home)/images'"
+                + " && mount --bind '\(images)' '\(f.home)/images'")
+        try #require(mounted.code == 0, "\(mounted)")
+        let outcome: Result<Void, any Error>
+        do {
+            try await f.up()
+            outcome = .success(try await body())
+        } catch { outcome = .failure(error) }
+        try await f.succeed("down")
+        try await f.shell("umount '\(f.home)/images'; umount '\(f.home)'")
+        // The fixture ends it.
+        try await f.up()
+        try outcome.get()
+    }
+
+    /// Clients come and go while the instance falls asleep and is woken; nothing of them may stay.
+    @Test(arguments: backends) func twoThousandDropsLeaveNothingBehind(_ backend: String) async throws {
+        try await DaemonFixture.shared { f in
+            let name = "drops-\(backend)"
+            let guest = try await f.guest(
+                name, backend, ["80:http", "7:tcp", "50:grpc"], "--idle-pause", "100ms", "--idle-stop", "0s")
+            try guest.go()
+            let ports = try await f.served(name).expose.map { UInt16($0.number) }
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for worker in 0..<20 {
+                    group.addTask {
+                        for turn in 0..<100 { try await Self.drop(ports[turn % 3], worker * 100 + turn, f.loop) }
+                    }
+                }
+                let pause = [
+                    "-sS", "--max-time", "60", "--unix-socket", "\(f.home)/aegisd.sock", "-X", "POST", "-o",
+                    "/dev/null", "http://aegis/v1/instances/\(name)/pause?force=true",
+                ]
+                for _ in 0..<20 { _ = try await f.run("/usr/bin/curl", pause) }
+                try await group.waitForAll()
+            }
+            #expect(try await f.get(try await f.url(name)) == "hello\n")
+            try await f.eventually("nothing is open") { try await f.served(name).connections == 0 }
+            try await f.eventually("it sleeps") { try await f.record(name).state == "paused" }
+            #expect(try await f.get(try await f.url(name)) == "hello\n")
+            #expect(try await f.runs(name) == 1)
+            try await guest.delete()
+        }
+    }
+
+    private static func drop(_ port: UInt16, _ number: Int, _ loop: EventLoop) async throws {
+        let client = try await Connect.tcp(host: "127.0.0.1", port: port, on: loop)
+        let get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+        let words = ["", "GET / HT", get, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "POST / HTTP/1.1\r\nContent-Le"]
+        try? await client.write(words[number / 3 % words.count])
+        if number % 7 == 0 { await Task.yield() }
+        if number % 2 == 0 { client.reset() } else { client.close() }
+    }
+}
