@@ -181,7 +181,12 @@ let testTargets: [Target] = [
     tests("AegisTarTests", ["AegisTar", "LinuxSys", "AegisCore"]),
     tests("AegisStoreTests", ["AegisStore", "AegisCore", "AegisTestSupport"]),
     tests("AegisConfigTests", ["AegisConfig", "AegisCore"]),
-    tests("AegisNetworkTests", ["AegisNetwork", "AegisCapabilities", "AegisSandboxTypes", "AegisCore"]),
+    tests(
+        "AegisNetworkTests",
+        [
+            "AegisNetwork", "AegisCapabilities", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore",
+            "AegisTestSupport",
+        ]),
     tests("AegisSecretsTests", ["AegisSecrets", "AegisStore", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisCapabilitiesTests", ["AegisCapabilities", "AegisCore"]),
     tests("AegisSandboxTypesTests", ["AegisSandboxTypes", "AegisCore"]),

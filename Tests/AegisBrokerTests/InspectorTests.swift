@@ -326,6 +326,17 @@ import Testing
                 ], in: world.folder.path, on: world.loop)
             _ = await world.events.wait(for: 2)
             #expect(other.code != 0 && world.refusals.last == "sni-mismatch")
+            // This one trusts the authority, and then wants a certain key.
+            let pin = try await runTool(
+                "curl",
+                [
+                    "-sS", "--cacert", "instance.pem", "--pinnedpubkey",
+                    "sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "--connect-to",
+                    "api.example.com:443:127.0.0.1:\(world.port)", "https://api.example.com/",
+                ], in: world.folder.path, on: world.loop)
+            #expect(pin.code == 90, "\(pin)")
+            _ = await world.events.wait(for: 3)
+            #expect(world.refusals.last == "client-refused-certificate")
         }
     }
 

@@ -39,6 +39,8 @@ final class InspectConnection: @unchecked Sendable {
     /// Under a lock, because the guest's watch closes it.
     private let kept = Mutex<InspectUpstream?>(nil)
     private var served = 0
+    /// The guest has ended the connection, although TLS was agreed upon, before it said anything.
+    private(set) var leftWithoutAWord = false
 
     enum UploadFailure: Error {
         case refused(InspectRefusal)
@@ -85,7 +87,10 @@ final class InspectConnection: @unchecked Sendable {
         do {
             if buffer.isEmpty {
                 let limit = served == 0 ? limits.headTime : limits.idleTime
-                guard try await withDeadline(limit, clock: clock, { try await self.readMore() }) else { return false }
+                guard try await withDeadline(limit, clock: clock, { try await self.readMore() }) else {
+                    leftWithoutAWord = served == 0
+                    return false
+                }
             }
             if try scan() { return true }
             return try await withDeadline(limits.headTime, clock: clock) {
@@ -96,6 +101,8 @@ final class InspectConnection: @unchecked Sendable {
             await refuse(error)
         } catch let error as IOError where error.kind == .timeout && !buffer.isEmpty {
             await refuse(HTTPError(.timeout, "the client was too slow"))
+        } catch let error as IOError where error.kind == .closed || error.kind == .system {
+            leftWithoutAWord = served == 0 && buffer.isEmpty
         } catch {}
         return false
     }

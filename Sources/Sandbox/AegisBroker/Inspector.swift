@@ -46,6 +46,11 @@ package final class Inspector: Sendable {
             await connection.run()
             group.cancelAll()
         }
+        guard connection.leftWithoutAWord else { return }
+        // So do programs that look at the certificate themselves, once TLS is satisfied with it.
+        report(
+            TLSError(.refusedCertificate, "the client left when it had seen the certificate, before any request"),
+            hasSeen: true, rules)
     }
 
     private func accept(_ guest: any ByteStream, _ early: ByteBuffer, _ rules: InspectRules) async -> TLSStream? {

@@ -160,7 +160,8 @@ private struct NetworkNotes: NetworkObserver {
     let instance: Instance
 
     func denied(_ denial: NetworkDenial, count: UInt64) {
-        instance.services.logger.info(
+        // The daemon's own log is nobody's to fill: the instance's has it, and the events.
+        instance.services.logger.debug(
             "network denied", ("instance", denial.instance), ("host", denial.host),
             ("port", denial.port.map { "\($0)" } ?? "-"), ("reason", denial.reason), ("count", "\(count)"))
         tell(denial.text + (count > 1 ? ", \(count) times" : "")) { name in

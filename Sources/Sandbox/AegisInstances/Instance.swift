@@ -44,7 +44,7 @@ package actor Instance {
     /// What its TLS is looked into with, from a start of this daemon on.
     var inspection: Inspection?
     /// One change of its network at a time, and its end is one.
-    nonisolated let networkTurn = FamilyTurnstile()
+    nonisolated let networkTurn = Turnstile()
     private var bootTask: TaskScope.Handle?
     /// Keeps the image's layers while the instance may use them.
     var lease: ImageLease?

@@ -22,7 +22,7 @@ package final class InstanceDirectory: Sendable {
     private let state = Mutex(State())
     let services: InstanceServices
     /// Of instances that programs inside start.
-    let families = FamilyTurnstile()
+    let families = Turnstile()
     private let logLimits: LogLimits
     /// Sandboxes that are kept ready.
     package let warm: WarmPool

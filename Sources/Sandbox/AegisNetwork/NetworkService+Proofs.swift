@@ -66,7 +66,7 @@ extension NetworkService {
         let proof = try await PolicyProver(
             uplink: link.uplink, namespace: link.namespace, member: link.address, stranger: stranger
         ).prove(cause)
-        if links[id] != nil { proofs[id] = Array(([proof] + (proofs[id] ?? [])).prefix(Self.kept)) }
+        if links[id]?.uplink === link.uplink { proofs[id] = Array(([proof] + (proofs[id] ?? [])).prefix(Self.kept)) }
         return proof
     }
 
@@ -76,9 +76,13 @@ extension NetworkService {
     ///   - id: the instance.
     ///   - cause: why.
     package func check(_ id: String, _ cause: PolicyProof.Cause) async {
+        await turns.enter(id)
+        defer { turns.leave(id) }
+        guard let link = links[id] else { return }
         do {
             guard let failure = try await prove(id, cause).failure else { return }
-            links[id]?.observer.unproven(failure)
+            // It may have ended meanwhile, and have been started anew: that start has a proof of its own.
+            if links[id]?.uplink === link.uplink { link.observer.unproven(failure) }
         } catch {
             // It ended meanwhile, or the machine has no room for a probe.
             gate.logger.warning("a network was not proved", ("instance", id), ("error", "\(error)"))

@@ -15,7 +15,7 @@ package actor NetworkService {
     private nonisolated let path: String
     nonisolated let scope: TaskScope
     nonisolated let gate: EgressGate
-    private var gateway: SharedNamespace?
+    var gateway: SharedNamespace?
     private var opening = false
     private var waiters: [CheckedContinuation<Void, Never>] = []
     var links: [String: Link] = [:]
@@ -24,8 +24,11 @@ package actor NetworkService {
     /// Which instance an interface of the gateway belongs to, by the kernel's number, and whether it is a port of a group.
     var interfaces: [UInt32: (instance: String, inGroup: Bool)] = [:]
     var proofs: [String: [PolicyProof]] = [:]
+    /// What changes an instance's network, and what proves it, come one after the other: a probe of what is just being taken
+    /// away fails for no reason, and a failed proof ends the instance.
+    nonisolated let turns = Turnstile()
     /// One change at a time: a bridge goes with its last member and comes with its first.
-    private nonisolated let bridges = BlockingPool(threads: 1, queueLimit: 4096)
+    nonisolated let bridges = BlockingPool(threads: 1, queueLimit: 4096)
 
     /// A linked instance.
     struct Link {
@@ -126,6 +129,8 @@ package actor NetworkService {
         observer: any NetworkObserver
     ) async throws {
         taken[place.index] = member.id
+        await turns.enter(member.id)
+        defer { turns.leave(member.id) }
         do {
             let gateway = try await open()
             let link = "\(GatewayRules.prefix(node))\(place.index)"
@@ -184,37 +189,6 @@ package actor NetworkService {
 
     private nonisolated func namesFile(_ id: String) -> String { "\(path)-\(id)" }
 
-    private func port(_ index: UInt32, _ address: UInt32) -> KernelNetwork.Port {
-        KernelNetwork.Port(
-            bridge: GatewayRules.bridge(node, AddressPlan.place(of: address)?.group ?? 0),
-            name: GatewayRules.port(node, index), table: GatewayRules.table(node), address: address)
-    }
-
-    /// Connects a linked instance with its group.
-    private func join(_ id: String, _ address: UInt32) async throws {
-        guard let link = links[id], let gateway = gateway?.raw else { return }
-        let (port, namespace, uplink) = (port(link.uplink.index, address), link.namespace, link.uplink)
-        let number = try await bridges.run {
-            try KernelNetwork.join(port, gateway: gateway, instance: namespace.raw)
-            try uplink.count(port.name, isPort: true)
-            return try KernelNetwork.number(of: port.name, gateway: gateway)
-        }
-        links[id]?.address = address
-        interfaces[number] = (id, true)
-    }
-
-    /// Disconnects an instance from its group.
-    private func leave(_ id: String, _ index: UInt32) async {
-        guard let (address, isLast) = gate.groups.leave(id) else { return }
-        links[id]?.address = nil
-        interfaces = interfaces.filter { $0.value.instance != id || !$0.value.inGroup }
-        guard let gateway = gateway?.raw else { return }
-        let port = port(index, address)
-        do {
-            try await bridges.run { try KernelNetwork.leave(port, isLast: isLast, gateway: gateway) }
-        } catch { gate.logger.error("a port of a group cannot be removed", ("port", port.name), ("error", "\(error)")) }
-    }
-
     /// Takes an instance's link and grants away; fine when it has none. A caller that is cancelled waits for it all the same:
     /// what a start has made that was cut off must not stay.
     package func detach(_ id: String, _ place: Place) async {
@@ -247,6 +221,8 @@ package actor NetworkService {
     /// - Throws: `network-busy` for one that is not linked (yet); `too-many-grants`, `too-many-groups`, `group-full`,
     ///   `network-failed`; and `policy-unproven`: the instance must not go on then.
     package func change(_ id: String, _ place: Place, to policy: NetworkPolicy) async throws -> Place {
+        await turns.enter(id)
+        defer { turns.leave(id) }
         guard let link = links[id] else {
             throw AegisError.conflict("network-busy", "\(id) has no network at the moment", hint: "try again")
         }
@@ -266,44 +242,6 @@ package actor NetworkService {
         for one in links.values { one.uplink.enforce() }
         if let failure = try await prove(id, .change).failure { throw failure }
         return place
-    }
-
-    /// Moves an instance into another group, or out of the one that it is in; children that were in it with it leave it, too.
-    private func move(_ link: Link, _ place: inout Place, to group: String?) async throws {
-        let id = link.member.id
-        guard gate.groups.group(of: id) != group else { return }
-        let before = (group: gate.groups.group(of: id), address: place.address)
-        await leave(id, place.index)
-        place.address = nil
-        if let group {
-            do {
-                let address = try gate.groups.join(link.member, group)
-                try await join(id, address)
-                place.address = address
-            } catch {
-                await leave(id, place.index)
-                // Back to where the record says that it is.
-                if let old = before.group, (try? gate.groups.join(link.member, old, wanted: before.address)) != nil,
-                    let address = before.address
-                {
-                    try? await join(id, address)
-                }
-                if let error = error as? AegisError { throw error }
-                throw AegisError.failed("network-failed", "cannot link \(id) to its group: \(error)")
-            }
-        }
-        for (child, own) in links where own.member.parent == id && gate.groups.group(of: child) != nil {
-            await leave(child, own.uplink.index)
-        }
-    }
-
-    /// Makes an instance a member of a group; a child only of the one that its parent is in.
-    private func enter(_ member: NetworkMember, _ group: String, wanted: UInt32? = nil) throws(AegisError) -> UInt32 {
-        if let parent = member.parent, gate.groups.group(of: parent) != group {
-            throw AegisError(
-                .conflict, "group-changed", "\(member.name) is not in the group '\(group)': its parent has left it")
-        }
-        return try gate.groups.join(member, group, wanted: wanted)
     }
 
     // MARK: The gateway

@@ -1,11 +1,14 @@
 internal import Synchronization
 
 /// Lets one task at a time through for each key, in the order in which they came.
-final class FamilyTurnstile: Sendable {
+package final class Turnstile: Sendable {
     private let waiting = Mutex<[String: [CheckedContinuation<Void, Never>]]>([:])
 
+    /// Lets everybody through at first.
+    package init() {}
+
     /// Waits for its turn; every `enter` is followed by a `leave`.
-    func enter(_ key: String) async {
+    package func enter(_ key: String) async {
         await withCheckedContinuation { continuation in
             let isFirst = waiting.withLock { waiting in
                 guard waiting[key] == nil else {
@@ -20,7 +23,7 @@ final class FamilyTurnstile: Sendable {
     }
 
     /// Lets the next one through.
-    func leave(_ key: String) {
+    package func leave(_ key: String) {
         let next = waiting.withLock { waiting -> CheckedContinuation<Void, Never>? in
             guard waiting[key]?.isEmpty == false else {
                 waiting[key] = nil

@@ -1,0 +1,111 @@
+import AegisCapabilities
+import AegisCore
+import AegisIO
+import AegisSandboxTypes
+import AegisTestSupport
+import LinuxSys
+import Synchronization
+import Testing
+
+@testable import AegisNetwork
+
+/// Networks in the kernel, without instances (needs root and a kernel with nf_tables).
+@Suite struct NetworkServiceTests {
+    /// Remembers what it is told.
+    private final class Listener: NetworkObserver {
+        private let failures = Mutex<[AegisError]>([])
+        var unproven: [AegisError] { failures.withLock { $0 } }
+        func denied(_ denial: NetworkDenial, count: UInt64) {}
+        func failed(_ text: String) {}
+        func unproven(_ error: AegisError) { failures.withLock { $0.append(error) } }
+    }
+
+    /// A network namespace, as a sandbox has one; it lasts as long as the process in it.
+    private static func namespace(on loop: EventLoop) async throws -> (holder: ChildProcess, SharedNamespace) {
+        let holder = try ChildProcess.spawn(
+            ProcessSpec(
+                executable: "/usr/bin/unshare", arguments: ["unshare", "-n", "/bin/sh", "-c", "echo ready; exec cat"],
+                stdin: .pipe, stdout: .pipe), on: loop)
+        var said = ByteBuffer()
+        _ = try await holder.stdout?.read(into: &said, atMost: 16)
+        return (holder, SharedNamespace(try FileDescriptor.open("/proc/\(holder.pid)/ns/net", [.readOnly])))
+    }
+
+    private static func with(
+        _ body: @escaping @Sendable (NetworkService, EventLoop) async throws -> Void
+    ) async throws {
+        try await onLoop { loop in
+            let folder = try TemporaryDirectory()
+            let scope = TaskScope(on: loop)
+            let service = NetworkService(
+                node: try Random.hex(bytes: 4), runDirectory: folder.path("run"), grants: GrantBook(), on: loop,
+                scope: scope, logger: .none)
+            do { try await body(service, loop) } catch {
+                await service.close(keeping: false)
+                await scope.end()
+                throw error
+            }
+            await service.close(keeping: false)
+            await scope.end()
+        }
+    }
+
+    /// A proof at a random moment and a change of what it proves would each spoil the other: a port that is taken away counts
+    /// nothing, which is a failed proof, which ends the instance.
+    @Test func proofsAndChangesComeOneAfterTheOther() async throws {
+        try await Self.with { service, loop in
+            let (holder, namespace) = try await Self.namespace(on: loop)
+            let observer = Listener()
+            let member = NetworkMember(id: "i-0000000000000001", name: "one", owner: 0)
+            func policy(_ group: String) throws -> NetworkPolicy {
+                try NetworkPolicy(NetworkRequest(group: group, allow: ["a.example"]))
+            }
+            var place = try await service.reserve(member, policy("left"))
+            try await service.attach(
+                member, place, policy: policy("left"), inspection: nil, namespace: namespace.raw, observer: observer)
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for _ in 0..<2 {
+                    group.addTask { for _ in 0..<10 { await service.check(member.id, .random) } }
+                }
+                for number in 0..<10 {
+                    place = try await service.change(member.id, place, to: policy(number % 2 == 0 ? "right" : "left"))
+                }
+                try await group.waitForAll()
+            }
+            #expect(observer.unproven.isEmpty, "\(observer.unproven)")
+            let proofs = await service.proved(member.id).proofs
+            #expect(proofs.count == 10 && proofs.allSatisfy(\.passed))
+            await service.detach(member.id, place)
+            _ = holder.signal(9)
+            _ = try await holder.wait()
+        }
+    }
+
+    /// Whoever waits for a link to be taken away may be cancelled: it is taken away all the same, and its place is free.
+    @Test func whoIsCancelledLeavesNothing() async throws {
+        try await Self.with { service, loop in
+            let (holder, namespace) = try await Self.namespace(on: loop)
+            let member = NetworkMember(id: "i-0000000000000002", name: "two", owner: 0)
+            let policy = try NetworkPolicy(NetworkRequest(group: "shop"))
+            let place = try await service.reserve(member, policy)
+            try await service.attach(
+                member, place, policy: policy, inspection: nil, namespace: namespace.raw, observer: Listener())
+            let leaving = Task {
+                unsafe withUnsafeCurrentTask { unsafe $0?.cancel() }
+                await service.detach(member.id, place)
+            }
+            await leaving.value
+            // The other end of each link is in the namespace, and goes with this one.
+            let links = try await runProcess(
+                ProcessSpec(
+                    executable: "/usr/bin/nsenter",
+                    arguments: ["nsenter", "-t", "\(holder.pid)", "-n", "/bin/cat", "/proc/net/dev"]), on: loop)
+            let text = String(decoding: links.stdout, as: UTF8.self)
+            #expect(text.contains("lo:") && !text.contains("eth"), "\(text)")
+            let next = NetworkMember(id: "i-0000000000000003", name: "three", owner: 0)
+            #expect(try await service.reserve(next, policy) == place)
+            _ = holder.signal(9)
+            _ = try await holder.wait()
+        }
+    }
+}
