@@ -98,6 +98,8 @@ private func tell(_ stream: FileStream, _ guest: UInt16) async throws {
         let text = String(decoding: buffer.readable, as: UTF8.self)
         guard text.hasSuffix("\r\n\r\n") else { continue }
         buffer.removeAll()
+        // It takes a request and goes.
+        if text.contains(" /gone ") { return stream.close() }
         let body = "\(guest) \(text)"
         // A connection that ends with its answer, so that the next one has to be dialled.
         let isLast = text.contains(" /die ")
