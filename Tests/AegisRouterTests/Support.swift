@@ -121,6 +121,16 @@ private func tell(_ stream: FileStream, _ guest: UInt16) async throws {
     }
 }
 
+/// A free port that the kernel gives to nobody who takes any, so that a test can give it up and have it back.
+func ownPort(on loop: EventLoop) throws -> UInt16 {
+    while true {
+        let port = UInt16.random(in: 20_000..<32_000)
+        guard let listener = try? Listener.tcp(address: "127.0.0.1", port: port, on: loop) else { continue }
+        listener.close()
+        return port
+    }
+}
+
 /// Runs a router around a test. Guest port 80 tells, 81 too, 7 echoes bytes.
 func withStage(
     limits: RouterLimits = RouterLimits(), headTime: Duration? = nil,
