@@ -7,9 +7,18 @@ extension Sections {
         var tables: [ResultTable] = []
         for runtime in Self.runtimes { tables.append(try await wakes(runtime)) }
         tables.append(try await crowd())
+        tables.append(try await drops())
         tables.append(try await asleep())
         return tables
     }
+
+    /// Python's own web server, with room for a crowd: its own five places would turn clients away for a second.
+    private static let server = """
+        import http.server as h
+        h.ThreadingHTTPServer.request_queue_size = 1024
+        print('listening', flush=True)
+        h.test(h.SimpleHTTPRequestHandler, h.ThreadingHTTPServer, port=8000)
+        """
 
     /// Starts an instance with a web server that sleeps only when it is told to.
     ///
@@ -18,7 +27,7 @@ extension Sections {
         _ = try await aegis.runner.time(
             aegis.command(
                 "instance", "start", "--name", name, "--isolation", runtime, "--expose", "8000", "--idle-pause", "0s",
-                "--idle-stop", "0s", "--", "python3", "-u", "-m", "http.server", "8000"))
+                "--idle-stop", "0s", "--", "python3", "-c", Self.server))
         let record = try await aegis.runner.output(aegis.command("instance", "info", name, "--output", "json"))
         let text = record.replacing(" ", with: "")
         guard let range = text.firstRange(of: "\"public_port\":"),
@@ -81,16 +90,61 @@ extension Sections {
             head: ["answers", "boots", "until the last, ms"], rows: [["\(clients)", "\(boots)", short(wall)]])
     }
 
+    /// Clients that come and go while the instance is paused again and again.
+    private func drops() async throws -> ResultTable {
+        let clients = count(20_000, quick: 2000)
+        let port = try await start("web", "runc")
+        _ = try await firstByte(port)
+        let loop = aegis.loop
+        let words = ["", "GET / HT", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"]
+        let pauses = count(100, quick: 10)
+        async let paused: Void = pause("web", times: pauses)
+        let elapsed = try await together(50) { worker in
+            for turn in 0..<(clients / 50) {
+                let stream = try await Connect.tcp(host: "127.0.0.1", port: port, on: loop)
+                try? await stream.write(words[(worker + turn) % words.count])
+                if turn % 2 == 0 { stream.reset() } else { stream.close() }
+            }
+        }
+        try await paused
+        let last = try await firstByte(port)
+        var open = -1
+        for _ in 0..<100 where open != 0 {
+            try await loop.clock.sleep(for: .milliseconds(100))
+            let record = try await aegis.runner.output(aegis.command("instance", "info", "web", "--output", "json"))
+            let text = record.replacing(" ", with: "")
+            guard let range = text.firstRange(of: "\"connections\":") else { continue }
+            open = Int(text[range.upperBound...].prefix { $0.isNumber }) ?? -1
+        }
+        let boots = try await starts("web")
+        try await aegis.delete("web")
+        guard open == 0, boots == 1 else {
+            throw Runner.Failure(description: "\(open) connections are left, and there were \(boots) boots")
+        }
+        return ResultTable(
+            title: "\(clients) connections dropped at an instance that is paused again and again",
+            note:
+                "A third says nothing, a third breaks off a request, a third does not wait for the answer. None may stay.",
+            head: ["ms in all", "pauses meanwhile", "connections left", "boots", "answer after it, ms"],
+            rows: [[short(elapsed), "\(pauses)", "\(open)", "\(boots)", short(last)]])
+    }
+
+    /// Pauses an instance by force, whatever it does.
+    private func pause(_ name: String, times: Int) async throws {
+        for _ in 0..<times {
+            _ = try await aegis.runner.time(aegis.command("instance", "pause", "--force", name))
+        }
+    }
+
     /// How often the instance's server has begun to listen, by what it says of itself.
     private func starts(_ name: String) async throws -> Int {
-        // Its own line for each request says nothing about starts: the record's number of the run does.
         let log = try await aegis.runner.output(aegis.command("logs", name))
-        return log.split(separator: "\n").count { $0.contains("Serving HTTP") }
+        return log.split(separator: "\n").count { $0 == "listening" }
     }
 
     /// Many instances that sleep.
     private func asleep() async throws -> ResultTable {
-        let number = count(400, quick: 30)
+        let number = count(500, quick: 30)
         let daemonBefore = try aegis.daemon.resident
         for batch in stride(from: 0, to: number, by: 4) {
             _ = try await together(min(4, number - batch)) { index in

@@ -31,6 +31,22 @@ import Testing
         }
     }
 
+    /// As it is for connections beyond `waitingTasks`.
+    @Test func connectionsThatHaveNoTaskBetweenRequestsServeOnAndOn() async throws {
+        var limits = ProxyLimits()
+        limits.waitingTasks = 0
+        limits.parkTime = .zero
+        try await withProxy(limits: limits, backend: Self.echo) { proxy in
+            let client = try await proxy.client()
+            for number in 1...20 {
+                try await client.send("GET /\(number)")
+                try await client.send(" HTTP/1.1¬Host: a¬¬GET /b HTTP/1.1¬Host: a¬¬")
+                try await client.expect(Self.ok("/\(number)") + Self.ok("/b"))
+            }
+            #expect(proxy.upstream.dials.current == 1)
+        }
+    }
+
     @Test func pipelinedRequestsAreAnsweredInOrder() async throws {
         try await withProxy(backend: Self.echo) { proxy in
             let client = try await proxy.client()

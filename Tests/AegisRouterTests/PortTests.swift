@@ -78,8 +78,8 @@ import Testing
 
     @Test func unexposingEndsListenerAndConnections() async throws {
         try await withStage { stage in
-            try await stage.expose("0:80:http", "0:7:tcp")
-            let port = stage.publicPort(7)
+            let port = try ownPort(on: stage.loop)
+            try await stage.expose("0:80:http", "\(port):7:tcp")
             let client = try await stage.client(7)
             try await client.send("x")
             #expect(try await client.bytes(1) == "x")
@@ -99,10 +99,10 @@ import Testing
         let port = Mutexed<UInt16>(0)
         for _ in 0..<3 {
             try await withStage { stage in
+                if port.value == 0 { port.value = try ownPort(on: stage.loop) }
                 try await stage.expose("\(port.value):80:http")
                 let now = stage.publicPort(80)
-                #expect(port.value == 0 || port.value == now)
-                port.value = now
+                #expect(port.value == now)
                 #expect(try await stage.ask(Self.get, 80).hasPrefix("HTTP/1.1 200"))
             }
         }

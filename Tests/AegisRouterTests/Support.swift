@@ -98,6 +98,8 @@ private func tell(_ stream: FileStream, _ guest: UInt16) async throws {
         let text = String(decoding: buffer.readable, as: UTF8.self)
         guard text.hasSuffix("\r\n\r\n") else { continue }
         buffer.removeAll()
+        // It takes a request and goes.
+        if text.contains(" /gone ") { return stream.close() }
         let body = "\(guest) \(text)"
         // A connection that ends with its answer, so that the next one has to be dialled.
         let isLast = text.contains(" /die ")
@@ -116,6 +118,16 @@ private func tell(_ stream: FileStream, _ guest: UInt16) async throws {
             "HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Domain=aegis.localhost\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
         )
         if isLast { return }
+    }
+}
+
+/// A free port that the kernel gives to nobody who takes any, so that a test can give it up and have it back.
+func ownPort(on loop: EventLoop) throws -> UInt16 {
+    while true {
+        let port = UInt16.random(in: 20_000..<32_000)
+        guard let listener = try? Listener.tcp(address: "127.0.0.1", port: port, on: loop) else { continue }
+        listener.close()
+        return port
     }
 }
 

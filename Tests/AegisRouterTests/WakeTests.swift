@@ -2,6 +2,7 @@ import AegisCore
 import AegisIO
 import AegisRouter
 import AegisSandboxTypes
+import AegisTestSupport
 import Testing
 
 /// What wakes an instance, what waits for it, and what is answered when it does not come.
@@ -34,8 +35,51 @@ import Testing
         }
     }
 
-    @Test func aPortThatAnswersIsDialledDirectly() async throws {
+    /// It may be the request that the server dies of.
+    @Test func aRequestWhoseServerWentAwayIsNotSentToANewOne() async throws {
         try await withStage { stage in
+            try await stage.expose("0:80:http")
+            stage.source.change { $0.running = true }
+            #expect(try await stage.ask(Self.get, 80).hasPrefix("HTTP/1.1 200 OK¬"))
+            stage.source.change { $0.closed = true }
+            let answer = try await stage.ask("GET /gone HTTP/1.1¬Host: a¬Connection: close¬¬", 80)
+            #expect(answer.hasPrefix("HTTP/1.1 502 ") && answer.contains("backend-lost"), "\(answer)")
+            #expect(stage.source.change { $0.heldEver } == 1)
+        }
+    }
+
+    @Test func thoseWhoWaitedAreLetInAFewAtATime() async throws {
+        var limits = RouterLimits()
+        limits.admissionTime = .seconds(100)
+        try await onLoop { [limits] loop in
+            // Takes connections and says nothing.
+            let silent = try Listener.tcp(address: "127.0.0.1", port: 0, on: loop)
+            try await runStage(on: loop, limits: limits, extra: [90: try silent.localPort()]) { stage in
+                try await stage.expose("0:90:http")
+                stage.source.change { $0.wakeResult = nil }
+                let clients = try await withThrowingTaskGroup(of: Peer.self) { group in
+                    for _ in 0..<20 { group.addTask { try await stage.client(90) } }
+                    return try await group.reduce(into: []) { $0.append($1) }
+                }
+                for client in clients { try await client.send(Self.get) }
+                while await stage.router.waitingCount() < 20 { await Task.yield() }
+                stage.source.finishWaking(.success(()))
+                // Four in all: one over the connection that found out that the port answers.
+                await stage.source.until { $0.dials == 4 }
+                while await stage.router.waitingCount() != 16 { await Task.yield() }
+                stage.source.change { $0.exposures = [] }
+                for client in clients { _ = try? await client.rest() }
+                #expect(stage.source.change { $0.dials } == 4)
+            }
+            silent.close()
+        }
+    }
+
+    @Test func aPortThatAnswersIsDialledDirectly() async throws {
+        // However slow the machine is, the requests follow one another.
+        var limits = RouterLimits()
+        limits.holdTime = .seconds(1000)
+        try await withStage(limits: limits) { stage in
             try await stage.expose("0:80:http")
             stage.source.change { $0.running = true }
             for _ in 0..<10 { #expect(try await stage.ask(Self.get, 80).hasPrefix("HTTP/1.1 200 OK¬")) }

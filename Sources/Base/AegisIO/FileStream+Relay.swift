@@ -107,6 +107,14 @@ extension FileStream {
         return try FileStream(descriptor, on: other)
     }
 
+    /// Whether the peer's kernel has taken all that was sent; also when that cannot be said.
+    package var isAcknowledged: Bool {
+        let count = try? withDescriptor("looking at what was sent") { descriptor throws(Errno) in
+            try descriptor.unacknowledged()
+        }
+        return (count ?? 0) == 0
+    }
+
     /// Lets the kernel notice a peer that vanished without a word, within about two minutes.
     package func setKeepAlive() {
         try? withDescriptor("watching the peer") { descriptor throws(Errno) in

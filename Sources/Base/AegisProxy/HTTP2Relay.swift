@@ -1,4 +1,4 @@
-import AegisCore
+package import AegisCore
 import AegisIO
 import AegisWire
 import LinuxSys
@@ -387,6 +387,6 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
 
 extension AegisError {
     /// The server took the request and gave no answer.
-    static let lost = AegisError(
+    package static let lost = AegisError(
         .failed, "backend-lost", "the server in the sandbox closed the connection before it answered")
 }

@@ -11,6 +11,8 @@ extension ProxyConnection {
         case tunnelled
         /// The server had closed a kept connection: nothing was heard on it, and the same can be asked again.
         case stale
+        /// The server's queue of new connections was full; nobody has seen the request.
+        case unheard
         /// Nothing of a response was sent to the client.
         case failed(AegisError)
         /// The request itself is at fault.
@@ -26,6 +28,7 @@ extension ProxyConnection {
         var out = proxy.pools.takeBuffer()
         defer { proxy.pools.give(&out) }
         var fresh = false
+        var repeats = 0
         headIsGone = false
         while true {
             let connection: UpstreamConnection
@@ -46,6 +49,8 @@ extension ProxyConnection {
             target.finished(connection, reusable: false)
             switch outcome {
             case .stale where !fresh: fresh = true
+            case .unheard where repeats < Self.mostRepeats: repeats += 1
+            case .unheard: return await fail(.unheard)
             case .stale: return await fail(.lost)
             case .failed(let error): return await fail(error)
             case .refused(let error):
@@ -59,6 +64,9 @@ extension ProxyConnection {
             }
         }
     }
+
+    /// A second each.
+    private static var mostRepeats: Int { 10 }
 
     /// Answers with an error; the head may have left the buffer.
     private func fail(_ error: AegisError) async -> Bool {
@@ -86,6 +94,7 @@ extension ProxyConnection {
             if connection.wasUsed { return .stale }
         }
         out.consume(sent)
+        connection.askedAt = connection.wasUsed ? nil : proxy.now
         guard !body.isWhole || !out.isEmpty else {
             return await finish(used, receive(from: connection, edits, head.asksUpgrade, &out))
         }
@@ -198,7 +207,9 @@ extension ProxyConnection {
             var ended = false
             do throws(IOError) {
                 ended = try await connection.stream.readPlainly(into: &connection.buffer, atMost: 64 << 10) == 0
+                connection.askedAt = nil
             } catch {
+                if connection.isUnheard { return .unheard }
                 if stream.peer == .lost { return .broken }
                 ended = true
             }
@@ -211,7 +222,7 @@ extension ProxyConnection {
     }
 
     /// RFC 9110, 9.2.2: what may be repeated without asking, here only while no body has left.
-    private var mayAskAgain: Bool {
+    var mayAskAgain: Bool {
         guard !headIsGone, request.index.framing == .none else { return false }
         switch request.index.verb {
         case .get, .head, .options, .trace, .put, .delete: return true
@@ -271,6 +282,8 @@ extension ProxyConnection {
 }
 
 extension AegisError {
+    fileprivate static let unheard = AegisError(
+        .timeout, "port-timeout", "the server in the sandbox takes no more connections")
     fileprivate static let badUpgrade = AegisError(
         .failed, "backend-malformed", "the server in the sandbox changed the protocol without being asked")
     fileprivate static func malformed(_ error: HTTPError) -> AegisError {

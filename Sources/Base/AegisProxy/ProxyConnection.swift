@@ -125,6 +125,7 @@ final class ProxyConnection: ProxyClientConnection, @unchecked Sendable {
         case .parked, .lingering: if deadline <= now { stream.close() }
         case .tunnel: break
         case .busy:
+            if mayAskAgain { upstream?.dropIfUnheard(now, after: proxy.limits.unheardTime.nanoseconds) }
             switch stream.peer {
             case .open: if stream.isClosed { abort() }
             case .lost: abort()

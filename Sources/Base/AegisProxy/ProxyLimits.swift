@@ -16,6 +16,8 @@ package struct ProxyLimits: Sendable, Equatable {
     /// How long an exchange goes on for a client that has ended its side and to which nothing could be sent meanwhile: it
     /// may be one that waits for its answer (`nc`), or one that has gone.
     package var endedTime = Duration.seconds(10)
+    /// When a request that the server's kernel has not taken by then is sent over another connection.
+    package var unheardTime = Duration.seconds(1)
     /// Time for a client to take the last answer after we have given up reading what it sends.
     package var lingerTime = Duration.seconds(2)
     /// Client connections at the same time.

@@ -12,6 +12,17 @@ package final class UpstreamConnection: @unchecked Sendable {
     /// An exchange has used it before: the server may have closed it meanwhile.
     fileprivate(set) var wasUsed = false
     fileprivate var idleUntil: UInt64 = 0
+    /// Since when the server's kernel owes a word on a new connection's first request; nil otherwise.
+    var askedAt: UInt64?
+    /// The server's kernel has dropped the connection: its queue was full, and what was sent has reached nobody.
+    private(set) var isUnheard = false
+
+    /// Ends the connection when nothing of the request has been taken within a time, as `now` tells it.
+    func dropIfUnheard(_ now: UInt64, after time: UInt64) {
+        guard let askedAt, now &- askedAt >= time, !stream.isAcknowledged else { return }
+        isUnheard = true
+        stream.reset()
+    }
 
     /// A connection that has just been made.
     package init(_ stream: FileStream, limits: ProxyLimits = ProxyLimits()) {

@@ -17,6 +17,9 @@ extension FileDescriptor {
     /// Makes the next close reset the connection: the peer learns that it did not end well, and what was not sent is lost.
     package borrowing func setResetOnClose() throws(Errno) { try check(al_set_reset_on_close(raw)) }
 
+    /// Bytes that were sent and that the peer's kernel has not taken yet.
+    package borrowing func unacknowledged() throws(Errno) -> Int { Int(try check(al_unacknowledged(raw))) }
+
     /// Lets the kernel ask a silent peer whether it is still there; times in seconds.
     package borrowing func setKeepAlive(idle: Int32, interval: Int32, count: Int32) throws(Errno) {
         try check(al_set_keep_alive(raw, idle, interval, count))

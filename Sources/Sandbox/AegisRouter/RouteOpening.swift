@@ -76,6 +76,21 @@ final class RouteOpening: Sendable {
         return try await hold.dial(exposure.guestPort, deadline: left).moved(to: loop)
     }
 
+    /// Connects to a port that has answered before.
+    ///
+    /// A server that is slow to take connections has the kernel drop what finds no room. The kernel tries again after a
+    /// second; asking anew is quicker.
+    func join(_ hold: any RouteHold, within time: Duration) async throws -> FileStream {
+        let end = loop.clock.now.advanced(by: time)
+        var patience = Self.longestPause
+        while true {
+            do { return try await dial(hold, until: min(end, loop.clock.now.advanced(by: patience))) } catch {
+                guard (error as? AegisError)?.code == "port-timeout", loop.clock.now < end else { throw error }
+            }
+            patience = patience * 2
+        }
+    }
+
     /// One GET of the readiness path.
     private func probe(_ path: String, _ hold: any RouteHold, until end: LoopClock.Instant) async throws {
         let stream = try await dial(hold, until: end)

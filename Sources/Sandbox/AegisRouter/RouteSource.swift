@@ -65,6 +65,10 @@ package struct RouterLimits: Sendable, Equatable {
     package var runningTime = Duration.seconds(10)
     /// One attempt to connect.
     package var dialTime = Duration.seconds(2)
+    /// Requests that a server gets at once of those that have waited for it, and when it gets as many again; it gets more as
+    /// it answers them.
+    package var admitted = 4
+    package var admissionTime = Duration.milliseconds(10)
     /// A browser is shown the loading page when a port takes longer than that to be ready.
     package var pageTime = Duration.milliseconds(50)
     /// How long an instance stays held after the last request, so that requests that follow one another find it.

@@ -73,20 +73,31 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
             // It answered a moment ago and does no more: look at it as if it had just been woken.
             if phase == .open { phase = .unknown }
         }
-        _ = try await ready(.request).get()
-        if !fresh, let kept = pool.take() { return kept }
+        // The server had this request and went away with it: it is not started again for the same request.
+        if fresh { throw AegisError.lost }
+        for _ in 0..<Self.mostWakes {
+            _ = try await ready(.request).get()
+            // Its turn came after a while: it may have been paused again meanwhile.
+            if isOpen { break }
+            if phase == .open { phase = .unknown }
+        }
+        if let kept = pool.take() { return kept }
         guard let hold else { throw AegisError(.unavailable, "instance-stopped", "\(exposure.instance) ended") }
-        return wrap(try await opening.dial(hold, until: soon))
+        return wrap(try await opening.join(hold, within: services.limits.runningTime))
     }
 
-    private func dialNow(_ hold: any RouteHold) async -> FileStream? { try? await opening.dial(hold, until: soon) }
+    private static var mostWakes: Int { 3 }
+
+    private func dialNow(_ hold: any RouteHold) async -> FileStream? {
+        try? await opening.join(hold, within: services.limits.dialTime)
+    }
 
     func finished(_ connection: UpstreamConnection, reusable: Bool) {
         if reusable { pool.put(connection, now: services.proxy.now) } else { connection.stream.close() }
         leave()
+        // It has room for one, and has shown that it is quick.
+        if !waiters.isEmpty { admit(2) }
     }
-
-    private var soon: LoopClock.Instant { services.proxy.loop.clock.now.advanced(by: services.limits.dialTime) }
 
     private func wrap(_ stream: FileStream) -> UpstreamConnection {
         UpstreamConnection(stream, limits: services.proxy.limits)
@@ -186,9 +197,33 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
             result = .failure(cause)
         }
         keepHold(for: services.limits.holdTime)
+        if case .success = result { return await admitAll() }
+        resumeAll(result)
+    }
+
+    private func resumeAll(_ result: Result<Bool, AegisError>) {
         let all = waiters.values
         waiters = [:]
         for waiter in all { waiter.resume(returning: result) }
+    }
+
+    /// Lets those go on who have waited, a few at a time: many servers keep no more than five connections for later, and
+    /// one that finds no room is lost for seconds without a word.
+    private func admitAll() async {
+        while phase == .open, !waiters.isEmpty {
+            admit(services.limits.admitted)
+            if !waiters.isEmpty { try? await services.proxy.loop.clock.sleep(for: services.limits.admissionTime) }
+            if Task.isCancelled { admit(waiters.count) }
+        }
+        // It went to sleep or ended meanwhile, and nobody has come since who would open it again.
+        if phase == .unknown, !waiters.isEmpty { open(.request) }
+    }
+
+    private func admit(_ most: Int) {
+        guard phase == .open else { return }
+        for number in waiters.keys.sorted().prefix(most) {
+            waiters.removeValue(forKey: number)?.resume(returning: .success(true))
+        }
     }
 
     private static func stopped(_ error: any Error) -> AegisError {
@@ -243,7 +278,10 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
     func close() {
         pool.removeAll()
         hold = nil
-        if phase == .open { phase = .unknown }
+        guard phase == .open else { return }
+        phase = .unknown
+        let gone = AegisError(.unavailable, "port-closed", "port \(exposure.guestPort) is exposed no more")
+        resumeAll(.failure(gone))
     }
 }
 

@@ -12,5 +12,7 @@ ssize_t al_splice(int from, int to, size_t count);
 int al_set_reset_on_close(int socket);
 /* Asks a silent peer after `idle` seconds, then every `interval`, and gives it up after `count` questions. */
 int al_set_keep_alive(int socket, int idle, int interval, int count);
+/* Bytes that were sent and that the peer's kernel has not taken yet. */
+int al_unacknowledged(int socket);
 
 #endif
