@@ -78,8 +78,18 @@ struct Report: Sendable {
         try Files.removeTree(scratch)
         let (report, isWhole) = try outcome.get()
         print(report)
-        if let path = options.write { try Files.writeAtomically(path, Array(report.utf8), mode: 0o644) }
+        if let path = options.write {
+            try Files.writeAtomically(path, Array((report + Self.words(of: path)).utf8), mode: 0o644)
+        }
         if !isWhole { throw Runner.Failure(description: "some parts failed") }
+    }
+
+    /// What people wrote below the tables of an earlier run, from this line on.
+    private static func words(of path: String) -> String {
+        guard let old = try? Files.read(path, limit: 1 << 20) else { return "" }
+        let lines = String(decoding: old, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false)
+        let kept = lines.drop { !$0.hasPrefix("<!-- By hand") }
+        return kept.isEmpty ? "" : "\n" + kept.joined(separator: "\n")
     }
 
     private func routerTables() async throws -> [ResultTable] {
