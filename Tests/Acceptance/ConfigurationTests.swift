@@ -45,6 +45,36 @@ import Testing
         }
     }
 
+    @Test func everythingThatIsWrongIsNamedWithItsPlace() async throws {
+        try await onLoop { loop in
+            let f = try DaemonFixture(loop: loop)
+            let file = f.path("bad.yaml")
+            let lines = """
+                  runtime: { default_isolation: gvisor }
+                  instances:
+                    max: 7
+                    limits:
+                      cpus: -1
+                      pids: 1
+                    warm:
+                      base: 1
+                      other: 99
+
+                """
+            try (Self.head + lines).write(toFile: file, atomically: true, encoding: .utf8)
+            let result = try await f.shell("AEGIS_NETWORK_PROT=1 AEGIS_INSTANCES_MAXX=1 $AEGIS config show --config \(file)")
+            #expect(result.code == 2 && result.err.contains("(invalid-config)"), "\(result)")
+            for expected in [
+                "\(file):5:33: spec.runtime.default_isolation must be one of auto, runsc, runc, crun",
+                "\(file):9:13: spec.instances.limits.cpus is out of range: give 0.01 to 1024",
+                "\(file):10:13: spec.instances.limits.pids is out of range: give 4 to",
+                "\(file):13:14: spec.instances.warm: 99 warm sandboxes of 'other' are out of range; give 0 to 64",
+                "AEGIS_NETWORK_PROT: it sets no key of spec.network; did you mean 'AEGIS_NETWORK_PORT'?",
+                "AEGIS_INSTANCES_MAXX: it sets no key of spec.instances; did you mean 'AEGIS_INSTANCES_MAX'?",
+            ] { #expect(result.err.contains(expected), "\(expected) in \(result)") }
+        }
+    }
+
     @Test func aRunningDaemonShowsWhatItHas() async throws {
         try await DaemonFixture.with(config: Self.head + "  instances: { max: 7 }\n") { f in
             // Changed since: not in force.

@@ -201,6 +201,21 @@ import Testing
                 """)
     }
 
+    @Test func variablesOfASectionThatSetNothingAreRefused() {
+        let environment = [
+            "AEGIS_NETWORK_PROT": "1", "AEGIS_INSTANCES_MAXX": "1", "AEGIS_NETWORK_": "1", "AEGIS_NETWORK_EMPTY": "",
+            "AEGIS_HOME": "/h", "AEGIS_INSTANCE_ID": "i", "AEGIS_TEST_CACHE": "/c", "AEGIS_NETWORKS_X": "1",
+            "AEGIS_NETWORK_PORT": "80", "AEGIS_LLM_PROVIDERS_NAME": "x",
+        ]
+        let found = problems("", environment: environment)
+        #expect(
+            found.contains("AEGIS_NETWORK_PROT: it sets no key of spec.network; did you mean 'AEGIS_NETWORK_PORT'?"))
+        #expect(found.contains("AEGIS_INSTANCES_MAXX: it sets no key of spec.instances; "))
+        #expect(found.contains("AEGIS_NETWORK_: it sets no key of spec.network; known: AEGIS_NETWORK_"))
+        #expect(found.contains("AEGIS_LLM_PROVIDERS_NAME: it sets no key of spec.llm_providers; its keys"))
+        #expect(found.split(separator: "\n").count == 4, "\(found)")
+    }
+
     // MARK: Secrets
 
     @Test func secretsAreReadAndNeverShown() throws {

@@ -23,12 +23,12 @@ extension ConfigReader {
     ///   - type: of the values.
     ///   - single: the key that a value without one belongs to, in an override; nil refuses such a value.
     ///   - standard: what holds when nothing sets the map; an empty one counts as set.
-    ///   - check: says what is wrong with a value of the right type, or nil.
+    ///   - check: says what is wrong with a key and its value, which is of the right type, or nil.
     /// - Returns: the entries in their order.
     package func readMap<T: ConfigScalar>(
         _ key: String, of type: T.Type = T.self, single: String? = nil,
         default standard: [(key: String, value: T)] = [],
-        check: ((T) -> String?)? = nil
+        check: ((_ key: String, _ value: T) -> String?)? = nil
     ) -> [(key: String, value: T)] {
         guard let (node, origin) = lookup(key, aliases: [], variables: []), !node.isNull else {
             for (name, value) in standard { enter("\(key).\(name)", value.configText, .standard) }
@@ -45,8 +45,12 @@ extension ConfigReader {
         }
         return entries.compactMap { entry in
             let place = place(of: entry.value, origin)
-            let value = scalar(entry.value, place, "\(name(key)).\(entry.key)", as: T.self, check: check)
+            let value = scalar(entry.value, place, "\(name(key)).\(entry.key)", as: T.self)
             guard let value else { return nil }
+            if let wrong = check?(entry.key, value.value) {
+                session.report(place, "\(name(key)): \(wrong)")
+                return nil
+            }
             enter("\(key).\(entry.key)", value.shown, place)
             return (entry.key, value.value)
         }

@@ -18,12 +18,34 @@ final class ConfigSession {
     var flags: [String: ConfigFlag]
     var problems: [ConfigProblem] = []
     var entries: [ConfigEntry] = []
+    /// The sections that were read, and every variable that sets one of their keys.
+    var sections: Set<String> = []
+    var variables: Set<String> = []
 
     init(environment: [String: String], flags: [ConfigFlag], overrides: Bool, quotesValues: Bool) {
         substitution = Substitution(environment: environment, secret: nil)
         self.flags = Dictionary(flags.map { ($0.path, $0) }) { _, last in last }
         self.overrides = overrides
         self.quotesValues = quotesValues
+    }
+
+    /// Reports variables of a section's name that set no key of it. An empty one counts as not set.
+    func reportUnknownVariables() {
+        let names = substitution.environment.filter { !$0.value.isEmpty && !variables.contains($0.key) }.keys.sorted()
+        for section in sections.sorted() {
+            let prefix = ConfigReader.variable(for: section) + "_"
+            let known = variables.filter { $0.hasPrefix(prefix) }.sorted()
+            for name in names where name.hasPrefix(prefix) {
+                // The common beginning says nothing of how near two names are.
+                let keys = known.map { String($0.dropFirst(prefix.count)) }
+                let near = nearest(String(name.dropFirst(prefix.count)), in: keys).map {
+                    "did you mean '\(prefix)\($0)'?"
+                }
+                let all =
+                    known.isEmpty ? "its keys are set in the file only" : "known: \(known.joined(separator: ", "))"
+                report(.environment(name), "it sets no key of spec.\(section); \(near ?? all)")
+            }
+        }
     }
 
     func report(_ origin: ConfigOrigin, _ message: String) {
@@ -152,6 +174,7 @@ package final class ConfigReader {
     func lookup(_ key: String, aliases: [String], variables: [String]) -> (ConfigNode, ConfigOrigin)? {
         let entry = fileEntry(key, aliases: aliases)
         if session.overrides {
+            session.variables.insert(Self.variable(for: plainPath(key)))
             if let flag = session.flags.removeValue(forKey: plainPath(key)) {
                 return (Self.override(flag.value), .flag(flag.name))
             }

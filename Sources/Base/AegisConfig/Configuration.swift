@@ -96,22 +96,29 @@ package final class Configuration {
     }
 
     /// Reads a section that is a map; without one in the file it is made of defaults and overrides.
-    package func section<S: ConfigSection>(_ type: S.Type) -> S { spec.section(S.key) { S(from: $0) } }
+    package func section<S: ConfigSection>(_ type: S.Type) -> S {
+        session.sections.insert(S.key)
+        return spec.section(S.key) { S(from: $0) }
+    }
 
     /// Reads a section that is a list of maps.
-    package func list<S: ConfigSection>(_ type: S.Type) -> [S] { spec.sections(S.key) { S(from: $0) } }
+    package func list<S: ConfigSection>(_ type: S.Type) -> [S] {
+        session.sections.insert(S.key)
+        return spec.sections(S.key) { S(from: $0) }
+    }
 
     /// Throws what is wrong in what was read so far, for a value that is needed before the others.
     package func check() throws(AegisError) {
         guard session.problems.isEmpty else { throw ConfigErrors(session.problems).aegisError }
     }
 
-    /// Throws everything that is wrong, unknown sections included. Call it once, after every section was read.
+    /// Throws everything that is wrong, unknown sections and variables included. Call it once, after every section was read.
     package func finish() throws(AegisError) {
         spec.finish()
         for flag in session.flags.values.sorted(by: { $0.path < $1.path }) {
             session.report(.flag(flag.name), "it sets \(flag.path), which no section reads")
         }
+        session.reportUnknownVariables()
         try check()
     }
 

@@ -31,12 +31,18 @@ struct NetworkSection: ConfigSection {
 /// `runtime`: which isolation is taken.
 struct RuntimeSection: ConfigSection {
     static let key = "runtime"
+    /// What this release can isolate with.
+    static let isolations = ["auto", "runsc", "runc", "crun"]
     var isolation: String
     var minIsolation: String
     var pullPolicy: String
 
     init(from reader: ConfigReader) {
-        isolation = reader.read("default_isolation", default: "auto")
+        isolation = reader.read("default_isolation", default: "auto") { word in
+            guard !Self.isolations.contains(word) else { return nil }
+            let near = nearest(word, in: Self.isolations).map { " (did you mean '\($0)'?)" } ?? ""
+            return "must be one of \(Self.isolations.joined(separator: ", "))\(near)"
+        }
         minIsolation = reader.read("min_isolation", default: "namespaces") {
             Grade(rawValue: $0) == nil
                 ? "must be one of \(Grade.allCases.reversed().map(\.rawValue).joined(separator: ", "))" : nil
@@ -68,9 +74,10 @@ struct InstancesSection: ConfigSection {
         max = reader.read("max", default: 500) { (1...100_000).contains($0) ? nil : "must be 1 to 100000" }
         limits = reader.section("limits") { section in
             Limits(
-                cpus: section.readIfPresent("cpus"), memory: section.readIfPresent("memory"),
-                disk: section.readIfPresent("disk"),
-                pids: section.readIfPresent("pids"))
+                cpus: section.readIfPresent("cpus") { Self.wrong(Limits(cpus: $0)) },
+                memory: section.readIfPresent("memory") { Self.wrong(Limits(memory: $0)) },
+                disk: section.readIfPresent("disk") { Self.wrong(Limits(disk: $0)) },
+                pids: section.readIfPresent("pids") { Self.wrong(Limits(pids: $0)) })
         }
         logLimit = reader.read("log_limit", default: ByteSize(64 << 20)) {
             $0.bytes >= 1 << 20 ? nil : "must be at least 1Mi"
@@ -86,16 +93,27 @@ struct InstancesSection: ConfigSection {
         }
     }
 
-    private static let isolations = ["auto", "runsc", "runc", "crun"]
-
     /// A number alone is that of the base image.
     private static func warm(_ reader: ConfigReader) -> [WarmWish] {
-        reader.readMap("warm", of: Int.self, single: "base", default: [("base", 1)]).compactMap { image, count in
-            do throws(AegisError) { return try WarmWish(image, count: count, isolations: isolations) } catch {
-                reader.report("\(error.message); \(error.hint ?? "")")
-                return nil
+        let read = reader.readMap("warm", of: Int.self, single: "base", default: [("base", 1)]) { image, count in
+            do throws(AegisError) { _ = try wish(image, count) } catch {
+                return [error.message, error.hint].compactMap(\.self).joined(separator: "; ")
             }
+            return nil
         }
+        return read.compactMap { try? wish($0.key, $0.value) }
+    }
+
+    private static func wish(_ image: String, _ count: Int) throws(AegisError) -> WarmWish {
+        try WarmWish(image, count: count, isolations: RuntimeSection.isolations)
+    }
+
+    /// What is wrong with the one limit that is set; nil when nothing is.
+    private static func wrong(_ limits: Limits) -> String? {
+        do throws(AegisError) { try limits.validate() } catch {
+            return "is out of range: \(error.hint ?? error.message)"
+        }
+        return nil
     }
 
     private static func idle(_ span: TimeSpan) -> String? {

@@ -41,7 +41,6 @@ struct DaemonSettings: Sendable {
         images = configuration.section(ImagesSection.self)
         registries = configuration.list(RegistrySection.self)
         try configuration.finish()
-        try instances.limits.validate()
         token = try network.token ?? ownToken()
         shown = ConfigurationReport(
             values: configuration.entries.map { .init(key: $0.path, value: $0.value, origin: "\($0.origin)") })

@@ -123,7 +123,9 @@ struct KitReader {
     }
 
     private func environment(_ reader: ConfigReader, _ key: String) -> [String: String]? {
-        let pairs = reader.readMap(key, of: String.self) { $0.utf8.contains(0) ? "must not hold a NUL byte" : nil }
+        let pairs = reader.readMap(key, of: String.self) {
+            $1.utf8.contains(0) ? "'\($0)' must not hold a NUL byte" : nil
+        }
         for (name, _) in pairs where !Self.isVariable(name) {
             reader.report("\(key): '\(name)' is not a name of an environment variable")
         }
