@@ -1,3 +1,4 @@
+import AegisIO
 import AegisTestSupport
 import Foundation
 import LinuxSys
@@ -62,7 +63,8 @@ import Testing
 
                 """
             try (Self.head + lines).write(toFile: file, atomically: true, encoding: .utf8)
-            let result = try await f.shell("AEGIS_NETWORK_PROT=1 AEGIS_INSTANCES_MAXX=1 $AEGIS config show --config \(file)")
+            let result = try await f.shell(
+                "AEGIS_INSTANCES_WARM= AEGIS_NETWORK_PROT=1 AEGIS_INSTANCES_MAXX=1 $AEGIS config show --config \(file)")
             #expect(result.code == 2 && result.err.contains("(invalid-config)"), "\(result)")
             for expected in [
                 "\(file):5:33: spec.runtime.default_isolation must be one of auto, runsc, runc, crun",
@@ -76,14 +78,32 @@ import Testing
     }
 
     @Test func aRunningDaemonShowsWhatItHas() async throws {
-        try await DaemonFixture.with(config: Self.head + "  instances: { max: 7 }\n") { f in
-            // Changed since: not in force.
-            try (Self.head + "  instances: { max: 8 }\n").write(
-                toFile: "\(f.home)/aegis-config.yaml", atomically: true, encoding: .utf8)
-            let json = try await f.succeed("config", "show", "--output", "json")
-            #expect(try values(json)["instances.max"]?.value == "7" && json.err.isEmpty, "\(json)")
-            let text = try await f.succeed("config", "show")
-            #expect(text.out.contains("instances.max: 7  # "), "\(text)")
+        try await onLoop { loop in
+            let held = try Listener.tcp(address: "127.0.0.1", port: 0, on: loop)
+            defer { held.close() }
+            let taken = try held.localPort()
+            let config = Self.head + "  instances: { max: 7 }\n  network: { port: \(taken) }\n"
+            try await DaemonFixture.with(config: config) { f in
+                // Changed since: not in force.
+                try (Self.head + "  instances: { max: 8 }\n").write(
+                    toFile: "\(f.home)/aegis-config.yaml", atomically: true, encoding: .utf8)
+                let json = try await f.succeed("config", "show", "--output", "json")
+                let found = try values(json)
+                #expect(found["instances.max"]?.value == "7" && json.err.isEmpty, "\(json)")
+                let text = try await f.succeed("config", "show")
+                #expect(text.out.contains("instances.max: 7  # "), "\(text)")
+                // Ports as they are listened on, and every key.
+                let port = try #require(found["network.port"])
+                #expect(port.origin == "--ports auto: \(taken) is taken", "\(port)")
+                #expect(try await f.succeed("status").out.contains(":\(port.value)"), "\(port)")
+                for key in [
+                    "limits.cpus", "limits.memory", "limits.pids", "limits.disk", "disk_reserve", "warm_memory",
+                ] {
+                    #expect(found["instances.\(key)"]?.origin == "default", "\(key): \(json)")
+                }
+                let token = Value(key: "network.token", value: "•••", origin: "\(f.home)/token")
+                #expect(found["network.token"] == token, "\(json)")
+            }
         }
     }
 }

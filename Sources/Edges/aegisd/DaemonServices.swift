@@ -88,9 +88,10 @@ struct DaemonServices: Sendable {
 
     /// D38: what an instance gets that names no limits of its own.
     private static func defaults(_ settings: DaemonSettings, _ cgroups: CgroupManager) -> NodeDefaults {
+        let machine = MachineDefaults(totalMemory: cgroups.totalMemory)
         var limits = settings.instances.limits
-        limits.memory = limits.memory ?? ByteSize(min(2 << 30, cgroups.totalMemory / 2))
-        limits.pids = limits.pids ?? 1024
+        limits.memory = limits.memory ?? machine.limits.memory
+        limits.pids = limits.pids ?? machine.limits.pids
         var defaults = NodeDefaults(limits: limits)
         defaults.isolation = settings.runtime.isolation
         defaults.minIsolation = Grade(rawValue: settings.runtime.minIsolation) ?? .namespaces
@@ -100,8 +101,8 @@ struct DaemonServices: Sendable {
         defaults.idlePause = settings.instances.idlePause.duration
         defaults.idleStop = settings.instances.idleStop.duration
         defaults.warm = settings.instances.warm
-        defaults.warmMemory = settings.instances.warmMemory?.bytes ?? max(64 << 20, cgroups.totalMemory / 8)
-        defaults.warmReserve = settings.instances.warmReserve?.bytes ?? min(1 << 30, cgroups.totalMemory / 10)
+        defaults.warmMemory = (settings.instances.warmMemory ?? machine.warmMemory).bytes
+        defaults.warmReserve = (settings.instances.warmReserve ?? machine.warmReserve).bytes
         defaults.clientPatience = settings.instances.clientPatience.duration
         return defaults
     }
@@ -151,7 +152,7 @@ struct DaemonServices: Sendable {
                 return !anything.isEmpty && !anything.contains(where: \.available)
                     ? ["isolation": "no backend works here"] : [:]
             },
-            configuration: { settings.shown },
+            configuration: { settings.shown.listening(on: ports) },
             shutdown: { keep in ending.begin(keepingInstances: keep) })
     }
 }

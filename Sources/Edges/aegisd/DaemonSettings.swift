@@ -1,3 +1,4 @@
+internal import AegisBackends
 internal import AegisConfig
 internal import AegisCore
 internal import AegisSandboxTypes
@@ -42,8 +43,11 @@ struct DaemonSettings: Sendable {
         registries = configuration.list(RegistrySection.self)
         try configuration.finish()
         token = try network.token ?? ownToken()
+        let machine = MachineDefaults(totalMemory: CgroupManager.machineMemory ?? 0)
         shown = ConfigurationReport(
-            values: configuration.entries.map { .init(key: $0.path, value: $0.value, origin: "\($0.origin)") })
+            values: machine.complete(
+                configuration.entries.map { .init(key: $0.path, value: $0.value, origin: "\($0.origin)") },
+                home: homePath))
     }
 
     /// A named file must be there; the one in the home may be missing.

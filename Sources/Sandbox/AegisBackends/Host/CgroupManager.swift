@@ -76,6 +76,11 @@ package struct CgroupManager: Sendable {
         return CgroupManager(node: node, layout: layout, totalMemory: memory, logger: logger)
     }
 
+    /// Bytes of RAM of this machine; nil when the kernel does not say.
+    package static var machineMemory: UInt64? {
+        (try? Files.read("/proc/meminfo", limit: 65_536)).flatMap { memTotal(String(decoding: $0, as: UTF8.self)) }
+    }
+
     static func memTotal(_ meminfo: String) -> UInt64? {
         guard let line = meminfo.split(separator: "\n").first(where: { $0.hasPrefix("MemTotal:") }) else { return nil }
         return line.split(separator: " ").dropFirst().first.flatMap { UInt64($0) }.map { $0 << 10 }
