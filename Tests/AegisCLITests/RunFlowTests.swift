@@ -29,6 +29,23 @@ import Testing
         }
     }
 
+    @Test func aWorkspaceIsTheNamedOneAlsoBesideAFolderOfThatName() async throws {
+        let script = ScriptedDaemon.Script.running { frames, _ in
+            try await frames.hello()
+            try await frames.write(.exit(0))
+        }
+        try await ScriptedDaemon.run(script) { (daemon, aegis) async throws in
+            try Files.makeDirectories("\(aegis.home)/data", mode: 0o755)
+            let result = try await aegis("run", "--workspace", "data", "--", "x")
+            #expect(result.code == 0 && daemon.seen[0].body.contains(#""workspace":"data""#), "\(result)")
+            #expect(
+                result.err
+                    == "aegis: --workspace data is the workspace of that name; write ./data for the folder\n", "\(result)")
+            let path = try await aegis("run", "--workspace", "./data", "--", "x")
+            #expect(path.err.isEmpty && daemon.seen[2].body.contains(#""workspace":"\#(aegis.home)/data""#), "\(path)")
+        }
+    }
+
     @Test func inputIsHandedOnOnlyWhenAskedFor() async throws {
         let echo = ScriptedDaemon.Script.running { frames, _ in
             try await frames.hello()

@@ -106,12 +106,13 @@ import Testing
     @Test(arguments: [
         (".", "/home/u/project"), ("..", "/home/u"), ("./a", "/home/u/project/a"), ("/abs/../x/", "/x"),
         ("~", "/home/u"),
-        ("~/w", "/home/u/w"), ("here", "/home/u/project/here"), ("name", "name"), ("file", "file"),
+        ("~/w", "/home/u/w"), ("here", "here"), ("here/", "/home/u/project/here"), ("name", "name"), ("file", "file"),
     ])
     func aWorkspaceIsAPathOrAName(_ value: String, _ expected: String) {
         let here = caller(
             files: ["/home/u/project/here": .directory, "/home/u/project/file": .other], variables: ["HOME": "/home/u"])
         #expect(here.workspace(value) == expected)
+        #expect((here.workspaceNote(value)?.contains("write ./here for the folder") ?? false) == (value == "here"))
     }
 
     @Test(arguments: [

@@ -30,6 +30,12 @@ package struct Context: Sendable {
     /// - Throws: `daemon-not-running`.
     package func client() async throws(AegisError) -> APIClient { try await APIClient.connect(location, on: loop) }
 
+    /// Says what the words for a new sandbox may not have been meant to say.
+    package func noteDoubts(_ invocation: Invocation) async {
+        guard !invocation.quiet, let note = invocation["workspace"].flatMap(caller.workspaceNote) else { return }
+        await console.say("aegis: \(Plain.text(note))\n")
+    }
+
     /// Prints an API object as it came, or as `text` says.
     package func show(_ json: JSONValue, _ invocation: Invocation, text: () throws -> String) async throws {
         switch invocation.output {

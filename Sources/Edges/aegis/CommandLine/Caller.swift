@@ -64,11 +64,17 @@ package struct Caller: Sendable {
         return "/" + parts.joined(separator: "/")
     }
 
-    /// `--workspace`: a path is made absolute, a name stays one.
-    package func workspace(_ value: String) -> String {
-        let isPath =
-            value.contains("/") || value == "." || value == ".." || value.hasPrefix("~")
-            || fileType(absolute("./" + value)) == .directory
-        return isPath ? absolute(value) : value
+    /// `--workspace`: a path is made absolute, a name stays one whatever lies in the working directory: the same words are
+    /// the same workspace everywhere.
+    package func workspace(_ value: String) -> String { Self.isPath(value) ? absolute(value) : value }
+
+    /// What to say when a name of a workspace is that of a folder here, too.
+    package func workspaceNote(_ value: String) -> String? {
+        guard !value.isEmpty, !Self.isPath(value), fileType(absolute("./" + value)) == .directory else { return nil }
+        return "--workspace \(value) is the workspace of that name; write ./\(value) for the folder"
+    }
+
+    private static func isPath(_ value: String) -> Bool {
+        value.contains("/") || value == "." || value == ".." || value.hasPrefix("~")
     }
 }

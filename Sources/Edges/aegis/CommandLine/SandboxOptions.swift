@@ -32,7 +32,8 @@ package enum SandboxOptions {
     /// What it sees of the caller's files.
     package static let files: [Option] = [
         Option(
-            "workspace", .value("NAME|PATH"), "what /workspace is: a named one, or a folder of yours", section: "Files",
+            "workspace", .value("NAME|PATH"), "what /workspace is: a named one, or a folder of yours (./x)",
+            section: "Files",
             completion: .directories),
         Option(
             "mount", .values("SRC:DST[:rw]"), "a folder or file of yours, read-only unless :rw", section: "Files",

@@ -23,6 +23,7 @@ enum InstanceCreate {
     /// The body for a new instance, with the options that only an instance with a life of its own takes.
     static func body(_ invocation: Invocation, _ context: Context, start: Bool) async throws -> JSONValue {
         var request = try SandboxOptions.request(invocation, context.caller)
+        await context.noteDoubts(invocation)
         if invocation.has("interactive") { request.stdin = true }
         if invocation.has("tty") { request.tty = true }
         request.start = start

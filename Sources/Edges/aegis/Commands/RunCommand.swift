@@ -52,6 +52,7 @@ enum RunCommand {
         let interactive = invocation.has("interactive")
         try checkTerminal(tty: tty, interactive: interactive, context)
         try ArtifactPlace.check(artifacts)
+        await context.noteDoubts(invocation)
         if interactive { request.stdin = true }
         if tty { request.tty = true }
         if invocation.has("detach") { return try await detach(request, invocation, context) }
