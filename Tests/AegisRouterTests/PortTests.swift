@@ -63,6 +63,19 @@ import Testing
         }
     }
 
+    @Test func thePortOfTheDaemonItselfIsCalledSo() async throws {
+        try await withStage { stage in
+            let spec = try ExposeSpec(parsing: "\(stage.main):80:http")
+            stage.source.change {
+                $0.exposures = [Exposure(instance: "i-00000000000000bb", name: "busy", owner: 0, spec: spec)]
+            }
+            await stage.source.until { $0.failures[80] != nil }
+            let failure = try #require(stage.source.change { $0.failures[80] })
+            #expect(failure.code == "port-in-use" && failure.message.hasSuffix("is the daemon's own (its router)"))
+            #expect(failure.hint?.contains("network.router_port") == true && failure.hint?.contains("again") == false)
+        }
+    }
+
     @Test func anyFreePortIsKept() async throws {
         try await withStage { stage in
             try await stage.expose("0:80:http")

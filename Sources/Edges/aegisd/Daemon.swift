@@ -37,7 +37,9 @@ enum Daemon {
         let stage = try await Listening.open(settings: settings, home: home, loop: loop, anyPorts: options.anyPorts)
         let routing = try EventLoop.startThread(name: "router")
         defer { routing.stop() }
-        let router = Router(InstanceRouteSource(directory: services.directory), on: routing, log: logger)
+        let router = Router(
+            InstanceRouteSource(directory: services.directory), on: routing, apiPort: try? stage.tcp?.localPort(),
+            log: logger)
         var ports = stage.ports
         ports["router"] = try Listening.listen(router, settings: settings, anyPorts: options.anyPorts)
         let facts = services.facts(home: home, settings: settings, ports: ports, ending: ending)

@@ -115,7 +115,9 @@ extension Instance {
     /// Nobody can listen on a port's public number.
     func bindFailed(_ guestPort: UInt16, _ error: AegisError) {
         guard let index = stored.info.expose.firstIndex(where: { $0.guestPort == guestPort }) else { return }
-        stored.info.expose[index].error = RecordedError(error)
+        // What is recorded is tried again; what is refused at once is not, and does not say so.
+        let hint = [error.hint, "it is tried again every few seconds"].compactMap(\.self).joined(separator: "; ")
+        stored.info.expose[index].error = RecordedError(AegisError(error.kind, error.code, error.message, hint: hint))
         save()
         bindings.finish(guestPort, error)
     }

@@ -4,6 +4,7 @@ import AegisProxy
 import AegisSandboxTypes
 import AegisWire
 import LinuxSys
+import Synchronization
 
 /// What the parts of a router share.
 final class RouterServices: Sendable {
@@ -12,13 +13,39 @@ final class RouterServices: Sendable {
     let limits: RouterLimits
     let scope: TaskScope
     let log: Logger
+    /// What the daemon itself listens on, by port, and the key that sets it.
+    private let ownPorts: Mutex<[UInt16: (what: String, key: String)]>
 
-    init(_ source: any RouteSource, _ proxy: HTTPProxy, _ limits: RouterLimits, _ log: Logger) {
+    init(
+        _ source: any RouteSource, _ proxy: HTTPProxy, _ limits: RouterLimits, _ log: Logger, apiPort: UInt16? = nil
+    ) {
+        let api = apiPort.map { [$0: (what: "its HTTP API", key: "network.port")] }
+        ownPorts = Mutex(api ?? [:])
         self.source = source
         self.proxy = proxy
         self.limits = limits
         self.log = log
         scope = TaskScope(on: proxy.loop)
+    }
+
+    /// The main router's port is had.
+    func listens(on port: UInt16) { ownPorts.withLock { $0[port] = ("its router", "network.router_port") } }
+
+    /// Why a public port cannot be had.
+    func failure(_ error: IOError, _ exposure: Exposure) -> AegisError {
+        let place = "port \(exposure.publicPort) of \(exposure.address)"
+        guard error.errno == .addressInUse else {
+            return AegisError(.failed, "port-not-usable", "\(place) cannot be listened on: \(error.message)")
+        }
+        let isLocal = ["127.0.0.1", "0.0.0.0", "::1", "::"].contains(exposure.address)
+        if isLocal, let own = ownPorts.withLock({ $0[exposure.publicPort] }) {
+            return .conflict(
+                "port-in-use", "\(place) is the daemon's own (\(own.what))",
+                hint: "expose another public port (0 = any free one), or give the daemon another with \(own.key)")
+        }
+        return .conflict(
+            "port-in-use", "\(place) is taken by another program",
+            hint: "free it, or expose another public port (0 = any free one)")
     }
 }
 
@@ -81,19 +108,9 @@ final class ExposedPort: @unchecked Sendable {
             return true
         } catch {
             let isNews = failure == nil
-            failure = Self.failure(error, exposure)
+            failure = services.failure(error, exposure)
             return isNews
         }
-    }
-
-    private static func failure(_ error: IOError, _ exposure: Exposure) -> AegisError {
-        let place = "port \(exposure.publicPort) of \(exposure.address)"
-        if error.errno == .addressInUse {
-            return .conflict(
-                "port-in-use", "\(place) is taken by another program",
-                hint: "free it, or expose another public port; it is tried again every few seconds")
-        }
-        return AegisError(.failed, "port-not-usable", "\(place) cannot be listened on: \(error.message)")
     }
 
     /// Stops listening and ends all connections.

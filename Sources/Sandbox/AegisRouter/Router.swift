@@ -23,12 +23,13 @@ package final class Router: @unchecked Sendable {
     ///   - loop: best one of its own; all data goes through its thread.
     ///   - limits: of waiting and holding.
     ///   - proxyLimits: of connections and messages.
+    ///   - apiPort: where this daemon's API listens, for the error of who wants that port.
     ///   - log: gets refused connections and ports that cannot be had.
     package init(
         _ source: any RouteSource, on loop: EventLoop, limits: RouterLimits = RouterLimits(),
-        proxyLimits: ProxyLimits = ProxyLimits(), log: Logger = .none
+        proxyLimits: ProxyLimits = ProxyLimits(), apiPort: UInt16? = nil, log: Logger = .none
     ) {
-        services = RouterServices(source, HTTPProxy(on: loop, limits: proxyLimits), limits, log)
+        services = RouterServices(source, HTTPProxy(on: loop, limits: proxyLimits), limits, log, apiPort: apiPort)
     }
 
     /// Listens on the main router's port; before `run`.
@@ -42,6 +43,7 @@ package final class Router: @unchecked Sendable {
         let listener = try Listener.tcp(address: address, port: port, on: services.proxy.loop, backlog: 4096)
         let bound = try listener.localPort()
         main = listener
+        services.listens(on: bound)
         return bound
     }
 
