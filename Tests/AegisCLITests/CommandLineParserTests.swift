@@ -107,7 +107,7 @@ import Testing
             ),
             (
                 ["run", "--rm", "--", "x"], "unknown-option", "unknown option '--rm' for aegis run",
-                "'aegis run' always removes what it made"
+                "leave it out: 'aegis run' removes what it made, but with --detach 'aegis instance delete' does"
             ),
             (
                 ["run", "-v", "a:b", "--", "x"], "unknown-option", "unknown option '-v' for aegis run",
@@ -155,6 +155,41 @@ import Testing
         let error = #expect(throws: AegisError.self) { try CommandLineParser(Commands.table).parse(words) }
         #expect(error == AegisError(.usage, code, message, hint: hint))
         #expect(error?.kind.exitCode == 2)
+    }
+
+    @Test(
+        arguments: [
+            ("ps", "aegis instance list"), ("ls", "aegis instance list"), ("rm web", "aegis instance delete X"),
+            ("remove web", "aegis instance delete X"), ("stop web", "aegis instance stop"),
+            ("start web", "aegis instance start"), ("restart web", "aegis instance restart"),
+            ("pause web", "aegis instance pause"), ("resume web", "aegis instance resume"),
+            ("kill web", "aegis instance stop X"), ("inspect web", "aegis instance info X"),
+            ("rmi x", "aegis image delete REF"), ("images", "aegis image list"), ("pull x", "aegis image pull REF"),
+            ("top", "aegis instance info X"), ("stats", "aegis instance list"), ("shell web", "aegis exec -it X -- sh"),
+            ("ssh web", "aegis exec -it X -- sh"), ("wait web", "aegis attach X"), ("port web", "aegis instance info X"),
+            ("volume create x", "--workspace NAME"), ("login x", "--authfile"), ("commit web", "docker, podman"),
+            ("build .", "aegis image build base"), ("push x", "docker, podman"),
+            ("instance ls", "aegis instance list"), ("instance rm x", "aegis instance delete"),
+            ("instance remove x", "aegis instance delete"), ("image ls", "aegis image list"),
+            ("image rm x", "aegis image delete"), ("secret ls", "aegis secret list"),
+            ("secret remove x", "aegis secret delete"), ("kit ls", "aegis kit list"), ("kit rm x", "aegis kit uninstall"),
+            ("kit delete x", "aegis kit uninstall"), ("instance logs x", "aegis logs"), ("instance exec x", "aegis exec"),
+            ("instance kill x", "aegis instance stop"), ("run --entrypoint sh", "aegis exec"),
+            ("run --hostname x", "--name"), ("run --net none", "'--network'"), ("run --restart always", "instance restart"),
+            ("run --privileged", "no sandbox has rights"), ("run --env-file x", "--env K=V"), ("run --gpus all", "no devices"),
+            ("instance start --privileged", "no sandbox has rights"), ("run -v a:b", "--mount SRC:DST"),
+        ] as [(String, String)])
+    func habitsOfOtherToolsAreAnswered(_ line: String, _ answer: String) {
+        let words = line.split(separator: " ").map(String.init)
+        let error = #expect(throws: AegisError.self) { try CommandLineParser(Commands.table).parse(words) }
+        #expect(error?.kind == .usage && error?.hint?.contains(answer) == true, "\(line): \(error?.hint ?? "none")")
+    }
+
+    /// What an answer tells to write is there.
+    @Test func habitsAreAnsweredWithWhatThereIs() {
+        for (_, option) in Habits.options where !option.name.isEmpty {
+            #expect(Commands.table.commands.contains { $0.options.contains { $0.name == option.name } }, "\(option)")
+        }
     }
 
     @Test func namesInTheTableAreUniqueAndEverythingIsExplained() {

@@ -56,6 +56,8 @@ import Testing
         #expect(nearest("isntance", in: ["instance", "image"]) == "instance")
         #expect(nearest("--memroy", in: ["--memory", "--env"]) == "--memory")
         #expect(nearest("zzzzzz", in: ["instance", "image"]) == nil)
+        #expect(nearest("c1", in: ["w1", "c12"]) == nil && nearest("web", in: ["wob", "w"]) == "wob")
+        #expect(nearest("abc", in: ["axy"]) == nil)
     }
 
     @Test func secretIsNeverShown() {

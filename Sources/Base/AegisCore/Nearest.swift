@@ -4,7 +4,9 @@ package func nearest(_ word: String, in known: some Sequence<String>) -> String?
     var best: (distance: Int, word: String)?
     for candidate in known {
         let distance = editDistance(word, Array(candidate.utf8))
-        let limit = max(1, min(word.count, candidate.utf8.count) / 2)
+        let shorter = min(word.count, candidate.utf8.count)
+        // Among words of two letters any is near to any.
+        let limit = shorter < 3 ? 0 : shorter / 2
         if distance <= limit, distance < best?.distance ?? .max { best = (distance, candidate) }
     }
     return best?.word

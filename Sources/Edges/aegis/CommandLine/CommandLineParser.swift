@@ -194,7 +194,7 @@ extension CommandLineParser {
         let inside = word.flatMap { $0.dropFirst(2).isEmpty ? nil : " in '\($0)'" } ?? ""
         let visible = known.filter { !$0.hidden }
         var hint: String?
-        if let habit = Self.habits[spelling], visible.contains(where: { $0.name == habit.name }) || habit.name.isEmpty {
+        if let habit = Habits.options[spelling], visible.contains(where: { $0.name == habit.name }) || habit.name.isEmpty {
             hint = habit.hint
         } else if let near = nearest(String(spelling.drop { $0 == "-" }), in: visible.map(\.name)) {
             hint = "did you mean '--\(near)'?"
@@ -203,20 +203,4 @@ extension CommandLineParser {
             .usage, "unknown-option", "unknown option '\(spelling)'\(inside) for \(title)",
             hint: hint ?? "see '\(title) --help'")
     }
-
-    /// What users of other tools type, and how it is spelled here.
-    private static let habits: [String: (name: String, hint: String)] = [
-        "-v": ("mount", "a folder is given with --mount SRC:DST[:rw], or --workspace DIR for /workspace"),
-        "--volume": ("mount", "a folder is given with --mount SRC:DST[:rw], or --workspace DIR for /workspace"),
-        "--rm": ("artifacts", "'aegis run' always removes what it made"),
-        "--cwd": ("workdir", "did you mean '--workdir'?"),
-        "--environment": ("env", "did you mean '--env'?"),
-        "--readonly": ("mount", "mounts are read-only unless ':rw' is given"),
-        "-c": ("", "write the command after '--', for example: -- sh -c 'echo hello'"),
-        "--cpu": ("cpus", "did you mean '--cpus'?"),
-        "-p": ("expose", "a port is served with --expose PUBLIC:GUEST"),
-        "--publish": ("expose", "a port is served with --expose PUBLIC:GUEST"),
-        "--port": ("expose", "a port is served with --expose PUBLIC:GUEST"),
-        "-m": ("memory", "did you mean '--memory'?"),
-    ]
 }

@@ -48,17 +48,23 @@ package struct CommandTable: Sendable {
         for command in members(of: parent) where !words.contains(command.path[parent.count]) {
             words.append(command.path[parent.count])
         }
-        var hint = nearest(word, in: words).map { near in
-            "did you mean '\((["aegis"] + parent + [near]).joined(separator: " "))'?"
-        }
-        if hint == nil, parent.isEmpty {
-            // `aegis list`, `aegis start`: the word of a group without the group.
-            let elsewhere = visible.filter { $0.path.count == 2 && $0.path[1] == word }.map(\.title)
-            if !elsewhere.isEmpty { hint = "did you mean '\(elsewhere.joined(separator: "' or '"))'?" }
-        }
+        let hint =
+            Habits.command(parent, word, known: words) ?? elsewhere(parent, word)
+            ?? nearest(word, in: words).map { near in
+                "did you mean '\((["aegis"] + parent + [near]).joined(separator: " "))'?"
+            }
         return AegisError(
             .usage, "unknown-command", "'\((["aegis"] + path).joined(separator: " "))' is not a command",
             hint: hint ?? "see '\((["aegis"] + parent).joined(separator: " ")) --help'")
+    }
+
+    /// The same word in another place: `aegis start` without the group, `aegis instance logs` with one too many.
+    private func elsewhere(_ parent: [String], _ word: String) -> String? {
+        let titles =
+            parent.isEmpty
+            ? visible.filter { $0.path.count == 2 && $0.path[1] == word }.map(\.title)
+            : visible.filter { $0.path == [word] }.map(\.title)
+        return titles.isEmpty ? nil : "did you mean '\(titles.joined(separator: "' or '"))'?"
     }
 
     /// The error for a group's word alone.
