@@ -185,6 +185,13 @@ import Testing
         #expect(error?.kind == .usage && error?.hint?.contains(answer) == true, "\(line): \(error?.hint ?? "none")")
     }
 
+    @Test func anImageBehindAnUnknownOptionIsExplainedToo() {
+        let error = #expect(throws: AegisError.self) {
+            try CommandLineParser(Commands.table).parse(["run", "-it", "--rm", "ubuntu", "bash"])
+        }
+        #expect(error?.hint?.hasSuffix("; an image is named with --image: aegis run --image ubuntu -- bash") == true)
+    }
+
     /// What an answer tells to write is there.
     @Test func habitsAreAnsweredWithWhatThereIs() {
         for (_, option) in Habits.options where !option.name.isEmpty {

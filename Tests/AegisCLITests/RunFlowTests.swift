@@ -97,6 +97,26 @@ import Testing
         }
     }
 
+    @Test func anImageInPlaceOfTheCommandIsExplained() async throws {
+        let script = ScriptedDaemon.Script.running { frames, _ in
+            try await frames.write(.error(.failed("command-not-found", "no such program in PATH", hint: "old")))
+        }
+        try await ScriptedDaemon.run(script) { (_, aegis) async throws in
+            let result = try await aegis("run", "ubuntu", "bash", "-l")
+            #expect(result.code == 127, "\(result)")
+            #expect(result.err.hasSuffix("hint: an image is named with --image: aegis run --image ubuntu -- bash -l\n"))
+            #expect(try await aegis("run", "python:3.12").err.hasSuffix("aegis run --image python:3.12\n"))
+            #expect(try await aegis("run", "--image", "base", "--", "ubuntu").err.hasSuffix("hint: old\n"))
+            #expect(try await aegis("run", "--", "no-such").err.hasSuffix("hint: old\n"))
+        }
+    }
+
+    @Test(arguments: [
+        ("ubuntu", true), ("redis:7", true), ("ghcr.io/a/b", true), ("localhost:5000/x", true), ("a/b:1", true),
+        ("./a:b", false), ("/bin/sh", false), ("bin/sh", false), ("make", false), ("a:", false), ("a b:c", false),
+    ])
+    func imagesAreKnownByTheirForm(_ word: String, _ isImage: Bool) { #expect(ImageWord.isLikely(word) == isImage) }
+
     @Test(
         arguments: [
             (404, "image-not-found", 125), (409, "name-in-use", 125), (400, "invalid-argument", 2),

@@ -127,7 +127,7 @@ extension CommandLineParser {
             let parts = word.dropFirst(2).split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
             let name = String(parts[0])
             guard let option = known.first(where: { $0.name == name }) else {
-                throw unknownOption("--\(name)", known, title)
+                throw imageHint(reader, known, unknownOption("--\(name)", known, title))
             }
             let value = parts.count == 2 ? String(parts[1]) : nil
             return try apply(option, "--\(name)", value, &reader, known, &invocation)
@@ -146,6 +146,16 @@ extension CommandLineParser {
             if try apply(option, "-\(letter)", value, &reader, known, &invocation) { return true }
         }
         return false
+    }
+
+    /// `run --rm ubuntu`: the option is not the only mistake.
+    private func imageHint(_ reader: WordReader, _ known: [Option], _ error: AegisError) -> AegisError {
+        let rest = reader.rest.prefix { $0 != "--" }.drop { $0.hasPrefix("-") }
+        guard known.contains(where: { $0.name == "image" }), let word = rest.first, ImageWord.isLikely(word) else {
+            return error
+        }
+        let hint = [error.hint, ImageWord.hint(Array(rest))].compactMap(\.self).joined(separator: "; ")
+        return AegisError(error.kind, error.code, error.message, hint: hint)
     }
 
     private func apply(

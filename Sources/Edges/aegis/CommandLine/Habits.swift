@@ -7,7 +7,7 @@ enum Habits {
         "ls": ["list"], "ps": ["list"], "rm": ["delete", "uninstall"], "remove": ["delete", "uninstall"],
         "del": ["delete", "uninstall"], "delete": ["uninstall"], "rmi": ["delete"], "kill": ["stop"],
         "inspect": ["info"], "show": ["info"], "describe": ["info"], "unpause": ["resume"], "add": ["set", "install"],
-        "create": ["set"], "put": ["set"], "get": ["list"], "run": ["start"], "new": ["create"],
+        "create": ["set"], "put": ["set"], "get": ["info", "list"], "run": ["start"], "new": ["create"],
     ]
 
     /// Whole answers to the first word.

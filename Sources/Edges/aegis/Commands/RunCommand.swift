@@ -78,8 +78,13 @@ enum RunCommand {
     private static func detach(
         _ request: CreateInstance, _ invocation: Invocation, _ context: Context
     ) async throws -> Int32 {
-        let record = try await context.client().call(
-            .post, APIClient.Route("instances"), body: try JSONValue(encoding: request))
+        let record: JSONValue
+        do {
+            record = try await context.client().call(
+                .post, APIClient.Route("instances"), body: try JSONValue(encoding: request))
+        } catch let error as AegisError {
+            throw ImageWord.explained(error, invocation.trailing, image: request.image ?? request.kit)
+        }
         try await context.show(record, invocation) { (record["id"]?.text ?? "") + "\n" }
         if !invocation.quiet {
             for line in ServiceText.serving(try record.exposedPorts) { await context.console.say(line) }
@@ -116,7 +121,10 @@ private struct Run: Sendable {
                 exit = StreamExit(code: Outcome.code(of: error), error: error)
             }
             var (code, message) = Outcome.of(exit)
-            if let message { await context.console.say(ErrorText.text(message, .text)) }
+            if let message {
+                let told = ImageWord.explained(message, command, image: request.image ?? request.kit)
+                await context.console.say(ErrorText.text(told, .text))
+            }
             if keep { code = await fetch(client, id, code) }
             await hint(code, command)
             if keep { await remove(client, id) }
@@ -124,7 +132,8 @@ private struct Run: Sendable {
         } catch {
             if keep { await remove(client, id) }
             if error is OutputClosed { throw ReaderGone() }
-            throw error
+            guard let error = error as? AegisError else { throw error }
+            throw ImageWord.explained(error, command, image: request.image ?? request.kit)
         }
     }
 
