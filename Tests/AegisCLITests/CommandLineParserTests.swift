@@ -166,17 +166,22 @@ import Testing
             ("kill web", "aegis instance stop X"), ("inspect web", "aegis instance info X"),
             ("rmi x", "aegis image delete REF"), ("images", "aegis image list"), ("pull x", "aegis image pull REF"),
             ("top", "aegis instance info X"), ("stats", "aegis instance list"), ("shell web", "aegis exec -it X -- sh"),
-            ("ssh web", "aegis exec -it X -- sh"), ("wait web", "aegis attach X"), ("port web", "aegis instance info X"),
+            ("ssh web", "aegis exec -it X -- sh"), ("wait web", "aegis attach X"),
+            ("port web", "aegis instance info X"),
             ("volume create x", "--workspace NAME"), ("login x", "--authfile"), ("commit web", "docker, podman"),
             ("build .", "aegis image build base"), ("push x", "docker, podman"),
             ("instance ls", "aegis instance list"), ("instance rm x", "aegis instance delete"),
             ("instance remove x", "aegis instance delete"), ("image ls", "aegis image list"),
             ("image rm x", "aegis image delete"), ("secret ls", "aegis secret list"),
-            ("secret remove x", "aegis secret delete"), ("kit ls", "aegis kit list"), ("kit rm x", "aegis kit uninstall"),
-            ("kit delete x", "aegis kit uninstall"), ("instance logs x", "aegis logs"), ("instance exec x", "aegis exec"),
+            ("secret remove x", "aegis secret delete"), ("kit ls", "aegis kit list"),
+            ("kit rm x", "aegis kit uninstall"),
+            ("kit delete x", "aegis kit uninstall"), ("instance logs x", "aegis logs"),
+            ("instance exec x", "aegis exec"),
             ("instance kill x", "aegis instance stop"), ("run --entrypoint sh", "aegis exec"),
-            ("run --hostname x", "--name"), ("run --net none", "'--network'"), ("run --restart always", "instance restart"),
-            ("run --privileged", "no sandbox has rights"), ("run --env-file x", "--env K=V"), ("run --gpus all", "no devices"),
+            ("run --hostname x", "--name"), ("run --net none", "'--network'"),
+            ("run --restart always", "instance restart"),
+            ("run --privileged", "no sandbox has rights"), ("run --env-file x", "--env K=V"),
+            ("run --gpus all", "no devices"),
             ("instance start --privileged", "no sandbox has rights"), ("run -v a:b", "--mount SRC:DST"),
         ] as [(String, String)])
     func habitsOfOtherToolsAreAnswered(_ line: String, _ answer: String) {
@@ -189,6 +194,10 @@ import Testing
         let error = #expect(throws: AegisError.self) {
             try CommandLineParser(Commands.table).parse(["run", "-it", "--rm", "ubuntu", "bash"])
         }
+        let value = #expect(throws: AegisError.self) {
+            try CommandLineParser(Commands.table).parse(["run", "--volume", "a:b", "--", "x"])
+        }
+        #expect(value?.hint?.contains("--image") == false)
         #expect(error?.hint?.hasSuffix("; an image is named with --image: aegis run --image ubuntu -- bash") == true)
     }
 
@@ -197,6 +206,29 @@ import Testing
         for (_, option) in Habits.options where !option.name.isEmpty {
             #expect(Commands.table.commands.contains { $0.options.contains { $0.name == option.name } }, "\(option)")
         }
+    }
+
+    @Test(
+        arguments: [
+            (["instance", "stop", ""], "X is empty"), (["instance", "stop", "web", ""], "X is empty"),
+            (["exec", "", "--", "x"], "X is empty"), (["logs", ""], "X is empty"), (["attach", ""], "X is empty"),
+            (["instance", "start", ""], "X is empty"), (["secret", "delete", ""], "NAME is empty"),
+            (["secret", "set", "", "v"], "NAME is empty"), (["image", "delete", ""], "REF is empty"),
+            (["kit", "info", ""], "NAME[@VERSION] is empty"), (["kit", "install", ""], "PATH is empty"),
+            (["cp", "", "."], "SOURCE is empty"),
+            (["instance", "info", ".."], "'..' is a folder's name, and cannot be X"),
+            (["exec", ".", "--", "x"], "'.' is a folder's name, and cannot be X"),
+            (["secret", "set", "..", "v"], "'..' is a folder's name, and cannot be NAME"),
+        ] as [([String], String)])
+    func namesThatAreNoneAreRefused(_ words: [String], _ message: String) {
+        let error = #expect(throws: AegisError.self) { try CommandLineParser(Commands.table).parse(words) }
+        #expect(error?.kind == .usage && error?.message == message && error?.hint?.contains("usage: aegis") == true)
+    }
+
+    @Test func whereAnEmptyWordMeansSomethingItMayStand() throws {
+        #expect(try parse(["secret", "set", "K", ""]).arguments == ["K", ""])
+        #expect(try parse(["cp", ".", "web:/x"]).arguments == [".", "web:/x"])
+        #expect(try parse(["kit", "install", "."]).arguments == ["."])
     }
 
     @Test func namesInTheTableAreUniqueAndEverythingIsExplained() {

@@ -101,11 +101,28 @@ package struct CommandLineParser: Sendable {
                 "unexpected argument '\(invocation.arguments[command.arguments.count])' for \(command.title)",
                 hint: "usage: \(command.usage)")
         }
+        for (index, value) in invocation.arguments.enumerated() {
+            guard let argument = command.arguments.dropFirst(index).first ?? command.arguments.last else { continue }
+            try check(value, argument, command)
+        }
         if command.trailing == .required, invocation.trailing.isEmpty {
             throw AegisError(
                 .usage, "missing-command", "no command was given",
                 hint: "write it after '--', for example: \(command.examples.first?.line ?? command.usage)")
         }
+    }
+
+    /// An empty word is a variable of the caller's that is not set; the only one that may be is a value.
+    private func check(_ value: String, _ argument: Argument, _ command: Command) throws(AegisError) {
+        let isValue = argument.count == .optional && argument.completion == .none
+        guard !value.isEmpty || isValue else {
+            throw .usage(
+                "\(argument.name) is empty", hint: "is a variable not set? usage: \(command.usage)")
+        }
+        guard [.instances, .images, .secrets, .kits].contains(argument.completion), value == "." || value == ".." else {
+            return
+        }
+        throw .usage("'\(value)' is a folder's name, and cannot be \(argument.name)", hint: "usage: \(command.usage)")
     }
 }
 
@@ -127,7 +144,9 @@ extension CommandLineParser {
             let parts = word.dropFirst(2).split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
             let name = String(parts[0])
             guard let option = known.first(where: { $0.name == name }) else {
-                throw imageHint(reader, known, unknownOption("--\(name)", known, title))
+                let error = unknownOption("--\(name)", known, title)
+                // Others may have a value behind them.
+                throw ["rm", "privileged"].contains(name) ? imageHint(reader, known, error) : error
             }
             let value = parts.count == 2 ? String(parts[1]) : nil
             return try apply(option, "--\(name)", value, &reader, known, &invocation)
@@ -204,7 +223,9 @@ extension CommandLineParser {
         let inside = word.flatMap { $0.dropFirst(2).isEmpty ? nil : " in '\($0)'" } ?? ""
         let visible = known.filter { !$0.hidden }
         var hint: String?
-        if let habit = Habits.options[spelling], visible.contains(where: { $0.name == habit.name }) || habit.name.isEmpty {
+        if let habit = Habits.options[spelling],
+            visible.contains(where: { $0.name == habit.name }) || habit.name.isEmpty
+        {
             hint = habit.hint
         } else if let near = nearest(String(spelling.drop { $0 == "-" }), in: visible.map(\.name)) {
             hint = "did you mean '--\(near)'?"
