@@ -222,7 +222,7 @@ import Testing
         try await DaemonFixture.with { f in
             try await f.aegis("secret", "set", "KEY", "-", input: Array("real-value-123".utf8))
             for (secret, words) in [
-                ("KEY@https://web.example/", "KEY@web.example"), ("KEY@127.0.0.1", "column"),
+                ("KEY@https://web.example/", "KEY@web.example"), ("KEY@127.0.0.1", "an address cannot be used"),
                 ("OTHER@web.example", "secret-not-found"),
             ] {
                 let result = try await f.aegis("run", "--secret", secret, "--", "true")

@@ -18,7 +18,7 @@ import Testing
     }
 
     @Test(arguments: [
-        ("KEY@https://api.example.com/v1/", "KEY@api.example.com/v1"), ("KEY=api.example.com", "KEY@api.example.com"),
+        ("KEY@https://api.example.com/v1/", "KEY@api.example.com/v1"), ("KEY api.example.com", "KEY@api.example.com"),
         ("KEY:api.example.com:443/v1", "KEY@api.example.com/v1"), ("KEY@api.example.com.", "KEY@api.example.com"),
         ("KEY@api.example.com/v1,methods=get", "KEY@api.example.com/v1,methods=GET"),
         ("KEY@api.example.com/v1?x=1", "KEY@api.example.com/v1"),
@@ -33,6 +33,22 @@ import Testing
             #expect(error.code == "invalid-argument" && error.message.contains("column"))
             #expect(error.hint == "the nearest valid form is \(nearest)")
         }
+    }
+
+    @Test(arguments: ["KEY=s3cret-value", "KEY=", "=s3cret-value", "KEY=s3cret-value@api.example.com"])
+    func aValueIsNeverRepeated(_ text: String) {
+        let error = #expect(throws: AegisError.self) { try SecretArgument(parsing: text) }
+        #expect(
+            error?.kind == .usage
+                && error?.hint?.contains("aegis secret set \(text.hasPrefix("K") ? "KEY" : "NAME")") == true)
+        #expect(error?.message.contains("s3cret") == false && error?.hint?.contains("s3cret") == false)
+    }
+
+    @Test(arguments: ["KEY@10.0.0.1", "KEY@10.0.0.1:443/v1", "KEY@[::1]", "KEY@fe80::1", "KEY@127.0.0.1,header=a"])
+    func anAddressIsRefusedWithTheReason(_ text: String) {
+        let error = #expect(throws: AegisError.self) { try SecretArgument(parsing: text) }
+        #expect(error?.message.contains("an address cannot be used") == true, "\(text)")
+        #expect(error?.hint?.contains("certificate") == true)
     }
 
     @Test(arguments: ["", "@", "1KEY", "KEY@", "KEY@127.0.0.1", "KEY@localhost", "KEY@*.example.com", "A B", "K\u{0}Y"])

@@ -34,6 +34,7 @@ package enum SecretArgument: Hashable, Sendable, CustomStringConvertible {
             self = .plain(text)
             return
         }
+        if let misuse = Self.misuse(text) { throw misuse }
         guard text.utf8.count <= 4096 else {
             throw AegisError.usage("the argument of --secret is longer than 4096 bytes")
         }
@@ -48,6 +49,34 @@ package enum SecretArgument: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// What is meant as a value is not repeated anywhere; and a host that is a number gets a reason.
+    ///
+    /// - Returns: nil when the text is neither.
+    package static func misuse(_ text: String) -> AegisError? {
+        let name = text.prefix { $0 == "_" || $0.isASCII && ($0.isLetter || $0.isNumber) }
+        let rest = text.dropFirst(name.count)
+        if rest.first == "=" {
+            let shownName = name.isEmpty ? "NAME" : String(name.prefix(128))
+            return .usage(
+                "--secret takes the name of a stored secret, not its value (which is not shown here)",
+                hint: "store it with 'aegis secret set \(shownName)', then give --secret \(shownName),"
+                    + " or --secret \(shownName)@HOST for a placeholder")
+        }
+        let host = rest.dropFirst().prefix { $0 != "/" && $0 != "," }
+        guard !name.isEmpty, rest.first == "@", isAddress(host) else { return nil }
+        return .usage(
+            "--secret \(name)@\(shown(String(host))): an address cannot be used, only a host name",
+            hint: "the server proves with its certificate that it is HOST, and an address can be anybody's;"
+                + " where no name exists, --secret \(name) gives the value itself")
+    }
+
+    /// `10.0.0.1`, `10.0.0.1:443`, `[::1]`, `::1`
+    private static func isAddress(_ host: Substring) -> Bool {
+        if host.hasPrefix("[") || host.filter({ $0 == ":" }).count > 1 { return true }
+        let parts = host.prefix { $0 != ":" }.split(separator: ".", omittingEmptySubsequences: false)
+        return parts.count == 4 && parts.allSatisfy { UInt8($0) != nil }
+    }
+
     private static func error(_ text: String, _ problem: ValueProblem) -> AegisError {
         let error = problem.within(text, at: 0)
         return .usage(
@@ -56,11 +85,11 @@ package enum SecretArgument: Hashable, Sendable, CustomStringConvertible {
                 ?? "NAME, or NAME@HOST[/PATH][,header=H][,methods=GET+POST]")
     }
 
-    /// What people write instead: a URL for the host, its port, another sign for `@`, a final `/`.
+    /// What people write instead: a URL for the host, its port, a colon for `@`, a final `/`.
     private static func repaired(_ text: String) -> String? {
         let name = text.prefix { $0 == "_" || $0.isASCII && ($0.isLetter || $0.isNumber) }
         var rest = text.dropFirst(name.count)
-        guard !name.isEmpty, let sign = rest.first, "@=: ".contains(sign) else { return nil }
+        guard !name.isEmpty, let sign = rest.first, "@: ".contains(sign) else { return nil }
         rest = rest.dropFirst()
         for scheme in ["https://", "http://"] where rest.hasPrefix(scheme) { rest = rest.dropFirst(scheme.count) }
         let options = rest.drop { $0 != "," }
