@@ -40,7 +40,8 @@ import Testing
             #expect(result.code == 0 && daemon.seen[0].body.contains(#""workspace":"data""#), "\(result)")
             #expect(
                 result.err
-                    == "aegis: --workspace data is the workspace of that name; write ./data for the folder\n", "\(result)")
+                    == "aegis: --workspace data is the workspace of that name; write ./data for the folder\n",
+                "\(result)")
             let path = try await aegis("run", "--workspace", "./data", "--", "x")
             #expect(path.err.isEmpty && daemon.seen[2].body.contains(#""workspace":"\#(aegis.home)/data""#), "\(path)")
         }
@@ -94,6 +95,28 @@ import Testing
             let result = try await aegis("run", "--", "x")
             #expect(result.code == exit && result.out == "")
             #expect(result.err == "aegis: it did not work (\(code))\n  hint: try this\n")
+        }
+    }
+
+    @Test func theBuildOfTheBaseImageIsToldWithoutATerminalToo() async throws {
+        let script = ScriptedDaemon.Script.running { frames, _ in
+            for text in ["base: building the base image from the packages of x", "base: I: unpacking", "base: ready"] {
+                try await frames.write(.notice(#"{"kind":"pull","text":"\#(text)"}"#))
+            }
+            try await frames.hello()
+            try await frames.out("out\n")
+            try await frames.write(.exit(0))
+        }
+        try await ScriptedDaemon.run(script) { (_, aegis) async throws in
+            let result = try await aegis("run", "--", "x")
+            #expect(result.code == 0 && result.out == "out\n")
+            #expect(
+                result.err == """
+                    aegis: building the base image, once; this can take a minute
+                    aegis: the base image is ready
+
+                    """)
+            #expect(try await aegis("run", "--quiet", "--", "x").err.isEmpty)
         }
     }
 

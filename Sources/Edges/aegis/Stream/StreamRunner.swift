@@ -51,6 +51,7 @@ final class StreamRunner: Sendable {
                 notice: { _, text in await self.progress.show(text) },
                 // The session waits for this: the first output finds the terminal as it should be.
                 started: { terminal in
+                    await self.progress.finish()
                     self.tty.withLock { $0 = $0 || terminal }
                     await self.takeTerminal()
                 },
