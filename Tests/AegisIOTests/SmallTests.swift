@@ -1,3 +1,4 @@
+import AegisCore
 import AegisIO
 import AegisTestSupport
 import LinuxSys
@@ -294,5 +295,27 @@ private final class Gate: Sendable {
         #expect(!Files.exists(path))
         path = try await withTemporaryDirectory { $0 }
         #expect(!Files.exists(path))
+    }
+}
+
+@Suite struct HomeFolderTests {
+    @Test(
+        arguments: [
+            (["images"], nil), (["images", "workspaces"], nil), (["aegis.db", "mine"], nil), ([], nil),
+            (["images", "mine"], "(mine)"), (["mine", "yours"], "(mine, yours)"),
+        ] as [([String], String?)])
+    func aFolderOfTheDaemonsOwnThingsIsClosed(_ names: [String], _ foreign: String?) throws {
+        let folder = try TemporaryDirectory()
+        let home = folder.path("home")
+        for name in names { try Files.makeDirectories("\(home)/\(name)", mode: 0o755) }
+        try Files.makeDirectories(home, mode: 0o755)
+        try Files.setPermissions(home, 0o755)
+        guard let foreign else {
+            #expect(try HomeFolder.secure(home)?.hasSuffix("its mode is 0700 now") == true)
+            return
+        }
+        let error = #expect(throws: AegisError.self) { try HomeFolder.secure(home) }
+        #expect(error?.code == "home-unsafe" && error?.message.contains(foreign) == true)
+        #expect(try Files.status(home).permissions == 0o755)
     }
 }

@@ -6,6 +6,11 @@ internal import LinuxSys
 package enum HomeFolder {
     /// What is in a folder that a daemon has used, or is meant for one.
     private static let marks: Set<String> = ["aegis.db", "aegisd.lock", "aegisd.log", "node", "aegis-config.yaml"]
+    /// What else a daemon keeps there: a folder with nothing but these is its own, too.
+    private static let kept: Set<String> = marks.union([
+        "images", "instances", "workspaces", "logs", "kits", "trust", "warm", "probes", "shims", "secrets.key", "token",
+        "disks.btrfs", "probes.json", "aegisd.pid", "aegisd.sock",
+    ])
 
     /// Checks an existing folder and closes it to others (mode 0700).
     ///
@@ -37,8 +42,9 @@ package enum HomeFolder {
                 hint: "look through what is in it, then: chmod 700 \(path)")
         }
         guard status.permissions & 0o077 != 0 else { return nil }
-        guard names.isEmpty || !marks.isDisjoint(with: names) else {
-            let some = names.sorted().prefix(3).joined(separator: ", ")
+        let foreign = names.filter { !kept.contains($0) }
+        guard foreign.isEmpty || !marks.isDisjoint(with: names) else {
+            let some = foreign.sorted().prefix(3).joined(separator: ", ")
             throw refusal(
                 "others may read \(path) (mode \(mode)), and it holds other things (\(some)) than a daemon's",
                 hint: "choose a folder for Aegis alone, or close this one: chmod 700 \(path)")

@@ -99,7 +99,8 @@ enum InstanceKeepalive {
             body: ["ttl": .string(ttl.description)])
         try await context.show(answer, invocation) {
             guard !invocation.quiet else { return "" }
-            return answer["expires_at"]?.text.map { "awake until \($0)\n" } ?? "may sleep again\n"
+            let name = Plain.text(invocation.arguments[0])
+            return name + (answer["expires_at"]?.text.map { " stays awake until \($0)\n" } ?? " may sleep again\n")
         }
         return 0
     }
