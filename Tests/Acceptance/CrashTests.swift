@@ -41,6 +41,21 @@ import Testing
         }
     }
 
+    @Test(arguments: backends) func aRunOutlivesAnUpgrade(_ backend: String) async throws {
+        try await DaemonFixture.with { f in
+            let script = "echo begun; until [ -e go ]; do sleep 0.02; done; echo after; exit 7"
+            let run = try f.begin(
+                "run", "--name", "kept", "--workspace", "shared", "--isolation", backend, "--", "sh", "-c", script)
+            try await f.eventually("it runs") { try await f.aegis("logs", "kept").out == "begun\n" }
+            try await f.succeed("down", "--keep")
+            try await f.up()
+            #expect(FileManager.default.createFile(atPath: "\(f.home)/workspaces/shared/go", contents: nil))
+            let result = try await run.result()
+            #expect(result.code == 7 && result.out == "begun\nafter\n" && result.err.isEmpty, "\(result)")
+            #expect(try await f.list().isEmpty)
+        }
+    }
+
     @Test(arguments: backends) func everyInstanceIsTakenOverOrItsEndIsKnown(_ backend: String) async throws {
         try await DaemonFixture.with { f in
             func detached(_ name: String, _ script: String) async throws {

@@ -14,6 +14,9 @@ struct AttachSession: Sendable {
     let request: AttachRequest
 
     func run() async {
+        let stream = stream
+        let cut = instance.gate.onLeaving { stream.close() }
+        defer { instance.gate.forget(cut) }
         let frames = FrameConnection(stream)
         let ephemeral = await instance.info.ephemeral
         if ephemeral { await instance.clientArrived() }
@@ -43,7 +46,7 @@ struct AttachSession: Sendable {
     /// The client has gone: what lived by it goes too, unless another client is there or the daemon itself goes and
     /// leaves its sandboxes alone.
     private func leave(_ ephemeral: Bool) async {
-        guard ephemeral, await instance.clientLeft(), !Task.isCancelled else { return }
+        guard ephemeral, await instance.clientLeft(), !Task.isCancelled, !instance.gate.leavesAlone else { return }
         await instance.discard()
     }
 
