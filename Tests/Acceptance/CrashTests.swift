@@ -41,7 +41,7 @@ import Testing
         }
     }
 
-    @Test(arguments: backends) func aRunOutlivesAnUpgrade(_ backend: String) async throws {
+    @Test(arguments: backends) func aRunOutlivesAnUpgradeAndADownEndsItWithGrace(_ backend: String) async throws {
         try await DaemonFixture.with { f in
             let script = "echo begun; until [ -e go ]; do sleep 0.02; done; echo after; exit 7"
             let run = try f.begin(
@@ -52,6 +52,16 @@ import Testing
             #expect(FileManager.default.createFile(atPath: "\(f.home)/workspaces/shared/go", contents: nil))
             let result = try await run.result()
             #expect(result.code == 7 && result.out == "begun\nafter\n" && result.err.isEmpty, "\(result)")
+            #expect(try await f.list().isEmpty)
+
+            let last = try f.begin(
+                "run", "--name", "last", "--isolation", backend, "--", "sh", "-c",
+                "trap 'echo bye; exit 4' TERM; echo begun; while :; do sleep 0.02; done")
+            try await f.eventually("it runs") { try await f.aegis("logs", "last").out == "begun\n" }
+            try await f.succeed("down")
+            let end = try await last.result()
+            #expect(end.code == 4 && end.out == "begun\nbye\n" && end.err.contains("(daemon-stopped)"), "\(end)")
+            try await f.up()
             #expect(try await f.list().isEmpty)
         }
     }

@@ -103,13 +103,14 @@ struct AttachSession: Sendable {
         guard let code else {
             return try await frames.write(
                 .error(
-                    outcome?.error
+                    outcome?.error ?? daemonStopped(outcome)
                         ?? .failed(
                             "sandbox-lost", "the sandbox was lost: how its command ended is not known",
                             hint: "see 'aegis logs'")))
         }
+        let reason = daemonStopped(outcome)?.code ?? outcome?.reason.rawValue ?? "exited"
         var fields =
-            "\"reason\":\"\(outcome?.reason.rawValue ?? "exited")\",\"oom_killed\":\(outcome?.oomKilled ?? false)"
+            "\"reason\":\"\(reason)\",\"oom_killed\":\(outcome?.oomKilled ?? false)"
         // {"error":{...}} without its braces.
         if let error = outcome?.error { fields += "," + Self.inner(error) }
         let detail = "{\(fields)}"
@@ -118,6 +119,14 @@ struct AttachSession: Sendable {
 }
 
 extension AttachSession {
+    /// Why the run ended, if it did not by itself and the daemon stops all instances.
+    private func daemonStopped(_ outcome: InstanceLifecycle.Outcome?) -> AegisError? {
+        guard instance.gate.isClosed, outcome?.reason == .stopped || outcome?.reason == .deleted else { return nil }
+        return AegisError(
+            .unavailable, "daemon-stopped", "the daemon was stopped, and the command with it",
+            hint: "start the daemon again with 'aegis up'")
+    }
+
     /// The error's JSON body as a field of a larger object.
     private static func inner(_ error: AegisError) -> String {
         let body = String(decoding: error.jsonBody, as: UTF8.self)

@@ -106,7 +106,7 @@ package final class InstanceDirectory: Sendable {
     /// Every id.
     package func ids() async -> Set<String> { state.withLock { Set($0.byID.keys) } }
 
-    /// Stops everything at once, for the end of the daemon; ephemeral instances are removed.
+    /// Stops everything, each with its grace, for the end of the daemon; ephemeral instances are removed.
     package func stopAll() async {
         services.gate.close()
         await warm.close()
@@ -114,7 +114,7 @@ package final class InstanceDirectory: Sendable {
             for instance in state.withLock({ Array($0.byID.values) + Array($0.leaving.values) }) {
                 group.addTask {
                     if await instance.info.ephemeral {
-                        await instance.discard()
+                        await instance.delete()
                     } else {
                         _ = try? await instance.stop()
                     }
