@@ -66,6 +66,33 @@ import Testing
         }
     }
 
+    @Test func aRunThatEndsWhileTheDaemonGoesLosesNothing() async throws {
+        try await DaemonFixture.with { f in
+            try await f.succeed(
+                "run", "-d", "--name", "other", "--workspace", "other", "--isolation", "runc", "--", "sleep", "1000")
+            let script = "echo begun; until [ -e go ]; do sleep 0.02; done; echo after; exit 7"
+            let run = try f.begin(
+                "run", "--name", "kept", "--workspace", "shared", "--isolation", "runc", "--", "sh", "-c", script)
+            try await f.eventually("it runs") { try await f.aegis("logs", "kept").out == "begun\n" }
+            // The daemon gives this one some seconds.
+            let held = try f.begin("exec", "other", "--", "sh", "-c", "touch held; exec sleep 1000")
+            try await f.eventually("it is held") {
+                FileManager.default.fileExists(atPath: "\(f.home)/workspaces/other/held")
+            }
+            let down = try f.begin("down", "--keep")
+            try await f.eventually("the daemon goes") {
+                try String(contentsOfFile: "\(f.home)/aegisd.log", encoding: .utf8).contains(" stopping ")
+            }
+            #expect(FileManager.default.createFile(atPath: "\(f.home)/workspaces/shared/go", contents: nil))
+            #expect(try await down.result().code == 0)
+            _ = try await held.result()
+            try await f.up()
+            let result = try await run.result()
+            #expect(result.code == 7 && result.out == "begun\nafter\n" && result.err.isEmpty, "\(result)")
+            #expect(try await f.list().map(\.name) == ["other"])
+        }
+    }
+
     @Test(arguments: backends) func everyInstanceIsTakenOverOrItsEndIsKnown(_ backend: String) async throws {
         try await DaemonFixture.with { f in
             func detached(_ name: String, _ script: String) async throws {

@@ -14,9 +14,6 @@ struct AttachSession: Sendable {
     let request: AttachRequest
 
     func run() async {
-        let stream = stream
-        let cut = instance.gate.onLeaving { stream.close() }
-        defer { instance.gate.forget(cut) }
         let frames = FrameConnection(stream)
         let ephemeral = await instance.info.ephemeral
         if ephemeral { await instance.clientArrived() }
@@ -62,6 +59,11 @@ struct AttachSession: Sendable {
             }
             return (.lost, attempt)
         }
+        // A daemon that leaves its instances alone cuts its clients off: they come back to the next one. An end that is
+        // known is for this client to hear from this daemon.
+        let stream = stream
+        let cut = instance.gate.onLeaving { if !relay.hasEnded { stream.close() } }
+        defer { instance.gate.forget(cut) }
         let (watcher, offsets) = try relay.attach(from: request.offsets)
         defer { relay.detach(watcher) }
         // Without a session nobody takes input any more: the client's own count stands.
