@@ -41,6 +41,58 @@ import Testing
         }
     }
 
+    @Test(arguments: backends) func aRunOutlivesAnUpgradeAndADownEndsItWithGrace(_ backend: String) async throws {
+        try await DaemonFixture.with { f in
+            let script = "echo begun; until [ -e go ]; do sleep 0.02; done; echo after; exit 7"
+            let run = try f.begin(
+                "run", "--name", "kept", "--workspace", "shared", "--isolation", backend, "--", "sh", "-c", script)
+            try await f.eventually("it runs") { try await f.aegis("logs", "kept").out == "begun\n" }
+            try await f.succeed("down", "--keep")
+            try await f.up()
+            #expect(FileManager.default.createFile(atPath: "\(f.home)/workspaces/shared/go", contents: nil))
+            let result = try await run.result()
+            #expect(result.code == 7 && result.out == "begun\nafter\n" && result.err.isEmpty, "\(result)")
+            #expect(try await f.list().isEmpty)
+
+            let last = try f.begin(
+                "run", "--name", "last", "--isolation", backend, "--", "sh", "-c",
+                "trap 'echo bye; exit 4' TERM; echo begun; while :; do sleep 0.02; done")
+            try await f.eventually("it runs") { try await f.aegis("logs", "last").out == "begun\n" }
+            try await f.succeed("down")
+            let end = try await last.result()
+            #expect(end.code == 4 && end.out == "begun\nbye\n" && end.err.contains("(daemon-stopped)"), "\(end)")
+            try await f.up()
+            #expect(try await f.list().isEmpty)
+        }
+    }
+
+    @Test func aRunThatEndsWhileTheDaemonGoesLosesNothing() async throws {
+        try await DaemonFixture.with { f in
+            try await f.succeed(
+                "run", "-d", "--name", "other", "--workspace", "other", "--isolation", "runc", "--", "sleep", "1000")
+            let script = "echo begun; until [ -e go ]; do sleep 0.02; done; echo after; exit 7"
+            let run = try f.begin(
+                "run", "--name", "kept", "--workspace", "shared", "--isolation", "runc", "--", "sh", "-c", script)
+            try await f.eventually("it runs") { try await f.aegis("logs", "kept").out == "begun\n" }
+            // The daemon gives this one some seconds.
+            let held = try f.begin("exec", "other", "--", "sh", "-c", "touch held; exec sleep 1000")
+            try await f.eventually("it is held") {
+                FileManager.default.fileExists(atPath: "\(f.home)/workspaces/other/held")
+            }
+            let down = try f.begin("down", "--keep")
+            try await f.eventually("the daemon goes") {
+                try String(contentsOfFile: "\(f.home)/aegisd.log", encoding: .utf8).contains(" stopping ")
+            }
+            #expect(FileManager.default.createFile(atPath: "\(f.home)/workspaces/shared/go", contents: nil))
+            #expect(try await down.result().code == 0)
+            _ = try await held.result()
+            try await f.up()
+            let result = try await run.result()
+            #expect(result.code == 7 && result.out == "begun\nafter\n" && result.err.isEmpty, "\(result)")
+            #expect(try await f.list().map(\.name) == ["other"])
+        }
+    }
+
     @Test(arguments: backends) func everyInstanceIsTakenOverOrItsEndIsKnown(_ backend: String) async throws {
         try await DaemonFixture.with { f in
             func detached(_ name: String, _ script: String) async throws {

@@ -46,6 +46,9 @@ import Testing
             try #require(await f.aegis("secret", "delete", "FIRST").code == 0)
             let gone = try await f.aegis("secret", "delete", "FIRST")
             #expect(gone.code == 4, "\(gone)")
+            // One that runs is not stopped for a start that cannot be.
+            try await f.refuse("instance", "restart", "box", code: 4, error: "secret-not-found")
+            #expect(try await f.aegis("exec", "box", "--", "printenv", "FIRST").out == "new\n")
             _ = try await f.aegis("instance", "stop", "box")
             let start = try await f.aegis("instance", "start", "box")
             let info = try await f.aegis("instance", "info", "box", "--output", "json")

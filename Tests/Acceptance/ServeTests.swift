@@ -253,6 +253,8 @@ import Testing
                 let leases = try (0..<4).map { _ in try f.begin("instance", "keepalive", "leased", "--ttl", "1h") }
                 try await f.succeed("instance", "stop", "leased")
                 for lease in leases { _ = try await lease.result() }
+                let late = try await f.aegis("instance", "keepalive", "leased", "--ttl", "1h")
+                #expect(late.code == 5 && late.err.contains("leased is stopped: cannot keep it awake"), "\(late)")
                 try await f.succeed("instance", "start", "--name", "leased")
                 try await f.succeed("instance", "pause", "leased")
                 try await f.succeed("instance", "delete", "leased")

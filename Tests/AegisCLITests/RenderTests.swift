@@ -181,6 +181,8 @@ import Testing
         #expect(Outcome.of(StreamExit(code: 3)).code == 3 && Outcome.of(StreamExit(code: 3)).message == nil)
         #expect(Outcome.of(StreamExit(code: 143, reason: "timeout")).code == 124)
         #expect(Outcome.of(StreamExit(code: 137, reason: "oom")).code == 137)
+        let ended = Outcome.of(StreamExit(code: 4, reason: "daemon-stopped"))
+        #expect(ended.code == 4 && ended.message?.code == "daemon-stopped")
         let missing = AegisError.notFound("command-not-found", "no")
         #expect(Outcome.of(StreamExit(code: 127, error: missing)).code == 127)
         #expect(Outcome.code(of: missing) == 127 && Outcome.code(of: .failed("command-not-executable", "")) == 126)

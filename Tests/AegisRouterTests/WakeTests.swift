@@ -213,6 +213,31 @@ import Testing
         }
     }
 
+    @Test func aPortThatNobodyServesIsHeldForNobodyWhoHasGone() async throws {
+        var limits = RouterLimits()
+        limits.holdTime = .milliseconds(20)
+        limits.runningTime = .seconds(1000)
+        try await withStage(limits: limits) { stage in
+            try await stage.expose("0:80:ws", "0:50:grpc")
+            stage.source.change {
+                $0.running = true
+                $0.closed = true
+            }
+            #expect(try await stage.ask(Self.get, 80).hasPrefix("HTTP/1.1 426 "))
+            #expect(try await stage.ask(Self.get, 50).hasPrefix("HTTP/1.1 400 "))
+            await stage.source.until { $0.heldEver == 2 && $0.holds == 0 }
+            // Whoever comes later is held again, and gets through.
+            let client = try await stage.client(80)
+            await stage.source.until { $0.holds == 1 }
+            stage.source.change { $0.closed = false }
+            try await client.send(
+                "GET / HTTP/1.1¬Host: a¬Connection: upgrade¬Upgrade: websocket¬Sec-WebSocket-Key: a¬"
+                    + "Sec-WebSocket-Version: 13¬¬")
+            #expect(try await client.head().hasPrefix("HTTP/1.1 101 "))
+            client.stream.close()
+        }
+    }
+
     @Test func tooManyWaitersAreRefused() async throws {
         var limits = RouterLimits()
         limits.waiting = 2

@@ -43,7 +43,7 @@ struct AttachSession: Sendable {
     /// The client has gone: what lived by it goes too, unless another client is there or the daemon itself goes and
     /// leaves its sandboxes alone.
     private func leave(_ ephemeral: Bool) async {
-        guard ephemeral, await instance.clientLeft(), !Task.isCancelled else { return }
+        guard ephemeral, await instance.clientLeft(), !Task.isCancelled, !instance.gate.leavesAlone else { return }
         await instance.discard()
     }
 
@@ -59,6 +59,11 @@ struct AttachSession: Sendable {
             }
             return (.lost, attempt)
         }
+        // A daemon that leaves its instances alone cuts its clients off: they come back to the next one. An end that is
+        // known is for this client to hear from this daemon.
+        let stream = stream
+        let cut = instance.gate.onLeaving { if !relay.hasEnded { stream.close() } }
+        defer { instance.gate.forget(cut) }
         let (watcher, offsets) = try relay.attach(from: request.offsets)
         defer { relay.detach(watcher) }
         // Without a session nobody takes input any more: the client's own count stands.
@@ -100,13 +105,14 @@ struct AttachSession: Sendable {
         guard let code else {
             return try await frames.write(
                 .error(
-                    outcome?.error
+                    outcome?.error ?? daemonStopped(outcome)
                         ?? .failed(
                             "sandbox-lost", "the sandbox was lost: how its command ended is not known",
                             hint: "see 'aegis logs'")))
         }
+        let reason = daemonStopped(outcome)?.code ?? outcome?.reason.rawValue ?? "exited"
         var fields =
-            "\"reason\":\"\(outcome?.reason.rawValue ?? "exited")\",\"oom_killed\":\(outcome?.oomKilled ?? false)"
+            "\"reason\":\"\(reason)\",\"oom_killed\":\(outcome?.oomKilled ?? false)"
         // {"error":{...}} without its braces.
         if let error = outcome?.error { fields += "," + Self.inner(error) }
         let detail = "{\(fields)}"
@@ -115,6 +121,14 @@ struct AttachSession: Sendable {
 }
 
 extension AttachSession {
+    /// Why the run ended, if it did not by itself and the daemon stops all instances.
+    private func daemonStopped(_ outcome: InstanceLifecycle.Outcome?) -> AegisError? {
+        guard instance.gate.isClosed, outcome?.reason == .stopped || outcome?.reason == .deleted else { return nil }
+        return AegisError(
+            .unavailable, "daemon-stopped", "the daemon was stopped, and the command with it",
+            hint: "start the daemon again with 'aegis up'")
+    }
+
     /// The error's JSON body as a field of a larger object.
     private static func inner(_ error: AegisError) -> String {
         let body = String(decoding: error.jsonBody, as: UTF8.self)

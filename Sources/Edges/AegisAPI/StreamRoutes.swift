@@ -18,6 +18,8 @@ package struct StreamRoutes: Sendable {
                 .post, "/v1/instances/{id}/attach", "Stream the command's input and output (Upgrade: aegis-stream/1)",
                 query: ["start"]
             ) { context, writer in
+                // Whoever comes back at once is not served by a daemon that cuts it off again.
+                try directory.checkStays()
                 let instance = try directory.find(context.parameter("id"), for: context.caller)
                 let request = try await JSONBody.decode(AttachRequest.self, from: context)
                 let start = try context.flag("start")

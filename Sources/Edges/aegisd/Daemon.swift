@@ -63,12 +63,13 @@ enum Daemon {
             group.addTask { await heed(signals, ending) }
             let keep = await ending.wait()
             logger.info("stopping", ("keep_instances", "\(keep)"))
-            if keep { await services.directory.warm.close() } else { await services.directory.stopAll() }
+            if keep { await services.directory.leaveAlone() } else { await services.directory.stopAll() }
             services.directory.endWatching()
             async let socketDone: Void = socketServer.shutdown(within: drain)
             async let tcpDone: Void = tcpServer.shutdown(within: drain)
             async let guestsDone: Void = guestServer.shutdown(within: .seconds(1))
             _ = await (socketDone, tcpDone, guestsDone)
+            if keep { await services.directory.seeOff(within: drain) }
             signals.close()
             group.cancelAll()
         }

@@ -117,6 +117,8 @@ extension Instance {
             follow(session, on: stream, of: sandbox, known: state.processes, attempt: attempt)
             return true
         } catch {
+            // Cut off by the end of a daemon that leaves its instances alone: the next one takes the sandbox over.
+            if Task.isCancelled, services.gate.leavesAlone { return false }
             services.logger.error("no channel to a sandbox", ("instance", id), ("error", "\(error)"))
             background("dead") { instance in
                 await sandbox.kill()

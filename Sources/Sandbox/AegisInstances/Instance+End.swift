@@ -8,6 +8,8 @@ internal import AegisSandboxTypes
 extension Instance {
     /// Saves how the sandbox ended. Until that has worked its keeper stays, which alone knows it else.
     func recordEnd(_ attempt: UInt64) {
+        // The daemon goes, and its client was cut off: the keeper has the output that it did not get, for the next daemon.
+        if services.gate.leavesAlone, stored.info.ephemeral, clients == 0 { return }
         takeOutcome()
         guard save() else {
             let clock = services.clock

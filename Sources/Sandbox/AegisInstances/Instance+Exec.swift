@@ -138,10 +138,10 @@ extension Instance {
         return machine.phase == .lingering
     }
 
-    /// The error of who needs it running and does not ask for a start.
-    func stopped(_ verb: String) -> AegisError {
+    /// The error of who needs it running and does not ask for a start; `deed` is what cannot be done, in whole words.
+    func stopped(_ deed: String) -> AegisError {
         .conflict(
-            "instance-stopped", "\(label) is stopped: cannot \(verb) it",
+            "instance-stopped", "\(label) is stopped: cannot \(deed)",
             hint:
                 "start it with 'aegis instance start --name \(label)'; 'exec --start' does so and runs its command again"
         )

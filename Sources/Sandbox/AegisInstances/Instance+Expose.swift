@@ -138,7 +138,7 @@ extension Instance {
         }
         let hold = try await self.hold(.lease, deadline: .seconds(30))
         // A stop may have come between the hold and this step: it has ended all leases, and must not leave this one behind.
-        guard machine.phase == .running || machine.state == .paused else { throw stopped("keep awake") }
+        guard machine.phase == .running || machine.state == .paused else { throw stopped("keep it awake") }
         let end = Timestamp(milliseconds: Timestamp.now().milliseconds + request.ttl.milliseconds)
         stored.lease = end
         save()

@@ -180,6 +180,9 @@ extension Instance {
         }
     }
 
+    /// How the daemon ends, for those who serve clients.
+    package nonisolated var gate: Gate { services.gate }
+
     /// A client is here.
     package func clientArrived() {
         clients += 1

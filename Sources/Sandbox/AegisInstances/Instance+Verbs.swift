@@ -1,7 +1,9 @@
 internal import AegisBackends
+internal import AegisCapabilities
 internal import AegisCore
 internal import AegisIO
 package import AegisSandboxTypes
+internal import AegisSecrets
 internal import AegisSessions
 
 /// What users ask of an instance. Every verb waits until the instance has come to rest where the verb leads.
@@ -131,17 +133,30 @@ extension Instance {
 
     /// Stops the instance if it runs and starts it again. Restarts that are asked for while one is under way are that one.
     ///
-    /// - Throws: as `start` does.
+    /// - Throws: as `start` does. What is known beforehand is said before the running one is touched.
     package func restart() async throws -> InstanceInfo {
         try checkMayStart()
         if machine.state == .stopping {
             if try await settled() { return try await started() }
             try checkMayStart()
         }
+        if machine.state == .running || machine.state == .paused { try await checkNeeds() }
         let attempt = machine.attempt
         send(.restart)
         try await wait { $0.attempt > attempt || $0.isAtRest }
         return try await started()
+    }
+
+    /// Whether what a start needs of the host is still there: its secrets, its workspace and what is mounted.
+    ///
+    /// - Throws: `secret-not-found`, and as `HostPlaces.open` does.
+    private func checkNeeds() async throws {
+        for name in stored.plainSecrets + stored.brokeredSecrets.map(\.name) where name != "*" {
+            _ = try services.secrets.value(of: name)
+        }
+        if stored.workspaceKind != .automatic || !stored.info.mounts.isEmpty || stored.kit != nil {
+            _ = try await HostPlaces(services: services, stored: stored).open()
+        }
     }
 
     /// Allows the instance to be started.

@@ -69,7 +69,7 @@ extension Instance {
     private func startForHolder(_ why: HoldReason, _ admission: WakeLedger.Admission, start: Bool) async throws {
         if why.port == nil {
             guard start else {
-                throw stopped(verb(why))
+                throw stopped(deed(why))
             }
         } else {
             try checkMayWake(why, admission)
@@ -82,17 +82,17 @@ extension Instance {
         }
     }
 
-    private func verb(_ why: HoldReason) -> String {
+    private func deed(_ why: HoldReason) -> String {
         switch why {
-        case .exec, .terminal: "run a command in"
-        case .copy: "copy files of"
-        case .lease: "keep awake"
-        case .connection, .request: "connect to"
+        case .exec, .terminal: "run a command in it"
+        case .copy: "copy files of it"
+        case .lease: "keep it awake"
+        case .connection, .request: "connect to it"
         }
     }
 
     private var endedAtOnce: AegisError {
-        guard let outcome = machine.outcome else { return stopped("connect to") }
+        guard let outcome = machine.outcome else { return stopped("connect to it") }
         if let error = outcome.error { return error }
         let code = outcome.exitCode.map { " with code \($0)" } ?? ""
         return .conflict(

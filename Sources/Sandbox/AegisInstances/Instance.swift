@@ -282,6 +282,8 @@ package actor Instance {
                 let sandbox = try await takeOrBoot(snapshot)
                 if await connect(sandbox, attempt: attempt) { post(.booted(attempt: attempt)) }
             } catch {
+                // Cut off by the end of a daemon that leaves its instances alone: the next one makes up for it.
+                if Task.isCancelled, services.gate.leavesAlone, await machine.phase == .booting { return }
                 post(.bootFailed(attempt: attempt, Instance.explain(error)))
             }
         }

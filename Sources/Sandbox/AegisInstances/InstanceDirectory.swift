@@ -106,7 +106,7 @@ package final class InstanceDirectory: Sendable {
     /// Every id.
     package func ids() async -> Set<String> { state.withLock { Set($0.byID.keys) } }
 
-    /// Stops everything at once, for the end of the daemon; ephemeral instances are removed.
+    /// Stops everything, each with its grace, for the end of the daemon; ephemeral instances are removed.
     package func stopAll() async {
         services.gate.close()
         await warm.close()
@@ -114,7 +114,7 @@ package final class InstanceDirectory: Sendable {
             for instance in state.withLock({ Array($0.byID.values) + Array($0.leaving.values) }) {
                 group.addTask {
                     if await instance.info.ephemeral {
-                        await instance.discard()
+                        await instance.delete()
                     } else {
                         _ = try? await instance.stop()
                     }
@@ -122,6 +122,27 @@ package final class InstanceDirectory: Sendable {
             }
         }
     }
+
+    /// Leaves everything as it is, for the end of the daemon: the next one takes it over. Streams of clients are cut; they
+    /// come back to that one.
+    package func leaveAlone() async {
+        services.gate.leaveAlone()
+        await warm.close()
+    }
+
+    /// Removes those whose clients have their end already, for the end of a daemon that leaves the others alone: the next
+    /// one would wait for clients that do not come. What takes longer is left for it to do.
+    package func seeOff(within limit: Duration) async {
+        let leaving = state.withLock { Array($0.leaving.values) }
+        try? await withDeadline(limit, clock: services.clock) {
+            await withDiscardingTaskGroup { group in
+                for instance in leaving { group.addTask { await instance.delete() } }
+            }
+        }
+    }
+
+    /// - Throws: `daemon-stopping` once the daemon goes, whatever becomes of its instances.
+    package func checkStays() throws(AegisError) { try services.gate.checkStays() }
 
     /// Ends the looking at channels, for the end of the daemon.
     package func endWatching() {

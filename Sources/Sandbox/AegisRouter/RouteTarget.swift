@@ -23,12 +23,18 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
     private let services: RouterServices
     private let pool: UpstreamPool
     private var phase = Phase.unknown
+    /// Finds out whether the port answers.
+    private var openingTask: TaskScope.Handle?
     private var hold: (any RouteHold)?
     private var users = 0
+    /// Browsers that are about to get a page.
+    private var pages = 0
     private var holdUntil: UInt64 = 0
     private var waiters: [UInt64: CheckedContinuation<Result<Bool, AegisError>, Never>] = [:]
     private var nextWaiter: UInt64 = 0
     private var isHeld = false
+    /// Nobody wants to know any more whether the port answers.
+    private var isAbandoned = false
     private var failure: (error: AegisError, until: UInt64)?
 
     init(_ exposure: Exposure, _ services: RouterServices) {
@@ -173,7 +179,9 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
         phase = .opening
         isHeld = false
         services.proxy.wake()
-        services.scope.spawn("open \(exposure.instance):\(exposure.guestPort)") { [self] in await runOpening(why) }
+        openingTask = services.scope.spawn("open \(exposure.instance):\(exposure.guestPort)") { [self] in
+            await runOpening(why)
+        }
     }
 
     private func runOpening(_ why: RouteReason) async {
@@ -192,10 +200,17 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
             let cause = (error as? AegisError) ?? Self.stopped(error)
             hold = nil
             phase = .unknown
+            if isAbandoned {
+                isAbandoned = false
+                // Somebody came just when it was given up.
+                if users + pages > 0 { return open(waiters.isEmpty ? .connection : .request) }
+                return resumeAll(.failure(cause))
+            }
             let time = UInt64(services.limits.failureTime.wholeNanoseconds)
             failure = (cause, SystemTime.monotonic &+ time)
             result = .failure(cause)
         }
+        isAbandoned = false
         keepHold(for: services.limits.holdTime)
         if case .success = result { return await admitAll() }
         resumeAll(result)
@@ -239,6 +254,8 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
     /// is ready.
     func page() async -> ProxyAnswer? {
         if phase == .open, hold?.isAwake == true { return nil }
+        pages += 1
+        defer { pages -= 1 }
         if let known = failure {
             failure = nil
             if known.until > SystemTime.monotonic { return ProxyAnswer(failure: known.error, html: true) }
@@ -271,7 +288,11 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
             hold = nil
             phase = .unknown
         }
-        return hold != nil || pool.count > 0
+        if users + pages == 0, phase == .opening, !isAbandoned, now >= holdUntil {
+            isAbandoned = true
+            openingTask?.cancel()
+        }
+        return hold != nil || pool.count > 0 || phase == .opening
     }
 
     /// The port is served no more.

@@ -219,6 +219,9 @@ package final class ProcessRelay: Sendable {
         }
     }
 
+    /// Whether the end of the process is known.
+    package var hasEnded: Bool { state.withLock { $0.end != nil } }
+
     /// Waits for the end of the process.
     package func ended() async -> Piece {
         await withCheckedContinuation { continuation in

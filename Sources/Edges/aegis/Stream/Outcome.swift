@@ -15,6 +15,11 @@ package enum Outcome {
             let error = AegisError(
                 .failed, "out-of-memory", "the command was killed: its memory limit was reached", hint: "see --memory")
             return (exit.code, error)
+        case "daemon-stopped":
+            let error = AegisError(
+                .unavailable, "daemon-stopped", "the daemon was stopped, and the command with it",
+                hint: "start the daemon again with 'aegis up'")
+            return (exit.code, error)
         default: return (exit.code, nil)
         }
     }
