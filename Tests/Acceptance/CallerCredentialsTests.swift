@@ -86,11 +86,11 @@ import Testing
                 )
             }
             let none = try await pull("")
-            #expect(none.code == 1 && none.err.contains("image-auth-required"), "\(none)")
-            #expect(try await pull("REGISTRY_AUTH_FILE='\(bad)'").code == 1)
+            #expect(none.code == 6 && none.err.contains("image-auth-required"), "\(none)")
+            #expect(try await pull("REGISTRY_AUTH_FILE='\(bad)'").code == 6)
             #expect(try await pull("REGISTRY_AUTH_FILE='\(bad)'", "--authfile '\(good)'").code == 0)
             #expect(try await pull("REGISTRY_AUTH_FILE='\(good)'").code == 0)
-            #expect(try await pull("REGISTRY_AUTH_FILE='\(good)'", "--authfile '\(bad)'").code == 1)
+            #expect(try await pull("REGISTRY_AUTH_FILE='\(good)'", "--authfile '\(bad)'").code == 6)
             let missing = try await pull("REGISTRY_AUTH_FILE=/none.json")
             #expect(missing.code == 2 && missing.err.contains("auth-file-unreadable"), "\(missing)")
             // The usual places: the first that knows the registry.
@@ -102,7 +102,7 @@ import Testing
             try f.file("\(home)/.config/containers/auth.json", #"{"auths":{"elsewhere.example":{"auth":"eDp5"}}}"#)
             #expect(try await pull("").code == 0)
             try f.file("\(home)/.config/containers/auth.json", try #require(f.text(bad)))
-            #expect(try await pull("").code == 1)
+            #expect(try await pull("").code == 6)
             // What an administrator has pulled by name is everybody's.
             let shared = try await f.aegis(as: stranger, "run", "--isolation", "runc", "--image", image)
             #expect(shared.out == "private\n", "\(shared)")

@@ -40,11 +40,32 @@ import Testing
                 (["--mount", "\(here)/none:/x"], "path-not-found"), (["--mount", "\(here)/fifo:/x"], "not-a-file"),
                 (["--secret", "NONE"], "secret-not-found"),
                 (["--image", "none:1", "--pull", "never"], "image-not-here"),
+                (["--image", "oci:\(here)/none"], "image-not-found"),
                 (["--isolation", "qemu"], "isolation-unavailable"),
                 (["--min-isolation", "hardware-vm"], "isolation-too-weak"),
             ] {
                 let r = try await f.run(DaemonFixture.cli, ["run"] + arguments + ["--", "true"])
                 #expect(r.code == 125 && r.err.contains("(\(code))"), "\(arguments): \(r)")
+            }
+        }
+    }
+
+    @Test func anImageThatIsNotThereEndsAPullWith4() async throws {
+        try await DaemonFixture.shared { f in
+            let scratch = try TemporaryDirectory()
+            try await f.refuse("image", "pull", "oci:\(scratch.path("none"))", code: 4, error: "image-not-found")
+            try await f.refuse("image", "pull", "oci:\(scratch.path)", code: 4, error: "image-not-found")
+        }
+    }
+
+    /// A program may be started with standard streams closed: what goes there goes nowhere, and nothing else changes.
+    @Test func closedStreamsAreNoFailure() async throws {
+        try await DaemonFixture.shared { f in
+            for closed in [">&-", "2>&-", "<&-", "<&- >&- 2>&-"] {
+                let result = try await f.shell("$AEGIS run -i -- sh -c 'cat; echo out; exit 9' \(closed)")
+                #expect(result.code == 9 && result.err.isEmpty, "\(closed) \(result)")
+                #expect(
+                    result.out == (closed.contains(" >&-") || closed == ">&-" ? "" : "out\n"), "\(closed) \(result)")
             }
         }
     }

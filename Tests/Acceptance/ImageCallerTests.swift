@@ -39,7 +39,7 @@ import Testing
             #expect(try await run(stranger + 1).out == "other\n")
             try Files.removeTree("\(place)/image.tar")
             let gone = try await run(stranger)
-            #expect(gone.code == 125 && gone.err.contains("path-not-found"), "\(gone)")
+            #expect(gone.code == 125 && gone.err.contains("image-not-found"), "\(gone)")
         }
     }
 

@@ -157,6 +157,9 @@ extension DaemonFixture {
             ] as [(String, Int32, String)] {
                 try await f.refuse("kit", "install", f.path("\(name).tar"), code: code, error: error)
             }
+            try f.file(f.path("README.md"), String(repeating: "This is no kit. ", count: 100))
+            let text = try await f.aegis("kit", "install", f.path("README.md"))
+            #expect(text.code == 1 && text.err.contains("neither a folder nor a whole archive of a kit"), "\(text)")
             let absolute = try await f.aegis("kit", "install", f.path("abs.tar"))
             #expect(absolute.code != 0 && !Files.exists("/tmp/kit-out"), "\(absolute)")
             #expect(try await f.kits().isEmpty)

@@ -8,6 +8,7 @@ import Testing
     private static let client = """
         import fcntl, os, pty, struct, sys, termios, time
         def resize(fd, rows, columns): fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        end = sys.argv.pop(1)
         ready, go = os.pipe()
         pid, fd = pty.fork()
         if pid == 0:
@@ -44,12 +45,13 @@ import Testing
         for rows, columns in (50, 132), (5, 20), (24, 80):
             resize(fd, rows, columns)
             until(b"%d %d" % (rows, columns))
-        # ^C is for what runs inside, not for the client.
-        os.write(fd, b"echo sle'eps'; sleep 1000\\n")
+        # ^C is for what runs inside, not for the client. The job itself says that it is there: a shell that is just making
+        # one may lose the signal.
+        os.write(fd, b"sh -c 'echo sle$(:)eps; exec sleep 1000'\\n")
         wait(b"sleeps\\r\\n")
         os.write(fd, b"\\x03")
         until(b"24 80")
-        os.write(fd, b"exit 7\\n")
+        os.write(fd, b"\\x10\\x11" if end == "leave" else b"exit 7\\n")
         try:
             while os.read(fd, 65536): pass
         except OSError: pass
@@ -62,9 +64,26 @@ import Testing
             let name = "terminal-\(backend)"
             try await f.succeed("run", "-d", "--name", name, "--isolation", backend, "--", "sleep", "1000")
             for words in [["exec", "-it", name, "--", "sh"], ["run", "-it", "--isolation", backend, "--", "sh"]] {
-                let result = try await f.run("/usr/bin/python3", ["-c", Self.client, DaemonFixture.cli] + words)
+                let result = try await f.run(
+                    "/usr/bin/python3", ["-c", Self.client, "exit", DaemonFixture.cli] + words)
                 #expect(result.out == "code 7 restored True\n", "\(words) \(result)")
             }
+            try await f.succeed("instance", "delete", name)
+        }
+    }
+
+    @Test(arguments: backends) func whoAttachesHasTheTerminal(_ backend: String) async throws {
+        try await DaemonFixture.shared { f in
+            let name = "attached-\(backend)"
+            try await f.succeed("instance", "start", "-it", "--name", name, "--isolation", backend, "--", "sh")
+            for (end, code) in [("leave", 0), ("exit", 7)] {
+                let result = try await f.run(
+                    "/usr/bin/python3", ["-c", Self.client, end, DaemonFixture.cli, "attach", name])
+                #expect(result.out == "code \(code) restored True\n", "\(end) \(result)")
+            }
+            let late = try await f.aegis("attach", name)
+            #expect(late.code == 125 && late.err.contains("(instance-stopped)"), "\(late)")
+            #expect(late.err.contains("hint: start it with 'aegis instance start --name \(name)'"), "\(late)")
             try await f.succeed("instance", "delete", name)
         }
     }

@@ -227,6 +227,24 @@ import Testing
         }
     }
 
+    /// Without input nobody could leave a raw terminal.
+    @Test func whoOnlyLooksKeepsTheTerminalAsItIs() async throws {
+        var script = ScriptedDaemon.Script()
+        script.streams["POST /v1/instances/web/attach"] = { frames, _ in
+            try await frames.hello(#","tty":true"#)
+            try await frames.out("prompt$ ")
+            while (try? await frames.readFrame()) != nil {}
+        }
+        try await ScriptedDaemon.run(script) { (_, aegis) async throws in
+            let pty = try Pty(aegis.loop, rows: 24, columns: 80)
+            let child = try start(aegis, ["attach", "--no-stdin", "web"], on: pty)
+            try await waitFor("prompt$ ", pty.controller)
+            #expect(!pty.isRaw)
+            #expect(child.signal(2))
+            #expect(try await child.wait() == .exited(130))
+        }
+    }
+
     @Test func progressIsShownOnATerminalAndTakenAway() async throws {
         let script = ScriptedDaemon.Script.running { frames, _ in
             try await frames.write(.notice(#"{"kind":"pull","text":"pulling x: 3 of 9 layers"}"#))

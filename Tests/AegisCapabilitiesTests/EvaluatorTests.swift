@@ -100,6 +100,16 @@ private func denial(_ held: [String], _ asked: String) throws -> Denial {
         #expect(denial.asAegisError.kind == .denied && denial.asAegisError.code == "capability-denied")
     }
 
+    /// The grant that the proofs of a network need was given to nobody in particular.
+    @Test func theGrantOfTheProofsExplainsNothing() throws {
+        let proofs = "network: \(HostName.ofProofs):7"
+        for asked in ["network: 1.1.1.1:80", "network: a.test:7", "network: \(HostName.ofProofs):80"] {
+            let alone = try denial([proofs], asked)
+            #expect(alone.reason == .noGrant && alone.nearest == nil, "\(alone)")
+            #expect(try denial([proofs, "network: b.test:80"], asked).nearest?.description == "g-0000000000000002")
+        }
+    }
+
     @Test func ofSeveralTheNearestIsNamed() throws {
         let held = ["network: x.example", "network: a.test:443", "network: b.a.test"]
         #expect(try denial(held, "network: a.test:80").nearest?.description == "g-0000000000000002")

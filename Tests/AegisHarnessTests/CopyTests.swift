@@ -102,7 +102,8 @@ import Testing
             #expect(copy.exited?.code == 0)
             let list = "find . -printf '%p %y %m %T@ %l\\n' | sed -E 's/\\.[0-9]+ / /' | grep -v '^\\. ' | sort"
             let check = """
-                cd \(scratch.path); diff -r --no-dereference tree \(name)/tree && (cd tree; \(list)) > l1 \
+                cd \(scratch.path); rm -rf plain; cp -a tree plain; chmod -R u-s,g-s,-t plain
+                diff -r --no-dereference tree \(name)/tree && (cd plain; \(list)) > l1 \
                 && (cd \(name)/tree; \(list)) > l2 && cmp l1 l2 \
                 && test -z "$(find \(name)/tree ! -uid 4242 -o ! -gid 4343)"
                 """

@@ -64,7 +64,7 @@ struct LocalCallerTests {
             try Files.removeTree(path)
             for policy in PullPolicy.allCases {
                 let error = await failure { try await bench.store.ensure(reference, policy: policy, for: caller) }
-                #expect(error?.code == "path-not-found", "\(policy)")
+                #expect(error?.code == "image-not-found", "\(policy)")
             }
         }
     }

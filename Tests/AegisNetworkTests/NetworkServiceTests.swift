@@ -16,7 +16,7 @@ import Testing
         private let failures = Mutex<[AegisError]>([])
         var unproven: [AegisError] { failures.withLock { $0 } }
         func denied(_ denial: NetworkDenial, count: UInt64) {}
-        func failed(_ text: String) {}
+        func failed(_ error: AegisError) {}
         func unproven(_ error: AegisError) { failures.withLock { $0.append(error) } }
     }
 

@@ -45,3 +45,19 @@ extension FileStream {
         }
     }
 }
+
+/// The descriptors 0, 1 and 2 of this process.
+package enum StandardDescriptors {
+    /// Opens `/dev/null` for those of them with which this program was started closed: whatever it opens next would get
+    /// their numbers, and be taken for standard input or written to as standard output. Called before anything else.
+    package static func fill() {
+        for number: Int32 in 0...2 {
+            do throws(Errno) { _ = try FileDescriptor.duplicating(number) } catch {
+                // The lowest free number is given, and those below it are open.
+                guard let null = try? FileDescriptor.open("/dev/null", .readWrite) else { return }
+                try? null.setCloseOnExec(false)
+                _ = null.take()
+            }
+        }
+    }
+}

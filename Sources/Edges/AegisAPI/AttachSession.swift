@@ -70,7 +70,7 @@ struct AttachSession: Sendable {
         let stdin = await instance.command()?.session.inputOffset(relay.number).map { "\"stdin_offset\":\($0)," } ?? ""
         try await frames.write(
             .hello(
-                "{\"process\":\"\(relay.number)\",\(stdin)\"stdout_offset\":\(offsets[.stdout] ?? 0),"
+                "{\"process\":\"\(relay.number)\",\"tty\":\(await instance.hasTerminal),\(stdin)\"stdout_offset\":\(offsets[.stdout] ?? 0),"
                     + "\"stderr_offset\":\(offsets[.stderr] ?? 0)}"))
         let instance = instance
         let end = await ProcessBridge(frames: frames, relay: relay, watcher: watcher) {

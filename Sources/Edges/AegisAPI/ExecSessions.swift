@@ -27,8 +27,8 @@ struct ExecStream: Sendable {
         let (watcher, _) = try process.relay.attach(from: nil)
         let session = process.session
         let hello =
-            "{\"exec_id\":\"\(process.execID ?? "")\",\"process\":\(process.relay.number),\"stdin_offset\":0,"
-            + "\"stdout_offset\":0,\"stderr_offset\":0}"
+            "{\"exec_id\":\"\(process.execID ?? "")\",\"process\":\(process.relay.number),"
+            + "\"tty\":\(request.tty ?? false),\"stdin_offset\":0,\"stdout_offset\":0,\"stderr_offset\":0}"
         var end = ProcessBridge.End.clientGone
         // From here on the process runs: whatever fails, it is not left alone.
         if (try? await frames.write(.hello(hello))) != nil {

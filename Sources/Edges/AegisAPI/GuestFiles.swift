@@ -123,6 +123,10 @@ struct GuestFiles: Sendable {
         if case .lost? = piece {
             return .conflict("instance-stopped", "the instance was stopped while files were copied")
         }
+        let hint = "files, folders and links can be copied"
+        if message.hasSuffix(": \(hint)") {
+            return .failed("not-copyable", String(message.dropLast(hint.utf8.count + 2)), hint: hint)
+        }
         let isMissing = message.contains("No such file") || message.contains("no such file")
         return isMissing
             ? .notFound("path-not-found", message, hint: "look around with 'aegis exec'")

@@ -30,7 +30,20 @@ package struct ImageRoutes: Sendable {
         var image: ImageInfo?
         /// The id that the name stood for before, if there was one.
         var previous: String?
-        var error: RecordedError?
+        var error: Failure?
+    }
+    /// Why there is no image; the status was sent by then, so the kind stands beside the code.
+    private struct Failure: Encodable, Sendable {
+        var kind: ErrorKind
+        var code: String
+        var message: String
+        var hint: String?
+        init(_ error: AegisError) {
+            kind = error.kind
+            code = error.code
+            message = error.message
+            hint = error.hint
+        }
     }
 
     /// What was removed.
@@ -123,7 +136,7 @@ package struct ImageRoutes: Sendable {
             try await body.write(JSONBody.encode(PullLine(image: info, previous: previous))[...])
         } catch {
             let shown = (error as? AegisError) ?? .failed("pull-failed", "\(error)")
-            try await body.write(JSONBody.encode(PullLine(error: RecordedError(shown)))[...])
+            try await body.write(JSONBody.encode(PullLine(error: Failure(shown)))[...])
         }
         try await body.finish()
     }

@@ -24,6 +24,8 @@ package struct StreamRoutes: Sendable {
                 let request = try await JSONBody.decode(AttachRequest.self, from: context)
                 let start = try context.flag("start")
                 try requireUpgrade(context)
+                // Who comes back with offsets wants the end of what it has seen; who comes anew would get that of an old run.
+                if !start, request.offsets == nil { try await instance.checkAttachable() }
                 let stream = try await writer.upgrade(to: StreamProtocol.name)
                 await AttachSession(instance: instance, stream: stream, start: start, request: request).run()
             },

@@ -5,8 +5,8 @@ import CHarness
 ///
 /// If the target is a folder (or a link to one), entries go beneath it. Otherwise its parent must be one, and the first
 /// component of each entry's path is replaced by the target's last: a copy under another name. Beneath that, no link is
-/// followed and `..` is refused; missing folders are made. Everything belongs to one owner, modes and times are the
-/// stream's. Hard links become copies. The first error ends the copy: a text on stderr and exit code 1.
+/// followed and `..` is refused; missing folders are made. Everything belongs to one owner, modes (rights only) and
+/// times are the stream's. Hard links become copies. The first error ends the copy: a text on stderr and exit code 1.
 struct CopyIn {
     private static let chunk = 64 << 10
     private static let depthLimit = 256
@@ -189,7 +189,10 @@ struct CopyIn {
     }
 
     private func finish(_ file: Int32, _ mode: UInt32, _ modified: UInt64, _ path: [UInt8]) {
-        let result = ah_set_descriptor(file, owner.uid, owner.gid, mode, Int64(clamping: modified))
+        // A program that runs as its owner would run as another one here; nor can one be made where folders of the host can
+        // be written to.
+        let plain = mode & 0o777
+        let result = ah_set_descriptor(file, owner.uid, owner.gid, plain, Int64(clamping: modified))
         if result < 0 { fail(path, errorText(-result)) }
         ah_close(file)
     }

@@ -2,6 +2,7 @@ import AegisIO
 import Glibc
 import LinuxSys
 
+StandardDescriptors.fill()
 // The loop runs on this thread and no other one is made on the way of a command.
 let words = Array(CurrentProcess.arguments.dropFirst())
 do {

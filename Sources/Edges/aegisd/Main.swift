@@ -10,6 +10,7 @@ internal import LinuxSys
 @main
 enum Main {
     static func main() {
+        StandardDescriptors.fill()
         // A helper parses hostile input or acts as another user: it must not load anything of the daemon.
         let arguments = CommandLine.arguments
         if arguments.count >= 3, arguments[1] == "--helper" {

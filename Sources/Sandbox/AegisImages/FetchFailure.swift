@@ -62,7 +62,7 @@ enum FetchFailure {
         {
             return AegisError(
                 .unavailable, "registry-unreachable", "the registry of '\(name)' cannot be reached: \(reason(text))",
-                hint: "check the name and the network, or use an image that is here: --pull never")
+                hint: "check the name and the network, or run an image that is here: aegis run --pull never")
         }
         return .failed("pull-failed", "'\(name)' cannot be fetched: \(reason(text))")
     }

@@ -58,8 +58,9 @@ package struct ImageCaller: Sendable {
     /// Opens with the daemon's rights.
     private static let openHere: LocalOpener = { path in
         do throws(Errno) { return try FileDescriptor.open(path, [.readOnly, .nonblocking]) } catch {
-            throw AegisError.notFound(
-                "image-not-found", "'\(path)' cannot be opened: \(error)", hint: "check the path")
+            throw error == .noSuchFile || error == .notDirectory
+                ? AegisError.notFound("path-not-found", "'\(path)' does not exist", hint: "check the path")
+                : AegisError.failed("io-error", "'\(path)' cannot be opened: \(error)")
         }
     }
 }

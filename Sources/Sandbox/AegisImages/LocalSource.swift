@@ -32,16 +32,26 @@ final class LocalSource: Sendable {
     ///
     /// - Throws: what `open` throws, and `image-not-found` for what has not the form that its name says.
     static func open(_ reference: LocalReference, _ open: LocalOpener) async throws -> LocalSource {
-        let opened = try await open(reference.path)
+        let opened: FileDescriptor
+        do { opened = try await open(reference.path) } catch let error as AegisError where error.code == missing {
+            // As for an image of any other place: it is the image that is not there.
+            throw AegisError.notFound("image-not-found", "there is no image '\(reference)'", hint: error.hint)
+        }
+        func formless() -> AegisError {
+            .notFound(
+                "image-not-found", "'\(reference.path)' holds no image of the form '\(reference.transport.rawValue)'",
+                hint: "name a folder after oci:, a file after oci-archive: and docker-archive:")
+        }
         do {
             guard reference.transport == .layout else { return try LocalSource(reference.path, opened, index: nil) }
             return try LocalSource(reference.path, opened, index: try await open("\(reference.path)/index.json"))
         } catch is Errno {
-            throw AegisError.notFound(
-                "image-not-found", "'\(reference.path)' holds no image of the form '\(reference.transport.rawValue)'",
-                hint: "name a folder after oci:, a file after oci-archive: and docker-archive:")
-        }
+            throw formless()
+        } catch let error as AegisError where error.code == missing { throw formless() }
     }
+
+    /// The code with which an opener says that there is nothing at a path.
+    private static let missing = "path-not-found"
 
     /// Checks that the caller may read these parts of a folder: who may read the folder may not read all in it.
     ///
@@ -50,10 +60,16 @@ final class LocalSource: Sendable {
         guard isFolder else { return }
         for blob in Set(blobs) {
             let name = "blobs/sha256/\(blob.hex)"
-            let theirs = try await open("\(path)/\(name)").status()
+            let theirs: FileDescriptor
+            do { theirs = try await open("\(path)/\(name)") } catch let error as AegisError
+                where error.code == Self.missing
+            {
+                throw AegisError.notFound("image-not-found", "'\(path)' is not whole: \(error.message)")
+            }
+            let status = try theirs.status()
             // The folder may have another name by now, and another one its name.
             let ours = try? descriptor.open(name, [.pathOnly], resolve: .beneath).status()
-            guard let ours, (ours.device, ours.inode) == (theirs.device, theirs.inode) else {
+            guard let ours, (ours.device, ours.inode) == (status.device, status.inode) else {
                 throw AegisError.notFound(
                     "image-not-found", "'\(path)' was changed while it was read", hint: "try again")
             }

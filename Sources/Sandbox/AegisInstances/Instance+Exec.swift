@@ -120,6 +120,17 @@ extension Instance {
             takesInput: stored.stdin)
     }
 
+    /// Whether the command has a terminal.
+    package var hasTerminal: Bool { stored.tty }
+
+    /// Finds out whether there is a command to attach to, or will be; an end that is under way is waited for.
+    ///
+    /// - Throws: `instance-stopped`.
+    package func checkAttachable() async throws {
+        try await wait { $0.phase != .recording && $0.phase != .releasing }
+        if machine.phase == .stopped { throw notRunning("attach to") }
+    }
+
     /// The relay of the command, there from the moment a start begins, and the number of that start.
     package func commandRelay() -> (relay: ProcessRelay?, attempt: UInt64) {
         (processes[Channel.taskProcess], machine.attempt)

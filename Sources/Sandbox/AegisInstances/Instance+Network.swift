@@ -171,9 +171,13 @@ private struct NetworkNotes: NetworkObserver {
         }
     }
 
-    func failed(_ text: String) {
+    func failed(_ error: AegisError) {
         let id = instance.id
-        tell(text) { EventRecord(time: .now(), type: "network-failed", instance: id, name: $0, message: text) }
+        tell("network: \(error.message) (\(error.code))") { name in
+            EventRecord(
+                time: .now(), type: "network-failed", instance: id, name: name, reason: error.code,
+                message: error.message)
+        }
     }
 
     func unproven(_ error: AegisError) {

@@ -24,15 +24,23 @@ struct KitImport: Sendable {
         options.maximumEntries = KitTree.mostEntries
         let extractor = TarExtractor(
             into: try FileDescriptor.open(target, [.readOnly, .directory]), options: options)
-        if source.isDirectory {
-            try await BlockingPool.shared.run { try Self.copy(source, identity, to: extractor) }
-        } else {
+        guard source.isDirectory else {
             // Headers and padding come on top of the content.
             let limit = KitTree.mostBytes + UInt64(KitTree.mostEntries + 64) * 2048
-            try await inflater.inflate(try source.reopened(), limit: limit, of: "'\(source.realPath)'") { bytes in
-                try await BlockingPool.shared.run { try extractor.consume(bytes[...]) }
+            do {
+                try await inflater.inflate(try source.reopened(), limit: limit, of: "'\(source.realPath)'") { bytes in
+                    try await BlockingPool.shared.run { try extractor.consume(bytes[...]) }
+                }
+                _ = try await BlockingPool.shared.run { try extractor.finish() }
+            } catch let error as AegisError where error.code == "bad-archive" {
+                throw AegisError.failed(
+                    error.code,
+                    "'\(source.realPath)' is neither a folder nor a whole archive of a kit: \(error.message)",
+                    hint: "name the folder that kit.yaml is in, or a .tar, .tar.gz or .tar.zst of it")
             }
+            return
         }
+        try await BlockingPool.shared.run { try Self.copy(source, identity, to: extractor) }
         _ = try await BlockingPool.shared.run { try extractor.finish() }
     }
 

@@ -8,10 +8,7 @@ import LinuxSys
 /// What a probe tries in every instance's network (decision D22).
 enum ProofTargets {
     /// The positive control: a name that every linked instance may reach, at an address that leads to an echo of ours.
-    static let controlName: HostName = {
-        guard let name = HostName("control.aegis.invalid") else { preconditionFailure("every test reads this name") }
-        return name
-    }()
+    static let controlName = HostName.ofProofs
     static let controlAddress = IPAddress(ipv4: AddressPlan.control)
     static let controlPort: UInt16 = 7
     /// The grant that the control needs: what is allowed is allowed by the evaluator, here as elsewhere.

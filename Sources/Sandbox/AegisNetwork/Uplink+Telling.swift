@@ -103,10 +103,8 @@ extension Uplink {
 
     /// Tells of a connection that was allowed but did not come about.
     func note(_ error: AegisError) {
-        let text = "network: \(error.message) (\(error.code))"
-        let key = NetworkDenial(instance, error.message, reason: error.code, text)
-        guard state.withLock({ $0.failures.pass(key.host, now: SystemTime.monotonic) }) else { return }
-        observer.failed(text)
+        guard state.withLock({ $0.failures.pass(error.message, now: SystemTime.monotonic) }) else { return }
+        observer.failed(error)
     }
 
     // MARK: Probes
@@ -146,7 +144,7 @@ package protocol NetworkObserver: Sendable {
     ///   - count: how often it happened since the same was last told.
     func denied(_ denial: NetworkDenial, count: UInt64)
     /// A connection was allowed but could not be made.
-    func failed(_ text: String)
+    func failed(_ error: AegisError)
     /// A probe found that the network does not refuse what it has to: the instance must not go on.
     func unproven(_ error: AegisError)
 }

@@ -7,6 +7,17 @@ struct Explanation {
     let protected: ProtectedPaths
     let now: Timestamp
 
+    init(request: Request, held: [GrantSet.Held], protected: ProtectedPaths, now: Timestamp) {
+        self.request = request
+        // Nobody asked for the grant of the proofs, so it explains nothing to anybody.
+        self.held = held.filter { held in
+            guard case .network(let pattern) = held.terms.capability else { return true }
+            return pattern.target != .host(.ofProofs)
+        }
+        self.protected = protected
+        self.now = now
+    }
+
     private var action: Action { request.action }
     private var what: String { "'\(action)'" }
 

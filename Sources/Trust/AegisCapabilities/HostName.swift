@@ -81,3 +81,12 @@ package struct HostName: Hashable, Sendable, CustomStringConvertible {
     package static func == (a: HostName, b: HostName) -> Bool { a.description == b.description }
     package func hash(into hasher: inout Hasher) { hasher.combine(description) }
 }
+
+extension HostName {
+    /// The name that the proofs of a network's policy ask for, which nobody else has a use for. The grant of it is Aegis's
+    /// own: an instance with a network holds it, and no denial names it.
+    package static let ofProofs: HostName = {
+        guard let name = HostName("control.aegis.invalid") else { preconditionFailure("every test reads this name") }
+        return name
+    }()
+}

@@ -22,10 +22,13 @@ enum AttachCommand {
     @Sendable private static func run(_ invocation: Invocation, _ context: Context) async throws -> Int32 {
         let instance = invocation.arguments[0]
         let client = try await context.client()
+        let types = !invocation.has("no-stdin")
         let streams = ProcessSession.Streams(
-            input: invocation.has("no-stdin") ? nil : try context.console.input(), out: try context.console.out(),
+            input: types ? try context.console.input() : nil, out: try context.console.out(),
             err: try context.console.err())
-        let runner = StreamRunner(context, quiet: invocation.quiet, tty: false, interruption: .leaves)
+        // Whether the command has a terminal is for the daemon to say.
+        let runner = StreamRunner(
+            context, quiet: invocation.quiet, tty: false, input: types, interruption: .leaves)
         do {
             let exit = try await runner.run { listener in
                 ProcessSession(

@@ -49,7 +49,8 @@ enum ExecCommand {
         let streams = ProcessSession.Streams(
             input: interactive ? try context.console.input() : nil, out: try context.console.out(),
             err: try context.console.err())
-        let runner = StreamRunner(context, quiet: invocation.quiet, tty: tty, interruption: .forwards)
+        let runner = StreamRunner(
+            context, quiet: invocation.quiet, tty: tty, input: interactive, interruption: .forwards)
         let asked = AskedOnce()
         do {
             let exit = try await runner.run { listener in

@@ -139,7 +139,7 @@ private struct Run: Sendable {
 
     private func stream(_ client: APIClient, _ id: String) async throws -> StreamExit {
         let runner = StreamRunner(
-            context, quiet: quiet, tty: tty,
+            context, quiet: quiet, tty: tty, input: interactive,
             interruption: .stops {
                 // The output and the end of the command still come over the stream.
                 _ = try? await client.call(.post, APIClient.Route("instances", id, "stop"))

@@ -19,6 +19,8 @@ final class StreamRunner: Sendable {
     private let interruption: Interruption
     /// Whether the process has a terminal, which is then this one.
     private let tty: Mutex<Bool>
+    /// Whether the keys go to the process; else ^C is still for this program.
+    private let takesKeys: Bool
     private let stoppedBy = Mutex<Int32?>(nil)
     private let session = Mutex<ProcessSession?>(nil)
 
@@ -31,10 +33,12 @@ final class StreamRunner: Sendable {
     ///   - context: streams and loop.
     ///   - quiet: no progress.
     ///   - tty: whether the process is known to have a terminal; else the daemon says so.
+    ///   - input: whether standard input is handed on.
     ///   - interruption: what the first signal does.
-    init(_ context: Context, quiet: Bool, tty: Bool, interruption: Interruption) {
+    init(_ context: Context, quiet: Bool, tty: Bool, input: Bool, interruption: Interruption) {
         self.context = context
         self.interruption = interruption
+        takesKeys = input && context.console.inputIsTerminal
         self.tty = Mutex(tty)
         progress = ProgressLine(context.console, enabled: !quiet)
     }
@@ -96,7 +100,7 @@ final class StreamRunner: Sendable {
     private func takeTerminal() async {
         await progress.clear()
         guard tty.withLock({ $0 }) else { return }
-        if context.console.inputIsTerminal { try? Terminal.makeRaw(0) }
+        if takesKeys { try? Terminal.makeRaw(0) }
         if let size = Terminal.ofThisProcess {
             session.withLock { $0 }?.resize(rows: size.rows, columns: size.columns)
         }
