@@ -181,7 +181,12 @@ private func shell(_ script: String) -> ProcessSpec {
                 let before = try CurrentProcess.openDescriptorCount()
                 try await spawn(999)
                 try await spawn(100)
-                let after = try CurrentProcess.openDescriptorCount()
+                // What the last ones held is closed by the loop, which may be late.
+                var after = try CurrentProcess.openDescriptorCount()
+                for _ in 0..<10_000 where after != before {
+                    try await loop.clock.sleep(for: .milliseconds(1))
+                    after = try CurrentProcess.openDescriptorCount()
+                }
                 precondition(after == before, "\(before) then \(after)")
             }
         }
