@@ -129,14 +129,21 @@ import Testing
     @Test func denialsAreInTheLogAndCounted() async throws {
         try await OutsideWorld.with { f in
             try await f.succeed(
-                "run", "-d", "--name", "noted", "--isolation", "runc", "--allow", "web.example", "--", "sleep", "1000")
+                "run", "-d", "--name", "noted", "--isolation", "runc", "--allow", "web.example", "--allow",
+                "none.invalid", "--",
+                "sleep", "1000")
             let attempts = """
                 show('a', lambda: web('evil.example'))
                 show('b', lambda: tls('web.example', 'evil.example'))
                 show('c', lambda: literal('93.184.216.34', 22))
                 show('d', lambda: datagram('93.184.216.34'))
+                show('e', lambda: web('none.invalid'))
                 """
             try await f.succeed("exec", "noted", "--", "python3", "-c", Self.attempts + "\n" + attempts)
+            let failed = try await f.shell("$AEGIS events --instance noted | grep -o 'network-failed.*'")
+            #expect(
+                failed.out.hasPrefix("network-failed  noted  none.invalid has no address: ")
+                    && failed.out.hasSuffix("  (name-not-found)\n"), "\(failed)")
             let log = try await f.succeed("logs", "noted")
             let text = log.out + log.err
             for word in ["evil.example", "(name-denied)", "(sni-mismatch)", "93.184.216.34:22", "(capability-denied)"] {
