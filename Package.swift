@@ -25,7 +25,8 @@ let staticLink: [LinkerSetting] = [
 /// faster), and the machine needs no Swift. Foundation's own libraries have to be named.
 let ownRuntime: [LinkerSetting] = [
     .unsafeFlags(
-        ["-static-stdlib", "-l_FoundationCollections", "-l_FoundationCShims"], .when(configuration: .release))
+        ["-static-stdlib", "-l_FoundationCollections", "-l_FoundationCShims", "-use-ld=lld"],
+        .when(configuration: .release))
 ]
 
 func library(_ floor: String, _ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
