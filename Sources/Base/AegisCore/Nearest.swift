@@ -5,8 +5,8 @@ package func nearest(_ word: String, in known: some Sequence<String>) -> String?
     for candidate in known {
         let distance = editDistance(word, Array(candidate.utf8))
         let shorter = min(word.count, candidate.utf8.count)
-        // Among words of two letters any is near to any.
-        let limit = shorter < 3 ? 0 : shorter / 2
+        // Whatever has two letters is near to anything.
+        let limit = word.count < 3 ? 0 : max(1, shorter / 2)
         if distance <= limit, distance < best?.distance ?? .max { best = (distance, candidate) }
     }
     return best?.word
