@@ -17,7 +17,7 @@ struct Aegis: Sendable {
             environment: [
                 "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "AEGIS_HOME=\(home)",
                 // A start is a whole one, except where a section says otherwise.
-                "AEGIS_INSTANCES_WARM=0",
+                "AEGIS_INSTANCES_WARM=0", "AEGIS_INSTANCES_MAX=1000",
             ])
     }
 

@@ -83,6 +83,7 @@ extension DaemonFixture {
                 "bounded", "runsc", "--grant", "spawn: *", "--memory", "256Mi", "--env", "OWN=secret-of-the-parent")
             let wide = [
                 (#"{"command": ["true"], "limits": {"memory": "1Gi"}}"#, "memory"),
+                (#"{"command": ["true"], "limits": {"grace": "2m"}}"#, "grace"),
                 (#"{"command": ["true"], "secrets": ["NOT_MINE"]}"#, "NOT_MINE"),
                 (
                     #"{"command": ["true"], "mounts": [{"source": "/etc", "target": "/e", "read_only": true}]}"#,

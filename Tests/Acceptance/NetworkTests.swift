@@ -304,9 +304,10 @@ import Testing
             try await f.succeed(
                 "instance", "start", "--name", "first", "--isolation", "runc", "--group", "shop", "--", "sleep", "9")
             try await f.succeed("instance", "delete", "first")
+            try await f.succeed("secret", "set", "KEY", "-", input: Array("real-value-123".utf8))
             let start = try f.begin(
-                "instance", "start", "--name", "lost", "--isolation", "runc", "--group", "shop", "--", "sleep", "100000"
-            )
+                "instance", "start", "--name", "lost", "--isolation", "runc", "--group", "shop", "--secret",
+                "KEY@web.example", "--", "sh", "-c", "echo \"key ${KEY:+is there}\"; exec sleep 100000")
             try await f.eventually("it has a place") { try await hasPlace(f, "lost") }
             try await f.crash()
             _ = try await start.result()
@@ -318,6 +319,9 @@ import Testing
                 """
             let result = try await f.succeed("exec", "lost", "--", "python3", "-c", Self.attempts + "\n" + lines)
             #expect(Self.answers(result.out)["own"] == "198.18.128.1", "\(result)")
+            // The command that is made up for finds what its start had prepared.
+            try await f.eventually("it speaks") { try await f.succeed("logs", "lost").out.contains("key") }
+            #expect(try await f.succeed("logs", "lost").out.hasPrefix("key is there\n"))
         }
     }
 

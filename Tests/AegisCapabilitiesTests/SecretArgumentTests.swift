@@ -35,7 +35,10 @@ import Testing
         }
     }
 
-    @Test(arguments: ["KEY=s3cret-value", "KEY=", "=s3cret-value", "KEY=s3cret-value@api.example.com"])
+    @Test(arguments: [
+        "KEY=s3cret-value", "KEY=", "=s3cret-value", "KEY=s3cret-value@api.example.com", "api-key=s3cret",
+        "DB.PASS=s3cret",
+    ])
     func aValueIsNeverRepeated(_ text: String) {
         let error = #expect(throws: AegisError.self) { try SecretArgument(parsing: text) }
         #expect(

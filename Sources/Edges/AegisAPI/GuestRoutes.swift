@@ -124,7 +124,8 @@ private struct GuestRecord: Encodable, Sendable {
         startedAt = info.startedAt
         exitCode = info.exitCode
         stopReason = info.stopReason
-        error = info.error
+        // Of one that is up it is what the host cannot do just now, as to write on its disk.
+        error = info.state == .stopped ? info.error : nil
     }
 
     private enum CodingKeys: String, CodingKey {

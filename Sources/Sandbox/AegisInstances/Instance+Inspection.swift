@@ -138,7 +138,10 @@ extension Instance {
 
     /// The run has ended: nobody trusts its authority any more.
     func forgetInspection() {
-        guard stored.isInspected == true else { return }
+        // It is kept before the record says so: a start that was cut off in between left one, too.
+        let secrets = stored.brokeredSecrets
+        let mayHave = (try? NetworkPolicy(stored.network, secrets: secrets).inspects) ?? !secrets.isEmpty
+        guard stored.isInspected == true || mayHave else { return }
         stored.isInspected = nil
         inspection = nil
         do { try services.store.keepSecrets(nil, of: inspectionRow) } catch {

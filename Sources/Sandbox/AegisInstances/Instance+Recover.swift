@@ -95,6 +95,14 @@ extension Instance {
         do {
             let (state, stream) = try await found.channel()
             let task = state.processes.first { $0.number == Channel.taskProcess }
+            if task == nil, outcome == nil, intent?.verb == .start, isOpen {
+                // Nobody has proved its network, and the command has to find what its start had prepared: all of it once more.
+                stream.close()
+                await found.kill()
+                await found.release()
+                sandbox = nil
+                return await settle(nothingOf: record, .lost, intent)
+            }
             let attempt = stored.attempt
             recallSecrets(launched: task != nil)
             newProcesses(attempt, stdoutFrom: task?.stdoutAcknowledged ?? 0, stderrFrom: task?.stderrAcknowledged ?? 0)
@@ -118,6 +126,12 @@ extension Instance {
             sandbox = nil
             await settle(nothingOf: record, .lost, intent, because: Self.unreachable(error))
         }
+    }
+
+    /// Whether it may reach anything, or use secrets on the way there.
+    private var isOpen: Bool {
+        guard let policy = try? NetworkPolicy(stored.network, secrets: stored.brokeredSecrets) else { return true }
+        return !policy.isClosed
     }
 
     /// Why a sandbox that was alive had to be ended.

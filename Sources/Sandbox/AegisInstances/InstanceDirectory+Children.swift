@@ -178,6 +178,10 @@ extension InstanceDirectory {
         try bound("cpus", \.cpus)
         try bound("pids", \.pids)
         try bound("disk", \.disk)
+        // The end of the parent waits for that of its children.
+        let longest = own.grace ?? AegisSandboxTypes.Limits.usualGrace
+        if let grace = limits.grace, grace.milliseconds > longest.milliseconds { throw refuse("grace \(grace)") }
+        limits.grace = limits.grace ?? own.grace
         return limits
     }
 

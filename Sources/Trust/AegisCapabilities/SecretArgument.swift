@@ -53,15 +53,18 @@ package enum SecretArgument: Hashable, Sendable, CustomStringConvertible {
     ///
     /// - Returns: nil when the text is neither.
     package static func misuse(_ text: String) -> AegisError? {
-        let name = text.prefix { $0 == "_" || $0.isASCII && ($0.isLetter || $0.isNumber) }
-        let rest = text.dropFirst(name.count)
-        if rest.first == "=" {
-            let shownName = name.isEmpty ? "NAME" : String(name.prefix(128))
+        func belongs(_ c: Character) -> Bool { c == "_" || c.isASCII && (c.isLetter || c.isNumber) }
+        let head = text.prefix { $0 != "@" && $0 != "," && $0 != "/" }
+        if let end = head.firstIndex(of: "=") {
+            let written = head[..<end]
+            let shownName = !written.isEmpty && written.allSatisfy(belongs) ? String(written.prefix(128)) : "NAME"
             return .usage(
                 "--secret takes the name of a stored secret, not its value (which is not shown here)",
                 hint: "store it with 'aegis secret set \(shownName)', then give --secret \(shownName),"
                     + " or --secret \(shownName)@HOST for a placeholder")
         }
+        let name = text.prefix(while: belongs)
+        let rest = text.dropFirst(name.count)
         let host = rest.dropFirst().prefix { $0 != "/" && $0 != "," }
         guard !name.isEmpty, rest.first == "@", isAddress(host) else { return nil }
         return .usage(

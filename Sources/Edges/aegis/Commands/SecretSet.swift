@@ -22,6 +22,11 @@ enum SecretSet {
 
     @Sendable private static func run(_ invocation: Invocation, _ context: Context) async throws -> Int32 {
         let name = invocation.arguments[0]
+        guard !name.contains("=") else {
+            throw AegisError.usage(
+                "a name has no '=': what follows it looks like the value, and is not shown here",
+                hint: "aegis secret set NAME - < FILE, or 'aegis secret set NAME' to be asked for it")
+        }
         let value: [UInt8]
         if invocation.arguments.count == 2, invocation.arguments[1] != "-" {
             value = Array(invocation.arguments[1].utf8)
