@@ -122,7 +122,7 @@ import Testing
                 [ "$server" = 127.0.0.1:\(registry.port) ] || { echo 'credentials not found in native keychain'; exit 1; }
                 echo '{"ServerURL":"x","Username":"user","Secret":"secret"}'
                 """
-            try f.file("\(folder)/docker-credential-own", helper, owner: stranger, mode: 0o755)
+            try await writeProgram("\(folder)/docker-credential-own", helper, on: f.loop)
             func pull(_ config: String) async throws -> CommandResult {
                 try f.file("\(folder)/config.json", config, owner: stranger, mode: 0o600)
                 _ = try await f.aegis(as: stranger, "status")

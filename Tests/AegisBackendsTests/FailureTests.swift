@@ -123,7 +123,7 @@ struct ProbeTests {
             let directory = try TemporaryDirectory()
             let program = directory.path("sleepy")
             let script = "#!/bin/sh\n[ \"$1\" = --version ] && echo 'sleepy version 1.0' && exit\nexec sleep 600\n"
-            try Files.writeAtomically(program, Array(script.utf8), mode: 0o755)
+            try await writeProgram(program, script, on: loop)
             let world = try World(
                 OCIRuntime(name: "sleepy", kind: .namespaces, program: program, package: "none"), loop: loop)
             let began = loop.clock.now

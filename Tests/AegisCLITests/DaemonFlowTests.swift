@@ -21,17 +21,14 @@ import Testing
             var program = try Program(home: folder + "/home", loop: loop)
             try await install(program.path, as: folder + "/bin/aegis", on: loop)
             program.path = folder + "/bin/aegis"
-            try await shell(
-                "printf '%s\\n' '#!/bin/sh' \"$1\" > \"$2\"; chmod 755 \"$2\"", [script, folder + "/bin/aegisd"],
-                on: loop)
+            try await writeProgram(folder + "/bin/aegisd", "#!/bin/sh\n\(script)\n", on: loop)
             let result = try await body(program, folder + "/home")
             withExtendedLifetime(directory) {}
             return result
         }
     }
 
-    /// Copies a program by another process: a descriptor of ours that is open for writing, and that a child started
-    /// meanwhile has inherited, would make the copy "busy" (ETXTBSY).
+    /// Copies a program by another process: see `writeProgram`.
     private func install(_ program: String, as path: String, on loop: EventLoop) async throws {
         try await shell("cp \"$1\" \"$2.new\" && mv \"$2.new\" \"$2\"", [program, path], on: loop)
     }

@@ -111,8 +111,8 @@ import Testing
 
     @Test func scriptsWithoutInterpreterAndForeignFilesAreToldApart() throws {
         let scratch = try Scratch()
-        try scratch.write("aegis-script", Array("#!/no/such/interpreter\n".utf8), mode: 0o755)
-        try scratch.write("nonsense", [1, 2, 3, 4], mode: 0o755)
+        try scratch.writeProgram("aegis-script", Array("#!/no/such/interpreter\n".utf8))
+        try scratch.writeProgram("nonsense", [1, 2, 3, 4])
         try scratch.write("plain", Array("#!/bin/sh\n".utf8), mode: 0o644)
         let harness = try HostHarness()
         let environment = ["PATH=\(scratch.path):/usr/bin:/bin"]
@@ -132,7 +132,7 @@ import Testing
 
     @Test func theSearchUsesThePathOfTheProcess() throws {
         let scratch = try Scratch()
-        try scratch.write("hidden", Array("#!/bin/sh\necho found\n".utf8), mode: 0o755)
+        try scratch.writeProgram("hidden", Array("#!/bin/sh\necho found\n".utf8))
         let harness = try HostHarness(environment: ["PATH=/usr/bin:/bin"])
         try harness.client.start(1, ["hidden"], environment: ["PATH=/nowhere:\(scratch.path)"])
         #expect(try harness.client.finish(1).out == "found\n")

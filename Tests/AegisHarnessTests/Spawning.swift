@@ -107,6 +107,14 @@ final class Scratch {
         guard unsafe mkdtemp(&template) != nil else { throw TestFailure("mkdtemp: errno \(errno)") }
         path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
+
+    /// Copied by another process: a descriptor of ours that is open for writing, and that a child started meanwhile has
+    /// inherited until it runs its own program, would make the file "busy" (ETXTBSY).
+    func writeProgram(_ name: String, _ bytes: [UInt8]) throws {
+        try write("\(name).data", bytes)
+        run(["/usr/bin/install", "-m", "755", "\(path)/\(name).data", "\(path)/\(name)"])
+    }
+
     deinit { run(["/bin/rm", "-rf", "--one-file-system", path]) }
 
     func write(_ name: String, _ bytes: [UInt8], mode: mode_t = 0o644) throws {

@@ -27,8 +27,8 @@ struct BaseScriptTests {
                 """
             try Files.writeAtomically(folder.path("apt.conf"), Array(recipe.aptOptions.utf8))
             try Files.writeAtomically(folder.path("host.sources"), Array(recipe.sources.utf8))
-            try Files.writeAtomically(folder.path("builder"), Array(builder.utf8), mode: 0o755)
-            try Files.writeAtomically(folder.path("build"), Array(BaseRecipe.script(started: 1).utf8), mode: 0o755)
+            try await writeProgram(folder.path("builder"), builder, on: loop)
+            try await writeProgram(folder.path("build"), BaseRecipe.script(started: 1), on: loop)
             let line =
                 "AEGIS_SOURCES='\(folder.path("host.sources"))' '\(folder.path("build"))' '\(folder.path("tree"))'"
             try await command(["sh", "-c", "\(line) '\(folder.path("builder"))' > '\(folder.path("tar"))'"], on: loop)

@@ -15,6 +15,14 @@ package func runTool(
     return (status.shellCode, String(decoding: out, as: UTF8.self), String(decoding: error, as: UTF8.self))
 }
 
+/// Writes a program by another process: a descriptor of ours that is open for writing, and that a child started meanwhile has
+/// inherited until it runs its own program, would make the file "busy" (ETXTBSY) for whoever starts it.
+package func writeProgram(_ path: String, _ text: String, on loop: EventLoop) async throws {
+    let written = try await runTool(
+        "sh", ["-c", "cat > \"$1\" && chmod 755 \"$1\"", "sh", path], input: Array(text.utf8), on: loop)
+    guard written.code == 0 else { throw IOError(.system, "writing \(path): \(written.error)") }
+}
+
 /// An authority of OpenSSL's own tools, and what it has signed.
 package final class ToolAuthority: Sendable {
     /// Where everything of it lies.
