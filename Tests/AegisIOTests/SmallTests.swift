@@ -301,10 +301,10 @@ private final class Gate: Sendable {
 @Suite struct HomeFolderTests {
     @Test(
         arguments: [
-            (["images"], nil), (["images", "workspaces"], nil), (["aegis.db", "mine"], nil), ([], nil),
-            (["images", "mine"], "(mine)"), (["mine", "yours"], "(mine, yours)"),
+            (["images", "shims"], nil), (["aegis.db", "mine"], nil), ([], nil), (["images"], "holds images)"),
+            (["images", "logs"], "holds images, logs)"), (["mine", "yours"], "holds mine, yours)"),
         ] as [([String], String?)])
-    func aFolderOfTheDaemonsOwnThingsIsClosed(_ names: [String], _ foreign: String?) throws {
+    func aFolderIsClosedThatNobodyElseMissesAnythingIn(_ names: [String], _ foreign: String?) throws {
         let folder = try TemporaryDirectory()
         let home = folder.path("home")
         for name in names { try Files.makeDirectories("\(home)/\(name)", mode: 0o755) }

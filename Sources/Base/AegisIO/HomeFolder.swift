@@ -4,13 +4,11 @@ internal import LinuxSys
 /// The rule for the folder where a daemon keeps everything: one user's alone. Who else may write there can take the daemon
 /// over; who may read there sees what instances were given.
 package enum HomeFolder {
-    /// What is in a folder that a daemon has used, or is meant for one.
-    private static let marks: Set<String> = ["aegis.db", "aegisd.lock", "aegisd.log", "node", "aegis-config.yaml"]
-    /// What else a daemon keeps there: a folder with nothing but these is its own, too.
-    private static let kept: Set<String> = marks.union([
-        "images", "instances", "workspaces", "logs", "kits", "trust", "warm", "probes", "shims", "secrets.key", "token",
-        "disks.btrfs", "probes.json", "aegisd.pid", "aegisd.sock",
-    ])
+    /// What is in a folder that a daemon has used, or is meant for one; `images` or `logs` alone may be anybody's.
+    private static let marks: Set<String> = [
+        "aegis.db", "aegisd.lock", "aegisd.log", "aegisd.pid", "aegisd.sock", "node", "aegis-config.yaml",
+        "secrets.key", "disks.btrfs", "shims", "probes.json",
+    ]
 
     /// Checks an existing folder and closes it to others (mode 0700).
     ///
@@ -42,11 +40,10 @@ package enum HomeFolder {
                 hint: "look through what is in it, then: chmod 700 \(path)")
         }
         guard status.permissions & 0o077 != 0 else { return nil }
-        let foreign = names.filter { !kept.contains($0) }
-        guard foreign.isEmpty || !marks.isDisjoint(with: names) else {
-            let some = foreign.sorted().prefix(3).joined(separator: ", ")
+        guard names.isEmpty || !marks.isDisjoint(with: names) else {
+            let some = names.sorted().prefix(3).joined(separator: ", ")
             throw refusal(
-                "others may read \(path) (mode \(mode)), and it holds other things (\(some)) than a daemon's",
+                "others may read \(path) (mode \(mode)), and nothing in it says that it is a daemon's (it holds \(some))",
                 hint: "choose a folder for Aegis alone, or close this one: chmod 700 \(path)")
         }
         do throws(Errno) { try folder.setPermissions(0o700) } catch { throw unusable(path, error) }
