@@ -56,6 +56,16 @@ import Testing
         #expect(ring.events(after: 0, for: root).0.count <= EventRing.limit + EventRing.slack)
     }
 
+    /// More sources have lost something than are known apart: whose it was is known all the same.
+    @Test func whatOthersHaveLostIsNoGapOfMine() {
+        let ring = EventRing()
+        ring.post(event("mine", "i-mine"), owner: 7)
+        for number in 1...60_000 { ring.post(event("loud", "i-loud\(number % 5000)"), owner: 1) }
+        #expect(ring.events(after: 0, for: Caller(uid: 7, gid: 7)).0.map(\.message) == ["mine"])
+        #expect(ring.events(after: 1, for: Caller(uid: 7, gid: 7)).0.isEmpty)
+        #expect(ring.events(after: 1, for: Caller(uid: 1, gid: 1)).0.first?.type == "gap")
+    }
+
     /// As many sources as there is room: the oldest go first.
     @Test func amongEqualsTheOldestGo() {
         let ring = EventRing()

@@ -38,8 +38,8 @@ package final class EventRing: Sendable {
         /// The number of the last one.
         var last: UInt64 = 0
         var losses: [Source: Loss] = [:]
-        /// The same, of sources that are not known apart any more.
-        var otherLosses = Loss(last: 0, count: 0)
+        /// The same by owner, of sources that are not known apart any more.
+        var otherLosses: [UInt32: Loss] = [:]
         var nextWaiter: UInt64 = 0
         var waiting: [UInt64: CheckedContinuation<Void, Never>] = [:]
     }
@@ -78,8 +78,10 @@ package final class EventRing: Sendable {
             // A number of an earlier daemon's may lie ahead of this one's.
             let number = min(number, state.last)
             var found: [EventRecord] = []
-            // Whose the other ones were is not known any more: it may have been the caller's.
-            let losses = state.losses.filter { maySee($0.key) }.map(\.value) + [state.otherLosses]
+            // Which instance's the other ones were is not known any more: it may have been the one that is asked for.
+            let losses =
+                state.losses.filter { maySee($0.key) }.map(\.value)
+                + state.otherLosses.filter { caller.maySee(owner: $0.key) }.map(\.value)
             let lost = losses.reduce(0) { $0 + ($1.last > number ? min($1.count, $1.last - number) : 0) }
             if number > 0, lost > 0 {
                 found.append(
@@ -156,7 +158,8 @@ extension EventRing.State {
         // The oldest half.
         for (source, loss) in losses.sorted(by: { $0.value.last < $1.value.last }).prefix(losses.count / 2) {
             losses[source] = nil
-            otherLosses = .init(last: max(otherLosses.last, loss.last), count: otherLosses.count + loss.count)
+            let before = otherLosses[source.owner] ?? .init(last: 0, count: 0)
+            otherLosses[source.owner] = .init(last: max(before.last, loss.last), count: before.count + loss.count)
         }
     }
 }
