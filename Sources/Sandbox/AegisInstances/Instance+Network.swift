@@ -130,7 +130,8 @@ extension Instance {
         } catch let error as AegisError where error.code == "policy-unproven" {
             stopUnproven(error)
         } catch {
-            // It is nobody's now.
+            // It is nobody's now; what was linked of it has been taken away.
+            await services.network.giveUp(id, place)
             try? remember(place: nil)
             services.logger.error("an instance has lost its network", ("instance", id), ("error", "\(error)"))
             note(log.note("network: nothing can be reached any more: \(error)"))
