@@ -78,7 +78,7 @@ import Testing
             // Whoever had the usual five seconds would end by itself, with 3.
             try await f.succeed(
                 "instance", "start", "--name", name, "--isolation", backend, "--grace", "0s", "--", "sh", "-c",
-                "trap 'sleep 2; exit 3' TERM; echo ready; while :; do sleep 0.1; done")
+                "trap 'sleep 4; exit 3' TERM; echo ready; while :; do sleep 0.1; done")
             try await f.eventually("it speaks") { try await f.succeed("logs", name).out == "ready\n" }
             #expect(try await f.succeed("instance", "info", name).out.contains("grace 0s"))
             try await f.succeed("instance", "stop", name)

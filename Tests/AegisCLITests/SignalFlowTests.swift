@@ -209,14 +209,19 @@ import Testing
         }
     }
 
-    @Test func ctrlPCtrlQLeavesAnAttachedTerminal() async throws {
+    /// A command with a terminal that says one thing and waits.
+    private static var prompting: ScriptedDaemon.Script {
         var script = ScriptedDaemon.Script()
         script.streams["POST /v1/instances/web/attach"] = { frames, _ in
             try await frames.hello(#","tty":true"#)
             try await frames.out("prompt$ ")
             while (try? await frames.readFrame()) != nil {}
         }
-        try await ScriptedDaemon.run(script) { (_, aegis) async throws in
+        return script
+    }
+
+    @Test func ctrlPCtrlQLeavesAnAttachedTerminal() async throws {
+        try await ScriptedDaemon.run(Self.prompting) { (_, aegis) async throws in
             let pty = try Pty(aegis.loop, rows: 24, columns: 80)
             let child = try start(aegis, ["attach", "web"], on: pty)
             try await waitFor("prompt$ ", pty.controller)
@@ -229,13 +234,7 @@ import Testing
 
     /// Without input nobody could leave a raw terminal.
     @Test func whoOnlyLooksKeepsTheTerminalAsItIs() async throws {
-        var script = ScriptedDaemon.Script()
-        script.streams["POST /v1/instances/web/attach"] = { frames, _ in
-            try await frames.hello(#","tty":true"#)
-            try await frames.out("prompt$ ")
-            while (try? await frames.readFrame()) != nil {}
-        }
-        try await ScriptedDaemon.run(script) { (_, aegis) async throws in
+        try await ScriptedDaemon.run(Self.prompting) { (_, aegis) async throws in
             let pty = try Pty(aegis.loop, rows: 24, columns: 80)
             let child = try start(aegis, ["attach", "--no-stdin", "web"], on: pty)
             try await waitFor("prompt$ ", pty.controller)
