@@ -130,9 +130,11 @@ package final class InstanceDirectory: Sendable {
         await warm.close()
     }
 
-    /// Removes those whose clients have their end already, for the end of a daemon that leaves the others alone: the next
-    /// one would wait for clients that do not come. What takes longer is left for it to do.
-    package func seeOff(within limit: Duration) async {
+    /// Removes those whose clients have their end already. Nobody sees them any more: what they used is to be free, and a
+    /// daemon after this one would wait for clients that do not come.
+    ///
+    /// - Parameter limit: how long that is waited for; what takes longer goes on.
+    package func seeOff(within limit: Duration = .seconds(10)) async {
         let leaving = state.withLock { Array($0.leaving.values) }
         try? await withDeadline(limit, clock: services.clock) {
             await withDiscardingTaskGroup { group in
