@@ -80,6 +80,28 @@ import Testing
         }
     }
 
+    @Test(arguments: backends) func whoGivesUpWaitingHoldsItNoLonger(_ backend: String) async throws {
+        try await DaemonFixture.shared { f in
+            let name = "left-\(backend)"
+            let guest = try await f.guest(
+                name, backend, ["80:http", "7:tcp"], "--idle-pause", "100ms", "--idle-stop", "0s")
+            let (http, bytes) = (try await f.url(name), try await f.number(name, 7))
+            // Nobody listens, so both wait; they keep it awake, or wake it.
+            let clients = [
+                try f.begin(program: "/usr/bin/curl", ["-sS", "--max-time", "60", http]),
+                try f.beginPeer("bytes_peer", "wait", bytes),
+            ]
+            try await f.eventually("both are held") { try await f.served(name).connections == 2 }
+            for client in clients { _ = client.child.signal(9) }
+            for client in clients { #expect(try await client.result().code == 137) }
+            try await f.eventually("nobody is held") { try await f.served(name).connections == 0 }
+            try await f.eventually("it sleeps") { try await f.record(name).state == "paused" }
+            try guest.go()
+            #expect(try await f.get(http) == "hello\n")
+            try await guest.delete()
+        }
+    }
+
     @Test func everyWaiterIsToldOfAMissingImageAndOfAFullDisk() async throws {
         try await DaemonFixture.with { f in
             try await Self.onSmallDisk(f) {
