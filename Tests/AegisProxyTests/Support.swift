@@ -129,7 +129,7 @@ final class TestUpstream: ProxyUpstream, @unchecked Sendable {
         pool = UpstreamPool(limits: limits)
     }
 
-    func connect(fresh: Bool) async throws -> UpstreamConnection {
+    func connect(fresh: Bool, for client: any ProxyWaiter) async throws -> UpstreamConnection {
         if let refusal { throw refusal }
         if !fresh, let kept = pool.take() { return kept }
         _ = dials.next()

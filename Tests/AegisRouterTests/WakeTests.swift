@@ -238,6 +238,43 @@ import Testing
         }
     }
 
+    @Test(arguments: ["0:80:http", "0:80:http,wake=http", "0:7:tcp"])
+    func whoWaitsAndGoesIsHeldForNoMore(_ spec: String) async throws {
+        var limits = RouterLimits()
+        limits.holdTime = .milliseconds(20)
+        limits.runningTime = .seconds(1000)
+        try await withStage(limits: limits) { stage in
+            try await stage.expose(spec)
+            stage.source.change {
+                $0.running = true
+                $0.closed = true
+            }
+            let guest: UInt16 = spec.contains("tcp") ? 7 : 80
+            let clients = try await [stage.client(guest), stage.client(guest)]
+            for client in clients { try await client.send(Self.get) }
+            while await stage.router.waitingCount() < 2 { await Task.yield() }
+            clients[0].stream.close()
+            while await stage.router.waitingCount() > 1 { try await stage.loop.clock.sleep(for: .milliseconds(1)) }
+            // The other has ended its side and waits for its answer.
+            try clients[1].stream.closeWrite()
+            let dials = stage.source.change { $0.dials }
+            await stage.source.until { $0.dials > dials + 3 }
+            let held = stage.source.change { $0.holds }
+            #expect(held == 1)
+            clients[1].stream.close()
+            await stage.source.until { $0.holds == 0 }
+            let after = stage.source.change { $0.dials }
+            // Whoever comes later gets through, also with its side ended.
+            let late = try await stage.client(guest)
+            try await late.send(Self.get)
+            try late.stream.closeWrite()
+            await stage.source.until { $0.dials > after + 3 }
+            stage.source.change { $0.closed = false }
+            let answer = try await late.rest()
+            #expect(guest == 7 ? answer == Self.get + "bye" : answer.hasPrefix("HTTP/1.1 200"), "\(answer)")
+        }
+    }
+
     @Test func tooManyWaitersAreRefused() async throws {
         var limits = RouterLimits()
         limits.waiting = 2

@@ -169,17 +169,35 @@ final class ExposedPort: @unchecked Sendable {
         let opening = RouteOpening(
             exposure: exposure, source: services.source, loop: services.proxy.loop, limits: services.limits)
         do {
-            let found = try await opening.open(.connection)
+            let found = try await open(opening, for: stream)
             held -= 1
             await Tunnel.relay(stream, found.stream, pools: services.proxy.pools)
             // The instance is held to the end of the connection.
             withExtendedLifetime(found.hold) {}
         } catch {
             held -= 1
-            services.log.info(
-                "A connection was refused", ("instance", exposure.instance), ("port", "\(exposure.guestPort)"),
-                ("cause", "\(error)"))
+            if !(error is CancellationError) {
+                services.log.info(
+                    "A connection was refused", ("instance", exposure.instance), ("port", "\(exposure.guestPort)"),
+                    ("cause", "\(error)"))
+            }
             stream.reset()
+        }
+    }
+
+    /// Holds the instance and finds its server, for as long as the client waits for it.
+    private func open(
+        _ opening: RouteOpening, for client: FileStream
+    ) async throws -> (hold: any RouteHold, stream: FileStream) {
+        try await withThrowingTaskGroup(of: (hold: any RouteHold, stream: FileStream).self) { group in
+            defer { group.cancelAll() }
+            group.addTask { try await opening.open(.connection) }
+            group.addTask { [services] in
+                while !client.isForsaken { try await services.proxy.loop.clock.sleep(for: services.proxy.limits.tick) }
+                throw CancellationError()
+            }
+            guard let found = try await group.next() else { throw CancellationError() }
+            return found
         }
     }
 }
