@@ -150,20 +150,22 @@ import Testing
             $0.user = "nobody"
             $0.workdir = "/srv"
             $0.expose = ["80:http,ui", "5432:tcp"]
-            $0.limits = Limits(cpus: 1, memory: ByteSize(64 << 20))
+            $0.limits = Limits(cpus: 1, memory: ByteSize(64 << 20), timeout: .seconds(9), grace: .seconds(7))
             $0.idle = IdlePolicy(pause: .seconds(1), stop: .seconds(2))
         } _: {
             $0.command = ["other"]
             $0.env = ["A": "user", "C": "user"]
             $0.user = "root"
             $0.expose = ["9000:80", "81"]
-            $0.limits = Limits(cpus: 2)
+            $0.limits = Limits(cpus: 2, timeout: .seconds(5))
             $0.idle = IdlePolicy(stop: .seconds(0))
         }
         #expect(all.kit == "web@1.0.0" && all.image == "base" && all.command == ["other"])
         #expect(all.env == ["A": "user", "B": "kit", "C": "user"] && all.user == "root" && all.workdir == "/srv")
         #expect(all.expose == ["5432:tcp", "9000:80", "81"])
-        #expect(all.limits == Limits(cpus: 2, memory: ByteSize(64 << 20)))
+        #expect(
+            all.limits
+                == Limits(cpus: 2, memory: ByteSize(64 << 20), timeout: .seconds(5), grace: .seconds(7)))
         #expect(all.idle == IdlePolicy(pause: .seconds(1), stop: .seconds(0)))
     }
 

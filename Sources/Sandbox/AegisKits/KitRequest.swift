@@ -73,7 +73,7 @@ struct KitRequest {
         guard let own = kit.limits else { return given }
         return Limits(
             cpus: given?.cpus ?? own.cpus, memory: given?.memory ?? own.memory, disk: given?.disk ?? own.disk,
-            pids: given?.pids ?? own.pids, timeout: given?.timeout ?? own.timeout)
+            pids: given?.pids ?? own.pids, timeout: given?.timeout ?? own.timeout, grace: given?.grace ?? own.grace)
     }
 
     private func idle(_ request: CreateInstance) -> IdlePolicy? {
