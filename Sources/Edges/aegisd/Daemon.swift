@@ -18,6 +18,9 @@ internal import Synchronization
 enum Daemon {
     /// How long requests in flight may take when the daemon ends.
     private static let drain = Duration.seconds(5)
+    /// Descriptors for as many connections as the router takes, each with one to its server, and for the instances. What
+    /// runs in a sandbox has a limit of its own.
+    private static let openFiles: UInt64 = 131_072
 
     static func run(options: DaemonOptions, home: DaemonHome, loop: EventLoop, readiness: Readiness) async throws {
         try CurrentProcess.setDumpable(false)
@@ -26,6 +29,10 @@ enum Daemon {
         let logger = Logger(minimum: minimum) { say($0.description) }
         do throws(Errno) { try CurrentProcess.protectFromOutOfMemory(score: -900) } catch {
             logger.debug("this daemon is as mortal as others when memory runs out", ("error", "\(error)"))
+        }
+        let files = CurrentProcess.raiseOpenFiles(to: Self.openFiles)
+        if files < Self.openFiles {
+            logger.warning("this daemon may have few files open: connections are refused sooner", ("limit", "\(files)"))
         }
         // The allocator keeps what a thousand connections have used, for good if nobody asks for it.
         loop.afterBursts { CurrentProcess.trimMemory() }
