@@ -142,7 +142,7 @@ func withStage(
 /// The same on a loop that runs already, with servers of the test's own behind further ports.
 func runStage(
     on loop: EventLoop, limits: RouterLimits = RouterLimits(), headTime: Duration? = nil,
-    deadline: Duration = .seconds(20), extra: [UInt16: UInt16] = [:],
+    deadline: Duration = .seconds(180), extra: [UInt16: UInt16] = [:],
     test: @escaping @Sendable (Stage) async throws -> Void
 ) async throws {
     let servers = try [UInt16(80), 81].map { ($0, try tellingServer(on: loop)) }

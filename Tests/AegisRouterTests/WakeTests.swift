@@ -304,4 +304,49 @@ import Testing
             #expect(stage.source.change { $0.dials } == 2)
         }
     }
+
+    /// Who has started it, and how many ask, does not matter: once in the life of a sandbox.
+    @Test func aReadinessPathIsAskedOnceInALife() async throws {
+        var limits = RouterLimits()
+        limits.holdTime = .milliseconds(1)
+        try await withStage(limits: limits) { stage in
+            try await stage.expose("0:80:http,ready=/health")
+            for life in 1...3 {
+                stage.source.change { $0.running = true }
+                for request in 1...3 {
+                    let before = stage.source.change { $0.dials }
+                    #expect(try await stage.ask(Self.get, 80).hasPrefix("HTTP/1.1 200"))
+                    let dials = stage.source.change { $0.dials } - before
+                    #expect(dials == (request == 1 ? 2 : 1), "life \(life), request \(request): \(dials)")
+                    await stage.source.until { $0.holds == 0 }
+                }
+                stage.source.change { $0.running = false }
+            }
+            // Another path is another question.
+            stage.source.change { state in
+                state.running = true
+                state.exposures[0].spec.ready = .http(path: "/other")
+            }
+            let before = stage.source.change { $0.dials }
+            #expect(try await stage.ask(Self.get, 80).hasPrefix("HTTP/1.1 200"))
+            #expect(stage.source.change { $0.dials } == before + 2)
+        }
+    }
+
+    @Test func aPortMayHaveATimeOfItsOwn() async throws {
+        var limits = RouterLimits()
+        limits.runningTime = .milliseconds(1)
+        try await withStage(limits: limits) { stage in
+            try await stage.expose("0:80:http,wait=1h")
+            stage.source.change {
+                $0.running = true
+                $0.closed = true
+            }
+            async let answer = stage.ask(Self.get, 80)
+            // Long after the time that every port has.
+            await stage.source.until { $0.dials >= 8 }
+            stage.source.change { $0.closed = false }
+            #expect(try await answer.hasPrefix("HTTP/1.1 200"))
+        }
+    }
 }

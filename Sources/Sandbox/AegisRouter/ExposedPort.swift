@@ -13,6 +13,8 @@ final class RouterServices: Sendable {
     let limits: RouterLimits
     let scope: TaskScope
     let log: Logger
+    /// Connections to tcp ports.
+    private let streams = Mutex(0)
     /// What the daemon itself listens on, by port, and the key that sets it.
     private let ownPorts: Mutex<[UInt16: (what: String, key: String)]>
 
@@ -27,6 +29,17 @@ final class RouterServices: Sendable {
         self.log = log
         scope = TaskScope(on: proxy.loop)
     }
+
+    /// Counts a connection to a tcp port, and says whether there is room for it; one that had room is to `leave`.
+    func enter() -> Bool {
+        streams.withLock { streams in
+            guard streams < limits.streams else { return false }
+            streams += 1
+            return true
+        }
+    }
+
+    func leave() { streams.withLock { $0 -= 1 } }
 
     /// The main router's port is had.
     func listens(on port: UInt16) { ownPorts.withLock { $0[port] = ("its router", "network.router_port") } }
@@ -164,7 +177,11 @@ final class ExposedPort: @unchecked Sendable {
 
     /// Holds a connection silently until the port answers, and joins the two; a client sees a reset when it never does.
     private func serveBytes(_ stream: FileStream) async {
-        guard held < services.limits.waiting else { return stream.reset() }
+        guard held < services.limits.waiting else { return refuse(stream, "\(held) wait for the port already") }
+        guard services.enter() else {
+            return refuse(stream, "there are \(services.limits.streams) connections to tcp ports, which is the limit")
+        }
+        defer { services.leave() }
         held += 1
         let opening = RouteOpening(
             exposure: exposure, source: services.source, loop: services.proxy.loop, limits: services.limits)
@@ -176,13 +193,16 @@ final class ExposedPort: @unchecked Sendable {
             withExtendedLifetime(found.hold) {}
         } catch {
             held -= 1
-            if !(error is CancellationError) {
-                services.log.info(
-                    "A connection was refused", ("instance", exposure.instance), ("port", "\(exposure.guestPort)"),
-                    ("cause", "\(error)"))
-            }
-            stream.reset()
+            guard !(error is CancellationError) else { return stream.reset() }
+            refuse(stream, "\(error)")
         }
+    }
+
+    private func refuse(_ stream: FileStream, _ cause: String) {
+        services.log.info(
+            "A connection was refused", ("instance", exposure.instance), ("port", "\(exposure.guestPort)"),
+            ("cause", cause))
+        stream.reset()
     }
 
     /// Holds the instance and finds its server, for as long as the client waits for it.

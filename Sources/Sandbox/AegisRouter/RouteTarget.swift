@@ -19,13 +19,17 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
         case open
     }
 
-    var exposure: Exposure
+    var exposure: Exposure {
+        didSet { if exposure.readiness != oldValue.readiness { readyLife = nil } }
+    }
     private let services: RouterServices
     private let pool: UpstreamPool
     private var phase = Phase.unknown
     /// Finds out whether the port answers.
     private var openingTask: TaskScope.Handle?
     private var hold: (any RouteHold)?
+    /// The sandbox in which the server has been ready.
+    private var readyLife: UInt64?
     private var users = 0
     /// Browsers that are about to get a page.
     private var pages = 0
@@ -57,7 +61,8 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
 
     private var opening: RouteOpening {
         RouteOpening(
-            exposure: exposure, source: services.source, loop: services.proxy.loop, limits: services.limits)
+            exposure: exposure, source: services.source, loop: services.proxy.loop, limits: services.limits,
+            readyLife: readyLife)
     }
 
     // MARK: Exchanges
@@ -198,6 +203,7 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
                 isHeld = true
             }
             hold = found.hold
+            readyLife = found.hold.life
             pool.put(wrap(found.stream), now: services.proxy.now, used: false)
             phase = .open
             failure = nil

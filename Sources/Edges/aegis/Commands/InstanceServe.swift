@@ -8,7 +8,8 @@ enum InstanceExpose {
     static let command = Command(
         "instance expose", "serve a port of an instance, or change how it is served",
         details: """
-            SPEC is [ADDR:][PUBLIC:]GUEST[:http|tcp|grpc|ws][,ui][,wake=connect|http|never][,cooldown=TIME][,ready=tcp|/PATH].
+            SPEC is [ADDR:][PUBLIC:]GUEST[:http|tcp|grpc|ws], then any of
+            ,ui ,wake=connect|http|never ,cooldown=TIME ,wait=TIME ,ready=tcp|/PATH.
             Without PUBLIC, or with 0, any free port is taken and kept for the instance's life.
             """,
         arguments: [Argument("X", completion: .instances), Argument("SPEC", .many)],

@@ -88,6 +88,7 @@ package enum InstanceText {
         if port.spec.ui { words.append("ui") }
         if port.spec.wake != .connect { words.append("wake=\(port.spec.wake.rawValue)") }
         if let cooldown = port.spec.cooldown { words.append("cooldown=\(cooldown)") }
+        if let wait = port.spec.wait { words.append("wait=\(wait)") }
         if port.spec.ready != .tcp { words.append("ready=\(port.spec.ready)") }
         let place = port.url ?? port.error.map { "not served: \($0.message)" } ?? "not served"
         return "\(place) -> \(port.guestPort) (\(words.joined(separator: ", ")))"
