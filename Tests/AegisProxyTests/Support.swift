@@ -187,7 +187,7 @@ func withProxy(
                     }
                 }
             }
-            do { try await withDeadline(.seconds(20)) { try await test(running) } } catch {
+            do { try await withDeadline(.seconds(180)) { try await test(running) } } catch {
                 Issue.record(error)
             }
             listener.close()
