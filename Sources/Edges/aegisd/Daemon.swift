@@ -22,18 +22,21 @@ enum Daemon {
     /// runs in a sandbox has a limit of its own.
     private static let openFiles: UInt64 = 131_072
 
+    private static func claimResources(_ logger: Logger) {
+        do throws(Errno) { try CurrentProcess.protectFromOutOfMemory(score: -900) } catch {
+            logger.debug("this daemon is as mortal as others when memory runs out", ("error", "\(error)"))
+        }
+        let files = CurrentProcess.raiseOpenFiles(to: openFiles)
+        guard files < openFiles else { return }
+        logger.warning("this daemon may have few files open: connections are refused sooner", ("limit", "\(files)"))
+    }
+
     static func run(options: DaemonOptions, home: DaemonHome, loop: EventLoop, readiness: Readiness) async throws {
         try CurrentProcess.setDumpable(false)
         // AEGIS_DEBUG=1 shows what is told on the way: the steps of each boot, for one.
         let minimum = environmentValue("AEGIS_DEBUG") == "1" ? Logger.Level.debug : .info
         let logger = Logger(minimum: minimum) { say($0.description) }
-        do throws(Errno) { try CurrentProcess.protectFromOutOfMemory(score: -900) } catch {
-            logger.debug("this daemon is as mortal as others when memory runs out", ("error", "\(error)"))
-        }
-        let files = CurrentProcess.raiseOpenFiles(to: Self.openFiles)
-        if files < Self.openFiles {
-            logger.warning("this daemon may have few files open: connections are refused sooner", ("limit", "\(files)"))
-        }
+        claimResources(logger)
         // The allocator keeps what a thousand connections have used, for good if nobody asks for it.
         loop.afterBursts { CurrentProcess.trimMemory() }
         let settings = try DaemonSettings(options: options, home: home)
