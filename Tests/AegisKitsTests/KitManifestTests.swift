@@ -39,6 +39,7 @@ import Testing
                 before: [{ run: [init, now], user: root, timeout: 5s }]
                 after: [{ run: [warm] }]
               health: { exec: [check], interval: 1s, timeout: 9s }
+              routing: { path: /notes, headers: { request: { X-A: "b c" }, response: { X-Frame-Options: DENY } } }
               network: { group: shop, allow: ["example.org:443", "10.0.0.0/8"] }
               limits: { cpus: 0.5, memory: 64Mi, disk: 1Gi, pids: 64, timeout: 1h }
               min_isolation: namespaces
@@ -66,6 +67,11 @@ import Testing
                     before: [KitCommand(command: ["init", "now"], user: "root", timeout: .seconds(5))],
                     after: [KitCommand(command: ["warm"], timeout: .seconds(60))]))
         #expect(spec.health == KitHealth(exec: ["check"], interval: .seconds(1), timeout: .seconds(9)))
+        #expect(
+            spec.routing
+                == KitRouting(
+                    path: "/notes",
+                    headers: KitHeaders(request: ["X-A": "b c"], response: ["X-Frame-Options": "DENY"])))
         #expect(spec.network == KitNetwork(group: "shop", allow: ["example.org:443", "10.0.0.0/8"]))
         #expect(spec.limits?.pids == 64 && spec.limits?.timeout == .seconds(3600))
         #expect(spec.minIsolation == "namespaces" && spec.grants == ["spawn: *"])
@@ -101,6 +107,16 @@ import Testing
         ("  hooks: { before: [{ run: [] }] }\n", "kit.yaml:5:21", "the program, then its arguments"),
         ("  hooks: { start: [] }\n", "kit.yaml:5:12", "unknown key 'start'"),
         ("  health: { path: /, exec: [x] }\n", "kit.yaml:5:11", "either"),
+        ("  routing: { path: notes }\n", "kit.yaml:5:20", "does not begin with /"),
+        ("  routing: { path: /a/b }\n", "kit.yaml:5:20", "not a valid path name"),
+        ("  routing: { default_port: 80 }\n", "kit.yaml:5:14", "unknown key 'default_port'"),
+        ("  routing: { headers: { X-A: b } }\n", "kit.yaml:5:25", "unknown key 'X-A'"),
+        ("  routing: { headers: { request: { Host: b } } }\n", "kit.yaml:5:42", "the router's own"),
+        ("  routing: { headers: { request: { X-Forwarded-For: b } } }\n", "kit.yaml:5:53", "the router's own"),
+        ("  routing: { headers: { response: { 'a b': c } } }\n", "kit.yaml:5:44", "not a name of a header field"),
+        ("  routing: { headers: { response: { a: \"b\\r\\nc: d\" } } }\n", "kit.yaml:5:40", "ASCII text"),
+        ("  routing: { headers: { request: { a: b, A: c } } }\n", "kit.yaml:5:23", "two entries of one name"),
+        ("  routing: { health: /up }\n  health: { path: / }\n", "kit.yaml:5:3", "both given"),
         ("  network: { allow: ['*'] }\n", "kit.yaml:5:22", "opens everything"),
         ("  network: { allow: ['no host'] }\n", "kit.yaml:5:22", "is wrong"),
         ("  network: { mode: allow }\n", "kit.yaml:5:14", "unknown key 'mode'"),

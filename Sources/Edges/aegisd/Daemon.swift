@@ -116,7 +116,7 @@ enum Daemon {
             SystemRoutes(facts, directory: services.directory).routes,
             InstanceRoutes(services.directory, kits: services.kits).routes, KitRoutes(services.kits).routes,
             StreamRoutes(services.directory).routes, LogRoutes(services.directory).routes,
-            EventRoutes(services.directory).routes,
+            EventRoutes(services.directory).routes, WorkspaceRoutes(services.directory).routes,
             FileRoutes(services.directory).routes, SecretRoutes(services.secrets).routes,
             ImageRoutes(services.images, directory: services.directory).routes,
             DebugRoutes(services.directory).routes,

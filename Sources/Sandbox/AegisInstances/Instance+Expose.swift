@@ -13,7 +13,9 @@ extension Instance {
             return []
         }
         return stored.info.expose.map { port in
-            Exposure(instance: id, name: stored.info.name, owner: owner, spec: port.spec)
+            var exposure = Exposure(instance: id, name: stored.info.name, owner: owner, spec: port.spec)
+            exposure.routing = stored.kit?.routing
+            return exposure
         }
     }
 

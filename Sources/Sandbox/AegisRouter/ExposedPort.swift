@@ -82,6 +82,8 @@ final class ExposedPort: @unchecked Sendable {
     private(set) var failure: AegisError?
     /// Connections that are held for an instance that is not ready.
     private var held = 0
+    /// What the instance's kit sets in requests and responses.
+    private var fields: (request: ProxyFields?, response: ProxyFields?)
     /// Connections and requests that wait for the instance.
     var waitingCount: Int { held + target.waitingCount }
 
@@ -91,6 +93,7 @@ final class ExposedPort: @unchecked Sendable {
     init(_ exposure: Exposure, _ services: RouterServices) {
         self.services = services
         target = RouteTarget(exposure, services)
+        fields = Self.fields(of: exposure)
     }
 
     /// Takes over a changed exposure.
@@ -101,7 +104,16 @@ final class ExposedPort: @unchecked Sendable {
         let samePort = new.publicPort == boundPort || (new.publicPort == 0 && exposure.publicPort == 0)
         guard new.address == exposure.address, sameProtocol, samePort || boundPort == 0 else { return false }
         target.exposure = new
+        fields = Self.fields(of: new)
         return true
+    }
+
+    private static func fields(of exposure: Exposure) -> (request: ProxyFields?, response: ProxyFields?) {
+        func made(_ set: [String: String]?) -> ProxyFields? {
+            guard let set, !set.isEmpty else { return nil }
+            return ProxyFields(set.sorted { $0.key < $1.key }.map { (name: $0.key, value: $0.value) })
+        }
+        return (made(exposure.routing?.headers?.request), made(exposure.routing?.headers?.response))
     }
 
     /// Listens, if it does not yet.
@@ -270,6 +282,8 @@ extension ExposedPort {
         if exposure.ui, !target.isOpen, request.prefersHTML, !request.index.wantsUpgrade {
             if let page = await target.page() { return .answer(page) }
         }
+        var edits = edits
+        (edits.requestFields, edits.responseFields) = fields
         return .relay(target, edits)
     }
 }

@@ -9,6 +9,8 @@ package struct Exposure: Sendable, Equatable {
     package var owner: UInt32
     /// What the instance exposes; `publicPort` is the one that it keeps, 0 until one was found.
     package var spec: ExposeSpec
+    /// What the instance's kit wants of a router.
+    package var routing: KitRouting?
 
     /// How long a held connection waits for a woken instance, at most.
     package static let defaultWakeLimit = Duration.seconds(30)

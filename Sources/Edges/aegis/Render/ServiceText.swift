@@ -140,6 +140,21 @@ package enum ServiceText {
         return table.text
     }
 
+    /// What `aegis workspace list` prints.
+    package static func workspaces(_ workspaces: [NamedWorkspace], now: Timestamp) -> String {
+        guard !workspaces.isEmpty else { return "No named workspaces\n" }
+        var table = Table(["NAME", "SIZE", "OWNER", "LAST USED", "USED BY"])
+        for workspace in workspaces {
+            table.add([
+                workspace.name, (workspace.isWholeSize ? "" : "over ") + Plain.size(workspace.size),
+                workspace.owner == 0 ? "root" : "uid \(workspace.owner)",
+                Plain.age(now.milliseconds - workspace.usedAt.milliseconds) + " ago",
+                workspace.usedBy.isEmpty ? "-" : workspace.usedBy.joined(separator: ","),
+            ])
+        }
+        return table.text
+    }
+
     /// What `aegis secret list` prints.
     package static func secrets(_ secrets: [SecretInfo], now: Timestamp) -> String {
         guard !secrets.isEmpty else { return "No secrets\n" }
