@@ -41,9 +41,11 @@ extension OCIBackend {
             }
             throw failure ?? IOError.timeout
         } catch let error as AegisError {
+            report.isLate = error.kind == .timeout
             report.reason = error.message
             report.hint = error.hint ?? Self.hint(for: error.message)
         } catch let error as IOError where error.kind == .timeout {
+            report.isLate = true
             report.reason = "its canary did not answer within \(deadline)"
         } catch {
             report.reason = "its canary failed: \(error)"
