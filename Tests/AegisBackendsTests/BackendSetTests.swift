@@ -12,17 +12,24 @@ private final class ToldBackend: Backend {
     let name: String
     private let answer: BackendReport
     private let gate: Settlement<Bool>?
+    private let lateProbes: Int?
     private let counter = Mutex(0)
     var probes: Int { counter.withLock { $0 } }
 
-    init(_ name: String, _ grade: Grade, reason: String? = nil, hint: String? = nil, gate: Settlement<Bool>? = nil) {
+    /// `lateProbes` of its probes are too slow, with the reason, before one succeeds; nil: the reason stays.
+    init(
+        _ name: String, _ grade: Grade, reason: String? = nil, hint: String? = nil, gate: Settlement<Bool>? = nil,
+        lateProbes: Int? = nil
+    ) {
         self.name = name
         self.gate = gate
+        self.lateProbes = lateProbes
         var report = BackendReport(backend: name, available: reason == nil, checkedAt: Timestamp(milliseconds: 0))
         report.grade = grade
         report.reason = reason
         report.hint = hint
-        if reason == nil {
+        report.isLate = lateProbes != nil
+        if reason == nil || lateProbes != nil {
             report.detail = GradeDetail(
                 runtime: name, version: "1", networkStack: "host", kernel: "k", userNamespace: true, cgroup: "v2",
                 seccomp: "x")
@@ -31,8 +38,13 @@ private final class ToldBackend: Backend {
     }
 
     func probe(deadline: Duration) async -> BackendReport {
-        counter.withLock { $0 += 1 }
+        let count = counter.withLock { count in
+            count += 1
+            return count
+        }
         if let gate { _ = await gate.value() }
+        var answer = answer
+        if let lateProbes, count > lateProbes { (answer.available, answer.isLate, answer.reason) = (true, false, nil) }
         return answer
     }
     func boot(_ spec: BootSpec, save: @Sendable (SandboxRecord) async throws -> Void) async throws -> any Sandbox {
@@ -55,6 +67,20 @@ struct BackendSetTests {
             choice.detail.notChosen == [
                 "runsc": "its canary failed", "qemu": "not in this release", "firecracker": "not in this release",
             ])
+    }
+
+    @Test func onlyWhatWasTooSlowIsProbedAgain() async throws {
+        let late = ToldBackend("runsc", .userKernel, reason: "not up in time", lateProbes: 2)
+        let broken = ToldBackend("crun", .namespaces, reason: "its canary failed")
+        let set = BackendSet([late, ToldBackend("runc", .namespaces), broken])
+        await set.probeAll()
+        #expect(try await set.choose().backend.name == "runc")
+        #expect(await set.probeLate())
+        #expect(try await set.choose().backend.name == "runc")
+        #expect(await !set.probeLate())
+        #expect(try await set.choose().backend.name == "runsc")
+        #expect(await !set.probeLate())
+        #expect(late.probes == 3 && broken.probes == 1)
     }
 
     @Test func autoAsksNoFurtherThanItNeeds() async throws {

@@ -18,6 +18,28 @@ struct CgroupLayoutTests {
         41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw
         """
 
+    @Test func whatAProcessMayDoIsPartOfWhatAProbeStandsOn() {
+        let status =
+            "Name:\taegisd\nCapEff:\t000001ffffffffff\nCapBnd:\t000001ffffffffff\nNoNewPrivs:\t0\nSeccomp:\t0\n"
+        let limits = "Limit  Soft  Hard  Units\nMax locked memory   8388608   8388608   bytes\n"
+        let free = HostIdentity.confinement(status: status, limits: limits)
+        #expect(free == HostIdentity.confinement(status: status + "VmRSS:\t9 kB\n", limits: limits))
+        let others = [
+            (status.replacing("CapBnd:\t000001ff", with: "CapBnd:\t00000000"), limits),
+            (status.replacing("Seccomp:\t0", with: "Seccomp:\t2"), limits),
+            (status, limits.replacing("8388608", with: "unlimited")),
+        ].map { HostIdentity.confinement(status: $0, limits: $1) }
+        #expect(Set(others + [free]).count == 4)
+    }
+
+    @Test(arguments: [
+        ("bpf_prog_query(BPF_CGROUP_DEVICE) failed: operation not permitted", "CAP_NET_ADMIN"),
+        ("setrlimit (RLIM_MEMLOCK): Operation not permitted", "LimitMEMLOCK=infinity"),
+    ])
+    func whatRuntimesWantOnVersionTwoIsHinted(_ reason: String, _ hint: String) {
+        #expect(OCIBackend.hint(for: reason)?.contains(hint) == true)
+    }
+
     @Test func hybridMachinesHaveVersionOneControllersAndAUnifiedTree() {
         let layout = CgroupLayout(mountinfo: Self.hybrid) { _ in "" }
         #expect(layout.version(of: "memory") == .v1 && layout.version(of: "cpuacct") == .v1)

@@ -381,9 +381,11 @@ struct ShimLayerTests {
         #expect(space == expected)
         if case .clear(let names) = expected {
             let error = #expect(throws: AegisError.self) { try space.checkSafe() }
+            #expect(space.finding.status == "warning" && names.allSatisfy { space.finding.detail.contains($0) })
             #expect(error?.code == "swap-not-encrypted" && names.allSatisfy { error?.message.contains($0) == true })
         } else {
             try space.checkSafe()
+            #expect(space.finding.status == "ok")
         }
     }
 }

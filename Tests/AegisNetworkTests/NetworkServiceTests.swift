@@ -52,6 +52,13 @@ import Testing
 
     /// A proof at a random moment and a change of what it proves would each spoil the other: a port that is taken away counts
     /// nothing, which is a failed proof, which ends the instance.
+    @Test func missingRightsAreNotTakenForAMissingKernel() {
+        let hint = NetworkTools.hint(
+            for: "nft says: netlink: Error: cache initialization failed: Operation not permitted")
+        #expect(hint.contains("CAP_NET_ADMIN") && !hint.contains("nf_tables"))
+        #expect(NetworkTools.hint(for: "nft says: Could not process rule").contains("nf_tables"))
+    }
+
     @Test func proofsAndChangesComeOneAfterTheOther() async throws {
         try await Self.with { service, loop in
             let (holder, namespace) = try await Self.namespace(on: loop)

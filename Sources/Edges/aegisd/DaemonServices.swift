@@ -111,6 +111,10 @@ struct DaemonServices: Sendable {
     func prove() async {
         await backends.probeAll()
         await directory.warm.start()
+        for pause in [20, 60, 300] {
+            do { try await loop.clock.sleep(for: .seconds(pause)) } catch { return }
+            guard await backends.probeLate() else { return }
+        }
     }
 
     /// Removes what earlier daemons of this node left that no record knows.

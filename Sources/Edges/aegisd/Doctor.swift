@@ -44,24 +44,12 @@ struct Doctor: Sendable {
                         tool, "failed", "\(tool) is missing: \(use) will not work", hint: "apt install \(package)"))
         }
         checks += await NetworkTools.findings(node: home.node, on: loop)
-        checks.append(swap)
+        checks.append(SwapSpace.current().finding)
         checks.append(room)
         if !reports.contains(where: \.available) {
             checks.append(DoctorCheck("isolation", "failed", "no backend works here", hint: "see the reasons above"))
         }
         return checks
-    }
-
-    private var swap: DoctorCheck {
-        let text = (try? Files.read("/proc/swaps", limit: 1 << 16)) ?? []
-        let lines = String(decoding: text, as: UTF8.self).split(separator: "\n").dropFirst()
-        return lines.isEmpty
-            ? DoctorCheck(
-                "swap", "ok", "no swap: secrets in memory cannot reach a disk; paused instances keep their memory")
-            : DoctorCheck(
-                "swap", "warning",
-                "swap is in use: memory of instances, secrets included, may reach \(lines.count) swap area(s)",
-                hint: "encrypt swap or use zram")
     }
 
     private var room: DoctorCheck {

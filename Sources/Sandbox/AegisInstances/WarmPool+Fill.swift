@@ -25,7 +25,7 @@ extension WarmPool {
         }
         do {
             let warm = try await make(wish)
-            guard !isClosed, !Task.isCancelled else { return await disposeAll([warm]) }
+            guard !isClosed, !Task.isCancelled else { return await disposeFully([warm]) }
             slots[index].ready.append(warm)
             slots[index].refills += 1
             (slots[index].obstacle, slots[index].retryAt, slots[index].failures) = (nil, nil, 0)
@@ -77,7 +77,8 @@ extension WarmPool {
                 throw error
             }
         } catch {
-            await removeFiles(of: id)
+            // At the daemon's end this task is cancelled, and a cancelled one touches no file.
+            await services.scope.spawn("warm-remove") { [self] in await removeFiles(of: id) }.wait()
             throw error
         }
     }
@@ -105,6 +106,11 @@ extension WarmPool {
     func dispose(_ all: [WarmSandbox]) {
         guard !all.isEmpty else { return }
         services.scope.spawn("warm-dispose") { [self] in await disposeAll(all) }
+    }
+
+    /// Removes sandboxes although this task may be cancelled.
+    private func disposeFully(_ all: [WarmSandbox]) async {
+        await services.scope.spawn("warm-dispose") { [self] in await disposeAll(all) }.wait()
     }
 
     func disposeAll(_ all: [WarmSandbox]) async {

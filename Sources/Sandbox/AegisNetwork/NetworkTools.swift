@@ -57,6 +57,12 @@ package enum NetworkTools {
         } catch { reason = "nft cannot be run: \(error)" }
         return DoctorCheck(
             "netfilter", "failed", "the kernel does not take the rules of networks: \(reason)",
-            hint: "the kernel needs nf_tables with inet and bridge tables, nat, log and fib (modules nft_*)")
+            hint: hint(for: reason))
+    }
+
+    static func hint(for reason: String) -> String {
+        reason.contains("Operation not permitted")
+            ? "the daemon needs CAP_NET_ADMIN and CAP_NET_BIND_SERVICE, as deploy/aegis-sandbox.service has them"
+            : "the kernel needs nf_tables with inet and bridge tables, nat, log and fib (modules nft_*)"
     }
 }

@@ -44,6 +44,8 @@ package struct BackendReport: Sendable, Codable, Equatable {
     package var reason: String?
     package var hint: String?
     package var checkedAt: Timestamp
+    /// Whether it was only too slow, which another time it may not be; not told.
+    package var isLate = false
     package init(backend: String, available: Bool, checkedAt: Timestamp) {
         self.backend = backend
         self.available = available

@@ -62,6 +62,22 @@ package enum HostIdentity {
 }
 
 extension HostIdentity {
+    /// What this process may do of what root may: what worked for a daemon from a shell may fail for one in a service.
+    static func confinement() -> String {
+        let status = (try? Files.read("/proc/self/status", limit: 65_536)) ?? []
+        let limits = (try? Files.read("/proc/self/limits", limit: 65_536)) ?? []
+        return confinement(
+            status: String(decoding: status, as: UTF8.self), limits: String(decoding: limits, as: UTF8.self))
+    }
+
+    static func confinement(status: String, limits: String) -> String {
+        let wanted = ["CapEff:", "CapBnd:", "NoNewPrivs:", "Seccomp:", "Seccomp_filters:"]
+        let lines = status.split(separator: "\n").filter { line in wanted.contains { line.hasPrefix($0) } }
+        let locked = limits.split(separator: "\n").filter { $0.hasPrefix("Max locked memory") }
+        return (lines + locked).map { $0.split(whereSeparator: \.isWhitespace).joined(separator: " ") }
+            .joined(separator: ",")
+    }
+
     /// How many files a sandbox's process may have open: 65,536, or what this process may have itself where it is not allowed
     /// to raise limits (a container without CAP_SYS_RESOURCE).
     static let openFiles: Int64 = {

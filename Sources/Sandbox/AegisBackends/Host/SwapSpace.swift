@@ -1,4 +1,5 @@
 package import AegisCore
+package import AegisSandboxTypes
 internal import LinuxSys
 
 /// Where memory that is pushed out goes on this host, and whether secrets may go there (decision D20).
@@ -47,6 +48,23 @@ package enum SwapSpace: Sendable, Equatable {
         throw .conflict(
             "swap-not-encrypted",
             "memory of an instance would be written in the clear to \(areas.joined(separator: ", "))",
-            hint: "use zram or encrypted swap, or take that on with --reclaim any")
+            hint: "use zram or encrypted swap, or take that on with --reclaim=any")
+    }
+
+    /// What `aegis doctor` says about it.
+    package var finding: DoctorCheck {
+        switch self {
+        case .none:
+            DoctorCheck(
+                "swap", "ok", "no swap: secrets in memory cannot reach a disk; paused instances keep their memory")
+        case .safe:
+            DoctorCheck(
+                "swap", "ok", "all swap is zram or encrypted: --reclaim pushes the memory of paused instances there")
+        case .clear(let areas):
+            DoctorCheck(
+                "swap", "warning",
+                "memory of the daemon and of instances, secrets included, may reach \(areas.joined(separator: ", ")) in the clear",
+                hint: "encrypt swap or use zram; --reclaim is refused until then, --reclaim=any is not")
+        }
     }
 }

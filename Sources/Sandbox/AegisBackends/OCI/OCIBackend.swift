@@ -97,7 +97,10 @@ package final class OCIBackend: Backend {
         do {
             result = try await runProcess(spec, input: [], outputLimit: 1 << 20, deadline: .seconds(10), on: loop)
         } catch {
-            throw AegisError.failed("runtime-broken", "\(path) \(arguments.joined(separator: " ")): \(error)")
+            let isLate = (error as? IOError)?.kind == .timeout
+            throw AegisError(
+                isLate ? .timeout : .failed, "runtime-broken",
+                "\(path) \(arguments.joined(separator: " ")): \(error)")
         }
         return String(decoding: result.stdout + result.stderr, as: UTF8.self)
     }

@@ -37,6 +37,25 @@ package final class BackendSet: Sendable {
     /// Probes every backend that was not probed yet, one after the other so that none slows another's canary down.
     package func probeAll() async { for backend in backends { _ = await report(of: backend) } }
 
+    /// Probes those again that were too slow: a machine that starts has more to do than canaries.
+    ///
+    /// - Returns: whether one still is.
+    package func probeLate() async -> Bool {
+        var isLate = false
+        for backend in backends {
+            let known = reports.withLock { $0[backend.name] }
+            guard let known, let report = known.now ?? nil, report.isLate else { continue }
+            // What is known holds meanwhile: nobody waits for this.
+            let again = await backend.probe(deadline: Self.probeDeadline)
+            guard !Task.isCancelled else { return false }
+            let settled = Settlement<BackendReport?>()
+            settled.settle(again)
+            reports.withLock { if $0[backend.name] === known { $0[backend.name] = settled } }
+            isLate = isLate || again.isLate
+        }
+        return isLate
+    }
+
     /// What each backend proved, in the set's order; probes those that nobody has probed yet.
     ///
     /// - Parameter fresh: probe all of them again.

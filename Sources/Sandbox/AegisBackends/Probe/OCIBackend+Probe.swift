@@ -41,9 +41,11 @@ extension OCIBackend {
             }
             throw failure ?? IOError.timeout
         } catch let error as AegisError {
+            report.isLate = error.kind == .timeout
             report.reason = error.message
             report.hint = error.hint ?? Self.hint(for: error.message)
         } catch let error as IOError where error.kind == .timeout {
+            report.isLate = true
             report.reason = "its canary did not answer within \(deadline)"
         } catch {
             report.reason = "its canary failed: \(error)"
@@ -58,7 +60,7 @@ extension OCIBackend {
         }
         return [
             mark(facts.path), mark(harnessPath), mark(shim.program), HostIdentity.kernel(), HostIdentity.bootID(),
-            cgroups.layout.description, "\(idPool.reservedBase)", scratch,
+            HostIdentity.confinement(), cgroups.layout.description, "\(idPool.reservedBase)", scratch,
         ].joined(separator: "|")
     }
 
@@ -69,6 +71,13 @@ extension OCIBackend {
         }
         if reason.contains("max_user_namespaces") || reason.contains("making the sandbox's namespaces") {
             return "allow user namespaces: sysctl user.max_user_namespaces=15000"
+        }
+        // Version 2 has no files for devices: runtimes load a program into the kernel, for which it asks for more.
+        if reason.contains("BPF_CGROUP_DEVICE") {
+            return "the daemon needs CAP_NET_ADMIN where cgroups are version 2, as deploy/aegis-sandbox.service has it"
+        }
+        if reason.contains("RLIM_MEMLOCK") {
+            return "the daemon needs LimitMEMLOCK=infinity, as deploy/aegis-sandbox.service has it"
         }
         return nil
     }
