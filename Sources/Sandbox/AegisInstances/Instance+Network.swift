@@ -53,6 +53,8 @@ extension Instance {
         defer { networkTurn.leave(id) }
         // A boot under way would take what it read at its start.
         try await wait { $0.state != .starting }
+        if machine.phase == .stopped { await dropStandby() }
+        defer { reviewStandby() }
         return try await change(to: request)
     }
 
