@@ -53,6 +53,7 @@ extension WarmTests {
             return seen.state == "stopped" && seen.standby == "ready"
         }
         #expect(try await f.succeed("instance", "info", "web").out.contains("Standby:      ready\n"))
+        #expect(try await f.succeed("status").out.contains("1 of 1 ready, "))
         let row = try await f.run(
             "/usr/bin/sqlite3", ["\(f.home)/aegis.db", "SELECT CAST(record AS TEXT) FROM instances"])
         struct Row: Decodable { var standby: SandboxRow }

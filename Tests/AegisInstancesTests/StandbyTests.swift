@@ -163,8 +163,10 @@ import Testing
         let (one, two) = (Owner("i-1"), Owner("i-2"))
         board.whenWanted { pokes.add(1, ordering: .relaxed) }
         board.want(one)
+        #expect(board.report == StandbyReport(ready: 0, waiting: 1, memoryBytes: 0))
         board.isReady(one, 7)
         board.isReady(two, 5)
+        #expect(board.report == StandbyReport(ready: 2, waiting: 0, memoryBytes: 12))
         #expect(board.bytes == 12 && board.typical == 5 && board.next(now: .seconds(9)) == nil)
         // What is there cannot be put off.
         board.postpone("i-1", until: .seconds(9), "no room")
@@ -183,7 +185,7 @@ import Testing
         #expect(Set(board.close().map(\.id)) == ["i-1", "i-2"] && board.isClosed)
         board.want(one)
         board.isReady(two, 5)
-        #expect(board.next(now: .seconds(1)) == nil && board.owners.isEmpty && board.bytes == 0)
+        #expect(board.next(now: .seconds(1)) == nil && board.owners.isEmpty && board.report == nil)
     }
 }
 

@@ -145,6 +145,7 @@ struct DaemonServices: Sendable {
                     instances: await directory.counts(), backends: backends.knownReports, configuration: settings.file)
                 let warm = await directory.warm.report()
                 if !warm.isEmpty { report.warm = warm }
+                report.standby = directory.standbys
                 return report
             },
             doctor: { fresh in

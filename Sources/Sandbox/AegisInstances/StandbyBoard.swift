@@ -1,4 +1,4 @@
-internal import AegisIO
+internal import AegisSandboxTypes
 internal import Synchronization
 
 /// Whoever can have a sandbox made ready for its next start.
@@ -109,6 +109,17 @@ package final class StandbyBoard: Sendable {
 
     private static func bytes(_ entry: Entry) -> UInt64 {
         if case .ready(let bytes) = entry.place { bytes } else { 0 }
+    }
+
+    /// What there is of it; nil when nobody wants any.
+    var report: StandbyReport? {
+        state.withLock { state in
+            guard !state.entries.isEmpty else { return nil }
+            let ready = state.entries.values.count { if case .ready = $0.place { true } else { false } }
+            return StandbyReport(
+                ready: ready, waiting: state.entries.count - ready,
+                memoryBytes: state.entries.values.reduce(0) { $0 + Self.bytes($1) })
+        }
     }
 
     /// Whoever has one, or waits for one.
