@@ -34,7 +34,7 @@ import Testing
               secrets:
                 - { name: API_KEY, description: a key }
                 - { name: MORE, optional: true }
-              idle: { pause: 1s, stop: 2m, cpu: 5, reclaim: any }
+              idle: { pause: 1s, stop: 2m, cpu: 5, reclaim: any, standby: true }
               hooks:
                 before: [{ run: [init, now], user: root, timeout: 5s }]
                 after: [{ run: [warm] }]
@@ -60,7 +60,8 @@ import Testing
             spec.secrets == [
                 KitSecret(name: "API_KEY", description: "a key"), KitSecret(name: "MORE", optional: true),
             ])
-        #expect(spec.idle == IdlePolicy(pause: .seconds(1), stop: .seconds(120), cpu: 5, reclaim: .any))
+        #expect(
+            spec.idle == IdlePolicy(pause: .seconds(1), stop: .seconds(120), cpu: 5, reclaim: .any, standby: true))
         #expect(
             spec.hooks
                 == KitHooks(
@@ -104,6 +105,7 @@ import Testing
         ("  secrets: [{ name: a-b }]\n", "kit.yaml:5:21", "environment variable"),
         ("  idle: { pause: 1ms }\n", "kit.yaml:5:9", "out of range"),
         ("  idle: { reclaim: all }\n", "kit.yaml:5:20", "way to reclaim"),
+        ("  idle: { standby: maybe }\n", "kit.yaml:5:20", "standby"),
         ("  hooks: { before: [{ run: [] }] }\n", "kit.yaml:5:21", "the program, then its arguments"),
         ("  hooks: { start: [] }\n", "kit.yaml:5:12", "unknown key 'start'"),
         ("  health: { path: /, exec: [x] }\n", "kit.yaml:5:11", "either"),
@@ -167,7 +169,7 @@ import Testing
             $0.workdir = "/srv"
             $0.expose = ["80:http,ui", "5432:tcp"]
             $0.limits = Limits(cpus: 1, memory: ByteSize(64 << 20), timeout: .seconds(9), grace: .seconds(7))
-            $0.idle = IdlePolicy(pause: .seconds(1), stop: .seconds(2))
+            $0.idle = IdlePolicy(pause: .seconds(1), stop: .seconds(2), standby: true)
         } _: {
             $0.command = ["other"]
             $0.env = ["A": "user", "C": "user"]
@@ -182,7 +184,7 @@ import Testing
         #expect(
             all.limits
                 == Limits(cpus: 2, memory: ByteSize(64 << 20), timeout: .seconds(5), grace: .seconds(7)))
-        #expect(all.idle == IdlePolicy(pause: .seconds(1), stop: .seconds(0)))
+        #expect(all.idle == IdlePolicy(pause: .seconds(1), stop: .seconds(0), standby: true))
     }
 
     @Test func healthMakesTheFirstWebPortReadyLater() throws {

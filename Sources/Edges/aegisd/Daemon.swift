@@ -58,8 +58,9 @@ enum Daemon {
 
         try home.writePid()
         scope.spawn("images") { await services.images.run() }
+        try await services.sweep()
         try await services.directory.recover()
-        await services.sweep()
+        await services.sweepWarm()
         logger.info("ready", ("home", home.path), ("node", home.node), ("pid", "\(CurrentProcess.pid)"))
         readiness.ready()
         // After readiness: `up` does not wait for canaries, `auto` waits for those it needs (decision D37).

@@ -55,6 +55,8 @@ extension Instance {
         defer { networkTurn.leave(id) }
         // A boot under way would take what it read at its start.
         try await wait { $0.state != .starting }
+        if machine.phase == .stopped { await dropStandby() }
+        defer { reviewStandby() }
         // A client that goes away in the middle must not leave in force what no record says and nothing has proved.
         let outcome = Mutex<Result<InstanceInfo, any Error>?>(nil)
         await services.scope.spawn("network-change") { [self] in

@@ -81,6 +81,9 @@ package final class InstanceDirectory: Sendable {
         return counts
     }
 
+    /// What sleeping instances have ready for their next starts; nil when none wishes that.
+    package var standbys: StandbyReport? { services.standbys.report }
+
     /// Every instance that can be found.
     var all: [Instance] { state.withLock { Array($0.byID.values) } }
 

@@ -78,7 +78,8 @@ extension KitReader {
             cpu: reader.readIfPresent("cpu"),
             reclaim: reader.readIfPresent("reclaim", as: String.self) { text in
                 Self.problem { () throws(AegisError) in _ = try IdlePolicy.Reclaim(parsing: text) }
-            }.flatMap { IdlePolicy.Reclaim(rawValue: $0) })
+            }.flatMap { IdlePolicy.Reclaim(rawValue: $0) },
+            standby: reader.readIfPresent("standby"))
         if let wrong = Self.problem({ () throws(AegisError) in try policy.validate() }) {
             reader.report("idle \(wrong)")
         }

@@ -60,6 +60,9 @@ package enum InstanceText {
         for grant in one.grants ?? [] { fields.add("Grant", grant) }
         for port in one.expose { fields.add("Port", Self.port(port)) }
         if let idle = one.idle { fields.add("Sleeps", sleep(idle)) }
+        if let standby = one.standby {
+            fields.add("Standby", standby.rawValue + (one.standbyObstacle.map { " (\(Plain.text($0)))" } ?? ""))
+        }
         if let reclaimed = one.reclaimed {
             fields.add("Reclaimed", "\(Plain.size(reclaimed.before)) down to \(Plain.size(reclaimed.after))")
         }
@@ -101,6 +104,7 @@ package enum InstanceText {
         let words = [
             span(idle.pause, "pauses"), span(idle.stop, "stops"), idle.cpu.map { "used above \($0)% of a processor" },
             idle.reclaim.map { $0 == .any ? "memory reclaimed (any)" : "memory reclaimed" },
+            idle.standby == true ? "then kept on standby" : nil,
         ].compactMap(\.self)
         return words.isEmpty ? "never" : words.joined(separator: ", ")
     }

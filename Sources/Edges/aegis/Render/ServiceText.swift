@@ -18,6 +18,11 @@ package enum ServiceText {
         fields.add(
             "Instances", counts.isEmpty ? "none" : counts.map { "\($0.value) \($0.key)" }.joined(separator: ", "))
         for warm in report.warm ?? [] { fields.add("Warm", Self.warm(warm)) }
+        if let standby = report.standby {
+            fields.add(
+                "Standby",
+                "\(standby.ready) of \(standby.ready + standby.waiting) ready, \(Plain.size(standby.memoryBytes))")
+        }
         return fields.text + (report.backends.isEmpty ? "" : "\n" + backends(report.backends))
     }
 
