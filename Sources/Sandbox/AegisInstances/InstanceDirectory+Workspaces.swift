@@ -8,6 +8,7 @@ extension InstanceDirectory {
     ///
     /// - Throws: `workspaces-unusable`.
     package func workspaces(for caller: Caller) async throws -> [NamedWorkspace] {
+        await seeOff()
         let all = try await services.workspaces.list(as: caller.uid).filter { !$0.isAutomatic }
         return try await describe(all, for: caller)
     }
@@ -17,6 +18,7 @@ extension InstanceDirectory {
     /// - Returns: what it was.
     /// - Throws: `workspace-not-found`, `workspace-denied`, `workspace-in-use`.
     package func deleteWorkspace(_ name: String, for caller: Caller) async throws -> NamedWorkspace {
+        await seeOff()
         let own = try await services.workspaces.list(as: caller.uid).filter { !$0.isAutomatic }
         let last = try await describe(own.filter { $0.name == name }, for: caller).first
         let users: () async -> [String] = {
