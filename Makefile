@@ -22,7 +22,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install the Debian packages that are missing
-	@scripts/setup
+	@scripts/setup test
 
 build: ## leave bin/aegis, bin/aegisd, bin/aegis-harness and bin/aegis-shim
 	@$(MAKE) --no-print-directory $(BINARIES)
@@ -85,7 +85,7 @@ format: ## rewrite all sources in the one style
 	$(SWIFT) format --in-place --parallel --recursive --configuration .swift-format $(SOURCES)
 
 demo: ## set up, build and show a real run from start to end
-	@$(MAKE) --no-print-directory setup
+	@scripts/setup
 	@$(MAKE) --no-print-directory build
 	@scripts/demo
 

@@ -72,8 +72,32 @@ extension Sections {
             guard let samples = try await rounds(stage.rounds, [contestant])[stage.name] else { continue }
             table.rows.append([stage.name, "\(samples.values.count)", short(samples.p50), short(samples.p99)])
         }
+        let onStandby = try await wakesFromStandby(port, count(12, quick: 3))
+        table.rows.append([
+            "stopped, on standby", "\(onStandby.values.count)", short(onStandby.p50), short(onStandby.p99),
+        ])
         try await aegis.delete("web")
         return table
+    }
+
+    /// The same for an instance that has stopped by itself and for which a sandbox was made ready.
+    private func wakesFromStandby(_ port: UInt16, _ rounds: Int) async throws -> Samples {
+        _ = try await aegis.runner.time(
+            aegis.command("instance", "idle", "web", "--idle-stop", "100ms", "--idle-standby"))
+        var samples = Samples()
+        for round in 0...rounds {
+            var isReady = false
+            for _ in 0..<600 where !isReady {
+                try await aegis.loop.clock.sleep(for: .milliseconds(50))
+                let record = try await aegis.runner.output(aegis.command("instance", "info", "web", "--output", "json"))
+                isReady = record.replacing(" ", with: "").contains("\"standby\":\"ready\"")
+            }
+            guard isReady else { throw Runner.Failure(description: "no sandbox was made ready for the next start") }
+            let elapsed = try await firstByte(port)
+            // The first one is for warming up, as in the other rows.
+            if round > 0 { samples.add(elapsed) }
+        }
+        return samples
     }
 
     /// Clients that come at once while the instance is stopped.

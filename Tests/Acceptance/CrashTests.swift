@@ -140,7 +140,7 @@ import Testing
             _ = try await run.result()
             try await f.up()
             #expect(try await f.list().map(\.name) == ["left"])
-            try await f.eventually("it is removed", within: .seconds(10)) { try await f.list().isEmpty }
+            try await f.eventually("it is removed") { try await f.list().isEmpty }
         }
     }
 

@@ -89,10 +89,12 @@ struct Guest: Sendable {
     let fixture: DaemonFixture
     fileprivate let folder: TemporaryDirectory
 
+    /// The file that lets it listen.
+    var permission: String { folder.path("go") }
     /// Lets it listen.
-    func go() throws { try Files.writeAtomically(folder.path("go"), [], synced: false) }
+    func go() throws { try Files.writeAtomically(permission, [], synced: false) }
     /// Keeps its next run from listening.
-    func halt() throws { try Files.removeFile(folder.path("go")) }
+    func halt() throws { try Files.removeFile(permission) }
     /// Deletes the instance; its workspace lasts until then.
     func delete() async throws { try await fixture.succeed("instance", "delete", name) }
 }

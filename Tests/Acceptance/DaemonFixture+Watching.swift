@@ -52,7 +52,7 @@ final class RunningCommand: Sendable {
     /// Waits for its end.
     func result() async throws -> CommandResult {
         let code: Int32
-        do { code = try await withDeadline(.seconds(90)) { [child] in try await child.wait().shellCode } } catch {
+        do { code = try await withDeadline(.seconds(180)) { [child] in try await child.wait().shellCode } } catch {
             _ = child.signal(9)
             throw error
         }
@@ -122,7 +122,7 @@ extension DaemonFixture {
 
     /// Waits until a condition of another process holds: it cannot tell us when it does.
     func eventually(
-        _ what: String, within limit: Duration = .seconds(20), sourceLocation: SourceLocation = #_sourceLocation,
+        _ what: String, within limit: Duration = .seconds(180), sourceLocation: SourceLocation = #_sourceLocation,
         _ condition: () async throws -> Bool
     ) async throws {
         let end = ContinuousClock.now + limit

@@ -82,7 +82,7 @@ import Testing
                 return try #require(Int(line.split(whereSeparator: { $0 == " " || $0 == "\t" })[1]))
             }
             // What it needs by itself is 2 to 4 MiB, what 600 connections use 10 more.
-            try await f.eventually("the memory is given back", within: .seconds(10)) { try ownMemory() < 7 << 10 }
+            try await f.eventually("the memory is given back") { try ownMemory() < 7 << 10 }
         }
     }
 

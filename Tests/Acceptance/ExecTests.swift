@@ -156,7 +156,7 @@ import Testing
             #expect(size < 3 << 20, "\(size) bytes of log")
             follower.end()
             stalled.end()
-            try await f.eventually("the process of the killed client ends", within: .seconds(10)) {
+            try await f.eventually("the process of the killed client ends") {
                 try await f.aegis("exec", id, "--", "sh", "-c", "ls /proc/*/exe -l | grep -c bin/yes").out == "0\n"
             }
         }

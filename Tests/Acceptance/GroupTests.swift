@@ -105,6 +105,21 @@ import Testing
         }
     }
 
+    @Test(arguments: backends) func aServerOnItsNetworksAddressAloneIsServed(_ backend: String) async throws {
+        try await DaemonFixture.shared { f in
+            let name = "bound-\(backend)"
+            let server = """
+                import http.server, socket
+                http.server.HTTPServer((socket.gethostbyname("\(name).shop.internal"), 80), http.server.SimpleHTTPRequestHandler).serve_forever()
+                """
+            try await f.succeed(
+                "run", "-d", "--name", name, "--isolation", backend, "--group", "shop", "--expose", "80", "--",
+                "python3", "-c", server)
+            #expect(try await f.ask(f.url(name)).status == "200")
+            try await f.succeed("instance", "delete", name)
+        }
+    }
+
     @Test(arguments: backends) func placesOpenBesideAGroup(_ backend: String) async throws {
         try await OutsideWorld.with { f in
             try await serve(f, "db", backend, "--group", "shop", "--allow", "web.example")

@@ -77,6 +77,22 @@ extension DaemonFixture {
         }
     }
 
+    @Test func childrenShareTheProcessorsOfTheirParent() async throws {
+        try await DaemonFixture.shared { f in
+            try await f.parent("shared", "runc", "--grant", "spawn: *", "--cpus", "1")
+            let wants = #"{"command": ["sleep", "100000"], "limits": {"cpus": 0.6}}"#
+            let first = try await f.child(of: "shared", wants)
+            let second = try await f.spawn("shared", wants)
+            #expect(second.status == "403" && second.body.contains("processors"), "\(second)")
+            let third = try await f.child(of: "shared", Self.sleeper)
+            #expect(try await f.succeed("instance", "info", third, "-o", "json").out.contains(#""cpus": 0.125"#))
+            // One that its parent has stopped can be read until it is removed.
+            #expect(try await f.ask("shared", "POST", "/v1/instances/\(first)/stop").hasPrefix("200"))
+            #expect(try await f.ask("shared", "GET", "/v1/instances/\(first)").contains(#""state":"stopped""#))
+            try await f.succeed("instance", "delete", "shared")
+        }
+    }
+
     @Test func aChildHasNoMoreRightsThanItsParent() async throws {
         try await DaemonFixture.shared { f in
             try await f.parent(

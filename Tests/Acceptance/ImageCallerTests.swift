@@ -105,10 +105,9 @@ import Testing
         try await withRegistry { f, registry in
             try await registry.push(
                 "pipe:1", config: #""Cmd":["/bin/true"],"User":"bob""#, "\(Registry.busybox) mkfifo etc/passwd")
-            let began = ContinuousClock.now
+            // Reading it would never end: the command's own deadline tells.
             let run = try await f.aegis("run", "--isolation", "runc", "--image", registry.name("pipe:1"))
             #expect(run.code == 125 && run.err.contains("image-unusable") && run.err.contains("/etc/passwd"), "\(run)")
-            #expect(ContinuousClock.now - began < .seconds(20))
         }
     }
 }

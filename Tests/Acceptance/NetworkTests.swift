@@ -262,6 +262,37 @@ import Testing
         }
     }
 
+    /// Nor does it matter when a client goes away: what can be reached is what the record says.
+    @Test func aChangeWhoseClientIsKilledIsWhole() async throws {
+        try await OutsideWorld.with { f in
+            struct Shown: Decodable { var allow: [String] }
+            let names = ["web.example", "other.example", "api.example.com", "api.github.com"]
+            try await f.succeed(
+                "run", "-d", "--name", "torn", "--isolation", "runc", "--group", "left", "--allow", names[0], "--",
+                "sleep", "100000")
+            let lines = names.map { "show('\($0)', lambda: socket.gethostbyname('\($0)'))" }.joined(separator: "\n")
+            for number in 1..<12 {
+                let change = try f.begin(
+                    "instance", "network", "torn", "--allow", names[number % 4], "--group",
+                    number % 3 == 0 ? "left" : "right")
+                try await Task.sleep(for: .milliseconds(10 + number * 8))
+                _ = change.child.signal(9)
+                _ = try await change.result()
+                // Its turn comes after the other's, and it changes nothing.
+                let barrier = try await f.aegis("instance", "network", "torn", "--allow", "\(names[0]),inspect")
+                #expect(barrier.code == 5 && barrier.err.contains("inspect-needs-start"), "\(barrier)")
+                let record = try await f.succeed("instance", "info", "torn", "--output", "json")
+                let allowed = try JSONDecoder().decode(Shown.self, from: Data(record.stdout)).allow
+                let result = try await f.succeed("exec", "torn", "--", "python3", "-c", Self.attempts + "\n" + lines)
+                let answers = Self.answers(result.out)
+                for name in names {
+                    #expect(
+                        answers[name]?.hasPrefix("198.18.") == allowed.contains(name), "\(name): \(result), \(allowed)")
+                }
+            }
+        }
+    }
+
     /// Whether the record of an instance has a place in the networks.
     private func hasPlace(_ f: DaemonFixture, _ name: String) async throws -> Bool {
         let query = "SELECT count(*) FROM instances WHERE name = '\(name)' AND CAST(record AS TEXT) LIKE '%\"place\"%'"

@@ -136,7 +136,7 @@ final class OutsideWorld: Sendable {
                 executable: arguments[0], arguments: arguments, environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
                 stdin: .pipe, stdout: .pipe, stderr: quiet ? .null : .inherit), on: loop)
         var said = ByteBuffer()
-        let count = try await withDeadline(.seconds(20)) { [said] in
+        let count = try await withDeadline(.seconds(180)) { [said] in
             var said = said
             return try await child.stdout?.read(into: &said, atMost: 100) ?? 0
         }

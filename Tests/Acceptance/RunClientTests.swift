@@ -66,7 +66,7 @@ import Testing
             let id = try await running(f, name)
             _ = run.child.signal(9)
             _ = try await run.result()
-            try await f.eventually("it is gone", within: .seconds(5)) {
+            try await f.eventually("it is gone") {
                 try await f.aegis("instance", "info", name).code == 4
             }
             try expectNothing(f, id)

@@ -92,7 +92,7 @@ let backends = ["runc", "runsc"]
                 #expect(try await f.list().isEmpty)
                 try await f.refuse("instance", "info", "again", code: 4, error: "instance-not-found")
             }
-            try await f.eventually("nothing is left", within: .seconds(10)) {
+            try await f.eventually("nothing is left") {
                 let run = try FileManager.default.contentsOfDirectory(atPath: "/run/aegis/\(try f.node)")
                 let homes = try FileManager.default.contentsOfDirectory(atPath: "\(f.home)/instances")
                 return !run.contains { $0.hasPrefix("i-") } && homes.isEmpty

@@ -80,28 +80,62 @@ import Testing
         }
     }
 
+    @Test(arguments: backends) func whoGivesUpWaitingHoldsItNoLonger(_ backend: String) async throws {
+        try await DaemonFixture.shared { f in
+            let name = "left-\(backend)"
+            let guest = try await f.guest(
+                name, backend, ["80:http", "7:tcp"], "--idle-pause", "100ms", "--idle-stop", "0s")
+            let (http, bytes) = (try await f.url(name), try await f.number(name, 7))
+            // Nobody listens, so both wait; they keep it awake, or wake it.
+            let clients = [
+                try f.begin(program: "/usr/bin/curl", ["-sS", "--max-time", "60", http]),
+                try f.beginPeer("bytes_peer", "wait", bytes),
+            ]
+            try await f.eventually("both are held") { try await f.served(name).connections == 2 }
+            for client in clients { _ = client.child.signal(9) }
+            for client in clients { #expect(try await client.result().code == 137) }
+            try await f.eventually("nobody is held") { try await f.served(name).connections == 0 }
+            try await f.eventually("it sleeps") { try await f.record(name).state == "paused" }
+            try guest.go()
+            #expect(try await f.get(http) == "hello\n")
+            try await guest.delete()
+        }
+    }
+
     @Test func everyWaiterIsToldOfAMissingImageAndOfAFullDisk() async throws {
         try await DaemonFixture.with { f in
             try await Self.onSmallDisk(f) {
-                let guest = try await f.guest("web", "runc", ["80:http", "50:grpc"])
+                let guest = try await f.guest("web", "runc", ["80:http", "50:grpc", "7:tcp"])
                 try guest.go()
                 let (url, calls) = (try await f.url("web"), try await f.number("web", 50))
+                let bytes = try await f.number("web", 7)
                 #expect(try await f.get(url) == "hello\n")
                 let layers = "\(f.home)/images/layers"
-                for cause in ["image", "disk-full"] {
+                for cause in ["image", "disk-reserve", "disk-full"] {
                     try await f.succeed("instance", "stop", "web")
-                    if cause == "image" {
-                        try FileManager.default.moveItem(atPath: layers, toPath: "\(layers).gone")
-                    } else {
+                    switch cause {
+                    case "image": try FileManager.default.moveItem(atPath: layers, toPath: "\(layers).gone")
+                    case "disk-reserve":
+                        // Of 64 MiB 3.2 are kept.
+                        let filled = try await f.shell(
+                            "free=$(df --output=avail -k '\(f.home)' | tail -n 1);"
+                                + " head -c $((free - 2048))K /dev/zero > '\(f.home)/filler'")
+                        #expect(filled.code == 0, "\(filled)")
+                        let start = try await f.aegis("instance", "start", "web")
+                        #expect(start.code == 1 && start.err.contains("(disk-reserve)"), "\(start)")
+                    default:
                         _ = try await f.run("/bin/dd", ["if=/dev/zero", "of=\(f.home)/filler", "bs=1M"])
                     }
+                    // Of a full disk none of those who are told is told more than that.
+                    let (status, code) = cause == "image" ? ("502", cause) : ("503", "disk-reserve")
                     let answers = try await withThrowingTaskGroup(of: (status: String, body: String).self) { group in
                         for _ in 0..<10 { group.addTask { try await f.ask(url) } }
                         return try await group.reduce(into: []) { $0.append($1) }
                     }
-                    #expect(answers.allSatisfy { $0.status == "502" && $0.body.contains(cause) }, "\(answers)")
+                    #expect(answers.allSatisfy { $0.status == status && $0.body.contains(code) }, "\(answers)")
+                    #expect(try await f.peer("bytes_peer", "wait", bytes) == "reset\n")
                     let said = try await f.peer("grpc_peer", "check", calls, "status")
-                    #expect(said.hasPrefix("UNAVAILABLE ") && said.contains(cause), "\(said)")
+                    #expect(said.hasPrefix("UNAVAILABLE ") && said.contains(code), "\(said)")
                     if cause == "image" {
                         try FileManager.default.moveItem(atPath: "\(layers).gone", toPath: layers)
                     } else {

@@ -33,6 +33,18 @@ import Testing
         }
     }
 
+    @Test func aBrowserIsLedFromTheLoadingPageToTheRealOneWithoutScripts() async throws {
+        try await DaemonFixture.shared { f in
+            let guest = try await f.guest("browsed", "runc", ["80:http,ui"])
+            try await f.eventually("it has begun") { try await f.runs("browsed") == 1 }
+            try await f.succeed("instance", "stop", "browsed")
+            // It does not listen before the browser has seen the page that says so.
+            #expect(try await f.peer("browser_peer", try await f.url("browsed") + "/", guest.permission) == "ok\n")
+            #expect(try await f.runs("browsed") == 2)
+            try await guest.delete()
+        }
+    }
+
     @Test(arguments: backends) func callsReachInstancesThatSleep(_ backend: String) async throws {
         try await DaemonFixture.shared { f in
             let name = "grpc-\(backend)"

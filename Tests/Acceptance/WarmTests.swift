@@ -17,7 +17,7 @@ import Testing
         var obstacle: String?
     }
 
-    private static func config(_ instances: String) -> String {
+    static func config(_ instances: String) -> String {
         """
         apiVersion: 100monkeys.ai/v1
         kind: NodeConfig
@@ -55,7 +55,7 @@ import Testing
     }
 
     /// Everything that a command can see of where it is; what must differ between any two sandboxes is made the same.
-    private static let look = #"""
+    static let look = #"""
         import glob, os, re, resource, socket, stat, subprocess, time
         def read(path):
             try:
@@ -202,9 +202,9 @@ import Testing
                     for i in range(20000): m[random.randrange(len(m) // 2)]
                 """
             let busy = try f.begin(
-                "run", "--isolation", "runc", "--memory", "24Mi", "--timeout", "25s", "--mount", "\(file):/big", "--",
+                "run", "--isolation", "runc", "--memory", "24Mi", "--timeout", "120s", "--mount", "\(file):/big", "--",
                 "python3", "-c", script)
-            try await f.eventually("the pool has gone", within: .seconds(25)) {
+            try await f.eventually("the pool has gone") {
                 try await warm(f).allSatisfy { $0.ready == 0 && $0.obstacle != nil }
             }
             try Files.removeFile(filler)
@@ -215,7 +215,7 @@ import Testing
     }
 
     /// What is there of sandboxes: folders, groups and keepers.
-    private func remains(_ f: DaemonFixture) throws -> [String] {
+    func remains(_ f: DaemonFixture) throws -> [String] {
         let node = try f.node
         var found: [String] = []
         for folder in ["instances", "workspaces", "workspaces/.records", "logs", "warm"] {

@@ -62,6 +62,53 @@ import Testing
         }
     }
 
+    @Test func namedWorkspacesAreListedAndDeletedByThoseWhoseTheyAre() async throws {
+        struct Listed: Decodable, Equatable {
+            var name: String
+            var owner: UInt32
+            var size: Int
+            var users: [String]
+            private enum CodingKeys: String, CodingKey {
+                case name, owner
+                case size = "size_bytes"
+                case users = "used_by"
+            }
+        }
+        try await DaemonFixture.with { f in
+            func list(_ result: CommandResult) throws -> [Listed] {
+                #expect(result.code == 0, "\(result)")
+                return try JSONDecoder().decode([Listed].self, from: Data(result.stdout))
+            }
+            for name in ["one", "two"] {
+                try await f.succeed("instance", "create", "--name", name, "--workspace", "shared", "--", "true")
+            }
+            try await f.succeed("run", "--workspace", "own", "--", "sh", "-c", "head -c 1M /dev/urandom > big")
+            let theirs = try await f.aegis(
+                as: stranger, "run", "--workspace", "theirs", "--", "sh", "-c", "echo t > t")
+            #expect(theirs.code == 0, "\(theirs)")
+            let all = try list(try await f.aegis("workspace", "list", "--output", "json"))
+            #expect(all.map(\.name) == ["own", "shared", "theirs"], "\(all)")
+            #expect(all.map(\.owner) == [0, 0, stranger] && all.map(\.users) == [[], ["one", "two"], []], "\(all)")
+            #expect(all[0].size >= 1 << 20, "\(all)")
+            let seen = try list(try await f.aegis(as: stranger, "workspace", "list", "--output", "json"))
+            #expect(seen.map(\.name) == ["theirs"], "\(seen)")
+            // What an instance has, or another user, or nobody, stays.
+            let used = try await f.aegis("workspace", "delete", "shared", "own")
+            #expect(used.code == 5 && used.err.contains("used by one, two") && used.out == "own deleted\n", "\(used)")
+            let denied = try await f.aegis(as: stranger, "workspace", "delete", "shared")
+            #expect(denied.err.contains("(workspace-denied)"), "\(denied)")
+            let typo = try await f.aegis("workspace", "delete", "sharde")
+            #expect(typo.code == 4 && typo.err.contains("did you mean 'shared'?"), "\(typo)")
+            try await f.succeed("instance", "delete", "one", "two")
+            try await f.succeed("workspace", "delete", "shared")
+            #expect(try await f.aegis(as: stranger, "workspace", "delete", "theirs").code == 0)
+            #expect(try await f.succeed("workspace", "list").out == "No named workspaces\n")
+            #expect(
+                try await f.shell("ls -A home/workspaces/.trash home/workspaces/.records").out.count { $0 == "\n" } == 3
+            )
+        }
+    }
+
     @Test(arguments: backends) func aWorkspaceOfAegisIsWritableForWhoeverTheCommandRunsAs(_ backend: String)
         async throws
     {

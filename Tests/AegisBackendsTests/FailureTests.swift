@@ -9,7 +9,7 @@ import Testing
 @testable import AegisBackends
 
 /// Boots that fail: a clear error, and nothing left.
-@Suite(.serialized, .timeLimit(.minutes(2)))
+@Suite(.serialized, .timeLimit(.minutes(15)))
 struct BootFailureTests {
     private static func expectFailure(
         _ world: World, _ code: String, _ change: (inout BootSpec) throws -> Void
@@ -80,7 +80,7 @@ struct BootFailureTests {
             let error = await #expect(throws: AegisError.self) { _ = try await world.boot() }
             #expect(error?.code == "runtime-missing")
             #expect(error?.hint == "apt install youki")
-            let report = await world.backend.probe(deadline: .seconds(5))
+            let report = await world.backend.probe(deadline: .seconds(120))
             #expect(!report.available)
             #expect(report.reason == "youki is not installed")
             #expect(report.hint == "apt install youki")
@@ -100,12 +100,12 @@ struct BootFailureTests {
 }
 
 /// What backends prove about themselves.
-@Suite(.serialized, .timeLimit(.minutes(2)))
+@Suite(.serialized, .timeLimit(.minutes(15)))
 struct ProbeTests {
     @Test(arguments: Runtime.allCases)
     func aProbeRunsACanaryAndSaysWhatItStandsOn(_ runtime: Runtime) async throws {
         try await inWorld(runtime) { world in
-            let report = await world.backend.probe(deadline: .seconds(20))
+            let report = await world.backend.probe(deadline: .seconds(120))
             #expect(report.available, "\(report)")
             #expect(report.grade == (runtime == .runc ? .namespaces : .userKernel))
             #expect(report.latencyMs ?? 0 > 1)

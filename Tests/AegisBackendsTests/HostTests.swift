@@ -250,7 +250,7 @@ struct ProcessIdentityTests {
 }
 
 struct DiskPoolTests {
-    @Test func aNearlyFullDiskRefusesNewLayersAndKeepsOldOnes() async throws {
+    @Test func aNearlyFullDiskRefusesNewAndKnownLayersAndKeepsTheseAsTheyAre() async throws {
         try await onLoop { loop in
             let directory = try TemporaryDirectory()
             func pool(_ share: Double) -> DiskPool {
@@ -262,12 +262,15 @@ struct DiskPoolTests {
             #expect(path == directory.path("a"))
             #expect(try Files.status(path + "/upper").permissions == 0o755)
             let full = pool(1.0)
-            #expect(try await full.layer(for: "i-1", folder: directory.path("a"), limit: nil) == path)
-            let error = await #expect(throws: AegisError.self) {
-                _ = try await full.layer(for: "i-2", folder: directory.path("b"), limit: nil)
+            for (id, name) in [("i-1", "a"), ("i-2", "b")] {
+                let error = await #expect(throws: AegisError.self) {
+                    _ = try await full.layer(for: id, folder: directory.path(name), limit: nil)
+                }
+                #expect(error?.code == "disk-reserve")
             }
-            #expect(error?.code == "disk-reserve")
             #expect(!Files.exists(directory.path("b")))
+            // What has been written can be had.
+            #expect(try await full.workspace(for: "i-1", folder: path, limit: nil) == path + "/workspace")
             let late = await #expect(throws: AegisError.self) {
                 _ = try await pool(0).layer(for: "i-1", folder: directory.path("a"), limit: ByteSize(1 << 20))
             }

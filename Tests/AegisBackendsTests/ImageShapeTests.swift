@@ -8,7 +8,7 @@ import Testing
 @testable import AegisBackends
 
 /// Root file systems at and beyond what a backend takes.
-@Suite(.serialized, .timeLimit(.minutes(2)))
+@Suite(.serialized, .timeLimit(.minutes(15)))
 struct ImageShapeTests {
     @Test(arguments: Runtime.allCases)
     func asManyLayersAsAnImageMayHaveAreMounted(_ runtime: Runtime) async throws {

@@ -9,7 +9,7 @@ import Testing
 @testable import AegisBackends
 
 /// How sandboxes end, are found again, stand still and go on.
-@Suite(.serialized, .timeLimit(.minutes(5)))
+@Suite(.serialized, .timeLimit(.minutes(15)))
 struct SandboxLifeTests {
     private static func busy(_ talk: Conversation) async throws {
         let number = try await talk.start("echo go; while :; do :; done")
@@ -74,7 +74,7 @@ struct SandboxLifeTests {
             let resumed = try await Conversation(found)
             #expect(resumed.state.phase == .running)
             #expect(resumed.state.processes.map(\.number) == [number])
-            let stream = try await found.dial(7070, deadline: .seconds(5))
+            let stream = try await found.dial(7070, deadline: .seconds(60))
             #expect(try await stream.readAll(limit: 100) == Array("hello".utf8))
             // Nothing was acknowledged: all of the output comes again, and then the end.
             let result = try await resumed.finish(number)
@@ -155,7 +155,7 @@ struct SandboxLifeTests {
                     "python3 -c 'import socket; s = socket.create_server((\"\(host)\", \(port)), family=socket.\(family)); print(\"up\", flush=True); c = s.accept()[0]; c.sendall(c.recv(9).upper())'"
                 )
                 try await talk.await("up", from: number)
-                let stream = try await sandbox.dial(port, deadline: .seconds(5))
+                let stream = try await sandbox.dial(port, deadline: .seconds(60))
                 try await stream.write("ping")
                 #expect(try await stream.readAll(limit: 100) == Array("PING".utf8))
             }

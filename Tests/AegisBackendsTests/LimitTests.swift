@@ -9,7 +9,7 @@ import Testing
 @testable import AegisBackends
 
 /// What a sandbox may use, and what is seen when it wants more.
-@Suite(.serialized, .timeLimit(.minutes(5)))
+@Suite(.serialized, .timeLimit(.minutes(15)))
 struct LimitTests {
     @Test(arguments: Runtime.allCases)
     func ourOwnFilesInsideCountForTheLimit(_ runtime: Runtime) async throws {

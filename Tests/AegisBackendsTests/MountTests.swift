@@ -9,7 +9,7 @@ import Testing
 @testable import AegisBackends
 
 /// Folders of the host inside: whose files they are, and where they can and cannot appear.
-@Suite(.serialized, .timeLimit(.minutes(5)))
+@Suite(.serialized, .timeLimit(.minutes(15)))
 struct MountTests {
     private static func folder(_ path: String, user: UInt32, group: UInt32, mode: UInt32) throws {
         try Files.makeDirectories(path, mode: 0o755)

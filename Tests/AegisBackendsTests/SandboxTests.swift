@@ -10,7 +10,7 @@ import Testing
 @testable import AegisBackends
 
 /// Real sandboxes, the same tests for every runtime. One after the other: each is a whole boot, and some measure time.
-@Suite(.serialized, .timeLimit(.minutes(5)))
+@Suite(.serialized, .timeLimit(.minutes(15)))
 struct SandboxTests {
     @Test(arguments: Runtime.allCases)
     func onlyALayerThatGoesWithItsSandboxIsNeverSynced(_ runtime: Runtime) async throws {
@@ -119,7 +119,7 @@ struct SandboxTests {
     @Test(arguments: Runtime.allCases)
     func whatTheProbeFoundOddIsMadeUpFor(_ runtime: Runtime) async throws {
         try await inWorld(runtime) { world in
-            let report = await world.backend.probe(deadline: .seconds(20))
+            let report = await world.backend.probe(deadline: .seconds(120))
             try #require(report.available, "\(report)")
             let odd = world.backend.quirks.withLock { $0 }
             if runtime == .runc { #expect(odd == 0) }
@@ -145,7 +145,7 @@ struct SandboxTests {
 
     @Test func anImagesOwnListCountsMore() async throws {
         try await inWorld(.runsc) { world in
-            _ = await world.backend.probe(deadline: .seconds(20))
+            _ = await world.backend.probe(deadline: .seconds(120))
             try Files.writeAtomically(world.home.path("image/etc/ld.so.preload"), Array("#own\n".utf8), mode: 0o644)
             let talk = try await Conversation(try await world.boot())
             #expect(try await talk.run("cat /etc/ld.so.preload").stdout == "#own\n")

@@ -167,7 +167,7 @@ final class Conversation: Sendable {
     /// Runs a shell command to its end. Its output must fit in the channel's window.
     func run(_ script: String, user: String = "") async throws -> CommandResult {
         let number = try await start(script, user: user)
-        return try await withDeadline(.seconds(30)) { [self] in try await finish(number) }
+        return try await withDeadline(.seconds(180)) { [self] in try await finish(number) }
     }
 
     /// Waits for the end of a command.

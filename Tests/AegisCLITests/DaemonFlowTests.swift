@@ -215,7 +215,7 @@ import Testing
                     executable: "/bin/sh",
                     arguments: ["sh", "-c", "'\(path)' 0 & echo $! > '\(home)/aegisd.pid'; exec sleep 1000"],
                     newSession: true), on: aegis.loop)
-            let deadline = ContinuousClock.now + .seconds(20)
+            let deadline = ContinuousClock.now + .seconds(180)
             while try !isZombie(home + "/aegisd.pid") {
                 try #require(ContinuousClock.now < deadline)
                 try await Task.sleep(for: .milliseconds(5))

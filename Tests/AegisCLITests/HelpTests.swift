@@ -14,7 +14,7 @@ import Testing
         try expectSnapshot(page, "help-" + path.joined(separator: "-"))
     }
 
-    @Test(arguments: ["instance", "image", "secret", "kit", "config"])
+    @Test(arguments: ["instance", "image", "secret", "workspace", "kit", "config"])
     func eachGroupsPageIsAsWritten(_ group: String) throws {
         try expectSnapshot(Help(Commands.table).page([group]), "help-" + group)
     }

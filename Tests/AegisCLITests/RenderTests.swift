@@ -93,6 +93,21 @@ import Testing
         try expectSnapshot(ServiceText.secrets([secret], now: now), "secrets")
         #expect(
             ServiceText.images([], now: now) == "No images\n" && ServiceText.secrets([], now: now) == "No secrets\n")
+        let workspaces = [
+            NamedWorkspace(
+                name: "data", owner: 1000, size: 5 << 20, isWholeSize: false, createdAt: now, usedAt: now,
+                usedBy: ["one", "two"]),
+            NamedWorkspace(
+                name: "x", owner: 0, size: 4096, isWholeSize: true, createdAt: now, usedAt: now, usedBy: []),
+        ]
+        #expect(
+            ServiceText.workspaces(workspaces, now: now) == """
+                NAME   SIZE           OWNER      LAST USED   USED BY
+                data   over 5.0 MiB   uid 1000   0s ago      one,two
+                x      4.0 KiB        root       0s ago      -
+
+                """)
+        #expect(ServiceText.workspaces([], now: now) == "No named workspaces\n")
     }
 
     @Test func aBuildSaysWhatItChanged() {

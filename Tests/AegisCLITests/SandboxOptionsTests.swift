@@ -21,7 +21,7 @@ import Testing
                 "--network",
                 "none", "--cpus", "1.5", "--memory", "512Mi", "--disk", "1Gi", "--pids", "64", "--timeout", "5m",
                 "--idle-pause", "60s", "--idle-stop", "20m", "--expose", "8080:80:http,ui", "--idle-cpu",
-                "5%", "--reclaim", "--allow-setuid",
+                "5%", "--reclaim", "--idle-standby", "--allow-setuid",
             ], here)
         var expected = CreateInstance(command: ["x"])
         expected.name = "web"
@@ -42,7 +42,7 @@ import Testing
         expected.network = NetworkRequest(mode: "none")
         expected.limits = Limits(
             cpus: 1.5, memory: ByteSize(512 << 20), disk: ByteSize(1 << 30), pids: 64, timeout: .seconds(300))
-        expected.idle = IdlePolicy(pause: .seconds(60), stop: .seconds(1200), cpu: 5, reclaim: .safe)
+        expected.idle = IdlePolicy(pause: .seconds(60), stop: .seconds(1200), cpu: 5, reclaim: .safe, standby: true)
         expected.expose = ["8080:80:http,ui"]
         expected.allowSetuid = true
         #expect(request == expected)
@@ -86,6 +86,7 @@ import Testing
             (["--expose", "80", "--expose", "81:80"], "'81:80': port 80 is exposed twice, also by '80'"),
             (["--idle-cpu", "much"], "--idle-cpu: 'much' is not a percentage"),
             (["--idle-pause", "1ms"], "idle pause '1ms' is out of range"),
+            (["--idle-standby=maybe"], "--idle-standby: 'maybe' is neither on nor off"),
             (["--reclaim=all"], "--reclaim: 'all' is not a way to reclaim memory"),
             (["--mount", "x"], "'x' is not a mount"), (["--mount", "a:b"], "mount target 'b' is not an absolute path"),
             (["--mount", "a:/b:rx"], "'rx' is not a mount option"),

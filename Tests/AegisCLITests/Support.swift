@@ -179,7 +179,7 @@ struct Program: Sendable {
     ) async throws -> Result {
         let (status, out, err) = try await runProcess(
             spec(words, in: directory, variables: variables), input: Array(input.utf8), outputLimit: 64 << 20,
-            deadline: .seconds(30), on: loop)
+            deadline: .seconds(180), on: loop)
         return Result(
             code: status.shellCode, out: String(decoding: out, as: UTF8.self), err: String(decoding: err, as: UTF8.self)
         )

@@ -31,7 +31,8 @@ import Testing
         // A second instance, after a restart of the daemon.
         let again = try WorkspaceStore(home: fixture.home)
         let (second, same) = try await again.open(named: "claw", owner: 1234)
-        #expect(second.status.isSameFile(as: first.status) && same == info)
+        #expect(second.status.isSameFile(as: first.status) && same.createdAt == info.createdAt)
+        #expect(same.owner == 1234 && same.usedAt >= info.usedAt)
         #expect(Files.exists("\(second.realPath)/kept"))
     }
 
@@ -62,7 +63,7 @@ import Testing
         _ = try await store.open(named: "mine", owner: 1234)
         _ = try await store.open(named: "roots", owner: 0)
         await #expect(throws: AegisError.self) { try await store.open(named: "mine", owner: 99) }
-        await #expect(throws: AegisError.self) { try await store.remove(named: "mine", as: 99, usedBy: []) }
+        await #expect(throws: AegisError.self) { try await store.remove(named: "mine", as: 99) { [] } }
         #expect(try await store.open(named: "mine", owner: 0).1.owner == 1234)
         #expect(try await store.list(as: 1234).map(\.name) == ["mine"])
         #expect(try await store.list(as: 0).map(\.name) == ["mine", "roots"])
@@ -101,13 +102,21 @@ import Testing
             here = try here.open("d", [.readOnly, .directory])
         }
         try Files.makeLink("\(opened.realPath)/out", to: fixture.path)
-        let error = try await refusalOf { try await store.remove(named: "deep", as: 0, usedBy: ["i-1", "web"]) }
+        let error = try await refusalOf { try await store.remove(named: "deep", as: 0) { ["i-1", "web"] } }
         #expect(error?.code == "workspace-in-use" && error?.message.contains("i-1, web") == true)
-        try await store.remove(named: "deep", as: 0, usedBy: [])
+        #expect(try await store.sizes(of: ["deep", "none"]).mapValues(\.isWhole) == ["deep": true])
+        try await store.remove(named: "deep", as: 0) {
+            // Nobody begins to use what is being deleted, and nobody else deletes it.
+            let error = try? await refusalOf { _ = try await store.open(named: "deep", owner: 0) }
+            #expect(error?.code == "workspace-not-found" && error?.message.contains("being deleted") == true)
+            let again = try? await refusalOf { try await store.remove(named: "deep", as: 0) { [] } }
+            #expect(again?.code == "workspace-not-found")
+            return []
+        }
         #expect(try await store.list(as: 0).isEmpty && Files.list("\(fixture.home)/workspaces/.trash").isEmpty)
         #expect(Files.exists(fixture.home))
         #expect(
-            try await refusalOf { try await store.remove(named: "deep", as: 0, usedBy: []) }?.code
+            try await refusalOf { try await store.remove(named: "deep", as: 0) { [] } }?.code
                 == "workspace-not-found")
     }
 

@@ -281,7 +281,7 @@ private func shell(_ script: String) -> ProcessSpec {
         try await onLoop { loop in
             var spec = shell("sleep 1000 & echo done")
             spec.newSession = true
-            let output = try await runProcess(spec, deadline: .seconds(20), on: loop)
+            let output = try await runProcess(spec, deadline: .seconds(120), on: loop)
             #expect(output.status.isSuccess && String(bytes: output.stdout) == "done\n")
         }
     }

@@ -168,7 +168,7 @@ struct ConcurrencyTests {
                 child.signal(9)
                 _ = try await child.wait()
                 // The fetching program goes with the process that started it.
-                try await withDeadline(.seconds(20)) {
+                try await withDeadline(.seconds(180)) {
                     while try !processes(of: proxy).isEmpty {
                         try Task.checkCancellation()
                         await Task.yield()

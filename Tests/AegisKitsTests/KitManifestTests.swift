@@ -34,11 +34,12 @@ import Testing
               secrets:
                 - { name: API_KEY, description: a key }
                 - { name: MORE, optional: true }
-              idle: { pause: 1s, stop: 2m, cpu: 5, reclaim: any }
+              idle: { pause: 1s, stop: 2m, cpu: 5, reclaim: any, standby: true }
               hooks:
                 before: [{ run: [init, now], user: root, timeout: 5s }]
                 after: [{ run: [warm] }]
               health: { exec: [check], interval: 1s, timeout: 9s }
+              routing: { path: /notes, headers: { request: { X-A: "b c" }, response: { X-Frame-Options: DENY } } }
               network: { group: shop, allow: ["example.org:443", "10.0.0.0/8"] }
               limits: { cpus: 0.5, memory: 64Mi, disk: 1Gi, pids: 64, timeout: 1h }
               min_isolation: namespaces
@@ -59,13 +60,19 @@ import Testing
             spec.secrets == [
                 KitSecret(name: "API_KEY", description: "a key"), KitSecret(name: "MORE", optional: true),
             ])
-        #expect(spec.idle == IdlePolicy(pause: .seconds(1), stop: .seconds(120), cpu: 5, reclaim: .any))
+        #expect(
+            spec.idle == IdlePolicy(pause: .seconds(1), stop: .seconds(120), cpu: 5, reclaim: .any, standby: true))
         #expect(
             spec.hooks
                 == KitHooks(
                     before: [KitCommand(command: ["init", "now"], user: "root", timeout: .seconds(5))],
                     after: [KitCommand(command: ["warm"], timeout: .seconds(60))]))
         #expect(spec.health == KitHealth(exec: ["check"], interval: .seconds(1), timeout: .seconds(9)))
+        #expect(
+            spec.routing
+                == KitRouting(
+                    path: "/notes",
+                    headers: KitHeaders(request: ["X-A": "b c"], response: ["X-Frame-Options": "DENY"])))
         #expect(spec.network == KitNetwork(group: "shop", allow: ["example.org:443", "10.0.0.0/8"]))
         #expect(spec.limits?.pids == 64 && spec.limits?.timeout == .seconds(3600))
         #expect(spec.minIsolation == "namespaces" && spec.grants == ["spawn: *"])
@@ -98,9 +105,20 @@ import Testing
         ("  secrets: [{ name: a-b }]\n", "kit.yaml:5:21", "environment variable"),
         ("  idle: { pause: 1ms }\n", "kit.yaml:5:9", "out of range"),
         ("  idle: { reclaim: all }\n", "kit.yaml:5:20", "way to reclaim"),
+        ("  idle: { standby: maybe }\n", "kit.yaml:5:20", "standby"),
         ("  hooks: { before: [{ run: [] }] }\n", "kit.yaml:5:21", "the program, then its arguments"),
         ("  hooks: { start: [] }\n", "kit.yaml:5:12", "unknown key 'start'"),
         ("  health: { path: /, exec: [x] }\n", "kit.yaml:5:11", "either"),
+        ("  routing: { path: notes }\n", "kit.yaml:5:20", "does not begin with /"),
+        ("  routing: { path: /a/b }\n", "kit.yaml:5:20", "not a valid path name"),
+        ("  routing: { default_port: 80 }\n", "kit.yaml:5:14", "unknown key 'default_port'"),
+        ("  routing: { headers: { X-A: b } }\n", "kit.yaml:5:25", "unknown key 'X-A'"),
+        ("  routing: { headers: { request: { Host: b } } }\n", "kit.yaml:5:42", "the router's own"),
+        ("  routing: { headers: { request: { X-Forwarded-For: b } } }\n", "kit.yaml:5:53", "the router's own"),
+        ("  routing: { headers: { response: { 'a b': c } } }\n", "kit.yaml:5:44", "not a name of a header field"),
+        ("  routing: { headers: { response: { a: \"b\\r\\nc: d\" } } }\n", "kit.yaml:5:40", "ASCII text"),
+        ("  routing: { headers: { request: { a: b, A: c } } }\n", "kit.yaml:5:23", "two entries of one name"),
+        ("  routing: { health: /up }\n  health: { path: / }\n", "kit.yaml:5:3", "both given"),
         ("  network: { allow: ['*'] }\n", "kit.yaml:5:22", "opens everything"),
         ("  network: { allow: ['no host'] }\n", "kit.yaml:5:22", "is wrong"),
         ("  network: { mode: allow }\n", "kit.yaml:5:14", "unknown key 'mode'"),
@@ -150,21 +168,23 @@ import Testing
             $0.user = "nobody"
             $0.workdir = "/srv"
             $0.expose = ["80:http,ui", "5432:tcp"]
-            $0.limits = Limits(cpus: 1, memory: ByteSize(64 << 20))
-            $0.idle = IdlePolicy(pause: .seconds(1), stop: .seconds(2))
+            $0.limits = Limits(cpus: 1, memory: ByteSize(64 << 20), timeout: .seconds(9), grace: .seconds(7))
+            $0.idle = IdlePolicy(pause: .seconds(1), stop: .seconds(2), standby: true)
         } _: {
             $0.command = ["other"]
             $0.env = ["A": "user", "C": "user"]
             $0.user = "root"
             $0.expose = ["9000:80", "81"]
-            $0.limits = Limits(cpus: 2)
+            $0.limits = Limits(cpus: 2, timeout: .seconds(5))
             $0.idle = IdlePolicy(stop: .seconds(0))
         }
         #expect(all.kit == "web@1.0.0" && all.image == "base" && all.command == ["other"])
         #expect(all.env == ["A": "user", "B": "kit", "C": "user"] && all.user == "root" && all.workdir == "/srv")
         #expect(all.expose == ["5432:tcp", "9000:80", "81"])
-        #expect(all.limits == Limits(cpus: 2, memory: ByteSize(64 << 20)))
-        #expect(all.idle == IdlePolicy(pause: .seconds(1), stop: .seconds(0)))
+        #expect(
+            all.limits
+                == Limits(cpus: 2, memory: ByteSize(64 << 20), timeout: .seconds(5), grace: .seconds(7)))
+        #expect(all.idle == IdlePolicy(pause: .seconds(1), stop: .seconds(0), standby: true))
     }
 
     @Test func healthMakesTheFirstWebPortReadyLater() throws {

@@ -159,6 +159,12 @@ import Testing
                3: 0100007F:A000 0100007F:1F90 01 00000000:00000000
             """
         #expect(ProofTargets.listening(table) == [22, 8080])
+        // A server of both families is in the other table alone.
+        let six = """
+              sl  local_address                         remote_address                        st tx_queue
+               0: 00000000000000000000000000000000:1F91 00000000000000000000000000000000:0000 0A 00000000:00000000
+            """
+        #expect(ProofTargets.listening(table, six) == [22, 8080, 8081])
         #expect(ProofTargets.listening("nonsense\nmore nonsense").isEmpty)
     }
 }

@@ -129,7 +129,7 @@ final class TestUpstream: ProxyUpstream, @unchecked Sendable {
         pool = UpstreamPool(limits: limits)
     }
 
-    func connect(fresh: Bool) async throws -> UpstreamConnection {
+    func connect(fresh: Bool, for client: any ProxyWaiter) async throws -> UpstreamConnection {
         if let refusal { throw refusal }
         if !fresh, let kept = pool.take() { return kept }
         _ = dials.next()
@@ -187,7 +187,7 @@ func withProxy(
                     }
                 }
             }
-            do { try await withDeadline(.seconds(20)) { try await test(running) } } catch {
+            do { try await withDeadline(.seconds(180)) { try await test(running) } } catch {
                 Issue.record(error)
             }
             listener.close()

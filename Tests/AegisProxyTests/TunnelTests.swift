@@ -22,7 +22,7 @@ import Testing
             let (far, server) = try await pair()
             try await withThrowingTaskGroup(of: Void.self) { group in
                 group.addTask { await Tunnel.relay(near, far, pools: ProxyPools()) }
-                try await withDeadline(.seconds(20)) { try await body(RawPeer(client), RawPeer(server), loop) }
+                try await withDeadline(.seconds(180)) { try await body(RawPeer(client), RawPeer(server), loop) }
                 client.close()
                 server.close()
                 try await group.waitForAll()

@@ -44,6 +44,33 @@ import Testing
         }
     }
 
+    /// One with a time of its own waits that long, though the port's own limit is over long before.
+    @Test func aCallWaitsAsLongAsItSays() async throws {
+        var limits = RouterLimits()
+        limits.runningTime = .milliseconds(20)
+        try await withStage(limits: limits) { stage in
+            try await stage.expose("0:80:grpc")
+            stage.source.change {
+                $0.running = true
+                $0.closed = true
+            }
+            let client = try await FramePeer(stage)
+            try await client.begin()
+            try await client.call(1, extra: [("grpc-timeout", "1H")])
+            for stream: Int32 in [3, 5] {
+                try await client.call(stream)
+                // Without one, the port's limit holds.
+                let refused = try await client.until { $0.type == .headers }
+                #expect(refused.stream == stream && refused.flags & 1 == 1)
+            }
+            // The one that is left goes to the server as soon as there is one; this one speaks no HTTP/2.
+            stage.source.change { $0.closed = false }
+            let last = try await client.until { $0.stream == 1 }
+            #expect(last.type == .headers || last.type == .reset)
+            client.close()
+        }
+    }
+
     @Test func aBodyThatWaitsIsBoundedByItsWindow() async throws {
         try await withStage { stage in
             try await stage.expose("0:80:grpc,wake=http")

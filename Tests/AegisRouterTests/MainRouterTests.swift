@@ -1,6 +1,7 @@
 import AegisCore
 import AegisIO
 import AegisRouter
+import AegisSandboxTypes
 import Synchronization
 import Testing
 
@@ -41,6 +42,35 @@ import Testing
             #expect(!answer.contains("X-Aegis-Instance"))
             // A page cannot set cookies for its neighbours.
             #expect(answer.contains("¬Set-Cookie: a=b¬"))
+        }
+    }
+
+    @Test func aKitSetsFieldsAndAPathOfItsOwn() async throws {
+        try await withStage { stage in
+            stage.source.change { $0.running = true }
+            let headers = KitHeaders(
+                request: ["X-Kit": "one", "Accept": "text/plain"],
+                response: ["X-Frame-Options": "DENY", "set-cookie": "no=1"])
+            let routing = KitRouting(path: "/notes", headers: headers)
+            try await stage.expose(
+                "0:80:http", as: "web", id: "i-00000000000000aa", routing: routing)
+            try await stage.expose("0:81:http", as: "api", id: "i-00000000000000bb")
+            let fields = "x-kit: mine¬ACCEPT: a¬Accept: b¬X-Kit-2: kept¬"
+            let asked = try await stage.ask(Self.get("/notes/x?y", "127.0.0.1", fields))
+            #expect(asked.contains("¬¬80 GET /x?y HTTP/1.1¬") && asked.contains("¬X-Forwarded-Prefix: /notes¬"))
+            #expect(asked.contains("¬X-Kit: one¬") && asked.contains("¬Accept: text/plain¬"), "\(asked)")
+            #expect(!asked.contains("mine") && !asked.contains("Accept: b") && asked.contains("¬X-Kit-2: kept¬"))
+            #expect(asked.contains("¬X-Frame-Options: DENY¬") && !asked.contains("a=b"), "\(asked)")
+            let direct = try await stage.ask(Self.get("/notes/x", "a", fields), 80)
+            #expect(direct.contains("¬¬80 GET /notes/x HTTP/1.1¬") && direct.contains("¬X-Kit: one¬"), "\(direct)")
+            // Others are left alone, and a browser is sent to the instance's own host.
+            let other = try await stage.ask(Self.get("/api/", "127.0.0.1", fields))
+            #expect(other.contains("¬x-kit: mine¬") && !other.contains("X-Frame-Options"), "\(other)")
+            let browser = try await stage.ask(Self.get("/notes/x", "localhost:1", "Sec-Fetch-Mode: navigate¬"))
+            #expect(browser.contains("¬Location: http://web.aegis.localhost:1/x¬"), "\(browser)")
+            // What two have is nobody's.
+            stage.source.change { $0.exposures[1].routing = KitRouting(path: "/notes") }
+            while !(try await stage.ask(Self.get("/notes/", "127.0.0.1"))).hasPrefix("HTTP/1.1 404") {}
         }
     }
 

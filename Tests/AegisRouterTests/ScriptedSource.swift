@@ -8,7 +8,11 @@ import Synchronization
 final class ScriptedSource: RouteSource {
     struct State {
         var exposures: [Exposure] = []
-        var running = false
+        var running = false {
+            didSet { if running, !oldValue { lives += 1 } }
+        }
+        /// How often it has been started.
+        var lives: UInt64 = 0
         /// Nil = waking waits until `finishWaking`.
         var wakeResult: Result<Void, AegisError>? = .success(())
         var wakers: [CheckedContinuation<Result<Void, AegisError>, Never>] = []
@@ -135,6 +139,7 @@ final class ScriptedHold: RouteHold {
         self.source = source
         self.wasRunning = wasRunning
     }
+    var life: UInt64 { source.change { $0.lives } }
     deinit { source.change { $0.holds -= 1 } }
     func dial(_ port: UInt16, deadline: Duration) async throws -> FileStream {
         try await source.dial(port, deadline)

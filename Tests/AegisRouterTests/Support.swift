@@ -17,7 +17,8 @@ struct Stage: Sendable {
 
     /// Exposes ports of an instance, and waits until they are listened on.
     func expose(
-        _ specs: String..., as name: String = "web", id: String = "i-00000000000000aa", wakeLimit: Duration? = nil
+        _ specs: String..., as name: String = "web", id: String = "i-00000000000000aa", wakeLimit: Duration? = nil,
+        routing: KitRouting? = nil
     )
         async throws
     {
@@ -25,6 +26,7 @@ struct Stage: Sendable {
         for spec in specs {
             var exposure = Exposure(instance: id, name: name, owner: 0, spec: try ExposeSpec(parsing: spec))
             if let wakeLimit { exposure.wakeLimit = wakeLimit }
+            exposure.routing = routing
             new.append(exposure)
         }
         source.change { [new] in $0.exposures += new }
@@ -142,7 +144,7 @@ func withStage(
 /// The same on a loop that runs already, with servers of the test's own behind further ports.
 func runStage(
     on loop: EventLoop, limits: RouterLimits = RouterLimits(), headTime: Duration? = nil,
-    deadline: Duration = .seconds(20), extra: [UInt16: UInt16] = [:],
+    deadline: Duration = .seconds(180), extra: [UInt16: UInt16] = [:],
     test: @escaping @Sendable (Stage) async throws -> Void
 ) async throws {
     let servers = try [UInt16(80), 81].map { ($0, try tellingServer(on: loop)) }

@@ -238,6 +238,43 @@ import Testing
         }
     }
 
+    @Test(arguments: ["0:80:http", "0:80:http,wake=http", "0:7:tcp"])
+    func whoWaitsAndGoesIsHeldForNoMore(_ spec: String) async throws {
+        var limits = RouterLimits()
+        limits.holdTime = .milliseconds(20)
+        limits.runningTime = .seconds(1000)
+        try await withStage(limits: limits) { stage in
+            try await stage.expose(spec)
+            stage.source.change {
+                $0.running = true
+                $0.closed = true
+            }
+            let guest: UInt16 = spec.contains("tcp") ? 7 : 80
+            let clients = try await [stage.client(guest), stage.client(guest)]
+            for client in clients { try await client.send(Self.get) }
+            while await stage.router.waitingCount() < 2 { await Task.yield() }
+            clients[0].stream.close()
+            while await stage.router.waitingCount() > 1 { try await stage.loop.clock.sleep(for: .milliseconds(1)) }
+            // The other has ended its side and waits for its answer.
+            try clients[1].stream.closeWrite()
+            let dials = stage.source.change { $0.dials }
+            await stage.source.until { $0.dials > dials + 3 }
+            let held = stage.source.change { $0.holds }
+            #expect(held == 1)
+            clients[1].stream.close()
+            await stage.source.until { $0.holds == 0 }
+            let after = stage.source.change { $0.dials }
+            // Whoever comes later gets through, also with its side ended.
+            let late = try await stage.client(guest)
+            try await late.send(Self.get)
+            try late.stream.closeWrite()
+            await stage.source.until { $0.dials > after + 3 }
+            stage.source.change { $0.closed = false }
+            let answer = try await late.rest()
+            #expect(guest == 7 ? answer == Self.get + "bye" : answer.hasPrefix("HTTP/1.1 200"), "\(answer)")
+        }
+    }
+
     @Test func tooManyWaitersAreRefused() async throws {
         var limits = RouterLimits()
         limits.waiting = 2
@@ -265,6 +302,51 @@ import Testing
             #expect(try await stage.ask(Self.get, 80).hasPrefix("HTTP/1.1 200"))
             // Once for the path, once for the request.
             #expect(stage.source.change { $0.dials } == 2)
+        }
+    }
+
+    /// Who has started it, and how many ask, does not matter: once in the life of a sandbox.
+    @Test func aReadinessPathIsAskedOnceInALife() async throws {
+        var limits = RouterLimits()
+        limits.holdTime = .milliseconds(1)
+        try await withStage(limits: limits) { stage in
+            try await stage.expose("0:80:http,ready=/health")
+            for life in 1...3 {
+                stage.source.change { $0.running = true }
+                for request in 1...3 {
+                    let before = stage.source.change { $0.dials }
+                    #expect(try await stage.ask(Self.get, 80).hasPrefix("HTTP/1.1 200"))
+                    let dials = stage.source.change { $0.dials } - before
+                    #expect(dials == (request == 1 ? 2 : 1), "life \(life), request \(request): \(dials)")
+                    await stage.source.until { $0.holds == 0 }
+                }
+                stage.source.change { $0.running = false }
+            }
+            // Another path is another question.
+            stage.source.change { state in
+                state.running = true
+                state.exposures[0].spec.ready = .http(path: "/other")
+            }
+            let before = stage.source.change { $0.dials }
+            #expect(try await stage.ask(Self.get, 80).hasPrefix("HTTP/1.1 200"))
+            #expect(stage.source.change { $0.dials } == before + 2)
+        }
+    }
+
+    @Test func aPortMayHaveATimeOfItsOwn() async throws {
+        var limits = RouterLimits()
+        limits.runningTime = .milliseconds(1)
+        try await withStage(limits: limits) { stage in
+            try await stage.expose("0:80:http,wait=1h")
+            stage.source.change {
+                $0.running = true
+                $0.closed = true
+            }
+            async let answer = stage.ask(Self.get, 80)
+            // Long after the time that every port has.
+            await stage.source.until { $0.dials >= 8 }
+            stage.source.change { $0.closed = false }
+            #expect(try await answer.hasPrefix("HTTP/1.1 200"))
         }
     }
 }

@@ -24,6 +24,7 @@ import Testing
         let spec = try ExposeSpec(parsing: "80:http,ui,wake=never,cooldown=5s,ready=/health?a=1")
         #expect(spec.wake == .never && spec.cooldown == .seconds(5) && spec.ready == .http(path: "/health?a=1"))
         #expect(spec.ui)
+        #expect(try ExposeSpec(parsing: "5432:tcp,wait=90s").wait == .seconds(90))
         #expect(try ExposeSpec(parsing: "80,ready=tcp,wake=http").wake == .http)
     }
 
@@ -31,6 +32,7 @@ import Testing
         ("80", "80"), ("0:80:http", "80"), ("127.0.0.1:0:80", "80"), ("127.0.0.1:8080:80", "8080:80"),
         ("0.0.0.0:0:80", "0.0.0.0:0:80"), ("[0:0:0:0:0:0:0:1]:8080:80:tcp", "[::1]:8080:80:tcp"),
         ("80,ready=tcp", "80"), ("80,wake=connect", "80"), ("80,cooldown=90s", "80,cooldown=1m30s"),
+        ("80,wait=60m,cooldown=1s", "80,cooldown=1s,wait=1h"),
         ("80,ready=/a,wake=http,ui", "80,ui,wake=http,ready=/a"),
     ])
     func isPrintedInItsShortestForm(_ text: String, _ canonical: String) throws {
@@ -54,7 +56,8 @@ import Testing
             ("80,frob=1", 4, "options: ui"), ("80,ui=1", 4, "takes no value"), ("80,wake", 4, "needs a value"),
             ("80,wake=x", 9, "wake=connect"), ("80,wake=Never", 9, "did you mean 'wake=never'?"),
             ("80,cooldown=5", 13, "cooldown=10m"), ("80,cooldown=0s", 13, "cooldown=10m"),
-            ("80,cooldown=8d", 13, "up to 7d"), ("80,ready=health", 10, "ready=/health"),
+            ("80,cooldown=8d", 13, "up to 7d"), ("80,wait=0s", 9, "from 1s to 1h"), ("80,wait=61m", 9, "wait=90s"),
+            ("80,wait=soon", 9, "from 1s to 1h"), ("80,ready=health", 10, "ready=/health"),
             ("80,ready=/a#b", 10, "neither tcp nor a path"),
             ("80,ui,ui", 7, "given twice"), ("80,wake=http,wake=http", 14, "given twice"),
             ("", 1, "a port is missing"), (",ui", 1, "a port is missing"),
@@ -111,7 +114,7 @@ import Testing
         var random = SystemRandomNumberGenerator()
         let pieces = [
             "80", "8080", "0", ":", ":", ",", "ui", "tcp", "http", "ws", "[::1]", "127.0.0.1", "wake=", "never",
-            "cooldown=5s", "ready=/x", "/", "-", "[", "]", "=",
+            "cooldown=5s", "wait=5s", "ready=/x", "/", "-", "[", "]", "=",
         ]
         var accepted = 0
         for _ in 0..<40_000 {

@@ -15,6 +15,20 @@ extension FileStream {
     /// The state of the other end, as far as the loop has heard; costs no system call.
     package var peer: Peer { Peer(rawValue: watched.peerEnding) ?? .lost }
 
+    /// Whether nobody is at the other end any more.
+    ///
+    /// Who sends no more may still wait for an answer (a half-closed connection). Only the host that it is on knows, so of a
+    /// client elsewhere that is found out once something is sent to it. Asks the kernel only of one that sends no more.
+    package var isForsaken: Bool {
+        switch peer {
+        case .open: false
+        case .lost: true
+        case .ended:
+            (try? withDescriptor("looking for the peer") { descriptor throws(Errno) in try descriptor.peerHasLeft() })
+                ?? false
+        }
+    }
+
     /// Whether this side has closed it.
     package var isClosed: Bool { watched.isClosed }
 

@@ -258,9 +258,11 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
         } catch {
             failure = (error as? AegisError) ?? AegisError(.failed, "internal-error", String(describing: error))
         }
-        isConnecting = false
-        let all = waiting.values.sorted { $0.id < $1.id }
-        waiting = [:]
+        // A call with a time of its own waits that long, whatever the port's own limit says.
+        let patient = failure?.code == "port-not-ready" ? waiting.filter { $0.value.deadline != nil } : [:]
+        isConnecting = !patient.isEmpty
+        let all = waiting.values.filter { patient[$0.id] == nil }.sorted { $0.id < $1.id }
+        waiting = patient
         for exchange in all {
             exchange.timer?.cancel()
             exchange.timer = nil
@@ -270,6 +272,7 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
                 answer(exchange, failure ?? .lost)
             }
         }
+        if isConnecting { scope.spawn("connect to a server") { await self.connect() } }
     }
 
     private func begin(_ stream: FileStream) {

@@ -32,7 +32,8 @@ extension ProxyConnection {
         headIsGone = false
         while true {
             let connection: UpstreamConnection
-            do { connection = try await target.connect(fresh: fresh) } catch {
+            do { connection = try await target.connect(fresh: fresh, for: self) } catch {
+                guard !isCut else { return false }
                 return await give(ProxyAnswer(failure: error, html: request.prefersHTML))
             }
             guard !isCut else {

@@ -6,7 +6,7 @@ import AegisWire
 ///
 /// State is touched on the proxy's loop only (hence `@unchecked Sendable`). The one other task, which sends a long request
 /// body while the response comes, uses `request.buffer` and nothing else of it.
-final class ProxyConnection: ProxyClientConnection, @unchecked Sendable {
+final class ProxyConnection: ProxyClientConnection, ProxyWaiter, @unchecked Sendable {
     enum Phase {
         /// Waits for the first byte of a request.
         case idle
@@ -46,6 +46,8 @@ final class ProxyConnection: ProxyClientConnection, @unchecked Sendable {
 
     /// The connection was cut off: nothing of it goes on.
     private(set) var isCut = false
+    var isGone: Bool { isCut }
+    var onGone: (@Sendable () -> Void)?
     /// The task is to end, and to be made anew with the next request.
     private var isParking = false
     private var idleSince: UInt64 = 0
@@ -129,6 +131,7 @@ final class ProxyConnection: ProxyClientConnection, @unchecked Sendable {
             switch stream.peer {
             case .open: if stream.isClosed { abort() }
             case .lost: abort()
+            case .ended where stream.isForsaken: abort()
             case .ended:
                 if endedSince == 0 { endedSince = now }
                 if now &- endedSince >= proxy.limits.endedTime.nanoseconds { abort() }
@@ -144,6 +147,9 @@ final class ProxyConnection: ProxyClientConnection, @unchecked Sendable {
         isCut = true
         upstream?.stream.close()
         stream.close()
+        let leave = onGone
+        onGone = nil
+        leave?()
     }
 
     /// Closes when nothing goes on.

@@ -14,7 +14,7 @@ package struct ProxyLimits: Sendable, Equatable {
     /// but for those that come back at once.
     package var waitingTasks = 128
     /// How long an exchange goes on for a client that has ended its side and to which nothing could be sent meanwhile: it
-    /// may be one that waits for its answer (`nc`), or one that has gone.
+    /// may be one that waits for its answer (`nc`), or one that has gone, which only its own host knows.
     package var endedTime = Duration.seconds(10)
     /// When a request that the server's kernel has not taken by then is sent over another connection.
     package var unheardTime = Duration.seconds(1)

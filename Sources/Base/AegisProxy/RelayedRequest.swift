@@ -11,6 +11,10 @@ package struct ProxyEdits: Sendable {
     package var tellsClient = true
     /// Keep the response within its origin: no `Domain` of cookies, no `Service-Worker-Allowed`.
     package var guardsOrigin = false
+    /// What is set in the request.
+    package var requestFields: ProxyFields?
+    /// What is set in the final response.
+    package var responseFields: ProxyFields?
     /// No changes but those.
     package init() {}
 }
@@ -59,6 +63,7 @@ package struct RelayedRequest {
             out.append("\r\n")
         }
         let host = appendFields(from: buffer, to: &out)
+        if let set = edits.requestFields { out.append(set.bytes) }
         if host == nil, index.authority == nil { out.append("Host: localhost\r\n") }
         switch index.framing {
         case .none: if hadLength { out.append("Content-Length: 0\r\n") }
@@ -109,6 +114,7 @@ package struct RelayedRequest {
             if kept, role != .host, index.namesFields, RelayedFields.isNamed(index.table, name, in: bytes.span) {
                 kept = false
             }
+            if kept, let set = edits.requestFields, set.holds(bytes.span, name) { kept = false }
             if kept {
                 start = start ?? name.lowerBound
             } else if let from = start {

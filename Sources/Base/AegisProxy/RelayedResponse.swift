@@ -45,7 +45,9 @@ package struct RelayedResponse {
     ///   - out: where it goes.
     package func append(from buffer: borrowing ByteBuffer, keepAlive: Bool, to out: inout ByteBuffer) {
         appendLine(from: buffer, to: &out)
-        let upgrade = appendFields(from: buffer, to: &out)
+        let set = index.status >= 200 ? edits.responseFields : nil
+        let upgrade = appendFields(from: buffer, without: set, to: &out)
+        if let set { out.append(set.bytes) }
         if index.status >= 200 { appendFraming(&out) }
         if index.status == 101 {
             out.append("Connection: upgrade\r\n")
@@ -92,7 +94,9 @@ package struct RelayedResponse {
     }
 
     /// - Returns: where the value of `Upgrade` is.
-    private func appendFields(from buffer: borrowing ByteBuffer, to out: inout ByteBuffer) -> Range<Int>? {
+    private func appendFields(
+        from buffer: borrowing ByteBuffer, without set: ProxyFields?, to out: inout ByteBuffer
+    ) -> Range<Int>? {
         var upgrade: Range<Int>?
         var start: Int?
         let bytes = buffer.readable
@@ -108,6 +112,7 @@ package struct RelayedResponse {
             if kept, index.namesFields, role != .upgrade {
                 kept = !RelayedFields.isNamed(index.table, name, in: bytes.span)
             }
+            if kept, let set, set.holds(bytes.span, name) { kept = false }
             if kept, edits.guardsOrigin, leavesOrigin(role, name, field, in: bytes.span) {
                 kept = false
                 if role == .setCookie {

@@ -31,14 +31,25 @@ package final class UpstreamConnection: @unchecked Sendable {
     }
 }
 
+/// A client that may be kept waiting. On the proxy's loop only.
+package protocol ProxyWaiter: AnyObject {
+    /// The client has gone: nothing is to be done for it any more.
+    var isGone: Bool { get }
+
+    /// Called once when the client goes; whoever sets it takes it back when it has stopped waiting.
+    var onGone: (@Sendable () -> Void)? { get set }
+}
+
 /// Where requests of one kind go: a server that may have to be woken first.
 package protocol ProxyUpstream: AnyObject, Sendable {
     /// A connection for one exchange; each is given back with `finished`.
     ///
-    /// - Parameter fresh: make a new one: a kept one has just failed.
+    /// - Parameters:
+    ///   - fresh: make a new one: a kept one has just failed.
+    ///   - client: who it is for; whoever lets it wait looks whether it is still there.
     /// - Returns: a connection that nobody else uses.
     /// - Throws: why there is none (an `AegisError`); that becomes the answer.
-    func connect(fresh: Bool) async throws -> UpstreamConnection
+    func connect(fresh: Bool, for client: any ProxyWaiter) async throws -> UpstreamConnection
 
     /// The exchange is over.
     ///

@@ -3,10 +3,12 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -159,4 +161,18 @@ ssize_t al_receive_descriptors(int socket, void *bytes, size_t count, int *descr
     }
     *descriptor_count = kept;
     return got;
+}
+
+int al_socket_own_addresses(int socket, uint32_t *addresses, int most) {
+    struct ifreq room[32];
+    struct ifconf all = {.ifc_len = sizeof room, .ifc_req = room};
+    if (ioctl(socket, SIOCGIFCONF, &all) < 0) return -1;
+    int count = 0;
+    for (size_t i = 0; i < (size_t)all.ifc_len / sizeof room[0] && count < most; i++) {
+        struct sockaddr_in in;
+        memcpy(&in, &room[i].ifr_addr, sizeof in);
+        if (in.sin_family != AF_INET || ntohl(in.sin_addr.s_addr) >> 24 == 127) continue;
+        addresses[count++] = in.sin_addr.s_addr;
+    }
+    return count;
 }

@@ -10,4 +10,12 @@ extension FileDescriptor {
         guard answer == 1 else { return nil }
         return (String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self), port)
     }
+
+    /// Whether the other end of a TCP connection is a socket of this host that no program has open any more; false also
+    /// when it is elsewhere.
+    package borrowing func peerHasLeft() throws(Errno) -> Bool {
+        let answer = al_peer_left(raw)
+        guard answer >= 0 else { throw .current }
+        return answer == 1
+    }
 }

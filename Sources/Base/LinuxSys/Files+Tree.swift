@@ -68,6 +68,74 @@ extension FileDescriptor {
         if error != .noSuchFile { throw error }
     }
 
+    /// What a name of this directory and everything beneath it occupy on its file system, in bytes.
+    ///
+    /// Goes through the tree as `removeTree` does; what changes meanwhile is counted as it is met.
+    ///
+    /// - Parameters:
+    ///   - name: a directory.
+    ///   - limit: how many names are looked at, so that a hostile tree costs neither time nor memory without end.
+    /// - Returns: the bytes, and whether they are all of it.
+    /// - Throws: what the kernel refused at the top.
+    package borrowing func treeSize(_ name: String, atMost limit: Int) throws(Errno) -> (bytes: UInt64, isWhole: Bool) {
+        let bytes = Array(name.utf8)
+        var here = try openForRemoval(bytes)
+        let top = try here.status()
+        var sum = TreeSum(bytes: top.allocated, left: limit, device: top.device)
+        var path = [Level(name: bytes, status: top, pending: try here.measure(&sum))]
+        while let level = path.last {
+            if let child = level.pending.last {
+                path[path.count - 1].pending.removeLast()
+                do throws(Errno) {
+                    let next = try here.openForRemoval(child)
+                    let status = try next.status()
+                    // Another file system is mounted there.
+                    guard status.device == sum.device else { continue }
+                    path.append(Level(name: child, status: status, pending: try next.measure(&sum)))
+                    here = next
+                } catch { sum.isWhole = sum.isWhole && error == .noSuchFile }
+            } else {
+                path.removeLast()
+                guard let above = path.last else { break }
+                let parent = try here.open("..", [.readOnly, .directory])
+                guard try parent.status().isSameFile(as: above.status) else { return (sum.bytes, false) }
+                here = parent
+            }
+        }
+        return (sum.bytes, sum.isWhole)
+    }
+
+    /// What has been counted of a tree.
+    private struct TreeSum {
+        var bytes: UInt64
+        /// How many names may still be looked at.
+        var left: Int
+        let device: UInt64
+        var isWhole = true
+        /// Files with several names that were counted.
+        var linked: Set<UInt64> = []
+    }
+
+    /// Counts what is directly in this directory.
+    ///
+    /// - Returns: the directories in it.
+    private borrowing func measure(_ sum: inout TreeSum) throws(Errno) -> [[UInt8]] {
+        var directories: [[UInt8]] = []
+        let found = try firstEntries(sum.left + 1)
+        if found.count > sum.left { sum.isWhole = false }
+        for entry in found.prefix(sum.left) {
+            sum.left -= 1
+            guard let status = try? status(ofBytes: entry.bytes), status.device == sum.device else { continue }
+            if status.type == .directory {
+                directories.append(entry.bytes)
+            } else if status.links > 1, !sum.linked.insert(status.inode).inserted {
+                continue
+            }
+            sum.bytes += status.allocated
+        }
+        return directories
+    }
+
     /// Removes what is no directory; the directories of one portion, or nil when nothing is left.
     private borrowing func clearFiles() throws(Errno) -> [[UInt8]]? {
         let found = try firstEntries(Self.portion)

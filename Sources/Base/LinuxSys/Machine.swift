@@ -52,6 +52,25 @@ package enum CurrentProcess {
         return all
     }
 
+    /// Raises the number of descriptors that this process may have open, as far as its rights and the kernel's own limit
+    /// (`fs.nr_open`) go. Never lowers it.
+    ///
+    /// - Parameter wanted: as many as that are enough.
+    /// - Returns: how many it may have now.
+    @discardableResult
+    package static func raiseOpenFiles(to wanted: UInt64) -> UInt64 {
+        var limit = rlimit()
+        guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 1024 }
+        let before = UInt64(limit.rlim_cur)
+        guard before < wanted else { return before }
+        // The hard limit is root's to raise.
+        for most in [max(UInt64(limit.rlim_max), wanted), UInt64(limit.rlim_max)] {
+            var raised = rlimit(rlim_cur: rlim_t(min(most, wanted)), rlim_max: rlim_t(most))
+            if unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &raised) == 0 { return min(most, wanted) }
+        }
+        return before
+    }
+
     /// From now on writing to a closed pipe is an error (`EPIPE`), not a signal. Children get the default back.
     package static func ignoreBrokenPipes() { al_ignore_sigpipe() }
 

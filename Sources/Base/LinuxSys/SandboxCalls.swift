@@ -10,6 +10,19 @@ package enum NetworkNamespace {
     {
         try FileDescriptor(checking: al_socket_in_namespace(namespace.raw, ipv6 ? AF_INET6 : AF_INET))
     }
+
+    /// The IPv4 addresses of a namespace, but for loopback's; at most 16.
+    package static func ownAddresses(in namespace: borrowing FileDescriptor) throws(Errno) -> [String] {
+        let socket = try streamSocket(in: namespace, ipv6: false)
+        var found = [UInt32](repeating: 0, count: 16)
+        let count = unsafe al_socket_own_addresses(socket.raw, &found, Int32(found.count))
+        guard count >= 0 else { throw .current }
+        // The first byte in memory is the first of the address.
+        return found.prefix(Int(count)).map { address in
+            let bytes = UInt32(bigEndian: address)
+            return [24, 16, 8, 0].map { "\(bytes >> $0 & 255)" }.joined(separator: ".")
+        }
+    }
 }
 
 extension SystemThread {

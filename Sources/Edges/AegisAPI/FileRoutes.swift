@@ -21,6 +21,8 @@ package struct FileRoutes: Sendable {
                 query: ["path", "stat"]
             ) { context, writer in
                 let (instance, path) = try target(context)
+                await instance.beginFiles()
+                defer { instance.endFiles() }
                 let place = try await place(of: path, in: instance)
                 let onlyKind = try context.flag("stat")
                 await instance.beginReading()
@@ -39,6 +41,8 @@ package struct FileRoutes: Sendable {
             ) { context, writer in
                 let (instance, path) = try target(context)
                 let strip = try context.flag("strip")
+                await instance.beginFiles()
+                defer { instance.endFiles() }
                 let place = try await place(of: path, in: instance)
                 switch place {
                 case .host(let files): try await files.receive(context.request.body, strip: strip)

@@ -86,12 +86,14 @@ package struct ImageRoutes: Sendable {
                 let reference = try directory.reference(context.parameter("ref"))
                 // What is kept ready is nobody's use of it.
                 await directory.warm.clear(reference)
+                await directory.seeOff()
                 return Collected(try await images.delete(reference, inUse: await directory.imagesInUse()))
             },
             .json(.post, "/v1/images/prune", "Remove what no instance uses", query: ["all"]) {
                 [images, directory] context in
                 try requireRoot(context)
                 let all = try context.flag("all")
+                await directory.seeOff()
                 return Collected(
                     try await images.garbageCollect(inUse: await directory.imagesInUse(), unusedImages: all))
             },

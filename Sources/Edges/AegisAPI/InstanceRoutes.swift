@@ -67,7 +67,8 @@ package struct InstanceRoutes: Sendable {
                 }
                 return try await directory.unexpose(context.parameter("id"), port, for: context.caller)
             },
-            .json(.post, "/v1/instances/{id}/idle", "Change when it sleeps: {pause?, stop?, cpu?, reclaim?}") {
+            .json(.post, "/v1/instances/{id}/idle", "Change when it sleeps: {pause?, stop?, cpu?, reclaim?, standby?}")
+            {
                 context in
                 let policy = try await JSONBody.decode(IdlePolicy.self, from: context)
                 return try await find(context).setIdlePolicy(policy)

@@ -18,15 +18,25 @@ internal import Synchronization
 enum Daemon {
     /// How long requests in flight may take when the daemon ends.
     private static let drain = Duration.seconds(5)
+    /// Descriptors for as many connections as the router takes, each with one to its server, and for the instances. What
+    /// runs in a sandbox has a limit of its own.
+    private static let openFiles: UInt64 = 131_072
+
+    private static func claimResources(_ logger: Logger) {
+        do throws(Errno) { try CurrentProcess.protectFromOutOfMemory(score: -900) } catch {
+            logger.debug("this daemon is as mortal as others when memory runs out", ("error", "\(error)"))
+        }
+        let files = CurrentProcess.raiseOpenFiles(to: openFiles)
+        guard files < openFiles else { return }
+        logger.warning("this daemon may have few files open: connections are refused sooner", ("limit", "\(files)"))
+    }
 
     static func run(options: DaemonOptions, home: DaemonHome, loop: EventLoop, readiness: Readiness) async throws {
         try CurrentProcess.setDumpable(false)
         // AEGIS_DEBUG=1 shows what is told on the way: the steps of each boot, for one.
         let minimum = environmentValue("AEGIS_DEBUG") == "1" ? Logger.Level.debug : .info
         let logger = Logger(minimum: minimum) { say($0.description) }
-        do throws(Errno) { try CurrentProcess.protectFromOutOfMemory(score: -900) } catch {
-            logger.debug("this daemon is as mortal as others when memory runs out", ("error", "\(error)"))
-        }
+        claimResources(logger)
         // The allocator keeps what a thousand connections have used, for good if nobody asks for it.
         loop.afterBursts { CurrentProcess.trimMemory() }
         let settings = try DaemonSettings(options: options, home: home)
@@ -48,8 +58,9 @@ enum Daemon {
 
         try home.writePid()
         scope.spawn("images") { await services.images.run() }
+        try await services.sweep()
         try await services.directory.recover()
-        await services.sweep()
+        await services.sweepWarm()
         logger.info("ready", ("home", home.path), ("node", home.node), ("pid", "\(CurrentProcess.pid)"))
         readiness.ready()
         // After readiness: `up` does not wait for canaries, `auto` waits for those it needs (decision D37).
@@ -106,7 +117,7 @@ enum Daemon {
             SystemRoutes(facts, directory: services.directory).routes,
             InstanceRoutes(services.directory, kits: services.kits).routes, KitRoutes(services.kits).routes,
             StreamRoutes(services.directory).routes, LogRoutes(services.directory).routes,
-            EventRoutes(services.directory).routes,
+            EventRoutes(services.directory).routes, WorkspaceRoutes(services.directory).routes,
             FileRoutes(services.directory).routes, SecretRoutes(services.secrets).routes,
             ImageRoutes(services.images, directory: services.directory).routes,
             DebugRoutes(services.directory).routes,

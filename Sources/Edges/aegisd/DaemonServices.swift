@@ -117,12 +117,15 @@ struct DaemonServices: Sendable {
         }
     }
 
-    /// Removes what earlier daemons of this node left that no record knows.
-    func sweep() async {
-        let known = await directory.ids()
+    /// Removes sandboxes that earlier daemons of this node left and no record knows: also those of instances, which a daemon
+    /// was about to make when it was killed, and which would be in the way of the next start.
+    func sweep() async throws {
+        let known = try InstanceStore(database).withSandbox()
         for driver in drivers.prefix(1) { await driver.sweep(keeping: known) }
-        await directory.warm.sweep(keeping: known)
     }
+
+    /// Removes the files of what was kept ready.
+    func sweepWarm() async { await directory.warm.sweep(keeping: await directory.ids()) }
 
     /// Gives back what belongs to the node as a whole.
     func close(keepingInstances keep: Bool) async {
@@ -146,6 +149,7 @@ struct DaemonServices: Sendable {
                     instances: await directory.counts(), backends: backends.knownReports, configuration: settings.file)
                 let warm = await directory.warm.report()
                 if !warm.isEmpty { report.warm = warm }
+                report.standby = directory.standbys
                 return report
             },
             doctor: { fresh in

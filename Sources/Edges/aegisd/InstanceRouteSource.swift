@@ -42,6 +42,7 @@ private final class InstanceRouteHold: RouteHold {
 
     var wasRunning: Bool { hold.wasRunning }
     var isAwake: Bool { hold.isAwake }
+    var life: UInt64 { hold.life }
 
     func dial(_ port: UInt16, deadline: Duration) async throws -> FileStream {
         try await hold.dial(port, deadline: deadline)

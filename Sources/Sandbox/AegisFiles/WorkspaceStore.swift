@@ -42,6 +42,8 @@ package struct WorkspaceInfo: Sendable, Equatable {
     /// The uid that may use and delete it (and root).
     package var owner: UInt32
     package var createdAt: Timestamp
+    /// When an instance, or who copies from or to one, has last asked for it.
+    package var usedAt: Timestamp
     /// The user of the sandbox that it was given to, with the ids that its files have; nil before the first start.
     package var givenTo: FileIdentity?
 }
@@ -55,8 +57,8 @@ package struct WorkspaceInfo: Sendable, Equatable {
 /// left the next can change.
 package final class WorkspaceStore: Sendable {
     private let place: OpenedRoot
-    /// Creation and removal take turns; both are short.
-    private let turn = Mutex(())
+    /// Creation and removal take turns; both are short. The names are those of workspaces that are being deleted.
+    private let turn = Mutex<Set<String>>([])
 
     /// The store's own directories.
     private struct OpenedRoot: ~Copyable, Sendable {
@@ -191,27 +193,49 @@ package final class WorkspaceStore: Sendable {
         }
     }
 
-    /// Deletes a named workspace with all that it holds.
+    /// What each workspace occupies on the disk.
+    ///
+    /// - Parameter names: which; those that are gone have no size.
+    /// - Returns: bytes, and whether they are all of it: of a tree with very many files only a part is counted.
+    /// - Throws: `workspaces-unusable`.
+    package func sizes(of names: [String]) async throws(AegisError) -> [String: (bytes: UInt64, isWhole: Bool)] {
+        try await blocking { () throws(AegisError) in
+            var sizes: [String: (bytes: UInt64, isWhole: Bool)] = [:]
+            for name in names { sizes[name] = try? self.place.root.treeSize(name, atMost: Self.mostMeasured) }
+            return sizes
+        }
+    }
+    private static let mostMeasured = 200_000
+
+    /// Deletes a named workspace with all that it holds. It is out of sight at once; nobody can begin to use it meanwhile.
     ///
     /// - Parameters:
     ///   - name: which.
     ///   - user: who asks.
-    ///   - instances: those that use it now.
+    ///   - users: the instances that use it now; asked when none can come to use it any more.
     /// - Throws: `workspace-not-found`, `workspace-in-use` naming the instances, `workspace-denied`.
-    package func remove(named name: String, as user: UInt32, usedBy instances: [String]) async throws(AegisError) {
+    package func remove(
+        named name: String, as user: UInt32, usedBy users: () async -> [String]
+    ) async throws(AegisError) {
         try Names.validate(name, what: "workspace")
+        try await blocking { () throws(AegisError) in
+            try self.turn.withLock { leaving throws(AegisError) in
+                let isThere = (try? self.place.root.status(of: name)) != nil && !leaving.contains(name)
+                guard isThere, !Names.isInstanceID(name) else {
+                    throw .notFound("workspace-not-found", "there is no workspace '\(name)'")
+                }
+                try self.check(self.info(name), user)
+                leaving.insert(name)
+            }
+        }
+        defer { turn.withLock { _ = $0.remove(name) } }
+        let instances = await users()
         guard instances.isEmpty else {
             throw .conflict(
                 "workspace-in-use", "workspace '\(name)' is used by \(instances.joined(separator: ", "))",
                 hint: "delete these instances first")
         }
-        try await blocking { () throws(AegisError) in
-            guard (try? self.place.root.status(of: name)) != nil else {
-                throw .notFound("workspace-not-found", "there is no workspace '\(name)'")
-            }
-            try self.check(self.info(name), user)
-            try self.removeNow(name, synced: true)
-        }
+        try await blocking { () throws(AegisError) in try self.removeNow(name, synced: true) }
     }
 
     /// Deletes the automatic workspace of an instance; fine when there is none. Never touches another kind.
@@ -235,20 +259,26 @@ package final class WorkspaceStore: Sendable {
     private func openNow(
         _ name: String, owner: UInt32, givingTo user: FileIdentity?, automatic: Bool
     ) throws(AegisError) -> (OpenedPath, WorkspaceInfo) {
-        try turn.withLock { _ throws(AegisError) in
+        try turn.withLock { leaving throws(AegisError) in
+            guard !leaving.contains(name) else {
+                throw .notFound(
+                    "workspace-not-found", "workspace '\(name)' is being deleted", hint: "try again when it is gone")
+            }
             if (try? place.root.status(of: name)) != nil { try check(info(name), owner) }
             do throws(Errno) {
                 if (try? place.root.status(of: name)) == nil {
                     // The record first: a folder without one would be root's.
                     try write(
                         WorkspaceInfo(
-                            name: name, isAutomatic: automatic, owner: owner, createdAt: .now(), givenTo: user))
+                            name: name, isAutomatic: automatic, owner: owner, createdAt: .now(), usedAt: .now(),
+                            givenTo: user))
                     try makeFolder(name, for: user, automatic: automatic)
                 }
                 var info = info(name)
                 if let user, info.givenTo == nil {
                     try give(try place.root.open(name, [.readOnly, .directory, .noFollow]), &info, to: user)
                 }
+                if !automatic { noteUse(name) }
                 return (try OpenedPath(place.root.open(name, [.pathOnly, .directory, .noFollow])), info)
             } catch {
                 throw error == .noSpace
@@ -300,6 +330,12 @@ package final class WorkspaceStore: Sendable {
         try place.records.writeAtomically(info.name, Array(record.utf8), synced: !info.isAutomatic)
     }
 
+    /// The record's own time is when the workspace was last used.
+    private func noteUse(_ name: String) {
+        let now = Int64(SystemTime.realtime)
+        try? place.records.open(name, [.readOnly, .noFollow]).setTimes(accessed: now, modified: now)
+    }
+
     private func removeNow(_ name: String, synced: Bool) throws(AegisError) {
         do throws(Errno) {
             let aside = try turn.withLock { _ throws(Errno) -> String? in
@@ -330,10 +366,12 @@ package final class WorkspaceStore: Sendable {
     /// A damaged or missing record makes the workspace root's.
     private func info(_ name: String) -> WorkspaceInfo {
         var info = WorkspaceInfo(
-            name: name, isAutomatic: Names.isInstanceID(name), owner: 0, createdAt: Timestamp(milliseconds: 0))
+            name: name, isAutomatic: Names.isInstanceID(name), owner: 0, createdAt: Timestamp(milliseconds: 0),
+            usedAt: Timestamp(milliseconds: 0))
         guard let record = try? place.records.open(name, [.readOnly, .noFollow]),
             let bytes = try? record.readAll(limit: 4096)
         else { return info }
+        if let used = try? record.status().modified { info.usedAt = Timestamp(milliseconds: used / 1_000_000) }
         for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
             let words = line.split(separator: " ")
             guard words.count == 2 else { continue }

@@ -99,6 +99,7 @@ struct CreateRules {
         guard let idle = request.idle, idle != IdlePolicy() else { return nil }
         try idle.validate()
         try Instance.checkReclaim(idle)
+        try Instance.checkStandby(idle, isEphemeral: request.ephemeral ?? false)
         guard !(request.ephemeral ?? false) || !(request.expose ?? []).isEmpty else {
             throw .usage(
                 "a run without an exposed port never sleeps",

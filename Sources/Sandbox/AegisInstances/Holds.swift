@@ -10,6 +10,8 @@ final class HoldBook: Sendable {
     private struct State {
         var ledger = WakeLedger()
         var sandbox: (any Sandbox)?
+        /// Counts the sandboxes there were.
+        var life: UInt64 = 0
         /// Who waits for the last holder to go.
         var waiters: [UInt64: CheckedContinuation<Void, Never>] = [:]
         var nextWaiter: UInt64 = 0
@@ -32,7 +34,14 @@ final class HoldBook: Sendable {
     }
 
     /// The sandbox that holds reach from now on.
-    func setSandbox(_ sandbox: (any Sandbox)?) { state.withLock { $0.sandbox = sandbox } }
+    func setSandbox(_ sandbox: (any Sandbox)?) {
+        state.withLock { state in
+            state.sandbox = sandbox
+            if sandbox != nil { state.life += 1 }
+        }
+    }
+
+    fileprivate var life: UInt64 { state.withLock { $0.life } }
 
     fileprivate var sandbox: (any Sandbox)? { state.withLock { $0.sandbox } }
 
@@ -94,6 +103,9 @@ package struct Hold: ~Copyable, Sendable {
 
     /// Whether the instance runs now: who paused it by force, or stopped it, did so in spite of this hold.
     package var isAwake: Bool { book.ledger { ledger, _ in ledger.isOpen } }
+
+    /// The number of the instance's present sandbox: what was ready in an earlier one has to become so anew.
+    package var life: UInt64 { book.life }
 
     /// Connects to a port inside, on loopback first, then on the instance's own address.
     ///

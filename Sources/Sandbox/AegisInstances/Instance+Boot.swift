@@ -5,6 +5,7 @@ internal import AegisFiles
 internal import AegisIO
 internal import AegisImages
 internal import AegisLogs
+internal import AegisNetwork
 internal import AegisSandboxTypes
 internal import AegisSecrets
 internal import AegisSessions
@@ -20,25 +21,26 @@ extension Instance {
     nonisolated func prepareAndBoot(_ stored: StoredInstance) async throws -> any Sandbox {
         // A secret that is gone stops the start before anything is fetched or made.
         for name in stored.plainSecrets where name != "*" { _ = try services.secrets.value(of: name) }
-        let chosen = try await services.backends.choose(
-            isolation: stored.isolation, minimum: Grade(rawValue: stored.minIsolation))
-        try Task.checkCancellation()
-        let image = try await resolveImage(stored)
-        try Task.checkCancellation()
-        let user = try image.config.user(overriddenBy: stored.user).description
-        let layers = image.layers.reversed().map(\.path)
-        let ids = UserLookup(layers: layers).resolve(user)
-        var mounts = try await openMounts(stored, insideUID: ids.uid, insideGID: ids.gid)
-        let inspection = try await prepareInspection(stored)
-        if let inspection { mounts.append(try trustMount(inspection, layers: layers)) }
-        await remember(image: image, ids: ids, backend: chosen)
-        var limits = stored.info.limits
-        limits.timeout = nil
-        var spec = BootSpec(
-            id: id, hostname: stored.info.name ?? id, layers: layers, writable: writable, mounts: mounts,
-            limits: limits, user: user, isEphemeral: stored.info.ephemeral)
-        spec.allowsSetID = stored.allowsSetID ?? false
-        let sandbox = try await chosen.backend.boot(spec) { record in try await self.remember(sandbox: record) }
+        let standby = try await claimStandby()
+        var (prepared, inspection): (PreparedBoot, Inspection?)
+        do {
+            prepared = try await prepare(stored)
+            inspection = try await prepareInspection(stored)
+            if let inspection {
+                prepared.spec.mounts.append(try trustMount(inspection, layers: prepared.spec.layers))
+            }
+        } catch {
+            if let standby { await giveUp(standby) }
+            throw error
+        }
+        await remember(image: prepared.image, ids: prepared.ids, backend: prepared.choice)
+        let ready = try await use(standby, for: prepared, isInspected: inspection != nil)
+        let sandbox =
+            if let ready { ready } else {
+                try await prepared.choice.backend.boot(prepared.spec) { record in
+                    try await self.remember(sandbox: record)
+                }
+            }
         do {
             try await openNetwork(stored, inspection, sandbox)
             return sandbox
@@ -48,6 +50,27 @@ extension Instance {
             await sandbox.release()
             throw error
         }
+    }
+
+    /// Finds out and opens what a sandbox of the instance is made from, as it is now.
+    nonisolated func prepare(_ stored: StoredInstance) async throws -> PreparedBoot {
+        let choice = try await services.backends.choose(
+            isolation: stored.isolation, minimum: Grade(rawValue: stored.minIsolation))
+        try Task.checkCancellation()
+        let image = try await resolveImage(stored)
+        try Task.checkCancellation()
+        let user = try image.config.user(overriddenBy: stored.user).description
+        let layers = image.layers.reversed().map(\.path)
+        let ids = UserLookup(layers: layers).resolve(user)
+        let mounts = try await openMounts(stored, insideUID: ids.uid, insideGID: ids.gid)
+        var limits = stored.info.limits
+        limits.timeout = nil
+        var spec = BootSpec(
+            id: id, hostname: stored.info.name ?? id, layers: layers, writable: writable, mounts: mounts.map(\.mount),
+            limits: limits, user: user, isEphemeral: stored.info.ephemeral)
+        spec.allowsSetID = stored.allowsSetID ?? false
+        let print = BootPrint(spec, image: image.digest, by: choice, mounts: mounts.map(\.print))
+        return PreparedBoot(choice: choice, image: image, ids: ids, spec: spec, print: print)
     }
 
     private nonisolated func resolveImage(_ stored: StoredInstance) async throws -> ResolvedImage {
@@ -68,7 +91,7 @@ extension Instance {
     }
 
     private nonisolated func openMounts(_ stored: StoredInstance, insideUID: UInt32, insideGID: UInt32) async throws
-        -> [BootMount]
+        -> [(mount: BootMount, print: BootPrint.Mount)]
     {
         let user = FileIdentity(user: insideUID, group: insideGID)
         // Ids that no sandbox has get a workspace as little as they get a process.
@@ -84,9 +107,10 @@ extension Instance {
                 } else if let given = place.givenTo, given != user {
                     .exchanged(uid: given.user, gid: given.group, insideUID: insideUID, insideGID: insideGID)
                 } else { .managed }
-            return BootMount(
+            let mount = BootMount(
                 source: SharedDescriptor(try place.opened.descriptor.duplicate()), target: place.target,
                 readOnly: place.readOnly, isDirectory: place.opened.isDirectory, ownership: ownership)
+            return (mount, BootPrint.Mount(mount, of: place.opened.status))
         }
     }
 

@@ -78,6 +78,7 @@ extension Instance {
         log.markEnded()
         save()
         forgetSecrets()
+        reviewStandby()
     }
 
     /// Only ends that nobody asked for count: a stop or a time-out is no crash.

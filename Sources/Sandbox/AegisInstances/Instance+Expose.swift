@@ -13,7 +13,9 @@ extension Instance {
             return []
         }
         return stored.info.expose.map { port in
-            Exposure(instance: id, name: stored.info.name, owner: owner, spec: port.spec)
+            var exposure = Exposure(instance: id, name: stored.info.name, owner: owner, spec: port.spec)
+            exposure.routing = stored.kit?.routing
+            return exposure
         }
     }
 
@@ -81,7 +83,7 @@ extension Instance {
     /// Changes when the instance sleeps; what is nil stays.
     ///
     /// - Throws: `invalid-argument`; what the database says.
-    package func setIdlePolicy(_ change: IdlePolicy) throws -> InstanceInfo {
+    package func setIdlePolicy(_ change: IdlePolicy) async throws -> InstanceInfo {
         try change.validate()
         try Instance.checkReclaim(change)
         let before = stored.info.idle
@@ -90,13 +92,24 @@ extension Instance {
         policy.stop = change.stop ?? policy.stop
         policy.cpu = change.cpu ?? policy.cpu
         policy.reclaim = change.reclaim ?? policy.reclaim
+        policy.standby = change.standby ?? policy.standby
+        try Instance.checkStandby(policy, isEphemeral: stored.info.ephemeral)
         stored.info.idle = policy
         do { try services.store.update(stored) } catch {
             stored.info.idle = before
             throw error
         }
         applyIdleRules()
+        if policy.standby == true { reviewStandby() } else { await dropStandby() }
         return info
+    }
+
+    /// - Throws: `invalid-argument` where a sandbox is wished ready for a next start, and there is none.
+    static func checkStandby(_ policy: IdlePolicy, isEphemeral: Bool) throws(AegisError) {
+        guard policy.standby == true, isEphemeral else { return }
+        throw .usage(
+            "a run has no next start that a sandbox could be kept ready for",
+            hint: "leave --idle-standby out, or make an instance with 'aegis instance start --name NAME'")
     }
 
     /// A router listens on a port's public number: it is the instance's from now on.

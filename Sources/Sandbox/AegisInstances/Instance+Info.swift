@@ -20,6 +20,7 @@ extension Instance {
                 milliseconds: Timestamp.now().milliseconds - (isHeld ? 0 : Int64(idle / .milliseconds(1))))
         }
         info.idle = shownIdlePolicy
+        (info.standby, info.standbyObstacle) = (shownStandby?.state, shownStandby?.obstacle)
         // What the disk refuses now; how the instance itself fared comes first.
         if info.error == nil { info.error = (saveFailure ?? log.obstacle).map(RecordedError.init) }
         return info

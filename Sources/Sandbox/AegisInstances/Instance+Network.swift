@@ -1,8 +1,10 @@
 internal import AegisBackends
 internal import AegisCore
+internal import AegisIO
 internal import AegisLogs
 internal import AegisNetwork
 package import AegisSandboxTypes
+internal import Synchronization
 
 /// The instance's network, where it has one.
 extension Instance {
@@ -53,7 +55,17 @@ extension Instance {
         defer { networkTurn.leave(id) }
         // A boot under way would take what it read at its start.
         try await wait { $0.state != .starting }
-        return try await change(to: request)
+        if machine.phase == .stopped { await dropStandby() }
+        defer { reviewStandby() }
+        // A client that goes away in the middle must not leave in force what no record says and nothing has proved.
+        let outcome = Mutex<Result<InstanceInfo, any Error>?>(nil)
+        await services.scope.spawn("network-change") { [self] in
+            let result: Result<InstanceInfo, any Error>
+            do { result = .success(try await change(to: request)) } catch { result = .failure(error) }
+            outcome.withLock { $0 = result }
+        }.wait()
+        guard let result = outcome.withLock({ $0 }) else { throw CancellationError() }
+        return try result.get()
     }
 
     private func change(to request: NetworkRequest) async throws -> InstanceInfo {

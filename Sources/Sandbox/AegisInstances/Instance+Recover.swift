@@ -14,6 +14,8 @@ extension Instance {
     /// What the daemon before was asked for and had not done is gone on with.
     func recover() async {
         let intent = stored.intent
+        // Before anything of the same id can be started.
+        await discardStandby()
         if stored.sandbox == nil, stored.place != nil {
             // Without a sandbox nothing is linked: the daemon before was cut off on its way.
             await closeNetwork()
@@ -41,6 +43,7 @@ extension Instance {
             send(.recovered(intent))
         }
         recoverLease()
+        reviewStandby()
         if stored.info.ephemeral { awaitClient() }
     }
 

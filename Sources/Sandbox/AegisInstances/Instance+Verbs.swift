@@ -164,6 +164,7 @@ extension Instance {
         stored.info.enabled = true
         try services.store.update(stored)
         services.routes.post()
+        reviewStandby()
         return info
     }
 
@@ -172,6 +173,7 @@ extension Instance {
         stored.info.enabled = false
         try services.store.update(stored)
         services.routes.post()
+        await dropStandby()
         return try await stop()
     }
 

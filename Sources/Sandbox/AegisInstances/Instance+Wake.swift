@@ -132,7 +132,8 @@ extension Instance {
             TimeSpan(milliseconds: rule.map { Int64($0 / .milliseconds(1)) } ?? 0)
         }
         return IdlePolicy(
-            pause: span(rules.pause), stop: span(rules.stop), cpu: rules.cpu, reclaim: stored.info.idle?.reclaim)
+            pause: span(rules.pause), stop: span(rules.stop), cpu: rules.cpu, reclaim: stored.info.idle?.reclaim,
+            standby: stored.info.idle?.standby)
     }
 
     /// The rules that an instance sleeps by: what was asked for it, else the node's where a port can wake it.

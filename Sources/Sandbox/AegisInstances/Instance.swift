@@ -50,6 +50,8 @@ package actor Instance {
     var lease: ImageLease?
     /// A sandbox that was kept ready, until the first start takes it.
     var warm: WarmClaim?
+    /// One of its own that is made ready while it is stopped.
+    var standby = StandbyHold()
     private var timeoutTask: TaskScope.Handle?
     /// Waits out the grace of a stop.
     private var graceTask: TaskScope.Handle?
@@ -354,6 +356,7 @@ package actor Instance {
 
     private func removeEverything() async {
         await dropWarm()
+        await dropStandby()
         await removeFiles()
         // At once, not when the last reference goes: the image may be wanted gone now.
         lease = nil

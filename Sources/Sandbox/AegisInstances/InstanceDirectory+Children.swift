@@ -185,7 +185,7 @@ extension InstanceDirectory {
         return limits
     }
 
-    /// All that is below an instance together has at most the memory, the disk and the processes of that instance.
+    /// All that is below an instance together has at most the memory, processors, disk and processes of that instance.
     private func share(
         _ wanted: AegisSandboxTypes.Limits, beside family: [AegisSandboxTypes.Limits],
         below root: AegisSandboxTypes.Limits, asked: AegisSandboxTypes.Limits?
@@ -203,6 +203,11 @@ extension InstanceDirectory {
             guard let own = limits.memory, own.bytes <= left, own.bytes >= 16 << 20 else {
                 throw tooMuch("memory", "\(all)")
             }
+        }
+        if let all = root.cpus {
+            let left = all - min(all, family.reduce(0) { $0 + ($1.cpus ?? 0) })
+            if asked?.cpus == nil { limits.cpus = min(left, max(0.05, all / 8)) }
+            guard let own = limits.cpus, own <= left, own >= 0.01 else { throw tooMuch("processors", "\(all)") }
         }
         if let all = root.pids {
             let left = all - min(all, family.reduce(0) { $0 + ($1.pids ?? 0) })

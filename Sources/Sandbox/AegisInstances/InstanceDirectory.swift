@@ -81,6 +81,9 @@ package final class InstanceDirectory: Sendable {
         return counts
     }
 
+    /// What sleeping instances have ready for their next starts; nil when none wishes that.
+    package var standbys: StandbyReport? { services.standbys.report }
+
     /// Every instance that can be found.
     var all: [Instance] { state.withLock { Array($0.byID.values) } }
 
@@ -130,9 +133,11 @@ package final class InstanceDirectory: Sendable {
         await warm.close()
     }
 
-    /// Removes those whose clients have their end already, for the end of a daemon that leaves the others alone: the next
-    /// one would wait for clients that do not come. What takes longer is left for it to do.
-    package func seeOff(within limit: Duration) async {
+    /// Removes those whose clients have their end already. Nobody sees them any more: what they used is to be free, and a
+    /// daemon after this one would wait for clients that do not come.
+    ///
+    /// - Parameter limit: how long that is waited for; what takes longer goes on.
+    package func seeOff(within limit: Duration = .seconds(10)) async {
         let leaving = state.withLock { Array($0.leaving.values) }
         try? await withDeadline(limit, clock: services.clock) {
             await withDiscardingTaskGroup { group in
@@ -160,13 +165,21 @@ package final class InstanceDirectory: Sendable {
 
     /// The kits that instances were made with: the kit, and who uses it. A caller sees its own by name.
     package func kitsInUse(for caller: Caller) async -> [(kit: String, instance: String)] {
-        var all: [(kit: String, instance: String)] = []
+        await users(for: caller) { $0.info.kit }.map { (kit: $0.thing, instance: $0.instance) }
+    }
+
+    /// The things that instances need, which must stay as long as they do: each with who needs it.
+    func users(
+        for caller: Caller, of needed: (StoredInstance) -> String?
+    ) async -> [(thing: String, instance: String)] {
+        var all: [(thing: String, instance: String)] = []
         for instance in state.withLock({ Array($0.byID.values) + Array($0.leaving.values) }) {
-            let info = await instance.info
-            guard let kit = info.kit else { continue }
-            all.append((kit, caller.maySee(owner: info.owner) ? info.name ?? info.id : "an instance of another user"))
+            let stored = await instance.stored
+            guard let thing = needed(stored) else { continue }
+            let info = stored.info
+            all.append((thing, caller.maySee(owner: info.owner) ? info.name ?? info.id : "an instance of another user"))
         }
-        return all.sorted { ($0.kit, $0.instance) < ($1.kit, $1.instance) }
+        return all.sorted { ($0.thing, $0.instance) < ($1.thing, $1.instance) }
     }
 
     /// Opens a path with the rights of who names it (decision D15).

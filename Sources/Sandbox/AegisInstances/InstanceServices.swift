@@ -77,6 +77,8 @@ package struct InstanceServices: Sendable {
     package let guests = GuestBoard()
     /// When users waited for a start.
     package let starts = StartActivity()
+    /// Who wants a sandbox made ready for its next start.
+    package let standbys = StandbyBoard()
 
     package init(
         node: String, home: String, bootID: String, defaults: NodeDefaults, store: InstanceStore, backends: BackendSet,

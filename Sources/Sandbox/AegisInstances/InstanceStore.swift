@@ -117,6 +117,13 @@ package struct InstanceStore: Sendable {
         }
     }
 
+    /// The ids of instances of which a sandbox is recorded, and of records that cannot be read: nobody knows of those.
+    package func withSandbox() throws -> Set<String> {
+        var unread: Set<String> = []
+        let all = try all { id, _ in unread.insert(id) }
+        return unread.union(all.filter { $0.sandbox != nil || $0.standby != nil }.map(\.info.id))
+    }
+
     /// Makes the records of a backup those of a node where nothing runs: every instance is stopped, what was asked for and not
     /// done is forgotten, and what lived for a client that is not there is gone.
     ///
@@ -135,7 +142,7 @@ package struct InstanceStore: Sendable {
                 stored.info.stoppedAt = .now()
             }
             stored.info.state = .stopped
-            (stored.sandbox, stored.intent, stored.isSecondTry) = (nil, nil, nil)
+            (stored.sandbox, stored.standby, stored.intent, stored.isSecondTry) = (nil, nil, nil, nil)
             (stored.crashes, stored.lease, stored.isInspected) = (nil, nil, nil)
             try update(stored)
         }

@@ -35,6 +35,8 @@ package struct StoredInstance: Sendable, Codable, Equatable {
     package var lingers: Bool?
     /// The live sandbox, while there is one.
     package var sandbox: SandboxRecord?
+    /// One that is made ready for the next start: nothing of the instance's runs in it, and it ends with the daemon.
+    package var standby: SandboxRecord?
     package var attempt: UInt64 = 0
     /// What the image said at the last start.
     package var image: StoredImage?

@@ -14,7 +14,7 @@ extension WarmPool {
     func fill(_ index: Int) async {
         let wish = slots[index].wish
         let typical = slots[index].ready.last?.memory ?? 32 << 20
-        let held = slots.flatMap(\.ready).reduce(0) { $0 + $1.memory }
+        let held = held
         if held + typical > services.defaults.warmMemory {
             return postpone(
                 index, "they use \(held >> 20) MiB of the \(services.defaults.warmMemory >> 20) MiB that they may",

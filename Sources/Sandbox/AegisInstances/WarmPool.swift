@@ -61,19 +61,27 @@ package actor WarmPool {
 
     // MARK: Running
 
-    /// Begins to fill the pool and to watch the machine's memory; does nothing where nothing is wished.
+    /// Begins to fill the pool, and to make for instances what they want for their next start.
     package func start() {
-        guard !slots.isEmpty, worker == nil, !isClosed else { return }
+        guard worker == nil, !isClosed else { return }
         worker = services.scope.spawn("warm-pool") { [weak self] in await self?.work() }
-        watcher = services.scope.spawn("warm-pressure") { [weak self] in
-            guard let loop = self?.services.clock.loop else { return }
-            await MemoryPressure.watch(on: loop) { [weak self] in await self?.relieve() }
-        }
+        services.standbys.whenWanted { [weak self] in self?.poke() }
+        poke()
+        guard !slots.isEmpty else { return }
+        watchMemory()
         services.images.whenChanged { [weak self] in
             guard let self else { return }
             services.scope.spawn("warm-images") { await self.imagesChanged() }
         }
-        poke()
+    }
+
+    /// From now on notices when the machine's memory gets scarce.
+    func watchMemory() {
+        guard watcher == nil, !isClosed else { return }
+        watcher = services.scope.spawn("warm-pressure") { [weak self] in
+            guard let loop = self?.services.clock.loop else { return }
+            await MemoryPressure.watch(on: loop) { [weak self] in await self?.relieve() }
+        }
     }
 
     /// Looks whether there is something to do.
@@ -81,14 +89,21 @@ package actor WarmPool {
 
     private func work() async {
         for await _ in pokes {
-            while !isClosed, !Task.isCancelled, let index = nextToFill() {
-                guard await becomesQuiet() else { break }
-                await fill(index)
+            while !isClosed, !Task.isCancelled {
+                if let index = nextToFill() {
+                    guard await becomesQuiet() else { break }
+                    await fill(index)
+                } else if services.standbys.next(now: uptime) != nil {
+                    // Whoever it is by then: a start may have come meanwhile.
+                    guard await becomesQuiet(), let owner = services.standbys.next(now: uptime) else { break }
+                    await fillStandby(of: owner)
+                } else {
+                    break
+                }
             }
             if isClosed || Task.isCancelled { return }
-            if let next = slots.filter({ !$0.isFull && !$0.waitsForImage }).compactMap(\.retryAt).min() {
-                pokeLater(next - uptime)
-            }
+            let later = slots.filter { !$0.isFull && !$0.waitsForImage }.compactMap(\.retryAt)
+            if let next = (later + [services.standbys.retryAt].compactMap(\.self)).min() { pokeLater(next - uptime) }
         }
     }
 
@@ -210,6 +225,8 @@ package actor WarmPool {
         poker.finish()
         watcher?.cancel()
         worker?.cancel()
+        // The worker may be making one of them.
+        await closeStandbys()
         await worker?.wait()
         await disposeAll(empty())
     }
@@ -227,6 +244,7 @@ package actor WarmPool {
     /// Memory is scarce: what nobody needs yet goes first.
     private func relieve() {
         guard let objection = pressure.objection(for: 0) else { return }
+        relieveStandbys(because: objection)
         let all = empty()
         for index in slots.indices {
             slots[index].obstacle = objection

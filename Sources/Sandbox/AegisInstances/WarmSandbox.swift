@@ -86,7 +86,10 @@ struct WarmUp {
     private static let number = Channel.taskProcess + 1
     /// What most commands need first, the loader and the C library of the image, comes with its shell. An image without one
     /// has the harness at least.
-    private static let commands = [["sh", "-c", ":"], ["/.aegis/harness", "--version"]]
+    var commands = [["sh", "-c", ":"], WarmUp.harness]
+    /// Of ours, whatever is in the sandbox.
+    static let harness = ["/.aegis/harness", "--version"]
+    var directory = "/workspace"
     /// Looked for as a command is: where it is not is known then, too.
     private static let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -99,10 +102,10 @@ struct WarmUp {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { _ = try await session.run(on: stream, known: state.processes) }
             group.addTask {
-                for command in Self.commands {
+                for command in commands {
                     let message = StartProcess(
                         kind: .exec, arguments: command.map { Array($0.utf8) }, environment: [Array(Self.path.utf8)],
-                        directory: Array("/workspace".utf8))
+                        directory: Array(directory.utf8))
                     do { _ = try await session.start(Self.number, message) } catch is ProcessStartError { continue }
                     for await _ in ends { break }
                     session.forget(Self.number)

@@ -78,7 +78,8 @@ extension KitReader {
             cpu: reader.readIfPresent("cpu"),
             reclaim: reader.readIfPresent("reclaim", as: String.self) { text in
                 Self.problem { () throws(AegisError) in _ = try IdlePolicy.Reclaim(parsing: text) }
-            }.flatMap { IdlePolicy.Reclaim(rawValue: $0) })
+            }.flatMap { IdlePolicy.Reclaim(rawValue: $0) },
+            standby: reader.readIfPresent("standby"))
         if let wrong = Self.problem({ () throws(AegisError) in try policy.validate() }) {
             reader.report("idle \(wrong)")
         }
@@ -130,21 +131,11 @@ extension KitReader {
         }
     }
 
-    private static func ready(_ path: String) -> String? {
+    static func ready(_ path: String) -> String? {
         problem { () throws(AegisError) in
             guard path.hasPrefix("/") else { throw .usage("it does not begin with /") }
             _ = try ExposeSpec(parsing: "80:http,ready=\(path)")
         }
-    }
-
-    /// `routing` is about what comes in: its `health` is the same as `health.path`.
-    func routing(_ reader: ConfigReader, _ spec: inout KitSpec) {
-        let path: String? =
-            reader.sectionIfPresent("routing") { $0.readIfPresent("health", check: Self.ready) } ?? nil
-        guard let path else { return }
-        guard spec.health == nil else { return reader.report("'routing.health' and 'health' are both given; keep one") }
-        spec.health = KitHealth(
-            path: path, interval: TimeSpan(milliseconds: 250), timeout: TimeSpan(milliseconds: 30_000))
     }
 
     // MARK: Outside

@@ -73,7 +73,7 @@ struct KitRequest {
         guard let own = kit.limits else { return given }
         return Limits(
             cpus: given?.cpus ?? own.cpus, memory: given?.memory ?? own.memory, disk: given?.disk ?? own.disk,
-            pids: given?.pids ?? own.pids, timeout: given?.timeout ?? own.timeout)
+            pids: given?.pids ?? own.pids, timeout: given?.timeout ?? own.timeout, grace: given?.grace ?? own.grace)
     }
 
     private func idle(_ request: CreateInstance) -> IdlePolicy? {
@@ -81,9 +81,11 @@ struct KitRequest {
         guard let own = kit.idle else { return given }
         // Nothing wakes a run without a port, so it never sleeps.
         if request.ephemeral == true, (kit.expose ?? []).isEmpty, (request.expose ?? []).isEmpty { return given }
+        // A run has no next start.
+        let standby = request.ephemeral == true ? nil : own.standby
         return IdlePolicy(
             pause: given?.pause ?? own.pause, stop: given?.stop ?? own.stop, cpu: given?.cpu ?? own.cpu,
-            reclaim: given?.reclaim ?? own.reclaim)
+            reclaim: given?.reclaim ?? own.reclaim, standby: given?.standby ?? standby)
     }
 
     private func network(_ given: NetworkRequest?) -> NetworkRequest? {

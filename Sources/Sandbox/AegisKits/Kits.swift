@@ -102,6 +102,7 @@ package final class Kits: Sendable {
             return state.making[kit.reference] != nil
         }
         defer { if !isMade { state.withLock { _ = $0.leaving.remove(kit.reference) } } }
+        await directory.seeOff()
         let last = await info(kit, whole: false, for: caller)
         guard last.usedBy.isEmpty, !isMade else {
             let users = last.usedBy.isEmpty ? "an instance that is being made" : last.usedBy.joined(separator: ", ")

@@ -198,7 +198,7 @@ private final class EgressUpstream: ProxyUpstream {
         ready.withLock { $0 = stream }
     }
 
-    func connect(fresh: Bool) async throws -> UpstreamConnection {
+    func connect(fresh: Bool, for client: any ProxyWaiter) async throws -> UpstreamConnection {
         let prepared = ready.withLock { $0.take() }
         if let prepared { return UpstreamConnection(prepared) }
         return UpstreamConnection(try await dial())

@@ -7,6 +7,8 @@ import LinuxSys
 extension NetworkService {
     /// Proofs that are kept of an instance.
     private static var kept: Int { 10 }
+    /// How often in a row a proof may fail to be made.
+    private static var mostMisses: Int { 3 }
 
     /// Tells instances what the rules of the gateway refuse, and proves them at random moments, until the daemon ends.
     func hear(_ gateway: SharedNamespace) throws {
@@ -80,12 +82,20 @@ extension NetworkService {
         defer { turns.leave(id) }
         guard let link = links[id] else { return }
         do {
-            guard let failure = try await prove(id, cause).failure else { return }
+            let failure = try await prove(id, cause).failure
+            links[id]?.misses = 0
+            guard let failure else { return }
             // It may have ended meanwhile, and have been started anew: that start has a proof of its own.
             if links[id]?.uplink === link.uplink { link.observer.unproven(failure) }
         } catch {
             // It ended meanwhile, or the machine has no room for a probe.
             gate.logger.warning("a network was not proved", ("instance", id), ("error", "\(error)"))
+            guard !Task.isCancelled, links[id]?.uplink === link.uplink else { return }
+            links[id]?.misses += 1
+            // What cannot be looked at for long is not trusted either.
+            guard let misses = links[id]?.misses, misses >= Self.mostMisses else { return }
+            link.observer.unproven(
+                .failed("policy-unproven", "the network could not be proved \(misses) times in a row: \(error)"))
         }
     }
 

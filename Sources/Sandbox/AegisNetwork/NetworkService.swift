@@ -38,6 +38,8 @@ package actor NetworkService {
         var observer: any NetworkObserver
         /// Its address in its group.
         var address: UInt32?
+        /// How often in a row it could not be looked whether its network is what it has to be.
+        var misses = 0
         /// What it may reach; a holder may have others, which are not the network's.
         var grants: [Given]
     }

@@ -25,10 +25,11 @@ enum ProofTargets {
     /// The most ports on which the host listens that one round tries.
     static let hostPorts = 16
 
-    /// The ports on which this host listens, from the kernel's table; at most `hostPorts`, chosen at random.
-    static func listening(_ table: String) -> [UInt16] {
+    /// The ports on which this host listens, from the kernel's tables (`/proc/net/tcp`, `tcp6`: a server of both families is
+    /// in the second alone); at most `hostPorts`, chosen at random.
+    static func listening(_ tables: String...) -> [UInt16] {
         var ports: Set<UInt16> = []
-        for line in table.split(separator: "\n").dropFirst() {
+        for line in tables.flatMap({ $0.split(separator: "\n").dropFirst() }) {
             let fields = line.split(separator: " ")
             guard fields.count > 3, fields[3] == "0A", let text = fields[1].split(separator: ":").last,
                 let port = UInt16(text, radix: 16), port > 0, port != AddressPlan.resolverPort
@@ -116,8 +117,10 @@ struct PolicyProver: Sendable {
 
     private func round(_ cause: PolicyProof.Cause) async throws -> PolicyProof {
         let (time, begin) = (Timestamp.now(), SystemTime.monotonic)
-        let table = (try? Files.read("/proc/self/net/tcp", limit: 1 << 20)) ?? []
-        let trials = trials(hostPorts: ProofTargets.listening(String(decoding: table, as: UTF8.self)))
+        func table(_ name: String) -> String {
+            String(decoding: (try? Files.read("/proc/self/net/\(name)", limit: 1 << 20)) ?? [], as: UTF8.self)
+        }
+        let trials = trials(hostPorts: ProofTargets.listening(table("tcp"), table("tcp6")))
         let ports = try Self.ports(trials.count)
         let nonce = try Random.bytes(16)
         uplink.expect(ports)

@@ -13,6 +13,8 @@ final class RouterServices: Sendable {
     let limits: RouterLimits
     let scope: TaskScope
     let log: Logger
+    /// Connections to tcp ports.
+    private let streams = Mutex(0)
     /// What the daemon itself listens on, by port, and the key that sets it.
     private let ownPorts: Mutex<[UInt16: (what: String, key: String)]>
 
@@ -27,6 +29,17 @@ final class RouterServices: Sendable {
         self.log = log
         scope = TaskScope(on: proxy.loop)
     }
+
+    /// Counts a connection to a tcp port, and says whether there is room for it; one that had room is to `leave`.
+    func enter() -> Bool {
+        streams.withLock { streams in
+            guard streams < limits.streams else { return false }
+            streams += 1
+            return true
+        }
+    }
+
+    func leave() { streams.withLock { $0 -= 1 } }
 
     /// The main router's port is had.
     func listens(on port: UInt16) { ownPorts.withLock { $0[port] = ("its router", "network.router_port") } }
@@ -69,6 +82,8 @@ final class ExposedPort: @unchecked Sendable {
     private(set) var failure: AegisError?
     /// Connections that are held for an instance that is not ready.
     private var held = 0
+    /// What the instance's kit sets in requests and responses.
+    private var fields: (request: ProxyFields?, response: ProxyFields?)
     /// Connections and requests that wait for the instance.
     var waitingCount: Int { held + target.waitingCount }
 
@@ -78,6 +93,7 @@ final class ExposedPort: @unchecked Sendable {
     init(_ exposure: Exposure, _ services: RouterServices) {
         self.services = services
         target = RouteTarget(exposure, services)
+        fields = Self.fields(of: exposure)
     }
 
     /// Takes over a changed exposure.
@@ -88,7 +104,16 @@ final class ExposedPort: @unchecked Sendable {
         let samePort = new.publicPort == boundPort || (new.publicPort == 0 && exposure.publicPort == 0)
         guard new.address == exposure.address, sameProtocol, samePort || boundPort == 0 else { return false }
         target.exposure = new
+        fields = Self.fields(of: new)
         return true
+    }
+
+    private static func fields(of exposure: Exposure) -> (request: ProxyFields?, response: ProxyFields?) {
+        func made(_ set: [String: String]?) -> ProxyFields? {
+            guard let set, !set.isEmpty else { return nil }
+            return ProxyFields(set.sorted { $0.key < $1.key }.map { (name: $0.key, value: $0.value) })
+        }
+        return (made(exposure.routing?.headers?.request), made(exposure.routing?.headers?.response))
     }
 
     /// Listens, if it does not yet.
@@ -164,22 +189,47 @@ final class ExposedPort: @unchecked Sendable {
 
     /// Holds a connection silently until the port answers, and joins the two; a client sees a reset when it never does.
     private func serveBytes(_ stream: FileStream) async {
-        guard held < services.limits.waiting else { return stream.reset() }
+        guard held < services.limits.waiting else { return refuse(stream, "\(held) wait for the port already") }
+        guard services.enter() else {
+            return refuse(stream, "there are \(services.limits.streams) connections to tcp ports, which is the limit")
+        }
+        defer { services.leave() }
         held += 1
         let opening = RouteOpening(
             exposure: exposure, source: services.source, loop: services.proxy.loop, limits: services.limits)
         do {
-            let found = try await opening.open(.connection)
+            let found = try await open(opening, for: stream)
             held -= 1
             await Tunnel.relay(stream, found.stream, pools: services.proxy.pools)
             // The instance is held to the end of the connection.
             withExtendedLifetime(found.hold) {}
         } catch {
             held -= 1
-            services.log.info(
-                "A connection was refused", ("instance", exposure.instance), ("port", "\(exposure.guestPort)"),
-                ("cause", "\(error)"))
-            stream.reset()
+            guard !(error is CancellationError) else { return stream.reset() }
+            refuse(stream, "\(error)")
+        }
+    }
+
+    private func refuse(_ stream: FileStream, _ cause: String) {
+        services.log.info(
+            "A connection was refused", ("instance", exposure.instance), ("port", "\(exposure.guestPort)"),
+            ("cause", cause))
+        stream.reset()
+    }
+
+    /// Holds the instance and finds its server, for as long as the client waits for it.
+    private func open(
+        _ opening: RouteOpening, for client: FileStream
+    ) async throws -> (hold: any RouteHold, stream: FileStream) {
+        try await withThrowingTaskGroup(of: (hold: any RouteHold, stream: FileStream).self) { group in
+            defer { group.cancelAll() }
+            group.addTask { try await opening.open(.connection) }
+            group.addTask { [services] in
+                while !client.isForsaken { try await services.proxy.loop.clock.sleep(for: services.proxy.limits.tick) }
+                throw CancellationError()
+            }
+            guard let found = try await group.next() else { throw CancellationError() }
+            return found
         }
     }
 }
@@ -232,6 +282,8 @@ extension ExposedPort {
         if exposure.ui, !target.isOpen, request.prefersHTML, !request.index.wantsUpgrade {
             if let page = await target.page() { return .answer(page) }
         }
+        var edits = edits
+        (edits.requestFields, edits.responseFields) = fields
         return .relay(target, edits)
     }
 }

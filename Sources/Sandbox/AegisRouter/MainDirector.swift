@@ -52,8 +52,8 @@ struct MainDirector: ProxyDirector {
         if let header {
             guard let port = router.port(label: header) else { return .answer(notFound(header, request)) }
             (found, label) = (port, header)
-        } else if let segment = Self.firstSegment(path), let port = router.port(label: segment) {
-            (found, label) = (port, segment)
+        } else if let segment = Self.firstSegment(path), let (port, name) = served(segment) {
+            (found, label) = (port, name)
             edits.pathPrefix = 1 + segment.utf8.count
             edits.forwardedPrefix = Array("/\(segment)".utf8)
         } else if let port = router.onlyPort {
@@ -68,6 +68,12 @@ struct MainDirector: ProxyDirector {
         let location = "http://\(label)\(Self.domain):\(host.port ?? port)\(rest)"
         return .answer(
             ProxyAnswer(307, headers: ["Location": location, "Cache-Control": "no-store"], body: []))
+    }
+
+    /// Whose the first part of a path is, and what that instance's host is called.
+    private func served(_ segment: String) -> (port: ExposedPort, label: String)? {
+        if let port = router.port(label: segment) { return (port, segment) }
+        return router.port(path: segment).map { ($0, $0.exposure.name ?? $0.exposure.instance) }
     }
 
     /// `NAME` of `/NAME/rest`.

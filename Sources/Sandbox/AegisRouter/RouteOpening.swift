@@ -6,7 +6,8 @@ import AegisWire
 
 /// Brings an instance and the server in it to the point where connections are answered.
 ///
-/// Running is not listening: a woken instance is asked until its port answers, one that ran before is only dialled.
+/// Running is not listening: an instance is asked until its port answers. Where readiness is a path, it is asked for once in
+/// the life of a sandbox: a server that has been ready is only dialled.
 /// (A class: as a struct, it makes the optimiser of Swift 6.3.1 crash where coroutines that use it are split.)
 final class RouteOpening: Sendable {
     /// What is being done, for people who wait.
@@ -19,8 +20,13 @@ final class RouteOpening: Sendable {
     let source: any RouteSource
     let loop: EventLoop
     let limits: RouterLimits
+    /// The sandbox in which the server is known to have been ready; nil while there is none.
+    let readyLife: UInt64?
 
-    init(exposure: Exposure, source: any RouteSource, loop: EventLoop, limits: RouterLimits) {
+    init(
+        exposure: Exposure, source: any RouteSource, loop: EventLoop, limits: RouterLimits, readyLife: UInt64? = nil
+    ) {
+        self.readyLife = readyLife
         self.exposure = exposure
         self.source = source
         self.loop = loop
@@ -40,29 +46,38 @@ final class RouteOpening: Sendable {
     func open(
         _ why: RouteReason, progress: (Progress, any RouteHold) -> Void = { _, _ in }
     ) async throws -> (hold: any RouteHold, stream: FileStream) {
-        var end = loop.clock.now.advanced(by: exposure.wakeLimit)
-        var hold = try await take(why, until: end)
+        let latest = loop.clock.now.advanced(by: exposure.wakeLimit)
+        var hold = try await take(why, until: latest)
         progress(.listening, hold)
-        let wasRunning = hold.wasRunning
-        if wasRunning { end = min(end, loop.clock.now.advanced(by: limits.runningTime)) }
+        var end = self.end(of: hold, latest)
         var pause = Self.shortestPause
         while true {
             let failure: any Error
             do {
-                if !wasRunning, case .http(let path) = exposure.readiness { try await probe(path, hold, until: end) }
+                if readyLife != hold.life, case .http(let path) = exposure.readiness {
+                    try await probe(path, hold, until: end)
+                }
                 return (hold, try await dial(hold, until: end))
             } catch { failure = error }
             if failure is CancellationError || Task.isCancelled { throw CancellationError() }
-            guard loop.clock.now < end else { throw notReady(failure, wasRunning) }
+            guard loop.clock.now < end else { throw notReady(failure, hold.wasRunning) }
             try await loop.clock.sleep(for: pause)
             pause = min(pause * 2, Self.longestPause)
             if !Self.mayListenLater(failure) {
                 // The instance ended under the hold. Asking anew starts it again, or says why not.
-                hold = try await take(why, until: end)
+                hold = try await take(why, until: latest)
                 progress(.listening, hold)
+                end = self.end(of: hold, latest)
             }
         }
     }
+
+    /// One that ran already has less time: its server had some before.
+    private func end(of hold: any RouteHold, _ latest: LoopClock.Instant) -> LoopClock.Instant {
+        hold.wasRunning ? min(latest, loop.clock.now.advanced(by: runningTime)) : latest
+    }
+
+    private var runningTime: Duration { exposure.runningLimit ?? limits.runningTime }
 
     private func take(_ why: RouteReason, until end: LoopClock.Instant) async throws -> any RouteHold {
         let left = loop.clock.now.duration(to: end)
@@ -117,7 +132,7 @@ final class RouteOpening: Sendable {
     private var label: String { exposure.name ?? exposure.instance }
 
     private func notReady(_ failure: any Error, _ wasRunning: Bool) -> AegisError {
-        let time = wasRunning ? min(limits.runningTime, exposure.wakeLimit) : exposure.wakeLimit
+        let time = wasRunning ? min(runningTime, exposure.wakeLimit) : exposure.wakeLimit
         let cause = (failure as? AegisError)?.message ?? String(describing: failure)
         return timeout("port \(exposure.guestPort) of \(label) was not ready within \(time): \(cause)")
     }

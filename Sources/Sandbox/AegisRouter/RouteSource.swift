@@ -19,6 +19,9 @@ package protocol RouteHold: AnyObject, Sendable {
     /// wake it.
     var isAwake: Bool { get }
 
+    /// The number of the instance's present sandbox: a server that was ready in an earlier one has to become so anew.
+    var life: UInt64 { get }
+
     /// Connects to a port inside.
     ///
     /// - Throws: `port-closed` when nothing listens (yet), `port-timeout`; anything else means that the instance is gone.
@@ -27,6 +30,7 @@ package protocol RouteHold: AnyObject, Sendable {
 
 extension RouteHold {
     package var isAwake: Bool { true }
+    package var life: UInt64 { 0 }
 }
 
 /// What a router knows about instances: all of its counting and waking goes through here (decision D25).
@@ -61,6 +65,8 @@ package protocol RouteSource: Sendable {
 package struct RouterLimits: Sendable, Equatable {
     /// Connections and requests that wait for one port at the same time.
     package var waiting = 1024
+    /// Connections to tcp ports at the same time, on all ports together.
+    package var streams = 8192
     /// How long a running instance may take to listen on a port.
     package var runningTime = Duration.seconds(10)
     /// One attempt to connect.

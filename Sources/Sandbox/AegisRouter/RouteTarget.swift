@@ -19,13 +19,17 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
         case open
     }
 
-    var exposure: Exposure
+    var exposure: Exposure {
+        didSet { if exposure.readiness != oldValue.readiness { readyLife = nil } }
+    }
     private let services: RouterServices
     private let pool: UpstreamPool
     private var phase = Phase.unknown
     /// Finds out whether the port answers.
     private var openingTask: TaskScope.Handle?
     private var hold: (any RouteHold)?
+    /// The sandbox in which the server has been ready.
+    private var readyLife: UInt64?
     private var users = 0
     /// Browsers that are about to get a page.
     private var pages = 0
@@ -57,23 +61,24 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
 
     private var opening: RouteOpening {
         RouteOpening(
-            exposure: exposure, source: services.source, loop: services.proxy.loop, limits: services.limits)
+            exposure: exposure, source: services.source, loop: services.proxy.loop, limits: services.limits,
+            readyLife: readyLife)
     }
 
     // MARK: Exchanges
 
-    func connect(fresh: Bool) async throws -> UpstreamConnection {
+    func connect(fresh: Bool, for client: any ProxyWaiter) async throws -> UpstreamConnection {
         users += 1
         // Paused or stopped in spite of the hold: only a new one wakes it.
         if phase == .open, hold?.isAwake != true { phase = .unknown }
         if phase == .open, !fresh, let kept = pool.take() { return kept }
-        do { return try await find(fresh: fresh) } catch {
+        do { return try await find(fresh: fresh, for: client) } catch {
             leave()
             throw error
         }
     }
 
-    private func find(fresh: Bool) async throws -> UpstreamConnection {
+    private func find(fresh: Bool, for client: (any ProxyWaiter)? = nil) async throws -> UpstreamConnection {
         if phase == .open, let hold {
             if let stream = await dialNow(hold) { return wrap(stream) }
             // It answered a moment ago and does no more: look at it as if it had just been woken.
@@ -82,7 +87,7 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
         // The server had this request and went away with it: it is not started again for the same request.
         if fresh { throw AegisError.lost }
         for _ in 0..<Self.mostWakes {
-            _ = try await ready(.request).get()
+            guard try await ready(.request, for: client).get() else { throw CancellationError() }
             // Its turn came after a while: it may have been paused again meanwhile.
             if isOpen { break }
             if phase == .open { phase = .unknown }
@@ -153,8 +158,12 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
     /// - Parameters:
     ///   - why: what was heard from the client.
     ///   - time: how long to wait at most; nil waits for the outcome.
-    /// - Returns: false when the time was over first; or why it does not answer.
-    private func ready(_ why: RouteReason, within time: Duration? = nil) async -> Result<Bool, AegisError> {
+    ///   - client: who waits, where that is one client.
+    /// - Returns: false when the time was over first, or the client has gone; or why it does not answer.
+    private func ready(
+        _ why: RouteReason, within time: Duration? = nil, for client: (any ProxyWaiter)? = nil
+    ) async -> Result<Bool, AegisError> {
+        guard client?.isGone != true else { return .success(false) }
         guard waiters.count < services.limits.waiting else { return .failure(tooManyWait) }
         if phase != .opening { open(why) }
         let number = nextWaiter
@@ -165,6 +174,8 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
                 waiters.removeValue(forKey: number)?.resume(returning: .success(false))
             }
         }
+        client?.onGone = { [self] in waiters.removeValue(forKey: number)?.resume(returning: .success(false)) }
+        defer { client?.onGone = nil }
         return await withCheckedContinuation { waiters[number] = $0 }
     }
 
@@ -192,6 +203,7 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
                 isHeld = true
             }
             hold = found.hold
+            readyLife = found.hold.life
             pool.put(wrap(found.stream), now: services.proxy.now, used: false)
             phase = .open
             failure = nil

@@ -184,6 +184,18 @@ package final class Router: @unchecked Sendable {
         return all.first { $0.exposure.portProtocol == .http } ?? all.first
     }
 
+    /// The port of the instance whose kit names this path; none when several have it.
+    func port(path segment: String) -> ExposedPort? {
+        let all = order.filter { port in
+            let isWeb = port.exposure.portProtocol == .http || port.exposure.portProtocol == .ws
+            return isWeb && port.exposure.routing?.path == "/\(segment)"
+        }
+        guard let first = all.first, all.allSatisfy({ $0.exposure.instance == first.exposure.instance }) else {
+            return nil
+        }
+        return port(of: first.exposure.instance, guestPort: nil)
+    }
+
     /// The port of the only instance that serves anything.
     var onlyPort: ExposedPort? {
         let all = order.filter { $0.exposure.portProtocol == .http || $0.exposure.portProtocol == .ws }

@@ -3,7 +3,7 @@ internal import AegisCore
 /// Reads one exposed port, and says of what it cannot read where it stands and how it is written.
 struct ExposeParser {
     private static let form = "write [ADDR:][PUBLIC:]GUEST[:http|tcp|grpc|ws][,ui], for example 8080:80:http"
-    private static let optionNames = ["ui", "wake", "cooldown", "ready"]
+    private static let optionNames = ["ui", "wake", "cooldown", "wait", "ready"]
 
     private let text: String
     private var given: Set<String> = []
@@ -178,6 +178,11 @@ struct ExposeParser {
                 throw bad(value, "'\(value)' is not a length of time up to 7d", Self.example(name))
             }
             spec.cooldown = span
+        case "wait":
+            guard let span = try? TimeSpan(parsing: String(value)), ExposeSpec.waits.contains(span) else {
+                throw bad(value, "'\(value)' is not a length of time from 1s to 1h", Self.example(name))
+            }
+            spec.wait = span
         default:
             guard value != "tcp" else { return }
             guard value.hasPrefix("/"), value.utf8.allSatisfy({ (33...126).contains($0) }), !value.contains("#") else {
@@ -196,13 +201,14 @@ struct ExposeParser {
         let near = nearest(name.lowercased(), in: Self.optionNames)
         return bad(
             word, "'\(word)' is not an option of an exposed port",
-            near.map { "did you mean '\($0)'?" } ?? "options: ui, wake=RULE, cooldown=TIME, ready=tcp|/PATH")
+            near.map { "did you mean '\($0)'?" } ?? "options: ui, wake=RULE, cooldown=TIME, wait=TIME, ready=tcp|/PATH")
     }
 
     private static func example(_ name: String) -> String {
         switch name {
         case "wake": "use wake=connect, wake=http or wake=never"
         case "cooldown": "for example cooldown=10m"
+        case "wait": "for example wait=90s"
         default: "write ready=tcp or ready=/health"
         }
     }

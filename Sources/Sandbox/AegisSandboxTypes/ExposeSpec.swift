@@ -1,7 +1,7 @@
 package import AegisCore
 
 /// A port of an instance that the host reaches (decision D50):
-/// `[ADDR:][PUBLIC:]GUEST[:PROTO][,ui][,wake=connect|http|never][,cooldown=DUR][,ready=tcp|/PATH]`.
+/// `[ADDR:][PUBLIC:]GUEST[:PROTO][,ui][,wake=connect|http|never][,cooldown=DUR][,wait=DUR][,ready=tcp|/PATH]`.
 package struct ExposeSpec: Sendable, Equatable {
     /// What the router speaks on the port.
     package enum PortProtocol: String, Sendable, Codable, CaseIterable { case http, tcp, grpc, ws }
@@ -33,6 +33,8 @@ package struct ExposeSpec: Sendable, Equatable {
     package static let limit = 64
     /// The longest cooldown.
     package static let longestCooldown = TimeSpan.seconds(7 * 86_400)
+    /// How long clients may be told to wait for a server.
+    package static let waits = TimeSpan.seconds(1)...TimeSpan.seconds(3600)
 
     /// The host's address; loopback unless told otherwise.
     package var address: HostAddress
@@ -45,6 +47,8 @@ package struct ExposeSpec: Sendable, Equatable {
     package var wake = WakeRule.connect
     /// The port wakes the instance, or keeps it awake, once in that time at most; nil = always.
     package var cooldown: TimeSpan?
+    /// How long a client waits for the server at most; nil = 30 s after a wake, 10 s where the instance runs already.
+    package var wait: TimeSpan?
     package var ready = Readiness.tcp
 
     /// `http` on any free port of 127.0.0.1.
@@ -119,6 +123,7 @@ extension ExposeSpec: CustomStringConvertible {
         if ui { text += ",ui" }
         if wake != .connect { text += ",wake=\(wake.rawValue)" }
         if let cooldown { text += ",cooldown=\(cooldown)" }
+        if let wait { text += ",wait=\(wait)" }
         if ready != .tcp { text += ",ready=\(ready)" }
         return text
     }

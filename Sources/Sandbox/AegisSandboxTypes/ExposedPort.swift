@@ -28,7 +28,7 @@ package struct ExposedPort: Sendable, Equatable {
 
 extension ExposedPort: Codable {
     private enum CodingKeys: String, CodingKey {
-        case url, address, ui, wake, cooldown, ready, spec, error
+        case url, address, ui, wake, cooldown, wait, ready, spec, error
         case guestPort = "guest_port"
         case publicPort = "public_port"
         case portProtocol = "protocol"
@@ -52,6 +52,7 @@ extension ExposedPort: Codable {
         try c.encode(spec.ui, forKey: .ui)
         try c.encode(spec.wake, forKey: .wake)
         try c.encode(spec.cooldown, forKey: .cooldown)
+        try c.encode(spec.wait, forKey: .wait)
         try c.encode(spec.ready.description, forKey: .ready)
         try c.encode(error, forKey: .error)
     }

@@ -9,16 +9,21 @@ package struct Exposure: Sendable, Equatable {
     package var owner: UInt32
     /// What the instance exposes; `publicPort` is the one that it keeps, 0 until one was found.
     package var spec: ExposeSpec
+    /// What the instance's kit wants of a router.
+    package var routing: KitRouting?
 
     /// How long a held connection waits for a woken instance, at most.
     package static let defaultWakeLimit = Duration.seconds(30)
-    package var wakeLimit = Exposure.defaultWakeLimit
+    package var wakeLimit: Duration
+    /// The same for an instance that runs already; nil = what the router allows.
+    package var runningLimit: Duration? { spec.wait?.duration }
 
     package init(instance: String, name: String?, owner: UInt32, spec: ExposeSpec) {
         self.instance = instance
         self.name = name
         self.owner = owner
         self.spec = spec
+        wakeLimit = spec.wait?.duration ?? Self.defaultWakeLimit
     }
 
     package var guestPort: UInt16 { spec.guestPort }

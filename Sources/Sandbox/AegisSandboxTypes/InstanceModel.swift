@@ -15,6 +15,8 @@ package struct IdlePolicy: Sendable, Codable, Equatable {
     package var cpu: Double?
     /// Whether a pause pushes the memory out: `safe` only where it cannot reach a disk in the clear, `any` in any case.
     package var reclaim: Reclaim?
+    /// Whether a sandbox is made ready after such a stop, so that the next start has only the command to start.
+    package var standby: Bool?
 
     package enum Reclaim: String, Sendable, Codable, CaseIterable {
         case safe, any
@@ -28,13 +30,17 @@ package struct IdlePolicy: Sendable, Codable, Equatable {
         }
     }
 
-    package init(pause: TimeSpan? = nil, stop: TimeSpan? = nil, cpu: Double? = nil, reclaim: Reclaim? = nil) {
+    package init(
+        pause: TimeSpan? = nil, stop: TimeSpan? = nil, cpu: Double? = nil, reclaim: Reclaim? = nil,
+        standby: Bool? = nil
+    ) {
         self.pause = pause
         self.stop = stop
         self.cpu = cpu
         self.reclaim = reclaim
+        self.standby = standby
     }
-    package enum CodingKeys: String, CodingKey, CaseIterable { case pause, stop, cpu, reclaim }
+    package enum CodingKeys: String, CodingKey, CaseIterable { case pause, stop, cpu, reclaim, standby }
     package init(from decoder: any Decoder) throws {
         try decoder.refuseUnknownKeys(CodingKeys.self)
         let c = try decoder.container(keyedBy: CodingKeys.self)
@@ -42,6 +48,7 @@ package struct IdlePolicy: Sendable, Codable, Equatable {
         stop = try c.decodeIfPresent(TimeSpan.self, forKey: .stop)
         cpu = try c.decodeIfPresent(Double.self, forKey: .cpu)
         reclaim = try c.decodeIfPresent(String.self, forKey: .reclaim).map { try Reclaim(parsing: $0) }
+        standby = try c.decodeIfPresent(Bool.self, forKey: .standby)
     }
 
     /// Whether the values make sense.
@@ -58,6 +65,13 @@ package struct IdlePolicy: Sendable, Codable, Equatable {
             throw .usage("idle cpu '\(cpu)' is out of range", hint: "percent of one processor, as in 5 or 0.5")
         }
     }
+}
+
+/// How far the sandbox is that an instance gets for its next start.
+package enum StandbyState: String, Sendable, Codable {
+    /// It is made when nobody waits for a start and there is room.
+    case waiting
+    case making, ready
 }
 
 /// What became of the memory of an instance that was pushed out.
@@ -233,6 +247,10 @@ package struct InstanceInfo: Sendable, Codable, Equatable {
     package var idle: IdlePolicy?
     /// What the last pause gave back, if it was to.
     package var reclaimed: Reclaimed?
+    /// How far the sandbox for the next start is, while the instance is stopped for want of use and its policy wants one.
+    package var standby: StandbyState?
+    /// Why it is not there yet.
+    package var standbyObstacle: String?
     package var filePolicy: String
     package var ephemeral: Bool
     package var createdAt: Timestamp
@@ -274,7 +292,8 @@ package struct InstanceInfo: Sendable, Codable, Equatable {
     package enum CodingKeys: String, CodingKey {
         case id, name, state, enabled, image, command, backend, grade, workspace, mounts, expose, secrets, limits,
             network, allow, grants
-        case group, kit, connections, labels, owner, parent, idle, reclaimed, ephemeral, error, node
+        case group, kit, connections, labels, owner, parent, idle, reclaimed, standby, ephemeral, error, node
+        case standbyObstacle = "standby_obstacle"
         case gradeDetail = "grade_detail"
         case filePolicy = "file_policy"
         case createdAt = "created_at"

@@ -17,6 +17,7 @@ package struct KitSpec: Sendable, Codable, Equatable {
     package var idle: IdlePolicy?
     package var hooks: KitHooks?
     package var health: KitHealth?
+    package var routing: KitRouting?
     package var network: KitNetwork?
     package var limits: Limits?
     /// The weakest isolation that the kit is meant for; it only raises what the node and the user ask for.
@@ -30,9 +31,8 @@ package struct KitSpec: Sendable, Codable, Equatable {
     package init() {}
 
     private enum CodingKeys: String, CodingKey {
-        case image, command, env, workdir, user, expose, workspace, files, secrets, idle, hooks, health, network,
-            limits,
-            grants, tools
+        case image, command, env, workdir, user, expose, workspace, files, secrets, idle, hooks, health,
+            routing, network, limits, grants, tools
         case minIsolation = "min_isolation"
     }
 }
@@ -108,6 +108,31 @@ package struct KitHealth: Sendable, Codable, Equatable {
         self.exec = exec
         self.interval = interval
         self.timeout = timeout
+    }
+}
+
+/// What the router does for the instances of a kit, beside what their ports say.
+package struct KitRouting: Sendable, Codable, Equatable {
+    /// `/NAME`: where the router's port serves the instance, too.
+    package var path: String?
+    package var headers: KitHeaders?
+    /// Declares what is to be done.
+    package init(path: String? = nil, headers: KitHeaders? = nil) {
+        self.path = path
+        self.headers = headers
+    }
+}
+
+/// Header fields, by name, that the router sets on http and ws ports, whatever was there before.
+package struct KitHeaders: Sendable, Codable, Equatable {
+    /// What the server gets with each request.
+    package var request: [String: String]
+    /// What the client gets with each response of the server.
+    package var response: [String: String]
+    /// Declares the fields.
+    package init(request: [String: String] = [:], response: [String: String] = [:]) {
+        self.request = request
+        self.response = response
     }
 }
 
@@ -204,6 +229,7 @@ package struct KitPlan: Sendable, Codable, Equatable {
     package var workspace: [KitFile]
     package var hooks: KitHooks
     package var health: KitHealth?
+    package var routing: KitRouting?
     package var tools: [KitTool]
     /// How far the copy into the workspace is; nil = not begun.
     package var layout: Layout?
@@ -219,6 +245,7 @@ package struct KitPlan: Sendable, Codable, Equatable {
         workspace = spec.workspace ?? []
         hooks = spec.hooks ?? KitHooks()
         health = spec.health?.exec == nil ? nil : spec.health
+        routing = spec.routing
         tools = spec.tools ?? []
     }
 }

@@ -118,6 +118,24 @@ package struct WarmReport: Sendable, Codable, Equatable {
     }
 }
 
+/// What sleeping instances have ready for their next starts.
+package struct StandbyReport: Sendable, Codable, Equatable {
+    package var ready: Int
+    /// How many more are wished.
+    package var waiting: Int
+    /// Bytes that those took which are ready.
+    package var memoryBytes: UInt64
+    package init(ready: Int, waiting: Int, memoryBytes: UInt64) {
+        self.ready = ready
+        self.waiting = waiting
+        self.memoryBytes = memoryBytes
+    }
+    private enum CodingKeys: String, CodingKey {
+        case ready, waiting
+        case memoryBytes = "memory_bytes"
+    }
+}
+
 /// The answer of `GET /v1/status`.
 package struct StatusReport: Sendable, Codable, Equatable {
     package var version: String
@@ -135,6 +153,8 @@ package struct StatusReport: Sendable, Codable, Equatable {
     package var configuration: String?
     /// What is kept ready; nil where nothing is wished.
     package var warm: [WarmReport]?
+    /// What is ready for instances that sleep; nil where none wishes that.
+    package var standby: StandbyReport?
     package init(
         version: String, pid: Int32, node: String, home: String, runDirectory: String, socket: String,
         ports: [String: String],
@@ -153,7 +173,7 @@ package struct StatusReport: Sendable, Codable, Equatable {
         self.configuration = configuration
     }
     private enum CodingKeys: String, CodingKey {
-        case version, pid, node, home, socket, ports, instances, backends, configuration, warm
+        case version, pid, node, home, socket, ports, instances, backends, configuration, warm, standby
         case runDirectory = "run_directory"
         case startedAt = "started_at"
     }

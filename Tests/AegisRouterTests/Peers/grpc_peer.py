@@ -112,7 +112,7 @@ def check_calls(channel):
 
 def check_metadata(channel):
     reply, call = channel.unary_unary("/t.T/Describe").with_call(
-        b"", timeout=20, metadata=(("x-mine", "1"), ("x-forwarded-for", "10.0.0.1"), ("x-aegis-instance", "other"))
+        b"", timeout=200, metadata=(("x-mine", "1"), ("x-forwarded-for", "10.0.0.1"), ("x-aegis-instance", "other"))
     )
     lines = reply.decode().split("\n")
     assert "x-mine=1" in lines, lines
@@ -120,7 +120,8 @@ def check_metadata(channel):
     assert any(line.startswith("x-forwarded-host=127.0.0.1:") for line in lines), lines
     assert not any(line.startswith("x-aegis-instance") for line in lines), lines
     left = float(lines[-1].split("=")[1])
-    assert 10 < left < 21, left
+    # Long times are sent in whole seconds, rounded up.
+    assert 100 < left < 203, left
     expect(dict(call.initial_metadata())["x-begin"], "there")
     trailers = dict(call.trailing_metadata())
     expect((trailers["x-end"], trailers["x-blob-bin"]), ("here", bytes([0, 1, 255])))
@@ -147,9 +148,14 @@ def check_many(channel):
 
 
 def check_cancel(channel):
-    name, _ = status(lambda: channel.unary_unary("/t.T/Wait")(b"", timeout=0.3))
-    expect(name, "DEADLINE_EXCEEDED")
-    expect(channel.unary_unary("/t.T/WasCancelled")(b""), b"yes")
+    # On a busy machine the time may be over before the call is at the server: then there is nothing to cancel.
+    for attempt in range(6):
+        name, _ = status(lambda: channel.unary_unary("/t.T/Wait")(b"", timeout=0.3 * 2**attempt))
+        expect(name, "DEADLINE_EXCEEDED")
+        if channel.unary_unary("/t.T/WasCancelled")(b"") == b"yes":
+            break
+    else:
+        raise AssertionError("the server was not told")
     stream = channel.unary_stream("/t.T/Down")(b"100000 100000")
     next(stream)
     stream.cancel()
@@ -173,7 +179,8 @@ def check_death(channel):
 
 def check_status(channel):
     """What a call comes to whose server does not."""
-    print(*status(lambda: channel.unary_unary("/t.T/Unary")(b"x", timeout=20)))
+    # Without a deadline: a call waits for its own.
+    print(*status(lambda: channel.unary_unary("/t.T/Unary")(b"x")))
 
 
 def check_hurry(channel):

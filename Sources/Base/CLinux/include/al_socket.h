@@ -27,6 +27,9 @@ int al_address_family(const struct al_address *address);
 int al_bind(int socket, const struct al_address *address);
 int al_connect(int socket, const struct al_address *address);
 int al_local_port(int socket);
+/* IPv4 addresses, other than loopback's, of the network namespace that an IPv4 socket lives in, in network byte order. Returns
+   how many there are, at most most. */
+int al_socket_own_addresses(int socket, uint32_t *addresses, int most);
 /* The error that a connection attempt ended with, 0 for none. */
 int al_socket_error(int socket);
 int al_set_reuse_address(int socket);

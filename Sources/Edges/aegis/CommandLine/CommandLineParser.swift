@@ -119,9 +119,8 @@ package struct CommandLineParser: Sendable {
             throw .usage(
                 "\(argument.name) is empty", hint: "is a variable not set? usage: \(command.usage)")
         }
-        guard [.instances, .images, .secrets, .kits].contains(argument.completion), value == "." || value == ".." else {
-            return
-        }
+        let named: [Completion] = [.instances, .images, .secrets, .kits, .workspaces]
+        guard named.contains(argument.completion), value == "." || value == ".." else { return }
         throw .usage("'\(value)' is a folder's name, and cannot be \(argument.name)", hint: "usage: \(command.usage)")
     }
 }

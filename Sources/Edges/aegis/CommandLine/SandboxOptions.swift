@@ -99,6 +99,9 @@ package enum SandboxOptions {
             "reclaim", .word("any", alone: "safe"),
             "push memory out after a pause; =any also to swap that is neither zram nor encrypted", section: "Serving"),
         Option("idle-cpu", .value("PERCENT"), "above that much of a processor it counts as used", section: "Serving"),
+        Option(
+            "idle-standby", .word("off", alone: "on"),
+            "after such a stop make a sandbox ready for the next start; =off ends that", section: "Serving"),
     ]
 
     /// The body of the request that makes the instance.
@@ -264,7 +267,13 @@ package enum SandboxOptions {
                 }
                 return percent
             },
-            reclaim: try parsed(invocation, "reclaim", IdlePolicy.Reclaim.init(parsing:)))
+            reclaim: try parsed(invocation, "reclaim", IdlePolicy.Reclaim.init(parsing:)),
+            standby: try parsed(invocation, "idle-standby") { text throws(AegisError) in
+                guard ["on", "off"].contains(text) else {
+                    throw .usage("'\(text)' is neither on nor off", hint: "write --idle-standby or --idle-standby=off")
+                }
+                return text == "on"
+            })
         try idle.validate()
         return idle == IdlePolicy() ? nil : idle
     }

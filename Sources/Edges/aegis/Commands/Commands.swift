@@ -27,10 +27,11 @@ package enum Commands {
                         InstanceKeepalive.command, InstanceNetwork.command,
                     ] + [InstanceDelete.command, InstancePrune.command]),
             CommandTable.Section(
-                "Images and secrets",
+                "Images, secrets and workspaces",
                 [
                     ImagePull.command, ImageBuild.command, ImageList.command, ImageDelete.command, ImagePrune.command,
                     SecretSet.command, SecretList.command, SecretDelete.command,
+                    WorkspaceList.command, WorkspaceDelete.command,
                 ]),
             CommandTable.Section(
                 "Kits", [KitInstall.command, KitList.command, KitShow.command, KitUninstall.command]),
@@ -47,7 +48,7 @@ package enum Commands {
         groups: [
             "instance": "instances with a life of their own", "image": "what instances are made of",
             "secret": "values that only sandboxes see", "kit": "instances described once, to be made again and again",
-            "config": "the daemon's configuration",
+            "workspace": "named workspaces, which outlive instances", "config": "the daemon's configuration",
             "debug": "what passes inside, for those who look for a fault",
         ])
 }

@@ -8,7 +8,8 @@ enum InstanceExpose {
     static let command = Command(
         "instance expose", "serve a port of an instance, or change how it is served",
         details: """
-            SPEC is [ADDR:][PUBLIC:]GUEST[:http|tcp|grpc|ws][,ui][,wake=connect|http|never][,cooldown=TIME][,ready=tcp|/PATH].
+            SPEC is [ADDR:][PUBLIC:]GUEST[:http|tcp|grpc|ws], then any of
+            ,ui ,wake=connect|http|never ,cooldown=TIME ,wait=TIME ,ready=tcp|/PATH.
             Without PUBLIC, or with 0, any free port is taken and kept for the instance's life.
             """,
         arguments: [Argument("X", completion: .instances), Argument("SPEC", .many)],
@@ -70,10 +71,12 @@ enum InstanceIdle {
         examples: [
             Example("sooner", "aegis instance idle web --idle-pause 10s --idle-stop 5m"),
             Example("never", "aegis instance idle web --idle-pause 0s --idle-stop 0s"),
+            Example("wake from a stop faster", "aegis instance idle web --idle-stop 5m --idle-standby"),
         ]
     ) { invocation, context in
         guard let policy = try SandboxOptions.idle(invocation) else {
-            throw AegisError.usage("nothing to change", hint: "give --idle-pause, --idle-stop or --idle-cpu")
+            throw AegisError.usage(
+                "nothing to change", hint: "give --idle-pause, --idle-stop, --idle-cpu or --idle-standby")
         }
         let record = try await context.client().call(
             .post, APIClient.Route("instances", invocation.arguments[0], "idle"), body: try JSONValue(encoding: policy))

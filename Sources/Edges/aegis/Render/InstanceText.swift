@@ -60,6 +60,9 @@ package enum InstanceText {
         for grant in one.grants ?? [] { fields.add("Grant", grant) }
         for port in one.expose { fields.add("Port", Self.port(port)) }
         if let idle = one.idle { fields.add("Sleeps", sleep(idle)) }
+        if let standby = one.standby {
+            fields.add("Standby", standby.rawValue + (one.standbyObstacle.map { " (\(Plain.text($0)))" } ?? ""))
+        }
         if let reclaimed = one.reclaimed {
             fields.add("Reclaimed", "\(Plain.size(reclaimed.before)) down to \(Plain.size(reclaimed.after))")
         }
@@ -88,6 +91,7 @@ package enum InstanceText {
         if port.spec.ui { words.append("ui") }
         if port.spec.wake != .connect { words.append("wake=\(port.spec.wake.rawValue)") }
         if let cooldown = port.spec.cooldown { words.append("cooldown=\(cooldown)") }
+        if let wait = port.spec.wait { words.append("wait=\(wait)") }
         if port.spec.ready != .tcp { words.append("ready=\(port.spec.ready)") }
         let place = port.url ?? port.error.map { "not served: \($0.message)" } ?? "not served"
         return "\(place) -> \(port.guestPort) (\(words.joined(separator: ", ")))"
@@ -100,6 +104,7 @@ package enum InstanceText {
         let words = [
             span(idle.pause, "pauses"), span(idle.stop, "stops"), idle.cpu.map { "used above \($0)% of a processor" },
             idle.reclaim.map { $0 == .any ? "memory reclaimed (any)" : "memory reclaimed" },
+            idle.standby == true ? "then kept on standby" : nil,
         ].compactMap(\.self)
         return words.isEmpty ? "never" : words.joined(separator: ", ")
     }

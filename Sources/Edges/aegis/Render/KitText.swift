@@ -47,6 +47,13 @@ package enum KitText {
         if let health = spec.health {
             fields.add("Healthy", health.path.map { "GET \($0)" } ?? health.exec?.joined(separator: " "))
         }
+        fields.add("Path", spec.routing?.path.map { "\($0) on the router's port" })
+        for (side, set) in [("Request", spec.routing?.headers?.request), ("Response", spec.routing?.headers?.response)]
+        {
+            for (name, value) in (set ?? [:]).sorted(by: { $0.key < $1.key }) {
+                fields.add("\(side) gets", "\(name): \(value)")
+            }
+        }
         fields.add("Idle", idle(spec))
         fields.add("Limits", limits(spec))
         fields.add("Isolation", spec.minIsolation.map { "at least \($0)" })

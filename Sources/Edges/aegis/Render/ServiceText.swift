@@ -18,6 +18,11 @@ package enum ServiceText {
         fields.add(
             "Instances", counts.isEmpty ? "none" : counts.map { "\($0.value) \($0.key)" }.joined(separator: ", "))
         for warm in report.warm ?? [] { fields.add("Warm", Self.warm(warm)) }
+        if let standby = report.standby {
+            fields.add(
+                "Standby",
+                "\(standby.ready) of \(standby.ready + standby.waiting) ready, \(Plain.size(standby.memoryBytes))")
+        }
         return fields.text + (report.backends.isEmpty ? "" : "\n" + backends(report.backends))
     }
 
@@ -135,6 +140,21 @@ package enum ServiceText {
             table.add([
                 image.reference, digest, Plain.size(image.size), String(image.layers), image.inUse ? "yes" : "no",
                 Plain.age(now.milliseconds - image.createdAt.milliseconds) + " ago",
+            ])
+        }
+        return table.text
+    }
+
+    /// What `aegis workspace list` prints.
+    package static func workspaces(_ workspaces: [NamedWorkspace], now: Timestamp) -> String {
+        guard !workspaces.isEmpty else { return "No named workspaces\n" }
+        var table = Table(["NAME", "SIZE", "OWNER", "LAST USED", "USED BY"])
+        for workspace in workspaces {
+            table.add([
+                workspace.name, (workspace.isWholeSize ? "" : "over ") + Plain.size(workspace.size),
+                workspace.owner == 0 ? "root" : "uid \(workspace.owner)",
+                Plain.age(now.milliseconds - workspace.usedAt.milliseconds) + " ago",
+                workspace.usedBy.isEmpty ? "-" : workspace.usedBy.joined(separator: ","),
             ])
         }
         return table.text

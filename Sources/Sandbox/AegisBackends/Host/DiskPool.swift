@@ -51,21 +51,25 @@ package final class DiskPool: Sendable {
         self.logger = logger
     }
 
-    /// The folder that holds a sandbox's writable layer, made if need be.
+    /// The folder that holds a sandbox's writable layer, made if need be, for a sandbox that is about to write to it.
     ///
     /// - Parameters:
     ///   - id: the instance.
     ///   - folder: the layer's place when it has no limit.
     ///   - limit: the most that it may hold, in bytes.
     /// - Returns: the folder's absolute path.
-    /// - Throws: `disk-reserve` when the host's disk is too full for a new layer, `disk-unsupported` when this machine cannot
+    /// - Throws: `disk-reserve` when the host's disk is too full for another sandbox, `disk-unsupported` when this machine cannot
     ///   limit space, `disk-limit` when the instance has a layer without limit already.
     package func layer(for id: String, folder: String, limit: ByteSize?) async throws -> String {
+        try await BlockingPool.shared.run { [self] in try checkReserve(near: folder) }
+        return try await place(of: id, folder: folder, limit: limit)
+    }
+
+    private func place(of id: String, folder: String, limit: ByteSize?) async throws -> String {
         let mounted = await isMounted
         let subvolume = "\(mountPoint)/\(id)"
         if limit == nil, !(mounted && Files.exists(subvolume)) {
             try await BlockingPool.shared.run { [self] in
-                if !Files.exists(folder + "/upper") { try checkReserve(near: folder) }
                 try make(folder)
             }
             return folder
@@ -96,9 +100,9 @@ package final class DiskPool: Sendable {
     ///   - folder: as for `layer`.
     ///   - limit: the most that layer and workspace may hold, in bytes.
     /// - Returns: the folder's absolute path; it is made if need be, and goes with the layer.
-    /// - Throws: as `layer`.
+    /// - Throws: as `layer`, but for `disk-reserve`: what lies there can be read however full the disk is.
     package func workspace(for id: String, folder: String, limit: ByteSize?) async throws -> String {
-        let layer = try await layer(for: id, folder: folder, limit: limit)
+        let layer = try await place(of: id, folder: folder, limit: limit)
         return try await BlockingPool.shared.run { [self] in
             try reporting("making the workspace of \(id)") { () throws(Errno) in
                 let directory = try FileDescriptor.open(layer, [.readOnly, .directory])
@@ -274,7 +278,7 @@ package final class DiskPool: Sendable {
         }
     }
 
-    /// Refuses to begin a new layer on a disk that is nearly full.
+    /// Refuses to let another sandbox write to a disk that is nearly full.
     private func checkReserve(near path: String) throws(AegisError) {
         let space = try reporting("asking for the room at \(path)") { () throws(Errno) -> FreeSpace in
             var place = path

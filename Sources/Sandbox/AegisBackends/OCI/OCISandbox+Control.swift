@@ -10,30 +10,39 @@ extension OCISandbox {
     package func dial(_ port: UInt16, deadline: Duration) async throws -> FileStream {
         guard let network else { throw gone }
         let end = loop.clock.now.advanced(by: deadline)
-        var failure = IOError.timeout
-        for (text, ipv6) in [("127.0.0.1", false), ("::1", true)] {
-            guard let address = SocketAddress(ip: text, port: port) else { continue }
-            let left = loop.clock.now.duration(to: end)
-            guard left > .zero else { break }
-            do throws(IOError) {
-                let socket: FileDescriptor
-                do throws(Errno) {
-                    socket = try NetworkNamespace.streamSocket(in: .duplicating(network.raw), ipv6: ipv6)
-                } catch { throw IOError.system(error, "entering the network of \(record.id)") }
-                return try await Connect.socket(socket, to: address, on: loop, deadline: left)
-            } catch {
-                if error.kind == .cancelled { throw CancellationError() }
-                // A time-out is final; a refusal leaves the other family to be tried, and the first reason stands.
-                if !ipv6 || failure.kind == .timeout { failure = error }
-                if error.kind == .timeout { break }
+        do throws(IOError) {
+            do throws(IOError) { return try await connect("127.0.0.1", port, until: end) } catch {
+                // A time-out is final; a refusal leaves others to be tried, and the first reason stands.
+                guard error.kind != .timeout, error.kind != .cancelled else { throw error }
+                if let stream = try? await connect("::1", port, until: end) { return stream }
+                // One that listens on the address of its network only.
+                for address in (try? NetworkNamespace.ownAddresses(in: .duplicating(network.raw))) ?? [] {
+                    if let stream = try? await connect(address, port, until: end) { return stream }
+                }
+                throw error
             }
+        } catch {
+            if error.kind == .cancelled || Task.isCancelled { throw CancellationError() }
+            if error.kind == .timeout {
+                throw AegisError(.timeout, "port-timeout", "port \(port) of \(record.id) did not answer in time")
+            }
+            throw AegisError(
+                .unavailable, "port-closed", "nothing listens on port \(port) of \(record.id)",
+                hint: "servers must listen on 127.0.0.1, ::1 or all addresses inside")
         }
-        if failure.kind == .timeout {
-            throw AegisError(.timeout, "port-timeout", "port \(port) of \(record.id) did not answer in time")
-        }
-        throw AegisError(
-            .unavailable, "port-closed", "nothing listens on port \(port) of \(record.id)",
-            hint: "servers must listen on 127.0.0.1, ::1 or all addresses inside")
+    }
+
+    /// One attempt, from inside the sandbox's network.
+    private func connect(
+        _ text: String, _ port: UInt16, until end: LoopClock.Instant
+    ) async throws(IOError) -> FileStream {
+        let left = loop.clock.now.duration(to: end)
+        guard let network, left > .zero, let address = SocketAddress(ip: text, port: port) else { throw .timeout }
+        let socket: FileDescriptor
+        do throws(Errno) {
+            socket = try NetworkNamespace.streamSocket(in: .duplicating(network.raw), ipv6: text.contains(":"))
+        } catch { throw .system(error, "entering the network of \(record.id)") }
+        return try await Connect.socket(socket, to: address, on: loop, deadline: left)
     }
 
     package func listen(_ port: UInt16) throws -> Listener {
