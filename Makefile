@@ -13,7 +13,7 @@ BINARIES := bin/aegis bin/aegisd bin/aegis-harness bin/aegis-shim
 LINT := Tools/aegis-lint
 SOURCES := Sources Tests Package.swift $(LINT)/Sources $(LINT)/Tests $(LINT)/Package.swift
 
-.PHONY: all help setup build harness test test-all test-endurance test-lint test-swift lint format demo bench clean
+.PHONY: all help setup build harness test test-all test-endurance test-guest test-lint test-swift lint format demo bench clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -47,11 +47,17 @@ test: ## set up, build, lint and run every test
 test-all: ## make test, and then the third tier, which takes its time
 	@$(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory test-endurance
+	@$(MAKE) --no-print-directory test-guest
 
 # Damaged input for every parser, and days of use; parts are counted from 0, the last one is the days of use.
 test-endurance: ## the third tier alone: ENDURANCE=seconds PART=number
 	AEGIS_ENDURANCE=$(ENDURANCE) AEGIS_ENDURANCE_PART=$(PART) \
 		$(SWIFT) test -j $(JOBS) --filter '^Endurance\.|^Acceptance\.SoakTests'
+
+# Where a machine has QEMU: what needs control groups of version 2 alone.
+test-guest: ## the built programs on a Debian with systemd and cgroup v2, in QEMU (scripts/setup guest)
+	@$(MAKE) --no-print-directory build
+	@Tests/Guest/run
 
 test-lint:
 	$(SWIFT) test -j $(JOBS) --package-path $(LINT)
