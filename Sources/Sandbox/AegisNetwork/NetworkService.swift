@@ -15,6 +15,8 @@ package actor NetworkService {
     private nonisolated let path: String
     nonisolated let scope: TaskScope
     nonisolated let gate: EgressGate
+    /// How long one instance goes without a proof, on average.
+    nonisolated let proofInterval: Duration
     var gateway: SharedNamespace?
     private var opening = false
     private var waiters: [CheckedContinuation<Void, Never>] = []
@@ -62,16 +64,19 @@ package actor NetworkService {
     ///   - node: the node's id; names links and rules.
     ///   - runDirectory: where the namespace is mounted, as `net`.
     ///   - grants: who may do what.
+    ///   - proofInterval: how long one instance goes without a proof, on average.
     ///   - resolver: where names lead to.
     ///   - loop: the loop of all streams.
     ///   - scope: ends what runs here.
     ///   - logger: for what concerns no single instance.
     package init(
-        node: String, runDirectory: String, grants: GrantBook, resolver: any NameResolver = HostResolver(),
+        node: String, runDirectory: String, grants: GrantBook, proofInterval: Duration = .seconds(300),
+        resolver: any NameResolver = HostResolver(),
         on loop: EventLoop, scope: TaskScope, logger: Logger
     ) {
         self.node = node
         self.scope = scope
+        self.proofInterval = proofInterval
         path = "\(runDirectory)/net"
         gate = EgressGate(
             grants: grants, groups: NetworkGroups(),
