@@ -77,6 +77,24 @@ extension DaemonFixture {
         }
     }
 
+    /// Neither another daemon nor another run makes more of it, and one that was refused is none.
+    @Test(arguments: backends) func howManyOneStartsIsCountedOverItsWholeLife(_ backend: String) async throws {
+        try await DaemonFixture.with { f in
+            try await f.parent("twice", backend, "--grant", #"{grant: "spawn: *", max_calls: 2}"#)
+            let wide = try await f.spawn("twice", #"{"command": ["true"], "workspace": "/root"}"#)
+            #expect(wide.status == "403", "\(wide)")
+            _ = try await f.child(of: "twice", Self.sleeper)
+            try await f.crash()
+            try await f.up()
+            _ = try await f.child(of: "twice", Self.sleeper)
+            for verb in ["", "restart"] {
+                if !verb.isEmpty { try await f.succeed("instance", verb, "twice") }
+                let third = try await f.spawn("twice", Self.sleeper)
+                #expect(third.status == "403" && third.body.contains("used up"), "\(third)")
+            }
+        }
+    }
+
     @Test func childrenShareTheProcessorsOfTheirParent() async throws {
         try await DaemonFixture.shared { f in
             try await f.parent("shared", "runc", "--grant", "spawn: *", "--cpus", "1")
