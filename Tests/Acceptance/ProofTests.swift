@@ -153,10 +153,10 @@ import Testing
     }
 
     /// A proxy that cannot be reached any more is not a network that refuses: the control says so.
-    @Test func silenceProvesNothing() async throws {
+    @Test(arguments: backends) func silenceProvesNothing(_ backend: String) async throws {
         try await OutsideWorld.with { f in
             try await f.succeed(
-                "run", "-d", "--name", "mute", "--isolation", "runc", "--allow", "web.example", "--", "sleep", "1000")
+                "run", "-d", "--name", "mute", "--isolation", backend, "--allow", "web.example", "--", "sleep", "1000")
             try await breakRules(f, "flush ruleset")
             let result = try await f.aegis("instance", "network", "mute")
             #expect(result.code == 1 && result.err.contains("the control's"), "\(result)")
