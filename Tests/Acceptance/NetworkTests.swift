@@ -343,7 +343,12 @@ import Testing
             try await f.crash()
             _ = try await start.result()
             try await f.up()
-            try await f.eventually("it runs") { try await f.record("lost").state == "running" }
+            try await f.eventually("it runs") {
+                let state = try await f.record("lost").state
+                let failure = state == "stopped" ? try await f.succeed("instance", "info", "lost").out : ""
+                try #require(failure.isEmpty)
+                return state == "running"
+            }
             let lines = """
                 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('198.18.0.1', 53))
                 show('own', lambda: s.getsockname()[0])
