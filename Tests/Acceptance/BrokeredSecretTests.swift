@@ -60,7 +60,7 @@ import Testing
         }
     }
 
-    @Test func inspectionChecksEveryRequest() async throws {
+    @Test(arguments: backends) func inspectionChecksEveryRequest(_ backend: String) async throws {
         try await OutsideWorld.with { f in
             let lines = """
                 import socket
@@ -81,7 +81,8 @@ import Testing
             let result = try await f.run(
                 DaemonFixture.cli,
                 [
-                    "run", "--name", "look", "--env", "KEY=x", "--allow", "web.example,inspect", "--", "python3", "-c",
+                    "run", "--name", "look", "--isolation", backend, "--env", "KEY=x", "--allow", "web.example,inspect",
+                    "--", "python3", "-c",
                     Self.attempts + "\n" + lines,
                 ])
             try #require(result.code == 0, "\(result)")
@@ -96,11 +97,12 @@ import Testing
         }
     }
 
-    @Test func aPlaceholderLastsForOneStart() async throws {
+    @Test(arguments: backends) func aPlaceholderLastsForOneStart(_ backend: String) async throws {
         try await OutsideWorld.with { f in
             try await f.aegis("secret", "set", "KEY", "-", input: Array("real-value-123".utf8))
             try await f.succeed(
-                "run", "-d", "--name", "keep", "--secret", "KEY@web.example/auth", "--", "sleep", "1000")
+                "run", "-d", "--name", "keep", "--isolation", backend, "--secret", "KEY@web.example/auth", "--",
+                "sleep", "1000")
             let ask = [
                 "exec", "keep", "--", "python3", "-c",
                 Self.attempts + "\nshow('x', lambda: get('/auth/y', 'Bearer ' + key))",
@@ -135,7 +137,7 @@ import Testing
     }
 
     /// What a secret is bound to is all that is open, with its placeholder or without; a child cannot make more of it.
-    @Test func methodsAndPathsHoldForEveryRequest() async throws {
+    @Test(arguments: backends) func methodsAndPathsHoldForEveryRequest(_ backend: String) async throws {
         try await OutsideWorld.with { f in
             try await f.aegis("secret", "set", "KEY", "-", input: Array("real-value-123".utf8))
             let lines = """
@@ -144,7 +146,7 @@ import Testing
                 show('path', lambda: get('/users'))
                 show('with', lambda: get('/users', 'Bearer ' + key))
                 """
-            let secret = ["--secret", "KEY@web.example/auth,methods=GET"]
+            let secret = ["--isolation", backend, "--secret", "KEY@web.example/auth,methods=GET"]
             let closed = try await f.run(
                 DaemonFixture.cli,
                 ["run", "--name", "narrow"] + secret + ["--", "python3", "-c", Self.attempts + "\n" + lines])

@@ -60,6 +60,7 @@ import Testing
                     warm:
                       base: 1
                       other: 99
+                  network: { proof_interval: 2h }
 
                 """
             try (Self.head + lines).write(toFile: file, atomically: true, encoding: .utf8)
@@ -71,6 +72,7 @@ import Testing
                 "\(file):9:13: spec.instances.limits.cpus is out of range: give 0.01 to 1024",
                 "\(file):10:13: spec.instances.limits.pids is out of range: give 4 to",
                 "\(file):13:14: spec.instances.warm: 99 warm sandboxes of 'other' are out of range; give 0 to 64",
+                "\(file):14:30: spec.network.proof_interval must be 1s to 1h",
                 "AEGIS_NETWORK_PROT: it sets no key of spec.network; did you mean 'AEGIS_NETWORK_PORT'?",
                 "AEGIS_INSTANCES_MAXX: it sets no key of spec.instances; did you mean 'AEGIS_INSTANCES_MAX'?",
             ] { #expect(result.err.contains(expected), "\(expected) in \(result)") }

@@ -44,9 +44,15 @@ extension DaemonFixture {
             #expect(kept.hasPrefix("200 ") && kept.contains("expires_at"), "\(kept)")
             let refused = try await f.aegis("instance", "pause", name)
             #expect(refused.code == 5 && refused.err.contains("lease"), "\(refused)")
-            // The door is the sandbox's: it is there again when another daemon has taken the sandbox over.
+            // The door is the sandbox's: it is there again when another daemon has taken the sandbox over. So is the lease.
             try await f.crash()
             try await f.up()
+            let still = try await f.aegis("instance", "pause", name)
+            #expect(still.code == 5 && still.err.contains("lease"), "\(still)")
+            let short = try await f.ask(name, "POST", "/v1/self/keepalive", "{\"ttl\": \"1s\"}")
+            #expect(short.hasPrefix("200 "), "\(short)")
+            try await f.eventually("its time is over") { try await f.record(name).state == "paused" }
+            _ = try await f.ask(name, "POST", "/v1/self/keepalive", "{\"ttl\": \"1h\"}")
             let ended = try await f.ask(name, "DELETE", "/v1/self/keepalive")
             #expect(ended.hasPrefix("200 "), "\(ended)")
             try await f.eventually("it is paused") { try await f.record(name).state == "paused" }

@@ -77,6 +77,72 @@ extension DaemonFixture {
         }
     }
 
+    /// Neither another daemon nor another run makes more of it, and one that was refused is none.
+    @Test(arguments: backends) func howManyOneStartsIsCountedOverItsWholeLife(_ backend: String) async throws {
+        try await DaemonFixture.with { f in
+            try await f.parent("twice", backend, "--grant", #"{grant: "spawn: *", max_calls: 2}"#)
+            let wide = try await f.spawn("twice", #"{"command": ["true"], "workspace": "/root"}"#)
+            #expect(wide.status == "403", "\(wide)")
+            _ = try await f.child(of: "twice", Self.sleeper)
+            try await f.crash()
+            try await f.up()
+            _ = try await f.child(of: "twice", Self.sleeper)
+            for verb in ["", "restart"] {
+                if !verb.isEmpty { try await f.succeed("instance", verb, "twice") }
+                let third = try await f.spawn("twice", Self.sleeper)
+                #expect(third.status == "403" && third.body.contains("used up"), "\(third)")
+            }
+        }
+    }
+
+    /// A child reaches what it has of its parent's places, and loses with its parent what that loses.
+    @Test(arguments: backends) func aChildReachesWhatItsParentHandsOn(_ backend: String) async throws {
+        try await OutsideWorld.with { f in
+            try await f.parent(
+                "mother", backend, "--grant", "spawn: *", "--allow", "web.example", "--allow", "other.example",
+                "--allow", "sub.wild.example")
+            let child = try await f.child(
+                of: "mother",
+                #"{"command": ["sleep", "100000"], "network": {"allow": ["web.example", "sub.wild.example"]}}"#)
+            let reach = ["exec", child, "--", "python3", "-c", NetworkTests.attempts]
+            func look(_ when: String, _ places: String...) async throws {
+                var words = reach
+                for (key, host) in [("a", "web"), ("b", "other"), ("c", "sub.wild")] {
+                    words[words.count - 1] += "\nshow('\(key)', lambda: web('\(host).example'))"
+                }
+                let result = try await f.run(DaemonFixture.cli, words)
+                let answers = NetworkTests.answers(result.out)
+                for key in ["a", "b", "c"] {
+                    let expected = places.contains(key) ? "(200, " : "gaierror"
+                    #expect(answers[key]?.hasPrefix(expected) == true, "\(when), \(key): \(result)")
+                }
+            }
+            try await look("at first", "a", "c")
+            try await f.crash()
+            try await f.up()
+            try await look("taken over", "a", "c")
+            var words = reach
+            words[words.count - 1] += """
+
+                s = socket.create_connection(('web.example', 7), 10); s.sendall(b'x'); open('/tmp/held', 'w').close()
+                show('held', lambda: s.recv(1))
+                """
+            let held = try f.begin(program: DaemonFixture.cli, words)
+            try await f.eventually("a connection is open") {
+                try await f.aegis("exec", child, "--", "test", "-e", "/tmp/held").code == 0
+            }
+            try await f.succeed(
+                "instance", "network", "mother", "--allow", "other.example", "--allow", "sub.wild.example")
+            let result = try await held.result()
+            #expect(result.out.hasPrefix("held ConnectionResetError"), "\(result)")
+            try await look("cut", "c")
+            // What is left to it is left to it under the next daemon, too.
+            try await f.crash()
+            try await f.up()
+            try await look("taken over again", "c")
+        }
+    }
+
     @Test func childrenShareTheProcessorsOfTheirParent() async throws {
         try await DaemonFixture.shared { f in
             try await f.parent("shared", "runc", "--grant", "spawn: *", "--cpus", "1")

@@ -228,6 +228,41 @@ extension DaemonFixture {
         }
     }
 
+    /// What a kit opens is open and nothing else, what it limits is limited, and whoever runs it can close it.
+    @Test(arguments: backends) func whatAKitOpensAndLimitsIsSo(_ backend: String) async throws {
+        try await OutsideWorld.with { f in
+            let kit = try f.kit(
+                "egress",
+                """
+                  command: [sleep, '100000']
+                  network: { allow: [web.example] }
+                  limits: { cpus: 0.5, memory: 200Mi, pids: 90, timeout: 2h, grace: 1s }
+                  grants: ['spawn: *']
+
+                """)
+            try await f.succeed("kit", "install", kit)
+            let look = NetworkTests.attempts + "\nfor n in 'web', 'other': show(n, lambda: web(n + '.example')[0])"
+            for (name, more, web) in [("open", [], "200"), ("closed", ["--network", "none"], "gaierror")]
+                as [(String, [String], String)]
+            {
+                try await f.succeed(
+                    words: ["run", "-d", "--name", name, "--kit", "egress", "--isolation", backend] + more)
+                let result = try await f.succeed("exec", name, "--", "python3", "-c", look)
+                let answers = NetworkTests.answers(result.out)
+                #expect(answers["web"]?.hasPrefix(web) == true, "\(name): \(result)")
+                #expect(answers["other"]?.hasPrefix("gaierror") == true, "\(name): \(result)")
+            }
+            let limits = try await f.kitRecord("open").limits
+            #expect(limits.cpus == 0.5 && limits.memory?.bytes == 200 << 20 && limits.pids == 90, "\(limits)")
+            #expect(limits.timeout?.milliseconds == 7_200_000 && limits.grace?.milliseconds == 1000, "\(limits)")
+            #expect(try await f.succeed("kit", "info", "egress").out.contains("web.example"))
+            #expect(try await f.succeed("instance", "info", "open").out.contains("200Mi"))
+            // It may start others.
+            let child = try await f.ask("open", "POST", "/v1/instances", #"{"command": ["sleep", "100000"]}"#)
+            #expect(child.hasPrefix("201"), "\(child)")
+        }
+    }
+
     @Test func theRouterDoesWhatAKitSays() async throws {
         try await DaemonFixture.with { f in
             let server = """

@@ -126,10 +126,10 @@ import Testing
         }
     }
 
-    @Test func denialsAreInTheLogAndCounted() async throws {
+    @Test(arguments: backends) func denialsAreInTheLogAndCounted(_ backend: String) async throws {
         try await OutsideWorld.with { f in
             try await f.succeed(
-                "run", "-d", "--name", "noted", "--isolation", "runc", "--allow", "web.example", "--allow",
+                "run", "-d", "--name", "noted", "--isolation", backend, "--allow", "web.example", "--allow",
                 "none.invalid", "--",
                 "sleep", "1000")
             let attempts = """
@@ -235,11 +235,11 @@ import Testing
     }
 
     /// However many change it at once: what can be reached in the end is what the record says.
-    @Test func changesAtOnceComeOneAfterTheOther() async throws {
+    @Test(arguments: backends) func changesAtOnceComeOneAfterTheOther(_ backend: String) async throws {
         try await OutsideWorld.with { f in
             let names = ["web.example", "other.example", "api.example.com", "api.github.com"]
             try await f.succeed(
-                "run", "-d", "--name", "torn", "--isolation", "runc", "--group", "left", "--", "sleep", "100000")
+                "run", "-d", "--name", "torn", "--isolation", backend, "--group", "left", "--", "sleep", "100000")
             let changes = try (0..<12).map { number in
                 try f.begin(
                     "instance", "network", "torn", "--allow", names[number % 4], "--group",
@@ -300,11 +300,11 @@ import Testing
     }
 
     /// A start that is cut off, wherever that is, leaves no link, no port and no place.
-    @Test func aStartThatIsCutOffLeavesNothing() async throws {
+    @Test(arguments: backends) func aStartThatIsCutOffLeavesNothing(_ backend: String) async throws {
         try await OutsideWorld.with { f in
             for _ in 0..<4 {
                 let start = try f.begin(
-                    "instance", "start", "--name", "cut", "--isolation", "runc", "--group", "shop", "--allow",
+                    "instance", "start", "--name", "cut", "--isolation", backend, "--group", "shop", "--allow",
                     "web.example", "--", "sleep", "100000")
                 // It is being linked, or proved.
                 try await f.eventually("it has a place") { try await hasPlace(f, "cut") }
@@ -322,28 +322,33 @@ import Testing
             // The first place is free again, and so is the first address of the group.
             let answers = try await attempt(
                 f, "show('own', lambda: socket.gethostbyname('next.shop.internal'))", "--name", "next", "--isolation",
-                "runc",
+                backend,
                 "--group", "shop")
             #expect(answers["own"] == "198.19.0.1", "\(answers)")
         }
     }
 
     /// A start that a daemon which died had linked already is made up for at the same place, not at a further one.
-    @Test func aStartThatWasLostMidwayLosesNoPlace() async throws {
+    @Test(arguments: backends) func aStartThatWasLostMidwayLosesNoPlace(_ backend: String) async throws {
         try await OutsideWorld.with { f in
             // The namespace is there then, and its first place is free again.
             try await f.succeed(
-                "instance", "start", "--name", "first", "--isolation", "runc", "--group", "shop", "--", "sleep", "9")
+                "instance", "start", "--name", "first", "--isolation", backend, "--group", "shop", "--", "sleep", "9")
             try await f.succeed("instance", "delete", "first")
             try await f.succeed("secret", "set", "KEY", "-", input: Array("real-value-123".utf8))
             let start = try f.begin(
-                "instance", "start", "--name", "lost", "--isolation", "runc", "--group", "shop", "--secret",
+                "instance", "start", "--name", "lost", "--isolation", backend, "--group", "shop", "--secret",
                 "KEY@web.example", "--", "sh", "-c", "echo \"key ${KEY:+is there}\"; exec sleep 100000")
             try await f.eventually("it has a place") { try await hasPlace(f, "lost") }
             try await f.crash()
             _ = try await start.result()
             try await f.up()
-            try await f.eventually("it runs") { try await f.record("lost").state == "running" }
+            try await f.eventually("it runs") {
+                let state = try await f.record("lost").state
+                let failure = state == "stopped" ? try await f.succeed("instance", "info", "lost").out : ""
+                try #require(failure.isEmpty)
+                return state == "running"
+            }
             let lines = """
                 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('198.18.0.1', 53))
                 show('own', lambda: s.getsockname()[0])

@@ -58,7 +58,9 @@ final class OutsideWorld: Sendable {
         """
 
     /// Runs a test against a daemon in such a world; everything is taken away afterwards.
-    static func with(_ body: @escaping @Sendable (DaemonFixture) async throws -> Void) async throws {
+    static func with(
+        config: String? = nil, _ body: @escaping @Sendable (DaemonFixture) async throws -> Void
+    ) async throws {
         let folder = try TemporaryDirectory()
         try await onLoop { loop in
             let world = try await OutsideWorld(folder, loop)
@@ -67,7 +69,7 @@ final class OutsideWorld: Sendable {
                     "/usr/bin/nsenter", "-t", "\(world.holder.pid)", "--net", "--mount", "/usr/bin/env",
                     "SSL_CERT_FILE=\(folder.path("certificate"))",
                 ]
-                try await DaemonFixture.with(launcher: launcher, body)
+                try await DaemonFixture.with(config: config, launcher: launcher, body)
             } catch {
                 await world.end()
                 throw error

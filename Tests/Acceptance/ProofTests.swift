@@ -129,11 +129,34 @@ import Testing
         }
     }
 
+    /// Nobody changes anything: it is the daemon's own look, some time later, that finds it out.
+    @Test(arguments: backends) func aPolicyThatBreaksLaterStopsTheInstance(_ backend: String) async throws {
+        let config = """
+            apiVersion: 100monkeys.ai/v1
+            kind: NodeConfig
+            metadata: {name: often}
+            spec: { network: { proof_interval: 1s } }
+            """
+        try await OutsideWorld.with(config: config) { f in
+            #expect(try await f.succeed("config", "show").out.contains("network.proof_interval: 1s  # "))
+            try await f.succeed(
+                "run", "-d", "--name", "later", "--isolation", backend, "--allow", "web.example", "--", "sleep", "1000")
+            try await f.eventually("it was proved at random") {
+                try await f.succeed("doctor", "--policy", "later").out.contains("random: ")
+            }
+            #expect(try await f.record("later").state == "running")
+            try await breakRules(f, "flush chain inet aegis_\(try f.node) refuse")
+            try await f.eventually("it is stopped") { try await f.record("later").state == "stopped" }
+            #expect(try await f.record("later").stopReason == "policy-failed")
+            #expect(try await events(f).contains { $0.type == "policy-failed" && $0.name == "later" })
+        }
+    }
+
     /// A proxy that cannot be reached any more is not a network that refuses: the control says so.
-    @Test func silenceProvesNothing() async throws {
+    @Test(arguments: backends) func silenceProvesNothing(_ backend: String) async throws {
         try await OutsideWorld.with { f in
             try await f.succeed(
-                "run", "-d", "--name", "mute", "--isolation", "runc", "--allow", "web.example", "--", "sleep", "1000")
+                "run", "-d", "--name", "mute", "--isolation", backend, "--allow", "web.example", "--", "sleep", "1000")
             try await breakRules(f, "flush ruleset")
             let result = try await f.aegis("instance", "network", "mute")
             #expect(result.code == 1 && result.err.contains("the control's"), "\(result)")

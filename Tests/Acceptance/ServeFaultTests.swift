@@ -52,10 +52,10 @@ import Testing
         }
     }
 
-    @Test func connectionsOfAKilledDaemonEndAndItsPortsComeBack() async throws {
+    @Test(arguments: backends) func connectionsOfAKilledDaemonEndAndItsPortsComeBack(_ backend: String) async throws {
         try await DaemonFixture.with { f in
             let guest = try await f.guest(
-                "web", "runc", ["80:http", "7:tcp"], "--idle-pause", "1s", "--idle-stop", "0s")
+                "web", backend, ["80:http", "7:tcp"], "--idle-pause", "1s", "--idle-stop", "0s")
             try guest.go()
             let (before, bytes) = (try await f.served("web").expose, try await f.number("web", 7))
             let url = try await f.url("web")
@@ -102,10 +102,10 @@ import Testing
         }
     }
 
-    @Test func everyWaiterIsToldOfAMissingImageAndOfAFullDisk() async throws {
+    @Test(arguments: backends) func everyWaiterIsToldOfAMissingImageAndOfAFullDisk(_ backend: String) async throws {
         try await DaemonFixture.with { f in
             try await Self.onSmallDisk(f) {
-                let guest = try await f.guest("web", "runc", ["80:http", "50:grpc", "7:tcp"])
+                let guest = try await f.guest("web", backend, ["80:http", "50:grpc", "7:tcp"])
                 try guest.go()
                 let (url, calls) = (try await f.url("web"), try await f.number("web", 50))
                 let bytes = try await f.number("web", 7)

@@ -87,11 +87,11 @@ import Testing
         }
     }
 
-    @Test func everyWaiterGetsTheCauseOfAFailedWake() async throws {
+    @Test(arguments: backends) func everyWaiterGetsTheCauseOfAFailedWake(_ backend: String) async throws {
         try await DaemonFixture.with { f in
             let workspace = f.path("work")
             try Files.makeDirectories(workspace)
-            try await f.serve("web", "runc", "80", "--workspace", workspace)
+            try await f.serve("web", backend, "80", "--workspace", workspace)
             let url = try await f.url("web")
             try await f.succeed("instance", "stop", "web")
             try FileManager.default.removeItem(atPath: workspace)
@@ -111,9 +111,9 @@ import Testing
         }
     }
 
-    @Test func aRestartedDaemonHasThePortsBack() async throws {
+    @Test(arguments: backends) func aRestartedDaemonHasThePortsBack(_ backend: String) async throws {
         try await DaemonFixture.with { f in
-            try await f.serve("web", "runc")
+            try await f.serve("web", backend)
             let before = try await f.served("web").expose[0]
             try await f.crash()
             try await f.up()
@@ -128,9 +128,9 @@ import Testing
         }
     }
 
-    @Test func aPortThatIsTakenIsSaidAndHarmsNothingElse() async throws {
+    @Test(arguments: backends) func aPortThatIsTakenIsSaidAndHarmsNothingElse(_ backend: String) async throws {
         try await DaemonFixture.with { f in
-            try await f.serve("web", "runc")
+            try await f.serve("web", backend)
             let number = try await f.served("web").expose[0].number
             try await f.refuse(
                 "instance", "start", "--name", "other", "--expose", "\(number):80", "--", "sleep", "1000", code: 5,

@@ -37,6 +37,26 @@ private let grandchild = HolderID("grandchild")
         #expect(try refusal("tool: x") == nil && refusal("tool: x")?.reason == .callsUsedUp)
     }
 
+    /// Of a holder whose grants are given anew: what was used before is used up, at it alone and without its rate.
+    @Test func usesOfBeforeAreCountedOnce() throws {
+        try book.issue(specs("{grant: \"tool: *\", max_calls: 9}"), to: operatorHolder)
+        try book.delegate(
+            specs("{grant: \"tool: x\", max_calls: 3, per_minute: 2}", "{grant: \"tool: *\", max_calls: 2}"),
+            from: operatorHolder, to: child)
+        try book.recall(4, of: try action("tool: x"), by: child)
+        #expect(book.records(of: child).map(\.calls).sorted() == [1, 3])
+        #expect(book.records(of: child).allSatisfy { $0.recent.isEmpty })
+        #expect(book.records(of: operatorHolder)[0].calls == 0)
+        #expect(try refusal("tool: x", by: child) == nil)
+        #expect(try refusal("tool: x", by: child)?.reason == .callsUsedUp)
+        // More than there is room for is no more than all, and what was journalled gives the same book.
+        try book.recall(100, of: try action("tool: x"), by: operatorHolder)
+        #expect(book.records(of: operatorHolder)[0].calls == 9)
+        var again = GrantSnapshot()
+        for event in journal.events { again.apply(event) }
+        #expect(again == book.snapshot())
+    }
+
     @Test func aRateHoldsInAnySixtySeconds() throws {
         try book.issue(specs("{grant: \"tool: x\", per_minute: 2}"), to: operatorHolder)
         #expect(try refusal("tool: x") == nil)

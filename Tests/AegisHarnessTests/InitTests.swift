@@ -95,7 +95,8 @@ import Testing
             3,
             [
                 "sh", "-c",
-                "setsid sh -c \"trap '' TERM; while :; do echo x >> \(scratch.path)/f; done\" >/dev/null 2>&1 & sleep 0.1; echo ready",
+                "setsid sh -c \"trap '' TERM; while :; do echo x >> \(scratch.path)/f; done\" >/dev/null 2>&1 &"
+                    + " until [ -s \(scratch.path)/f ]; do sleep 0.01; done; echo ready",
             ])
         try harness.client.wait("ready") { client in
             [1, 2, 3].allSatisfy { client.processes[$0]?.out.hasPrefix("ready") == true }

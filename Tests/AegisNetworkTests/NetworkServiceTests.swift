@@ -34,19 +34,29 @@ import Testing
     private static func with(
         _ body: @escaping @Sendable (NetworkService, EventLoop) async throws -> Void
     ) async throws {
+        try await withTwo { service, _, _, loop in try await body(service, loop) }
+    }
+
+    /// The networks of a daemon with what ends as it dies, and those of the next one of the same node.
+    private static func withTwo(
+        _ body: @escaping @Sendable (NetworkService, TaskScope, NetworkService, EventLoop) async throws -> Void
+    ) async throws {
         try await onLoop { loop in
             let folder = try TemporaryDirectory()
-            let scope = TaskScope(on: loop)
-            let service = NetworkService(
-                node: try Random.hex(bytes: 4), runDirectory: folder.path("run"), grants: GrantBook(), on: loop,
-                scope: scope, logger: .none)
-            do { try await body(service, loop) } catch {
-                await service.close(keeping: false)
-                await scope.end()
-                throw error
+            let scopes = (0..<2).map { _ in TaskScope(on: loop) }
+            let node = try Random.hex(bytes: 4)
+            let services = scopes.map { scope in
+                NetworkService(
+                    node: node, runDirectory: folder.path("run"), grants: GrantBook(), on: loop, scope: scope,
+                    logger: .none)
             }
-            await service.close(keeping: false)
-            await scope.end()
+            let outcome: Result<Void, any Error>
+            do { outcome = .success(try await body(services[0], scopes[0], services[1], loop)) } catch {
+                outcome = .failure(error)
+            }
+            for service in services { await service.close(keeping: false) }
+            for scope in scopes { await scope.end() }
+            try outcome.get()
         }
     }
 
@@ -85,6 +95,32 @@ import Testing
             await service.detach(member.id, place)
             _ = holder.signal(9)
             _ = try await holder.wait()
+        }
+    }
+
+    /// What a daemon that died had linked is still there when the next one links another instance at the same place: the
+    /// kernel takes a link away some time after its namespace has gone.
+    @Test func aPlaceWhoseLinkIsStillThereIsLinkedAnew() async throws {
+        try await Self.withTwo { first, scope, second, loop in
+            let (old, before) = try await Self.namespace(on: loop)
+            let (new, namespace) = try await Self.namespace(on: loop)
+            let policy = try NetworkPolicy(NetworkRequest(group: "shop", allow: ["a.example"]))
+            let lost = NetworkMember(id: "i-0000000000000004", name: "four", owner: 0)
+            let place = try await first.reserve(lost, policy)
+            try await first.attach(
+                lost, place, policy: policy, inspection: nil, namespace: before.raw, observer: Listener())
+            await first.close(keeping: true)
+            await scope.end()
+            let member = NetworkMember(id: "i-0000000000000005", name: "five", owner: 0)
+            try #require(try await second.reserve(member, policy) == place)
+            try await second.attach(
+                member, place, policy: policy, inspection: nil, namespace: namespace.raw, observer: Listener())
+            #expect(await second.proved(member.id).proofs.first?.passed == true)
+            await second.detach(member.id, place)
+            for holder in [old, new] {
+                _ = holder.signal(9)
+                _ = try await holder.wait()
+            }
         }
     }
 

@@ -60,6 +60,18 @@ import Testing
         #expect(Set(gaps).count > gaps.count / 2)
     }
 
+    @Test func theIntervalIsWhatItIsSetTo() async {
+        let clock = HurriedClock(until: .seconds(36_000))
+        let made = Mutex(0)
+        var schedule = ProofSchedule(interval: .seconds(60), random: Seeded(state: 6)) { try clock.sleep($0) }
+        await schedule.run {
+            ["a"]
+        } prove: { _ in
+            made.withLock { $0 += 1 }
+        }
+        #expect((550...650).contains(made.withLock { $0 }))
+    }
+
     @Test func nobodyCanForeseeWhenAndWho() async {
         let one = await proofs(2, ["a", "b"], seconds: 36_000)
         let again = await proofs(2, ["a", "b"], seconds: 36_000)

@@ -168,6 +168,12 @@ static int leave(void *argument)
     return member->bridge ? remove_link(member->bridge) : 0;
 }
 
+static int both_sides(int gateway_ns, struct member *member)
+{
+    int status = cn_inside(gateway_ns, gateway_side, member);
+    return status == 0 ? cn_inside(member->instance_ns, instance_side, member) : status;
+}
+
 int cn_join(
     int gateway_ns, int instance_ns, const char *bridge, const char *port, const char *table, uint32_t address,
     uint8_t prefix)
@@ -176,8 +182,15 @@ int cn_join(
     member.instance_ns = instance_ns;
     member.prefix = prefix;
     if (cn_inside(instance_ns, refuse_six, NULL) < 0) return -1;
-    int status = cn_inside(gateway_ns, gateway_side, &member);
-    if (status == 0) status = cn_inside(instance_ns, instance_side, &member);
+    int status = both_sides(gateway_ns, &member);
+    if (status < 0 && member.exists) {
+        /* The port of one that has ended: its other end is not in this instance. The bridge stays. */
+        member.bridge = NULL;
+        if (cn_inside(gateway_ns, leave, &member) < 0) return -1;
+        member.bridge = bridge;
+        member.exists = 0;
+        status = both_sides(gateway_ns, &member);
+    }
     if (status == 0) return 0;
     int error = errno;
     if (!member.exists) {

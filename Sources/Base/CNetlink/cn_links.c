@@ -176,6 +176,12 @@ static int instance_side(void *argument)
     return status;
 }
 
+static int both_sides(int gateway_ns, struct plan *plan)
+{
+    int status = cn_inside(gateway_ns, gateway_side, plan);
+    return status == 0 ? cn_inside(plan->instance_ns, instance_side, plan) : status;
+}
+
 int cn_attach(int gateway_ns, int instance_ns, const char *name, uint32_t gateway, uint32_t address)
 {
     struct plan plan = {.name = name, .gateway = gateway, .address = address, .instance_ns = instance_ns};
@@ -186,8 +192,14 @@ int cn_attach(int gateway_ns, int instance_ns, const char *name, uint32_t gatewa
     memcpy(plan.gateway_mac, (uint8_t[]){0x06, 0xae}, 2);
     memcpy(plan.gateway_mac + 2, &tail, 4);
     if (cn_inside(instance_ns, prepare_instance, NULL) < 0) return -1;
-    int status = cn_inside(gateway_ns, gateway_side, &plan);
-    if (status == 0) status = cn_inside(instance_ns, instance_side, &plan);
+    int status = both_sides(gateway_ns, &plan);
+    if (status < 0 && plan.exists) {
+        /* Its other end is not in this instance: it was the link of one that has ended, which the kernel takes away only some
+           time after the namespace. */
+        if (cn_detach(gateway_ns, name) < 0) return -1;
+        plan.exists = 0;
+        status = both_sides(gateway_ns, &plan);
+    }
     if (status == 0) return 0;
     int error = errno;
     if (!plan.exists) (void)cn_detach(gateway_ns, name);

@@ -3,7 +3,7 @@ internal import AegisCore
 internal import AegisInstances
 internal import AegisSandboxTypes
 
-/// `network`: where the HTTP API listens.
+/// `network`: where the HTTP API listens, and how instances' networks are watched.
 struct NetworkSection: ConfigSection {
     static let key = "network"
     var bind: String
@@ -12,6 +12,8 @@ struct NetworkSection: ConfigSection {
     var hosts: [String]
     var openMetrics: Bool
     var token: Secret<String>?
+    /// How long the network of one instance goes without a proof, on average.
+    var proofInterval: TimeSpan
 
     init(from reader: ConfigReader) {
         bind = reader.read("bind", default: "127.0.0.1") {
@@ -25,6 +27,9 @@ struct NetworkSection: ConfigSection {
         hosts = reader.readList("hosts", of: String.self)
         openMetrics = reader.read("open_metrics", default: false)
         token = reader.readSecret("token")
+        proofInterval = reader.read("proof_interval", default: TimeSpan(milliseconds: 300_000)) {
+            (1000...3_600_000).contains($0.milliseconds) ? nil : "must be 1s to 1h"
+        }
     }
 }
 

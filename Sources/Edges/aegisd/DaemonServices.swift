@@ -70,7 +70,8 @@ struct DaemonServices: Sendable {
         backends = BackendSet(drivers)
         let grants = GrantBook()
         network = NetworkService(
-            node: home.node, runDirectory: home.runDirectory, grants: grants, on: loop, scope: scope, logger: logger)
+            node: home.node, runDirectory: home.runDirectory, grants: grants,
+            proofInterval: settings.network.proofInterval.duration, on: loop, scope: scope, logger: logger)
         directory = InstanceDirectory(
             services: InstanceServices(
                 node: home.node, home: home.path, bootID: home.bootID, defaults: Self.defaults(settings, cgroups),

@@ -137,7 +137,7 @@ extension Instance {
             try await services.network.attach(
                 member(stored), place, policy: try NetworkPolicy(stored.network, secrets: stored.brokeredSecrets),
                 inspection: inspection, namespace: namespace.raw,
-                observer: NetworkNotes(instance: self))
+                observer: NetworkNotes(instance: self), isTakenOver: true)
             withExtendedLifetime(namespace) {}
         } catch let error as AegisError where error.code == "policy-unproven" {
             stopUnproven(error)

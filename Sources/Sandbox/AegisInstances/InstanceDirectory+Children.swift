@@ -22,9 +22,15 @@ extension InstanceDirectory {
         do throws(Denial) {
             admission = try services.grants.admit(Request(.spawn(agent: "instance")), by: HolderID(parent.id))
         } catch { throw error.asAegisError }
+        var counted: [Instance] = []
         do {
             guard try generation(of: own.info) < Self.depth else {
                 throw AegisError.conflict("too-many-generations", "there are \(Self.depth) generations of instances")
+            }
+            // Before there is a child: one that the next daemon knew nothing of would be one too many.
+            for instance in line(from: parent) {
+                try await instance.countSpawned()
+                counted.append(instance)
             }
             let child = try await make(request, from: parent, own)
             do { _ = try await child.started() } catch {
@@ -39,9 +45,19 @@ extension InstanceDirectory {
             admission.settle()
             return child
         } catch {
+            for instance in counted { await instance.uncountSpawned() }
             admission.refund()
             throw error
         }
+    }
+
+    /// An instance and all above it: a grant is used at all that it was derived from.
+    private func line(from instance: Instance) -> [Instance] {
+        var line = [instance]
+        while line.count <= Self.depth, let above = line.last?.parent, let next = try? self.instance(above) {
+            line.append(next)
+        }
+        return line
     }
 
     /// One at a time for each family, so that what is left is not given away twice.
@@ -257,16 +273,38 @@ extension Instance {
     func issueGrants() {
         let specs = stored.grantSpecs
         guard !specs.isEmpty else { return }
+        let (grants, holder) = (services.grants, HolderID(id))
         do {
-            if let parent = stored.info.parent {
-                try services.grants.delegate(specs, from: HolderID(parent), to: HolderID(id))
-            } else {
-                try services.grants.issue(specs, to: HolderID(id))
+            let given =
+                if let parent = stored.info.parent {
+                    try grants.delegate(specs, from: HolderID(parent), to: holder)
+                } else { try grants.issue(specs, to: holder) }
+            // What it has started already it has started, whichever daemon and whichever run that was.
+            do { try grants.recall(stored.spawned ?? 0, of: .spawn(agent: "instance"), by: holder) } catch {
+                for one in given { _ = try? grants.revoke(one.id, reason: "not counted") }
+                throw error
             }
         } catch {
             services.logger.warning("grants are not given", ("instance", id), ("error", "\(error)"))
             note(log.note("without its grants: \(Instance.explain(error).message)"))
         }
+    }
+
+    /// Notes that a child is about to be made.
+    ///
+    /// - Throws: when that cannot be saved; then it is not noted.
+    func countSpawned() throws {
+        stored.spawned = (stored.spawned ?? 0) + 1
+        save()
+        guard let failure = saveFailure else { return }
+        uncountSpawned()
+        throw failure
+    }
+
+    /// Takes that back: there is no child.
+    func uncountSpawned() {
+        stored.spawned = stored.spawned.map { $0 - min(1, $0) }
+        save()
     }
 
     /// Takes everything back.

@@ -19,7 +19,7 @@ extension NetworkService {
         }
         scope.spawn("network-proofs") {
             let clock = self.gate.loop.clock
-            var schedule = ProofSchedule { try await clock.sleep(for: $0) }
+            var schedule = ProofSchedule(interval: self.proofInterval) { try await clock.sleep(for: $0) }
             await schedule.run {
                 await Array(self.links.keys)
             } prove: {

@@ -15,6 +15,8 @@ package actor NetworkService {
     private nonisolated let path: String
     nonisolated let scope: TaskScope
     nonisolated let gate: EgressGate
+    /// How long one instance goes without a proof, on average.
+    nonisolated let proofInterval: Duration
     var gateway: SharedNamespace?
     private var opening = false
     private var waiters: [CheckedContinuation<Void, Never>] = []
@@ -64,16 +66,19 @@ package actor NetworkService {
     ///   - node: the node's id; names links and rules.
     ///   - runDirectory: where the namespace is mounted, as `net`.
     ///   - grants: who may do what.
+    ///   - proofInterval: how long one instance goes without a proof, on average.
     ///   - resolver: where names lead to.
     ///   - loop: the loop of all streams.
     ///   - scope: ends what runs here.
     ///   - logger: for what concerns no single instance.
     package init(
-        node: String, runDirectory: String, grants: GrantBook, resolver: any NameResolver = HostResolver(),
+        node: String, runDirectory: String, grants: GrantBook, proofInterval: Duration = .seconds(300),
+        resolver: any NameResolver = HostResolver(),
         on loop: EventLoop, scope: TaskScope, logger: Logger
     ) {
         self.node = node
         self.scope = scope
+        self.proofInterval = proofInterval
         path = "\(runDirectory)/net"
         gate = EgressGate(
             grants: grants, groups: NetworkGroups(),
@@ -125,10 +130,11 @@ package actor NetworkService {
     ///   - inspection: what its TLS is looked into with, where the policy demands that.
     ///   - namespace: a descriptor of its network namespace, valid until this returns.
     ///   - observer: who is told of denials.
+    ///   - isTakenOver: whether it ran under an earlier daemon; then a child goes without what its parent has lost meanwhile.
     /// - Throws: `network-failed`, `policy-unproven`; nothing is left behind then.
     package func attach(
         _ member: NetworkMember, _ place: Place, policy: NetworkPolicy, inspection: Inspection?, namespace: Int32,
-        observer: any NetworkObserver
+        observer: any NetworkObserver, isTakenOver: Bool = false
     ) async throws {
         taken[place.index] = member.id
         await turns.enter(member.id)
@@ -152,7 +158,7 @@ package actor NetworkService {
                 before.uplink.close()
                 takeBack(before.grants, "attached anew")
             }
-            let given = try give(policy.grants + [ProofTargets.grant], to: member)
+            let given = try give(policy.grants + [ProofTargets.grant], to: member, leavingOut: isTakenOver)
             uplink.setImplied(given.filter { policy.implied.contains($0.spec) }.map(\.id))
             links[member.id] = Link(
                 member: member, uplink: uplink, namespace: namespace, observer: observer, grants: given)
@@ -170,15 +176,20 @@ package actor NetworkService {
         }
     }
 
-    /// Gives a member grants; a child gets what its parent can hand on.
-    private nonisolated func give(_ specs: [GrantSpec], to member: NetworkMember) throws(AegisError) -> [Given] {
+    /// Gives a member grants; a child gets what its parent can hand on, all of it or, `leavingOut` the rest, what there is.
+    private nonisolated func give(
+        _ specs: [GrantSpec], to member: NetworkMember, leavingOut: Bool = false
+    ) throws(AegisError) -> [Given] {
         let holder = HolderID(member.id)
         guard let parent = member.parent else {
             return zip(specs, try gate.grants.issue(specs, to: holder)).map { Given(id: $1.id, spec: $0) }
         }
         // That which the proofs need is nobody's to hand on.
         let proof = try ProofTargets.grant
-        let derived = specs.filter { $0 != proof }
+        let held = leavingOut ? gate.grants.records(of: HolderID(parent)).map(\.terms.capability) : []
+        let derived = specs.filter { spec in
+            spec != proof && (!leavingOut || held.contains { $0.covers(spec.capability) })
+        }
         let given = zip(derived, try gate.grants.delegate(derived, from: HolderID(parent), to: holder))
         let own = specs.filter { $0 == proof }
         return given.map { Given(id: $1.id, spec: $0) }

@@ -53,6 +53,32 @@ extension GrantBook {
         return record
     }
 
+    /// Counts uses that a holder made before its grants were given anew: they have only what is left of their calls then. At
+    /// its own grants only: what those are derived from is given anew as well, and has a number of its own. No rate is
+    /// touched, and uses for which there is no room any more change nothing.
+    ///
+    /// - Parameters:
+    ///   - calls: how many.
+    ///   - action: what was done each time.
+    ///   - holder: who did it.
+    /// - Throws: what the journal throws; what is counted by then stays counted.
+    package func recall(_ calls: UInt64, of action: Action, by holder: HolderID) throws(AegisError) {
+        try locked { (state, now) throws(AegisError) in
+            guard let own = state.holders[holder] else { return }
+            var left = calls
+            while left > 0,
+                let (position, _) = choose(
+                    Request(action), from: own.index, at: now, standing: { own.live[$0].standing(at: now) })
+            {
+                let node = own.live[position]
+                let part = min(left, node.standing(at: now).callsLeft)
+                do throws(Denial) { try record(.recalled(node.id, calls: part)) } catch { throw error.asAegisError }
+                node.calls = saturatingSum(node.calls, part)
+                left -= part
+            }
+        }
+    }
+
     private struct Draft {
         var terms: GrantTerms
         var parent: GrantNode?

@@ -8,6 +8,8 @@ package enum GrantEvent: Sendable, Equatable, Codable {
     case revoked([GrantID], at: Timestamp, reason: String)
     /// A grant was used, or reserved more: counted at it and at all that it was derived from.
     case charged(GrantID, calls: UInt64, amounts: Amounts, at: Timestamp)
+    /// Uses of a grant from before it was given anew: counted at it alone, and not as part of any rate.
+    case recalled(GrantID, calls: UInt64)
     /// A use ended: what was reserved is replaced by what was used.
     case settled(GrantID, reserved: Amounts, used: Amounts)
     /// A use did not happen: nothing of it is counted.
@@ -70,6 +72,8 @@ package struct GrantSnapshot: Sendable, Equatable, Codable {
                 record.used = record.used.adding(amounts)
                 if calls > 0 { record.withRate { $0.add(time) } }
             }
+        case .recalled(let id, let calls):
+            if let index = index(id) { grants[index].calls = saturatingSum(grants[index].calls, calls) }
         case .settled(let id, let reserved, let used):
             line(id) { $0.used = $0.used.removing(reserved).adding(used) }
         case .refunded(let id, let reserved, let time):
