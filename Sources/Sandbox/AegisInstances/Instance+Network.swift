@@ -53,9 +53,7 @@ extension Instance {
         // Two at once would each undo, or keep, what the other has given.
         await networkTurn.enter(id)
         defer { networkTurn.leave(id) }
-        // A boot under way would take what it read at its start.
         try await wait { $0.state != .starting }
-        if machine.phase == .stopped { await dropStandby() }
         defer { reviewStandby() }
         // A client that goes away in the middle must not leave in force what no record says and nothing has proved.
         let outcome = Mutex<Result<InstanceInfo, any Error>?>(nil)
@@ -69,6 +67,8 @@ extension Instance {
     }
 
     private func change(to request: NetworkRequest) async throws -> InstanceInfo {
+        // A boot under way would open what it read at its start. From here to the record nobody else has a turn.
+        try await wait { $0.state != .starting }
         let policy = try NetworkPolicy(request, secrets: stored.brokeredSecrets)
         let before = stored
         guard !policy.inspects || inspection != nil || machine.state != .running && machine.state != .paused else {

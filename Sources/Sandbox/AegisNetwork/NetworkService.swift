@@ -253,7 +253,13 @@ package actor NetworkService {
         link.uplink.setImplied((kept + given).filter { policy.implied.contains($0.spec) }.map(\.id))
         // Of its children too, whose grants may have gone with its own.
         for one in links.values { one.uplink.enforce() }
-        if let failure = try await prove(id, .change).failure { throw failure }
+        do {
+            if let failure = try await prove(id, .change).failure { throw failure }
+        } catch {
+            // What is in force by now has not been proved: it must not go on, whatever the reason. One that has ended has none.
+            if let error = error as? AegisError, error.code == "policy-unproven" || links[id] == nil { throw error }
+            throw AegisError.failed("policy-unproven", "the changed network of \(id) could not be proved: \(error)")
+        }
         return place
     }
 
