@@ -333,6 +333,23 @@ import Testing
         }
     }
 
+    /// Who waits for it is told, and it holds nothing any more, however long it might have waited.
+    @Test func aPortThatIsNotServedAnyMoreIsNotWaitedFor() async throws {
+        try await withStage { stage in
+            try await stage.expose("0:80:http,wait=1h")
+            stage.source.change {
+                $0.running = true
+                $0.closed = true
+            }
+            async let answer = stage.ask(Self.get, 80)
+            await stage.source.until { $0.dials >= 3 }
+            stage.source.change { $0.exposures = [] }
+            _ = try? await answer
+            await stage.source.until { $0.holds == 0 }
+            #expect(await stage.router.waitingCount() == 0)
+        }
+    }
+
     @Test func aPortMayHaveATimeOfItsOwn() async throws {
         var limits = RouterLimits()
         limits.runningTime = .milliseconds(1)

@@ -259,7 +259,8 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
             failure = (error as? AegisError) ?? AegisError(.failed, "internal-error", String(describing: error))
         }
         // A call with a time of its own waits that long, whatever the port's own limit says.
-        let patient = failure?.code == "port-not-ready" ? waiting.filter { $0.value.deadline != nil } : [:]
+        let isLate = failure.map { ["port-not-ready", "wake-timeout"].contains($0.code) } ?? false
+        let patient = isLate ? waiting.filter { $0.value.deadline != nil } : [:]
         isConnecting = !patient.isEmpty
         let all = waiting.values.filter { patient[$0.id] == nil }.sorted { $0.id < $1.id }
         waiting = patient

@@ -12,8 +12,19 @@ package final class ProxyFields: Sendable {
         bytes = fields.flatMap { Array("\($0.name): \($0.value)\r\n".utf8) }
     }
 
-    /// Whether a field of that name is set.
+    /// Whether a field of that name is set. `_` counts as `-`: many servers hand both on as the same variable (RFC 3875).
     func holds(_ bytes: Span<UInt8>, _ name: Range<Int>) -> Bool {
-        names.contains { HTTPText.equal(bytes, name, to: $0.span) }
+        names.contains { own in
+            own.count == name.count
+                && own.indices.allSatisfy { Self.folded(own[$0]) == Self.folded(bytes[name.lowerBound + $0]) }
+        }
+    }
+
+    private static func folded(_ byte: UInt8) -> UInt8 {
+        switch byte {
+        case UInt8(ascii: "A")...UInt8(ascii: "Z"): byte | 32
+        case UInt8(ascii: "_"): UInt8(ascii: "-")
+        default: byte
+        }
     }
 }

@@ -88,6 +88,8 @@ final class ExposedPort: @unchecked Sendable {
     var waitingCount: Int { held + target.waitingCount }
 
     var exposure: Exposure { target.exposure }
+    /// Whether the main router's port serves it, too.
+    var isWeb: Bool { exposure.portProtocol == .http || exposure.portProtocol == .ws }
     var key: Key { Key(instance: exposure.instance, guestPort: exposure.guestPort) }
 
     init(_ exposure: Exposure, _ services: RouterServices) {

@@ -39,6 +39,8 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
     private var isHeld = false
     /// Nobody wants to know any more whether the port answers.
     private var isAbandoned = false
+    /// The port is served no more.
+    private var isClosed = false
     private var failure: (error: AegisError, until: UInt64)?
 
     init(_ exposure: Exposure, _ services: RouterServices) {
@@ -145,7 +147,7 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
     /// A connection has come on a port that any connection wakes: the instance is held until `settled`.
     func arrived() {
         users += 1
-        if phase == .unknown { open(.connection) }
+        if phase == .unknown, !isClosed { open(.connection) }
     }
 
     /// The connection has sent a request, which counts by itself, or has gone.
@@ -165,6 +167,7 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
     ) async -> Result<Bool, AegisError> {
         guard client?.isGone != true else { return .success(false) }
         guard waiters.count < services.limits.waiting else { return .failure(tooManyWait) }
+        guard !isClosed else { return .failure(exposedNoMore) }
         if phase != .opening { open(why) }
         let number = nextWaiter
         nextWaiter += 1
@@ -199,8 +202,12 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
         let result: Result<Bool, AegisError>
         do {
             let found = try await opening.open(why) { _, hold in
-                self.hold = hold
+                self.hold = isClosed ? nil : hold
                 isHeld = true
+            }
+            guard !isClosed else {
+                found.stream.close()
+                throw exposedNoMore
             }
             hold = found.hold
             readyLife = found.hold.life
@@ -212,6 +219,7 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
             let cause = (error as? AegisError) ?? Self.stopped(error)
             hold = nil
             phase = .unknown
+            guard !isClosed else { return resumeAll(.failure(exposedNoMore)) }
             if isAbandoned {
                 isAbandoned = false
                 // Somebody came just when it was given up.
@@ -309,12 +317,15 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
 
     /// The port is served no more.
     func close() {
+        isClosed = true
         pool.removeAll()
         hold = nil
-        guard phase == .open else { return }
-        phase = .unknown
-        let gone = AegisError(.unavailable, "port-closed", "port \(exposure.guestPort) is exposed no more")
-        resumeAll(.failure(gone))
+        if phase == .opening { openingTask?.cancel() } else { phase = .unknown }
+        resumeAll(.failure(exposedNoMore))
+    }
+
+    private var exposedNoMore: AegisError {
+        AegisError(.unavailable, "port-closed", "port \(exposure.guestPort) is exposed no more")
     }
 }
 

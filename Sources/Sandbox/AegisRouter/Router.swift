@@ -13,6 +13,8 @@ package final class Router: @unchecked Sendable {
     private var ports: [ExposedPort.Key: ExposedPort] = [:]
     /// The same in the source's order, for those who look for one.
     private var order: [ExposedPort] = []
+    /// Which instance a kit's path leads to: the first that had it, for as long as it has.
+    private var paths: [String: String] = [:]
     private var main: Listener?
     private var bindRetryAt: UInt64?
 
@@ -120,6 +122,14 @@ package final class Router: @unchecked Sendable {
         }
         for (key, exposure) in fresh { ports[key] = ExposedPort(exposure, services) }
         order = keys.compactMap { ports[$0] }
+        let named = order.filter { $0.exposure.routing?.path != nil && $0.isWeb }
+        paths = paths.filter { path, id in
+            named.contains { $0.exposure.instance == id && $0.exposure.routing?.path == path }
+        }
+        for port in named {
+            guard let path = port.exposure.routing?.path, paths[path] == nil else { continue }
+            paths[path] = port.exposure.instance
+        }
         for port in order where port.bind() { await tell(port) }
         retryLater()
     }
@@ -184,16 +194,9 @@ package final class Router: @unchecked Sendable {
         return all.first { $0.exposure.portProtocol == .http } ?? all.first
     }
 
-    /// The port of the instance whose kit names this path; none when several have it.
+    /// The port of the instance whose kit names this path.
     func port(path segment: String) -> ExposedPort? {
-        let all = order.filter { port in
-            let isWeb = port.exposure.portProtocol == .http || port.exposure.portProtocol == .ws
-            return isWeb && port.exposure.routing?.path == "/\(segment)"
-        }
-        guard let first = all.first, all.allSatisfy({ $0.exposure.instance == first.exposure.instance }) else {
-            return nil
-        }
-        return port(of: first.exposure.instance, guestPort: nil)
+        paths["/\(segment)"].flatMap { port(of: $0, guestPort: nil) }
     }
 
     /// The port of the only instance that serves anything.
