@@ -83,6 +83,17 @@ static int look(int diag, const struct place *own, const struct place *other) {
     return found->idiag_inode != 0;
 }
 
+/* A rule of the firewall has sent the client here: it knows this end by another address. */
+static int was_redirected(int socket_, const struct place *own) {
+    struct sockaddr_storage first = {0};
+    socklen_t length = sizeof first;
+    int six = own->family == AF_INET6;
+    /* SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST; an error where nothing is tracked. */
+    if (getsockopt(socket_, six ? SOL_IPV6 : SOL_IP, 80, &first, &length) != 0) return 0;
+    struct place wanted;
+    return place_of(&first, &wanted) && memcmp(&wanted, own, sizeof wanted) != 0;
+}
+
 int al_peer_left(int socket_) {
     struct sockaddr_storage here = {0}, there = {0};
     socklen_t length = sizeof here;
@@ -97,7 +108,7 @@ int al_peer_left(int socket_) {
     int left = open == 0;
     if (open < 0) {
         /* A client on loopback has no socket any more, if this kernel tells of sockets at all. */
-        left = errno != ENOENT ? -1 : is_loopback(&other) && look(diag, &own, &other) == 1;
+        left = errno != ENOENT ? -1 : is_loopback(&other) && !was_redirected(socket_, &own) && look(diag, &own, &other) == 1;
     }
     int error = errno;
     close(diag);

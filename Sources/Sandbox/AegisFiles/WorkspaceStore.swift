@@ -196,16 +196,23 @@ package final class WorkspaceStore: Sendable {
     /// What each workspace occupies on the disk.
     ///
     /// - Parameter names: which; those that are gone have no size.
-    /// - Returns: bytes, and whether they are all of it: of a tree with very many files only a part is counted.
-    /// - Throws: `workspaces-unusable`.
+    /// - Returns: bytes, and whether they are all of it: of trees with very many files only a part is counted.
+    /// - Throws: `workspaces-unusable`, also when the task is cancelled.
     package func sizes(of names: [String]) async throws(AegisError) -> [String: (bytes: UInt64, isWhole: Bool)] {
-        try await blocking { () throws(AegisError) in
-            var sizes: [String: (bytes: UInt64, isWhole: Bool)] = [:]
-            for name in names { sizes[name] = try? self.place.root.treeSize(name, atMost: Self.mostMeasured) }
-            return sizes
+        var sizes: [String: (bytes: UInt64, isWhole: Bool)] = [:]
+        // A share for each, so that one large tree does not hide the others.
+        let share = max(Self.leastMeasured, Self.mostMeasured / max(1, names.count))
+        for name in names {
+            // One at a time, on a thread of its own: starts do not wait for somebody's large trees.
+            do {
+                sizes[name] = try await Self.measuring.run { try? self.place.root.treeSize(name, atMost: share) }
+            } catch { throw .failed("workspaces-unusable", "the workspaces cannot be measured: \(error)") }
         }
+        return sizes
     }
-    private static let mostMeasured = 200_000
+    /// Names that are looked at for all workspaces together, and for each at least.
+    private static let (mostMeasured, leastMeasured) = (200_000, 1000)
+    private static let measuring = BlockingPool(threads: 1, queueLimit: 4096)
 
     /// Deletes a named workspace with all that it holds. It is out of sight at once; nobody can begin to use it meanwhile.
     ///

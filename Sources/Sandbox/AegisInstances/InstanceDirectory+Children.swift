@@ -223,7 +223,10 @@ extension InstanceDirectory {
         if let all = root.cpus {
             let left = all - min(all, family.reduce(0) { $0 + ($1.cpus ?? 0) })
             if asked?.cpus == nil { limits.cpus = min(left, max(0.05, all / 8)) }
-            guard let own = limits.cpus, own <= left, own >= 0.01 else { throw tooMuch("processors", "\(all)") }
+            // Sums of parts of a processor are not exact.
+            guard let own = limits.cpus, own <= left + 0.000_001, own >= 0.01 else {
+                throw tooMuch("processors", "\(all)")
+            }
         }
         if let all = root.pids {
             let left = all - min(all, family.reduce(0) { $0 + ($1.pids ?? 0) })
