@@ -214,7 +214,7 @@ import Testing
         }
     }
 
-    /// What is there of sandboxes: folders, groups and keepers.
+    /// What is there of sandboxes: folders, ranges of ids, groups and keepers.
     func remains(_ f: DaemonFixture) throws -> [String] {
         let node = try f.node
         var found: [String] = []
@@ -224,6 +224,10 @@ import Testing
         }
         found += ((try? FileManager.default.contentsOfDirectory(atPath: "/run/aegis/\(node)")) ?? [])
             .filter { $0.hasPrefix("i-") }
+        for range in (try? FileManager.default.contentsOfDirectory(atPath: "/run/aegis/ids")) ?? [] {
+            let owner = f.text("/run/aegis/ids/\(range)") ?? ""
+            if owner.hasPrefix("/run/aegis/\(node)/i-") { found.append("range \(range) of \(owner)") }
+        }
         for root in (try? FileManager.default.contentsOfDirectory(atPath: "/sys/fs/cgroup")) ?? [] {
             let groups = try? FileManager.default.contentsOfDirectory(atPath: "/sys/fs/cgroup/\(root)/aegis-\(node)")
             found += (groups ?? []).filter { $0.hasPrefix("i-") }.map { "\(root)/\($0)" }

@@ -210,6 +210,20 @@ struct IDPoolTests {
         #expect(try later.take(for: directory.path("other")).base == base)
     }
 
+    /// Its file says whose it is; without that, what nobody has a record of would leave it for good.
+    @Test func theRangeOfALostSandboxIsFound() throws {
+        let directory = try TemporaryDirectory()
+        let (run, other) = (directory.path("i-1"), directory.path("i-2"))
+        for path in [run, other] { try Files.makeDirectories(path) }
+        do { for path in [other, run] { _ = try Self.pool(directory).take(for: path) } }
+        let later = Self.pool(directory)
+        #expect(later.adopt(for: directory.path("i-")) == nil)
+        let lease = try #require(later.adopt(for: run))
+        #expect(later.adopt(for: run) == nil)
+        lease.release()
+        #expect(try Files.list(directory.path("ids")).count == 1)
+    }
+
     @Test func aRangeWhoseSandboxIsGoneIsFreeAgain() throws {
         let directory = try TemporaryDirectory()
         do { _ = try Self.pool(directory, count: 1).take(for: directory.path("gone")) }

@@ -94,6 +94,20 @@ package final class IDPool: Sendable {
         return (try? claim(base, for: runDirectory, adopting: true)) ?? nil
     }
 
+    /// Takes the range of a sandbox that an earlier daemon has left, and of which no record tells the number.
+    ///
+    /// - Returns: nil if it has none.
+    package func adopt(for runDirectory: String) -> IDLease? {
+        let owner = Array(runDirectory.utf8)
+        for name in ((try? Files.list(folder)) ?? []).map(\.name) {
+            guard let base = UInt32(name), (try? Files.read("\(folder)/\(name)", limit: 4096)) == owner else {
+                continue
+            }
+            return adopt(base, for: runDirectory)
+        }
+        return nil
+    }
+
     private func claim(_ base: UInt32, for runDirectory: String, adopting: Bool) throws(Errno) -> IDLease? {
         let range = UInt64(base)..<(UInt64(base) + UInt64(Self.rangeSize))
         if foreign.contains(where: { $0.overlaps(range) }) { return nil }

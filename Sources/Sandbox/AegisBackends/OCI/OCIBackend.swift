@@ -143,7 +143,7 @@ package final class OCIBackend: Backend {
             let group = cgroups.group(id)
             await onOwnThread { Self.thawDead(group) }
             if await !endKeeper(of: id) { logger.warning("a keeper does not go", ("id", id)) }
-            await remove(id: id, keeper: nil, lease: nil)
+            await remove(id: id, keeper: nil, lease: idPool.adopt(for: "\(runDirectory)/\(id)"))
         }
     }
 
