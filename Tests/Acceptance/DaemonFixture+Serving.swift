@@ -44,6 +44,13 @@ extension DaemonFixture {
         try await succeed("logs", name).out.split(separator: "\n").count { $0 == "run" }
     }
 
+    /// Whether its command has begun so many times, and no more. What a command writes takes another way to us than what its
+    /// server answers, and may come later.
+    func hasRun(_ name: String, _ times: Int) async throws -> Bool {
+        try await eventually("\(name) has begun \(times) times") { try await runs(name) >= times }
+        return try await runs(name) == times
+    }
+
     /// Starts a small web server that is exposed.
     func serve(_ name: String, _ backend: String, _ spec: String = "80", _ more: String...) async throws {
         let script = "echo run; echo hello > /tmp/index.html; cd /tmp; exec python3 -m http.server 80"

@@ -60,7 +60,7 @@ extension DaemonFixture {
             // Whoever is called by name is woken.
             try await f.succeed("instance", "stop", "web")
             #expect(try await f.get("http://81-web.aegis.localhost:\(router.port)/") == "port 81\n")
-            #expect(try await f.runs("web") == 2)
+            #expect(try await f.hasRun("web", 2))
         }
     }
 

@@ -47,7 +47,7 @@ import Testing
             let lost = try await f.ask(url + "/die")
             #expect(lost.status == "502" && lost.body.contains("backend-lost"), "\(lost)")
             #expect(try await f.get(url) == "hello\n")
-            #expect(try await f.runs(name) == 2)
+            #expect(try await f.hasRun(name, 2))
             try await guest.delete()
         }
     }
@@ -75,7 +75,7 @@ import Testing
             try await f.eventually("nothing is open") { try await f.served("web").connections == 0 }
             try await f.eventually("it sleeps") { try await f.record("web").state == "paused" }
             #expect(try await f.get(url) == "hello\n")
-            #expect(try await f.runs("web") == 1)
+            #expect(try await f.hasRun("web", 1))
             try await guest.delete()
         }
     }
@@ -194,7 +194,7 @@ import Testing
             try await f.eventually("nothing is open") { try await f.served(name).connections == 0 }
             try await f.eventually("it sleeps") { try await f.record(name).state == "paused" }
             #expect(try await f.get(try await f.url(name)) == "hello\n")
-            #expect(try await f.runs(name) == 1)
+            #expect(try await f.hasRun(name, 1))
             try await guest.delete()
         }
     }

@@ -16,7 +16,7 @@ import Testing
             #expect(try await f.peer("ws_peer", "check", port) == "ok\n")
             try await f.succeed("instance", "pause", name)
             #expect(try await f.peer("ws_peer", "check", port) == "ok\n")
-            #expect(try await f.runs(name) == 1)
+            #expect(try await f.hasRun(name, 1))
             // An open one is a use of the instance for its whole life.
             let folder = try TemporaryDirectory()
             let open = try f.beginPeer("ws_peer", "wait", port, folder.path("open"))
@@ -26,7 +26,7 @@ import Testing
             try await f.succeed("instance", "stop", name)
             #expect(try await open.result().out == "broken 1006\n")
             #expect(try await f.peer("ws_peer", "check", port) == "ok\n")
-            #expect(try await f.runs(name) == 2)
+            #expect(try await f.hasRun(name, 2))
             let plain = try await f.ask("http://127.0.0.1:\(port)/")
             #expect(plain.status == "426" && plain.body.contains("websocket-only"), "\(plain)")
             try await f.succeed("instance", "delete", name)
@@ -40,7 +40,7 @@ import Testing
             try await f.succeed("instance", "stop", "browsed")
             // It does not listen before the browser has seen the page that says so.
             #expect(try await f.peer("browser_peer", try await f.url("browsed") + "/", guest.permission) == "ok\n")
-            #expect(try await f.runs("browsed") == 2)
+            #expect(try await f.hasRun("browsed", 2))
             try await guest.delete()
         }
     }
@@ -55,10 +55,10 @@ import Testing
             #expect(try await f.peer("grpc_peer", "check", port, "calls", "metadata") == "ok\n")
             try await f.succeed("instance", "pause", "--force", name)
             #expect(try await f.peer("grpc_peer", "check", port, "calls", "many") == "ok\n")
-            #expect(try await f.runs(name) == 1)
+            #expect(try await f.hasRun(name, 1))
             try await f.succeed("instance", "stop", name)
             #expect(try await f.peer("grpc_peer", "check", port, "calls") == "ok\n")
-            #expect(try await f.runs(name) == 2)
+            #expect(try await f.hasRun(name, 2))
             try await f.succeed("instance", "delete", name)
         }
     }
@@ -118,7 +118,7 @@ import Testing
             // A server that listens and says that it is not ready gets no request before it is.
             try await f.succeed("instance", "stop", name)
             #expect(try await f.get(url(84) + "ready") == "ready\n")
-            #expect(try await f.runs(name) == 2)
+            #expect(try await f.hasRun(name, 2))
             try await guest.delete()
         }
     }
@@ -151,7 +151,7 @@ import Testing
             #expect(try await look().out.contains("HTTP/1.1 503 "))
             try guest.go()
             try await f.eventually("the page is the real one") { try await look().out.hasSuffix("\r\n\r\nhello\n") }
-            #expect(try await f.runs(name) == 2)
+            #expect(try await f.hasRun(name, 2))
             try await guest.delete()
         }
     }

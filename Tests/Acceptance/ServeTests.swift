@@ -14,10 +14,10 @@ import Testing
             try await f.succeed("instance", "pause", "web")
             #expect(try await f.get(url + "/index.html") == "hello\n")
             #expect(try await f.record("web").state == "running")
-            #expect(try await f.runs("web") == 1)
+            #expect(try await f.hasRun("web", 1))
             try await f.succeed("instance", "stop", "web")
             #expect(try await f.get(url + "/index.html") == "hello\n")
-            #expect(try await f.runs("web") == 2)
+            #expect(try await f.hasRun("web", 2))
             // One address for all, by name.
             let status = try await f.succeed("status", "--output", "json")
             struct Ports: Decodable { var ports: [String: String] }
@@ -61,12 +61,12 @@ import Testing
             #expect(
                 try await f.succeed("instance", "keepalive", "web", "--ttl", "0s").out == "web may sleep again\n")
             try await f.eventually("it is paused after its lease") { try await f.record("web").state == "paused" }
-            #expect(try await f.runs("web") == 1)
+            #expect(try await f.hasRun("web", 1))
             try await f.succeed("instance", "idle", "web", "--idle-stop", "1s")
             try await f.eventually("it is stopped") { try await f.record("web").state == "stopped" }
             #expect(try await f.record("web").stopReason == "idle")
             #expect(try await f.get(url + "/index.html") == "hello\n")
-            #expect(try await f.runs("web") == 2)
+            #expect(try await f.hasRun("web", 2))
         }
     }
 
@@ -83,7 +83,7 @@ import Testing
             ]
             let result = try await f.run("/usr/bin/curl", words + Array(repeating: url, count: 100))
             #expect(result.code == 0 && result.out.split(separator: "\n").count == 100, "\(result)")
-            #expect(try await f.runs("web") == 2)
+            #expect(try await f.hasRun("web", 2))
         }
     }
 
@@ -120,11 +120,11 @@ import Testing
             let after = try await f.served("web").expose[0]
             #expect(after.number == before.number && after.number != 0 && after.error == nil)
             #expect(try await f.get(try #require(after.url) + "/index.html") == "hello\n")
-            #expect(try await f.runs("web") == 1)
+            #expect(try await f.hasRun("web", 1))
             try await f.succeed("down")
             try await f.up()
             #expect(try await f.get(try #require(before.url) + "/index.html") == "hello\n")
-            #expect(try await f.runs("web") == 2)
+            #expect(try await f.hasRun("web", 2))
         }
     }
 
@@ -239,7 +239,7 @@ import Testing
             }
             #expect(counts["exec"] == 100 && counts["get"] == 100, "\(counts)")
             try await f.eventually("it sleeps at last") { try await f.record("web").state == "paused" }
-            #expect(try await f.runs("web") == 1)
+            #expect(try await f.hasRun("web", 1))
             #expect(try await f.served("web").connections == 0)
         }
     }

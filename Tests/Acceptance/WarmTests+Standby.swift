@@ -84,6 +84,11 @@ extension WarmTests {
             #expect(try await f.get(url) == "seen\nseen\nseen\n")
             let id = try await sleeper(f).id
             #expect(try await f.sandbox(of: id).keeperPid == keeper)
+            // What it has written takes another way than what it answers.
+            try await f.eventually("the third has said all") {
+                let all = try await runs(f)
+                return all.count == 3 && all[2].count >= all[1].count
+            }
             let all = try await runs(f)
             try #require(all.count == 3 && all[1].count > 100)
             #expect(all[2].difference(from: all[1]).map { "\($0)" }.joined(separator: "\n") == "")
@@ -147,7 +152,7 @@ extension WarmTests {
                 if round == 3 { try await f.succeed("instance", "network", "web", "--network", "none") }
                 if round == 4 { try await f.succeed("instance", "idle", "web", "--idle-standby") }
             }
-            #expect(try await f.runs("web") == starts)
+            #expect(try await f.hasRun("web", starts))
             try await f.succeed("instance", "delete", "web")
             #expect(try remains(f) == [])
         }
