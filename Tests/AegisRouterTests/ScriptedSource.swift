@@ -11,6 +11,8 @@ final class ScriptedSource: RouteSource {
         var running = false {
             didSet { if running, !oldValue { lives += 1 } }
         }
+        /// It was paused in spite of its holders; the next one wakes it.
+        var asleep = false
         /// How often it has been started.
         var lives: UInt64 = 0
         /// Nil = waking waits until `finishWaking`.
@@ -75,6 +77,7 @@ final class ScriptedSource: RouteSource {
             state.reasons.append(why)
             state.holds += 1
             state.heldEver += 1
+            state.asleep = false
             return state.running
         }
         let hold = ScriptedHold(self, wasRunning: wasRunning)
@@ -140,6 +143,7 @@ final class ScriptedHold: RouteHold {
         self.wasRunning = wasRunning
     }
     var life: UInt64 { source.change { $0.lives } }
+    var isAwake: Bool { source.change { !$0.asleep } }
     deinit { source.change { $0.holds -= 1 } }
     func dial(_ port: UInt16, deadline: Duration) async throws -> FileStream {
         try await source.dial(port, deadline)

@@ -350,6 +350,21 @@ import Testing
         }
     }
 
+    /// A server that has not begun to listen never does while it stands still: who waits for it wakes it again.
+    @Test func aPauseByForceIsUndoneByWhoeverWaits() async throws {
+        try await withStage { stage in
+            try await stage.expose("0:80:http,wake=http,wait=1h")
+            stage.source.change { ($0.running, $0.closed) = (true, true) }
+            async let answer = stage.ask(Self.get, 80)
+            await stage.source.until { $0.dials >= 3 }
+            #expect(stage.source.change { $0.heldEver } == 1)
+            stage.source.change { $0.asleep = true }
+            await stage.source.until { $0.heldEver >= 2 && !$0.asleep }
+            stage.source.change { $0.closed = false }
+            #expect(try await answer.hasPrefix("HTTP/1.1 200"))
+        }
+    }
+
     @Test func aPortMayHaveATimeOfItsOwn() async throws {
         var limits = RouterLimits()
         limits.runningTime = .milliseconds(1)

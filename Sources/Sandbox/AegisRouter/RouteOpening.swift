@@ -63,8 +63,9 @@ final class RouteOpening: Sendable {
             guard loop.clock.now < end else { throw notReady(failure, hold.wasRunning) }
             try await loop.clock.sleep(for: pause)
             pause = min(pause * 2, Self.longestPause)
-            if !Self.mayListenLater(failure) {
-                // The instance ended under the hold. Asking anew starts it again, or says why not.
+            if !Self.mayListenLater(failure) || !hold.isAwake {
+                // The instance ended, or was paused by force, under the hold: nobody begins to listen there. Asking anew starts
+                // or wakes it again, or says why not.
                 hold = try await take(why, until: latest)
                 progress(.listening, hold)
                 end = self.end(of: hold, latest)

@@ -26,8 +26,12 @@ extension OCISandbox {
             if error.kind == .timeout {
                 throw AegisError(.timeout, "port-timeout", "port \(port) of \(record.id) did not answer in time")
             }
+            let isRefused = error.errno == .connectionRefused
             throw AegisError(
-                .unavailable, "port-closed", "nothing listens on port \(port) of \(record.id)",
+                .unavailable, "port-closed",
+                isRefused
+                    ? "nothing listens on port \(port) of \(record.id)"
+                    : "port \(port) of \(record.id) cannot be reached: \(error)",
                 hint: "servers must listen on 127.0.0.1, ::1 or all addresses inside")
         }
     }
