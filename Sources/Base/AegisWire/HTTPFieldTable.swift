@@ -44,11 +44,6 @@ package enum HTTPText {
         return true
     }
 
-    /// Whether the bytes of a range are those of a word, compared without case.
-    package static func equal(_ bytes: Span<UInt8>, _ range: Range<Int>, to word: Span<UInt8>) -> Bool {
-        ASCII.equal(bytes.extracting(range), word)
-    }
-
     /// Whether the bytes of a range begin with a word in lower case.
     package static func hasPrefix(_ bytes: Span<UInt8>, _ range: Range<Int>, _ word: StaticString) -> Bool {
         let count = word.utf8CodeUnitCount

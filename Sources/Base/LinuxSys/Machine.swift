@@ -57,7 +57,6 @@ package enum CurrentProcess {
     ///
     /// - Parameter wanted: as many as that are enough.
     /// - Returns: how many it may have now.
-    @discardableResult
     package static func raiseOpenFiles(to wanted: UInt64) -> UInt64 {
         var limit = rlimit()
         guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 1024 }
