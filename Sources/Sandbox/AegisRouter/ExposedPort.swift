@@ -4,63 +4,6 @@ import AegisProxy
 import AegisSandboxTypes
 import AegisWire
 import LinuxSys
-import Synchronization
-
-/// What the parts of a router share.
-final class RouterServices: Sendable {
-    let source: any RouteSource
-    let proxy: HTTPProxy
-    let limits: RouterLimits
-    let scope: TaskScope
-    let log: Logger
-    /// Connections to tcp ports.
-    private let streams = Mutex(0)
-    /// What the daemon itself listens on, by port, and the key that sets it.
-    private let ownPorts: Mutex<[UInt16: (what: String, key: String)]>
-
-    init(
-        _ source: any RouteSource, _ proxy: HTTPProxy, _ limits: RouterLimits, _ log: Logger, apiPort: UInt16? = nil
-    ) {
-        let api = apiPort.map { [$0: (what: "its HTTP API", key: "network.port")] }
-        ownPorts = Mutex(api ?? [:])
-        self.source = source
-        self.proxy = proxy
-        self.limits = limits
-        self.log = log
-        scope = TaskScope(on: proxy.loop)
-    }
-
-    /// Counts a connection to a tcp port, and says whether there is room for it; one that had room is to `leave`.
-    func enter() -> Bool {
-        streams.withLock { streams in
-            guard streams < limits.streams else { return false }
-            streams += 1
-            return true
-        }
-    }
-
-    func leave() { streams.withLock { $0 -= 1 } }
-
-    /// The main router's port is had.
-    func listens(on port: UInt16) { ownPorts.withLock { $0[port] = ("its router", "network.router_port") } }
-
-    /// Why a public port cannot be had.
-    func failure(_ error: IOError, _ exposure: Exposure) -> AegisError {
-        let place = "port \(exposure.publicPort) of \(exposure.address)"
-        guard error.errno == .addressInUse else {
-            return AegisError(.failed, "port-not-usable", "\(place) cannot be listened on: \(error.message)")
-        }
-        let isLocal = ["127.0.0.1", "0.0.0.0", "::1", "::"].contains(exposure.address)
-        if isLocal, let own = ownPorts.withLock({ $0[exposure.publicPort] }) {
-            return .conflict(
-                "port-in-use", "\(place) is the daemon's own (\(own.what))",
-                hint: "expose another public port (0 = any free one), or give the daemon another with \(own.key)")
-        }
-        return .conflict(
-            "port-in-use", "\(place) is taken by another program",
-            hint: "free it, or expose another public port (0 = any free one)")
-    }
-}
 
 /// One exposed port: its listener, which outlives whatever the instance does, and its target.
 ///
@@ -82,6 +25,9 @@ final class ExposedPort: @unchecked Sendable {
     private(set) var failure: AegisError?
     /// Connections that are held for an instance that is not ready.
     private var held = 0
+    /// Until when it is known from the log that there is no room.
+    private var fullToldUntil: UInt64 = 0
+    private static let fullPause: UInt64 = 10_000_000_000
     /// What the instance's kit sets in requests and responses.
     private var fields: (request: ProxyFields?, response: ProxyFields?)
     /// Connections and requests that wait for the instance.
@@ -191,9 +137,10 @@ final class ExposedPort: @unchecked Sendable {
 
     /// Holds a connection silently until the port answers, and joins the two; a client sees a reset when it never does.
     private func serveBytes(_ stream: FileStream) async {
-        guard held < services.limits.waiting else { return refuse(stream, "\(held) wait for the port already") }
+        guard held < services.limits.waiting else { return refuseForRoom(stream, "\(held) wait for the port already") }
         guard services.enter() else {
-            return refuse(stream, "there are \(services.limits.streams) connections to tcp ports, which is the limit")
+            return refuseForRoom(
+                stream, "there are \(services.limits.streams) connections to tcp ports, which is the limit")
         }
         defer { services.leave() }
         held += 1
@@ -210,6 +157,14 @@ final class ExposedPort: @unchecked Sendable {
             guard !(error is CancellationError) else { return stream.reset() }
             refuse(stream, "\(error)")
         }
+    }
+
+    /// Nobody has waited for this refusal: as many as clients like come in a second, and the log is not theirs to fill.
+    private func refuseForRoom(_ stream: FileStream, _ cause: String) {
+        let now = SystemTime.monotonic
+        guard now >= fullToldUntil else { return stream.reset() }
+        fullToldUntil = now + Self.fullPause
+        refuse(stream, cause + "; others are refused without a word for some seconds")
     }
 
     private func refuse(_ stream: FileStream, _ cause: String) {
