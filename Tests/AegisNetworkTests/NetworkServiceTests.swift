@@ -60,8 +60,6 @@ import Testing
         }
     }
 
-    /// A proof at a random moment and a change of what it proves would each spoil the other: a port that is taken away counts
-    /// nothing, which is a failed proof, which ends the instance.
     @Test func missingRightsAreNotTakenForAMissingKernel() {
         let hint = NetworkTools.hint(
             for: "nft says: netlink: Error: cache initialization failed: Operation not permitted")
@@ -69,6 +67,8 @@ import Testing
         #expect(NetworkTools.hint(for: "nft says: Could not process rule").contains("nf_tables"))
     }
 
+    /// A proof at a random moment and a change of what it proves would each spoil the other: a port that is taken away counts
+    /// nothing, which is a failed proof, which ends the instance.
     @Test func proofsAndChangesComeOneAfterTheOther() async throws {
         try await Self.with { service, loop in
             let (holder, namespace) = try await Self.namespace(on: loop)
@@ -92,6 +92,39 @@ import Testing
             #expect(observer.unproven.isEmpty, "\(observer.unproven)")
             let proofs = await service.proved(member.id).proofs
             #expect(proofs.count == 10 && proofs.allSatisfy(\.passed))
+            await service.detach(member.id, place)
+            _ = holder.signal(9)
+            _ = try await holder.wait()
+        }
+    }
+
+    /// What cannot be looked at is not trusted: a change at once, a running instance after three times in a row.
+    @Test func whatCannotBeProvedIsTold() async throws {
+        try await Self.with { service, loop in
+            let (holder, namespace) = try await Self.namespace(on: loop)
+            let observer = Listener()
+            let member = NetworkMember(id: "i-0000000000000006", name: "six", owner: 0)
+            func policy(_ host: String) throws -> NetworkPolicy { try NetworkPolicy(NetworkRequest(allow: [host])) }
+            let place = try await service.reserve(member, policy("a.example"))
+            try await service.attach(
+                member, place, policy: policy("a.example"), inspection: nil, namespace: namespace.raw,
+                observer: observer)
+            // No network to enter: a probe cannot even begin.
+            let none = SharedNamespace(try FileDescriptor.open("/dev/null", [.readOnly]))
+            await service.enter(none, for: member.id)
+            for _ in 0..<2 { await service.check(member.id, .random) }
+            await service.enter(namespace, for: member.id)
+            await service.check(member.id, .random)
+            await service.enter(none, for: member.id)
+            for _ in 0..<2 { await service.check(member.id, .random) }
+            // Two, and two more after one that passed, are no three in a row.
+            #expect(observer.unproven.isEmpty, "\(observer.unproven)")
+            await service.check(member.id, .random)
+            #expect(observer.unproven.map(\.code) == ["policy-unproven"])
+            let error = await #expect(throws: AegisError.self) {
+                _ = try await service.change(member.id, place, to: policy("b.example"))
+            }
+            #expect(error?.code == "policy-unproven")
             await service.detach(member.id, place)
             _ = holder.signal(9)
             _ = try await holder.wait()
@@ -151,4 +184,9 @@ import Testing
             _ = try await holder.wait()
         }
     }
+}
+
+extension NetworkService {
+    /// Has the proofs of an instance enter another network.
+    fileprivate func enter(_ namespace: SharedNamespace, for id: String) { links[id]?.namespace = namespace }
 }

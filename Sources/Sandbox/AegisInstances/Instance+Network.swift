@@ -53,6 +53,7 @@ extension Instance {
         // Two at once would each undo, or keep, what the other has given.
         await networkTurn.enter(id)
         defer { networkTurn.leave(id) }
+        // Whoever goes away while it boots has changed nothing.
         try await wait { $0.state != .starting }
         defer { reviewStandby() }
         // A client that goes away in the middle must not leave in force what no record says and nothing has proved.
