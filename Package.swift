@@ -247,9 +247,9 @@ let testTargets: [Target] = [
     tests(
         "AegisBrokerTests",
         [
-            "AegisBroker", "AegisCapabilities", "AegisSecrets", "AegisTLS", "AegisWire", "AegisIO", "LinuxSys",
-            "AegisCore", "AegisTestSupport",
-        ]),
+            "AegisBroker", "AegisCapabilities", "AegisSecrets", "AegisTLS", "AegisProxy", "AegisWire", "AegisIO",
+            "LinuxSys", "AegisCore", "AegisTestSupport",
+        ], exclude: ["Peers"]),
     tests(
         "AegisClientTests",
         [

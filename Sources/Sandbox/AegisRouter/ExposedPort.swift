@@ -125,7 +125,7 @@ final class ExposedPort: @unchecked Sendable {
             let isHeld = exposure.wake == .connect
             if isHeld { target.arrived() }
             await services.proxy.serveHTTP2(
-                stream, client: stream.proxyClient, target: target, scope: services.scope,
+                HTTP2Transport(stream), client: stream.proxyClient, target: target, scope: services.scope,
                 owner: ObjectIdentifier(self)
             ) { [target] in
                 if isHeld { target.settled() }

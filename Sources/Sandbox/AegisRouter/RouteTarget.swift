@@ -136,10 +136,10 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
         _ = try await ready(.request).get()
     }
 
-    func dial() async throws -> FileStream {
+    func dial() async throws -> HTTP2Transport {
         // The one that found out that the port answers has not been used.
-        if isOpen, let kept = pool.take() { return kept.stream }
-        return try await find(fresh: false).stream
+        if isOpen, let kept = pool.take() { return HTTP2Transport(kept.stream) }
+        return HTTP2Transport(try await find(fresh: false).stream)
     }
 
     // MARK: Connections that have said nothing yet
