@@ -213,6 +213,7 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
     }
 
     func unsent(_ stream: Int32) {}
+    func invalid(_ stream: Int32, _ section: HTTP2Fields) { policy?.malformed(section) }
     func goaway() {}
 
     func produce(_ stream: Int32, into room: UnsafeMutableRawBufferPointer) -> HTTP2Portion {

@@ -4,6 +4,8 @@ package import AegisCore
 package protocol HTTP2Policy: AnyObject, Sendable {
     /// Decides about a request whose header section is whole.
     func admit(_ request: HTTP2Fields) -> HTTP2Verdict
+    /// Hears of a request that breaks the protocol's rules and is reset: the fields in front of the fault.
+    func malformed(_ request: HTTP2Fields)
     /// Hears why a request that was admitted got no answer of the server's.
     func failed(_ error: AegisError)
 }

@@ -162,6 +162,7 @@ final class HTTP2Server: HTTP2Events, @unchecked Sendable {
     }
 
     func finished(_ stream: Int32) {}
+    func invalid(_ stream: Int32, _ section: HTTP2Fields) {}
 
     func closed(_ stream: Int32, code: UInt32) {
         guard let exchange = exchanges.removeValue(forKey: stream) else { return }

@@ -11,10 +11,7 @@ final class InspectPolicy: HTTP2Policy {
     init(_ rules: InspectRules) { self.rules = rules }
 
     func admit(_ request: HTTP2Fields) -> HTTP2Verdict {
-        let path = request.text(":path") ?? ""
-        let asked = InspectedRequest(
-            host: rules.host, port: rules.port, method: request.text(":method") ?? "",
-            path: path.hasPrefix("/") || path == "*" ? path : "/" + path)
+        let asked = asked(request)
         do throws(InspectRefusal) {
             try rules.check(asked, authority: request.text(":authority"), host: request.text("host"))
             let secrets = rules.secrets()
@@ -28,6 +25,22 @@ final class InspectPolicy: HTTP2Policy {
             // A client that took one connection for two hosts makes another one then (RFC 9110, 15.5.20).
             return .refuse(error.asAegisError, status: error.reason == InspectRules.otherHost ? 421 : 403)
         }
+    }
+
+    /// The extended CONNECT (RFC 8441) was not offered, so it is none that `admit` sees.
+    func malformed(_ request: HTTP2Fields) {
+        guard request.text(":method") == "CONNECT" else { return }
+        let asked = asked(request)
+        do throws(InspectRefusal) {
+            try rules.check(asked, authority: request.text(":authority"), host: request.text("host"))
+        } catch { rules.report(.refused(error, asked)) }
+    }
+
+    private func asked(_ request: HTTP2Fields) -> InspectedRequest {
+        let path = request.text(":path") ?? ""
+        return InspectedRequest(
+            host: rules.host, port: rules.port, method: request.text(":method") ?? "",
+            path: path.hasPrefix("/") || path == "*" ? path : "/" + path)
     }
 
     func failed(_ error: AegisError) { rules.report(.failed(error)) }
