@@ -86,6 +86,7 @@ final class OutsideWorld: Sendable {
     ///   - config: the daemon's.
     ///   - peers: whether there are `h2.example` and `grpc.example` as well, which speak HTTP/2.
     ///   - body: the test.
+    /// - Throws: what the test throws, or what keeps such a world from being made.
     static func with(
         config: String? = nil, peers: Bool = false, _ body: @escaping @Sendable (DaemonFixture) async throws -> Void
     ) async throws {

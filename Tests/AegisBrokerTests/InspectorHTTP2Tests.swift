@@ -1,5 +1,6 @@
 import AegisBroker
 import AegisCore
+import AegisProxy
 import AegisTestSupport
 import LinuxSys
 import Testing
@@ -198,6 +199,29 @@ import Testing
             #expect(limits["all"] == "True", "\(limits)")
             let flood = try await said("flood", world)
             #expect(flood["flood"] == "True" && flood["other"] == "200", "\(flood)")
+        }
+    }
+
+    @Test func whatIsHeldBackFillsNoWindow() async throws {
+        var limits = ProxyLimits()
+        limits.streamWindow = 64
+        try await InspectorTests.world(protocols: "h2", limits: limits) { world in
+            let said = try await said("window", world)
+            let escaped = InspectorTests.value.utf8.dropLast().map { "\\u00" + String($0, radix: 16) }.joined() + "!"
+            #expect(said["down"] == escaped && said["up"] == "\(47 * 6 + 1)", "\(said)")
+            #expect(world.refusals == [])
+        }
+    }
+
+    @Test func clientsThatWantAnotherCertificateAreReported() async throws {
+        try await InspectorTests.world(protocols: "h2") { world in
+            let pin = try await world.curl([
+                "--http2", "--pinnedpubkey", "sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+                "https://api.example.com/",
+            ])
+            #expect(pin.code == 90, "\(pin)")
+            _ = await world.events.wait(for: 1)
+            #expect(world.refusals == ["client-refused-certificate"])
         }
     }
 }

@@ -47,7 +47,8 @@ import Testing
 
     static func world(
         bindings: [String] = ["KEY@api.example.com/v1"], certificate: String = "good", trusted: Bool = true,
-        protocols: String? = nil, authorise: @escaping @Sendable (InspectedRequest) -> InspectRefusal? = { _ in nil },
+        protocols: String? = nil, limits: ProxyLimits = ProxyLimits(),
+        authorise: @escaping @Sendable (InspectedRequest) -> InspectRefusal? = { _ in nil },
         _ body: @escaping @Sendable (World) async throws -> Void
     ) async throws {
         try await onLoop { loop in
@@ -65,7 +66,7 @@ import Testing
             let authority = try CertificateAuthority(name: "Aegis test")
             try Files.writeAtomically(tools.directory.path("instance.pem"), Array(authority.certificate.utf8))
             let stranger = try CertificateAuthority(name: "stranger")
-            let proxy = HTTPProxy(on: loop)
+            let proxy = HTTPProxy(on: loop, limits: limits)
             let inspector = try Inspector(
                 authorities: trusted ? tools.certificate : Array(stranger.certificate.utf8), proxy: proxy)
             let parsed = try bindings.map { try HeadRewriterTests.binding($0) }

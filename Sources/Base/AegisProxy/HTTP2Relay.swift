@@ -22,6 +22,8 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
     var server: HTTP2Server?
     var isConnecting = false
     private var isLeaving = false
+    /// The client has gone before it said anything.
+    private(set) var leftWithoutAWord = false
     private var hasSettled = false
     let owner: ObjectIdentifier?
     var stream: FileStream { link.below }
@@ -70,6 +72,7 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
             seen = 1
             return true
         }
+        leftWithoutAWord = !link.hasHeard && !link.isOver
         end(saying: problem != nil)
         await writer.wait()
         return true

@@ -95,7 +95,7 @@ package final class HTTPProxy: @unchecked Sendable {
     ///   - policy: decides about its requests.
     ///   - owner: whose connection it is, for `cut`.
     ///   - arrived: called once the client has sent a request, or has been silent for long, or has gone.
-    /// - Returns: whether the client has said anything.
+    /// - Returns: whether the client has gone before it said anything.
     @discardableResult
     package func serveHTTP2(
         _ transport: HTTP2Transport, client: ProxyClient, target: any HTTP2Target, scope: TaskScope,
@@ -109,10 +109,10 @@ package final class HTTPProxy: @unchecked Sendable {
         else {
             transport.below.reset()
             arrived()
-            return true
+            return false
         }
         await begin(relay)
-        return relay.link.hasHeard
+        return relay.leftWithoutAWord
     }
 
     private func begin(_ connection: any ProxyClientConnection, stays: Bool = false) async {

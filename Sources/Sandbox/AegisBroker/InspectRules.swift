@@ -87,7 +87,7 @@ extension InspectRules {
     /// - Parameters:
     ///   - asked: the request.
     ///   - authority: whom its target names; nil when it names nobody.
-    ///   - host: what its `Host` says; nil when there is none.
+    ///   - field: what its `Host` says; nil when there is none.
     /// - Throws: why it goes nowhere.
     func check(_ asked: InspectedRequest, authority: String?, host field: String?) throws(InspectRefusal) {
         let place = "'\(host):\(port)'"

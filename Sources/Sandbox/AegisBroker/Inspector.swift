@@ -48,10 +48,10 @@ package final class Inspector: Sendable {
             if case .success(let server) = prepared { server.stream.close() }
             return
         }
-        let hasSpoken =
+        let leftWithoutAWord =
             stream.applicationProtocol == "h2"
             ? await relay(stream, guest, prepared, rules) : await converse(stream, guest, prepared, rules)
-        guard !hasSpoken else { return }
+        guard leftWithoutAWord else { return }
         // So do programs that look at the certificate themselves, once TLS is satisfied with it.
         report(
             TLSError(.refusedCertificate, "the client left when it had seen the certificate, before any request"),
@@ -60,7 +60,7 @@ package final class Inspector: Sendable {
 
     /// Speaks HTTP/1.1.
     ///
-    /// - Returns: whether the guest said anything.
+    /// - Returns: whether the guest has gone before it said anything.
     private func converse(
         _ stream: TLSStream, _ guest: FileStream, _ prepared: Result<InspectServer, any Error>?, _ rules: InspectRules
     ) async -> Bool {
@@ -70,23 +70,23 @@ package final class Inspector: Sendable {
             await connection.run()
             group.cancelAll()
         }
-        return !connection.leftWithoutAWord
+        return connection.leftWithoutAWord
     }
 
     /// Speaks HTTP/2.
     ///
-    /// - Returns: whether the guest said anything.
+    /// - Returns: whether the guest has gone before it said anything.
     private func relay(
         _ stream: TLSStream, _ guest: FileStream, _ prepared: Result<InspectServer, any Error>?, _ rules: InspectRules
     ) async -> Bool {
         let target = InspectTarget(prepared, rules, self)
         let scope = TaskScope(on: proxy.loop)
-        let hasSpoken = await proxy.serveHTTP2(
+        let leftWithoutAWord = await proxy.serveHTTP2(
             stream.http2(over: guest), client: ProxyClient(address: ""), target: target, scope: scope,
             policy: InspectPolicy(rules))
         target.close()
         await scope.end()
-        return hasSpoken
+        return leftWithoutAWord
     }
 
     // MARK: TLS

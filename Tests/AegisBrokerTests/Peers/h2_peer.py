@@ -25,6 +25,10 @@ counts = {"connections": 0, "resets": 0, "most": 0}
 reset = threading.Event()
 
 
+def escaped(text):
+    return "".join("\\u%04x" % ord(letter) for letter in text)
+
+
 class Connection:
     """One client's connection to the server."""
 
@@ -116,6 +120,8 @@ class Connection:
         elif path == "/v1/pieces":
             self.h2.send_headers(stream, [(":status", "103"), ("x-early", key)])
             self.send(stream, ok, [bytes([byte]) for byte in ("<" + key + ">").encode()], [("x-end", key)])
+        elif path == "/v1/escaped":
+            self.send(stream, ok, [(escaped(key[:-1]) + "!").encode()])
         elif path == "/v1/gzip":
             self.send(stream, ok + [("content-encoding", "gzip")], [gzip.compress(key.encode())])
         elif path == "/v1/fields":
@@ -364,6 +370,14 @@ def check_flood(client, key):
             break
     print("flood", client.gone is not None)
     print("other", Client(sys.argv[2]).get("/")["status"])
+
+
+def check_window(client, key):
+    """What might become a value or a placeholder is held back, however small the windows are."""
+    print("down", client.get("/v1/escaped", fields=[("x-api-key", key)])["body"].decode())
+    stream = client.request("/v1/count", "POST", end=False)
+    client.send(stream, (escaped(key[:-1]) + "!").encode(), end=True)
+    print("up", json.loads(client.wait(stream)["body"])["length"])
 
 
 def check_limits(client, key):
