@@ -202,6 +202,13 @@ import Testing
         }
     }
 
+    @Test func conversationsGoOn() async throws {
+        try await InspectorTests.world(protocols: "h2") { world in
+            let said = try await said("talk", world)
+            #expect(said["talk"] == "True", "\(said)")
+        }
+    }
+
     @Test func whatIsHeldBackFillsNoWindow() async throws {
         var limits = ProxyLimits()
         limits.streamWindow = 64

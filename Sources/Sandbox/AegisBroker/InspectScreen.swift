@@ -16,7 +16,9 @@ final class InspectScreen: HTTP2Screen, @unchecked Sendable {
         self.secrets = secrets
         self.asked = asked
         self.rules = rules
-        up = EncodedMaskStream(secrets.placeholders)
+        // A call may wait for the answer to what it has said so far. A placeholder's beginning is the same for all of them, and
+        // no secret: nothing that is only that is held back.
+        up = EncodedMaskStream(secrets.placeholders, showing: 15)
         down = EncodedMaskStream(secrets.values)
     }
 

@@ -62,6 +62,8 @@ class Connection:
             path = dict(event.headers)[b":path"]
             if path == b"/early":
                 self.send(event.stream_id, [(":status", "200")], [b"begun!"], end=False)
+            if path == b"/talk":
+                self.send(event.stream_id, [(":status", "200"), ("content-type", "application/grpc")], [], end=False)
             if path == b"/frozen":
                 request["frozen"] = True
         elif isinstance(event, h2.events.DataReceived):
@@ -69,6 +71,8 @@ class Connection:
             if request is None:
                 return
             request["body"] += event.data
+            if dict(request["fields"])[b":path"] == b"/talk":
+                self.waiting[event.stream_id][0].append(event.data)
             counts["most"] = max(counts["most"], len(request["body"]))
             if "frozen" not in request and event.flow_controlled_length:
                 self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
@@ -378,6 +382,18 @@ def check_window(client, key):
     stream = client.request("/v1/count", "POST", end=False)
     client.send(stream, (escaped(key[:-1]) + "!").encode(), end=True)
     print("up", json.loads(client.wait(stream)["body"])["length"])
+
+
+def check_talk(client, key):
+    """A conversation: what is said is heard before more is said, whatever it ends with."""
+    stream = client.request("/talk", "POST", end=False)
+    said = b""
+    for word in [bytes([byte]) for byte in range(256)] + [b"Aegis", b"AegisSecret", b"%", b"%4", b"\\u00", b"QWVn", b"rea", b"r%65"]:
+        said += word
+        client.send(stream, word)
+        while len(client.answers[stream]["body"]) < len(said):
+            client.step()
+    print("talk", client.answers[stream]["body"] == said)
 
 
 def check_limits(client, key):
