@@ -1,4 +1,5 @@
 import AegisCore
+import AegisJSON
 import AegisSandboxTypes
 import AegisTar
 import Testing

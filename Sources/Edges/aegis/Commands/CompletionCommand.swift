@@ -1,5 +1,6 @@
 internal import AegisClient
 internal import AegisCore
+internal import AegisJSON
 
 /// `aegis completion`, and the hidden command that its scripts ask.
 enum CompletionCommand {
