@@ -88,33 +88,6 @@ enum KernelNetwork {
         guard result >= 0 else { throw Errno.current }
         return result == 1
     }
-
-    /// The addresses of a name, from the host's resolver; blocks.
-    ///
-    /// - Throws: what it said.
-    static func resolve(_ name: String) throws -> [IPAddress] {
-        let width = Int(CN_ADDRESS_TEXT)
-        var texts = [CChar](repeating: 0, count: width * 32)
-        var code: Int32 = 0
-        let count = unsafe cn_resolve(name, &texts, 32, &code)
-        guard count >= 0 else {
-            let text = unsafe cn_resolve_text(code).map { unsafe String(cString: $0) } ?? "error \(code)"
-            throw ResolutionError(message: text)
-        }
-        return (0..<Int(count)).compactMap { number in
-            let bytes = texts[(number * width)..<((number + 1) * width)].prefix { $0 != 0 }
-            return IPAddress(String(decoding: bytes.map { UInt8(bitPattern: $0) }, as: UTF8.self))
-        }
-    }
-}
-
-/// Why a name has no addresses.
-package struct ResolutionError: Error, Sendable, CustomStringConvertible {
-    /// In the words of who was asked.
-    package var message: String
-    /// Makes an error.
-    package init(message: String) { self.message = message }
-    package var description: String { message }
 }
 
 extension FileDescriptor {

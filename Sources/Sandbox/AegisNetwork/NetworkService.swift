@@ -67,13 +67,13 @@ package actor NetworkService {
     ///   - runDirectory: where the namespace is mounted, as `net`.
     ///   - grants: who may do what.
     ///   - proofInterval: how long one instance goes without a proof, on average.
-    ///   - resolver: where names lead to.
+    ///   - resolver: where names lead to; nil: as this host says.
     ///   - loop: the loop of all streams.
     ///   - scope: ends what runs here.
     ///   - logger: for what concerns no single instance.
     package init(
         node: String, runDirectory: String, grants: GrantBook, proofInterval: Duration = .seconds(300),
-        resolver: any NameResolver = HostResolver(),
+        resolver: (any NameResolver)? = nil,
         on loop: EventLoop, scope: TaskScope, logger: Logger
     ) {
         self.node = node
@@ -82,7 +82,8 @@ package actor NetworkService {
         path = "\(runDirectory)/net"
         gate = EgressGate(
             grants: grants, groups: NetworkGroups(),
-            dialer: EgressDialer(grants: grants, resolver: resolver, loop: loop), http: HTTPProxy(on: loop),
+            dialer: EgressDialer(grants: grants, resolver: resolver ?? HostResolver(on: loop), loop: loop),
+            http: HTTPProxy(on: loop),
             loop: loop, scope: scope, logger: logger)
         let http = gate.http
         scope.spawn("network-http") { await http.run() }

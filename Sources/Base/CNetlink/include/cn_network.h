@@ -7,8 +7,6 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define CN_ADDRESS_TEXT 46
-
 /* Makes a network namespace in which nothing is forwarded and nothing is spoken but IPv4, and mounts it on a file, so that it
    stays without a process. Returns a descriptor of it. */
 int cn_make_namespace(const char *path);
@@ -83,9 +81,5 @@ ssize_t cn_send_to(int socket, const void *data, size_t count, uint32_t address,
 
 /* 1 when a numeric address is one of this host's own, in the calling thread's namespace; 0 when packets to it leave. */
 int cn_is_local(const char *address);
-/* The addresses of a name, as the host's resolver gives them: numeric texts, each CN_ADDRESS_TEXT bytes long with its NUL.
-   Blocks. Returns how many, at most `room`; on failure -1 and in `code` what getaddrinfo said. */
-int cn_resolve(const char *name, char *texts, size_t room, int *code);
-const char *cn_resolve_text(int code);
 
 #endif
