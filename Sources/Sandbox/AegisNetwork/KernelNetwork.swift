@@ -24,6 +24,14 @@ enum KernelNetwork {
         guard unsafe cn_detach(gateway, link) == 0 else { throw Errno.current }
     }
 
+    /// Gives the gateway the only way that it has: to a namespace that takes every address for its own.
+    static func makeTrap(_ link: String, gateway: Int32, trap: Int32) throws(Errno) {
+        let status = unsafe cn_trap(
+            gateway, trap, link, AddressPlan.gateway, AddressPlan.trap, AddressPlan.instances.lowerBound - 1,
+            AddressPlan.instancesPrefix)
+        guard status == 0 else { throw Errno.current }
+    }
+
     /// A member's place in the kernel.
     struct Port: Sendable {
         var bridge: String
@@ -69,15 +77,18 @@ enum KernelNetwork {
         return count
     }
 
-    /// A listening socket that hears one link only.
-    static func listener(on link: String, gateway: Int32, port: UInt16) throws(Errno) -> FileDescriptor {
-        try FileDescriptor(
-            checking: unsafe cn_bound_socket(gateway, stream, link, AddressPlan.gateway, port, 256))
+    /// A listening socket that hears one link only; address 0 is every one.
+    static func listener(
+        on link: String, gateway: Int32, address: UInt32 = AddressPlan.gateway, port: UInt16
+    ) throws(Errno) -> FileDescriptor {
+        try FileDescriptor(checking: unsafe cn_bound_socket(gateway, stream, link, address, port, 256))
     }
 
-    /// A datagram socket that hears one link only.
-    static func datagrams(on link: String, gateway: Int32, port: UInt16) throws(Errno) -> FileDescriptor {
-        try FileDescriptor(checking: unsafe cn_bound_socket(gateway, datagram, link, AddressPlan.gateway, port, 0))
+    /// A datagram socket that hears one link only; address 0 is every one.
+    static func datagrams(
+        on link: String, gateway: Int32, address: UInt32 = AddressPlan.gateway, port: UInt16
+    ) throws(Errno) -> FileDescriptor {
+        try FileDescriptor(checking: unsafe cn_bound_socket(gateway, datagram, link, address, port, 0))
     }
     private static var stream: Int32 { 1 }
     private static var datagram: Int32 { 2 }

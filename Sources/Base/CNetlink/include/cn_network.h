@@ -24,6 +24,12 @@ int cn_attach(int gateway_ns, int instance_ns, const char *name, uint32_t gatewa
 /* Removes the gateway's end, and with it the other one; fine when it is gone. */
 int cn_detach(int gateway_ns, const char *name);
 
+/* Gives the gateway the only way that it has, to a namespace which takes every address for its own, but the gateway's and those of
+   instances (a network with its prefix), which it answers. What arrives there was let through by mistake. Fine when it is
+   there already. */
+int cn_trap(
+    int gateway_ns, int trap_ns, const char *name, uint32_t gateway, uint32_t address, uint32_t instances, uint8_t bits);
+
 /* Makes an instance a member of a group: a bridge of the gateway's (made when it is not there, without an address of its own),
    a veth pair whose one end is its port `port`, whose other is the instance's eth1 with an address and its network's prefix.
    Frames may carry only that address and the hardware address that is made of it: an element of the set `ports` of the
