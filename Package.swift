@@ -51,6 +51,7 @@ let base: [Target] = [
     system("CSodium", pkgConfig: "libsodium", package: "libsodium-dev"),
     system("CArchive", pkgConfig: "libarchive", package: "libarchive-dev"),
     system("CNghttp2", pkgConfig: "libnghttp2", package: "libnghttp2-dev"),
+    system("CCares", pkgConfig: "libcares", package: "libc-ares-dev"),
     system("CSeccomp", pkgConfig: "libseccomp", package: "libseccomp-dev"),
     library("Base", "AegisCore"),
     library("Base", "LinuxSys", ["CLinux"]),
@@ -85,7 +86,7 @@ let sandbox: [Target] = [
         "Sandbox", "AegisNetwork",
         [
             "AegisBroker", "AegisCapabilities", "AegisTLS", "AegisProxy", "AegisSandboxTypes", "AegisIO", "LinuxSys",
-            "CNetlink", "AegisCore",
+            "CNetlink", "CCares", "AegisCore",
         ]),
     library(
         "Sandbox", "AegisInstances",
