@@ -146,13 +146,14 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
         var stopping = false
         while !(stopping && local.isEmpty) {
             runJobs()
-            let timeout = local.isEmpty && !stopping ? timeUntilNextTimer() : 0
+            let untilTimer = fireTimers()
+            let timeout = local.isEmpty && !stopping ? untilTimer : 0
             polls.add(1, ordering: .relaxed)
             let woken = poller.wait(timeout: timeout) { token, readiness in
                 targets.withLock { $0.target(of: token) }?.becameReady(readiness)
             }
+            // What has come is served before the clock is looked at.
             if woken { stopping = takeInbox() || stopping }
-            fireTimers()
         }
         end()
         al_thread_set_value(nil)
@@ -212,17 +213,17 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
 
     // MARK: Timers
 
-    /// Nil when none is set: then the loop sleeps until something happens.
-    private func timeUntilNextTimer() -> UInt64? {
-        guard let earliest = timers.withLock({ $0.earliest }) else { return nil }
+    /// Fires what is due.
+    ///
+    /// - Returns: nanoseconds until the next timer; nil when none is set: then the loop sleeps until something happens.
+    private func fireTimers() -> UInt64? {
+        guard timers.withLock({ $0.count }) > 0 else { return nil }
         let now = SystemTime.monotonic
-        return earliest > now ? earliest - now : 0
-    }
-
-    private func fireTimers() {
-        guard timers.withLock({ $0.count }) > 0 else { return }
-        let now = SystemTime.monotonic
-        while let action = timers.withLock({ $0.popDue(now: now) }) { action(true) }
+        while true {
+            let (action, earliest) = timers.withLock { timers in (timers.popDue(now: now), timers.earliest) }
+            guard let action else { return earliest.map { $0 - now } }
+            action(true)
+        }
     }
 
     /// Calls `action` on the loop's thread at a time of `SystemTime.monotonic`, or with false when the loop ends before.

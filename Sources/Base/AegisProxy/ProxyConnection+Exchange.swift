@@ -32,9 +32,13 @@ extension ProxyConnection {
         headIsGone = false
         while true {
             let connection: UpstreamConnection
-            do { connection = try await target.connect(fresh: fresh, for: self) } catch {
-                guard !isCut else { return false }
-                return await give(ProxyAnswer(failure: error, html: request.prefersHTML))
+            if !fresh, let kept = target.takeKept() {
+                connection = kept
+            } else {
+                do { connection = try await target.connect(fresh: fresh, for: self) } catch {
+                    guard !isCut else { return false }
+                    return await give(ProxyAnswer(failure: error, html: request.prefersHTML))
+                }
             }
             guard !isCut else {
                 target.finished(connection, reusable: false)
