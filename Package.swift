@@ -51,6 +51,7 @@ let base: [Target] = [
     system("CSodium", pkgConfig: "libsodium", package: "libsodium-dev"),
     system("CArchive", pkgConfig: "libarchive", package: "libarchive-dev"),
     system("CNghttp2", pkgConfig: "libnghttp2", package: "libnghttp2-dev"),
+    system("CCares", pkgConfig: "libcares", package: "libc-ares-dev"),
     system("CSeccomp", pkgConfig: "libseccomp", package: "libseccomp-dev"),
     library("Base", "AegisCore"),
     library("Base", "LinuxSys", ["CLinux"]),
@@ -62,6 +63,7 @@ let base: [Target] = [
     library("Base", "AegisTar", ["LinuxSys", "AegisCore"]),
     library("Base", "AegisStore", ["CSQLite", "LinuxSys", "AegisCore"]),
     library("Base", "AegisConfig", ["CYaml", "AegisCore"]),
+    library("Base", "AegisJSON"),
 ]
 let trust: [Target] = [
     library("Trust", "AegisSecrets", ["CSodium", "AegisStore", "AegisCore", "LinuxSys", "CLinux"]),
@@ -84,7 +86,7 @@ let sandbox: [Target] = [
         "Sandbox", "AegisNetwork",
         [
             "AegisBroker", "AegisCapabilities", "AegisTLS", "AegisProxy", "AegisSandboxTypes", "AegisIO", "LinuxSys",
-            "CNetlink", "AegisCore",
+            "CNetlink", "CCares", "AegisCore",
         ]),
     library(
         "Sandbox", "AegisInstances",
@@ -120,11 +122,12 @@ let edges: [Target] = [
         ]),
     library(
         "Edges", "AegisClient",
-        ["AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "AegisCore"]),
+        ["AegisSandboxTypes", "AegisJSON", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "AegisCore"]),
     .executableTarget(
         name: "aegis",
         dependencies: [
-            "AegisClient", "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "CLinux", "AegisCore",
+            "AegisClient", "AegisSandboxTypes", "AegisJSON", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "CLinux",
+            "AegisCore",
         ],
         path: "Sources/Edges/aegis", swiftSettings: strict + staticProgram, linkerSettings: staticLink),
     .executableTarget(
@@ -188,6 +191,7 @@ let testTargets: [Target] = [
     tests("AegisTarTests", ["AegisTar", "LinuxSys", "AegisCore"]),
     tests("AegisStoreTests", ["AegisStore", "AegisCore", "AegisTestSupport"]),
     tests("AegisConfigTests", ["AegisConfig", "AegisCore"]),
+    tests("AegisJSONTests", ["AegisJSON", "AegisCore", "AegisSandboxTypes"]),
     tests(
         "AegisNetworkTests",
         [
@@ -259,8 +263,8 @@ let testTargets: [Target] = [
     tests(
         "AegisCLITests",
         [
-            "aegis", "AegisClient", "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "CLinux",
-            "AegisCore", "AegisTestSupport",
+            "aegis", "AegisClient", "AegisSandboxTypes", "AegisJSON", "AegisWire", "AegisTar", "AegisIO", "LinuxSys",
+            "CLinux", "AegisCore", "AegisTestSupport",
         ], exclude: ["Snapshots"]),
     // Tier 3: runs for as long as it is told to, by `make test-all`.
     tests(

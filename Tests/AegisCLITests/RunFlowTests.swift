@@ -1,5 +1,6 @@
 import AegisCore
 import AegisIO
+import AegisJSON
 import AegisTestSupport
 import AegisWire
 import LinuxSys

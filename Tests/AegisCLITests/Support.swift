@@ -1,4 +1,5 @@
 import AegisIO
+import AegisJSON
 import AegisTestSupport
 import AegisWire
 import LinuxSys

@@ -11,6 +11,9 @@ package final class HTTPProxy: @unchecked Sendable {
     package let loop: EventLoop
     /// What clients may do.
     package let limits: ProxyLimits
+    /// The two limits that every request sets, in nanoseconds.
+    let headTime: UInt64
+    let idleTime: UInt64
     /// What connections take turns with.
     package let pools = ProxyPools()
     /// A monotonic time in nanoseconds that moves on once a tick: good enough for limits, and free.
@@ -33,6 +36,8 @@ package final class HTTPProxy: @unchecked Sendable {
     package init(on loop: EventLoop, limits: ProxyLimits = ProxyLimits()) {
         self.loop = loop
         self.limits = limits
+        headTime = limits.headTime.nanoseconds
+        idleTime = limits.idleTime.nanoseconds
         scope = TaskScope(on: loop)
         now = SystemTime.monotonic
     }

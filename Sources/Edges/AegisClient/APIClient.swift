@@ -1,5 +1,6 @@
 package import AegisCore
 package import AegisIO
+package import AegisJSON
 package import AegisWire
 internal import LinuxSys
 internal import Synchronization

@@ -1,5 +1,6 @@
 package import AegisCore
 internal import AegisIO
+package import AegisJSON
 package import AegisWire
 
 /// The JSON objects of an NDJSON answer, one after the other.

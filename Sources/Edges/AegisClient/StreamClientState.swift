@@ -1,4 +1,5 @@
 package import AegisCore
+internal import AegisJSON
 package import AegisWire
 
 /// How a process on a stream ended.

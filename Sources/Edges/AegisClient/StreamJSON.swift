@@ -1,4 +1,5 @@
 package import AegisCore
+package import AegisJSON
 
 /// JSON on streams.
 package enum StreamJSON {

@@ -1,6 +1,7 @@
 package import AegisClient
 package import AegisCore
 package import AegisIO
+package import AegisJSON
 
 /// What commands work with.
 package struct Context: Sendable {

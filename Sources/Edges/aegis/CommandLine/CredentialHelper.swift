@@ -1,6 +1,7 @@
 internal import AegisClient
 internal import AegisCore
 internal import AegisIO
+internal import AegisJSON
 internal import AegisSandboxTypes
 internal import LinuxSys
 

@@ -1,6 +1,7 @@
 internal import AegisClient
 package import AegisCore
 package import AegisIO
+internal import AegisJSON
 package import AegisSandboxTypes
 internal import LinuxSys
 

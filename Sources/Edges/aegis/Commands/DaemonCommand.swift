@@ -1,4 +1,5 @@
 internal import AegisCore
+internal import AegisJSON
 internal import CLinux
 internal import LinuxSys
 

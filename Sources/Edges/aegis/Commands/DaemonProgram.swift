@@ -1,6 +1,7 @@
 internal import AegisClient
 internal import AegisCore
 internal import AegisIO
+internal import AegisJSON
 internal import LinuxSys
 
 /// The daemon's program as a tool: it answers one question about the caller's home and ends.

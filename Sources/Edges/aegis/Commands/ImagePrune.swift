@@ -1,4 +1,5 @@
 internal import AegisClient
+internal import AegisJSON
 internal import AegisWire
 
 /// `aegis image prune`

@@ -1,5 +1,6 @@
 internal import AegisClient
 internal import AegisCore
+internal import AegisJSON
 internal import AegisSandboxTypes
 internal import AegisWire
 

@@ -1,5 +1,6 @@
 internal import AegisClient
 internal import AegisCore
+internal import AegisJSON
 internal import AegisWire
 
 /// The verbs that change an instance's state: the same request, and the same answer, for each.

@@ -1,5 +1,6 @@
 internal import AegisClient
 internal import AegisCore
+internal import AegisJSON
 
 /// `aegis version`
 enum VersionCommand {

@@ -1,5 +1,6 @@
 internal import AegisClient
 package import AegisCore
+internal import AegisJSON
 
 /// Errors as they stand on stderr.
 package enum ErrorText {

@@ -4,10 +4,12 @@ struct JSONParser {
     static let maximumDepth = 64
 
     private let bytes: ArraySlice<UInt8>
+    private let duplicates: JSONValue.Duplicates
     private var at: Int
 
-    init(_ bytes: ArraySlice<UInt8>) {
+    init(_ bytes: ArraySlice<UInt8>, duplicates: JSONValue.Duplicates) {
         self.bytes = bytes
+        self.duplicates = duplicates
         at = bytes.startIndex
     }
 
@@ -51,6 +53,7 @@ struct JSONParser {
     private mutating func object(depth: Int) throws(JSONError) -> JSONValue {
         at += 1
         var fields: [JSONValue.Field] = []
+        var names: Set<String> = []
         skipSpace()
         if current == UInt8(ascii: "}") {
             at += 1
@@ -60,6 +63,7 @@ struct JSONParser {
             skipSpace()
             guard current == UInt8(ascii: "\"") else { throw failure("a field name was expected") }
             let name = try string()
+            if duplicates == .refuse, !names.insert(name).inserted { throw failure("the field '\(name)' comes twice") }
             skipSpace()
             guard current == UInt8(ascii: ":") else { throw failure("':' was expected") }
             at += 1
@@ -198,11 +202,19 @@ struct JSONParser {
 }
 
 extension JSONValue {
+    /// What happens to a field that an object has twice.
+    package enum Duplicates: Sendable {
+        /// Both are kept; the first one counts.
+        case keep
+        /// It is an error: two readers of the text could take different ones (RFC 8259, section 4).
+        case refuse
+    }
+
     /// Reads one JSON text; anything after it but white space is an error.
     ///
     /// - Throws: `JSONError` with the place.
-    package init(parsing bytes: some Collection<UInt8>) throws(JSONError) {
-        var parser = JSONParser(ArraySlice(bytes))
+    package init(parsing bytes: some Collection<UInt8>, duplicates: Duplicates = .keep) throws(JSONError) {
+        var parser = JSONParser(ArraySlice(bytes), duplicates: duplicates)
         self = try parser.document()
     }
 }

@@ -2,7 +2,7 @@ import AegisCore
 import AegisSandboxTypes
 import Testing
 
-@testable import AegisClient
+@testable import AegisJSON
 
 @Suite struct JSONValueTests {
     @Test(arguments: [
@@ -52,6 +52,26 @@ import Testing
                   "n": {}
                 }
                 """)
+    }
+
+    @Test func theCanonicalTextIsTheSameForTheSameValue() throws {
+        let text = #"{"b":[1.50,1e2,-0,-0.0,10000000000000000000000],"a":{"z":null,"é":"\u0041"},"":true}"#
+        let value = try JSONValue(parsing: text.utf8, duplicates: .refuse)
+        let canonical = #"{"":true,"a":{"z":null,"é":"A"},"b":[1.5,100,0,0,1e+22]}"#
+        #expect(String(decoding: value.canonical, as: UTF8.self) == canonical)
+        #expect(try JSONValue(parsing: value.canonical).canonical == value.canonical)
+    }
+
+    @Test func aFieldThatComesTwiceIsRefusedWhereItMatters() throws {
+        let text = #"{"path":"/a","x":{"path":1},"path":"/etc/passwd"}"#
+        let error = #expect(throws: JSONError.self) { try JSONValue(parsing: text.utf8, duplicates: .refuse) }
+        #expect(error?.reason == "the field 'path' comes twice")
+        #expect(throws: Never.self) { try JSONValue(parsing: text.utf8) }
+    }
+
+    @Test(arguments: [("1.5", 1.5), ("-2", -2), ("1e400", nil), ("9007199254740993", 9007199254740992)])
+    func numbersAreRead(_ text: String, _ value: Double?) {
+        #expect(JSONValue.number(text).double == value)
     }
 
     @Test func terminalsGetNoControlCharacters() throws {
@@ -123,23 +143,4 @@ import Testing
         #expect(throws: DecodingError.self) { try JSONValue(parsing: "{}".utf8).decode(InstanceInfo.self) }
         #expect(throws: DecodingError.self) { try JSONValue(parsing: "70000".utf8).decode(UInt16.self) }
     }
-}
-
-@Suite struct Base64Tests {
-    @Test(arguments: [
-        ("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE="),
-        ("foobar", "Zm9vYmFy"),
-    ])
-    func theVectorsOfTheStandardHold(_ plain: String, _ coded: String) {
-        #expect(Base64.encode(Array(plain.utf8)) == coded)
-        #expect(Base64.decode(coded) == Array(plain.utf8))
-    }
-
-    @Test func everyByteSurvives() {
-        let bytes = (0...255).map { UInt8($0) } + [255, 254]
-        #expect(Base64.decode(Base64.encode(bytes)) == bytes)
-    }
-
-    @Test(arguments: ["Zg", "Zg=", "Z===", "Zg==Zg==", "Z g=", "Zm9v\n", "====", "Zm=v"])
-    func otherTextIsRefused(_ text: String) { #expect(Base64.decode(text) == nil) }
 }

@@ -2,7 +2,7 @@
 ///
 /// The CLI prints API objects exactly as they came (`--output json|yaml`), and starts in well under a millisecond:
 /// a JSON library that sorts fields, rounds numbers or doubles the size of the binary serves neither.
-package enum JSONValue: Sendable, Equatable {
+package enum JSONValue: Sendable, Hashable {
     case null
     case bool(Bool)
     /// A number as it was written.
@@ -12,7 +12,7 @@ package enum JSONValue: Sendable, Equatable {
     case object([Field])
 
     /// One member of an object.
-    package struct Field: Sendable, Equatable {
+    package struct Field: Sendable, Hashable {
         package var name: String
         package var value: JSONValue
         /// Makes a member.
@@ -46,10 +46,22 @@ package enum JSONValue: Sendable, Equatable {
         return UInt64(text)
     }
 
+    /// The number as the nearest that a double can hold; nil when it is none, or beyond what a double reaches.
+    package var double: Double? {
+        guard case .number(let text) = self, let value = Double(text), value.isFinite else { return nil }
+        return value
+    }
+
     /// The truth value.
     package var flag: Bool? {
         guard case .bool(let flag) = self else { return nil }
         return flag
+    }
+
+    /// The members of an object.
+    package var fields: [Field]? {
+        guard case .object(let fields) = self else { return nil }
+        return fields
     }
 
     /// The elements of an array.
@@ -63,6 +75,9 @@ extension JSONValue: ExpressibleByStringLiteral, ExpressibleByBooleanLiteral, Ex
     ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral
 {
     package init(stringLiteral value: String) { self = .string(value) }
+    /// A whole number.
+    package static func number(_ value: some BinaryInteger) -> JSONValue { .number(String(value)) }
+
     package init(booleanLiteral value: Bool) { self = .bool(value) }
     package init(integerLiteral value: Int64) { self = .number(String(value)) }
     package init(arrayLiteral elements: JSONValue...) { self = .array(elements) }
