@@ -111,6 +111,9 @@ let sandbox: [Target] = [
             "AegisCore",
         ]),
 ]
+let agents: [Target] = [
+    library("Agents", "AegisInference", ["AegisStore", "AegisConfig", "AegisJSON", "AegisCore"])
+]
 let edges: [Target] = [
     library(
         "Edges", "AegisAPI",
@@ -191,6 +194,9 @@ let testTargets: [Target] = [
     tests("AegisStoreTests", ["AegisStore", "AegisCore", "AegisTestSupport"]),
     tests("AegisConfigTests", ["AegisConfig", "AegisCore"]),
     tests("AegisJSONTests", ["AegisJSON", "AegisCore", "AegisSandboxTypes"]),
+    tests(
+        "AegisInferenceTests",
+        ["AegisInference", "AegisStore", "AegisConfig", "AegisJSON", "AegisCore", "AegisTestSupport"]),
     tests(
         "AegisNetworkTests",
         [
@@ -277,6 +283,6 @@ let testTargets: [Target] = [
 
 let package = Package(
     name: "aegis",
-    targets: base + trust + sandbox + edges + tools + testTargets,
+    targets: base + trust + sandbox + agents + edges + tools + testTargets,
     swiftLanguageModes: [.v6]
 )
