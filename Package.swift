@@ -112,7 +112,9 @@ let sandbox: [Target] = [
         ]),
 ]
 let agents: [Target] = [
-    library("Agents", "AegisInference", ["AegisStore", "AegisConfig", "AegisJSON", "AegisCore"])
+    library(
+        "Agents", "AegisInference",
+        ["AegisStore", "AegisConfig", "AegisJSON", "LinuxSys", "CSodium", "AegisCore"])
 ]
 let edges: [Target] = [
     library(
@@ -196,7 +198,7 @@ let testTargets: [Target] = [
     tests("AegisJSONTests", ["AegisJSON", "AegisCore", "AegisSandboxTypes"]),
     tests(
         "AegisInferenceTests",
-        ["AegisInference", "AegisStore", "AegisConfig", "AegisJSON", "AegisCore", "AegisTestSupport"]),
+        ["AegisInference", "AegisStore", "AegisConfig", "AegisJSON", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests(
         "AegisNetworkTests",
         [
