@@ -289,24 +289,7 @@ struct InferenceRun {
     }
 
     private func visible(_ error: ModelError, _ entry: ModelEntry) -> AegisError {
-        let (kind, code, hint): (ErrorKind, String, String?) =
-            switch error.kind {
-            case .auth: (.denied, "model-auth", "check api_key of the provider '\(entry.provider)'")
-            case .notFound: (.notFound, "model-not-found", "check the model's id and the provider's endpoint")
-            case .rateLimited:
-                (.unavailable, "model-rate-limited", "set requests_per_minute of the provider, or a fallback")
-            case .overloaded: (.unavailable, "model-overloaded", "try again later, or set a fallback")
-            case .invalidRequest: (.usage, "model-invalid-request", nil)
-            case .contextTooLong:
-                (.tooLarge, "context-too-long", "shorten the conversation, or use a model with a larger window")
-            case .network: (.unavailable, "model-unreachable", "check endpoint of the provider '\(entry.provider)'")
-            case .timeout: (.timeout, "model-timeout", nil)
-            case .cutStream: (.unavailable, "model-stream-cut", nil)
-            case .badAnswer:
-                (.failed, "model-bad-answer", "check the type and the endpoint of the provider '\(entry.provider)'")
-            case .cancelled: (.failed, "inference-cancelled", nil)
-            }
         let count = attempts > 1 ? " (after \(attempts) attempts)" : ""
-        return AegisError(kind, code, "\(entry.id): \(error)\(count)", hint: hint)
+        return error.visible("\(entry.id): \(error)\(count)", provider: entry.provider)
     }
 }
