@@ -207,6 +207,36 @@ private final class ServiceFixture: Sendable {
         #expect(both.map(code) == ["answered: x", "answered: x"] && fixture.isQuiet)
     }
 
+    @Test func whatOthersHoldIsNotWaitedForBeyondTheTime() async throws {
+        let fixture = try ServiceFixture(main: "  - { fail: { hang: true } }\n")
+        try fixture.book.open(.tree("t"), limit: BudgetLimit(maxTokens: 200))
+        let hanging = Task { await fixture.ask(fixture.request(), patience: .zero) }
+        while fixture.clock.sleeperCount < 2 { await Task.yield() }
+        var request = fixture.request(agent: "b")
+        request.timeLimit = .seconds(9)
+        #expect(code(await fixture.ask(request)) == "inference-deadline")
+        #expect(fixture.clock.now.offset == .seconds(9))
+        // It cannot be that it would fit: the question alone is larger.
+        request.messages = [.user(String(repeating: "x", count: 2000))]
+        #expect(code(await fixture.ask(request)) == "budget-exceeded")
+        hanging.cancel()
+        #expect(code(await hanging.value) == "inference-cancelled" && fixture.isQuiet)
+    }
+
+    @Test func theModelsBoundsAndTheBudgetsCutTheAnswer() async throws {
+        let fixture = try ServiceFixture(main: "  - reply: { text: x }\n")
+        func asked(_ request: InferenceRequest) async -> Int64? {
+            _ = await fixture.ask(request)
+            let started = fixture.notes.steps.value.last { $0.kind == .started }
+            return started?.fields.first { $0.name == "max_output_tokens" }?.value.integer
+        }
+        #expect(await asked(fixture.request(max: 10)) == 10)
+        #expect(await asked(fixture.request(max: 5000)) == 1000)
+        #expect(await asked(fixture.request()) == 1000)
+        // A window that is nearly full leaves a twentieth at least; the provider has the last word.
+        #expect(await asked(fixture.request(String(repeating: "x", count: 40_000))) == 500)
+    }
+
     @Test func whatWasShownIsNotAskedAgainUnlessItCanBeTakenBack() async throws {
         let rules = "  - { times: 1, fail: { cut: 3 }, reply: { text: abcdef } }\n  - reply: { text: whole }\n"
         let fixture = try ServiceFixture(main: rules)

@@ -96,7 +96,8 @@ struct InferenceRun {
         var question = request.forModel(entry.model, maxOutputTokens: 1)
         let raw = TokenEstimator.raw(question)
         let input = service.estimator.corrected(raw, for: entry.id)
-        let room = max(1, entry.contextWindow - input)
+        // Our count is on the safe side: where it says that nothing fits, the provider may know better.
+        let room = max(entry.contextWindow - input, entry.contextWindow / 20, 1)
         let wanted = max(1, min(request.maxOutputTokens ?? .max, entry.section.maxOutputTokens, room))
         attempts += 1
         while true {
@@ -109,8 +110,9 @@ struct InferenceRun {
                 permit.release(used: 0)
                 guard refusal.kind == .occupied else { throw try refused(refusal, entry) }
                 // Others have what is left and may give it back: nobody's turn is held meanwhile.
-                await service.budgets.settlement(after: mark)
+                await settlement(after: mark)
                 if Task.isCancelled { return .failure(ModelError(.cancelled, "the caller gave up")) }
+                guard service.time.now < limit else { throw try late(refusal, entry) }
             case .success(let reservation):
                 question.maxOutputTokens = reservation.outputTokens
                 let result: Result<Outcome, AegisError>
@@ -123,6 +125,17 @@ struct InferenceRun {
                 let outcome = try result.get()
                 return outcome.reply
             }
+        }
+    }
+
+    /// Waits until another call gives something back, or the time is over.
+    private func settlement(after mark: UInt64) async {
+        let (budgets, time, limit) = (service.budgets, service.time, limit)
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { await budgets.settlement(after: mark) }
+            group.addTask { try? await time.sleep(for: max(.zero, limit - time.now)) }
+            await group.next()
+            group.cancelAll()
         }
     }
 
@@ -269,6 +282,14 @@ struct InferenceRun {
         return AegisError(
             .denied, "budget-exceeded", "the budget of \(refusal.owner) is used up: \(refusal.message)",
             hint: "end the work here, or ask for a larger budget")
+    }
+
+    /// The error of a budget that others held for too long, once it is kept on record.
+    private func late(_ refusal: BudgetRefusal, _ entry: ModelEntry) throws(AegisError) -> AegisError {
+        try tell(.queueRefused, entry, [("error", "inference-deadline"), ("owner", .string("\(refusal.owner)"))])
+        return AegisError(
+            .timeout, "inference-deadline",
+            "calls under way have held what is left of the budget of \(refusal.owner) until the time was over")
     }
 
     private func visible(_ refusal: ScheduleRefusal, _ entry: ModelEntry) -> AegisError {
