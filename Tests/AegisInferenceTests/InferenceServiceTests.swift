@@ -3,6 +3,7 @@ import AegisCore
 import AegisJSON
 import AegisStore
 import AegisTestSupport
+import LinuxSys
 import Testing
 
 @testable import AegisInference
@@ -29,7 +30,8 @@ private final class ServiceFixture: Sendable {
 
     init(
         main: String, spare: String = "  - reply: { text: spare }\n", refuses: InferenceStep.Kind? = nil,
-        concurrent: Int = 2, maxWaiting: Int = 10, price: String = ", input_per_mtok: 1, output_per_mtok: 2"
+        concurrent: Int = 2, maxWaiting: Int = 10, record: String? = nil,
+        price: String = ", input_per_mtok: 1, output_per_mtok: 2"
     ) throws {
         folder = try TemporaryDirectory()
         notes = Notes(refuses: refuses)
@@ -55,8 +57,10 @@ private final class ServiceFixture: Sendable {
             """)
         var backends: [String: InferenceBackend] = [:]
         for (name, rules) in [("main", main), ("spare", spare)] {
+            var provider: any ModelProvider = try scripted(rules, name: name, clock: clock)
+            if let record { provider = try RecordingProvider(provider, path: record) }
             backends[name] = InferenceBackend(
-                try scripted(rules, name: name, clock: clock),
+                provider,
                 schedule: SchedulePolicy(concurrent: concurrent, maxWaiting: maxWaiting), timeout: .seconds(300),
                 time: time)
         }
@@ -164,6 +168,20 @@ private final class ServiceFixture: Sendable {
                 == .failure(
                     AegisError(.usage, "model-invalid-request", "main/m: bad field (invalid_request, HTTP 400)")))
         #expect(code(await fixture.ask(fixture.request(alias: "defalt"))) == "model-unknown")
+    }
+
+    @Test func whatAModelThoughtStaysWithItsProvider() async throws {
+        let rules = "  - { when: { turn: 2 }, fail: { status: 401 } }\n"
+        let folder = try TemporaryDirectory()
+        let fixture = try ServiceFixture(main: rules, record: folder.path("r"))
+        var request = fixture.request()
+        request.messages += [
+            ModelMessage(.assistant, [.reasoning(text: "hm", signature: "s"), .text("so")]), .user("and?"),
+        ]
+        #expect(try await fixture.ask(request).get().provider == "spare")
+        let lines = try Files.read(folder.path("r"), limit: 1 << 20).split(separator: 10)
+        let blocks = try lines.map { try JSONValue(parsing: $0)["request"]?["messages"]?.elements?[1]["blocks"] }
+        #expect(blocks.map { $0?.elements?.count } == [2, 1])
     }
 
     @Test func theLastFailureIsTheAnswerWhenNobodyCan() async throws {

@@ -64,6 +64,31 @@ import Testing
         #expect(try await replay.provider.complete(request) { _ in } == reply)
     }
 
+    /// Damaged files are read or refused, and what is read answers or fails: nothing traps.
+    @Test func damagedScenariosAndRecordingsAreReadOrRefused() async throws {
+        var random = Mutator(seed: 7)
+        let scenario = Array(try #require(try examples("scenario").first).utf8)
+        let request = ModelRequest(
+            model: "m", messages: [.user("write a report on * {{1}}")], maxOutputTokens: 20, agent: "bootstrap")
+        let call = RecordedCall(
+            hash: RecordedCall.hash(of: try JSONValue(encoding: request)), provider: "p",
+            request: try JSONValue(encoding: request), deltas: [.text("a"), .toolUse(id: "1", name: "f")],
+            result: .failure(ModelError(.rateLimited(retryAfter: .seconds(1)), status: 429, "m")))
+        let line = try call.line() + [10]
+        var read = 0
+        for _ in 0..<300 {
+            let file = ConfigFile(name: "s", bytes: random.mutate(scenario))
+            if let damaged = try? Scenario(file), damaged.rules.allSatisfy({ $0.failure != .hang }) {
+                read += 1
+                let provider = ScriptedProvider(name: "s", scenario: damaged, time: InferenceTime(clock: NoWait()))
+                _ = try? await provider.complete(request) { _ in }
+            }
+            let replay = try? ReplayProvider(name: "r", path: "r", bytes: random.mutate(line + line))
+            _ = try? await replay?.complete(request) { _ in }
+        }
+        #expect(read > 10)
+    }
+
     @Test func aScenarioThatIsNotThereIsAnError() throws {
         let config = try modelConfig(
             "llm_providers:\n  - { name: demo, type: scripted, scenario: /nowhere/s.yaml, models: [{ model: m }] }\n")
@@ -73,4 +98,12 @@ import Testing
         }
         #expect(error?.code == "scenario-not-readable")
     }
+}
+
+/// A clock on which nobody waits.
+private struct NoWait: Clock {
+    typealias Instant = ContinuousClock.Instant
+    var now: Instant { ContinuousClock.now }
+    var minimumResolution: Duration { .zero }
+    func sleep(until deadline: Instant, tolerance: Duration?) async throws { try Task.checkCancellation() }
 }

@@ -12,6 +12,8 @@ struct InferenceRun {
     private var attempts = 0
     /// Whether pieces were shown that the next answer does not continue.
     private var hasShown = false
+    /// The provider that the conversation is meant for.
+    private var home = ""
 
     /// How the attempts at one model have ended.
     private enum Course {
@@ -35,6 +37,7 @@ struct InferenceRun {
     mutating func answer(from chain: [ModelEntry]) async throws(AegisError) -> InferenceReply {
         var failure: (entry: ModelEntry, error: ModelError)?
         var tooSmall = 0
+        home = chain.first?.provider ?? ""
         for entry in chain where entry.contextWindow > tooSmall {
             if let failure {
                 try tell(
@@ -94,6 +97,8 @@ struct InferenceRun {
         _ entry: ModelEntry, _ backend: InferenceBackend
     ) async throws(AegisError) -> Result<InferenceReply, ModelError> {
         var question = request.forModel(entry.model, maxOutputTokens: 1)
+        // What a model thought is signed by its provider: another one refuses the signature.
+        if entry.provider != home { question.dropReasoning() }
         let raw = TokenEstimator.raw(question)
         let input = service.estimator.corrected(raw, for: entry.id)
         // Our count is on the safe side: where it says that nothing fits, the provider may know better.
