@@ -112,6 +112,11 @@ let sandbox: [Target] = [
             "AegisCore",
         ]),
 ]
+let agents: [Target] = [
+    library(
+        "Agents", "AegisInference",
+        ["AegisStore", "AegisConfig", "AegisJSON", "LinuxSys", "CSodium", "AegisCore"])
+]
 let edges: [Target] = [
     library(
         "Edges", "AegisAPI",
@@ -192,6 +197,9 @@ let testTargets: [Target] = [
     tests("AegisStoreTests", ["AegisStore", "AegisCore", "AegisTestSupport"]),
     tests("AegisConfigTests", ["AegisConfig", "AegisCore"]),
     tests("AegisJSONTests", ["AegisJSON", "AegisCore", "AegisSandboxTypes"]),
+    tests(
+        "AegisInferenceTests",
+        ["AegisInference", "AegisStore", "AegisConfig", "AegisJSON", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests(
         "AegisNetworkTests",
         [
@@ -278,6 +286,6 @@ let testTargets: [Target] = [
 
 let package = Package(
     name: "aegis",
-    targets: base + trust + sandbox + edges + tools + testTargets,
+    targets: base + trust + sandbox + agents + edges + tools + testTargets,
     swiftLanguageModes: [.v6]
 )
