@@ -51,6 +51,7 @@ let base: [Target] = [
     system("CSodium", pkgConfig: "libsodium", package: "libsodium-dev"),
     system("CArchive", pkgConfig: "libarchive", package: "libarchive-dev"),
     system("CNghttp2", pkgConfig: "libnghttp2", package: "libnghttp2-dev"),
+    system("CCurl", pkgConfig: "libcurl", package: "libcurl4-openssl-dev"),
     system("CSeccomp", pkgConfig: "libseccomp", package: "libseccomp-dev"),
     library("Base", "AegisCore"),
     library("Base", "LinuxSys", ["CLinux"]),
@@ -58,6 +59,7 @@ let base: [Target] = [
     library("Base", "AegisTLS", ["AegisIO", "LinuxSys", "COpenSSL", "AegisCore"]),
     library("Base", "AegisWire", ["AegisIO", "LinuxSys", "AegisCore"]),
     library("Base", "AegisProxy", ["AegisWire", "AegisIO", "LinuxSys", "CNghttp2", "AegisCore"]),
+    library("Base", "AegisHTTPClient", ["AegisWire", "AegisIO", "LinuxSys", "CCurl", "AegisCore"]),
     library("Base", "AegisChannel"),
     library("Base", "AegisTar", ["LinuxSys", "AegisCore"]),
     library("Base", "AegisStore", ["CSQLite", "LinuxSys", "AegisCore"]),
@@ -186,6 +188,12 @@ let testTargets: [Target] = [
     tests("AegisTLSTests", ["AegisTLS", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisWireTests", ["AegisWire", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisProxyTests", ["AegisProxy", "AegisWire", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
+    tests(
+        "AegisHTTPClientTests",
+        [
+            "AegisHTTPClient", "AegisProxy", "AegisTLS", "AegisWire", "AegisIO", "LinuxSys", "AegisCore",
+            "AegisTestSupport",
+        ]),
     tests("AegisChannelTests", ["AegisChannel", "AegisTestSupport"]),
     tests("AegisTarTests", ["AegisTar", "LinuxSys", "AegisCore"]),
     tests("AegisStoreTests", ["AegisStore", "AegisCore", "AegisTestSupport"]),
