@@ -113,6 +113,9 @@ let sandbox: [Target] = [
             "AegisCore",
         ]),
 ]
+let agents: [Target] = [
+    library("Agents", "AegisInference", ["AegisStore", "AegisConfig", "AegisJSON", "AegisCore"])
+]
 let edges: [Target] = [
     library(
         "Edges", "AegisAPI",
@@ -200,6 +203,9 @@ let testTargets: [Target] = [
     tests("AegisConfigTests", ["AegisConfig", "AegisCore"]),
     tests("AegisJSONTests", ["AegisJSON", "AegisCore", "AegisSandboxTypes"]),
     tests(
+        "AegisInferenceTests",
+        ["AegisInference", "AegisStore", "AegisConfig", "AegisJSON", "AegisCore", "AegisTestSupport"]),
+    tests(
         "AegisNetworkTests",
         [
             "AegisNetwork", "AegisCapabilities", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore",
@@ -285,6 +291,6 @@ let testTargets: [Target] = [
 
 let package = Package(
     name: "aegis",
-    targets: base + trust + sandbox + edges + tools + testTargets,
+    targets: base + trust + sandbox + agents + edges + tools + testTargets,
     swiftLanguageModes: [.v6]
 )
