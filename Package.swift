@@ -114,7 +114,9 @@ let sandbox: [Target] = [
         ]),
 ]
 let agents: [Target] = [
-    library("Agents", "AegisInference", ["AegisStore", "AegisConfig", "AegisJSON", "AegisCore"])
+    library(
+        "Agents", "AegisInference",
+        ["AegisStore", "AegisConfig", "AegisHTTPClient", "AegisWire", "AegisIO", "AegisJSON", "AegisCore"])
 ]
 let edges: [Target] = [
     library(

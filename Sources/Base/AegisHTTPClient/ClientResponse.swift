@@ -1,5 +1,6 @@
 internal import AegisIO
 package import AegisWire
+internal import Synchronization
 
 /// An answer whose head has come; the body comes as it is read, and no faster.
 ///
@@ -11,6 +12,8 @@ package final class ClientResponse: Sendable {
     package let peer: String
     private let transfer: CurlTransfer
     private let loop: EventLoop
+    /// The answer may come to its end without this.
+    private let isReleased = Atomic(false)
 
     /// 200 to 599; redirects are for the caller to follow.
     package var status: Int { head.status }
@@ -24,7 +27,7 @@ package final class ClientResponse: Sendable {
         peer = transfer.peer?.address ?? ""
     }
 
-    deinit { cancel() }
+    deinit { if !isReleased.load(ordering: .relaxed) { cancel() } }
 
     /// Waits for bytes of the body.
     ///
@@ -50,6 +53,17 @@ package final class ClientResponse: Sendable {
             all += bytes
         }
         return all
+    }
+
+    /// Reads no more. An answer that comes to its end within a moment leaves its connection for the next request; another one
+    /// is ended with its connection. Does not wait.
+    ///
+    /// - Parameters:
+    ///   - time: how long the moment is.
+    ///   - bytes: how much of the body may still come.
+    package func finishSoon(within time: Duration = .milliseconds(500), upTo bytes: Int = 64 << 10) {
+        let isFirst = isReleased.exchange(true, ordering: .relaxed) == false
+        if isFirst { loop.call { [transfer] _ in transfer.discard(within: time, upTo: bytes) } }
     }
 
     /// Ends the exchange unless it is over, and its connection with it.

@@ -118,6 +118,14 @@ internal import LinuxSys
     /// Ends the transfer unless it is over, and its connection with it.
     func cancel() { engine.abort(self, .cancelled) }
 
+    /// Lets the answer come to its end for a moment, then ends the transfer and its connection.
+    func discard(within time: Duration, upTo bytes: Int) {
+        guard machine.outcome == nil else { return }
+        machine.discard(upTo: bytes)
+        if machine.resume(), unsafe al_curl_go_on(handle) != 0 { return cancel() }
+        engine.loop.call(after: time) { [weak self] _ in self?.cancel() }
+    }
+
     private func wait() async {
         await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in

@@ -25,6 +25,8 @@ struct TransferMachine: Sendable {
     private var received = 0
     private let maximum: Int
     private(set) var isPaused = false
+    /// Bytes that may still come and that nobody reads; nil while somebody does.
+    private var unwanted: Int?
     /// The end, once it is known.
     private(set) var outcome: Result<Void, HTTPClientError>?
     /// Why the transfer is to be stopped; counts more than what the library says then.
@@ -49,6 +51,11 @@ struct TransferMachine: Sendable {
         guard bytes.count <= maximum - received else {
             stop(HTTPClientError(.tooLarge, "the answer has more than \(maximum) bytes"))
             return .stop
+        }
+        if let left = unwanted {
+            unwanted = left - bytes.count
+            if left < bytes.count { stop(.cancelled) }
+            return left < bytes.count ? .stop : .taken
         }
         if waiting.count >= Self.room {
             isPaused = true
@@ -77,6 +84,12 @@ struct TransferMachine: Sendable {
         guard isPaused, waiting.isEmpty, outcome == nil else { return false }
         isPaused = false
         return true
+    }
+
+    /// Nobody reads any more; a few bytes may come all the same, so that the connection can be used again.
+    mutating func discard(upTo bytes: Int) {
+        waiting = []
+        unwanted = unwanted ?? bytes
     }
 
     /// The transfer is to be stopped for a reason of ours; the first counts.
