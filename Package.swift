@@ -206,7 +206,10 @@ let testTargets: [Target] = [
     tests("AegisJSONTests", ["AegisJSON", "AegisCore", "AegisSandboxTypes"]),
     tests(
         "AegisInferenceTests",
-        ["AegisInference", "AegisStore", "AegisConfig", "AegisJSON", "AegisCore", "AegisTestSupport"]),
+        [
+            "AegisInference", "AegisStore", "AegisConfig", "AegisHTTPClient", "AegisWire", "AegisJSON", "AegisIO",
+            "LinuxSys", "AegisCore", "AegisTestSupport",
+        ], exclude: ["Peers"]),
     tests(
         "AegisNetworkTests",
         [

@@ -10,6 +10,7 @@ protocol ReplyDecoder {
     ///   - name: the event's name; empty where the dialect has none.
     ///   - data: its data.
     ///   - emit: gets the pieces in it.
+    /// - Throws: the provider's error, or `.badAnswer`.
     mutating func event(_ name: String, _ data: [UInt8], _ emit: (ModelDelta) -> Void) throws(ModelError)
     /// The stream has ended.
     ///
