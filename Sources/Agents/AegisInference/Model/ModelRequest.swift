@@ -4,6 +4,8 @@ package import AegisJSON
 package struct ModelRequest: Sendable, Hashable, Codable {
     /// The provider's id of the model, not an alias.
     package var model: String
+    /// The name of the agent that asks, for scenarios and recordings; it is never sent to a provider on the network.
+    package var agent: String
     /// Standing instructions; empty is none.
     package var system: String
     /// The conversation, oldest first. A turn with tool requests is followed by one user's turn with all their results.
@@ -20,9 +22,10 @@ package struct ModelRequest: Sendable, Hashable, Codable {
     /// Makes a request.
     package init(
         model: String, system: String = "", messages: [ModelMessage], tools: [ModelTool] = [], maxOutputTokens: Int,
-        temperature: Double? = nil, stopSequences: [String] = []
+        temperature: Double? = nil, stopSequences: [String] = [], agent: String = ""
     ) {
         self.model = model
+        self.agent = agent
         self.system = system
         self.messages = messages
         self.tools = tools
@@ -32,7 +35,7 @@ package struct ModelRequest: Sendable, Hashable, Codable {
     }
 
     private enum CodingKeys: String, CodingKey {
-        case model, system, messages, tools, temperature
+        case model, agent, system, messages, tools, temperature
         case maxOutputTokens = "max_output_tokens"
         case stopSequences = "stop_sequences"
     }
