@@ -27,7 +27,8 @@ import Testing
         #"{"type":"content_block_stop","index":4}"#, #"{"type":"something_new","x":[1]}"#,
         #"{"type":"message_delta","delta":{"stop_reason":"tool_use","stop_sequence":null},"usage":{"output_tokens":89}}"#,
         #"{"type":"message_stop"}"#,
-    ].map { "data: \($0)\n\n" }.joined().replacing("data: {\"type\":\"ping\"", with: "event: ping\ndata: {\"type\":\"ping\"")
+    ].map { "data: \($0)\n\n" }.joined().replacing(
+        "data: {\"type\":\"ping\"", with: "event: ping\ndata: {\"type\":\"ping\"")
 
     /// A stream of one block's events between the beginning and the end.
     private func outcome(_ events: [String], stop: String? = "end_turn") -> Outcome {
@@ -137,6 +138,12 @@ import Testing
     @Test func textThatIsNotUTF8IsABadAnswer() {
         let bytes = Array(#"data: {"type":"x","y":""#.utf8) + [0xFF, 0xFE] + Array("\"}\n\n".utf8)
         #expect(read(AnthropicDecoder(), [bytes[...]]).error?.kind == .badAnswer)
+    }
+
+    @Test func aSpendLimitIsNoReasonToWait() {
+        let body =
+            #"{"type":"error","error":{"type":"rate_limit_error","message":"m","details":{"error_code":"enforced_spend_limit_reached"}}}"#
+        #expect(read(AnthropicDecoder(), body, status: 429).error == ModelError(.auth, status: 429, "m"))
     }
 
     @Test(arguments: [

@@ -65,15 +65,7 @@ final class AnswerReader<Decoder: ReplyDecoder> {
     /// - Throws: why there is none.
     func finish(_ emit: (ModelDelta) -> Void) throws(ModelError) -> ModelReply {
         switch form {
-        case .error: throw decoder.failure(status, headers, body)
-        case .unknown: throw .cut
-        case .whole:
-            let answer: JSONValue
-            do throws(JSONError) { answer = try JSONValue(parsing: body) } catch {
-                // An answer that breaks off in the middle was cut, whatever its framing said.
-                throw error.offset >= body.count ? .cut : .bad("\(error)")
-            }
-            return try decoder.whole(answer, emit)
+        case .error, .unknown, .whole: return try decoder.whole(try value(), emit)
         case .stream:
             // A piece that is not whole says nothing: the stream was cut, and the decoder knows what is missing.
             if !isDone, let last = parser.finish(),
@@ -82,6 +74,22 @@ final class AnswerReader<Decoder: ReplyDecoder> {
                 try decoder.event(last.name, last.data, emit)
             }
             return try decoder.finish()
+        }
+    }
+
+    /// The body has ended, and was one JSON value.
+    ///
+    /// - Throws: why it was not.
+    func value() throws(ModelError) -> JSONValue {
+        switch form {
+        case .error: throw decoder.failure(status, headers, body)
+        case .unknown: throw .cut
+        case .stream: throw .bad("it is a stream of events")
+        case .whole: break
+        }
+        do throws(JSONError) { return try JSONValue(parsing: body) } catch {
+            // An answer that breaks off in the middle was cut, whatever its framing said.
+            throw error.offset >= body.count ? .cut : .bad("\(error)")
         }
     }
 

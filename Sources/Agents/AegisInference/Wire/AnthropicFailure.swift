@@ -18,6 +18,9 @@ extension AnthropicDecoder {
         switch type {
         case "authentication_error", "permission_error", "billing_error": kind = .auth
         case "not_found_error": kind = .notFound
+        // Out of money: the status is that of too many requests, and no waiting helps.
+        case "rate_limit_error" where error["details"]?["error_code"]?.text?.hasSuffix("spend_limit_reached") == true:
+            kind = .auth
         case "rate_limit_error": kind = .rateLimited(retryAfter: retryAfter)
         case "overloaded_error", "api_error", "timeout_error": kind = .overloaded
         case "request_too_large": kind = .contextTooLong

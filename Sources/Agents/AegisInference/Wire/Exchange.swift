@@ -1,3 +1,5 @@
+internal import AegisJSON
+
 /// One question to a provider on the network.
 enum Exchange {
     /// Thrown to the transport to end an exchange early; what it means is kept beside it.
@@ -11,6 +13,26 @@ enum Exchange {
         over transport: any ModelTransport, decoder: Decoder, onDelta: @Sendable (ModelDelta) -> Void
     ) async throws(ModelError) -> ModelReply {
         let reader = AnswerReader(decoder)
+        try await fill(reader, url, headers, body, timeouts, transport, onDelta)
+        return try reader.finish(onDelta)
+    }
+
+    /// Sends a request whose answer is one JSON value and no stream.
+    ///
+    /// - Throws: `ModelError`.
+    static func value<Decoder: ReplyDecoder>(
+        _ url: String, headers: [(String, String)], body: [UInt8], timeouts: TransportTimeouts,
+        over transport: any ModelTransport, decoder: Decoder
+    ) async throws(ModelError) -> JSONValue {
+        let reader = AnswerReader(decoder)
+        try await fill(reader, url, headers, body, timeouts, transport) { _ in }
+        return try reader.value()
+    }
+
+    private static func fill<Decoder: ReplyDecoder>(
+        _ reader: AnswerReader<Decoder>, _ url: String, _ headers: [(String, String)], _ body: [UInt8],
+        _ timeouts: TransportTimeouts, _ transport: any ModelTransport, _ onDelta: @Sendable (ModelDelta) -> Void
+    ) async throws(ModelError) {
         var failure: ModelError?
         var hasHead = false
         do throws(TransportError) {
@@ -35,7 +57,6 @@ enum Exchange {
             guard error.kind == .stopped, reader.isDone else { throw ModelError(error, afterHead: hasHead) }
         }
         if let failure { throw failure }
-        return try reader.finish(onDelta)
     }
 }
 

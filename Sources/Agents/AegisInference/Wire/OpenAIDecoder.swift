@@ -147,11 +147,13 @@ struct OpenAIDecoder: ReplyDecoder {
 
     private mutating func count(_ said: JSONValue?) {
         guard let said, let prompt = said["prompt_tokens"]?.count else { return }
-        let cached =
-            said["prompt_tokens_details"]?["cached_tokens"]?.count ?? said["prompt_cache_hit_tokens"]?.count ?? 0
+        let details = said["prompt_tokens_details"]
+        let cached = min(prompt, details?["cached_tokens"]?.count ?? said["prompt_cache_hit_tokens"]?.count ?? 0)
+        let written = min(prompt - cached, details?["cache_write_tokens"]?.count ?? 0)
+        // The dialect counts a part both in the whole and by itself.
         usage = TokenUsage(
-            input: prompt - min(cached, prompt), output: said["completion_tokens"]?.count ?? 0,
-            cacheRead: min(cached, prompt))
+            input: prompt - cached - written, output: said["completion_tokens"]?.count ?? 0, cacheRead: cached,
+            cacheWrite: written)
     }
 
     private func reply() throws(ModelError) -> ModelReply {

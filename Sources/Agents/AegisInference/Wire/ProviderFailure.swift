@@ -11,7 +11,8 @@ enum ProviderFailure {
             case 408, 504: .timeout
             case 413: .contextTooLong
             case 429: .rateLimited(retryAfter: retryAfter)
-            case 500...: .overloaded
+            // A lock that is held, and whatever is the server's own.
+            case 409, 425, 500...: .overloaded
             default: isAboutLength(words) ? .contextTooLong : .invalidRequest
             }
         return ModelError(kind, status: shownStatus ?? status, words)
