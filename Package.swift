@@ -116,7 +116,10 @@ let sandbox: [Target] = [
 let agents: [Target] = [
     library(
         "Agents", "AegisInference",
-        ["AegisStore", "AegisConfig", "AegisHTTPClient", "AegisWire", "AegisIO", "AegisJSON", "AegisCore"])
+        [
+            "AegisStore", "AegisConfig", "AegisHTTPClient", "AegisWire", "AegisIO", "AegisJSON", "LinuxSys", "CSodium",
+            "AegisCore",
+        ])
 ]
 let edges: [Target] = [
     library(

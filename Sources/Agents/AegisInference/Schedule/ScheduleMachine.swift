@@ -51,7 +51,7 @@ struct ScheduleMachine: Sendable {
     /// How far a turn moves the pass of an agent of weight 1.
     private static let stride = 1 << 20
     /// Of how many agents without a call the pass is remembered.
-    private static let remembered = 1024
+    private static let remembered = 256
 
     private let policy: SchedulePolicy
     private var agents: [String: Agent] = [:]
@@ -221,9 +221,9 @@ struct ScheduleMachine: Sendable {
 
     /// Who has had no more turns than others needs no memory of them; of the rest only so many are remembered.
     private mutating func forgetIdle() {
-        guard agents.count > waitingCount else { return }
-        agents = agents.filter { !$0.value.isIdle || $0.value.pass > pass }
         guard agents.count - waitingCount > Self.remembered else { return }
+        agents = agents.filter { !$0.value.isIdle || $0.value.pass > pass }
+        guard agents.count - waitingCount > Self.remembered / 2 else { return }
         agents = agents.filter { !$0.value.isIdle }
     }
 }
