@@ -3,6 +3,7 @@ import AegisHTTPClient
 import AegisIO
 import AegisJSON
 import AegisTestSupport
+import AegisWire
 import Testing
 
 @testable import AegisInference
@@ -171,6 +172,32 @@ import Testing
             #expect(reply.stop == .toolUse)
             _ = await gone.wait(for: 1)
         }
+    }
+
+    @Test func theConnectionIsKeptForTheNextQuestion() async throws {
+        let peers = Notes<String>()
+        try await onLoop { loop in
+            let server = HTTPServer(clock: loop.clock) { request, response in
+                _ = try await request.body.collect(upTo: 1 << 20)
+                peers.add("\(request.peer)")
+                var body = try await response.stream(200, headers: ["Content-Type": "text/event-stream"])
+                try await body.write(Array(OpenAIDecoderTests.stream.utf8))
+                try await body.finish()
+            }
+            let listener = try Listener.tcp(address: "127.0.0.1", port: 0, on: loop)
+            let client = try HTTPClient(on: loop)
+            let endpoint = ProviderEndpoint(name: "p", baseURL: "http://127.0.0.1:\(try listener.localPort())")
+            let provider = OpenAICompatibleProvider(
+                endpoint, options: OpenAIOptions(), over: HTTPModelTransport(client))
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask { await server.run([listener]) }
+                for _ in 0..<5 { _ = try await provider.complete(Self.question) { _ in } }
+                client.close()
+                await server.shutdown(within: .zero)
+                try await group.waitForAll()
+            }
+        }
+        #expect(peers.all.count == 5 && Set(peers.all).count == 1)
     }
 
     @Test func cancellingClosesTheConnection() async throws {

@@ -6,7 +6,8 @@ final class AnswerReader<Decoder: ReplyDecoder> {
     private enum Form { case unknown, stream, whole, error }
 
     private var decoder: Decoder
-    private var parser = EventStreamParser(maximum: ReplyLimits.event)
+    private var parser: EventStreamParser
+    private let maximum: Int
     private var form = Form.unknown
     private var status = 0
     private var headers = AnswerHeaders([])
@@ -15,7 +16,17 @@ final class AnswerReader<Decoder: ReplyDecoder> {
     /// The reply is there: what follows need not be read.
     private(set) var isDone = false
 
-    init(_ decoder: Decoder) { self.decoder = decoder }
+    /// A reader at the start of an answer.
+    ///
+    /// - Parameters:
+    ///   - decoder: knows the dialect.
+    ///   - maximum: the most bytes of an answer.
+    ///   - event: the most bytes of one event of it.
+    init(_ decoder: Decoder, maximum: Int = ReplyLimits.bytes, event: Int = ReplyLimits.event) {
+        self.decoder = decoder
+        self.maximum = maximum
+        parser = EventStreamParser(maximum: event)
+    }
 
     /// Takes the head.
     ///
@@ -46,7 +57,7 @@ final class AnswerReader<Decoder: ReplyDecoder> {
     func take(_ bytes: ArraySlice<UInt8>, _ emit: (ModelDelta) -> Void) throws(ModelError) {
         if isDone { return }
         received += bytes.count
-        guard received <= ReplyLimits.bytes else { throw .bad("it has more than \(ReplyLimits.bytes) bytes") }
+        guard received <= maximum else { throw .bad("it has more than \(maximum) bytes") }
         switch form {
         case .error:
             body.append(contentsOf: bytes.prefix(ReplyLimits.errorBody - body.count))
@@ -103,7 +114,7 @@ final class AnswerReader<Decoder: ReplyDecoder> {
         } catch let error as ModelError {
             throw error
         } catch {
-            throw .bad("an event has more than \(ReplyLimits.event) bytes")
+            throw .bad("an event of it is too large")
         }
         isDone = decoder.isDone
     }
