@@ -61,6 +61,25 @@ struct BookFixture: ~Copyable {
         #expect(third.recovered.isEmpty && third.report(.tree("t"))?.usedTokens == 100)
     }
 
+    @Test func aReportSaysWhatIsLeftInTokensAndDollars() throws {
+        let fixture = try BookFixture()
+        let (_, book) = try fixture.open()
+        try book.open(
+            .agent("a"), parent: "p",
+            limit: BudgetLimit(maxTokens: 1000, maxMicroUSD: 2_500_000, period: .seconds(3600)))
+        let price = ModelPrice(input: 1_000_000, output: 2_000_000)
+        let call = try book.reserve(caller, input: 10, wantedOutput: 20, price: price).get()
+        try book.settle(call, usage: TokenUsage(input: 10, output: 5), microUSD: 20)
+        _ = try book.reserve(caller, input: 1, wantedOutput: 1, price: price).get()
+        let report = try #require(book.report(.agent("a"))).json
+        #expect(
+            String(decoding: report.compact, as: UTF8.self)
+                == #"{"owner":"agent:a","parent":"agent:p","limit":{"max_tokens":1000,"max_usd":"2.50","period":"1h"},"#
+                + #""period_start":"1970-01-01T01:23:20.000Z","used":{"tokens":15,"usd":"0.00002"},"#
+                + #""reserved":{"tokens":2,"usd":"0.000003"},"total":{"input":10,"output":5,"cache_read":0,"cache_write":0,"#
+                + #""estimated":false,"usd":"0.00002","calls":1},"refusals":0}"#)
+    }
+
     @Test func aCallThatWasNotMadeCostsNothing() throws {
         let fixture = try BookFixture()
         let (_, book) = try fixture.open()

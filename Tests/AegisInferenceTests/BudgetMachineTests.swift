@@ -1,4 +1,5 @@
 import AegisCore
+import AegisTestSupport
 import Testing
 
 @testable import AegisInference
@@ -129,7 +130,7 @@ import Testing
     /// Random calls in a tree: nothing is lost, nothing is negative, and nobody begins a call beyond the line.
     @Test(arguments: 1...40)
     func booksBalance(_ seed: Int) throws {
-        var random = Seeded(UInt64(seed))
+        var random = Mutator(seed: UInt64(seed))
         let limit = Int.random(in: 0...5000, using: &random)
         var machine = machine(tree: BudgetLimit(maxTokens: limit))
         machine.apply(machine.open(.agent("b"), parent: .agent("a"), limit: BudgetLimit(maxTokens: limit / 2), at: now))

@@ -1,5 +1,6 @@
 import AegisConfig
 import AegisCore
+import AegisTestSupport
 import Testing
 
 @testable import AegisInference
@@ -87,6 +88,32 @@ func modelConfig(_ spec: String) throws -> (providers: [ProviderSection], select
     ])
     func fallbacksThatCannotBeFollowedAreRefused(_ fallback: String, _ message: String) throws {
         #expect(failure { try catalog("llm_selection: { fallback: \(fallback) }") }.message.contains(message))
+    }
+
+    /// Random fallbacks: a chain names each model once, and is refused exactly when a walk along it can go on for ever.
+    @Test(arguments: 1...100)
+    func everyChainEndsOrIsRefused(_ seed: Int) throws {
+        var random = Mutator(seed: UInt64(seed))
+        let names = (0..<6).map { "m\($0)" }
+        let edges = names.map { name in (key: name, value: names.filter { _ in random.below(5) == 0 }) }
+        let config = try modelConfig(
+            "llm_providers:\n  - { name: p, type: ollama, models: [\(names.map { "{model: \($0)}" }.joined(separator: ", "))] }\n"
+        )
+        var reach = Dictionary(uniqueKeysWithValues: edges.map { ($0.key, Set($0.value)) })
+        for _ in names {
+            let known = reach
+            for name in names { for next in known[name] ?? [] { reach[name]?.formUnion(known[next] ?? []) } }
+        }
+        let isCircular = reach.contains { $0.value.contains($0.key) }
+        do {
+            let catalog = try ModelCatalog(models: config.providers.map { ($0.name, $0.models) }, fallback: edges)
+            #expect(!isCircular)
+            for name in names {
+                let chain = try catalog.resolve(name).map(\.model)
+                #expect(chain.first == name && Set(chain) == (reach[name] ?? []).union([name]))
+                #expect(Set(chain).count == chain.count)
+            }
+        } catch { #expect(isCircular, "\(error)") }
     }
 
     @Test(arguments: [

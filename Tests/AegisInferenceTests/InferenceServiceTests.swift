@@ -3,6 +3,7 @@ import AegisCore
 import AegisJSON
 import AegisStore
 import AegisTestSupport
+import LinuxSys
 import Testing
 
 @testable import AegisInference
@@ -29,7 +30,8 @@ private final class ServiceFixture: Sendable {
 
     init(
         main: String, spare: String = "  - reply: { text: spare }\n", refuses: InferenceStep.Kind? = nil,
-        concurrent: Int = 2, maxWaiting: Int = 10, price: String = ", input_per_mtok: 1, output_per_mtok: 2"
+        concurrent: Int = 2, maxWaiting: Int = 10, record: String? = nil,
+        price: String = ", input_per_mtok: 1, output_per_mtok: 2"
     ) throws {
         folder = try TemporaryDirectory()
         notes = Notes(refuses: refuses)
@@ -55,8 +57,10 @@ private final class ServiceFixture: Sendable {
             """)
         var backends: [String: InferenceBackend] = [:]
         for (name, rules) in [("main", main), ("spare", spare)] {
+            var provider: any ModelProvider = try scripted(rules, name: name, clock: clock)
+            if let record { provider = try RecordingProvider(provider, path: record) }
             backends[name] = InferenceBackend(
-                try scripted(rules, name: name, clock: clock),
+                provider,
                 schedule: SchedulePolicy(concurrent: concurrent, maxWaiting: maxWaiting), timeout: .seconds(300),
                 time: time)
         }
@@ -166,6 +170,20 @@ private final class ServiceFixture: Sendable {
         #expect(code(await fixture.ask(fixture.request(alias: "defalt"))) == "model-unknown")
     }
 
+    @Test func whatAModelThoughtStaysWithItsProvider() async throws {
+        let rules = "  - { when: { turn: 2 }, fail: { status: 401 } }\n"
+        let folder = try TemporaryDirectory()
+        let fixture = try ServiceFixture(main: rules, record: folder.path("r"))
+        var request = fixture.request()
+        request.messages += [
+            ModelMessage(.assistant, [.reasoning(text: "hm", signature: "s"), .text("so")]), .user("and?"),
+        ]
+        #expect(try await fixture.ask(request).get().provider == "spare")
+        let lines = try Files.read(folder.path("r"), limit: 1 << 20).split(separator: 10)
+        let blocks = try lines.map { try JSONValue(parsing: $0)["request"]?["messages"]?.elements?[1]["blocks"] }
+        #expect(blocks.map { $0?.elements?.count } == [2, 1])
+    }
+
     @Test func theLastFailureIsTheAnswerWhenNobodyCan() async throws {
         let fixture = try ServiceFixture(
             main: "  - { fail: { status: 401 } }\n", spare: "  - { fail: { status: 503, message: busy } }\n")
@@ -205,6 +223,36 @@ private final class ServiceFixture: Sendable {
         async let second = fixture.ask(fixture.request(agent: "b"))
         let both = await [first, second]
         #expect(both.map(code) == ["answered: x", "answered: x"] && fixture.isQuiet)
+    }
+
+    @Test func whatOthersHoldIsNotWaitedForBeyondTheTime() async throws {
+        let fixture = try ServiceFixture(main: "  - { fail: { hang: true } }\n")
+        try fixture.book.open(.tree("t"), limit: BudgetLimit(maxTokens: 200))
+        let hanging = Task { await fixture.ask(fixture.request(), patience: .zero) }
+        while fixture.clock.sleeperCount < 2 { await Task.yield() }
+        var request = fixture.request(agent: "b")
+        request.timeLimit = .seconds(9)
+        #expect(code(await fixture.ask(request)) == "inference-deadline")
+        #expect(fixture.clock.now.offset == .seconds(9))
+        // It cannot be that it would fit: the question alone is larger.
+        request.messages = [.user(String(repeating: "x", count: 2000))]
+        #expect(code(await fixture.ask(request)) == "budget-exceeded")
+        hanging.cancel()
+        #expect(code(await hanging.value) == "inference-cancelled" && fixture.isQuiet)
+    }
+
+    @Test func theModelsBoundsAndTheBudgetsCutTheAnswer() async throws {
+        let fixture = try ServiceFixture(main: "  - reply: { text: x }\n")
+        func asked(_ request: InferenceRequest) async -> Int64? {
+            _ = await fixture.ask(request)
+            let started = fixture.notes.steps.value.last { $0.kind == .started }
+            return started?.fields.first { $0.name == "max_output_tokens" }?.value.integer
+        }
+        #expect(await asked(fixture.request(max: 10)) == 10)
+        #expect(await asked(fixture.request(max: 5000)) == 1000)
+        #expect(await asked(fixture.request()) == 1000)
+        // A window that is nearly full leaves a twentieth at least; the provider has the last word.
+        #expect(await asked(fixture.request(String(repeating: "x", count: 40_000))) == 500)
     }
 
     @Test func whatWasShownIsNotAskedAgainUnlessItCanBeTakenBack() async throws {

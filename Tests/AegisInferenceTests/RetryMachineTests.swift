@@ -1,3 +1,4 @@
+import AegisTestSupport
 import Testing
 
 @testable import AegisInference
@@ -6,19 +7,6 @@ import Testing
 struct Fixed: RandomNumberGenerator {
     var value: UInt64
     mutating func next() -> UInt64 { value }
-}
-
-/// Chance that is the same in every run (SplitMix64).
-struct Seeded: RandomNumberGenerator {
-    var state: UInt64
-    init(_ seed: UInt64) { state = seed }
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-        return z ^ (z >> 31)
-    }
 }
 
 @Suite struct RetryMachineTests {
@@ -76,7 +64,7 @@ struct Seeded: RandomNumberGenerator {
     }
 
     @Test func pausesOfAnyPolicyStayBetweenHalfAndWhole() {
-        var random = Seeded(1)
+        var random = Mutator(seed: 1)
         for _ in 0..<2000 {
             let first = Int.random(in: 0...5000, using: &random), longest = Int.random(in: 0...100_000, using: &random)
             var machine = RetryMachine(

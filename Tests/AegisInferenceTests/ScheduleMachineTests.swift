@@ -1,3 +1,4 @@
+import AegisTestSupport
 import Testing
 
 @testable import AegisInference
@@ -140,7 +141,7 @@ import Testing
     /// Random calls, ends, cancellations and times: what holds after each step, and that all who stayed were served.
     @Test(arguments: 1...60)
     func noScheduleLosesAPlaceOrStarvesAnybody(_ seed: Int) throws {
-        var random = Seeded(UInt64(seed))
+        var random = Mutator(seed: UInt64(seed))
         let policy = SchedulePolicy(
             concurrent: Int.random(in: 1...4, using: &random),
             requestsPerMinute: Bool.random(using: &random) ? Int.random(in: 30...300, using: &random) : nil,

@@ -109,7 +109,7 @@ import Testing
             SchedulePolicy(concurrent: 3, requestsPerMinute: 1_000_000), time: InferenceTime())
         let most = Kept([0, 0])
         await withTaskGroup(of: Void.self) { group in
-            var random = Seeded(UInt64(seed))
+            var random = Mutator(seed: UInt64(seed))
             for number in 0..<200 {
                 let (cancels, yields) = (
                     Int.random(in: 0..<3, using: &random) == 0, Int.random(in: 0..<5, using: &random)

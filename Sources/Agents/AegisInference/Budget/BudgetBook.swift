@@ -120,8 +120,10 @@ package final class BudgetBook: Sendable {
 
     /// All accounts, trees first, by id.
     package func reports() -> [BudgetAccount] {
-        state.withLock { Array($0.machine.accounts.values) }
-            .sorted { ($0.owner.order, $0.owner.description) < ($1.owner.order, $1.owner.description) }
+        let now = time.wall
+        var accounts = state.withLock { Array($0.machine.accounts.values) }
+        for index in accounts.indices { accounts[index].renew(at: now) }
+        return accounts.sorted { ($0.owner.order, $0.owner.description) < ($1.owner.order, $1.owner.description) }
     }
 
     /// A mark for `settlement(after:)`.

@@ -34,6 +34,14 @@ package struct ModelRequest: Sendable, Hashable, Codable {
         self.stopSequences = stopSequences
     }
 
+    /// Leaves out what models thought; a turn that was nothing else goes with it.
+    package mutating func dropReasoning() {
+        messages = messages.compactMap { message in
+            let blocks = message.blocks.filter { if case .reasoning = $0 { false } else { true } }
+            return blocks.isEmpty && !message.blocks.isEmpty ? nil : ModelMessage(message.role, blocks)
+        }
+    }
+
     private enum CodingKeys: String, CodingKey {
         case model, agent, system, messages, tools, temperature
         case maxOutputTokens = "max_output_tokens"

@@ -12,6 +12,8 @@ struct InferenceRun {
     private var attempts = 0
     /// Whether pieces were shown that the next answer does not continue.
     private var hasShown = false
+    /// The provider that the conversation is meant for.
+    private var home = ""
 
     /// How the attempts at one model have ended.
     private enum Course {
@@ -35,6 +37,7 @@ struct InferenceRun {
     mutating func answer(from chain: [ModelEntry]) async throws(AegisError) -> InferenceReply {
         var failure: (entry: ModelEntry, error: ModelError)?
         var tooSmall = 0
+        home = chain.first?.provider ?? ""
         for entry in chain where entry.contextWindow > tooSmall {
             if let failure {
                 try tell(
@@ -94,9 +97,12 @@ struct InferenceRun {
         _ entry: ModelEntry, _ backend: InferenceBackend
     ) async throws(AegisError) -> Result<InferenceReply, ModelError> {
         var question = request.forModel(entry.model, maxOutputTokens: 1)
+        // What a model thought is signed by its provider: another one refuses the signature.
+        if entry.provider != home { question.dropReasoning() }
         let raw = TokenEstimator.raw(question)
         let input = service.estimator.corrected(raw, for: entry.id)
-        let room = max(1, entry.contextWindow - input)
+        // Our count is on the safe side: where it says that nothing fits, the provider may know better.
+        let room = max(entry.contextWindow - input, entry.contextWindow / 20, 1)
         let wanted = max(1, min(request.maxOutputTokens ?? .max, entry.section.maxOutputTokens, room))
         attempts += 1
         while true {
@@ -109,8 +115,9 @@ struct InferenceRun {
                 permit.release(used: 0)
                 guard refusal.kind == .occupied else { throw try refused(refusal, entry) }
                 // Others have what is left and may give it back: nobody's turn is held meanwhile.
-                await service.budgets.settlement(after: mark)
+                await settlement(after: mark)
                 if Task.isCancelled { return .failure(ModelError(.cancelled, "the caller gave up")) }
+                guard service.time.now < limit else { throw try late(refusal, entry) }
             case .success(let reservation):
                 question.maxOutputTokens = reservation.outputTokens
                 let result: Result<Outcome, AegisError>
@@ -123,6 +130,17 @@ struct InferenceRun {
                 let outcome = try result.get()
                 return outcome.reply
             }
+        }
+    }
+
+    /// Waits until another call gives something back, or the time is over.
+    private func settlement(after mark: UInt64) async {
+        let (budgets, time, limit) = (service.budgets, service.time, limit)
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { await budgets.settlement(after: mark) }
+            group.addTask { try? await time.sleep(for: max(.zero, limit - time.now)) }
+            await group.next()
+            group.cancelAll()
         }
     }
 
@@ -271,6 +289,14 @@ struct InferenceRun {
             hint: "end the work here, or ask for a larger budget")
     }
 
+    /// The error of a budget that others held for too long, once it is kept on record.
+    private func late(_ refusal: BudgetRefusal, _ entry: ModelEntry) throws(AegisError) -> AegisError {
+        try tell(.queueRefused, entry, [("error", "inference-deadline"), ("owner", .string("\(refusal.owner)"))])
+        return AegisError(
+            .timeout, "inference-deadline",
+            "calls under way have held what is left of the budget of \(refusal.owner) until the time was over")
+    }
+
     private func visible(_ refusal: ScheduleRefusal, _ entry: ModelEntry) -> AegisError {
         switch refusal {
         case .full(let count):
@@ -289,24 +315,7 @@ struct InferenceRun {
     }
 
     private func visible(_ error: ModelError, _ entry: ModelEntry) -> AegisError {
-        let (kind, code, hint): (ErrorKind, String, String?) =
-            switch error.kind {
-            case .auth: (.denied, "model-auth", "check api_key of the provider '\(entry.provider)'")
-            case .notFound: (.notFound, "model-not-found", "check the model's id and the provider's endpoint")
-            case .rateLimited:
-                (.unavailable, "model-rate-limited", "set requests_per_minute of the provider, or a fallback")
-            case .overloaded: (.unavailable, "model-overloaded", "try again later, or set a fallback")
-            case .invalidRequest: (.usage, "model-invalid-request", nil)
-            case .contextTooLong:
-                (.tooLarge, "context-too-long", "shorten the conversation, or use a model with a larger window")
-            case .network: (.unavailable, "model-unreachable", "check endpoint of the provider '\(entry.provider)'")
-            case .timeout: (.timeout, "model-timeout", nil)
-            case .cutStream: (.unavailable, "model-stream-cut", nil)
-            case .badAnswer:
-                (.failed, "model-bad-answer", "check the type and the endpoint of the provider '\(entry.provider)'")
-            case .cancelled: (.failed, "inference-cancelled", nil)
-            }
         let count = attempts > 1 ? " (after \(attempts) attempts)" : ""
-        return AegisError(kind, code, "\(entry.id): \(error)\(count)", hint: hint)
+        return error.visible("\(entry.id): \(error)\(count)", provider: entry.provider)
     }
 }
