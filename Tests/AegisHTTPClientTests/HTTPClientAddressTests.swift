@@ -2,6 +2,7 @@ import AegisHTTPClient
 import AegisIO
 import AegisTestSupport
 import AegisWire
+import Glibc
 import Testing
 
 /// Which addresses are talked to.
@@ -77,6 +78,36 @@ import Testing
             request.addresses = ["127.0.0.1"]
             request.usesEnvironmentProxy = true
             #expect(await failure { _ = try await stage.client.fetch(request) }?.kind == .invalidRequest)
+        }
+    }
+
+    @Test func theProxyOfTheEnvironmentCountsOnlyWhenItIsAskedFor() async {
+        // In a process of its own, whose environment is nobody else's.
+        await #expect(processExitsWith: .success) {
+            try await onLoop { loop in
+                let heads = Notes<String>()
+                let client = try HTTPClient(on: loop)
+                try await serving(on: loop) { stream in
+                    heads.add(try await readHead(stream))
+                    try await stream.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+                } _: { port in
+                    precondition(unsafe setenv("http_proxy", "http://127.0.0.1:\(port)", 1) == 0)
+                    var request = ClientRequest(.get, try WebURL("http://proxied.invalid/x"))
+                    let error = await failure { _ = try await client.fetch(request) }
+                    precondition(error?.kind == .resolve, "\(String(describing: error))")
+                    request.usesEnvironmentProxy = true
+                    let asked = Notes<String>()
+                    request.admits = { address, port in
+                        asked.add("\(address):\(port)")
+                        return true
+                    }
+                    let (head, body) = try await client.fetch(request)
+                    precondition(head.status == 200 && body == Array("hi".utf8))
+                    precondition(heads.all.first?.hasPrefix("GET http://proxied.invalid/x HTTP/1.1\r\n") == true)
+                    precondition(Set(asked.all) == ["127.0.0.1:\(port)"])
+                }
+                client.close()
+            }
         }
     }
 }
