@@ -109,6 +109,35 @@ import Testing
         }
     }
 
+    @Test func whoComesAndGoesLeavesNothing() async throws {
+        try await withStage { _, response in
+            var body = try await response.stream(200)
+            for _ in 0..<20 { try await body.write([UInt8](repeating: 7, count: 20_000)) }
+            try await body.finish()
+        } _: { stage in
+            var random = Mutator(seed: 5)
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for _ in 0..<150 {
+                    let (yields, reads, abandons) = (random.below(60), random.below(12), random.below(3) == 0)
+                    let request = try stage.request()
+                    let task = Task {
+                        let response = try await stage.client.open(request)
+                        for _ in 0..<reads { _ = try await response.read() }
+                        if abandons { response.finishSoon() } else { _ = try await response.readAll() }
+                    }
+                    group.addTask {
+                        for _ in 0..<yields { await Task.yield() }
+                        if !abandons { task.cancel() }
+                        _ = await task.result
+                    }
+                }
+                try await group.waitForAll()
+            }
+            while await stage.client.activeCount > 0 { await Task.yield() }
+            #expect(try await stage.get().body.count == 400_000)
+        }
+    }
+
     @Test func oneTooManyIsRefused() async throws {
         var limits = HTTPClientLimits()
         limits.transfers = 1
