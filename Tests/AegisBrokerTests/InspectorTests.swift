@@ -2,6 +2,7 @@ import AegisBroker
 import AegisCapabilities
 import AegisCore
 import AegisIO
+import AegisProxy
 import AegisSecrets
 import AegisTLS
 import AegisTestSupport
@@ -46,6 +47,7 @@ import Testing
 
     static func world(
         bindings: [String] = ["KEY@api.example.com/v1"], certificate: String = "good", trusted: Bool = true,
+        protocols: String? = nil, limits: ProxyLimits = ProxyLimits(),
         authorise: @escaping @Sendable (InspectedRequest) -> InspectRefusal? = { _ in nil },
         _ body: @escaping @Sendable (World) async throws -> Void
     ) async throws {
@@ -53,12 +55,20 @@ import Testing
             let tools = try await ToolAuthority(on: loop)
             try await tools.issue("good", names: "DNS:api.example.com")
             try await tools.issue("old", names: "DNS:api.example.com", until: "20210101000000Z")
-            let server = try await PythonServer(Self.python, [certificate], in: tools.directory.path, on: loop)
+            let server: PythonServer
+            if let protocols {
+                server = try await PythonServer(
+                    InspectorHTTP2Tests.peer(), ["serve", certificate, protocols], in: tools.directory.path,
+                    packages: try TestPeers.packages(), on: loop)
+            } else {
+                server = try await PythonServer(Self.python, [certificate], in: tools.directory.path, on: loop)
+            }
             let authority = try CertificateAuthority(name: "Aegis test")
             try Files.writeAtomically(tools.directory.path("instance.pem"), Array(authority.certificate.utf8))
             let stranger = try CertificateAuthority(name: "stranger")
+            let proxy = HTTPProxy(on: loop, limits: limits)
             let inspector = try Inspector(
-                authorities: trusted ? tools.certificate : Array(stranger.certificate.utf8), clock: loop.clock)
+                authorities: trusted ? tools.certificate : Array(stranger.certificate.utf8), proxy: proxy)
             let parsed = try bindings.map { try HeadRewriterTests.binding($0) }
             let secrets = parsed.isEmpty ? [] : [try BrokeredSecret(parsed, value: Secret(Array(value.utf8)))]
             let brokered = BrokeredSecrets(secrets)
@@ -72,6 +82,7 @@ import Testing
             let listener = try Listener.tcp(address: "127.0.0.1", port: 0, on: loop)
             let port = try listener.localPort()
             try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask { await proxy.run() }
                 group.addTask {
                     await withDiscardingTaskGroup { connections in
                         while let guest = try? await listener.accept() {

@@ -182,4 +182,5 @@ private final class HTTP2Answers: HTTP2Events {
     func closed(_ stream: Int32, code: UInt32) {}
     func unsent(_ stream: Int32) {}
     func goaway() {}
+    func invalid(_ stream: Int32, _ section: HTTP2Fields) { Issue.record("a request breaks the rules of HTTP/2") }
 }
