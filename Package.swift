@@ -51,6 +51,7 @@ let base: [Target] = [
     system("CSodium", pkgConfig: "libsodium", package: "libsodium-dev"),
     system("CArchive", pkgConfig: "libarchive", package: "libarchive-dev"),
     system("CNghttp2", pkgConfig: "libnghttp2", package: "libnghttp2-dev"),
+    system("CCurl", pkgConfig: "libcurl", package: "libcurl4-openssl-dev"),
     system("CCares", pkgConfig: "libcares", package: "libc-ares-dev"),
     system("CSeccomp", pkgConfig: "libseccomp", package: "libseccomp-dev"),
     library("Base", "AegisCore"),
@@ -59,6 +60,7 @@ let base: [Target] = [
     library("Base", "AegisTLS", ["AegisIO", "LinuxSys", "COpenSSL", "AegisCore"]),
     library("Base", "AegisWire", ["AegisIO", "LinuxSys", "AegisCore"]),
     library("Base", "AegisProxy", ["AegisWire", "AegisIO", "LinuxSys", "CNghttp2", "AegisCore"]),
+    library("Base", "AegisHTTPClient", ["AegisWire", "AegisIO", "LinuxSys", "CCurl", "AegisCore"]),
     library("Base", "AegisChannel"),
     library("Base", "AegisTar", ["LinuxSys", "AegisCore"]),
     library("Base", "AegisStore", ["CSQLite", "LinuxSys", "AegisCore"]),
@@ -115,7 +117,10 @@ let sandbox: [Target] = [
 let agents: [Target] = [
     library(
         "Agents", "AegisInference",
-        ["AegisStore", "AegisConfig", "AegisJSON", "LinuxSys", "CSodium", "AegisCore"])
+        [
+            "AegisStore", "AegisConfig", "AegisHTTPClient", "AegisWire", "AegisIO", "AegisJSON", "LinuxSys", "CSodium",
+            "AegisCore",
+        ])
 ]
 let edges: [Target] = [
     library(
@@ -192,6 +197,12 @@ let testTargets: [Target] = [
     tests("AegisTLSTests", ["AegisTLS", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisWireTests", ["AegisWire", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisProxyTests", ["AegisProxy", "AegisWire", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
+    tests(
+        "AegisHTTPClientTests",
+        [
+            "AegisHTTPClient", "AegisProxy", "AegisTLS", "AegisWire", "AegisIO", "LinuxSys", "AegisCore",
+            "AegisTestSupport",
+        ]),
     tests("AegisChannelTests", ["AegisChannel", "AegisTestSupport"]),
     tests("AegisTarTests", ["AegisTar", "LinuxSys", "AegisCore"]),
     tests("AegisStoreTests", ["AegisStore", "AegisCore", "AegisTestSupport"]),
@@ -199,7 +210,10 @@ let testTargets: [Target] = [
     tests("AegisJSONTests", ["AegisJSON", "AegisCore", "AegisSandboxTypes"]),
     tests(
         "AegisInferenceTests",
-        ["AegisInference", "AegisStore", "AegisConfig", "AegisJSON", "LinuxSys", "AegisCore", "AegisTestSupport"]),
+        [
+            "AegisInference", "AegisStore", "AegisConfig", "AegisHTTPClient", "AegisWire", "AegisJSON", "AegisIO",
+            "LinuxSys", "AegisCore", "AegisTestSupport",
+        ], exclude: ["Peers"]),
     tests(
         "AegisNetworkTests",
         [

@@ -116,14 +116,16 @@ package final class PythonServer: Sendable {
     /// - Parameters:
     ///   - script: the program itself.
     ///   - arguments: for it.
+    ///   - python: the interpreter; one of an environment brings that one's libraries.
     ///   - folder: where it works.
-    ///   - packages: a folder of libraries; nil for those of the system alone.
+    ///   - packages: a folder of libraries; nil for those of the interpreter alone.
     ///   - loop: of its pipes.
     /// - Throws: when it ends before it has printed its port.
     package init(
-        _ script: String, _ arguments: [String] = [], in folder: String, packages: String? = nil, on loop: EventLoop
+        _ script: String, _ arguments: [String] = [], python: String = "/usr/bin/python3", in folder: String,
+        packages: String? = nil, on loop: EventLoop
     ) async throws {
-        var spec = ProcessSpec(executable: "/usr/bin/python3", arguments: ["python3", "-c", script] + arguments)
+        var spec = ProcessSpec(executable: python, arguments: [python, "-c", script] + arguments)
         spec.workingDirectory = folder
         spec.environment = ["PATH=/usr/bin:/bin"] + (packages.map { ["PYTHONPATH=\($0)"] } ?? [])
         spec.stdout = .pipe
