@@ -51,6 +51,7 @@ let base: [Target] = [
     system("CSodium", pkgConfig: "libsodium", package: "libsodium-dev"),
     system("CArchive", pkgConfig: "libarchive", package: "libarchive-dev"),
     system("CNghttp2", pkgConfig: "libnghttp2", package: "libnghttp2-dev"),
+    system("CPcre2", pkgConfig: "libpcre2-8", package: "libpcre2-dev"),
     system("CSeccomp", pkgConfig: "libseccomp", package: "libseccomp-dev"),
     library("Base", "AegisCore"),
     library("Base", "LinuxSys", ["CLinux"]),
@@ -63,10 +64,12 @@ let base: [Target] = [
     library("Base", "AegisStore", ["CSQLite", "LinuxSys", "AegisCore"]),
     library("Base", "AegisConfig", ["CYaml", "AegisCore"]),
     library("Base", "AegisJSON"),
+    library("Base", "AegisRegex", ["CPcre2"]),
 ]
 let trust: [Target] = [
     library("Trust", "AegisSecrets", ["CSodium", "AegisStore", "AegisCore", "LinuxSys", "CLinux"]),
     library("Trust", "AegisCapabilities", ["AegisCore"]),
+    library("Trust", "AegisAudit", ["AegisJSON", "AegisCore"]),
 ]
 let sandbox: [Target] = [
     library("Sandbox", "AegisSandboxTypes", ["AegisCore"]),
@@ -76,7 +79,9 @@ let sandbox: [Target] = [
         [
             "AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive", "CSeccomp", "CSodium", "AegisCore",
         ]),
-    library("Sandbox", "AegisFiles", ["AegisSandboxTypes", "AegisTar", "AegisIO", "LinuxSys", "AegisCore"]),
+    library(
+        "Sandbox", "AegisFiles",
+        ["AegisCapabilities", "AegisRegex", "AegisSandboxTypes", "AegisTar", "AegisIO", "LinuxSys", "AegisCore"]),
     library(
         "Sandbox", "AegisBackends", ["AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "CLinux", "AegisCore"]),
     library(
@@ -110,6 +115,14 @@ let sandbox: [Target] = [
             "AegisCapabilities", "AegisSecrets", "AegisTLS", "AegisProxy", "AegisWire", "AegisIO", "LinuxSys",
             "AegisCore",
         ]),
+]
+let agents: [Target] = [
+    library(
+        "Agents", "AegisTools",
+        [
+            "AegisFiles", "AegisAudit", "AegisCapabilities", "AegisRegex", "AegisJSON", "AegisStore", "AegisIO",
+            "LinuxSys", "CSodium", "AegisCore",
+        ])
 ]
 let edges: [Target] = [
     library(
@@ -190,6 +203,13 @@ let testTargets: [Target] = [
     tests("AegisTarTests", ["AegisTar", "LinuxSys", "AegisCore"]),
     tests("AegisStoreTests", ["AegisStore", "AegisCore", "AegisTestSupport"]),
     tests("AegisConfigTests", ["AegisConfig", "AegisCore"]),
+    tests("AegisRegexTests", ["AegisRegex"]),
+    tests(
+        "AegisToolsTests",
+        [
+            "AegisTools", "AegisFiles", "AegisAudit", "AegisCapabilities", "AegisRegex", "AegisJSON", "AegisStore",
+            "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport",
+        ]),
     tests("AegisJSONTests", ["AegisJSON", "AegisCore", "AegisSandboxTypes"]),
     tests(
         "AegisNetworkTests",
@@ -277,6 +297,6 @@ let testTargets: [Target] = [
 
 let package = Package(
     name: "aegis",
-    targets: base + trust + sandbox + edges + tools + testTargets,
+    targets: base + trust + sandbox + agents + edges + tools + testTargets,
     swiftLanguageModes: [.v6]
 )
