@@ -242,7 +242,10 @@ let testTargets: [Target] = [
         ]),
     tests(
         "AegisFilesTests",
-        ["AegisFiles", "AegisTar", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport", "SandboxTestHelper"]),
+        [
+            "AegisFiles", "AegisCapabilities", "AegisRegex", "AegisTar", "AegisIO", "LinuxSys", "AegisCore",
+            "AegisTestSupport", "SandboxTestHelper",
+        ]),
     tests(
         "AegisBackendsTests",
         ["AegisBackends", "AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),

@@ -8,7 +8,7 @@ package struct FileScope: Sendable {
     package var workspace: OpenedPath?
     /// Whom new files in the workspace belong to; nil is this process.
     package var owner: FileIdentity?
-    /// Whose rights count at the host; nil is this process's own.
+    /// Whose rights count at the host, and whom new files there belong to; nil is this process.
     package var identity: FileIdentity?
     /// What no grant reaches, by identity as well as by name (decision D31).
     let guarded: GuardedPlaces
