@@ -68,8 +68,8 @@ let base: [Target] = [
 ]
 let trust: [Target] = [
     library("Trust", "AegisSecrets", ["CSodium", "AegisStore", "AegisCore", "LinuxSys", "CLinux"]),
+    library("Trust", "AegisAudit", ["CSodium", "AegisStore", "AegisJSON", "AegisIO", "LinuxSys", "AegisCore"]),
     library("Trust", "AegisCapabilities", ["AegisCore"]),
-    library("Trust", "AegisAudit", ["AegisJSON", "AegisCore"]),
 ]
 let sandbox: [Target] = [
     library("Sandbox", "AegisSandboxTypes", ["AegisCore"]),
@@ -218,6 +218,9 @@ let testTargets: [Target] = [
             "AegisTestSupport",
         ]),
     tests("AegisSecretsTests", ["AegisSecrets", "AegisStore", "LinuxSys", "AegisCore", "AegisTestSupport"]),
+    tests(
+        "AegisAuditTests",
+        ["AegisAudit", "AegisStore", "AegisJSON", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisCapabilitiesTests", ["AegisCapabilities", "AegisCore"]),
     tests("AegisSandboxTypesTests", ["AegisSandboxTypes", "AegisCore"]),
     // What `aegisd --helper unpack` is in the product: the confined roles of AegisImages in a program of their own.

@@ -10,7 +10,7 @@ import Synchronization
 final class MemoryTrail: AuditTrail {
     private let state = Mutex((events: [AuditEvent](), room: Int.max))
     var events: [AuditEvent] { state.withLock { $0.events } }
-    var kinds: [String] { events.map(\.kind.name) }
+    var kinds: [String] { events.map(\.kind.description) }
     /// After so many more records nothing can be saved.
     func fill(after count: Int) { state.withLock { $0.room = count } }
     @discardableResult func record(_ event: AuditEvent) throws(AegisError) -> AuditReceipt {
@@ -19,7 +19,7 @@ final class MemoryTrail: AuditTrail {
             state.room -= 1
             state.events.append(event)
         }
-        return AuditReceipt(sequence: 0)
+        return AuditReceipt(seq: 1, hash: AuditHash.none)
     }
     func field(_ name: String, ofLast kind: AuditKind) -> JSONValue? {
         events.last { $0.kind == kind }?.fields.first { $0.name == name }?.value

@@ -85,7 +85,7 @@ struct JSONSchemaTests {
         (#"{"if":{}}"#, "/if: the keyword 'if' is not supported"),
         (
             #"{"properties":{"a":{"patternProperties":{}}}}"#,
-            "/properties/a/patternProperties: the keyword 'patternProperties' is not supported, did you mean 'maxProperties'?"
+            "/properties/a/patternProperties: the keyword 'patternProperties' is not supported, did you mean 'minProperties'?"
         ),
         (
             #"{"$ref":"https://example.com/x"}"#,
