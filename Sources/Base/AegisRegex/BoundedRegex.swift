@@ -38,8 +38,9 @@ package struct RegexError: Error, Sendable, Equatable, CustomStringConvertible {
     /// Memory of one attempt, in KiB.
     package static let mostMemory: UInt32 = 16 << 10
 
-    // SAFETY: written once in `init`; PCRE2 only reads a compiled pattern while it matches, from any thread.
+    // SAFETY: no lock is needed: written once in `init`, and PCRE2 only reads a compiled pattern while it matches, on any thread.
     private nonisolated(unsafe) let code: OpaquePointer
+    // SAFETY: the same, no lock: on every thread it is only read.
     private nonisolated(unsafe) let context: OpaquePointer
 
     /// Reads a pattern.

@@ -38,6 +38,7 @@ struct GuardedPlaces: Sendable {
     ///   - place: the opened file or folder.
     ///   - status: its status.
     ///   - isInWorkspace: whether it lies in a workspace, which may itself lie in AEGIS_HOME.
+    /// - Returns: the reason.
     func refusal(of place: borrowing FileDescriptor, _ status: FileStatus, isInWorkspace: Bool) -> String? {
         let kind = FileSystems.name(place.fileSystemMagic())
         if FileSystems.ofTheKernel.contains(kind) { return "it shows the kernel (\(kind))" }

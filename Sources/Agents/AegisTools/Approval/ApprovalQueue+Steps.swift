@@ -74,8 +74,11 @@ extension ApprovalQueue {
 
     /// The answer of a request, taken once.
     ///
-    /// - Parameter isOver: whether its time is over: then it expires.
+    /// - Parameters:
+    ///   - id: the request.
+    ///   - isOver: whether its time is over: then it expires.
     /// - Returns: nil while there is none.
+    /// - Throws: when it cannot be read or saved.
     func takeAnswer(_ id: String, isOver: Bool) throws -> ApprovalDecision? {
         try database.transaction(.saved) { db -> ApprovalDecision? in
             guard let record = try ApprovalRows.get(id, db) else { return .withdrawn(id: id) }

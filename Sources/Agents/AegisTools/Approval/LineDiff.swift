@@ -7,10 +7,13 @@ enum LineDiff {
     /// Lines that are shown.
     private static let mostShown = 2000
 
+    /// The difference of two texts.
+    ///
     /// - Parameters:
     ///   - path: the file.
     ///   - old: what it was; nil where there was none.
     ///   - new: what it is to be.
+    /// - Returns: the changed lines with some around them.
     static func text(path: String, from old: [UInt8]?, to new: [UInt8]) -> String {
         let head = old == nil ? "--- (no file)\n+++ \(path)\n" : "--- \(path)\n+++ \(path)\n"
         guard old != new else { return head + "(nothing changes)\n" }

@@ -53,11 +53,11 @@ extension ToolGate {
     }
 
     /// Saves how the call ended.
-    func end(_ call: Call, _ reply: ToolReply, microseconds: Int64) -> ToolReply {
+    func end(_ call: Call, _ reply: ToolReply, length: Int, microseconds: Int64) -> ToolReply {
         let saved = saveEnd(call, reply)
         var event = call.context.event(
             .toolResult, ("tool", .string(call.name)), ("success", .bool(!reply.isError)),
-            ("bytes", .number(reply.text.utf8.count)), ("microseconds", .number(microseconds)))
+            ("bytes", .number(length)), ("microseconds", .number(microseconds)))
         if let code = reply.code { event.fields.append(JSONValue.Field("code", .string(code))) }
         return record(call, event, saved)
     }

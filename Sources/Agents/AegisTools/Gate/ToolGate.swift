@@ -109,9 +109,9 @@ package final class ToolGate: Sendable {
             guard let reply = await effect(call) else { continue }
             let microseconds = start.duration(to: .now).components
             let elapsed = microseconds.seconds * 1_000_000 + microseconds.attoseconds / 1_000_000_000_000
-            let capped = reply.capped(at: call.entry.declaration.outputLimit)
-            admission.settle(used: capped.used ?? Amounts(bytes: UInt64(capped.text.utf8.count)))
-            return end(call, capped, microseconds: elapsed)
+            let (capped, length) = reply.capped(at: call.entry.declaration.outputLimit)
+            admission.settle(used: capped.used ?? Amounts(bytes: UInt64(length)))
+            return end(call, capped, length: length, microseconds: elapsed)
         }
     }
 
@@ -120,7 +120,7 @@ package final class ToolGate: Sendable {
         _ call: Call, _ isBegun: Bool, _ reply: ToolReply, _ admission: consuming Admission
     ) -> ToolReply {
         admission.refund()
-        return isBegun ? end(call, reply, microseconds: 0) : reply
+        return isBegun ? end(call, reply, length: reply.text.utf8.count, microseconds: 0) : reply
     }
 
     /// The effect itself.

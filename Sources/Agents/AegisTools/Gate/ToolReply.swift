@@ -40,6 +40,7 @@ package struct ToolReply: Sendable, Hashable {
     ///   - entries: the answers, in the order of the request.
     ///   - failures: how many of them are failures.
     ///   - name: what the list is called.
+    /// - Returns: the answer, with the list, its length, and how many failed.
     package static func batch(_ entries: [JSONValue], failures: Int, named name: String) -> ToolReply {
         ToolReply(
             .object([
@@ -60,14 +61,16 @@ package struct ToolReply: Sendable, Hashable {
     /// The answer, cut to a length with a note that says so. What is cut becomes text.
     ///
     /// - Parameter limit: in bytes; the note comes on top.
-    package func capped(at limit: Int) -> ToolReply {
-        // A text shorter than this cannot be too long with whatever JSON adds.
+    /// - Returns: the answer, and how many bytes of text it is.
+    package func capped(at limit: Int) -> (reply: ToolReply, length: Int) {
         let text = text
-        guard text.utf8.count > limit else { return self }
+        let length = text.utf8.count
+        guard length > limit else { return (self, length) }
         var reply = self
-        let note = "\n[cut: \(limit) of \(text.utf8.count) bytes are shown]"
-        reply.value = .string(String(decoding: text.utf8.prefix(utf8Border(text, limit)), as: UTF8.self) + note)
-        return reply
+        let note = "\n[cut: \(limit) of \(length) bytes are shown]"
+        let shown = String(decoding: text.utf8.prefix(utf8Border(text, limit)), as: UTF8.self) + note
+        reply.value = .string(shown)
+        return (reply, shown.utf8.count)
     }
 }
 

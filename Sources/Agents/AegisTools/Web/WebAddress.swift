@@ -100,6 +100,7 @@ package struct WebAddress: Sendable, Hashable, CustomStringConvertible {
     /// Where a redirect leads to.
     ///
     /// - Parameter reference: the `Location`: an address, or a part of one.
+    /// - Returns: the whole address.
     /// - Throws: `url-invalid`.
     func following(_ reference: String) throws(AegisError) -> WebAddress {
         let head = reference.prefix { $0 != ":" && $0 != "/" && $0 != "?" && $0 != "#" }

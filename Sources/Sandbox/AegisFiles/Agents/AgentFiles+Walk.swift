@@ -179,6 +179,8 @@ extension AgentFiles {
     ///   - rebased: whether the pattern begins at `start` as it was written, which may be reached through a link.
     ///   - bounds: how far is looked.
     ///   - body: visits a file; false ends the walk.
+    /// - Returns: what was left out.
+    /// - Throws: as `list` does; what `body` throws.
     func walk(
         _ start: AgentPath, pattern: PathPattern?, rebased: Bool, bounds: WalkBounds,
         _ body: (inout FileWalk, borrowing FoundFile) throws -> Bool

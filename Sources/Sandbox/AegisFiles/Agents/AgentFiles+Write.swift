@@ -79,9 +79,9 @@ extension AgentFiles {
     ///   - text: the path.
     ///   - limit: how long it may be, before and after, in bytes.
     ///   - confirm: a last look at what is there.
-    ///   - change: makes the new content from the old one.
+    ///   - body: makes the new content from the old one.
     /// - Returns: what was written.
-    /// - Throws: as `write` does; what `change` throws. Then nothing was changed.
+    /// - Throws: as `write` does; what `body` throws. Then nothing was changed.
     package func edit(
         _ text: String, limit: Int, confirm: Confirm? = nil, change body: ([UInt8]) throws -> [UInt8]
     ) throws -> FileWritten {
@@ -173,9 +173,7 @@ extension AgentFiles {
         }
     }
 
-    /// Changes a file that is there.
-    ///
-    /// - Parameter exactly: whether the new content was made from the old one, so that it must not be another by now.
+    /// Changes a file that is there. With `exactly` the new content was made from the old one, which must not be another by now.
     private func change(
         _ file: borrowing FoundFile, _ root: borrowing FileRoot, _ path: AgentPath, append: Bool, exactly: Bool,
         _ content: (() throws -> FileBase) throws -> [UInt8]
@@ -267,11 +265,8 @@ extension AgentFiles {
         return folder
     }
 
-    /// Puts a new file in the place of a name, in one step.
-    ///
-    /// - Parameters:
-    ///   - old: whose owner and permissions it gets; nil where the name must be free.
-    ///   - confirm: the last look.
+    /// Puts a new file in the place of a name, in one step, after a last look. It gets the owner and permissions of `old`; where
+    /// there is none the name must be free.
     private func replace(
         _ leaf: [UInt8], in folder: borrowing FileDescriptor, _ path: AgentPath, _ content: [UInt8],
         like old: FileStatus?, _ confirm: () throws(AegisError) -> Void

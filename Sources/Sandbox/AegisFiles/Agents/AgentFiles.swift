@@ -50,6 +50,8 @@ package struct AgentFiles: Sendable {
     ///   - path: the kernel's name of the file.
     ///   - given: the path as the agent wrote it: a refusal of that name is all that it may learn when both are refused.
     ///   - bytes: how many are moved.
+    /// - Returns: the leave.
+    /// - Throws: `Denial`.
     func admit(_ access: Access, _ path: CanonicalPath, given: AgentPath, bytes: UInt64 = 0) throws -> Admission {
         do throws(Denial) {
             return try grants.admit(Request(access.action(path), needs: Amounts(bytes: bytes)), by: holder)
