@@ -52,6 +52,7 @@ let base: [Target] = [
     system("CArchive", pkgConfig: "libarchive", package: "libarchive-dev"),
     system("CNghttp2", pkgConfig: "libnghttp2", package: "libnghttp2-dev"),
     system("CPcre2", pkgConfig: "libpcre2-8", package: "libpcre2-dev"),
+    system("CCurl", pkgConfig: "libcurl", package: "libcurl4-openssl-dev"),
     system("CSeccomp", pkgConfig: "libseccomp", package: "libseccomp-dev"),
     library("Base", "AegisCore"),
     library("Base", "LinuxSys", ["CLinux"]),
@@ -59,6 +60,7 @@ let base: [Target] = [
     library("Base", "AegisTLS", ["AegisIO", "LinuxSys", "COpenSSL", "AegisCore"]),
     library("Base", "AegisWire", ["AegisIO", "LinuxSys", "AegisCore"]),
     library("Base", "AegisProxy", ["AegisWire", "AegisIO", "LinuxSys", "CNghttp2", "AegisCore"]),
+    library("Base", "AegisHTTPClient", ["AegisWire", "AegisIO", "LinuxSys", "CCurl", "AegisCore"]),
     library("Base", "AegisChannel"),
     library("Base", "AegisTar", ["LinuxSys", "AegisCore"]),
     library("Base", "AegisStore", ["CSQLite", "LinuxSys", "AegisCore"]),
@@ -120,9 +122,15 @@ let agents: [Target] = [
     library(
         "Agents", "AegisTools",
         [
-            "AegisFiles", "AegisAudit", "AegisCapabilities", "AegisRegex", "AegisJSON", "AegisStore", "AegisIO",
-            "LinuxSys", "CSodium", "AegisCore",
-        ])
+            "AegisFiles", "AegisAudit", "AegisCapabilities", "AegisHTTPClient", "AegisWire", "AegisRegex", "AegisJSON",
+            "AegisStore", "AegisIO", "LinuxSys", "CSodium", "AegisCore",
+        ]),
+    library(
+        "Agents", "AegisInference",
+        [
+            "AegisStore", "AegisConfig", "AegisHTTPClient", "AegisWire", "AegisIO", "AegisJSON", "LinuxSys", "CSodium",
+            "AegisCore",
+        ]),
 ]
 let edges: [Target] = [
     library(
@@ -199,6 +207,12 @@ let testTargets: [Target] = [
     tests("AegisTLSTests", ["AegisTLS", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisWireTests", ["AegisWire", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisProxyTests", ["AegisProxy", "AegisWire", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
+    tests(
+        "AegisHTTPClientTests",
+        [
+            "AegisHTTPClient", "AegisProxy", "AegisTLS", "AegisWire", "AegisIO", "LinuxSys", "AegisCore",
+            "AegisTestSupport",
+        ]),
     tests("AegisChannelTests", ["AegisChannel", "AegisTestSupport"]),
     tests("AegisTarTests", ["AegisTar", "LinuxSys", "AegisCore"]),
     tests("AegisStoreTests", ["AegisStore", "AegisCore", "AegisTestSupport"]),
@@ -207,10 +221,16 @@ let testTargets: [Target] = [
     tests(
         "AegisToolsTests",
         [
-            "AegisTools", "AegisFiles", "AegisAudit", "AegisCapabilities", "AegisRegex", "AegisJSON", "AegisStore",
-            "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport",
+            "AegisTools", "AegisFiles", "AegisAudit", "AegisCapabilities", "AegisHTTPClient", "AegisRegex", "AegisJSON",
+            "AegisStore", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport",
         ]),
     tests("AegisJSONTests", ["AegisJSON", "AegisCore", "AegisSandboxTypes"]),
+    tests(
+        "AegisInferenceTests",
+        [
+            "AegisInference", "AegisStore", "AegisConfig", "AegisHTTPClient", "AegisWire", "AegisJSON", "AegisIO",
+            "LinuxSys", "AegisCore", "AegisTestSupport",
+        ], exclude: ["Peers"]),
     tests(
         "AegisNetworkTests",
         [

@@ -94,8 +94,13 @@ package final class PythonServer: Sendable {
     private let process: ChildProcess
 
     /// Starts it.
-    package init(_ script: String, _ arguments: [String] = [], in folder: String, on loop: EventLoop) async throws {
-        var spec = ProcessSpec(executable: "/usr/bin/python3", arguments: ["python3", "-c", script] + arguments)
+    ///
+    /// - Throws: what starting it throws, and `.closed` when it ends without a port.
+    package init(
+        _ script: String, _ arguments: [String] = [], python: String = "/usr/bin/python3", in folder: String,
+        on loop: EventLoop
+    ) async throws {
+        var spec = ProcessSpec(executable: python, arguments: [python, "-c", script] + arguments)
         spec.workingDirectory = folder
         spec.environment = ["PATH=/usr/bin:/bin"]
         spec.stdout = .pipe

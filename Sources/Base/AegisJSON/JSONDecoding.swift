@@ -8,7 +8,7 @@ extension JSONValue {
 }
 
 /// Hands a tree to types that are `Decodable`.
-private struct JSONTreeDecoder: Decoder {
+struct JSONTreeDecoder: Decoder {
     let value: JSONValue
     let codingPath: [any CodingKey]
     var userInfo: [CodingUserInfoKey: Any] { [:] }

@@ -10,7 +10,7 @@ extension JSONValue {
 }
 
 /// A node under construction; containers share it with the encoder that made them.
-private final class JSONBox {
+final class JSONBox {
     enum Node { case leaf(JSONValue), list([JSONBox]), object([(String, JSONBox)]) }
     var node = Node.leaf(.null)
 
@@ -39,7 +39,7 @@ private final class JSONBox {
     }
 }
 
-private struct JSONTreeEncoder: Encoder {
+struct JSONTreeEncoder: Encoder {
     let box: JSONBox
     let codingPath: [any CodingKey]
     var userInfo: [CodingUserInfoKey: Any] { [:] }
@@ -56,7 +56,7 @@ private struct JSONTreeEncoder: Encoder {
 }
 
 extension JSONTreeEncoder: SingleValueEncodingContainer {
-    private func set(_ value: JSONValue) { box.node = .leaf(value) }
+    func set(_ value: JSONValue) { box.node = .leaf(value) }
     func encodeNil() { set(.null) }
     func encode(_ value: Bool) { set(.bool(value)) }
     func encode(_ value: String) { set(.string(value)) }

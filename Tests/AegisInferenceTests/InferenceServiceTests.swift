@@ -1,0 +1,275 @@
+import AegisConfig
+import AegisCore
+import AegisJSON
+import AegisStore
+import AegisTestSupport
+import Testing
+
+@testable import AegisInference
+
+/// Keeps the steps it is told, or refuses one kind of them.
+private struct Notes: InferenceObserver {
+    let steps = Kept<[InferenceStep]>([])
+    var refuses: InferenceStep.Kind?
+
+    func record(_ step: InferenceStep) throws(AegisError) {
+        if step.kind == refuses { throw .failed("ledger-full", "no space") }
+        steps.change { $0.append(step) }
+    }
+    var kinds: [String] { steps.value.map { "\($0.kind.rawValue) \($0.provider)/\($0.model)" } }
+}
+
+/// Two scripted providers, `main` and `spare`, with one clock.
+private final class ServiceFixture: Sendable {
+    let clock = TestClock()
+    let notes: Notes
+    let book: BudgetBook
+    let service: InferenceService
+    private let folder: TemporaryDirectory
+
+    init(
+        main: String, spare: String = "  - reply: { text: spare }\n", refuses: InferenceStep.Kind? = nil,
+        concurrent: Int = 2, maxWaiting: Int = 10, price: String = ", input_per_mtok: 1, output_per_mtok: 2"
+    ) throws {
+        folder = try TemporaryDirectory()
+        notes = Notes(refuses: refuses)
+        let time = InferenceTime(clock: clock, wall: { Timestamp(milliseconds: 1_000_000) })
+        let database = try Database.open(
+            path: folder.path("b.db"), applicationID: 0x7465_7374, migrations: [BudgetBook.migration])
+        book = try BudgetBook(database, time: time)
+        let config = try modelConfig(
+            """
+            llm_providers:
+              - name: main
+                type: scripted
+                scenario: s
+                models: [{ alias: default, model: m, context_window: 10000, max_output_tokens: 1000\(price) }]
+              - name: spare
+                type: scripted
+                scenario: s
+                models: [{ alias: same, model: n, context_window: 10000 }, { alias: large, model: l, context_window: 20000 }]
+            llm_selection:
+              fallback: { default: [same, large] }
+              max_retries: 2
+              retry_delay: 1s
+            """)
+        var backends: [String: InferenceBackend] = [:]
+        for (name, rules) in [("main", main), ("spare", spare)] {
+            backends[name] = InferenceBackend(
+                try scripted(rules, name: name, clock: clock),
+                schedule: SchedulePolicy(concurrent: concurrent, maxWaiting: maxWaiting), timeout: .seconds(300),
+                time: time)
+        }
+        service = try InferenceService(
+            catalog: ModelCatalog(providers: config.providers, selection: config.selection), backends: backends,
+            budgets: book, retry: config.selection.retry, time: time, chance: { 1 }, observer: notes)
+    }
+
+    func request(_ text: String = "go", alias: String = "default", max: Int? = nil, agent: String = "a")
+        -> InferenceRequest
+    {
+        InferenceRequest(
+            alias: alias, messages: [.user(text)], maxOutputTokens: max, caller: CallerID(agent: agent, tree: "t"),
+            agentName: agent)
+    }
+
+    /// Answers a question; time moves whenever everybody waits for less than a minute.
+    func ask(
+        _ request: InferenceRequest, onDelta: (@Sendable (ModelDelta) -> Void)? = nil,
+        onRestart: (@Sendable () -> Void)? = nil,
+        patience: Duration = .seconds(60)
+    ) async -> Result<InferenceReply, AegisError> {
+        let result = Kept<Result<InferenceReply, AegisError>?>(nil)
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask {
+                do throws(AegisError) {
+                    let reply = try await self.service.complete(request, onDelta: onDelta, onRestart: onRestart)
+                    result.change { $0 = .success(reply) }
+                } catch {
+                    result.change { $0 = .failure(error) }
+                }
+            }
+            while result.value == nil {
+                if let next = clock.deadlines.first, next - clock.now.offset <= patience {
+                    clock.advance(by: next - clock.now.offset)
+                }
+                await Task.yield()
+            }
+        }
+        return result.value ?? .failure(.usage("nothing"))
+    }
+    /// Nothing is under way or held.
+    var isQuiet: Bool {
+        ["main", "spare"].allSatisfy { service.counts(of: $0) ?? (1, 1) == (0, 0) }
+            && book.reports().allSatisfy { $0.reservedTokens == 0 }
+    }
+}
+
+@Suite struct InferenceServiceTests {
+    private func code(_ result: Result<InferenceReply, AegisError>) -> String {
+        do { return "answered: \(try result.get().reply.text)" } catch { return error.code }
+    }
+
+    @Test func aQuestionIsAnsweredBookedAndPriced() async throws {
+        let fixture = try ServiceFixture(
+            main: "  - reply: { text: hello, usage: { input: 100, output: 50, cache_read: 10 } }\n")
+        let pieces = Kept<[ModelDelta]>([])
+        let reply = try await fixture.ask(fixture.request(), onDelta: { delta in pieces.change { $0.append(delta) } })
+            .get()
+        #expect(reply.reply.text == "hello" && reply.provider == "main" && reply.model == "m" && reply.attempts == 1)
+        #expect(reply.costMicroUSD == 210 && pieces.value == [.text("hello")])
+        #expect(fixture.notes.kinds == ["model_call_started main/m", "model_call_answered main/m"])
+        let account = try #require(fixture.book.report(.tree("t")))
+        #expect(account.usedTokens == 160 && account.usedMicroUSD == 210 && account.calls == 1)
+        #expect(fixture.book.report(.agent("a"))?.usedTokens == 160 && fixture.isQuiet)
+        // The provider counted more than we did: the next count is higher.
+        #expect(fixture.service.estimator.corrected(100, for: "main/m") == 125)
+    }
+
+    @Test func whatFailsForAMomentIsAskedAgainAfterThePauseThatWasAskedFor() async throws {
+        let fixture = try ServiceFixture(
+            main:
+                "  - { times: 1, fail: { status: 429, retry_after: 20s } }\n  - { times: 1, fail: { status: 503 } }\n  - reply: { text: ok }\n"
+        )
+        let reply = try await fixture.ask(fixture.request()).get()
+        #expect(reply.attempts == 3 && reply.reply.text == "ok" && fixture.clock.now.offset >= .seconds(21))
+        #expect(
+            fixture.notes.kinds.map { $0.split(separator: " ")[0] } == [
+                "model_call_started", "model_call_failed", "model_call_retried", "model_call_started",
+                "model_call_failed",
+                "model_call_retried", "model_call_started", "model_call_answered",
+            ])
+        #expect(fixture.book.report(.agent("a"))?.calls == 3)
+    }
+
+    @Test func whatFailsForGoodIsAskedElsewhere() async throws {
+        for failure in ["{ status: 401 }", "{ status: 404 }", "{ status: 500 }", "{ error: network }"] {
+            let fixture = try ServiceFixture(main: "  - { fail: \(failure) }\n")
+            let reply = try await fixture.ask(fixture.request()).get()
+            #expect(reply.provider == "spare" && reply.model == "n" && reply.reply.text == "spare")
+            #expect(fixture.notes.kinds.contains("model_fell_back spare/n") && fixture.isQuiet)
+        }
+    }
+
+    @Test func aConversationThatIsTooLongGoesToALargerWindowOnly() async throws {
+        let fixture = try ServiceFixture(main: "  - { fail: { error: context_too_long } }\n")
+        #expect(try await fixture.ask(fixture.request()).get().model == "l")
+    }
+
+    @Test func whatEveryModelWouldRefuseEnds() async throws {
+        let fixture = try ServiceFixture(main: "  - { fail: { status: 400, message: bad field } }\n")
+        let result = await fixture.ask(fixture.request())
+        #expect(
+            result
+                == .failure(
+                    AegisError(.usage, "model-invalid-request", "main/m: bad field (invalid_request, HTTP 400)")))
+        #expect(code(await fixture.ask(fixture.request(alias: "defalt"))) == "model-unknown")
+    }
+
+    @Test func theLastFailureIsTheAnswerWhenNobodyCan() async throws {
+        let fixture = try ServiceFixture(
+            main: "  - { fail: { status: 401 } }\n", spare: "  - { fail: { status: 503, message: busy } }\n")
+        guard case .failure(let error) = await fixture.ask(fixture.request()) else { return #expect(Bool(false)) }
+        #expect(error.code == "model-overloaded" && error.message.hasPrefix("spare/l: busy") && fixture.isQuiet)
+        #expect(error.message.hasSuffix("(after 7 attempts)"))
+    }
+
+    @Test func anAgentThatHasUsedItsBudgetIsStopped() async throws {
+        let fixture = try ServiceFixture(main: "  - reply: { text: '\(String(repeating: "long ", count: 400))' }\n")
+        try fixture.book.open(.agent("a"), limit: BudgetLimit(maxTokens: 300))
+        let first = try await fixture.ask(fixture.request()).get()
+        // The model was told what is left, and wrote no more.
+        #expect(first.reply.stop == .maxTokens && first.reply.usage.total <= 300)
+        let result = await fixture.ask(fixture.request())
+        #expect(code(result) == "budget-exceeded" && fixture.isQuiet)
+        #expect(fixture.notes.kinds.last == "budget_refused main/m")
+        #expect(fixture.book.report(.agent("a"))?.refusals == 1)
+        // Another agent of the same tree goes on.
+        #expect(try await fixture.ask(fixture.request(agent: "b")).get().attempts == 1)
+    }
+
+    @Test func aBudgetOfMoneyIsNeverSpentOnAModelWithoutPrice() async throws {
+        let spare = try ServiceFixture(main: "  - reply: { text: x }\n", price: "")
+        try spare.book.open(.tree("t"), limit: BudgetLimit(maxMicroUSD: 0))
+        // Scripted models are free; a remote one without a price is not.
+        #expect(code(await spare.ask(spare.request())) == "answered: x")
+        let paid = try ServiceFixture(main: "  - reply: { text: x }\n")
+        try paid.book.open(.tree("t"), limit: BudgetLimit(maxMicroUSD: 10))
+        #expect(code(await paid.ask(paid.request())) == "budget-exceeded")
+    }
+
+    @Test func twoThatShareTheRestWaitForEachOther() async throws {
+        let fixture = try ServiceFixture(main: "  - { latency: 5s, reply: { text: x } }\n")
+        try fixture.book.open(.tree("t"), limit: BudgetLimit(maxTokens: 200))
+        async let first = fixture.ask(fixture.request())
+        async let second = fixture.ask(fixture.request(agent: "b"))
+        let both = await [first, second]
+        #expect(both.map(code) == ["answered: x", "answered: x"] && fixture.isQuiet)
+    }
+
+    @Test func whatWasShownIsNotAskedAgainUnlessItCanBeTakenBack() async throws {
+        let rules = "  - { times: 1, fail: { cut: 3 }, reply: { text: abcdef } }\n  - reply: { text: whole }\n"
+        let fixture = try ServiceFixture(main: rules)
+        #expect(code(await fixture.ask(fixture.request(), onDelta: { _ in })) == "model-stream-cut")
+        #expect(fixture.notes.kinds == ["model_call_started main/m", "model_call_failed main/m"])
+        // What had come was paid for.
+        #expect((fixture.book.report(.agent("a"))?.usedTokens ?? 0) > 0)
+
+        let again = try ServiceFixture(main: rules)
+        let shown = Kept<[String]>([])
+        let reply = await again.ask(
+            again.request(), onDelta: { delta in if case .text(let text) = delta { shown.change { $0.append(text) } } },
+            onRestart: { shown.change { $0 = ["again"] } })
+        #expect(code(reply) == "answered: whole" && shown.value == ["again", "whole"])
+        // Whoever is shown nothing does not care.
+        let blind = try ServiceFixture(main: rules)
+        #expect(code(await blind.ask(blind.request())) == "answered: whole")
+    }
+
+    @Test func aProviderThatHangsIsLeftAfterItsTime() async throws {
+        let fixture = try ServiceFixture(main: "  - { fail: { hang: true } }\n")
+        let reply = try await fixture.ask(fixture.request(), patience: .seconds(300)).get()
+        #expect(reply.provider == "spare" && reply.attempts == 4 && fixture.isQuiet)
+        let failed = fixture.notes.steps.value.first { $0.kind == .failed }
+        #expect(failed?.fields.last?.value == "no answer within 5m")
+        // It may have worked all the time: the question is booked.
+        #expect((fixture.book.report(.agent("a"))?.total.isEstimated) == true)
+    }
+
+    @Test func aQuestionHasItsOwnTimeLimit() async throws {
+        let fixture = try ServiceFixture(main: "  - { fail: { hang: true } }\n")
+        var request = fixture.request()
+        request.timeLimit = .seconds(7)
+        #expect(code(await fixture.ask(request)) == "model-timeout")
+        #expect(fixture.clock.now.offset == .seconds(7) && fixture.isQuiet)
+    }
+
+    @Test func cancellingEndsTheCallAndBooksIt() async throws {
+        let fixture = try ServiceFixture(main: "  - { fail: { hang: true } }\n")
+        let task = Task { await fixture.ask(fixture.request()) }
+        while fixture.service.counts(of: "main")?.running != 1 || fixture.clock.sleeperCount < 2 { await Task.yield() }
+        task.cancel()
+        #expect(code(await task.value) == "inference-cancelled")
+        #expect(fixture.isQuiet && (fixture.book.report(.agent("a"))?.usedTokens ?? 0) > 0)
+    }
+
+    @Test func aFullQueueSaysSo() async throws {
+        let fixture = try ServiceFixture(main: "  - { fail: { hang: true } }\n", concurrent: 1, maxWaiting: 1)
+        let tasks = (0..<2).map { number in Task { await fixture.ask(fixture.request(agent: "a\(number)")) } }
+        while fixture.service.counts(of: "main") ?? (0, 0) != (1, 1) { await Task.yield() }
+        #expect(code(await fixture.ask(fixture.request())) == "inference-queue-full")
+        #expect(fixture.notes.kinds.last == "inference_refused main/m")
+        for task in tasks { task.cancel() }
+        for task in tasks { #expect(code(await task.value) == "inference-cancelled") }
+        #expect(fixture.isQuiet)
+    }
+
+    @Test func whatCannotBeKeptOnRecordIsNotAsked() async throws {
+        let fixture = try ServiceFixture(main: "  - { times: 1, reply: { text: once } }\n", refuses: .started)
+        #expect(code(await fixture.ask(fixture.request())) == "ledger-full")
+        #expect(fixture.isQuiet && fixture.book.report(.agent("a"))?.usedTokens == 0)
+        let after = try ServiceFixture(main: "  - reply: { text: x }\n", refuses: .answered)
+        #expect(code(await after.ask(after.request())) == "ledger-full")
+        #expect(after.isQuiet && (after.book.report(.agent("a"))?.usedTokens ?? 0) > 0)
+    }
+}
