@@ -234,6 +234,14 @@ struct ToolGateTests {
         #expect(try journal.state(of: "c-1") == .ended(reply))
     }
 
+    @Test func answersCanBeSaved() throws {
+        for reply in [ToolReply(["a": [1, "x"]]), ToolReply("t", isError: true, halt: "why")] {
+            let text = reply.saved.compact
+            #expect(ToolReply(saved: try JSONValue(parsing: text)) == reply)
+        }
+        #expect(ToolReply(saved: ["value": 1]) == nil)
+    }
+
     // MARK: Settling
 
     @Test func bytesOfAnswersCount() async throws {

@@ -49,6 +49,19 @@ package struct ToolReply: Sendable, Hashable {
             ]), isError: !entries.isEmpty && failures == entries.count)
     }
 
+    /// The answer as a run saves it (decision D34).
+    package var saved: JSONValue {
+        var fields = [JSONValue.Field("value", value), JSONValue.Field("is_error", .bool(isError))]
+        if let halt { fields.append(JSONValue.Field("halt", .string(halt))) }
+        return .object(fields)
+    }
+
+    /// Reads what was saved; nil when it is no answer.
+    package init?(saved: JSONValue) {
+        guard let value = saved["value"], let isError = saved["is_error"]?.flag else { return nil }
+        self.init(value, isError: isError, halt: saved["halt"]?.text)
+    }
+
     /// The stable word of a failure; nil when the call succeeded, or failed in words of its own.
     package var code: String? { isError ? value["error"]?["code"]?.text : nil }
 
