@@ -135,6 +135,18 @@ struct ApprovalQueueTests {
         #expect(try world.queue.record(record.id)?.state == .withdrawn)
     }
 
+    @Test func whoWasCancelledBeforeLeavesNothingBehind() async throws {
+        let world = try QueueWorld()
+        let request = world.request()
+        let queue = world.queue
+        let task = Task {
+            unsafe withUnsafeCurrentTask { unsafe $0?.cancel() }
+            return try await queue.ask(request)
+        }
+        await #expect(throws: CancellationError.self) { try await task.value }
+        #expect(try queue.pending().isEmpty)
+    }
+
     @Test func stoppingAnAgentWithdrawsAndForgets() async throws {
         let world = try QueueWorld()
         let (task, record) = try await world.asking(world.request())

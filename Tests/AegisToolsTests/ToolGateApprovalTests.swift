@@ -116,6 +116,20 @@ struct ToolGateApprovalTests {
         #expect(world.trail.kinds == ["tool_invoked", "tool_refused", "tool_result"])
     }
 
+    @Test func anApprovalIsNotForTheCallsOfATool() async throws {
+        let inner = ClosureTool("inner") { _, context in ToolReply(.bool(context.approved == nil)) }
+        let registry = try ToolRegistry([inner])
+        let outer = ClosureTool("outer", asksApproval: true) { _, context in
+            await ToolGate(registry).call("inner", input: [:], context)
+        }
+        let stale = ClosureTool("stale") { _, _ in throw ApprovalStale(fact: "x") }
+        var world = try World([outer, stale], grants: ["tool: *"])
+        world.context.desk = ScriptedDesk.agreeing()
+        #expect(await world.call("outer").value == true)
+        // Nobody was asked, so asking again is no way out.
+        #expect(await world.call("stale").code == "approval-stale")
+    }
+
     @Test func revokedWhileAPersonThinksIsRevoked() async throws {
         let tool = ClosureTool(asksApproval: true)
         var world = try World([tool], grants: ["tool: probe"])

@@ -66,17 +66,24 @@ package final class ApprovalQueue: ApprovalDesk {
             if case .answered(let decision) = opened { return decision }
             throw CancellationError()
         }
+        do {
+            return try await answer(to: record)
+        } catch {
+            // Whoever went away needs no answer, and takes up no place. Not in the pool, which does not work for cancelled tasks.
+            try withdraw([record.id], why: error is CancellationError ? "the call was cancelled" : "\(error)")
+            throw error
+        }
+    }
+
+    /// Waits for the answer to a request that is in the queue.
+    private func answer(to record: ApprovalRecord) async throws -> ApprovalDecision {
         let (signal, key) = register(record.id)
         defer { unregister(record.id, key) }
         // An answer that came before the registration.
         if let early = try await take(record.id, isOver: false) { return early }
         let left = Duration.milliseconds(max(0, record.expiresAt.milliseconds - now().milliseconds))
         let isOver = await wait(signal, for: left)
-        guard !Task.isCancelled else {
-            // The pool does not run what a cancelled task asks for.
-            try withdraw([record.id], why: "the call was cancelled")
-            throw CancellationError()
-        }
+        try Task.checkCancellation()
         return try await take(record.id, isOver: isOver) ?? .withdrawn(id: record.id)
     }
 

@@ -73,6 +73,8 @@ package final class ToolGate: Sendable {
             self.entry = entry
             self.input = input
             self.context = context
+            // What was approved for a call of the caller's own is not approved for this one.
+            self.context.approved = nil
             inputHash = Fingerprint.hex(of: input.canonical)
         }
     }
@@ -106,7 +108,12 @@ package final class ToolGate: Sendable {
                 isBegun = true
             }
             let start = ContinuousClock.now
-            guard let reply = await effect(call) else { continue }
+            guard let reply = await effect(call) else {
+                guard call.context.approved != nil else {
+                    return finish(call, isBegun, refuse(call, tooManyChanges(call)), consume admission)
+                }
+                continue
+            }
             let microseconds = start.duration(to: .now).components
             let elapsed = microseconds.seconds * 1_000_000 + microseconds.attoseconds / 1_000_000_000_000
             let (capped, length) = reply.capped(at: call.entry.declaration.outputLimit)
