@@ -101,6 +101,25 @@ struct AgentFilesReadTests {
         #expect(try world.read("/workspace/own") == "own")
     }
 
+    /// A bind mount gives Aegis's folder a name that no rule for names knows.
+    @Test func anotherNameOfAegissFolderIsOutOfReachToo() throws {
+        let world = try AgentWorld("file_read: HOST/**", "file_write: HOST/**")
+        try world.put(world.fixture.home + "/deep/aegis.db", "data")
+        try world.fixture.folder("host/alias")
+        let bind: UInt64 = 4096
+        try Mounts.mount(world.fixture.home, on: world.host("alias"), type: "none", flags: bind)
+        defer { try? Mounts.unmount(world.host("alias"), detach: true) }
+        for path in ["alias/deep/aegis.db", "alias/deep", "alias"] {
+            #expect(refused { _ = try world.files.list(world.host(path), limit: 1) } == "out-of-reach", "\(path)")
+        }
+        #expect(refused { try world.write(world.host("alias/deep/aegis.db"), "x") } == "out-of-reach")
+        #expect(refused { try world.write(world.host("alias/new"), "x") } == "out-of-reach")
+        #expect(refused { try world.write(world.host("alias/deep/a/b"), "x") } == "out-of-reach")
+        #expect(!Files.exists(world.fixture.home + "/new") && !Files.exists(world.fixture.home + "/deep/a"))
+        let found = try world.files.search(world.host("."), for: BoundedRegex("data"))
+        #expect(found.lines.isEmpty)
+    }
+
     @Test func deletedFilesAreGone() throws {
         let world = try AgentWorld("file_read: /workspace/**")
         try world.put(world.inside("a (deleted)"), "odd name")
