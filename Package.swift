@@ -51,6 +51,7 @@ let base: [Target] = [
     system("CSodium", pkgConfig: "libsodium", package: "libsodium-dev"),
     system("CArchive", pkgConfig: "libarchive", package: "libarchive-dev"),
     system("CNghttp2", pkgConfig: "libnghttp2", package: "libnghttp2-dev"),
+    system("CPcre2", pkgConfig: "libpcre2-8", package: "libpcre2-dev"),
     system("CCurl", pkgConfig: "libcurl", package: "libcurl4-openssl-dev"),
     system("CCares", pkgConfig: "libcares", package: "libc-ares-dev"),
     system("CSeccomp", pkgConfig: "libseccomp", package: "libseccomp-dev"),
@@ -66,9 +67,11 @@ let base: [Target] = [
     library("Base", "AegisStore", ["CSQLite", "LinuxSys", "AegisCore"]),
     library("Base", "AegisConfig", ["CYaml", "AegisCore"]),
     library("Base", "AegisJSON"),
+    library("Base", "AegisRegex", ["CPcre2"]),
 ]
 let trust: [Target] = [
     library("Trust", "AegisSecrets", ["CSodium", "AegisStore", "AegisCore", "LinuxSys", "CLinux"]),
+    library("Trust", "AegisAudit", ["CSodium", "AegisStore", "AegisJSON", "AegisIO", "LinuxSys", "AegisCore"]),
     library("Trust", "AegisCapabilities", ["AegisCore"]),
 ]
 let sandbox: [Target] = [
@@ -79,7 +82,9 @@ let sandbox: [Target] = [
         [
             "AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive", "CSeccomp", "CSodium", "AegisCore",
         ]),
-    library("Sandbox", "AegisFiles", ["AegisSandboxTypes", "AegisTar", "AegisIO", "LinuxSys", "AegisCore"]),
+    library(
+        "Sandbox", "AegisFiles",
+        ["AegisCapabilities", "AegisRegex", "AegisSandboxTypes", "AegisTar", "AegisIO", "LinuxSys", "AegisCore"]),
     library(
         "Sandbox", "AegisBackends", ["AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "CLinux", "AegisCore"]),
     library(
@@ -116,11 +121,17 @@ let sandbox: [Target] = [
 ]
 let agents: [Target] = [
     library(
+        "Agents", "AegisTools",
+        [
+            "AegisFiles", "AegisAudit", "AegisCapabilities", "AegisHTTPClient", "AegisWire", "AegisRegex", "AegisJSON",
+            "AegisStore", "AegisIO", "LinuxSys", "CSodium", "AegisCore",
+        ]),
+    library(
         "Agents", "AegisInference",
         [
             "AegisStore", "AegisConfig", "AegisHTTPClient", "AegisWire", "AegisIO", "AegisJSON", "LinuxSys", "CSodium",
             "AegisCore",
-        ])
+        ]),
 ]
 let edges: [Target] = [
     library(
@@ -207,6 +218,13 @@ let testTargets: [Target] = [
     tests("AegisTarTests", ["AegisTar", "LinuxSys", "AegisCore"]),
     tests("AegisStoreTests", ["AegisStore", "AegisCore", "AegisTestSupport"]),
     tests("AegisConfigTests", ["AegisConfig", "AegisCore"]),
+    tests("AegisRegexTests", ["AegisRegex"]),
+    tests(
+        "AegisToolsTests",
+        [
+            "AegisTools", "AegisFiles", "AegisAudit", "AegisCapabilities", "AegisHTTPClient", "AegisRegex", "AegisJSON",
+            "AegisStore", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport",
+        ]),
     tests("AegisJSONTests", ["AegisJSON", "AegisCore", "AegisSandboxTypes"]),
     tests(
         "AegisInferenceTests",
@@ -221,6 +239,9 @@ let testTargets: [Target] = [
             "AegisTestSupport",
         ]),
     tests("AegisSecretsTests", ["AegisSecrets", "AegisStore", "LinuxSys", "AegisCore", "AegisTestSupport"]),
+    tests(
+        "AegisAuditTests",
+        ["AegisAudit", "AegisStore", "AegisJSON", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisCapabilitiesTests", ["AegisCapabilities", "AegisCore"]),
     tests("AegisSandboxTypesTests", ["AegisSandboxTypes", "AegisCore"]),
     // What `aegisd --helper unpack` is in the product: the confined roles of AegisImages in a program of their own.
@@ -245,7 +266,10 @@ let testTargets: [Target] = [
         ]),
     tests(
         "AegisFilesTests",
-        ["AegisFiles", "AegisTar", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport", "SandboxTestHelper"]),
+        [
+            "AegisFiles", "AegisCapabilities", "AegisRegex", "AegisTar", "AegisIO", "LinuxSys", "AegisCore",
+            "AegisTestSupport", "SandboxTestHelper",
+        ]),
     tests(
         "AegisBackendsTests",
         ["AegisBackends", "AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),

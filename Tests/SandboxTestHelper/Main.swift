@@ -14,12 +14,20 @@ import LinuxSys
             case "log-flood": try flood(arguments[1], chunks: Int(arguments[2]) ?? 1)
             case "open": exit(OpenHelper.main())
             case "log-tail": try await tail(arguments[1], count: Int(arguments[2]) ?? 1)
+            case "swap": try swap(arguments[2], arguments[3], in: arguments[1])
             default: exit(2)
             }
         } catch {
             try? FileDescriptor.duplicating(2).writeAll(Array("\(error)\n".utf8)[...])
             exit(1)
         }
+    }
+
+    /// Lets two names change places for ever, as somebody does who wants to lead another program astray.
+    private static func swap(_ a: String, _ b: String, in folder: String) throws {
+        let folder = try FileDescriptor.open(folder, [.readOnly, .directory])
+        try FileDescriptor.duplicating(1).writeAll(Array("ready\n".utf8)[...])
+        while true { try folder.rename(a, as: b, .exchange) }
     }
 
     /// Appends a known stream to a log, going on where it ends, and tells each saved offset on stdout.

@@ -13,7 +13,8 @@ extension JSONValue {
         return String(decoding: out, as: UTF8.self)
     }
 
-    private func append(to out: inout [UInt8]) {
+    /// Appends the text without any white space.
+    package func append(to out: inout [UInt8]) {
         switch self {
         case .null: out.append(contentsOf: "null".utf8)
         case .bool(let flag): out.append(contentsOf: (flag ? "true" : "false").utf8)
@@ -69,8 +70,14 @@ extension JSONValue {
     }
 
     /// Appends a string literal; control characters (C0, DEL and C1) are escaped: no terminal ever acts on them.
-    static func appendQuoted(_ text: String, to out: inout [UInt8]) {
+    package static func appendQuoted(_ text: String, to out: inout [UInt8]) {
         out.append(UInt8(ascii: "\""))
+        defer { out.append(UInt8(ascii: "\"")) }
+        // Nearly all texts are plain ASCII: no need to look at scalars then.
+        if text.utf8.allSatisfy({ (0x20..<0x7f).contains($0) && $0 != 0x22 && $0 != 0x5c }) {
+            out.append(contentsOf: text.utf8)
+            return
+        }
         for scalar in text.unicodeScalars {
             switch scalar.value {
             case 0x22, 0x5c:
@@ -88,6 +95,5 @@ extension JSONValue {
             default: out.append(contentsOf: UTF8.encode(scalar) ?? .init())
             }
         }
-        out.append(UInt8(ascii: "\""))
     }
 }

@@ -14,6 +14,10 @@ enum {
     AL_STREAM_TAG_MESSAGE = crypto_secretstream_xchacha20poly1305_TAG_MESSAGE,
     AL_STREAM_TAG_FINAL = crypto_secretstream_xchacha20poly1305_TAG_FINAL,
     AL_PWHASH_SALT_BYTES = crypto_pwhash_SALTBYTES,
+    AL_SIGN_PUBLIC_BYTES = crypto_sign_PUBLICKEYBYTES,
+    AL_SIGN_SECRET_BYTES = crypto_sign_SECRETKEYBYTES,
+    AL_SIGN_SEED_BYTES = crypto_sign_SEEDBYTES,
+    AL_SIGN_BYTES = crypto_sign_BYTES,
     AL_PWHASH_ARGON2ID13 = crypto_pwhash_ALG_ARGON2ID13
 };
 

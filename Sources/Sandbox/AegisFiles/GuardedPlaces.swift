@@ -31,6 +31,37 @@ struct GuardedPlaces: Sendable {
         return nil
     }
 
+    /// Why a file that an agent names is refused; nil if it is not. Other than `refusal(_:)`, a folder that merely holds one
+    /// of the places is not: what is in it is asked for again.
+    ///
+    /// - Parameters:
+    ///   - place: the opened file or folder.
+    ///   - status: its status.
+    ///   - isInWorkspace: whether it lies in a workspace, which may itself lie in AEGIS_HOME.
+    /// - Returns: the reason.
+    func refusal(of place: borrowing FileDescriptor, _ status: FileStatus, isInWorkspace: Bool) -> String? {
+        let kind = FileSystems.name(place.fileSystemMagic())
+        if FileSystems.ofTheKernel.contains(kind) { return "it shows the kernel (\(kind))" }
+        guard let real = try? place.realPath() else { return "its name is not known" }
+        for folder in ["/proc", "/sys", "/dev"] where isInside(real, folder) { return "it is in \(folder)" }
+        guard !isInWorkspace else { return nil }
+        for (path, name) in own {
+            guard let directory = try? FileDescriptor.open(path, [.pathOnly, .directory]),
+                let inner = try? directory.status(), let known = try? directory.realPath()
+            else { continue }
+            if isInside(real, known) { return "it belongs to \(name)" }
+            // A bind mount gives the same folder another name.
+            if status.type == .directory {
+                if isBeneath(place, status, inner) { return "it belongs to \(name)" }
+            } else if let folder = try? FileDescriptor.open(Files.split(real).directory, [.pathOnly, .directory]),
+                let folderStatus = try? folder.status(), isBeneath(folder, folderStatus, inner)
+            {
+                return "it belongs to \(name)"
+            }
+        }
+        return nil
+    }
+
     private func isInside(_ path: String, _ directory: String) -> Bool {
         directory == "/" || path == directory || path.hasPrefix(directory + "/")
     }

@@ -1,0 +1,106 @@
+/// What changes in a text, line by line, as `diff -u` shows it.
+enum LineDiff {
+    /// Lines around a change.
+    private static let context = 3
+    /// Lines that are compared; more are shown as taken out and put in.
+    private static let mostLines = 4000
+    /// Lines that are shown.
+    private static let mostShown = 2000
+
+    /// The difference of two texts.
+    ///
+    /// - Parameters:
+    ///   - path: the file.
+    ///   - old: what it was; nil where there was none.
+    ///   - new: what it is to be.
+    /// - Returns: the changed lines with some around them.
+    static func text(path: String, from old: [UInt8]?, to new: [UInt8]) -> String {
+        let head = old == nil ? "--- (no file)\n+++ \(path)\n" : "--- \(path)\n+++ \(path)\n"
+        guard old != new else { return head + "(nothing changes)\n" }
+        let (before, after) = (lines(old ?? []), lines(new))
+        var start = 0
+        while start < before.count, start < after.count, before[start] == after[start] { start += 1 }
+        var tail = 0
+        while tail < before.count - start, tail < after.count - start,
+            before[before.count - 1 - tail] == after[after.count - 1 - tail]
+        { tail += 1 }
+        let edits = middle(before[start..<before.count - tail], after[start..<after.count - tail])
+        let first = max(0, start - context)
+        var all = before[first..<start].map { (Mark.same, $0) } + edits
+        all += before[(before.count - tail)..<min(before.count, before.count - tail + context)].map { (Mark.same, $0) }
+        return head + render(all, first: first)
+    }
+
+    private enum Mark: String { case same = " ", removed = "-", added = "+" }
+
+    private static func lines(_ bytes: [UInt8]) -> [ArraySlice<UInt8>] {
+        var lines = bytes.split(separator: 0x0a, omittingEmptySubsequences: false)
+        // A text ends with a newline; one that does not is another text.
+        if lines.last?.isEmpty == true {
+            lines.removeLast()
+        } else {
+            lines.append(ArraySlice("\\ no newline at the end".utf8))
+        }
+        return bytes.isEmpty ? [] : lines
+    }
+
+    /// The changed part as lines that stay, go and come.
+    private static func middle(
+        _ before: ArraySlice<ArraySlice<UInt8>>, _ after: ArraySlice<ArraySlice<UInt8>>
+    ) -> [(Mark, ArraySlice<UInt8>)] {
+        guard before.count <= mostLines, after.count <= mostLines else {
+            return before.map { (.removed, $0) } + after.map { (.added, $0) }
+        }
+        var removed: Set<Int> = []
+        var added: Set<Int> = []
+        for change in Array(after).difference(from: Array(before)) {
+            switch change {
+            case .remove(let offset, _, _): removed.insert(offset)
+            case .insert(let offset, _, _): added.insert(offset)
+            }
+        }
+        var out: [(Mark, ArraySlice<UInt8>)] = []
+        var (i, j) = (0, 0)
+        while i < before.count || j < after.count {
+            if removed.contains(i) {
+                out.append((.removed, before[before.startIndex + i]))
+                i += 1
+            } else if added.contains(j) {
+                out.append((.added, after[after.startIndex + j]))
+                j += 1
+            } else {
+                out.append((.same, before[before.startIndex + i]))
+                i += 1
+                j += 1
+            }
+        }
+        return out
+    }
+
+    /// Leaves out what stays and is far from any change.
+    private static func render(_ all: [(Mark, ArraySlice<UInt8>)], first: Int) -> String {
+        var keep = [Bool](repeating: false, count: all.count)
+        for index in all.indices where all[index].0 != .same {
+            for near in max(0, index - context)...min(all.count - 1, index + context) { keep[near] = true }
+        }
+        var out = ""
+        var line = first
+        var shown = 0
+        var isOpen = false
+        for (index, (mark, text)) in all.enumerated() {
+            if keep[index] {
+                if !isOpen { out += "@@ line \(line + 1) @@\n" }
+                isOpen = true
+                out += mark.rawValue + String(decoding: text, as: UTF8.self) + "\n"
+                shown += 1
+                if shown == mostShown, index + 1 < all.count {
+                    return out + "(\(all.count - index - 1) more lines are not shown)\n"
+                }
+            } else {
+                isOpen = false
+            }
+            if mark != .added { line += 1 }
+        }
+        return out
+    }
+}

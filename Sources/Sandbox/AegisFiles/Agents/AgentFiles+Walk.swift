@@ -1,0 +1,203 @@
+package import AegisCapabilities
+internal import AegisCore
+internal import LinuxSys
+
+/// How far a walk through folders may go.
+package struct WalkBounds: Sendable {
+    /// Names that are looked at.
+    package var entries = 200_000
+    /// Folders in folders.
+    package var depth = 64
+    /// Asked now and then; true ends the walk with what was found.
+    package var isOver: @Sendable () -> Bool = { false }
+    /// The bounds as they stand.
+    package init() {}
+}
+
+/// What a walk left out.
+package struct WalkSummary: Sendable, Equatable {
+    /// Files that were looked at.
+    package var files = 0
+    /// Files that no grant lets be read.
+    package var notGranted = 0
+    /// Files that are larger than is searched.
+    package var tooLarge = 0
+    /// Files that are no text.
+    package var binary = 0
+    /// Whether a bound ended the walk.
+    package var isCut = false
+}
+
+/// One walk: below one folder that was asked for, with every file decided on by itself.
+struct FileWalk: ~Copyable {
+    let files: AgentFiles
+    let path: AgentPath
+    let pattern: PathPattern?
+    let bounds: WalkBounds
+    var summary = WalkSummary()
+    private let root: FileRoot
+    private let grants: GrantSet
+    private let now = Timestamp.now()
+    private var admission: Admission
+    private var left: Int
+    /// Bytes that were reserved and not used yet; those that were used.
+    private var reserved: UInt64 = 0
+    private var used: UInt64 = 0
+
+    /// Asks for the folder (or file) that the walk starts from.
+    init(
+        _ files: AgentFiles, _ path: AgentPath, pattern: PathPattern?, bounds: WalkBounds,
+        admission: consuming Admission
+    ) throws {
+        self.files = files
+        self.path = path
+        self.pattern = pattern
+        self.bounds = bounds
+        root = try FileRoot(path, in: files.scope)
+        grants = files.grants.grants(of: files.holder)
+        self.admission = admission
+        left = bounds.entries
+    }
+
+    /// Ends the walk.
+    consuming func finish() -> WalkSummary {
+        let summary = summary
+        admission.settle(used: Amounts(bytes: used))
+        return summary
+    }
+
+    /// Counts bytes that are about to be read. What is reserved is reserved in large portions: each is a record.
+    ///
+    /// - Throws: when there are not so many left.
+    mutating func use(_ bytes: UInt64) throws(Denial) {
+        if bytes > reserved {
+            let portion: UInt64 = 4 << 20
+            do throws(Denial) {
+                try admission.reserve(Amounts(bytes: bytes + portion))
+                reserved += bytes + portion
+            } catch {
+                guard error.reason == .bytesUsedUp else { throw error }
+                try admission.reserve(Amounts(bytes: bytes - reserved))
+                reserved = bytes
+            }
+        }
+        reserved -= bytes
+        used += bytes
+    }
+
+    /// Visits a file, or all files in a folder and below, by name.
+    ///
+    /// - Returns: whether the walk goes on.
+    mutating func visit(
+        _ file: borrowing FoundFile, depth: Int, _ body: (inout FileWalk, borrowing FoundFile) throws -> Bool
+    ) throws -> Bool {
+        guard file.status.type == .directory else {
+            return file.status.type == .regular ? try visitFile(file, body) : true
+        }
+        guard depth < bounds.depth, grants.protected.refusal(of: file.path) == nil,
+            (try? files.checkGuarded(file, path)) != nil
+        else { return true }
+        // What cannot be listed is left out; so is what vanished.
+        guard let folder = try? file.opened([.readOnly, .directory]),
+            let entries = try? folder.entries(limit: left)
+        else {
+            summary.isCut = true
+            return true
+        }
+        for entry in entries.sorted(by: { $0.bytes.lexicographicallyPrecedes($1.bytes) }) {
+            left -= 1
+            if left % 256 == 0 {
+                try admission.check()
+                if bounds.isOver() { left = 0 }
+            }
+            guard left > 0 else {
+                summary.isCut = true
+                return false
+            }
+            guard entry.type == .regular || entry.type == .directory || entry.type == .unknown,
+                entry.bytes != Array(".git".utf8), mayMatch(file.path, entry),
+                let opened = try? folder.open(bytes: entry.bytes, [.pathOnly, .noFollow]),
+                let next = try? root.found(opened)
+            else { continue }
+            guard try visit(next, depth: depth + 1, body) else { return false }
+        }
+        return true
+    }
+
+    /// Whether it is worth opening: files are compared by name first.
+    private func mayMatch(_ folder: CanonicalPath, _ entry: DirectoryEntry) -> Bool {
+        guard entry.type == .regular, let pattern else { return true }
+        let above = folder.bytes.count > 1 ? folder.bytes : []
+        return CanonicalPath(bytes: above + [0x2f] + entry.bytes).map(pattern.matches) ?? false
+    }
+
+    private mutating func visitFile(
+        _ file: borrowing FoundFile, _ body: (inout FileWalk, borrowing FoundFile) throws -> Bool
+    ) throws -> Bool {
+        if let pattern, !pattern.matches(file.path) { return true }
+        guard case .allow = evaluate(Request(.fileRead(file.path)), with: grants, at: now) else {
+            summary.notGranted += 1
+            return true
+        }
+        summary.files += 1
+        return try body(&self, file)
+    }
+}
+
+extension AgentFiles {
+    /// The files whose names match a pattern, and that may be read.
+    ///
+    /// - Parameters:
+    ///   - pattern: absolute; `*`, `?` and `**` as in grants.
+    ///   - limit: how many are told.
+    ///   - bounds: how far is looked.
+    /// - Returns: the names as the kernel has them, in order, and what was left out.
+    /// - Throws: `Denial` for the folder where the pattern begins; as `list` does.
+    package func glob(
+        _ pattern: PathPattern, limit: Int, bounds: WalkBounds = WalkBounds()
+    ) throws -> (paths: [CanonicalPath], summary: WalkSummary) {
+        let start = AgentPath(pattern.root)
+        return try withRights(start) {
+            var found: [CanonicalPath] = []
+            let summary = try walk(start, pattern: pattern, rebased: true, bounds: bounds) { walk, file in
+                guard found.count < limit else {
+                    walk.summary.isCut = true
+                    return false
+                }
+                found.append(file.path)
+                return true
+            }
+            return (found, summary)
+        }
+    }
+
+    /// Walks from a path on.
+    ///
+    /// - Parameters:
+    ///   - start: a folder or a file.
+    ///   - pattern: which files are visited; nil is all.
+    ///   - rebased: whether the pattern begins at `start` as it was written, which may be reached through a link.
+    ///   - bounds: how far is looked.
+    ///   - body: visits a file; false ends the walk.
+    /// - Returns: what was left out.
+    /// - Throws: as `list` does; what `body` throws.
+    func walk(
+        _ start: AgentPath, pattern: PathPattern?, rebased: Bool, bounds: WalkBounds,
+        _ body: (inout FileWalk, borrowing FoundFile) throws -> Bool
+    ) throws -> WalkSummary {
+        let root = try FileRoot(start, in: scope)
+        guard case .found(let file) = root.find(start) else {
+            _ = try decide(start, .read) { _ in 0 }
+            throw Self.refusal(.noSuchFile, start)
+        }
+        let admission = try admit(.read, file.path, given: start)
+        try checkGuarded(file, start)
+        let real = rebased ? pattern.flatMap { $0.rebased(to: file.path) } ?? pattern : pattern
+        var walk = try FileWalk(self, start, pattern: real, bounds: bounds, admission: admission)
+        do { _ = try walk.visit(file, depth: 0, body) } catch {
+            _ = walk.finish()
+            throw error
+        }
+        return walk.finish()
+    }
+}

@@ -1,0 +1,94 @@
+internal import CSodium
+
+/// A BLAKE2b hash of 256 bits.
+package struct AuditHash: Hashable, Sendable, CustomStringConvertible {
+    /// How many bytes it has.
+    static let count = 32
+    /// How many hexadecimal digits.
+    static let digits = 64
+    /// What the first record has before it.
+    package static let none = AuditHash(words: (0, 0, 0, 0))
+
+    private let a, b, c, d: UInt64
+
+    private init(words: (UInt64, UInt64, UInt64, UInt64)) { (a, b, c, d) = words }
+
+    /// The hash of bytes.
+    init(of bytes: Span<UInt8>) {
+        var words: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
+        // SAFETY: 32 bytes of words; the other pointer and its length are the span's.
+        unsafe withUnsafeMutableBytes(of: &words) { out in
+            guard let target = unsafe out.baseAddress?.assumingMemoryBound(to: UInt8.self) else { return }
+            unsafe bytes.withUnsafeBufferPointer { bytes in
+                _ = unsafe crypto_generichash(
+                    target, Self.count, bytes.baseAddress, UInt64(bytes.count), nil, 0)
+            }
+        }
+        self.init(words: (words.0.bigEndian, words.1.bigEndian, words.2.bigEndian, words.3.bigEndian))
+    }
+
+    /// Reads 64 lower-case hexadecimal digits; nil when they are not.
+    init?(hex: ArraySlice<UInt8>) {
+        guard hex.count == Self.digits else { return nil }
+        var words: [UInt64] = [0, 0, 0, 0]
+        for (index, digit) in hex.enumerated() {
+            guard let value = Hex.value(digit) else { return nil }
+            words[index / 16] = words[index / 16] << 4 | UInt64(value)
+        }
+        self.init(words: (words[0], words[1], words[2], words[3]))
+    }
+
+    /// Reads 64 lower-case hexadecimal digits; nil when they are not.
+    package init?(_ text: String) { self.init(hex: Array(text.utf8)[...]) }
+
+    /// Appends the hexadecimal digits.
+    func append(to out: inout [UInt8]) {
+        Self.append(a, to: &out)
+        Self.append(b, to: &out)
+        Self.append(c, to: &out)
+        Self.append(d, to: &out)
+    }
+
+    private static func append(_ word: UInt64, to out: inout [UInt8]) {
+        var shift: UInt64 = 64
+        while shift > 0 {
+            shift -= 4
+            out.append(Hex.digit(UInt8(truncatingIfNeeded: word >> shift & 15)))
+        }
+    }
+
+    package var description: String {
+        var out: [UInt8] = []
+        append(to: &out)
+        return String(decoding: out, as: UTF8.self)
+    }
+}
+
+/// Lower-case hexadecimal digits.
+enum Hex {
+    static func digit(_ value: UInt8) -> UInt8 { value < 10 ? 48 + value : 87 + value }
+
+    static func value(_ digit: UInt8) -> UInt8? {
+        switch digit {
+        case 48...57: digit - 48
+        case 97...102: digit - 87
+        default: nil
+        }
+    }
+
+    static func text(_ bytes: [UInt8]) -> String {
+        String(decoding: bytes.flatMap { [digit($0 >> 4), digit($0 & 15)] }, as: UTF8.self)
+    }
+
+    /// Reads an even number of digits; nil when they are not.
+    static func bytes(_ text: String) -> [UInt8]? {
+        let digits = Array(text.utf8)
+        guard digits.count.isMultiple(of: 2) else { return nil }
+        var bytes: [UInt8] = []
+        for index in stride(from: 0, to: digits.count, by: 2) {
+            guard let high = value(digits[index]), let low = value(digits[index + 1]) else { return nil }
+            bytes.append(high << 4 | low)
+        }
+        return bytes
+    }
+}

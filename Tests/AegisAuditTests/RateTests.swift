@@ -1,0 +1,67 @@
+import AegisAudit
+import AegisCore
+import AegisJSON
+import Testing
+
+@Suite struct RateTests {
+    var fixture: Fixture
+    init() throws {
+        fixture = try Fixture()
+        fixture.settings.reportsPerSecond = 10
+    }
+
+    private func counts(_ ledger: Ledger) throws -> [String: Int] {
+        try ledger.checkpoint(all: true)
+        return Dictionary(try fixture.kinds().map { ($0, 1) }, uniquingKeysWith: +)
+    }
+
+    @Test func reportsBeyondTheRateAreCountedAndTold() throws {
+        let ledger = try fixture.open()
+        for _ in 1...50 { try ledger.record(AuditEvent(.observed)) }
+        #expect(try counts(ledger)["thing_observed"] == 10)
+        let told = try fixture.lines().map { try JSONValue(parsing: $0.utf8) }.first { $0["kind"] == "records_dropped" }
+        #expect(told?["fields"]?["counts"]?["thing_observed"]?.integer == 40)
+        fixture.clock.advance(1000)
+        for _ in 1...5 { try ledger.record(AuditEvent(.observed)) }
+        #expect(try counts(ledger)["thing_observed"] == 15)
+    }
+
+    @Test func effectsAndDifferentDenialsAreAllWritten() throws {
+        let ledger = try fixture.open()
+        for index in 1...3000 {
+            try ledger.record(AuditEvent(.done))
+            try ledger.record(AuditEvent(.refused, agent: "i-1", ("what", .number(index))))
+        }
+        let counts = try counts(ledger)
+        #expect(counts["thing_done"] == 3000 && counts["thing_refused"] == 3000 && counts["records_dropped"] == nil)
+    }
+
+    @Test func sameDenialAgainAndAgainIsCountedToTheLast() throws {
+        let ledger = try fixture.open()
+        for _ in 1...1000 { try ledger.record(AuditEvent(.refused, agent: "i-1", ("to", "example.com:443"))) }
+        try ledger.record(AuditEvent(.refused, agent: "i-2", ("to", "example.com:443")))
+        try ledger.checkpoint()
+        // The window is not over: nothing is told yet.
+        #expect(try fixture.kinds().count { $0 == "denial_repeated" } == 0)
+        fixture.clock.advance(1000)
+        try ledger.checkpoint()
+        let lines = try fixture.lines().map { try JSONValue(parsing: $0.utf8) }
+        let written = lines.count { $0["kind"] == "thing_refused" && $0["agent"] == "i-1" }
+        let told = try #require(lines.first { $0["kind"] == "denial_repeated" })
+        #expect(told["agent"] == "i-1" && told["fields"]?["what"]?["to"] == "example.com:443")
+        #expect(written + Int(try #require(told["fields"]?["times"]?.integer)) == 1000)
+        #expect(lines.count { $0["agent"] == "i-2" } == 1)
+        // A new window, a new record.
+        try ledger.record(AuditEvent(.refused, agent: "i-1", ("to", "example.com:443")))
+        #expect(try fixture.kinds().last == "thing_refused")
+    }
+
+    @Test func timeNeverGoesBack() throws {
+        let ledger = try fixture.open()
+        try ledger.record(AuditEvent(.done))
+        fixture.clock.advance(-60_000)
+        try ledger.record(AuditEvent(.done))
+        let times = try fixture.lines().compactMap { try JSONValue(parsing: $0.utf8)["time"]?.text }
+        #expect(times == times.sorted() && Set(times).count == 1)
+    }
+}
