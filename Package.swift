@@ -111,6 +111,9 @@ let sandbox: [Target] = [
             "AegisCore",
         ]),
 ]
+let agents: [Target] = [
+    library("Agents", "AegisMemory", ["AegisStore", "AegisJSON", "AegisIO", "AegisCore"])
+]
 let edges: [Target] = [
     library(
         "Edges", "AegisAPI",
@@ -171,7 +174,7 @@ let tools: [Target] = [
     .executableTarget(
         name: "aegis-bench",
         dependencies: [
-            "AegisRouter", "AegisCapabilities", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore",
+            "AegisMemory", "AegisRouter", "AegisCapabilities", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore",
         ],
         path: "Benchmarks/aegis-bench",
         swiftSettings: strict, linkerSettings: ownRuntime)
@@ -199,6 +202,8 @@ let testTargets: [Target] = [
         ]),
     tests("AegisSecretsTests", ["AegisSecrets", "AegisStore", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisCapabilitiesTests", ["AegisCapabilities", "AegisCore"]),
+    tests(
+        "AegisMemoryTests", ["AegisMemory", "AegisStore", "AegisJSON", "AegisIO", "AegisCore", "AegisTestSupport"]),
     tests("AegisSandboxTypesTests", ["AegisSandboxTypes", "AegisCore"]),
     // What `aegisd --helper unpack` is in the product: the confined roles of AegisImages in a program of their own.
     .executableTarget(
@@ -277,6 +282,6 @@ let testTargets: [Target] = [
 
 let package = Package(
     name: "aegis",
-    targets: base + trust + sandbox + edges + tools + testTargets,
+    targets: base + trust + sandbox + agents + edges + tools + testTargets,
     swiftLanguageModes: [.v6]
 )
