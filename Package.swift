@@ -112,7 +112,8 @@ let sandbox: [Target] = [
         ]),
 ]
 let agents: [Target] = [
-    library("Agents", "AegisMemory", ["AegisStore", "AegisJSON", "AegisIO", "AegisCore"])
+    library("Agents", "AegisMemory", ["AegisStore", "AegisJSON", "AegisIO", "AegisCore"]),
+    library("Agents", "AegisSkills", ["AegisConfig", "AegisStore", "LinuxSys", "CSodium", "AegisCore"]),
 ]
 let edges: [Target] = [
     library(
@@ -204,6 +205,7 @@ let testTargets: [Target] = [
     tests("AegisCapabilitiesTests", ["AegisCapabilities", "AegisCore"]),
     tests(
         "AegisMemoryTests", ["AegisMemory", "AegisStore", "AegisJSON", "AegisIO", "AegisCore", "AegisTestSupport"]),
+    tests("AegisSkillsTests", ["AegisSkills", "AegisStore", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisSandboxTypesTests", ["AegisSandboxTypes", "AegisCore"]),
     // What `aegisd --helper unpack` is in the product: the confined roles of AegisImages in a program of their own.
     .executableTarget(
