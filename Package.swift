@@ -51,6 +51,7 @@ let base: [Target] = [
     system("CSodium", pkgConfig: "libsodium", package: "libsodium-dev"),
     system("CArchive", pkgConfig: "libarchive", package: "libarchive-dev"),
     system("CNghttp2", pkgConfig: "libnghttp2", package: "libnghttp2-dev"),
+    system("CPcre2", pkgConfig: "libpcre2-8", package: "libpcre2-dev"),
     system("CSeccomp", pkgConfig: "libseccomp", package: "libseccomp-dev"),
     library("Base", "AegisCore"),
     library("Base", "LinuxSys", ["CLinux"]),
@@ -63,10 +64,12 @@ let base: [Target] = [
     library("Base", "AegisStore", ["CSQLite", "LinuxSys", "AegisCore"]),
     library("Base", "AegisConfig", ["CYaml", "AegisCore"]),
     library("Base", "AegisJSON"),
+    library("Base", "AegisRegex", ["CPcre2"]),
 ]
 let trust: [Target] = [
     library("Trust", "AegisSecrets", ["CSodium", "AegisStore", "AegisCore", "LinuxSys", "CLinux"]),
     library("Trust", "AegisCapabilities", ["AegisCore"]),
+    library("Trust", "AegisAudit", ["AegisJSON", "AegisCore"]),
 ]
 let sandbox: [Target] = [
     library("Sandbox", "AegisSandboxTypes", ["AegisCore"]),
@@ -76,7 +79,9 @@ let sandbox: [Target] = [
         [
             "AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive", "CSeccomp", "CSodium", "AegisCore",
         ]),
-    library("Sandbox", "AegisFiles", ["AegisSandboxTypes", "AegisTar", "AegisIO", "LinuxSys", "AegisCore"]),
+    library(
+        "Sandbox", "AegisFiles",
+        ["AegisCapabilities", "AegisRegex", "AegisSandboxTypes", "AegisTar", "AegisIO", "LinuxSys", "AegisCore"]),
     library(
         "Sandbox", "AegisBackends", ["AegisSandboxTypes", "AegisChannel", "AegisIO", "LinuxSys", "CLinux", "AegisCore"]),
     library(
@@ -114,6 +119,15 @@ let sandbox: [Target] = [
 let agents: [Target] = [
     library("Agents", "AegisMemory", ["AegisStore", "AegisJSON", "AegisIO", "AegisCore"]),
     library("Agents", "AegisSkills", ["AegisConfig", "AegisStore", "LinuxSys", "CSodium", "AegisCore"]),
+    library(
+        "Agents", "AegisTools",
+        [
+            "AegisFiles", "AegisAudit", "AegisCapabilities", "AegisRegex", "AegisJSON", "AegisStore", "AegisIO",
+            "LinuxSys", "CSodium", "AegisCore",
+        ]),
+    library(
+        "Agents", "AegisAgents",
+        ["AegisTools", "AegisMemory", "AegisSkills", "AegisCapabilities", "AegisJSON", "AegisIO", "AegisCore"]),
 ]
 let edges: [Target] = [
     library(
@@ -194,6 +208,13 @@ let testTargets: [Target] = [
     tests("AegisTarTests", ["AegisTar", "LinuxSys", "AegisCore"]),
     tests("AegisStoreTests", ["AegisStore", "AegisCore", "AegisTestSupport"]),
     tests("AegisConfigTests", ["AegisConfig", "AegisCore"]),
+    tests("AegisRegexTests", ["AegisRegex"]),
+    tests(
+        "AegisToolsTests",
+        [
+            "AegisTools", "AegisFiles", "AegisAudit", "AegisCapabilities", "AegisRegex", "AegisJSON", "AegisStore",
+            "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport",
+        ]),
     tests("AegisJSONTests", ["AegisJSON", "AegisCore", "AegisSandboxTypes"]),
     tests(
         "AegisNetworkTests",
@@ -205,6 +226,12 @@ let testTargets: [Target] = [
     tests("AegisCapabilitiesTests", ["AegisCapabilities", "AegisCore"]),
     tests(
         "AegisMemoryTests", ["AegisMemory", "AegisStore", "AegisJSON", "AegisIO", "AegisCore", "AegisTestSupport"]),
+    tests(
+        "AegisAgentsTests",
+        [
+            "AegisAgents", "AegisTools", "AegisMemory", "AegisSkills", "AegisAudit", "AegisCapabilities", "AegisStore",
+            "AegisJSON", "LinuxSys", "AegisCore", "AegisTestSupport",
+        ]),
     tests("AegisSkillsTests", ["AegisSkills", "AegisStore", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisSandboxTypesTests", ["AegisSandboxTypes", "AegisCore"]),
     // What `aegisd --helper unpack` is in the product: the confined roles of AegisImages in a program of their own.

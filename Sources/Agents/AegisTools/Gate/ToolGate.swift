@@ -1,0 +1,149 @@
+internal import AegisAudit
+internal import AegisCapabilities
+internal import AegisCore
+internal import AegisIO
+package import AegisJSON
+
+/// The one way to a tool, for every caller: lookup, schema, capability, approval, intent saved, effect, outcome saved.
+///
+/// It does not throw: whatever goes wrong is an answer that the model can read and act on.
+package final class ToolGate: Sendable {
+    let registry: ToolRegistry
+    let clock: (any Clock<Duration>)?
+
+    /// How often a call is asked about again because what was shown has changed.
+    static let mostApprovals = 3
+
+    /// Makes a gate.
+    ///
+    /// - Parameters:
+    ///   - registry: the tools.
+    ///   - clock: whose time limits calls; nil is the loop's.
+    package init(_ registry: ToolRegistry, clock: (any Clock<Duration>)? = nil) {
+        self.registry = registry
+        self.clock = clock
+    }
+
+    /// Calls a tool.
+    ///
+    /// - Parameters:
+    ///   - name: the tool, as the caller named it.
+    ///   - input: its arguments.
+    ///   - context: who calls.
+    /// - Returns: the answer, also when the call was refused or failed; `halt` says that the caller must not go on.
+    package func call(_ name: String, input: JSONValue, _ context: ToolContext) async -> ToolReply {
+        guard let entry = registry.entry(name) else { return unknownTool(name, context) }
+        let call = Call(entry: entry, input: input, context: context)
+        if let known = resumed(call) { return known }
+        if let problem = entry.schema.problems(input) { return refuse(call, misfit(problem, entry)) }
+        let admission: Admission
+        do { admission = try context.grants.admit(Request(.tool(name)), by: context.holder) } catch {
+            return refuse(call, denied(error, call, kinds: [.tool]))
+        }
+        return await run(call, admission)
+    }
+
+    /// Answers a call whose arguments are no JSON: nothing is guessed, and nothing is run.
+    ///
+    /// - Parameters:
+    ///   - name: the tool, as the model named it.
+    ///   - text: what the model wrote.
+    ///   - why: what is wrong with it.
+    ///   - context: who calls.
+    /// - Returns: the answer.
+    package func refuseMalformed(_ name: String, text: String, why: String, _ context: ToolContext) -> ToolReply {
+        guard let entry = registry.entry(name) else { return unknownTool(name, context) }
+        let call = Call(entry: entry, input: .string(text), context: context)
+        let error = AegisError(
+            .usage, "arguments-malformed", "the arguments of '\(name)' are not a JSON object: \(why)",
+            hint: "nothing was done: call it again with valid JSON")
+        return refuse(call, ToolReply(error))
+    }
+
+    /// One call on its way.
+    struct Call: Sendable {
+        let entry: ToolRegistry.Entry
+        let input: JSONValue
+        let inputHash: String
+        var context: ToolContext
+
+        var name: String { entry.declaration.name }
+
+        init(entry: ToolRegistry.Entry, input: JSONValue, context: ToolContext) {
+            self.entry = entry
+            self.input = input
+            self.context = context
+            inputHash = Fingerprint.hex(of: input.canonical)
+        }
+    }
+
+    /// From the admission on: it is settled or refunded on every way out.
+    private func run(_ given: Call, _ admission: consuming Admission) async -> ToolReply {
+        var call = given
+        var isBegun = false
+        var approvals = 0
+        while true {
+            if call.context.approvals.asks(call.entry.declaration) {
+                guard approvals < Self.mostApprovals else {
+                    return finish(call, isBegun, refuse(call, tooManyChanges(call)), consume admission)
+                }
+                approvals += 1
+                switch await approve(call, grant: "\(admission.grant)") {
+                case .success(let preview): call.context.approved = preview
+                case .failure(let refusal): return finish(call, isBegun, refuse(call, refusal.reply), consume admission)
+                }
+                // Whoever revokes while a person thinks has the last word.
+                do { try admission.check() } catch {
+                    let reply = refuse(call, denied(error, call, kinds: [.tool]))
+                    return finish(call, isBegun, reply, consume admission)
+                }
+            }
+            if !isBegun {
+                if let failure = begin(call, grant: "\(admission.grant)") {
+                    admission.refund()
+                    return failure
+                }
+                isBegun = true
+            }
+            let start = ContinuousClock.now
+            guard let reply = await effect(call) else { continue }
+            let microseconds = start.duration(to: .now).components
+            let elapsed = microseconds.seconds * 1_000_000 + microseconds.attoseconds / 1_000_000_000_000
+            let capped = reply.capped(at: call.entry.declaration.outputLimit)
+            admission.settle(used: capped.used ?? Amounts(bytes: UInt64(capped.text.utf8.count)))
+            return end(call, capped, microseconds: elapsed)
+        }
+    }
+
+    /// Ends a call that had no effect.
+    private func finish(
+        _ call: Call, _ isBegun: Bool, _ reply: ToolReply, _ admission: consuming Admission
+    ) -> ToolReply {
+        admission.refund()
+        return isBegun ? end(call, reply, microseconds: 0) : reply
+    }
+
+    /// The effect itself.
+    ///
+    /// - Returns: nil when what was approved has changed and nothing was done: then it is asked about again.
+    private func effect(_ call: Call) async -> ToolReply? {
+        let entry = call.entry
+        do {
+            return try await withDeadline(entry.declaration.timeLimit, clock: clock) {
+                try await entry.tool.call(call.input, call.context)
+            }
+        } catch is ApprovalStale {
+            return nil
+        } catch let denial as Denial {
+            return refuse(call, denied(denial, call, kinds: entry.declaration.resources))
+        } catch let error as AegisError {
+            return ToolReply(error)
+        } catch is CancellationError {
+            return ToolReply(interrupted(call, "it was cancelled"))
+        } catch let error as IOError where error.kind == .timeout {
+            return ToolReply(interrupted(call, "it took longer than \(entry.declaration.timeLimit)"))
+        } catch {
+            return ToolReply(AegisError.failed("tool-failed", "'\(call.name)' failed: \(error)"))
+        }
+    }
+}

@@ -1,0 +1,80 @@
+package import AegisCapabilities
+package import AegisCore
+package import AegisJSON
+
+/// What a call gives back to the model.
+package struct ToolReply: Sendable, Hashable {
+    /// The answer.
+    package var value: JSONValue
+    /// Whether the call failed.
+    package var isError: Bool
+    /// What counts against the limits of `tool: NAME`; nil is the length of the answer.
+    package var used: Amounts?
+    /// Why the agent must not go on; nil is that it may. Set when what happened could not be recorded.
+    package var halt: String?
+
+    /// An answer.
+    package init(_ value: JSONValue, isError: Bool = false, used: Amounts? = nil, halt: String? = nil) {
+        self.value = value
+        self.isError = isError
+        self.used = used
+        self.halt = halt
+    }
+
+    /// A failure, as the model reads it.
+    ///
+    /// - Parameters:
+    ///   - error: what went wrong.
+    ///   - details: more fields of the error, for example which grants are held.
+    package init(_ error: AegisError, details: [JSONValue.Field] = []) {
+        var fields = [
+            JSONValue.Field("code", .string(error.code)), JSONValue.Field("message", .string(error.message)),
+        ]
+        if let hint = error.hint { fields.append(JSONValue.Field("hint", .string(hint))) }
+        self.init(.object([JSONValue.Field("error", .object(fields + details))]), isError: true)
+    }
+
+    /// The answer of a call that did several things: when each of them failed, so did the call.
+    ///
+    /// - Parameters:
+    ///   - entries: the answers, in the order of the request.
+    ///   - failures: how many of them are failures.
+    ///   - name: what the list is called.
+    package static func batch(_ entries: [JSONValue], failures: Int, named name: String) -> ToolReply {
+        ToolReply(
+            .object([
+                JSONValue.Field(name, .array(entries)), JSONValue.Field("count", .number(entries.count)),
+                JSONValue.Field("failed", .number(failures)),
+            ]), isError: !entries.isEmpty && failures == entries.count)
+    }
+
+    /// The stable word of a failure; nil when the call succeeded, or failed in words of its own.
+    package var code: String? { isError ? value["error"]?["code"]?.text : nil }
+
+    /// The answer as text: a string as it is, anything else as JSON.
+    package var text: String {
+        if case .string(let text) = value { return text }
+        return String(decoding: value.compact, as: UTF8.self)
+    }
+
+    /// The answer, cut to a length with a note that says so. What is cut becomes text.
+    ///
+    /// - Parameter limit: in bytes; the note comes on top.
+    package func capped(at limit: Int) -> ToolReply {
+        // A text shorter than this cannot be too long with whatever JSON adds.
+        let text = text
+        guard text.utf8.count > limit else { return self }
+        var reply = self
+        let note = "\n[cut: \(limit) of \(text.utf8.count) bytes are shown]"
+        reply.value = .string(String(decoding: text.utf8.prefix(utf8Border(text, limit)), as: UTF8.self) + note)
+        return reply
+    }
+}
+
+/// The largest number of bytes up to a limit after which no character is cut.
+package func utf8Border(_ text: String, _ limit: Int) -> Int {
+    var end = max(0, min(limit, text.utf8.count))
+    let bytes = text.utf8
+    while end > 0, end < bytes.count, bytes[bytes.index(bytes.startIndex, offsetBy: end)] & 0xc0 == 0x80 { end -= 1 }
+    return end
+}

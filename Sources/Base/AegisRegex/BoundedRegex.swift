@@ -1,0 +1,130 @@
+internal import CPcre2
+
+/// Why a pattern cannot be used, or a match could not be decided.
+package struct RegexError: Error, Sendable, Equatable, CustomStringConvertible {
+    /// The kinds.
+    package enum Kind: Sendable, Equatable {
+        /// The pattern cannot be read.
+        case syntax
+        /// Matching took more steps or memory than it may.
+        case tooComplex
+    }
+    package var kind: Kind
+    /// What is wrong.
+    package var message: String
+    /// Where in the pattern, in bytes; nil where there is no place.
+    package var offset: Int?
+    package var description: String { offset.map { "\(message) at byte \($0)" } ?? message }
+}
+
+/// A regular expression from somebody else (PCRE2 syntax): what it may cost is bounded, whatever pattern and text are.
+@safe package final class BoundedRegex: Sendable {
+    /// How a pattern is read.
+    package struct Options: OptionSet, Sendable {
+        package let rawValue: Int
+        package init(rawValue: Int) { self.rawValue = rawValue }
+        /// Letters match in both cases, as Unicode says.
+        package static let caseInsensitive = Options(rawValue: 1)
+        /// The pattern is text, not a pattern.
+        package static let literal = Options(rawValue: 2)
+    }
+
+    /// The longest pattern, in bytes.
+    package static let longest = 4096
+    /// Steps of back-tracking in one attempt.
+    package static let mostSteps: UInt32 = 1_000_000
+    /// How deep an attempt may nest.
+    package static let deepest: UInt32 = 10_000
+    /// Memory of one attempt, in KiB.
+    package static let mostMemory: UInt32 = 16 << 10
+
+    // SAFETY: written once in `init`; PCRE2 only reads a compiled pattern while it matches, from any thread.
+    private nonisolated(unsafe) let code: OpaquePointer
+    private nonisolated(unsafe) let context: OpaquePointer
+
+    /// Reads a pattern.
+    ///
+    /// - Parameters:
+    ///   - pattern: at most `longest` bytes.
+    ///   - options: how it is read.
+    /// - Throws: `RegexError` with the place.
+    package init(_ pattern: String, options: Options = []) throws(RegexError) {
+        let bytes = Array(pattern.utf8)
+        guard bytes.count <= Self.longest else {
+            throw RegexError(kind: .syntax, message: "the pattern is longer than \(Self.longest) bytes", offset: nil)
+        }
+        var flags = UInt32(PCRE2_UTF | PCRE2_MATCH_INVALID_UTF | PCRE2_NEVER_BACKSLASH_C)
+        if options.contains(.caseInsensitive) { flags |= UInt32(PCRE2_CASELESS) }
+        if options.contains(.literal) {
+            flags = UInt32(PCRE2_UTF | PCRE2_MATCH_INVALID_UTF | PCRE2_LITERAL) | (flags & UInt32(PCRE2_CASELESS))
+        }
+        var number: Int32 = 0
+        var offset = 0
+        // SAFETY: PCRE2 reads `bytes.count` bytes and copies what it keeps.
+        guard let code = unsafe pcre2_compile_8(bytes, bytes.count, flags, &number, &offset, nil) else {
+            throw RegexError(kind: .syntax, message: Self.text(number), offset: offset)
+        }
+        guard let context = unsafe pcre2_match_context_create_8(nil) else {
+            unsafe pcre2_code_free_8(code)
+            throw RegexError(kind: .tooComplex, message: "there is no memory for the pattern", offset: nil)
+        }
+        unsafe pcre2_set_match_limit_8(context, Self.mostSteps)
+        unsafe pcre2_set_depth_limit_8(context, Self.deepest)
+        unsafe pcre2_set_heap_limit_8(context, Self.mostMemory)
+        unsafe self.code = code
+        unsafe self.context = context
+    }
+
+    deinit {
+        unsafe pcre2_match_context_free_8(context)
+        unsafe pcre2_code_free_8(code)
+    }
+
+    private static func text(_ number: Int32) -> String {
+        var buffer = [UInt8](repeating: 0, count: 256)
+        let count = unsafe pcre2_get_error_message_8(number, &buffer, buffer.count)
+        return count > 0 ? String(decoding: buffer[..<Int(count)], as: UTF8.self) : "error \(number)"
+    }
+
+    /// Whether the pattern is found anywhere in a text.
+    ///
+    /// - Throws: `tooComplex` when that could not be decided within the bounds.
+    package func isFound(in text: String) throws(RegexError) -> Bool {
+        var matcher = Matcher(self)
+        return try matcher.first(in: Array(text.utf8)[...]) != nil
+    }
+
+    /// Looks for one pattern in one text after the other; its memory is used again.
+    @safe package struct Matcher: ~Copyable {
+        private let regex: BoundedRegex
+        private let data: OpaquePointer?
+
+        /// A matcher of a pattern.
+        package init(_ regex: BoundedRegex) {
+            self.regex = regex
+            unsafe data = unsafe pcre2_match_data_create_8(1, nil)
+        }
+
+        deinit { unsafe pcre2_match_data_free_8(data) }
+
+        /// The first place where the pattern is found, as indices of the slice.
+        ///
+        /// - Throws: `tooComplex` when that could not be decided within the bounds.
+        package mutating func first(in bytes: ArraySlice<UInt8>) throws(RegexError) -> Range<Int>? {
+            let regex = regex
+            let data = unsafe data
+            // An empty array has no address.
+            let code = unsafe (bytes.isEmpty ? [0] : bytes).withUnsafeBufferPointer { buffer in
+                // SAFETY: PCRE2 reads `bytes.count` bytes; the match data belongs to this value alone.
+                unsafe pcre2_match_8(regex.code, buffer.baseAddress, bytes.count, 0, 0, data, regex.context)
+            }
+            if code == PCRE2_ERROR_NOMATCH { return nil }
+            guard code >= 0, let pair = unsafe pcre2_get_ovector_pointer_8(data) else {
+                throw RegexError(kind: .tooComplex, message: BoundedRegex.text(code), offset: nil)
+            }
+            let (start, end) = unsafe (pair[0], pair[1])
+            // With \K in a lookahead the end can lie before the start.
+            return bytes.startIndex + min(start, end)..<bytes.startIndex + max(start, end)
+        }
+    }
+}
