@@ -117,7 +117,7 @@ let sandbox: [Target] = [
         ]),
 ]
 let agents: [Target] = [
-    library("Agents", "AegisMemory", ["AegisStore", "AegisJSON", "AegisIO", "AegisCore"]),
+    library("Agents", "AegisMemory", ["AegisStore", "AegisJSON", "AegisIO", "LinuxSys", "AegisCore"]),
     library("Agents", "AegisSkills", ["AegisConfig", "AegisStore", "LinuxSys", "CSodium", "AegisCore"]),
     library(
         "Agents", "AegisTools",

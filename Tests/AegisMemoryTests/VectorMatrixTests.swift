@@ -54,6 +54,18 @@ import Testing
         #expect(Set(matrix.nearest(to: pool[0], limit: 100).map(\.key)) == Set(model.keys))
     }
 
+    @Test func aLargeMatrixGrowsWithoutLosingARow() {
+        // Beyond 4 MiB memory is asked for in another way.
+        let pool = vectors(61, 384, seed: 8)
+        var matrix = VectorMatrix(dimension: 384)
+        for key in 0..<3500 { matrix.set(Int64(key), pool[key % pool.count], mark: 1) }
+        #expect(matrix.count == 3500 && matrix.bytes > 4 << 20)
+        for (place, vector) in pool.enumerated() {
+            let found = matrix.nearest(to: vector, limit: 40)
+            #expect(found.allSatisfy { Int($0.key) % pool.count == place })
+        }
+    }
+
     @Test func whatIsNoNumberIsNeverFoundAndBreaksNothing() {
         var matrix = VectorMatrix(dimension: 4)
         matrix.set(1, [.nan, 0, 0, 0], mark: 1)

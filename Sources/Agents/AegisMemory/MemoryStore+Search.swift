@@ -113,7 +113,7 @@ extension MemoryStore {
     private func findStale(_ place: MemoryPlace) throws -> ([Stale], Int) {
         try database.read { tx in
             // When the matrix in memory has all of the place, nothing is stale: what is counted is an index.
-            guard cache.matrix(place)?.count != (try count(of: place, tx)) else { return ([], 0) }
+            guard cache.count(place) != (try count(of: place, tx)) else { return ([], 0) }
             let count =
                 try tx.first(
                     "SELECT count(*) FROM memories WHERE owner = ? AND scope = ? AND (model <> ? OR dimension <> ?)",

@@ -28,6 +28,9 @@ final class VectorCache: Sendable {
         }
     }
 
+    /// How many rows the matrix of a place has; nil when there is none.
+    func count(_ place: MemoryPlace) -> Int? { state.withLock { $0.entries[place]?.matrix.count } }
+
     /// Keeps a matrix, and drops others for it.
     func keep(_ matrix: VectorMatrix, of place: MemoryPlace) {
         state.withLock { state in

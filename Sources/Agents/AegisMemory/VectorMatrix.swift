@@ -1,3 +1,5 @@
+internal import LinuxSys
+
 /// Unit vectors side by side in one piece of memory, searched exactly: the cosine is the product.
 ///
 /// A row is padded to whole SIMD registers. Rows have no order of their own: a removed one is filled with the last.
@@ -22,10 +24,25 @@ package struct VectorMatrix: Sendable {
     package init(dimension: Int, expecting count: Int = 0) {
         self.dimension = dimension
         stride = (dimension + 15) / 16 * 16
-        numbers.reserveCapacity(count * stride)
+        reserve(count)
         keys.reserveCapacity(count)
         marks.reserveCapacity(count)
         rows.reserveCapacity(count)
+    }
+
+    /// Makes room for so many rows; much of it in large pages, which must be said before they are written to.
+    private mutating func reserve(_ rows: Int) {
+        guard rows * stride > numbers.capacity else { return }
+        var larger: [Float] = []
+        larger.reserveCapacity(rows * stride)
+        let length = larger.capacity * MemoryLayout<Float>.stride
+        if length >= 4 << 20 {
+            unsafe larger.withUnsafeBytes { bytes in
+                if let start = bytes.baseAddress { MemoryAdvice.preferLargePages(start, length: length) }
+            }
+        }
+        larger.append(contentsOf: numbers)
+        numbers = larger
     }
 
     /// How many rows it has.
@@ -41,6 +58,7 @@ package struct VectorMatrix: Sendable {
             marks[row] = mark
             return
         }
+        if numbers.count + stride > numbers.capacity { reserve(max(16, 2 * keys.count)) }
         rows[key] = keys.count
         keys.append(key)
         marks.append(mark)
