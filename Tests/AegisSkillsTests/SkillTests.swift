@@ -290,6 +290,21 @@ private func problem(_ text: String, folder: String = "my-skill") -> String? {
         #expect(library.skills.map(\.name) == ["fits"] && library.notices.count == 3)
     }
 
+    @Test func aRootThatSomebodyHasFilledCostsNoMoreThanItsBound() throws {
+        let folders = try SkillFolders()
+        for number in 1...5 {
+            try folders.skill("home", "s\(number)")
+            try folders.write("home/s\(number)/data", String(repeating: "x", count: 1000))
+        }
+        try folders.skill("home", "a-maze")
+        for number in 0..<30 { try Files.makeDirectories(folders.path("home/a-maze/\(number)/empty")) }
+        var limits = SkillLimits()
+        (limits.files, limits.root) = (20, 2500)
+        let library = SkillLibrary(roots: [SkillRoot(.home, folders.path("home"))], limits: limits)
+        #expect(library.skills.map(\.name) == ["s1", "s2"])
+        #expect(library.notices.count == 4 && library.notices[0].message.contains("more than 40 files and folders"))
+    }
+
     @Test func theRootsAreLookedForInTheirOrder() {
         let roots = SkillRoot.standard(
             programs: "/opt/aegis/bin", home: "/h", configured: ["/a", "", "/b"], workspace: "/w"

@@ -119,6 +119,8 @@ package struct SkillLimits: Sendable, Equatable {
     package var files = 256
     /// Bytes of all its files.
     package var total = 8 << 20
+    /// Bytes of all skills of one root: somebody else may have filled it.
+    package var root = 64 << 20
     /// How deep its folders may be.
     package var depth = 6
     /// Skills of one root.

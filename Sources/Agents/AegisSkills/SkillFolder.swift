@@ -24,35 +24,47 @@ struct SkillFolder: ~Copyable {
         self.limits = limits
     }
 
-    /// All its files with their hashes, by path. Names that begin with a dot are left out.
-    ///
-    /// - Throws: `skill-invalid` for what leads out of it, is no file, or is too much.
-    borrowing func files() throws(AegisError) -> [SkillFile] {
+    /// What looking through a folder may still cost.
+    private struct Walk {
         var found: [SkillFile] = []
-        var total = 0
-        try walk("", depth: 0, into: &found, &total)
-        return found.sorted { $0.path < $1.path }
+        /// Names seen, folders among them: a tree of empty folders is large, too.
+        var names = 0
+        var bytes = 0
     }
 
-    private borrowing func walk(
-        _ path: String, depth: Int, into found: inout [SkillFile], _ total: inout Int
-    ) throws(AegisError) {
+    /// All its files with their hashes, by path. Names that begin with a dot are left out.
+    ///
+    /// - Parameter budget: bytes that may be read, for this skill and those after it; less when this returns or throws.
+    /// - Returns: the files.
+    /// - Throws: `skill-invalid` for what leads out of it, is no file, or is too much.
+    borrowing func files(budget: inout Int) throws(AegisError) -> [SkillFile] {
+        var walk = Walk()
+        defer { budget -= walk.bytes }
+        try look("", depth: 0, &walk, min(limits.total, budget))
+        return walk.found.sorted { $0.path < $1.path }
+    }
+
+    private borrowing func look(_ path: String, depth: Int, _ walk: inout Walk, _ most: Int) throws(AegisError) {
         guard depth <= limits.depth else { throw refused(path, "its folders are more than \(limits.depth) deep") }
         for entry in try entries(path) where !entry.name.hasPrefix(".") && entry.name != "node_modules" {
             let inner = path.isEmpty ? entry.name : "\(path)/\(entry.name)"
+            walk.names += 1
+            guard walk.names <= limits.files * 2 else {
+                throw refused(inner, "it has more than \(limits.files * 2) files and folders")
+            }
             guard String(validating: entry.bytes, as: UTF8.self) != nil else {
                 throw refused(inner, "its name is not UTF-8")
             }
             if entry.type == .directory {
-                try walk(inner, depth: depth + 1, into: &found, &total)
+                try look(inner, depth: depth + 1, &walk, most)
                 continue
             }
-            let bytes = try read(inner, limit: inner == SkillDocument.file ? limits.document : limits.total)
-            total += bytes.count
-            found.append(SkillFile(path: inner, size: bytes.count, hash: SkillHash.of(bytes)))
-            guard found.count <= limits.files else { throw refused(inner, "it has more than \(limits.files) files") }
-            guard total <= limits.total else {
-                throw refused(inner, "its files have more than \(ByteSize(UInt64(limits.total)))")
+            let limit = inner == SkillDocument.file ? limits.document : most
+            let bytes = try read(inner, limit: min(limit, max(0, most - walk.bytes)))
+            walk.bytes += bytes.count
+            walk.found.append(SkillFile(path: inner, size: bytes.count, hash: SkillHash.of(bytes)))
+            guard walk.found.count <= limits.files else {
+                throw refused(inner, "it has more than \(limits.files) files")
             }
         }
     }
@@ -74,11 +86,16 @@ struct SkillFolder: ~Copyable {
             // Not waiting: a FIFO would.
             let file = try descriptor.open(
                 path, [.readOnly, .nonblocking, .noTerminal], resolve: [.beneath, .noMagicLinks])
-            bytes = try file.status().type == .regular ? try file.readAll(limit: limit) : nil
+            let status = try file.status()
+            // Told by its size: reading up to the limit of one large file after the other would cost, too.
+            guard status.size <= UInt64(limit) else { throw Errno.fileTooLarge }
+            bytes = status.type == .regular ? try file.readAll(limit: limit) : nil
         } catch {
             switch error {
             case .crossDevice: throw refused(path, "it leads out of the skill's folder")
-            case .fileTooLarge: throw refused(path, "it is larger than \(ByteSize(UInt64(limit)))")
+            case .fileTooLarge:
+                throw refused(
+                    path, "it, or all that was read with it, is too large: \(ByteSize(UInt64(limit))) were left")
             default: throw refused(path, "\(error)")
             }
         }

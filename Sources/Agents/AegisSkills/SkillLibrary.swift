@@ -65,9 +65,10 @@ package struct SkillLibrary: Sendable {
             .filter { !$0.hasPrefix(".") && $0 != "node_modules" }.sorted()
         if names.count > limits.skills { broken(root.path, "only the first \(limits.skills) skills are used") }
         var skills: [Skill] = []
+        var budget = limits.root
         for name in names.prefix(limits.skills) {
             do throws(AegisError) {
-                if let skill = try Self.skill(name, in: folder, root, limits) { skills.append(skill) }
+                if let skill = try Self.skill(name, in: folder, root, limits, &budget) { skills.append(skill) }
             } catch { broken("\(root.path)/\(name)", error.message) }
         }
         return skills
@@ -75,11 +76,12 @@ package struct SkillLibrary: Sendable {
 
     /// Reads one folder; nil when it is no skill, for want of a SKILL.md.
     private static func skill(
-        _ name: String, in root: borrowing FileDescriptor, _ place: SkillRoot, _ limits: SkillLimits
+        _ name: String, in root: borrowing FileDescriptor, _ place: SkillRoot, _ limits: SkillLimits,
+        _ budget: inout Int
     ) throws(AegisError) -> Skill? {
         let folder = try open(name, in: root, limits)
         guard (try? folder.descriptor.status(of: SkillDocument.file)) != nil else { return nil }
-        let files = try folder.files()
+        let files = try folder.files(budget: &budget)
         guard let own = files.first(where: { $0.path == SkillDocument.file }) else { return nil }
         let bytes = try folder.read(SkillDocument.file, limit: limits.document)
         guard SkillHash.of(bytes) == own.hash else {
