@@ -225,6 +225,19 @@ private let bob = MemoryPlace.own("agent-bob")
         }
     }
 
+    @Test func whatAgentsOfAnEarlierRunLeftBehindIsForgotten() async throws {
+        try await withDatabase { database in
+            let store = open(database)
+            let planner = try await store.persistentIdentity(of: "planner").identity
+            let shared = MemoryPlace.shared("team")
+            for place in [alice, bob, MemoryPlace.own(planner), shared] {
+                try await store.store(MemoryDraft("note", .fact), in: place, by: alice.owner)
+            }
+            #expect(try await store.forgetOthers(than: [bob.owner]) == 1)
+            #expect(Set(try await store.places().map(\.place)) == [bob, .own(planner), shared])
+        }
+    }
+
     @Test func pagesFollowOneAnother() async throws {
         try await withDatabase { database in
             let store = open(database)

@@ -134,4 +134,28 @@ extension MemoryStore {
             return removed
         }
     }
+
+    /// Forgets the private records of identities that no agent has any more: neither a persistent one nor one of those given.
+    ///
+    /// For the start of the daemon, which may have been killed before it could reset the identities of agents that had ended.
+    ///
+    /// - Parameter live: identities of agents that go on.
+    /// - Returns: how many records there were.
+    /// - Throws: what the database throws.
+    @discardableResult
+    package func forgetOthers(than live: Set<String>) async throws -> Int {
+        let owners = try await blocking { [self] in
+            try database.read { tx in
+                try tx.all(
+                    """
+                    SELECT DISTINCT owner FROM memories
+                    WHERE owner <> '' AND owner NOT IN (SELECT identity FROM memory_identities)
+                    """
+                ) { row throws(SQLiteError) in try row.get(0, as: String.self) }
+            }
+        }
+        var removed = 0
+        for owner in owners where !live.contains(owner) { removed += try await reset(identity: owner) }
+        return removed
+    }
 }
