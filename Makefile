@@ -24,8 +24,8 @@ help: ## this list
 setup: ## install the Debian packages that are missing
 	@scripts/setup test
 
-build: ## leave bin/aegis, bin/aegisd, bin/aegis-harness and bin/aegis-shim
-	@$(MAKE) --no-print-directory $(BINARIES)
+build: ## leave bin/aegis, bin/aegisd, bin/aegis-harness, bin/aegis-shim and bin/skills
+	@$(MAKE) --no-print-directory $(BINARIES) bin/skills
 
 harness: bin/aegis-harness ## leave bin/aegis-harness only
 
@@ -36,6 +36,13 @@ $(BINARIES): bin/%:
 	@mkdir -p bin
 	@install -m 755 "$$($(SWIFT) build -c $(CONFIG) --show-bin-path)/$*" bin/.$*.new
 	@mv -f bin/.$*.new bin/$*
+
+# The skills that come with Aegis lie beside its programs; what was removed here is removed there.
+.PHONY: bin/skills
+bin/skills:
+	@mkdir -p bin
+	@rm -rf bin/.skills.new && cp -r skills bin/.skills.new
+	@rm -rf bin/skills && mv bin/.skills.new bin/skills
 
 # The parts follow one another whatever -j says; the product's tests come last.
 test: ## set up, build, lint and run every test

@@ -52,14 +52,14 @@ let base: [Target] = [
     system("CArchive", pkgConfig: "libarchive", package: "libarchive-dev"),
     system("CNghttp2", pkgConfig: "libnghttp2", package: "libnghttp2-dev"),
     system("CPcre2", pkgConfig: "libpcre2-8", package: "libpcre2-dev"),
-    system("CCurl", pkgConfig: "libcurl", package: "libcurl4-openssl-dev"),
     system("CCares", pkgConfig: "libcares", package: "libc-ares-dev"),
+    system("CCurl", pkgConfig: "libcurl", package: "libcurl4-openssl-dev"),
     system("CSeccomp", pkgConfig: "libseccomp", package: "libseccomp-dev"),
     library("Base", "AegisCore"),
     library("Base", "LinuxSys", ["CLinux"]),
     library("Base", "AegisIO", ["LinuxSys", "CLinux", "AegisCore"]),
     library("Base", "AegisTLS", ["AegisIO", "LinuxSys", "COpenSSL", "AegisCore"]),
-    library("Base", "AegisWire", ["AegisIO", "LinuxSys", "AegisCore"]),
+    library("Base", "AegisWire", ["AegisJSON", "AegisIO", "LinuxSys", "AegisCore"]),
     library("Base", "AegisProxy", ["AegisWire", "AegisIO", "LinuxSys", "CNghttp2", "AegisCore"]),
     library("Base", "AegisHTTPClient", ["AegisWire", "AegisIO", "LinuxSys", "CCurl", "AegisCore"]),
     library("Base", "AegisChannel"),
@@ -72,7 +72,7 @@ let base: [Target] = [
 let trust: [Target] = [
     library("Trust", "AegisSecrets", ["CSodium", "AegisStore", "AegisCore", "LinuxSys", "CLinux"]),
     library("Trust", "AegisAudit", ["CSodium", "AegisStore", "AegisJSON", "AegisIO", "LinuxSys", "AegisCore"]),
-    library("Trust", "AegisCapabilities", ["AegisCore"]),
+    library("Trust", "AegisCapabilities", ["AegisAudit", "AegisJSON", "AegisCore"]),
 ]
 let sandbox: [Target] = [
     library("Sandbox", "AegisSandboxTypes", ["AegisCore"]),
@@ -98,7 +98,8 @@ let sandbox: [Target] = [
     library(
         "Sandbox", "AegisInstances",
         [
-            "AegisBroker", "AegisCapabilities", "AegisTLS", "AegisNetwork", "AegisBackends", "AegisImages",
+            "AegisAudit", "AegisJSON", "AegisBroker", "AegisCapabilities", "AegisTLS", "AegisNetwork", "AegisBackends",
+            "AegisImages",
             "AegisFiles",
             "AegisLogs", "AegisSessions", "AegisSandboxTypes",
             "AegisChannel", "AegisSecrets", "AegisStore", "AegisIO", "LinuxSys", "CLinux", "AegisCore",
@@ -120,6 +121,8 @@ let sandbox: [Target] = [
         ]),
 ]
 let agents: [Target] = [
+    library("Agents", "AegisMemory", ["AegisStore", "AegisJSON", "AegisIO", "LinuxSys", "AegisCore"]),
+    library("Agents", "AegisSkills", ["AegisConfig", "AegisStore", "LinuxSys", "CSodium", "AegisCore"]),
     library(
         "Agents", "AegisTools",
         [
@@ -132,13 +135,20 @@ let agents: [Target] = [
             "AegisStore", "AegisConfig", "AegisHTTPClient", "AegisWire", "AegisIO", "AegisJSON", "LinuxSys", "CSodium",
             "AegisCore",
         ]),
+    library(
+        "Agents", "AegisAgents",
+        [
+            "AegisInference", "AegisTools", "AegisMemory", "AegisSkills", "AegisAudit", "AegisCapabilities",
+            "AegisFiles", "AegisSandboxTypes", "AegisStore", "AegisConfig", "AegisJSON", "AegisIO", "AegisCore",
+        ]),
 ]
 let edges: [Target] = [
     library(
         "Edges", "AegisAPI",
         [
+            "AegisAgents", "AegisTools", "AegisInference", "AegisCapabilities", "AegisConfig", "AegisJSON",
             "AegisKits", "AegisInstances", "AegisImages", "AegisFiles", "AegisLogs", "AegisSessions", "AegisBackends",
-            "AegisSecrets",
+            "AegisAudit", "AegisSecrets",
             "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "AegisCore", "AegisChannel",
         ]),
     library(
@@ -154,7 +164,9 @@ let edges: [Target] = [
     .executableTarget(
         name: "aegisd",
         dependencies: [
-            "AegisAPI", "AegisRouter", "AegisProxy", "AegisKits", "AegisInstances", "AegisNetwork", "AegisCapabilities",
+            "AegisAgents", "AegisInference", "AegisHTTPClient", "AegisTools", "AegisMemory", "AegisSkills",
+            "AegisAPI", "AegisAudit", "AegisJSON", "AegisRouter", "AegisProxy", "AegisKits", "AegisInstances",
+            "AegisNetwork", "AegisCapabilities",
             "AegisImages", "AegisFiles", "AegisLogs",
             "AegisSessions", "AegisBackends",
             "AegisSecrets", "AegisStore", "AegisConfig", "AegisWire", "AegisIO", "AegisSandboxTypes", "LinuxSys",
@@ -193,7 +205,8 @@ let tools: [Target] = [
     .executableTarget(
         name: "aegis-bench",
         dependencies: [
-            "AegisRouter", "AegisCapabilities", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore",
+            "AegisMemory", "AegisRouter", "AegisAudit", "AegisCapabilities", "AegisJSON", "AegisSandboxTypes",
+            "AegisIO", "LinuxSys", "AegisCore",
         ],
         path: "Benchmarks/aegis-bench",
         swiftSettings: strict, linkerSettings: ownRuntime)
@@ -206,7 +219,7 @@ let testTargets: [Target] = [
     tests("LinuxSysTests", ["LinuxSys", "CLinux"]),
     tests("AegisIOTests", ["AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisTLSTests", ["AegisTLS", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
-    tests("AegisWireTests", ["AegisWire", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
+    tests("AegisWireTests", ["AegisWire", "AegisJSON", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisProxyTests", ["AegisProxy", "AegisWire", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests(
         "AegisHTTPClientTests",
@@ -227,6 +240,13 @@ let testTargets: [Target] = [
         ]),
     tests("AegisJSONTests", ["AegisJSON", "AegisCore", "AegisSandboxTypes"]),
     tests(
+        "AegisAgentsTests",
+        [
+            "AegisAgents", "AegisInference", "AegisTools", "AegisMemory", "AegisSkills", "AegisAudit", "AegisFiles",
+            "AegisCapabilities", "AegisSandboxTypes", "AegisStore", "AegisConfig", "AegisJSON", "AegisIO", "LinuxSys",
+            "AegisCore", "AegisTestSupport",
+        ]),
+    tests(
         "AegisInferenceTests",
         [
             "AegisInference", "AegisStore", "AegisConfig", "AegisHTTPClient", "AegisWire", "AegisJSON", "AegisIO",
@@ -242,7 +262,10 @@ let testTargets: [Target] = [
     tests(
         "AegisAuditTests",
         ["AegisAudit", "AegisStore", "AegisJSON", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
-    tests("AegisCapabilitiesTests", ["AegisCapabilities", "AegisCore"]),
+    tests("AegisCapabilitiesTests", ["AegisCapabilities", "AegisAudit", "AegisJSON", "AegisCore"]),
+    tests(
+        "AegisMemoryTests", ["AegisMemory", "AegisStore", "AegisJSON", "AegisIO", "AegisCore", "AegisTestSupport"]),
+    tests("AegisSkillsTests", ["AegisSkills", "AegisStore", "LinuxSys", "AegisCore", "AegisTestSupport"]),
     tests("AegisSandboxTypesTests", ["AegisSandboxTypes", "AegisCore"]),
     // What `aegisd --helper unpack` is in the product: the confined roles of AegisImages in a program of their own.
     .executableTarget(

@@ -67,6 +67,7 @@ struct Report: Sendable {
             print(try Gate(isQuick: options.isQuick).run().map(\.markdown).joined(separator: "\n"))
             return
         }
+        if options.only == ["memory"] { return print(try await memory.run().map(\.markdown).joined(separator: "\n")) }
         if options.only == ["router"] { return print(try await routerTables().map(\.markdown).joined(separator: "\n")) }
         guard CurrentProcess.effectiveUser == 0 else { throw Runner.Failure(description: "the bench needs root") }
         let scratch = "/var/tmp/aegis-bench-\(CurrentProcess.pid)"
@@ -98,6 +99,8 @@ struct Report: Sendable {
         return kept.isEmpty ? "" : "\n" + kept.joined(separator: "\n")
     }
 
+    private var memory: MemorySearch { MemorySearch(isQuick: options.isQuick, loop: loop) }
+
     private func routerTables() async throws -> [ResultTable] {
         let scratch = "/var/tmp/aegis-bench-\(CurrentProcess.pid)-router"
         return try await RouterBench(isQuick: options.isQuick, loop: loop, scratch: scratch).run()
@@ -113,7 +116,7 @@ struct Report: Sendable {
             ("stop", { try await sections.stop() }),
             ("cat", { try await sections.cat() }), ("many", { try await sections.many() }),
             ("serve", { try await sections.serve() }), ("router", { try await routerTables() }),
-            ("gate", { try Gate(isQuick: options.isQuick).run() }),
+            ("gate", { try Gate(isQuick: options.isQuick).run() }), ("memory", { try await memory.run() }),
         ]
         var tables: [ResultTable] = []
         var failures: [String] = []

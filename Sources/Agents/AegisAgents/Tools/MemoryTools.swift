@@ -1,0 +1,181 @@
+internal import AegisCapabilities
+internal import AegisCore
+internal import AegisJSON
+package import AegisMemory
+package import AegisTools
+
+/// The tools of memory, and whose memory each call means.
+package struct MemoryTools: Sendable {
+    /// The identity of the caller's own memory; nil when it has none. Told by the runtime, never by the model.
+    package typealias Identity = @Sendable (ToolContext) -> String?
+
+    private let store: MemoryStore
+    private let identity: Identity
+
+    /// Tools over a store.
+    package init(_ store: MemoryStore, identity: @escaping Identity) {
+        self.store = store
+        self.identity = identity
+    }
+
+    /// `memory_store`, `memory_query` and `memory_delete`.
+    package var all: [any Tool] {
+        let limits = store.limits
+        return [
+            MemoryStoreTool(memory: self, limits: limits), MemoryQueryTool(memory: self, limits: limits),
+            MemoryDeleteTool(memory: self),
+        ]
+    }
+
+    /// What the schemas have in common.
+    static let scope: JSONValue = [
+        "type": "string", "minLength": 1, "maxLength": 128,
+        "description": "'self' (the default) is your own memory; another name is a memory shared with other agents.",
+    ]
+    static let category: JSONValue = [
+        "type": "string", "enum": .array(MemoryCategory.allCases.map { .string($0.rawValue) }),
+    ]
+    static let id: JSONValue = ["type": "string", "minLength": 1, "maxLength": 64]
+
+    /// Runs what works in a place that the caller's grants allow.
+    ///
+    /// - Throws: a `Denial` without `memory: SCOPE`, or when it was revoked meanwhile; `memory-no-identity`; what `body` throws.
+    func inScope<T: Sendable>(
+        _ input: JSONValue, _ context: ToolContext,
+        _ body: (MemoryStore, MemoryPlace, _ author: String) async throws -> T
+    ) async throws -> T {
+        let scope = input["scope"]?.text ?? "self"
+        let admission = try context.grants.admit(Request(.memory(scope: scope)), by: context.holder)
+        guard let own = identity(context) else {
+            admission.refund()
+            throw AegisError(
+                .denied, "memory-no-identity", "this agent has no memory",
+                hint: "give what should be kept to the agent that started you, in your answer")
+        }
+        let result = try await body(store, scope == "self" ? .own(own) : .shared(scope), own)
+        admission.settle()
+        return result
+    }
+
+    static func json(_ match: MemoryMatch) -> JSONValue {
+        let record = match.record
+        var fields: [JSONValue.Field] = [
+            .init("memory_id", .string(record.id)), .init("content", .string(record.content)),
+            .init("category", .string(record.category.rawValue)),
+            // Four digits: more would pretend an exactness that is not there.
+            .init("relevance_score", .number("\((match.score * 10_000).rounded() / 10_000)")),
+            .init("created_at", .string(record.createdAt.description)),
+        ]
+        if !record.metadata.isEmpty { fields.append(.init("metadata", .object(record.metadata))) }
+        return .object(fields)
+    }
+}
+
+/// `memory_store`
+private struct MemoryStoreTool: Tool {
+    let memory: MemoryTools
+    let declaration: ToolDeclaration
+
+    init(memory: MemoryTools, limits: MemoryLimits) {
+        self.memory = memory
+        declaration = ToolDeclaration(
+            name: "memory_store",
+            description:
+                "Remembers one short text, to be found again with memory_query. Write a whole sentence with the names "
+                + "that you would look for. At most \(limits.contentBytes) bytes; the longest unused record makes room.",
+            input: [
+                "type": "object",
+                "properties": [
+                    "content": ["type": "string", "minLength": 1, "description": "What to remember."],
+                    "category": MemoryTools.category,
+                    "replaces": [
+                        "type": "string", "minLength": 1, "maxLength": 64,
+                        "description": "The memory_id of a record of yours that this one takes the place of.",
+                    ],
+                    "metadata": [
+                        "type": "object",
+                        "description": .string("Fields of your own, at most \(limits.metadataBytes) bytes."),
+                    ],
+                    "scope": MemoryTools.scope,
+                ], "required": ["content", "category"], "additionalProperties": false,
+            ], effects: .writes, isParallelSafe: true, resources: [.memory])
+    }
+
+    func call(_ input: JSONValue, _ context: ToolContext) async throws -> ToolReply {
+        let draft = MemoryDraft(
+            input["content"]?.text ?? "", try MemoryCategory(word: input["category"]?.text ?? ""),
+            replaces: input["replaces"]?.text, metadata: input["metadata"]?.fields ?? [])
+        let record = try await memory.inScope(input, context) { store, place, author in
+            try await store.store(draft, in: place, by: author)
+        }
+        return ToolReply(["memory_id": .string(record.id), "status": "stored"])
+    }
+}
+
+/// `memory_query`
+private struct MemoryQueryTool: Tool {
+    let memory: MemoryTools
+    let declaration: ToolDeclaration
+
+    init(memory: MemoryTools, limits: MemoryLimits) {
+        self.memory = memory
+        declaration = ToolDeclaration(
+            name: "memory_query",
+            description:
+                "Finds what was remembered, the best first, with a relevance_score from 0 to 1. What is found may be out of "
+                + "date: check it before you rely on it.",
+            input: [
+                "type": "object",
+                "properties": [
+                    "query": [
+                        "type": "string", "minLength": 1,
+                        "description": "What you look for, in words that it may have.",
+                    ],
+                    "limit": [
+                        "type": "integer", "minimum": 1, "maximum": .number(limits.results),
+                        "description": "At most so many; 5.",
+                    ],
+                    "category": MemoryTools.category, "scope": MemoryTools.scope,
+                ], "required": ["query"], "additionalProperties": false,
+            ], effects: .reads, isIdempotent: true, isParallelSafe: true, resources: [.memory])
+    }
+
+    func call(_ input: JSONValue, _ context: ToolContext) async throws -> ToolReply {
+        let query = MemoryQuery(
+            input["query"]?.text ?? "",
+            category: try input["category"]?.text.map { word in try MemoryCategory(word: word) },
+            limit: input["limit"]?.integer.map { Int(clamping: $0) } ?? 5)
+        let answer = try await memory.inScope(input, context) { store, place, _ in
+            try await store.query(query, in: place)
+        }
+        var fields: [JSONValue.Field] = [
+            .init("results", .array(answer.matches.map(MemoryTools.json))),
+            .init("count", .number(answer.matches.count)),
+        ]
+        if answer.skipped > 0 {
+            fields.append(.init("not_compared", .number(answer.skipped)))
+            fields.append(.init("note", "some records are still being prepared for search; ask again for them"))
+        }
+        return ToolReply(.object(fields))
+    }
+}
+
+/// `memory_delete`
+private struct MemoryDeleteTool: Tool {
+    let memory: MemoryTools
+    let declaration = ToolDeclaration(
+        name: "memory_delete",
+        description: "Forgets one record that you have stored. Deleting what is not there changes nothing.",
+        input: [
+            "type": "object", "properties": ["memory_id": MemoryTools.id, "scope": MemoryTools.scope],
+            "required": ["memory_id"], "additionalProperties": false,
+        ], effects: .writes, isIdempotent: true, isParallelSafe: true, resources: [.memory])
+
+    func call(_ input: JSONValue, _ context: ToolContext) async throws -> ToolReply {
+        let id = input["memory_id"]?.text ?? ""
+        let existed = try await memory.inScope(input, context) { store, place, author in
+            try await store.delete(id, in: place, by: author)
+        }
+        return ToolReply(["memory_id": .string(id), "status": "deleted", "existed": .bool(existed)])
+    }
+}
