@@ -67,7 +67,7 @@ let base: [Target] = [
 let trust: [Target] = [
     library("Trust", "AegisSecrets", ["CSodium", "AegisStore", "AegisCore", "LinuxSys", "CLinux"]),
     library("Trust", "AegisAudit", ["CSodium", "AegisStore", "AegisJSON", "AegisIO", "LinuxSys", "AegisCore"]),
-    library("Trust", "AegisCapabilities", ["AegisCore"]),
+    library("Trust", "AegisCapabilities", ["AegisAudit", "AegisJSON", "AegisCore"]),
 ]
 let sandbox: [Target] = [
     library("Sandbox", "AegisSandboxTypes", ["AegisCore"]),
@@ -91,7 +91,8 @@ let sandbox: [Target] = [
     library(
         "Sandbox", "AegisInstances",
         [
-            "AegisBroker", "AegisCapabilities", "AegisTLS", "AegisNetwork", "AegisBackends", "AegisImages",
+            "AegisAudit", "AegisJSON", "AegisBroker", "AegisCapabilities", "AegisTLS", "AegisNetwork", "AegisBackends",
+            "AegisImages",
             "AegisFiles",
             "AegisLogs", "AegisSessions", "AegisSandboxTypes",
             "AegisChannel", "AegisSecrets", "AegisStore", "AegisIO", "LinuxSys", "CLinux", "AegisCore",
@@ -117,7 +118,7 @@ let edges: [Target] = [
         "Edges", "AegisAPI",
         [
             "AegisKits", "AegisInstances", "AegisImages", "AegisFiles", "AegisLogs", "AegisSessions", "AegisBackends",
-            "AegisSecrets",
+            "AegisAudit", "AegisSecrets",
             "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "AegisCore", "AegisChannel",
         ]),
     library(
@@ -133,7 +134,8 @@ let edges: [Target] = [
     .executableTarget(
         name: "aegisd",
         dependencies: [
-            "AegisAPI", "AegisRouter", "AegisProxy", "AegisKits", "AegisInstances", "AegisNetwork", "AegisCapabilities",
+            "AegisAPI", "AegisAudit", "AegisJSON", "AegisRouter", "AegisProxy", "AegisKits", "AegisInstances",
+            "AegisNetwork", "AegisCapabilities",
             "AegisImages", "AegisFiles", "AegisLogs",
             "AegisSessions", "AegisBackends",
             "AegisSecrets", "AegisStore", "AegisConfig", "AegisWire", "AegisIO", "AegisSandboxTypes", "LinuxSys",
@@ -172,7 +174,8 @@ let tools: [Target] = [
     .executableTarget(
         name: "aegis-bench",
         dependencies: [
-            "AegisRouter", "AegisCapabilities", "AegisSandboxTypes", "AegisIO", "LinuxSys", "AegisCore",
+            "AegisRouter", "AegisAudit", "AegisCapabilities", "AegisJSON", "AegisSandboxTypes", "AegisIO", "LinuxSys",
+            "AegisCore",
         ],
         path: "Benchmarks/aegis-bench",
         swiftSettings: strict, linkerSettings: ownRuntime)
@@ -202,7 +205,7 @@ let testTargets: [Target] = [
     tests(
         "AegisAuditTests",
         ["AegisAudit", "AegisStore", "AegisJSON", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
-    tests("AegisCapabilitiesTests", ["AegisCapabilities", "AegisCore"]),
+    tests("AegisCapabilitiesTests", ["AegisCapabilities", "AegisAudit", "AegisJSON", "AegisCore"]),
     tests("AegisSandboxTypesTests", ["AegisSandboxTypes", "AegisCore"]),
     // What `aegisd --helper unpack` is in the product: the confined roles of AegisImages in a program of their own.
     .executableTarget(
