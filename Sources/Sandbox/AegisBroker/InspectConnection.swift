@@ -126,7 +126,10 @@ final class InspectConnection: @unchecked Sendable {
             do throws(BrokerRefusal) {
                 head = try rewriter.rewrite(index, Array(buffer.readable.prefix(index.length)))
             } catch { throw InspectRefusal(error) }
-            if !rewriter.used.isEmpty { rules.report(.used(rewriter.used, asked)) }
+            if !rewriter.used.isEmpty {
+                if let refusal = rules.recordUse(rewriter.used, asked) { throw refusal }
+                rules.report(.used(rewriter.used, asked))
+            }
             return await relay(head, secrets, asked)
         } catch { return await deny(error, asked) }
     }

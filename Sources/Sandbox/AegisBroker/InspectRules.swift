@@ -62,6 +62,8 @@ package struct InspectRules: Sendable {
     package let dial: @Sendable () async throws -> any ByteStream
     /// Hears what happens.
     package let report: @Sendable (InspectEvent) -> Void
+    /// Asked before a request with secrets goes out; a refusal when that cannot be recorded.
+    package let recordUse: @Sendable ([String], InspectedRequest) -> InspectRefusal?
 
     /// Puts rules together.
     package init(
@@ -69,7 +71,8 @@ package struct InspectRules: Sendable {
         authorise: @escaping @Sendable (InspectedRequest) -> InspectRefusal?,
         secrets: @escaping @Sendable () -> BrokeredSecrets?,
         dial: @escaping @Sendable () async throws -> any ByteStream,
-        report: @escaping @Sendable (InspectEvent) -> Void
+        report: @escaping @Sendable (InspectEvent) -> Void,
+        recordUse: @escaping @Sendable ([String], InspectedRequest) -> InspectRefusal? = { _, _ in nil }
     ) {
         self.host = host
         self.port = port
@@ -78,5 +81,6 @@ package struct InspectRules: Sendable {
         self.secrets = secrets
         self.dial = dial
         self.report = report
+        self.recordUse = recordUse
     }
 }
