@@ -13,6 +13,7 @@ import Testing
 @Suite struct NetworkServiceTests {
     /// Remembers what it is told.
     private final class Listener: NetworkObserver {
+        func used(_ secrets: [String], host: String, method: String) {}
         private let failures = Mutex<[AegisError]>([])
         var unproven: [AegisError] { failures.withLock { $0 } }
         func denied(_ denial: NetworkDenial, count: UInt64) {}

@@ -36,6 +36,8 @@ package enum Commands {
             CommandTable.Section(
                 "Kits", [KitInstall.command, KitList.command, KitShow.command, KitUninstall.command]),
             CommandTable.Section(
+                "The ledger", [AuditTail.command, AuditVerify.command, AuditHead.command, AuditExport.command]),
+            CommandTable.Section(
                 "The daemon",
                 [
                     UpCommand.command, DownCommand.command, StatusCommand.command, DoctorCommand.command,
@@ -49,6 +51,7 @@ package enum Commands {
             "instance": "instances with a life of their own", "image": "what instances are made of",
             "secret": "values that only sandboxes see", "kit": "instances described once, to be made again and again",
             "workspace": "named workspaces, which outlive instances", "config": "the daemon's configuration",
+            "audit": "what was decided and done, provably",
             "debug": "what passes inside, for those who look for a fault",
         ])
 }
