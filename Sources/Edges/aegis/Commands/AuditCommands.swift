@@ -80,7 +80,7 @@ enum AuditVerify {
         ],
         examples: [
             Example("this node's", "aegis audit verify"),
-            Example("against a head that was kept", "aegis audit verify --head \"$(cat head.txt)\""),
+            Example("against a head that was kept", "aegis audit verify --head 1042:9c56cc51b374..."),
             Example("a copy, on another machine", "aegis audit verify --path copy --key ed25519:..."),
         ], run: run)
 
