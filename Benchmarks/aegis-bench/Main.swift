@@ -10,6 +10,7 @@ enum Main {
             let options = try Options(Array(CommandLine.arguments.dropFirst()))
             try EventLoop.runMain { @Sendable loop in
                 if let port = options.relay { return try await Relay(backend: port).run(on: loop) }
+                if !options.ask.isEmpty { return try await Asker(ports: options.ask).run(on: loop) }
                 try await Report(options: options, loop: loop).make()
             }
         } catch {
@@ -29,6 +30,8 @@ struct Options: Sendable {
     var images: String?
     /// Be the router before a server on that port.
     var relay: UInt16?
+    /// Be the client of servers on these ports.
+    var ask: [UInt16] = []
 
     init(_ words: [String]) throws {
         var words = words[...]
@@ -44,6 +47,9 @@ struct Options: Sendable {
             case "--write": write = try value(word)
             case "--images": images = try value(word)
             case "--relay": relay = UInt16(try value(word))
+            case "--ask":
+                ask = words.compactMap { UInt16($0) }
+                words = []
             default: throw Runner.Failure(description: "unknown flag \(word)")
             }
         }

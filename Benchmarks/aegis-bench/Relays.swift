@@ -18,7 +18,7 @@ final class Relays: Sendable {
     private let loop: EventLoop
     let server: Entry
     let proxies: [Entry]
-    /// What the limit of open descriptors lets every contestant have.
+    /// Idle connections that every contestant, and their client, can have with the descriptors that a process may open.
     let mostConnections: Int
     var all: [Entry] { [server] + proxies }
 
@@ -29,9 +29,9 @@ final class Relays: Sendable {
     init(scratch: String, loop: EventLoop) async throws {
         self.scratch = scratch
         self.loop = loop
-        // HAProxy wants two descriptors for each connection that it may have, whether it comes to that or not.
-        let most = CurrentProcess.allowOpenFiles() / 2 - 200
-        mostConnections = most
+        // Some are left for what is open besides: logs, listeners, connections to the server.
+        mostConnections = min(10_000, CurrentProcess.allowOpenFiles() - 600)
+        let most = mostConnections + 200
         var started: [Entry] = []
         func start(_ name: String, _ port: UInt16, core: String, _ words: [String]) async throws -> Entry {
             guard let program = Files.findExecutable(words[0], path: Self.path) ?? Self.own(words[0]) else {
@@ -136,6 +136,9 @@ final class Relays: Sendable {
                 """),
             "haproxy.conf": """
             global
+              # It wants two descriptors for each connection that it may have, whether it comes to that or not, and would not
+              # start where 20,000 are allowed.
+              no strict-limits
               nbthread 1
               maxpipes 64
               maxconn \(most)

@@ -62,12 +62,15 @@ struct RouterBench: Sendable {
         return .nan
     }
 
-    /// All contestants in turns, so that what disturbs one disturbs all.
-    private func inTurns(_ entries: [Relays.Entry], connections: String) async throws -> [String: [Run]] {
+    /// All contestants in turns, so that what disturbs one disturbs all; another one begins each time.
+    private func inTurns(
+        _ entries: [Relays.Entry], connections: String, rounds: Int, seconds: Int
+    ) async throws -> [String: [Run]] {
         var runs: [String: [Run]] = [:]
-        for round in 0...(isQuick ? 1 : 5) {
-            for entry in entries {
-                let run = try await wrk(entry, connections: connections, seconds: round == 0 ? 1 : isQuick ? 2 : 4)
+        for round in 0...rounds {
+            for turn in entries.indices {
+                let entry = entries[(turn + round) % entries.count]
+                let run = try await wrk(entry, connections: connections, seconds: round == 0 ? 1 : seconds)
                 if round > 0 { runs[entry.name, default: []].append(run) }
             }
         }
@@ -81,7 +84,8 @@ struct RouterBench: Sendable {
     }
 
     private func requests(_ relays: Relays) async throws -> ResultTable {
-        let runs = try await inTurns(relays.all, connections: Self.load)
+        let runs = try await inTurns(
+            relays.all, connections: Self.load, rounds: isQuick ? 1 : 5, seconds: isQuick ? 2 : 4)
         var table = ResultTable(
             title: "Router: requests",
             note: "Target: at least 0.9 of the faster of nginx and HAProxy. wrk with \(Self.load) connections that are "
@@ -98,20 +102,50 @@ struct RouterBench: Sendable {
         return table
     }
 
+    /// One connection, one request after the other.
+    ///
+    /// What a request takes here changes by tens of microseconds from one second to the next, with the machine below: those
+    /// who are compared take turns of some milliseconds, or their differences mean nothing.
     private func latency(_ relays: Relays) async throws -> ResultTable {
-        let runs = try await inTurns(relays.all, connections: "1")
+        let runs = try await inTurns(relays.all, connections: "1", rounds: isQuick ? 1 : 6, seconds: 1)
+        var p50: [String: Samples] = [:]
+        var p99: [String: Samples] = [:]
+        var added: [String: Samples] = [:]
+        let count = isQuick ? 2 : 15
+        for _ in 0..<count {
+            let ports = relays.all.map { "\($0.port)" }
+            let lines = try await runner.output(
+                ["/usr/bin/taskset", "-c", Relays.clientCore, Files.readLink("/proc/self/exe"), "--ask"] + ports
+            ).split(separator: "\n").map { $0.split(separator: " ").compactMap { Double($0) } }
+            guard lines.count == relays.all.count, lines.allSatisfy({ $0.count == 2 }) else {
+                throw Runner.Failure(description: "the client said something else: \(lines)")
+            }
+            for (entry, line) in zip(relays.all, lines) {
+                p50[entry.name, default: Samples()].add(line[0])
+                p99[entry.name, default: Samples()].add(line[1])
+                added[entry.name, default: Samples()].add(line[0] - lines[0][0])
+            }
+        }
         var table = ResultTable(
             title: "Router: added latency",
-            note: "Target: at most what the others add at p50. One connection, one request after the other.",
-            head: ["through", "p50 ms", "p99 ms", "added at p50, ms"])
-        let direct = median(runs["direct"], \.p50)
+            note:
+                "Target: at most what the others add at p50. One connection, one request after the other, \(Asker.batch) "
+                + "to each in turns of random order; medians of \(count) runs of \(Asker.rounds * Asker.batch) "
+                + "requests to each, and the least and most that a run has found. Beside it what wrk says of runs of a "
+                + "second in turns.",
+            head: ["through", "p50 µs", "p99 µs", "added at p50, µs", "least and most", "wrk: p50 µs"])
         for entry in relays.all {
-            let own = runs[entry.name]
-            let p50 = median(own, \.p50)
-            table.rows.append([entry.name, short(p50), short(median(own, \.p99)), short(p50 - direct)])
+            guard let p50 = p50[entry.name], let p99 = p99[entry.name], let more = added[entry.name] else { continue }
+            table.rows.append([
+                entry.name, tenth(p50.p50), tenth(p99.p50), tenth(more.p50),
+                "\(tenth(more.percentile(0))) – \(tenth(more.percentile(1)))",
+                tenth(median(runs[entry.name], \.p50) * 1000),
+            ])
         }
         return table
     }
+
+    private func tenth(_ value: Double) -> String { "\((value * 10).rounded() / 10)" }
 
     // MARK: Large bodies
 

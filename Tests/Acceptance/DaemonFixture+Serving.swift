@@ -79,6 +79,12 @@ enum ServePeers {
         return "\(environment)/lib/\(name)/site-packages"
     }
 
+    /// The server and clients of the library h2.
+    static func h2() throws -> String {
+        let path = tests.appendingPathComponent("AegisBrokerTests/Peers/h2_peer.py").path
+        return String(decoding: try Files.read(path, limit: 1 << 20), as: UTF8.self)
+    }
+
     /// Options of an instance that has both inside.
     static func mounts() throws -> [String] {
         ["--mount", "\(programs):/peers", "--mount", "\(try packages()):/packages", "--env", "PYTHONPATH=/packages"]

@@ -69,6 +69,12 @@ import Testing
             #expect(
                 wrong.hasPrefix("HTTP/1.1 405 ") && wrong.contains("Allow: GET, HEAD\r\n")
                     && wrong.contains("method-not-allowed"), "\(wrong)")
+            for path in ["/v1/groups", "/v1/groups/shop"] {
+                let group = try await ask(f, "POST \(path) HTTP/1.1\r\nContent-Length: 0\r\n\(rest)")
+                #expect(
+                    group.hasPrefix("HTTP/1.1 405 ") && group.contains("Allow: GET, HEAD\r\n")
+                        && group.contains("made by its first member"), "\(group)")
+            }
             let head = try await ask(f, "HEAD /v1/status HTTP/1.1\r\n\(rest)")
             #expect(head.hasPrefix("HTTP/1.1 200 ") && head.hasSuffix("\r\n\r\n"), "\(head)")
             #expect(head.contains("Content-Length: ") && !head.contains("Content-Length: 0"), "\(head)")

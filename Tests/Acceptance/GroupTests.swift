@@ -67,6 +67,11 @@ import Testing
                 "run", "-d", "--name", "web", "--isolation", backend, "--network", "shop", "--", "sleep", "1000")
             let info = try await f.succeed("instance", "info", "web", "--output", "json")
             #expect(info.out.replacing(" ", with: "").contains("\"group\":\"shop\""), "\(info.out)")
+            #expect(try await f.succeed("group", "list", "--quiet").out == "shop\nzoo\n")
+            let shop = try await f.succeed("group", "info", "shop")
+            #expect(shop.out.contains("db ") && shop.out.contains("web ") && !shop.out.contains("alien"), "\(shop)")
+            let typo = try await f.aegis("group", "info", "shpo")
+            #expect(typo.code == 4 && typo.err.contains("did you mean 'shop'?"), "\(typo)")
             let alien = try await inside(
                 f, "alien", "show('own', lambda: socket.gethostbyname('alien.zoo.internal'))")["own"]
             #expect(alien == "198.19.1.1")

@@ -81,8 +81,13 @@ extension DaemonFixture {
     @Test(arguments: backends) func howManyOneStartsIsCountedOverItsWholeLife(_ backend: String) async throws {
         try await DaemonFixture.with { f in
             try await f.parent("twice", backend, "--grant", #"{grant: "spawn: *", max_calls: 2}"#)
-            let wide = try await f.spawn("twice", #"{"command": ["true"], "workspace": "/root"}"#)
+            let wrong = #"{"command": ["true"], "workspace": "/root"}"#
+            let wide = try await f.spawn("twice", wrong)
             #expect(wide.status == "403", "\(wide)")
+            try await f.parent("brief", backend, "--grant", #"{grant: "spawn: *", expires: 1s}"#)
+            try await f.eventually("its grant has expired") {
+                try await f.spawn("brief", wrong).body.contains("expired")
+            }
             _ = try await f.child(of: "twice", Self.sleeper)
             try await f.crash()
             try await f.up()
@@ -91,6 +96,9 @@ extension DaemonFixture {
                 if !verb.isEmpty { try await f.succeed("instance", verb, "twice") }
                 let third = try await f.spawn("twice", Self.sleeper)
                 #expect(third.status == "403" && third.body.contains("used up"), "\(third)")
+                if !verb.isEmpty { try await f.succeed("instance", verb, "brief") }
+                let late = try await f.spawn("brief", wrong)
+                #expect(late.body.contains("expired"), "\(late)")
             }
         }
     }

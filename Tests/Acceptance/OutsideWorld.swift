@@ -10,13 +10,15 @@ final class OutsideWorld: Sendable {
     private let host: String
     private let internet: String
     private let holder: ChildProcess
-    private let servers: ChildProcess
+    private let servers: [ChildProcess]
     private let loop: EventLoop
 
     /// Names as the daemon's host knows them.
     private static let hosts = """
         127.0.0.1 localhost
         93.184.216.34 web.example other.example sub.wild.example api.example.com api.github.com
+        93.184.216.35 h2.example
+        93.184.216.36 grpc.example
         10.9.9.9 private.example
         127.0.0.1 loop.example
         169.254.169.254 meta.example
@@ -48,7 +50,7 @@ final class OutsideWorld: Sendable {
             request_queue_size = 64
             # Clients that are cut off are what these tests are about.
             def handle_error(self, request, client): pass
-        web, tls, echo = Server(('', 80), Web), Server(('', 443), Web), Server(('', 7), Echo)
+        web, tls, echo = Server(('', 80), Web), Server((sys.argv[2], 443), Web), Server(('', 7), Echo)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(sys.argv[1])
         tls.socket = context.wrap_socket(tls.socket, server_side=True, do_handshake_on_connect=False)
@@ -57,17 +59,44 @@ final class OutsideWorld: Sendable {
         threading.Event().wait()
         """
 
+    /// A gRPC server that says what `authorization` was.
+    private static let grpc = """
+        import grpc, sys, threading
+        from concurrent import futures
+        def describe(request, context):
+            given = dict(context.invocation_metadata()).get('authorization', '')
+            context.set_trailing_metadata((('x-echo', given),))
+            return (str(given == 'Bearer real-value/123+x') + ' ' + given).encode()
+        def both(requests, context):
+            for request in requests: yield request
+        server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler('t.T', {
+            'Describe': grpc.unary_unary_rpc_method_handler(describe),
+            'Both': grpc.stream_stream_rpc_method_handler(both)}),))
+        key, certificate = (open(sys.argv[1] + end, 'rb').read() for end in ('.key', '.pem'))
+        server.add_secure_port('93.184.216.36:443', grpc.ssl_server_credentials([(key, certificate)]))
+        server.start()
+        print('ready', flush=True)
+        threading.Event().wait()
+        """
+
     /// Runs a test against a daemon in such a world; everything is taken away afterwards.
+    ///
+    /// - Parameters:
+    ///   - config: the daemon's.
+    ///   - peers: whether there are `h2.example` and `grpc.example` as well, which speak HTTP/2.
+    ///   - body: the test.
+    /// - Throws: what the test throws, or what keeps such a world from being made.
     static func with(
-        config: String? = nil, _ body: @escaping @Sendable (DaemonFixture) async throws -> Void
+        config: String? = nil, peers: Bool = false, _ body: @escaping @Sendable (DaemonFixture) async throws -> Void
     ) async throws {
         let folder = try TemporaryDirectory()
         try await onLoop { loop in
-            let world = try await OutsideWorld(folder, loop)
+            let world = try await OutsideWorld(folder, loop, peers: peers)
             do {
                 let launcher = [
                     "/usr/bin/nsenter", "-t", "\(world.holder.pid)", "--net", "--mount", "/usr/bin/env",
-                    "SSL_CERT_FILE=\(folder.path("certificate"))",
+                    "SSL_CERT_FILE=\(folder.path("web.pem"))",
                 ]
                 try await DaemonFixture.with(config: config, launcher: launcher, body)
             } catch {
@@ -78,7 +107,7 @@ final class OutsideWorld: Sendable {
         }
     }
 
-    private init(_ folder: TemporaryDirectory, _ loop: EventLoop) async throws {
+    private init(_ folder: TemporaryDirectory, _ loop: EventLoop, peers: Bool) async throws {
         self.loop = loop
         let id = try Random.hex(bytes: 3)
         (host, internet) = ("agt\(id)h", "agt\(id)i")
@@ -93,7 +122,9 @@ final class OutsideWorld: Sendable {
         try await ip("netns add \(internet)")
         try await ip("link add out netns \(host) type veth peer name in netns \(internet)")
         try await ip("-n \(host) addr add 93.184.216.1/24 dev out")
-        for address in ["93.184.216.34/24", "10.9.9.9/32", "169.254.169.254/32"] {
+        for address in [
+            "93.184.216.34/24", "93.184.216.35/24", "93.184.216.36/24", "10.9.9.9/32", "169.254.169.254/32",
+        ] {
             try await ip("-n \(internet) addr add \(address) dev in")
         }
         for (place, link) in [(host, "out"), (host, "lo"), (internet, "in"), (internet, "lo")] {
@@ -109,24 +140,33 @@ final class OutsideWorld: Sendable {
                     "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
                     "-days", "2",
                     "-subj", "/CN=web.example", "-addext",
-                    "subjectAltName=DNS:web.example,DNS:api.example.com,DNS:api.github.com", "-keyout",
-                    folder.path("key"), "-out", folder.path("certificate"),
+                    "subjectAltName=DNS:web.example,DNS:api.example.com,DNS:api.github.com,DNS:h2.example,"
+                        + "DNS:grpc.example", "-keyout", folder.path("web.key"), "-out", folder.path("web.pem"),
                 ]), on: loop)
         try #require(status.shellCode == 0, "openssl: \(String(decoding: errors, as: UTF8.self))")
         let both =
-            try Files.read(folder.path("key"), limit: 1 << 16) + Files.read(folder.path("certificate"), limit: 1 << 16)
+            try Files.read(folder.path("web.key"), limit: 1 << 16) + Files.read(folder.path("web.pem"), limit: 1 << 16)
         try Files.writeAtomically(folder.path("both"), both, mode: 0o600, synced: false)
         // Keeps the mounts of the daemon's host over restarts of the daemon.
         let script =
             "mount --make-rprivate / && mount --bind '\(folder.path("hosts"))' /etc/hosts && echo ready && exec cat"
         holder = try await Self.started(
             ["/usr/bin/nsenter", "--net=/run/netns/\(host)", "/usr/bin/unshare", "-m", "/bin/sh", "-c", script], loop)
-        servers = try await Self.started(
-            [
-                "/usr/sbin/ip", "netns", "exec", internet, "/usr/bin/python3", folder.path("servers.py"),
-                folder.path("both"),
-            ],
-            loop, quiet: true)
+        let outside = ["/usr/sbin/ip", "netns", "exec", internet]
+        var servers = [
+            try await Self.started(
+                outside + [
+                    "/usr/bin/python3", folder.path("servers.py"), folder.path("both"), peers ? "93.184.216.34" : "",
+                ], loop, quiet: true)
+        ]
+        if peers {
+            let python = outside + ["/usr/bin/env", "PYTHONPATH=\(try TestPeers.packages())", "/usr/bin/python3"]
+            let h2 = ["-c", try ServePeers.h2(), "serve", folder.path("web"), "h2,http/1.1", "93.184.216.35", "443"]
+            for words in [h2, ["-c", Self.grpc, folder.path("web")]] {
+                servers.append(try await Self.started(python + words, loop, quiet: true))
+            }
+        }
+        self.servers = servers
     }
 
     /// Starts a program and waits until it says that it is ready.
@@ -148,7 +188,7 @@ final class OutsideWorld: Sendable {
     }
 
     private func end() async {
-        for child in [holder, servers] {
+        for child in [holder] + servers {
             _ = child.signal(9)
             _ = try? await child.wait()
         }

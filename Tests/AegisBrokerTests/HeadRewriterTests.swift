@@ -1,5 +1,6 @@
 import AegisCapabilities
 import AegisCore
+import AegisProxy
 import AegisSecrets
 import AegisWire
 import Testing
@@ -43,6 +44,46 @@ import Testing
             let (head, used) = try Self.rewrite("GET /a?b=c HTTP/1.1¬Host: h¬\(header)\(placeholder)¬A: b¬¬", secrets)
             #expect(head == "GET /a?b=c HTTP/1.1¬Host: h¬\(header)\(Self.value)¬A: b¬¬")
             #expect(used == ["KEY"])
+        }
+    }
+
+    /// The same for HTTP/2, each field as `name: value`, with `!` before what no compressor may remember.
+    private static func rewrite(
+        _ fields: KeyValuePairs<String, String>, _ secrets: BrokeredSecrets?, path: String = "/a"
+    ) throws -> [String] {
+        var all = HTTP2Fields([":method": "GET", ":scheme": "http", ":path": path])
+        for (name, value) in fields { all.add(Array(name.utf8), Array(value.utf8)) }
+        var rewriter = HeadRewriter(
+            secrets, host: try #require(HostName("api.example.com")), method: "GET", path: path)
+        let section = try rewriter.rewrite(all)
+        return (0..<section.count).map { index in
+            let field = section.field(index)
+            let text = String(decoding: field.name, as: UTF8.self) + ": " + String(decoding: field.value, as: UTF8.self)
+            return (field.neverIndex ? "!" : "") + text
+        }
+    }
+
+    @Test func sectionsOfHTTP2AreWrittenAnew() throws {
+        let (secrets, placeholder) = try Self.secrets("KEY@api.example.com")
+        let fields: KeyValuePairs = [
+            "host": "api.example.com", "authorization": "Bearer \(placeholder)", "accept-encoding": "gzip",
+            "grpc-accept-encoding": "gzip", "proxy-authorization": "x", "te": "trailers", "cookie": "a=b",
+        ]
+        let first = [":method: GET", ":scheme: https", ":authority: api.example.com", ":path: /a"]
+        #expect(
+            try Self.rewrite(fields, secrets) == first + [
+                "!authorization: Bearer \(Self.value)", "te: trailers", "cookie: a=b", "accept-encoding: identity",
+            ])
+        #expect(
+            try Self.rewrite(fields, nil) == first + [
+                "authorization: Bearer \(placeholder)", "accept-encoding: gzip", "grpc-accept-encoding: gzip",
+                "te: trailers", "cookie: a=b",
+            ])
+        for (fields, path) in [
+            (["cookie": placeholder], "/a"), ([:], "/\(placeholder)"), (["host": placeholder], "/a"),
+            (["x-\(placeholder)": "a"], "/a"),
+        ] as [(KeyValuePairs<String, String>, String)] {
+            #expect(throws: BrokerRefusal.self) { try Self.rewrite(fields, secrets, path: path) }
         }
     }
 

@@ -2,6 +2,7 @@ import AegisBroker
 import AegisCapabilities
 import AegisCore
 import AegisIO
+import AegisProxy
 import AegisSecrets
 import AegisTLS
 import AegisTestSupport
@@ -46,19 +47,29 @@ import Testing
 
     static func world(
         bindings: [String] = ["KEY@api.example.com/v1"], certificate: String = "good", trusted: Bool = true,
+        protocols: String? = nil, limits: ProxyLimits = ProxyLimits(),
         authorise: @escaping @Sendable (InspectedRequest) -> InspectRefusal? = { _ in nil },
+        recordUse: @escaping @Sendable ([String], InspectedRequest) -> InspectRefusal? = { _, _ in nil },
         _ body: @escaping @Sendable (World) async throws -> Void
     ) async throws {
         try await onLoop { loop in
             let tools = try await ToolAuthority(on: loop)
             try await tools.issue("good", names: "DNS:api.example.com")
             try await tools.issue("old", names: "DNS:api.example.com", until: "20210101000000Z")
-            let server = try await PythonServer(Self.python, [certificate], in: tools.directory.path, on: loop)
+            let server: PythonServer
+            if let protocols {
+                server = try await PythonServer(
+                    InspectorHTTP2Tests.peer(), ["serve", certificate, protocols], in: tools.directory.path,
+                    packages: try TestPeers.packages(), on: loop)
+            } else {
+                server = try await PythonServer(Self.python, [certificate], in: tools.directory.path, on: loop)
+            }
             let authority = try CertificateAuthority(name: "Aegis test")
             try Files.writeAtomically(tools.directory.path("instance.pem"), Array(authority.certificate.utf8))
             let stranger = try CertificateAuthority(name: "stranger")
+            let proxy = HTTPProxy(on: loop, limits: limits)
             let inspector = try Inspector(
-                authorities: trusted ? tools.certificate : Array(stranger.certificate.utf8), clock: loop.clock)
+                authorities: trusted ? tools.certificate : Array(stranger.certificate.utf8), proxy: proxy)
             let parsed = try bindings.map { try HeadRewriterTests.binding($0) }
             let secrets = parsed.isEmpty ? [] : [try BrokeredSecret(parsed, value: Secret(Array(value.utf8)))]
             let brokered = BrokeredSecrets(secrets)
@@ -68,10 +79,11 @@ import Testing
                 host: try #require(HostName("api.example.com")), port: 443, authority: authority,
                 authorise: authorise, secrets: { parsed.isEmpty ? nil : brokered },
                 dial: { try await Connect.tcp(host: "127.0.0.1", port: upstream, on: loop) },
-                report: { events.add($0) })
+                report: { events.add($0) }, recordUse: recordUse)
             let listener = try Listener.tcp(address: "127.0.0.1", port: 0, on: loop)
             let port = try listener.localPort()
             try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask { await proxy.run() }
                 group.addTask {
                     await withDiscardingTaskGroup { connections in
                         while let guest = try? await listener.accept() {
@@ -168,6 +180,20 @@ import Testing
             #expect(world.refusals == [])
             let uses = world.events.all.filter { if case .used(["KEY"], _) = $0 { true } else { false } }
             #expect(uses.count == 4)
+        }
+    }
+
+    @Test(arguments: [nil, "h2"]) func whatCannotBeRecordedDoesNotGoOut(_ protocols: String?) async throws {
+        let refuse: @Sendable ([String], InspectedRequest) -> InspectRefusal? = { names, _ in
+            InspectRefusal(reason: "audit-disk-full", message: "no room to record \(names)", hint: nil)
+        }
+        try await Self.world(protocols: protocols, recordUse: refuse) { world in
+            let url = "https://api.example.com/v1/count"
+            let result = try await world.curl(["-w", "%{http_code}", "-H", "X-Api-Key: \(world.placeholder)", url])
+            #expect(result.out.hasSuffix("403") && result.out.contains("audit-disk-full"), "\(result)")
+            #expect(!world.events.all.contains { if case .used = $0 { true } else { false } })
+            // What carries none needs no record.
+            #expect(try await world.curl(["-w", "%{http_code}", url]).out.hasSuffix("200"))
         }
     }
 

@@ -86,6 +86,10 @@ import Testing
                 ["prune"], "unknown-command", "'aegis prune' is not a command",
                 "did you mean 'aegis instance prune' or 'aegis image prune'?"
             ),
+            (
+                ["group", "create", "shop"], "unknown-command", "'aegis group create' is not a command",
+                "a group is made by its first member, with --group NAME, and goes with its last"
+            ),
             (["zzz"], "unknown-command", "'aegis zzz' is not a command", "see 'aegis --help'"),
             (["help", "zzz"], "unknown-command", "'aegis zzz' is not a command", "see 'aegis --help'"),
             (

@@ -14,7 +14,7 @@ import Testing
         try expectSnapshot(page, "help-" + path.joined(separator: "-"))
     }
 
-    @Test(arguments: ["instance", "image", "secret", "workspace", "kit", "config"])
+    @Test(arguments: ["instance", "image", "secret", "workspace", "group", "kit", "config"])
     func eachGroupsPageIsAsWritten(_ group: String) throws {
         try expectSnapshot(Help(Commands.table).page([group]), "help-" + group)
     }
@@ -48,6 +48,7 @@ import Testing
         #expect(offer("run", "--workspace", "") == .directories)
         #expect(offer("run", "--image", "") == .images)
         #expect(offer("run", "-it", "--secret", "A") == .secrets)
+        #expect(offer("run", "--group", "") == .groups && offer("group", "info", "") == .groups)
         #expect(offer("run", "--exp") == .words(["--expose"]))
         #expect(offer("--out") == .words(["--output"]))
         #expect(offer("status", "-o", "j") == .words(["json"]))

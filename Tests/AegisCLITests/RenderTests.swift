@@ -109,6 +109,14 @@ import Testing
 
                 """)
         #expect(ServiceText.workspaces([], now: now) == "No named workspaces\n")
+        let group = NetworkGroup(
+            name: "shop", owner: 1000, subnet: "198.19.3.0/24", gateway: "198.18.0.1",
+            members: [
+                NetworkGroup.Member(id: "i-0000000000000001", name: "db", address: "198.19.3.1"),
+                NetworkGroup.Member(id: "i-0000000000000002", name: "web\u{1b}[2J", address: "198.19.3.2"),
+            ])
+        try expectSnapshot(NetworkText.groups([group]) + NetworkText.group(group), "groups")
+        #expect(NetworkText.groups([]) == "No groups with running members\n")
     }
 
     @Test func aBuildSaysWhatItChanged() {

@@ -127,6 +127,26 @@ private let grandchild = HolderID("grandchild")
         #expect(try refusal("tool: x")?.reason == .expired)
     }
 
+    /// Given anew, as after a restart, a lifetime counts from where it did, and never from later than now.
+    @Test func aLifetimeCountsFromItsFirstMoment() throws {
+        let start = time.now
+        time.advance(seconds: 4)
+        let lasting = try specs("{grant: \"tool: x\", expires: 10s}", "tool: y")
+        try book.issue(lasting, to: operatorHolder, since: start)
+        try book.delegate(specs("{grant: \"tool: y\", expires: 9s}"), from: operatorHolder, to: child, since: start)
+        let later = Timestamp(milliseconds: start.milliseconds + 3_600_000)
+        try book.issue(lasting, to: grandchild, since: later)
+        #expect(book.records(of: operatorHolder).map(\.terms.expires) == [start.adding(10), nil])
+        #expect(book.records(of: child).map(\.terms.expires) == [start.adding(9)])
+        #expect(book.records(of: grandchild).map(\.terms.expires) == [start.adding(14), nil])
+        time.advance(seconds: 6)
+        #expect(try refusal("tool: x")?.reason == .expired)
+        // What has expired by the time that it is given anew is refused as such.
+        try book.issue(lasting, to: HolderID("late"), since: start)
+        #expect(try refusal("tool: x", by: HolderID("late"))?.reason == .expired)
+        #expect(try refusal("tool: y", by: HolderID("late")) == nil)
+    }
+
     @Test func timeNeverGoesBack() throws {
         try book.issue(specs("{grant: \"tool: x\", expires: 10s}"), to: operatorHolder)
         time.advance(seconds: 10)
@@ -352,4 +372,9 @@ extension Seeded {
         return try GrantSpec(
             parsing: fields.isEmpty ? "tool: x" : "{grant: \"tool: \(tool)\", \(fields.joined(separator: ", "))}")
     }
+}
+
+extension Timestamp {
+    /// So many seconds later.
+    fileprivate func adding(_ seconds: Int64) -> Timestamp { Timestamp(milliseconds: milliseconds + seconds * 1000) }
 }

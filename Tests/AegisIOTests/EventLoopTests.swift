@@ -161,6 +161,21 @@ private actor Pinned {
         #expect(order == [3, 1, 4, 2, 0])
     }
 
+    @Test func timersFireWhateverWasTakenBackBeforeThem() async throws {
+        try await onLoop { loop in
+            for _ in 0..<20 {
+                // The alarm stands at the time of one that is gone when a later and then an earlier one are set.
+                let gone = Task(executorPreference: loop) { try await loop.clock.sleep(for: .milliseconds(3)) }
+                await settle()
+                gone.cancel()
+                _ = await gone.result
+                async let late: Void = loop.clock.sleep(for: .milliseconds(5))
+                try await loop.clock.sleep(for: .milliseconds(1))
+                try await late
+            }
+        }
+    }
+
     @Test func equalDeadlinesFireInTheOrderTheyWereSet() async throws {
         try await onLoop { loop in
             let order = Shared<[Int]>([])

@@ -15,10 +15,19 @@ import Testing
     private final class Listener: NetworkObserver {
         func used(_ secrets: [String], host: String, method: String) {}
         private let failures = Mutex<[AegisError]>([])
+        private let news = AsyncStream<AegisError>.makeStream()
+        /// Waits for the first word of a broken network.
+        func alarm() async -> AegisError? {
+            for await error in news.stream { return error }
+            return nil
+        }
         var unproven: [AegisError] { failures.withLock { $0 } }
         func denied(_ denial: NetworkDenial, count: UInt64) {}
         func failed(_ error: AegisError) {}
-        func unproven(_ error: AegisError) { failures.withLock { $0.append(error) } }
+        func unproven(_ error: AegisError) {
+            failures.withLock { $0.append(error) }
+            news.continuation.yield(error)
+        }
     }
 
     /// A network namespace, as a sandbox has one; it lasts as long as the process in it.
@@ -57,7 +66,87 @@ import Testing
             }
             for service in services { await service.close(keeping: false) }
             for scope in scopes { await scope.end() }
+            let mounts = String(decoding: try Files.read("/proc/self/mountinfo", limit: 1 << 20), as: UTF8.self)
+            #expect(!mounts.contains(folder.path))
             try outcome.get()
+        }
+    }
+
+    /// A linked instance.
+    private struct Linked: Sendable {
+        let member: NetworkMember
+        let place: NetworkService.Place
+        let holder: ChildProcess
+        let observer = Listener()
+    }
+
+    /// An instance with a network, and what is done with it.
+    private static func withLinked(
+        _ policy: NetworkPolicy,
+        _ body: @escaping @Sendable (NetworkService, Linked, EventLoop) async throws -> Void
+    ) async throws {
+        try await with { service, loop in
+            let (holder, namespace) = try await namespace(on: loop)
+            let member = NetworkMember(id: "i-0000000000000007", name: "seven", owner: 0)
+            let linked = Linked(member: member, place: try await service.reserve(member, policy), holder: holder)
+            try await service.attach(
+                member, linked.place, policy: policy, inspection: nil, namespace: namespace.raw,
+                observer: linked.observer)
+            let outcome: Result<Void, any Error>
+            do { outcome = .success(try await body(service, linked, loop)) } catch { outcome = .failure(error) }
+            await service.detach(member.id, linked.place)
+            _ = holder.signal(9)
+            _ = try await holder.wait()
+            try outcome.get()
+        }
+    }
+
+    private static func run(_ arguments: [String], on loop: EventLoop) async throws -> String {
+        let output = try await runProcess(
+            ProcessSpec(executable: "/usr/bin/nsenter", arguments: ["nsenter"] + arguments), deadline: .seconds(60),
+            on: loop)
+        try #require(output.status.shellCode == 0, "\(arguments): \(String(decoding: output.stderr, as: UTF8.self))")
+        return String(decoding: output.stdout, as: UTF8.self)
+    }
+
+    /// Somebody takes the rules away and has the gateway forward: whatever gets through ends with us, wherever it was for, and
+    /// the instance that sent it is known for what it is at once.
+    @Test func whatABrokenPolicyLetsThroughEndsInTheTrap() async throws {
+        try await Self.withLinked(try NetworkPolicy(NetworkRequest(allow: ["a.example"]))) { service, linked, loop in
+            let breakIt = "/usr/sbin/nft flush ruleset && echo 1 >/proc/sys/net/ipv4/ip_forward"
+            _ = try await Self.run(["--net=\(service.path)", "/bin/sh", "-c", breakIt], on: loop)
+            let said = try await Self.run(
+                ["-t", "\(linked.holder.pid)", "-n", "/bin/bash", "-c", "exec 3<>/dev/tcp/93.184.216.34/443; cat <&3"],
+                on: loop)
+            #expect(Array(said.utf8) == ProofTrap.greeting)
+            let error = await linked.observer.alarm()
+            #expect(error?.code == "policy-unproven")
+            #expect(error?.message.contains("TCP to 192.0.2.1:443: answered") == true, "\(String(describing: error))")
+            let proof = await service.proved(linked.member.id).proofs.first
+            #expect(proof?.cause == .alarm)
+        }
+    }
+
+    /// An evaluator that lets through what the policy does not open: the proxy reaches nobody for a probe.
+    @Test func whatIsGrantedBesideThePolicyFailsTheProof() async throws {
+        try await Self.withLinked(try NetworkPolicy(NetworkRequest(allow: ["a.example"]))) { service, linked, _ in
+            let extra = GrantSpec(try Capability(parsing: "network: 192.0.2.0/24"))
+            _ = try service.gate.grants.issue([extra], to: HolderID(linked.member.id))
+            await service.check(linked.member.id, .random)
+            let message = linked.observer.unproven.first?.message
+            #expect(message?.contains("TCP to 192.0.2.1:443: answered") == true, "\(String(describing: message))")
+        }
+    }
+
+    /// What a policy opens is not tried as forbidden, not even the addresses that usually are.
+    @Test(arguments: [["192.0.2.0/24"], ["192.0.2.0/24:80", "198.51.100.0/24", "203.0.113.0/24"]])
+    func whatIsOpenedIsNoForbiddenHost(_ places: [String]) async throws {
+        try await Self.withLinked(try NetworkPolicy(NetworkRequest(allow: places))) { service, linked, _ in
+            let proof = await service.proved(linked.member.id).proofs.first
+            let tried = places.count == 1 ? "198.51.100.1" : "198.18.0.3"
+            #expect(proof?.passed == true)
+            #expect(
+                proof?.attempts.contains { $0.what == "TCP to \(tried):443" } == true, "\(String(describing: proof))")
         }
     }
 

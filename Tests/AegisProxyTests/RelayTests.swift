@@ -141,6 +141,28 @@ import Testing
                 + "Content-Length: 0¬Connection: close¬¬")
     }
 
+    @Test func whatIsSetInTheHeadIsNotSaidAnewInTrailers() async throws {
+        var edits = ProxyEdits()
+        edits.responseFields = ProxyFields([(name: "X-Set", value: "ours")])
+        let got = try await answered(
+            "HTTP/1.1 200 OK¬x-set: theirs¬Transfer-Encoding: chunked¬¬1¬a¬0¬X_SET: theirs¬X-Other: 1¬x-set: theirs¬¬",
+            edits: edits)
+        #expect(
+            got == "HTTP/1.1 200 OK¬X-Set: ours¬Transfer-Encoding: chunked¬Connection: close¬¬1¬a¬0¬X-Other: 1¬¬")
+        edits.requestFields = ProxyFields([(name: "X-Set", value: "ours")])
+        let body = "1¬a¬0¬X-Other: 1¬¬"
+        try await withProxy(edits: edits) { peer, _ in
+            #expect(try await peer.head().contains("¬X-Set: ours¬"))
+            #expect(try await peer.bytes(wire(body).count) == body)
+            try await peer.send("HTTP/1.1 204 No Content¬¬")
+        } test: { proxy in
+            let client = try await proxy.client()
+            try await client.send(
+                "POST / HTTP/1.1¬Host: a:80¬Transfer-Encoding: chunked¬¬1¬a¬0¬X-Set: theirs¬X-Other: 1¬¬")
+            #expect(try await client.head().hasPrefix("HTTP/1.1 204 "))
+        }
+    }
+
     @Test(arguments: [
         "HTTP/1.1 200 OK¬Content-Length: 2¬Transfer-Encoding: chunked¬¬0¬¬",
         "HTTP/1.1 200 OK¬Content-Length: 2¬Content-Length: 3¬¬ok",

@@ -40,6 +40,44 @@ import Testing
         }
     }
 
+    @Test func aCallWithoutATimeOfItsOwnWaitsAsLongAsThePort() async throws {
+        try await withPeer { stage, _ in
+            stage.source.change { ($0.running, $0.closed) = (true, true) }
+            try await stage.expose("0:50:grpc", wakeLimit: .milliseconds(300))
+            let said = try await check(stage, "status")
+            #expect(said.hasPrefix("UNAVAILABLE ") && said.contains("(port-not-ready"), "\(said)")
+            // One that has a time of its own outlasts the port's: the instance is asked for anew.
+            let before = stage.source.change { $0.heldEver }
+            async let late = check(stage, "patient")
+            await stage.source.until { $0.heldEver >= before + 2 }
+            stage.source.change { $0.closed = false }
+            #expect(try await late == "ok\n")
+        }
+    }
+
+    @Test func aCallWithATimeOfItsOwnOutlastsAWakeThatTakesTooLong() async throws {
+        try await withPeer { stage, _ in
+            stage.source.change { $0.wakeResult = nil }
+            try await stage.expose("0:50:grpc,wake=http")
+            let slow = AegisError(.timeout, "wake-timeout", "it was not awake within 30 seconds")
+            async let late = check(stage, "patient")
+            await stage.source.until { !$0.wakers.isEmpty }
+            // Its next waker is kept waiting, too.
+            stage.source.change { state in
+                let wakers = state.wakers
+                state.wakers = []
+                for waker in wakers { waker.resume(returning: .failure(slow)) }
+            }
+            await stage.source.until { !$0.wakers.isEmpty }
+            stage.source.finishWaking(.success(()))
+            #expect(try await late == "ok\n")
+            // One without is told at once.
+            stage.source.change { ($0.running, $0.asleep, $0.wakeResult) = (false, true, .failure(slow)) }
+            let said = try await check(stage, "status")
+            #expect(said.hasPrefix("UNAVAILABLE ") && said.contains("(wake-timeout"), "\(said)")
+        }
+    }
+
     @Test func aServerThatDiesEndsItsCallsWithTheCause() async throws {
         try await withPeer { stage, _ in
             try await stage.expose("0:50:grpc")

@@ -57,6 +57,28 @@ import Testing
         }
     }
 
+    @Test func whatAClientOffersIsKnownBeforeItIsAnswered() async throws {
+        try await onLoop { loop in
+            let authority = try CertificateAuthority(name: "Aegis test")
+            let server = try TLSServer(protocols: ["http/1.1"])
+            let notes = Notes<[String]>()
+            try await serving(on: loop) { stream in
+                let hello = try await server.greet(stream)
+                notes.add(hello.protocols)
+                let inside = try await hello.accept(try authority.leaf(for: "a.example"), speaking: ["x"])
+                notes.add([inside.applicationProtocol ?? "-", hello.serverName ?? "-"])
+            } _: { port in
+                for offer in [["-alpn", "h2,x,http/1.1"], []] {
+                    _ = try await runTool(
+                        "openssl", ["s_client", "-connect", "127.0.0.1:\(port)", "-servername", "a.example"] + offer,
+                        on: loop)
+                }
+            }
+            let all = await notes.wait(for: 4)
+            #expect(all == [["h2", "x", "http/1.1"], ["x", "a.example"], [], ["-", "a.example"]])
+        }
+    }
+
     @Test func pythonSendsAndGetsMuch() async throws {
         let script = """
             import socket, ssl, sys, threading, hashlib

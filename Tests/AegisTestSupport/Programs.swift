@@ -1,15 +1,17 @@
+internal import AegisCore
 package import AegisIO
 internal import LinuxSys
 internal import Synchronization
 
 /// Runs a program that we did not write.
 package func runTool(
-    _ program: String, _ arguments: [String], input: [UInt8] = [], in folder: String? = nil, on loop: EventLoop
+    _ program: String, _ arguments: [String], input: [UInt8] = [], in folder: String? = nil,
+    environment: [String] = [], on loop: EventLoop
 ) async throws -> (code: Int32, out: String, error: String) {
     let path = Files.findExecutable(program, path: "/usr/local/bin:/usr/bin:/bin") ?? program
     var spec = ProcessSpec(executable: path, arguments: [program] + arguments)
     spec.workingDirectory = folder
-    spec.environment = ["PATH=/usr/bin:/bin", "LC_ALL=C"]
+    spec.environment = ["PATH=/usr/bin:/bin", "LC_ALL=C"] + environment
     let (status, out, error) = try await runProcess(
         spec, input: input, outputLimit: 64 << 20, deadline: .seconds(60), on: loop)
     return (status.shellCode, String(decoding: out, as: UTF8.self), String(decoding: error, as: UTF8.self))
@@ -87,6 +89,22 @@ package final class ToolAuthority: Sendable {
     }
 }
 
+/// Clients and servers that others wrote, which `scripts/setup` installs.
+package enum TestPeers {
+    /// The folder of their libraries, for the system's Python.
+    ///
+    /// - Throws: `no-peers` when they are not installed.
+    package static func packages() throws -> String {
+        let root = #filePath.split(separator: "/").dropLast(3).map { "/\($0)" }.joined()
+        let folder = (CurrentProcess.environment("AEGIS_TEST_PEERS") ?? "\(root)/.build/peers") + "/lib"
+        let found = ((try? Files.list(folder)) ?? []).map(\.name).first { $0.hasPrefix("python3.") }
+        guard let found else {
+            throw AegisError(.notFound, "no-peers", "there is no \(folder)", hint: "run scripts/setup")
+        }
+        return "\(folder)/\(found)/site-packages"
+    }
+}
+
 /// A python program that prints the port it listens on and then serves.
 package final class PythonServer: Sendable {
     /// Where it listens.
@@ -94,10 +112,20 @@ package final class PythonServer: Sendable {
     private let process: ChildProcess
 
     /// Starts it.
-    package init(_ script: String, _ arguments: [String] = [], in folder: String, on loop: EventLoop) async throws {
+    ///
+    /// - Parameters:
+    ///   - script: the program itself.
+    ///   - arguments: for it.
+    ///   - folder: where it works.
+    ///   - packages: a folder of libraries; nil for those of the system alone.
+    ///   - loop: of its pipes.
+    /// - Throws: when it ends before it has printed its port.
+    package init(
+        _ script: String, _ arguments: [String] = [], in folder: String, packages: String? = nil, on loop: EventLoop
+    ) async throws {
         var spec = ProcessSpec(executable: "/usr/bin/python3", arguments: ["python3", "-c", script] + arguments)
         spec.workingDirectory = folder
-        spec.environment = ["PATH=/usr/bin:/bin"]
+        spec.environment = ["PATH=/usr/bin:/bin"] + (packages.map { ["PYTHONPATH=\($0)"] } ?? [])
         spec.stdout = .pipe
         spec.parentDeathSignal = 9
         process = try await ChildProcess.spawnInBackground(spec, on: loop)

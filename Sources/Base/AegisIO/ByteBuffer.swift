@@ -74,10 +74,9 @@ package struct ByteBuffer: Sendable {
         }
     }
 
-    /// Appends a text that stands in the program.
+    /// Appends a text that stands in the program, without making a `String` of it.
     package mutating func append(_ text: StaticString) {
-        // SAFETY: a static string of more than one scalar has its bytes in the program's own memory.
-        unsafe append(copying: UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
+        text.withUTF8Buffer { unsafe append(copying: UnsafeRawBufferPointer($0)) }
     }
 
     /// How much memory it has, in bytes.
@@ -90,8 +89,8 @@ package struct ByteBuffer: Sendable {
         tail += 1
     }
 
-    /// Appends a text's UTF-8 bytes.
-    package mutating func append(_ text: String) { append(Array(text.utf8)) }
+    /// Appends a text's UTF-8 bytes. It has a label so that a literal never becomes a `String`.
+    package mutating func append(utf8 text: String) { append(Array(text.utf8)) }
 
     /// Drops bytes from the front; at most `readableBytes`.
     package mutating func consume(_ count: Int) {

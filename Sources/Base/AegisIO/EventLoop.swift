@@ -7,13 +7,15 @@ internal import Synchronization
 /// It is the task executor (and the serial executor of actors) of what runs on it, so that a task that waits for I/O is
 /// resumed without changing threads. Everything here may be called from any thread.
 package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable {
-    // `local`, `batch` and `quiet` belong to the thread that runs the loop; the rest is immutable or behind a Mutex.
+    // `local`, `batch`, `alarm` and `quiet` belong to the thread that runs the loop; the rest is immutable or behind a Mutex.
     private let poller: Poller
     private let inbox = Mutex(Inbox())
     private let targets = Mutex(TargetTable())
     private let timers = Mutex(TimerHeap<TimerAction>())
     private var local: [UnownedJob] = []
     private var batch: [UnownedJob] = []
+    /// When the poller wakes the loop; nil while it does not.
+    private var alarm: UInt64?
     private let polls = Atomic<UInt64>(0)
     private var quiet: (watch: QuietWatch, action: @Sendable () -> Void)?
     /// How long it must have been quiet before a burst counts as over.
@@ -146,13 +148,13 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
         var stopping = false
         while !(stopping && local.isEmpty) {
             runJobs()
-            let timeout = local.isEmpty && !stopping ? timeUntilNextTimer() : 0
+            setAlarm()
             polls.add(1, ordering: .relaxed)
-            let woken = poller.wait(timeout: timeout) { token, readiness in
+            let outcome = poller.wait(blocks: local.isEmpty && !stopping) { token, readiness in
                 targets.withLock { $0.target(of: token) }?.becameReady(readiness)
             }
-            if woken { stopping = takeInbox() || stopping }
-            fireTimers()
+            if outcome.isWoken { stopping = takeInbox() || stopping }
+            if outcome.isAlarm { fireTimers() }
         }
         end()
         al_thread_set_value(nil)
@@ -212,15 +214,23 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
 
     // MARK: Timers
 
-    /// Nil when none is set: then the loop sleeps until something happens.
-    private func timeUntilNextTimer() -> UInt64? {
-        guard let earliest = timers.withLock({ $0.earliest }) else { return nil }
-        let now = SystemTime.monotonic
-        return earliest > now ? earliest - now : 0
+    /// Sees to it that the loop wakes up for the earliest timer; without timers it sleeps until something happens.
+    ///
+    /// The alarm stays as it is while timers come and go behind it: a timer for each wait is set and taken back twice per
+    /// relayed request, which takes longer than parsing it. One that comes too early means an empty round, once.
+    private func setAlarm() {
+        let earliest = timers.withLock { $0.earliest }
+        if let earliest {
+            if let alarm, alarm <= earliest { return }
+        } else if alarm == nil {
+            return
+        }
+        alarm = earliest
+        poller.setAlarm(at: earliest)
     }
 
     private func fireTimers() {
-        guard timers.withLock({ $0.count }) > 0 else { return }
+        alarm = nil
         let now = SystemTime.monotonic
         while let action = timers.withLock({ $0.popDue(now: now) }) { action(true) }
     }

@@ -18,17 +18,23 @@ struct Readiness: OptionSet, Sendable {
     // The buffer is touched by the loop's thread alone, inside `wait`; the descriptors are thread-safe in the kernel.
     private let queue: FileDescriptor
     private let waker: FileDescriptor
+    private let alarm: FileDescriptor
     private let events: UnsafeMutableBufferPointer<al_ready>
 
-    /// The token of the wake-up call; no descriptor has it.
+    /// The tokens of the wake-up call and of the alarm; no other descriptor has them.
     private static var wakeToken: UInt64 { .max }
+    private static var alarmToken: UInt64 { .max - 1 }
 
     init() throws(Errno) {
         let queue = try FileDescriptor(checking: al_poller_create())
         let waker = try FileDescriptor(checking: al_eventfd(0, 1))
-        guard al_poller_add(queue.raw, waker.raw, Self.wakeToken) == 0 else { throw Errno.current }
+        let alarm = try FileDescriptor(checking: al_alarm_create())
+        guard al_poller_add(queue.raw, waker.raw, Self.wakeToken) == 0,
+            al_poller_add(queue.raw, alarm.raw, Self.alarmToken) == 0
+        else { throw Errno.current }
         self.queue = queue
         self.waker = waker
+        self.alarm = alarm
         unsafe events = .allocate(capacity: 256)
     }
 
@@ -50,26 +56,41 @@ struct Readiness: OptionSet, Sendable {
         _ = unsafe al_write_counter(waker.raw, &one)
     }
 
-    /// Waits for events and hands each to `body`.
+    /// Makes a `wait` return at a time of `SystemTime.monotonic`, at once when it has passed; nil takes that back.
+    ///
+    /// It is never read: each time that comes is an edge of its own.
+    func setAlarm(at deadline: UInt64?) {
+        let result = al_alarm_set(alarm.raw, deadline.map { max(1, $0) } ?? 0)
+        precondition(result == 0, "the alarm failed: \(Errno.current)")
+    }
+
+    /// Why a `wait` has returned, besides descriptors.
+    struct Outcome {
+        /// `wake` was called.
+        var isWoken = false
+        /// The alarm's time has come.
+        var isAlarm = false
+    }
+
+    /// Looks for events and hands each to `body`.
     ///
     /// - Parameters:
-    ///   - timeout: in nanoseconds; nil waits without an end.
+    ///   - blocks: whether to wait for the first one.
     ///   - body: gets each event's token and what the descriptor is ready for.
-    /// - Returns: whether `wake` was called.
-    func wait(timeout: UInt64?, _ body: (UInt64, Readiness) -> Void) -> Bool {
-        let limit = timeout.map { Int64(clamping: $0) } ?? -1
-        let count = unsafe al_poller_wait(queue.raw, events.baseAddress, Int32(events.count), limit)
+    /// - Returns: what else has happened.
+    func wait(blocks: Bool, _ body: (UInt64, Readiness) -> Void) -> Outcome {
+        let count = unsafe al_poller_wait(queue.raw, events.baseAddress, Int32(events.count), blocks ? 1 : 0)
         // Nothing that `wait` is given can be wrong but the descriptor, which this value owns.
         precondition(count >= 0, "the readiness queue failed: \(Errno.current)")
-        var woken = false
+        var outcome = Outcome()
         for index in 0..<Int(count) {
             let event = unsafe events[index]
-            if event.token == Self.wakeToken {
-                woken = true
-            } else {
-                body(event.token, Readiness(rawValue: event.events))
+            switch event.token {
+            case Self.wakeToken: outcome.isWoken = true
+            case Self.alarmToken: outcome.isAlarm = true
+            default: body(event.token, Readiness(rawValue: event.events))
             }
         }
-        return woken
+        return outcome
     }
 }

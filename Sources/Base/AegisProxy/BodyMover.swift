@@ -21,6 +21,8 @@ struct BodyMover: Sendable {
     private var input: Input
     /// Whether the receiver gets chunks; else the bytes as they are.
     private let makesChunks: Bool
+    /// What is set in the head, and therefore means nothing in the trailers.
+    private let set: ProxyFields?
     /// All of the body has been moved or lies in the outgoing buffer.
     private(set) var isWhole: Bool
 
@@ -28,8 +30,9 @@ struct BodyMover: Sendable {
     private static var spliceFrom: Int { 128 << 10 }
     private static var portion: Int { 64 << 10 }
 
-    init(_ framing: HTTPFraming, makesChunks: Bool, limits: HTTPLimits) {
+    init(_ framing: HTTPFraming, makesChunks: Bool, limits: HTTPLimits, without set: ProxyFields? = nil) {
         self.makesChunks = makesChunks
+        self.set = set
         isWhole = false
         switch framing {
         case .none:
@@ -86,7 +89,7 @@ struct BodyMover: Sendable {
         out.append("0\r\n")
         if !trailers.isEmpty {
             var bytes: [UInt8] = []
-            RelayedFields.trailers(trailers).encode(into: &bytes)
+            RelayedFields.trailers(trailers, without: set).encode(into: &bytes)
             out.append(bytes)
         }
         out.append("\r\n")

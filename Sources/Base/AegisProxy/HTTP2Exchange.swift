@@ -11,26 +11,43 @@ struct HTTP2Body {
     var trailers: HTTP2Fields?
     /// Bytes that the sender's connection window still waits for.
     private(set) var owed = 0
+    /// Bytes that the sender may send again although they are still here.
+    private var prepaid = 0
 
     /// Takes bytes.
     ///
+    /// - Parameters:
+    ///   - more: the bytes.
+    ///   - proxy: whose memory they take.
+    ///   - came: how many have come for them, where some are held back or let out; nil when it is as many.
     /// - Returns: whether the connection may get as many again at once.
-    mutating func append(_ more: Span<UInt8>, _ proxy: HTTPProxy) -> Bool {
-        if bytes.capacity == 0 { bytes = proxy.pools.takeBuffer() }
-        bytes.append(more)
-        proxy.heldBytes += more.count
+    mutating func append(_ more: Span<UInt8>, _ proxy: HTTPProxy, came: Int? = nil) -> Bool {
+        if !more.isEmpty {
+            if bytes.capacity == 0 { bytes = proxy.pools.takeBuffer() }
+            bytes.append(more)
+            proxy.heldBytes += more.count
+        }
         // Slow streams do not keep others of their connection waiting, unless memory is short.
         guard proxy.heldBytes > proxy.limits.heldBytes else { return true }
-        owed += more.count
+        owed += came ?? more.count
         return false
+    }
+
+    /// Pays for bytes that somebody holds back until more come: the sender's window must not wait for them.
+    ///
+    /// - Returns: how many the stream may send again at once.
+    mutating func prepay(_ held: Int) -> Int {
+        let more = max(0, held - prepaid)
+        prepaid += more
+        return more
     }
 
     /// Moves bytes out.
     ///
-    /// - Returns: what moved, and how many of them the sender's connection is owed.
+    /// - Returns: what moved, and how many bytes the sender's stream and its connection are owed.
     mutating func produce(
         into room: UnsafeMutableRawBufferPointer, _ proxy: HTTPProxy
-    ) -> (portion: HTTP2Portion, owed: Int) {
+    ) -> (portion: HTTP2Portion, credit: Int, owed: Int) {
         let count = min(room.count, bytes.readableBytes)
         if count > 0 {
             unsafe bytes.withUnsafeReadable { all in
@@ -41,6 +58,8 @@ struct HTTP2Body {
         }
         let paid = min(owed, count)
         owed -= paid
+        let early = min(prepaid, count)
+        prepaid -= early
         var next = HTTP2Portion.Next.more
         if bytes.isEmpty {
             proxy.pools.give(&bytes)
@@ -48,7 +67,7 @@ struct HTTP2Body {
         }
         // Nothing now, but something this time: it asks again.
         if next == .nothingNow, count > 0 { next = .more }
-        return (HTTP2Portion(count: count, next: next), paid)
+        return (HTTP2Portion(count: count, next: next), count - early, paid)
     }
 
     /// Drops what is left.
@@ -71,8 +90,10 @@ final class HTTP2Exchange: @unchecked Sendable {
     let id: Int32
     var request: HTTP2Fields
     let isGRPC: Bool
-    /// When the call's own time is over; nil when it has none.
+    /// When the call's own time is over; nil when it has none, or when it is none of the relay's business.
     let deadline: UInt64?
+    /// Looks at what goes through.
+    var screen: (any HTTP2Screen)?
     /// Ends the wait for the server at that time.
     var timer: TaskScope.Handle?
     /// The server's connection and number for it, once it has been passed on.
@@ -91,12 +112,12 @@ final class HTTP2Exchange: @unchecked Sendable {
     var up = HTTP2Body()
     var down = HTTP2Body()
 
-    init(_ id: Int32, _ request: HTTP2Fields, isWhole: Bool, now: UInt64) {
+    init(_ id: Int32, _ request: HTTP2Fields, isWhole: Bool, now: UInt64, isTimed: Bool) {
         self.id = id
         self.request = request
         up.isWhole = isWhole
         isGRPC = request.text("content-type")?.hasPrefix("application/grpc") == true
-        deadline = request.text("grpc-timeout").flatMap(GRPC.nanoseconds).map { span in
+        deadline = (isTimed ? request.text("grpc-timeout") : nil).flatMap(GRPC.nanoseconds).map { span in
             let (end, isBeyond) = now.addingReportingOverflow(span)
             return isBeyond ? .max : end
         }
@@ -139,8 +160,12 @@ enum GRPC {
 
     /// The status that a call ends with, as its trailers.
     static func status(_ error: AegisError) -> KeyValuePairs<String, String> {
-        // 8 = RESOURCE_EXHAUSTED, 14 = UNAVAILABLE.
-        let code = error.kind == .tooLarge ? "8" : "14"
+        let code =
+            switch error.kind {
+            case .denied: "7"  // PERMISSION_DENIED
+            case .tooLarge: "8"  // RESOURCE_EXHAUSTED
+            default: "14"  // UNAVAILABLE
+            }
         let text = error.hint.map { "\(error.message) (\(error.code); \($0))" } ?? "\(error.message) (\(error.code))"
         return ["grpc-status": code, "grpc-message": escaped(text)]
     }

@@ -3,22 +3,25 @@ import AegisWire
 import CNghttp2
 
 /// One header or trailer section of HTTP/2, names in lower case as they travel.
-struct HTTP2Fields: Sendable {
+package struct HTTP2Fields: Sendable {
     private(set) var bytes: [UInt8] = []
     private(set) var places: [al_h2_field] = []
     /// More came than the limits allow; what is here is not all.
     private(set) var isTooLarge = false
     private var size = 0
 
-    init() {}
+    /// An empty section.
+    package init() {}
 
     /// A section of ours.
-    init(_ fields: KeyValuePairs<String, String>) {
+    package init(_ fields: KeyValuePairs<String, String>) {
         for (name, value) in fields { add(name, value) }
     }
 
-    var isEmpty: Bool { places.isEmpty }
-    var count: Int { places.count }
+    /// Whether there is no field.
+    package var isEmpty: Bool { places.isEmpty }
+    /// How many fields there are.
+    package var count: Int { places.count }
 
     func name(_ index: Int) -> Range<Int> {
         let start = Int(places[index].name)
@@ -46,12 +49,24 @@ struct HTTP2Fields: Sendable {
         place(start, name.count, value.count, neverIndex)
     }
 
-    mutating func add(_ name: String, _ value: String) {
+    mutating func add(_ name: String, _ value: String) { add(Array(name.utf8), Array(value.utf8)) }
+
+    /// Adds a field at the end.
+    ///
+    /// - Parameters:
+    ///   - name: in lower case.
+    ///   - value: what it says.
+    ///   - neverIndex: no table of a compressor may remember it (RFC 7541, 7.1.3).
+    package mutating func add(_ name: [UInt8], _ value: [UInt8], neverIndex: Bool = false) {
         let start = bytes.count
-        bytes.append(contentsOf: name.utf8)
-        let middle = bytes.count
-        bytes.append(contentsOf: value.utf8)
-        place(start, middle - start, bytes.count - middle, false)
+        bytes.append(contentsOf: name)
+        bytes.append(contentsOf: value)
+        place(start, name.count, value.count, neverIndex)
+    }
+
+    /// A field as its sender wrote it.
+    package func field(_ index: Int) -> (name: [UInt8], value: [UInt8], neverIndex: Bool) {
+        (Array(bytes[name(index)]), Array(bytes[value(index)]), places[index].never_index != 0)
     }
 
     private mutating func place(_ start: Int, _ name: Int, _ value: Int, _ neverIndex: Bool) {
@@ -76,8 +91,8 @@ struct HTTP2Fields: Sendable {
         size = 0
     }
 
-    /// The value of the first field with that name.
-    func text(_ name: StaticString) -> String? {
+    /// The value of the first field with that name; nil when there is none.
+    package func text(_ name: StaticString) -> String? {
         let bytes = bytes.span
         for index in places.indices where HTTPText.equal(bytes, self.name(index), name) {
             return HTTPText.string(bytes, value(index))
@@ -114,6 +129,21 @@ struct HTTP2Fields: Sendable {
         out.add("x-forwarded-for", client.address)
         out.add("x-forwarded-proto", "http")
         if let authority { out.add("x-forwarded-host", authority) }
+        return out
+    }
+
+    /// The fields behind the pseudo-fields that are for the other end, without `Host`.
+    package var endToEnd: HTTP2Fields {
+        var out = HTTP2Fields()
+        let span = bytes.span
+        for index in places.indices {
+            let name = name(index)
+            if !name.isEmpty, bytes[name.lowerBound] == UInt8(ascii: ":") { continue }
+            switch RelayedFields.role(span, name, isRequest: true) {
+            case .endToEnd, .length, .te, .setCookie: out.add(index, of: self)
+            case .dropped, .host, .upgrade: break
+            }
+        }
         return out
     }
 

@@ -1,11 +1,46 @@
-import AegisIO
+package import AegisIO
 import AegisWire
+
+/// What an HTTP/2 connection runs over: a socket, or TLS on one.
+package struct HTTP2Transport: Sendable {
+    /// What is read from and written to.
+    package let stream: any ByteStream
+    /// The socket under it.
+    package let below: FileStream
+    /// Sends a few last bytes if that can be done without waiting.
+    let sayLast: @Sendable (ArraySlice<UInt8>) -> Void
+
+    /// A socket as it is.
+    package init(_ stream: FileStream) {
+        self.stream = stream
+        below = stream
+        sayLast = { _ = try? stream.writeNow($0) }
+    }
+
+    /// A stream over a socket.
+    ///
+    /// - Parameters:
+    ///   - stream: what is spoken through.
+    ///   - below: the socket.
+    ///   - sayLast: sends a few last bytes if that can be done without waiting.
+    package init(
+        _ stream: any ByteStream, over below: FileStream, sayLast: @escaping @Sendable (ArraySlice<UInt8>) -> Void
+    ) {
+        self.stream = stream
+        self.below = below
+        self.sayLast = sayLast
+    }
+}
 
 /// A session on its stream: one task reads, another writes what the session has to say.
 ///
 /// On the proxy's loop only, hence `@unchecked Sendable`.
 final class HTTP2Link: @unchecked Sendable {
-    let stream: FileStream
+    let transport: HTTP2Transport
+    /// The socket.
+    var below: FileStream { transport.below }
+    /// Nothing lies between the session and the socket.
+    private let isPlain: Bool
     let session: HTTP2Session
     private let pools: ProxyPools
     private let news = Signal()
@@ -21,8 +56,9 @@ final class HTTP2Link: @unchecked Sendable {
     private static var portion: Int { 64 << 10 }
     private static var streak: Int { 16 }
 
-    init(_ stream: FileStream, _ session: HTTP2Session, _ pools: ProxyPools) {
-        self.stream = stream
+    init(_ transport: HTTP2Transport, _ session: HTTP2Session, _ pools: ProxyPools) {
+        self.transport = transport
+        isPlain = transport.stream === transport.below
         self.session = session
         self.pools = pools
     }
@@ -41,12 +77,10 @@ final class HTTP2Link: @unchecked Sendable {
         var isEnd = false
         while !isEnd, !isOver, !Task.isCancelled {
             while session.queued > Self.queueLimit, !isOver, !Task.isCancelled { await room.wait() }
-            do throws(IOError) { try await stream.waitForBytes() } catch { return nil }
-            var buffer = pools.takeBuffer()
+            var buffer = ByteBuffer()
             defer { pools.give(&buffer) }
-            var count: Int?
-            do throws(IOError) { count = try stream.readNow(into: &buffer, atMost: Self.portion) } catch { return nil }
-            guard let count else { continue }
+            guard let count = try? await next(&buffer) else { return nil }
+            if count < 0 { continue }
             isEnd = count == 0 || !check(buffer.readable)
             if isEnd { break }
             hasHeard = true
@@ -60,6 +94,20 @@ final class HTTP2Link: @unchecked Sendable {
         return nil
     }
 
+    /// Waits for bytes; who waits for a socket has no buffer meanwhile.
+    ///
+    /// - Returns: how many have come; 0 at the end, less when there are none after all.
+    private func next(_ buffer: inout ByteBuffer) async throws(IOError) -> Int {
+        guard isPlain else { return try await transport.stream.read(into: &buffer, atMost: Self.portion) }
+        try await below.waitForBytes()
+        buffer = pools.takeBuffer()
+        return try below.readNow(into: &buffer, atMost: Self.portion) ?? -1
+    }
+
+    private func send(_ bytes: ArraySlice<UInt8>) async throws(IOError) {
+        if isPlain { try await below.send(bytes) } else { try await transport.stream.write(bytes) }
+    }
+
     /// Sends what the session has to say, until both sides are done or the link is closed.
     func write() async {
         var turns = 0
@@ -71,7 +119,7 @@ final class HTTP2Link: @unchecked Sendable {
                 defer { pools.give(&out) }
                 guard session.produce(into: &out, about: Self.portion) else { return close() }
                 if out.isEmpty { break }
-                do throws(IOError) { try await stream.send(out.readable) } catch { return close() }
+                do throws(IOError) { try await send(out.readable) } catch { return close() }
                 room.set()
                 turns += 1
                 if turns % Self.streak == 0 { await Task.yield() }
@@ -87,9 +135,9 @@ final class HTTP2Link: @unchecked Sendable {
         isOver = true
         if isPolite {
             var out = ByteBuffer()
-            if session.produce(into: &out, about: Self.portion) { _ = try? stream.writeNow(out.readable) }
+            if session.produce(into: &out, about: Self.portion) { transport.sayLast(out.readable) }
         }
-        stream.close()
+        transport.stream.close()
         news.set()
         room.set()
     }

@@ -1,4 +1,4 @@
-package import AegisCore
+import AegisCore
 import AegisIO
 import AegisWire
 import LinuxSys
@@ -9,39 +9,45 @@ import LinuxSys
 /// On the proxy's loop only, hence `@unchecked Sendable`.
 final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable {
     let proxy: HTTPProxy
-    private let link: HTTP2Link
-    private let client: ProxyClient
-    private let target: any HTTP2Target
-    private let scope: TaskScope
+    let link: HTTP2Link
+    let client: ProxyClient
+    let target: any HTTP2Target
+    /// Decides about requests; nil lets all of them through.
+    let policy: (any HTTP2Policy)?
+    let scope: TaskScope
     private let arrived: () -> Void
-    private var exchanges: [Int32: HTTP2Exchange] = [:]
+    var exchanges: [Int32: HTTP2Exchange] = [:]
     /// Those that are not passed on yet.
-    private var waiting: [Int32: HTTP2Exchange] = [:]
-    private var server: HTTP2Server?
-    private var isConnecting = false
+    var waiting: [Int32: HTTP2Exchange] = [:]
+    var server: HTTP2Server?
+    var isConnecting = false
     private var isLeaving = false
+    /// The client has gone before it said anything.
+    private(set) var leftWithoutAWord = false
     private var hasSettled = false
     let owner: ObjectIdentifier?
-    var stream: FileStream { link.stream }
+    var stream: FileStream { link.below }
     private let since: UInt64
     private var idleSince: UInt64
 
     /// A connection of a client.
     ///
     /// - Parameters:
-    ///   - stream: of the relay's loop.
+    ///   - transport: of the relay's loop.
     ///   - client: who it is.
     ///   - target: where its requests go.
     ///   - proxy: whose connection it is.
     ///   - scope: for the tasks of the connection to the server.
+    ///   - policy: decides about its requests.
     ///   - owner: what `HTTPProxy.cut` may name.
     ///   - arrived: called once the client has sent a request, or has been silent for long.
     init?(
-        _ stream: FileStream, client: ProxyClient, target: any HTTP2Target, proxy: HTTPProxy, scope: TaskScope,
-        owner: ObjectIdentifier?, arrived: @escaping () -> Void
+        _ transport: HTTP2Transport, client: ProxyClient, target: any HTTP2Target, proxy: HTTPProxy, scope: TaskScope,
+        policy: (any HTTP2Policy)?, owner: ObjectIdentifier?, arrived: @escaping () -> Void
     ) {
         guard let session = HTTP2Session(isServer: true, limits: proxy.limits) else { return nil }
-        link = HTTP2Link(stream, session, proxy.pools)
+        link = HTTP2Link(transport, session, proxy.pools)
+        self.policy = policy
         self.client = client
         self.target = target
         self.proxy = proxy
@@ -59,13 +65,14 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
         let writer = scope.spawn("write to a client") { await self.link.write() }
         var seen = 0
         let problem = await link.read({ proxy.now }) { bytes in
-            if seen == 0, !bytes.starts(with: Self.preface.prefix(bytes.count)) {
+            if seen == 0, policy == nil, !bytes.starts(with: Self.preface.prefix(bytes.count)) {
                 refuseOldProtocol()
                 return false
             }
             seen = 1
             return true
         }
+        leftWithoutAWord = !link.hasHeard && !link.isOver
         end(saying: problem != nil)
         await writer.wait()
         return true
@@ -80,10 +87,10 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
             hint: "expose the port as http for other clients")
         let bytes = ProxyAnswer(error, status: 400, html: false).encoded(
             isHead: false, keepAlive: false, version: .http11)
-        _ = try? link.stream.writeNow(bytes[...])
-        try? link.stream.closeWrite()
+        _ = try? link.below.writeNow(bytes[...])
+        try? link.below.closeWrite()
         var unread = ByteBuffer()
-        _ = try? link.stream.readNow(into: &unread)
+        _ = try? link.below.readNow(into: &unread)
     }
 
     /// The client has gone: nothing of it goes on.
@@ -111,7 +118,7 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
         if link.inSectionSince > 0, now &- link.inSectionSince > proxy.limits.headTime.nanoseconds {
             return link.close()
         }
-        if link.stream.peer == .lost { return link.close() }
+        if link.below.peer == .lost { return link.close() }
         if exchanges.isEmpty, now &- idleSince > proxy.limits.streamlessTime.nanoseconds { finishSoon() }
         server?.check(now)
         if let server, server.exchanges.isEmpty, server.idleUntil <= now {
@@ -130,14 +137,9 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
     // MARK: The client's side
 
     func headers(_ stream: Int32, _ section: HTTP2Fields, ends: Bool) {
-        if let exchange = exchanges[stream] {
-            // Trailers of the request.
-            let trailers = section.trailers
-            exchange.up.trailers = trailers.isEmpty || section.isTooLarge ? nil : trailers
-            exchange.up.isWhole = true
-            return resumeServer(exchange)
-        }
-        let exchange = HTTP2Exchange(stream, section, isWhole: ends, now: SystemTime.monotonic)
+        if let exchange = exchanges[stream] { return endUpload(exchange, section) }
+        let exchange = HTTP2Exchange(
+            stream, section, isWhole: ends, now: SystemTime.monotonic, isTimed: policy == nil)
         exchanges[stream] = exchange
         target.entered()
         settle()
@@ -145,8 +147,15 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
             let error = AegisError(.tooLarge, "header-too-large", "the header section is too large")
             return answer(exchange, error, status: 431)
         }
-        guard section.text(":method") != "CONNECT" else {
-            return answer(exchange, AegisError(.usage, "unsupported", "this server is no proxy"), status: 501)
+        switch policy?.admit(section) {
+        case .refuse(let error, let status): return answer(exchange, error, status: status)
+        case .pass(let request, let screen):
+            exchange.request = request
+            exchange.screen = screen
+        case nil:
+            guard section.text(":method") != "CONNECT" else {
+                return answer(exchange, AegisError(.usage, "unsupported", "this server is no proxy"), status: 501)
+            }
         }
         start(exchange)
     }
@@ -156,12 +165,40 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
             link.session.consume(bytes.count)
             return link.session.consume(bytes.count, of: stream)
         }
-        if exchange.up.append(bytes, proxy) { link.session.consume(bytes.count) }
+        guard let screen = exchange.screen else {
+            if exchange.up.append(bytes, proxy) { link.session.consume(bytes.count) }
+            return resumeServer(exchange)
+        }
+        var out: [UInt8] = []
+        do throws(AegisError) { try screen.upload(bytes.copied, into: &out) } catch {
+            link.session.consume(bytes.count)
+            link.session.consume(bytes.count, of: stream)
+            return refuse(exchange, error)
+        }
+        if exchange.up.append(out.span, proxy, came: bytes.count) { link.session.consume(bytes.count) }
+        let early = exchange.up.prepay(screen.heldUp)
+        if early > 0 { link.session.consume(early, of: stream) }
         resumeServer(exchange)
     }
 
     func ended(_ stream: Int32) {
         guard let exchange = exchanges[stream] else { return }
+        endUpload(exchange, HTTP2Fields())
+    }
+
+    /// The request is whole, with or without trailers.
+    private func endUpload(_ exchange: HTTP2Exchange, _ section: HTTP2Fields) {
+        defer { exchange.up.isWhole = true }
+        guard !exchange.isOurs, !exchange.isServerDone else { return }
+        var trailers = section.isTooLarge ? HTTP2Fields() : section.trailers
+        if let screen = exchange.screen {
+            var out: [UInt8] = []
+            do throws(AegisError) { trailers = try screen.uploadEnd(trailers, into: &out) } catch {
+                return refuse(exchange, error)
+            }
+            _ = exchange.up.append(out.span, proxy, came: 0)
+        }
+        exchange.up.trailers = trailers.isEmpty ? nil : trailers
         exchange.up.isWhole = true
         resumeServer(exchange)
     }
@@ -179,22 +216,23 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
     }
 
     func unsent(_ stream: Int32) {}
+    func invalid(_ stream: Int32, _ section: HTTP2Fields) { policy?.malformed(section) }
     func goaway() {}
 
     func produce(_ stream: Int32, into room: UnsafeMutableRawBufferPointer) -> HTTP2Portion {
         guard let exchange = exchanges[stream] else { return HTTP2Portion(count: 0, next: .nothingNow) }
-        let (portion, owed) = unsafe exchange.down.produce(into: room, proxy)
+        let (portion, credit, owed) = unsafe exchange.down.produce(into: room, proxy)
         if portion.next == .trailers, let trailers = exchange.down.trailers {
             link.session.submit(.trailers, stream, trailers)
         }
-        exchange.server?.consumed(exchange, portion.count, owed)
+        exchange.server?.consumed(exchange, credit, owed)
         return portion
     }
 
     /// Lets the client send as much again.
     func consumed(_ exchange: HTTP2Exchange, _ count: Int, _ owed: Int) {
-        guard count > 0 else { return }
-        link.session.consume(count, of: exchange.id)
+        guard count > 0 || owed > 0 else { return }
+        if count > 0 { link.session.consume(count, of: exchange.id) }
         if owed > 0 { link.session.consume(owed) }
         link.flush()
     }
@@ -220,177 +258,9 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
         exchange.server = nil
         target.left()
     }
-
-    // MARK: Passing on
-
-    private func start(_ exchange: HTTP2Exchange) {
-        if let server, server.isUsable, target.isOpen { return send(exchange, server) }
-        waiting[exchange.id] = exchange
-        if let deadline = exchange.deadline {
-            exchange.timer = scope.spawn("wait for a server") {
-                let left = deadline &- min(deadline, SystemTime.monotonic)
-                try? await self.proxy.loop.clock.sleep(for: .nanoseconds(Int64(clamping: left)))
-                self.expire(exchange)
-            }
-        }
-        guard !isConnecting else { return }
-        isConnecting = true
-        scope.spawn("connect to a server") { await self.connect() }
-    }
-
-    private func expire(_ exchange: HTTP2Exchange) {
-        guard !Task.isCancelled, waiting.removeValue(forKey: exchange.id) != nil else { return }
-        answer(
-            exchange,
-            AegisError(.timeout, "port-not-ready", "the server in the sandbox was not ready within the call's own time")
-        )
-    }
-
-    /// Brings the server to the point where the waiting requests can go on, or tells all of them why not.
-    private func connect() async {
-        var failure: AegisError?
-        do {
-            try await target.ready()
-            if server?.isUsable != true {
-                let stream = try await target.dial()
-                if link.isOver { stream.close() } else { begin(stream) }
-            }
-        } catch {
-            failure = (error as? AegisError) ?? AegisError(.failed, "internal-error", String(describing: error))
-        }
-        // A call with a time of its own waits that long, whatever the port's own limit says.
-        let isLate = failure.map { ["port-not-ready", "wake-timeout"].contains($0.code) } ?? false
-        let patient = isLate ? waiting.filter { $0.value.deadline != nil } : [:]
-        isConnecting = !patient.isEmpty
-        let all = waiting.values.filter { patient[$0.id] == nil }.sorted { $0.id < $1.id }
-        waiting = patient
-        for exchange in all {
-            exchange.timer?.cancel()
-            exchange.timer = nil
-            if let server, failure == nil {
-                send(exchange, server)
-            } else {
-                answer(exchange, failure ?? .lost)
-            }
-        }
-        if isConnecting { scope.spawn("connect to a server") { await self.connect() } }
-    }
-
-    private func begin(_ stream: FileStream) {
-        guard let made = HTTP2Server(stream, self) else { return stream.close() }
-        server = made
-        made.link.flush()
-        scope.spawn("write to a server") { await made.link.write() }
-        scope.spawn("read from a server") {
-            let problem = await made.link.read { self.proxy.now }
-            made.link.close(saying: problem != nil)
-            self.lost(made, made.problem ?? problem)
-        }
-    }
-
-    private func send(_ exchange: HTTP2Exchange, _ server: HTTP2Server) {
-        var timeout: String?
-        if let deadline = exchange.deadline {
-            let now = SystemTime.monotonic
-            timeout = GRPC.timeout(deadline > now ? deadline - now : 1)
-        }
-        let request = exchange.request.request(of: client, timeout: timeout)
-        if !server.send(exchange, request) { answer(exchange, .lost) }
-    }
-
-    /// The server took no more requests on its connection: another one is made, once.
-    func sendElsewhere(_ exchange: HTTP2Exchange) {
-        guard exchanges[exchange.id] === exchange, !exchange.wasUnsent else { return answer(exchange, .lost) }
-        exchange.wasUnsent = true
-        start(exchange)
-    }
-
-    /// A connection to the server is gone, with everything on it.
-    private func lost(_ gone: HTTP2Server, _ problem: String?) {
-        if server === gone { server = nil }
-        let error = problem.map {
-            AegisError(.failed, "backend-malformed", "the server in the sandbox does not speak HTTP/2: \($0)")
-        }
-        for exchange in gone.takeAll() {
-            exchange.isServerDone = true
-            fail(exchange, error ?? .lost)
-        }
-    }
-
-    // MARK: Answers
-
-    func interim(_ exchange: HTTP2Exchange, _ section: HTTP2Fields) {
-        link.session.submit(.interim, exchange.id, section)
-        link.flush()
-    }
-
-    func respond(_ exchange: HTTP2Exchange, _ section: HTTP2Fields, ends: Bool) {
-        exchange.isAnswered = true
-        link.session.submit(.response, exchange.id, section, ends: ends)
-        link.flush()
-    }
-
-    func resume(_ exchange: HTTP2Exchange) {
-        link.session.resume(exchange.id)
-        link.flush()
-    }
-
-    /// The server has closed its stream; what it sent before still goes to the client.
-    func serverEnded(_ exchange: HTTP2Exchange, _ code: HTTP2Code) {
-        guard exchange.down.isWhole else {
-            link.session.reset(exchange.id, code == .none ? .internalError : code)
-            return link.flush()
-        }
-        stopUpload(exchange)
-    }
-
-    /// The response is over and nobody reads the rest of the request: the client may stop sending it.
-    private func stopUpload(_ exchange: HTTP2Exchange) {
-        guard exchange.isFinished, !exchange.up.isWhole, exchange.isServerDone || exchange.isOurs else { return }
-        link.session.reset(exchange.id, .none)
-        link.flush()
-    }
-
-    /// Ends an exchange whose server is gone, in a way that its client understands.
-    func fail(_ exchange: HTTP2Exchange, _ error: AegisError) {
-        guard exchange.isAnswered else { return answer(exchange, error) }
-        if exchange.down.isWhole { return stopUpload(exchange) }
-        if exchange.isGRPC {
-            exchange.down.trailers = HTTP2Fields(GRPC.status(error))
-            exchange.down.isWhole = true
-            exchange.isOurs = true
-            return resume(exchange)
-        }
-        link.session.reset(exchange.id, .internalError)
-        link.flush()
-    }
-
-    /// Answers a request that goes nowhere: a call with its status, others with the error of the API.
-    private func answer(_ exchange: HTTP2Exchange, _ error: AegisError, status: Int? = nil) {
-        exchange.isOurs = true
-        exchange.down.isWhole = true
-        let owed = exchange.up.drop(proxy)
-        if owed > 0 { link.session.consume(owed) }
-        var head: HTTP2Fields
-        if exchange.isGRPC {
-            head = HTTP2Fields([":status": "200", "content-type": "application/grpc"])
-            for (name, value) in GRPC.status(error) { head.add(name, value) }
-            respond(exchange, head, ends: true)
-        } else {
-            let body = error.jsonBody
-            let code = status ?? (error.kind == .timeout ? 504 : error.kind == .failed ? 502 : 503)
-            head = HTTP2Fields([
-                ":status": "\(code)", "content-type": "application/json", "content-length": "\(body.count)",
-                "cache-control": "no-store",
-            ])
-            _ = exchange.down.append(body.span, proxy)
-            respond(exchange, head, ends: false)
-        }
-    }
 }
 
-extension AegisError {
-    /// The server took the request and gave no answer.
-    package static let lost = AegisError(
-        .failed, "backend-lost", "the server in the sandbox closed the connection before it answered")
+extension Span<UInt8> {
+    /// The same bytes as an array.
+    var copied: [UInt8] { unsafe withUnsafeBufferPointer { unsafe Array($0) } }
 }

@@ -1,5 +1,5 @@
-import AegisCore
-package import AegisIO
+package import AegisCore
+import AegisIO
 import AegisWire
 
 /// Where the calls of HTTP/2 connections go: a server that may have to be woken first. On the proxy's loop only.
@@ -15,7 +15,18 @@ package protocol HTTP2Target: AnyObject, Sendable {
     /// - Throws: why it does not (an `AegisError`).
     func ready() async throws
     /// A new connection to the server.
-    func dial() async throws -> FileStream
+    func dial() async throws -> HTTP2Transport
+    /// The server took a request and gave no answer.
+    var lost: AegisError { get }
+    /// What the server says is no valid answer.
+    func malformed(_ what: String) -> AegisError
+}
+
+extension HTTP2Target {
+    package var lost: AegisError { .lost }
+    package func malformed(_ what: String) -> AegisError {
+        AegisError(.failed, "backend-malformed", "the server in the sandbox gave no valid answer: \(what)")
+    }
 }
 
 /// The relay's connection to a server, for one client's streams.
@@ -35,9 +46,9 @@ final class HTTP2Server: HTTP2Events, @unchecked Sendable {
     /// What is wrong with it, as far as its connection shows.
     var problem: String? { (wasSilent || link.hasHeard) && !link.session.hasGreeted ? "it sent no settings" : nil }
 
-    init?(_ stream: FileStream, _ relay: HTTP2Relay) {
+    init?(_ transport: HTTP2Transport, _ relay: HTTP2Relay) {
         guard let session = HTTP2Session(isServer: false, limits: relay.proxy.limits) else { return nil }
-        link = HTTP2Link(stream, session, relay.proxy.pools)
+        link = HTTP2Link(transport, session, relay.proxy.pools)
         self.relay = relay
         greetingUntil = relay.proxy.now &+ relay.proxy.limits.headTime.nanoseconds
         session.events = self
@@ -45,7 +56,7 @@ final class HTTP2Server: HTTP2Events, @unchecked Sendable {
 
     /// Whether another stream can be opened on it.
     var isUsable: Bool {
-        !link.isOver && !isDraining && link.stream.peer == .open && link.session.takesRequests
+        !link.isOver && !isDraining && link.below.peer == .open && link.session.takesRequests
     }
 
     /// Passes a request on.
@@ -100,32 +111,58 @@ final class HTTP2Server: HTTP2Events, @unchecked Sendable {
         guard let exchange = exchanges[stream] else { return }
         if section.isTooLarge {
             abandon(exchange, .cancel)
-            return relay.fail(exchange, .malformed("a header section is too large"))
+            return relay.fail(exchange, relay.target.malformed("a header section is too large"))
         }
-        guard let status = section.text(":status") else {
-            exchange.down.trailers = section.trailers
-            if exchange.down.trailers?.isEmpty == true { exchange.down.trailers = nil }
-            exchange.down.isWhole = true
-            return relay.resume(exchange)
+        guard let status = section.text(":status") else { return end(exchange, section.trailers) }
+        var response = section.response
+        if status.hasPrefix("1") {
+            return relay.interim(exchange, exchange.screen?.interim(response) ?? response)
         }
-        if status.hasPrefix("1") { return relay.interim(exchange, section.response) }
+        if let screen = exchange.screen {
+            do throws(AegisError) { response = try screen.response(response, ends: ends) } catch {
+                abandon(exchange, .cancel)
+                exchange.isServerDone = true
+                return relay.fail(exchange, error)
+            }
+        }
         exchange.down.isWhole = ends
-        relay.respond(exchange, section.response, ends: ends)
+        relay.respond(exchange, response, ends: ends)
     }
 
     func data(_ stream: Int32, _ bytes: Span<UInt8>) {
         guard let exchange = exchanges[stream] else { return link.session.consume(bytes.count) }
-        if exchange.down.append(bytes, relay.proxy) { link.session.consume(bytes.count) }
+        guard let screen = exchange.screen else {
+            if exchange.down.append(bytes, relay.proxy) { link.session.consume(bytes.count) }
+            return relay.resume(exchange)
+        }
+        var out: [UInt8] = []
+        screen.download(bytes.copied, into: &out)
+        if exchange.down.append(out.span, relay.proxy, came: bytes.count) { link.session.consume(bytes.count) }
+        let early = exchange.down.prepay(screen.heldDown)
+        if early > 0 { link.session.consume(early, of: stream) }
         relay.resume(exchange)
     }
 
     func ended(_ stream: Int32) {
         guard let exchange = exchanges[stream] else { return }
+        end(exchange, HTTP2Fields())
+    }
+
+    /// The response is whole, with or without trailers.
+    private func end(_ exchange: HTTP2Exchange, _ section: HTTP2Fields) {
+        var trailers = section
+        if let screen = exchange.screen {
+            var out: [UInt8] = []
+            trailers = screen.downloadEnd(trailers, into: &out)
+            _ = exchange.down.append(out.span, relay.proxy, came: 0)
+        }
+        exchange.down.trailers = trailers.isEmpty ? nil : trailers
         exchange.down.isWhole = true
         relay.resume(exchange)
     }
 
     func finished(_ stream: Int32) {}
+    func invalid(_ stream: Int32, _ section: HTTP2Fields) {}
 
     func closed(_ stream: Int32, code: UInt32) {
         guard let exchange = exchanges.removeValue(forKey: stream) else { return }
@@ -149,25 +186,19 @@ final class HTTP2Server: HTTP2Events, @unchecked Sendable {
 
     func produce(_ stream: Int32, into room: UnsafeMutableRawBufferPointer) -> HTTP2Portion {
         guard let exchange = exchanges[stream] else { return HTTP2Portion(count: 0, next: .nothingNow) }
-        let (portion, owed) = unsafe exchange.up.produce(into: room, relay.proxy)
+        let (portion, credit, owed) = unsafe exchange.up.produce(into: room, relay.proxy)
         if portion.next == .trailers, let trailers = exchange.up.trailers {
             link.session.submit(.trailers, stream, trailers)
         }
-        relay.consumed(exchange, portion.count, owed)
+        relay.consumed(exchange, credit, owed)
         return portion
     }
 
     /// Lets the server send as much again.
     func consumed(_ exchange: HTTP2Exchange, _ count: Int, _ owed: Int) {
-        guard count > 0 else { return }
-        if exchanges[exchange.serverID] === exchange { link.session.consume(count, of: exchange.serverID) }
+        guard count > 0 || owed > 0 else { return }
+        if count > 0, exchanges[exchange.serverID] === exchange { link.session.consume(count, of: exchange.serverID) }
         if owed > 0 { link.session.consume(owed) }
         link.flush()
-    }
-}
-
-extension AegisError {
-    fileprivate static func malformed(_ what: String) -> AegisError {
-        AegisError(.failed, "backend-malformed", "the server in the sandbox gave no valid answer: \(what)")
     }
 }

@@ -18,6 +18,8 @@ protocol HTTP2Events: AnyObject {
     func unsent(_ stream: Int32)
     /// The peer takes no more requests.
     func goaway()
+    /// A section breaks the protocol's rules, and its stream is reset; this is what came before the fault.
+    func invalid(_ stream: Int32, _ section: HTTP2Fields)
     /// Fills room with a body's next bytes.
     func produce(_ stream: Int32, into room: UnsafeMutableRawBufferPointer) -> HTTP2Portion
 }
@@ -133,6 +135,10 @@ struct HTTP2Portion {
     ) {
         unsafe section.add(name: name, value: value, neverIndex: neverIndex, limits: limits)
     }
+    fileprivate func invalid(_ stream: Int32) {
+        isInSection = false
+        events?.invalid(stream, section)
+    }
     fileprivate func headers(_ stream: Int32, ends: Bool) {
         isInSection = false
         events?.headers(stream, section, ends: ends)
@@ -175,6 +181,7 @@ struct HTTP2Code: RawRepresentable, Equatable {
             closed: { user, stream, code in unsafe session(user)?.events?.closed(stream, code: code) },
             unsent: { user, stream in unsafe session(user)?.events?.unsent(stream) },
             goaway: { user in unsafe session(user)?.events?.goaway() },
+            invalid: { user, stream in unsafe session(user)?.invalid(stream) },
             produce: { user, stream, room, count, ends in
                 let buffer = unsafe UnsafeMutableRawBufferPointer(start: room, count: count)
                 guard let portion = unsafe session(user)?.events?.produce(stream, into: buffer) else {

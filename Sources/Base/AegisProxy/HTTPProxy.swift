@@ -11,6 +11,9 @@ package final class HTTPProxy: @unchecked Sendable {
     package let loop: EventLoop
     /// What clients may do.
     package let limits: ProxyLimits
+    /// The two limits that every request sets, in nanoseconds.
+    let headTime: UInt64
+    let idleTime: UInt64
     /// What connections take turns with.
     package let pools = ProxyPools()
     /// A monotonic time in nanoseconds that moves on once a tick: good enough for limits, and free.
@@ -33,6 +36,8 @@ package final class HTTPProxy: @unchecked Sendable {
     package init(on loop: EventLoop, limits: ProxyLimits = ProxyLimits()) {
         self.loop = loop
         self.limits = limits
+        headTime = limits.headTime.nanoseconds
+        idleTime = limits.idleTime.nanoseconds
         scope = TaskScope(on: loop)
         now = SystemTime.monotonic
     }
@@ -88,25 +93,31 @@ package final class HTTPProxy: @unchecked Sendable {
     /// Serves one client that speaks HTTP/2 from its first byte, until its connection ends; the stream is closed then.
     ///
     /// - Parameters:
-    ///   - stream: of this relay's loop.
+    ///   - transport: of this relay's loop.
     ///   - client: who it is.
     ///   - target: where all its requests go.
     ///   - scope: for tasks of the connection to the server.
+    ///   - policy: decides about its requests.
     ///   - owner: whose connection it is, for `cut`.
     ///   - arrived: called once the client has sent a request, or has been silent for long, or has gone.
+    /// - Returns: whether the client has gone before it said anything.
+    @discardableResult
     package func serveHTTP2(
-        _ stream: FileStream, client: ProxyClient, target: any HTTP2Target, scope: TaskScope,
-        owner: ObjectIdentifier? = nil, arrived: @escaping () -> Void
-    ) async {
+        _ transport: HTTP2Transport, client: ProxyClient, target: any HTTP2Target, scope: TaskScope,
+        policy: (any HTTP2Policy)? = nil, owner: ObjectIdentifier? = nil, arrived: @escaping () -> Void = {}
+    ) async -> Bool {
         if connections.isEmpty { wake() }
         guard !isStopping, connections.count < limits.connections,
             let relay = HTTP2Relay(
-                stream, client: client, target: target, proxy: self, scope: scope, owner: owner, arrived: arrived)
+                transport, client: client, target: target, proxy: self, scope: scope, policy: policy, owner: owner,
+                arrived: arrived)
         else {
-            stream.reset()
-            return arrived()
+            transport.below.reset()
+            arrived()
+            return false
         }
         await begin(relay)
+        return relay.leftWithoutAWord
     }
 
     private func begin(_ connection: any ProxyClientConnection, stays: Bool = false) async {

@@ -32,9 +32,13 @@ extension ProxyConnection {
         headIsGone = false
         while true {
             let connection: UpstreamConnection
-            do { connection = try await target.connect(fresh: fresh, for: self) } catch {
-                guard !isCut else { return false }
-                return await give(ProxyAnswer(failure: error, html: request.prefersHTML))
+            if !fresh, let kept = target.takeKept() {
+                connection = kept
+            } else {
+                do { connection = try await target.connect(fresh: fresh, for: self) } catch {
+                    guard !isCut else { return false }
+                    return await give(ProxyAnswer(failure: error, html: request.prefersHTML))
+                }
             }
             guard !isCut else {
                 target.finished(connection, reusable: false)
@@ -83,7 +87,9 @@ extension ProxyConnection {
         connection.index.reset()
         var head = RelayedRequest(request.index, in: request.buffer.readable.span, edits)
         head.append(from: request.buffer, client: request.client, to: &out)
-        var body = BodyMover(request.index.framing, makesChunks: request.index.framing == .chunked, limits: limits)
+        var body = BodyMover(
+            request.index.framing, makesChunks: request.index.framing == .chunked, limits: limits,
+            without: edits.requestFields)
         var used = request.index.length
         do throws(HTTPError) { try body.move(from: request.buffer, at: &used, into: &out) } catch {
             return .refused(error)
@@ -240,7 +246,9 @@ extension ProxyConnection {
         response.append(from: connection.buffer, keepAlive: keepAlive, to: &out)
         var makesChunks = false
         if case .chunked = response.framing { makesChunks = true }
-        var body = BodyMover(connection.index.framing, makesChunks: makesChunks, limits: limits)
+        var body = BodyMover(
+            connection.index.framing, makesChunks: makesChunks, limits: limits,
+            without: response.edits.responseFields)
         var used = connection.index.length
         do throws(HTTPError) { try body.move(from: connection.buffer, at: &used, into: &out) } catch {
             return .failed(.malformed(error))

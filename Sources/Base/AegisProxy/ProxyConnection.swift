@@ -64,7 +64,7 @@ final class ProxyConnection: ProxyClientConnection, ProxyWaiter, @unchecked Send
         self.director = director
         self.proxy = proxy
         request = ProxyRequest(client: client, limits: proxy.limits.message)
-        deadline = proxy.now &+ proxy.limits.headTime.nanoseconds
+        deadline = proxy.now &+ proxy.headTime
     }
 
     func run() async -> Bool {
@@ -83,8 +83,7 @@ final class ProxyConnection: ProxyClientConnection, ProxyWaiter, @unchecked Send
             headIsGone = false
             request.index.reset()
             phase = request.buffer.isEmpty ? .idle : .head
-            let limit = phase == .idle ? proxy.limits.idleTime : proxy.limits.headTime
-            deadline = proxy.now &+ limit.nanoseconds
+            deadline = proxy.now &+ (phase == .idle ? proxy.idleTime : proxy.headTime)
             idleSince = proxy.now
             if proxy.isStopping, phase == .idle { break }
         }
@@ -185,7 +184,7 @@ final class ProxyConnection: ProxyClientConnection, ProxyWaiter, @unchecked Send
             }
             if phase == .idle {
                 phase = .head
-                deadline = proxy.now &+ proxy.limits.headTime.nanoseconds
+                deadline = proxy.now &+ proxy.headTime
             }
         }
     }
@@ -210,7 +209,9 @@ final class ProxyConnection: ProxyClientConnection, ProxyWaiter, @unchecked Send
             await refuse(HTTPError(.unsupported, "this server is no proxy"))
             return false
         }
-        switch await director.direct(request) {
+        let decision: ProxyDecision
+        if let made = director.decide(request) { decision = made } else { decision = await director.direct(request) }
+        switch decision {
         case .relay(let target, let edits): return await relay(to: target, edits)
         case .answer(let answer): return await give(answer)
         }

@@ -160,6 +160,13 @@ package enum ProxyDecision: Sendable {
 
 /// Decides for each request of a connection where it goes; called on the proxy's loop.
 package protocol ProxyDirector: Sendable {
+    /// The decision, where it needs no waiting; nil for those that `direct` makes. To ask costs less than to wait.
+    func decide(_ request: ProxyRequest) -> ProxyDecision?
+
     /// The decision; the request is read no further meanwhile.
     func direct(_ request: ProxyRequest) async -> ProxyDecision
+}
+
+extension ProxyDirector {
+    package func decide(_ request: ProxyRequest) -> ProxyDecision? { nil }
 }

@@ -64,9 +64,17 @@ package enum RelayedFields {
     }
 
     /// The trailers that may be passed on: none that frames, routes or belongs to one hop.
-    package static func trailers(_ trailers: HTTPHeaders) -> HTTPHeaders {
+    ///
+    /// - Parameters:
+    ///   - trailers: as they came.
+    ///   - set: what is set in the head: what the sender says of it there or here is dropped.
+    /// - Returns: what is left of them.
+    package static func trailers(_ trailers: HTTPHeaders, without set: ProxyFields? = nil) -> HTTPHeaders {
         var out = HTTPHeaders()
-        for (name, value) in trailers where isTrailer(name.lowercased()) { out.add(name, value) }
+        for (name, value) in trailers where isTrailer(name.lowercased()) {
+            if let set, set.holds(Array(name.utf8).span, 0..<name.utf8.count) { continue }
+            out.add(name, value)
+        }
         return out
     }
 

@@ -119,7 +119,7 @@ package struct RelayedResponse {
                     if let from = start { out.append(from..<name.lowerBound, of: buffer) }
                     start = nil
                     let value = HTTPText.string(bytes.span, index.table.value(field))
-                    out.append("Set-Cookie: \(RelayedFields.withoutDomain(value))\r\n" as String)
+                    out.append(utf8: "Set-Cookie: \(RelayedFields.withoutDomain(value))\r\n")
                 }
             }
             if kept {

@@ -42,6 +42,9 @@ package protocol ProxyWaiter: AnyObject {
 
 /// Where requests of one kind go: a server that may have to be woken first.
 package protocol ProxyUpstream: AnyObject, Sendable {
+    /// A kept connection, where there is one and the server is ready; nil where `connect` has to be asked.
+    func takeKept() -> UpstreamConnection?
+
     /// A connection for one exchange; each is given back with `finished`.
     ///
     /// - Parameters:
@@ -54,9 +57,13 @@ package protocol ProxyUpstream: AnyObject, Sendable {
     /// The exchange is over.
     ///
     /// - Parameters:
-    ///   - connection: the one that `connect` returned.
+    ///   - connection: the one that `takeKept` or `connect` returned.
     ///   - reusable: whether another may follow on it.
     func finished(_ connection: UpstreamConnection, reusable: Bool)
+}
+
+extension ProxyUpstream {
+    package func takeKept() -> UpstreamConnection? { nil }
 }
 
 /// Unused connections to one server, the last used first. On the proxy's loop only.

@@ -68,6 +68,21 @@ struct TLSSession: ~Copyable, @unchecked Sendable {
 
     mutating func use(_ leaf: TLSLeaf) { unsafe al_tls_session_use(raw, leaf.raw) }
 
+    /// What a client offers to speak, the first one liked best.
+    var offered: [String] {
+        var count = 0
+        guard let list = unsafe al_tls_session_offered(raw, &count) else { return [] }
+        return TLSSettings.names(unsafe Array(UnsafeBufferPointer(start: list, count: count)))
+    }
+
+    /// These are spoken here, whatever the settings say.
+    mutating func speak(_ protocols: [String]) throws(TLSError) {
+        let list = try TLSSettings.wire(protocols)
+        guard unsafe al_tls_session_speak(raw, list, list.count) != 0 else {
+            throw TLSError(.failed, "too many protocols for one session")
+        }
+    }
+
     /// What both agreed to speak.
     var applicationProtocol: String? {
         var count = 0

@@ -37,12 +37,25 @@ final class TLSSettings: @unchecked Sendable {
     deinit { unsafe al_tls_settings_free(raw) }
 
     /// Protocols as ALPN writes them, each behind its length.
-    private static func wire(_ protocols: [String]) throws(TLSError) -> [UInt8] {
+    static func wire(_ protocols: [String]) throws(TLSError) -> [UInt8] {
         var out: [UInt8] = []
         for name in protocols {
             guard (1...32).contains(name.utf8.count) else { throw TLSError(.failed, "'\(name)' is no protocol's name") }
             out.append(UInt8(name.utf8.count))
             out += Array(name.utf8)
+        }
+        return out
+    }
+
+    /// The same the other way; a name that is not whole is left out.
+    static func names(_ list: [UInt8]) -> [String] {
+        var out: [String] = []
+        var place = 0
+        while place < list.count {
+            let end = place + 1 + Int(list[place])
+            guard end <= list.count else { break }
+            out.append(String(decoding: list[place + 1..<end], as: UTF8.self))
+            place = end
         }
         return out
     }

@@ -176,6 +176,15 @@ package final class TLSStream: ByteStream {
         if ended, sendNow() { try below.closeWrite() }
     }
 
+    /// Sends a few last bytes if that can be done without waiting; `close` is to follow.
+    package func writeLast(_ bytes: ArraySlice<UInt8>) {
+        state.withLock { state in
+            guard !state.isWriting, !state.hasEnded else { return }
+            try? state.session.write(bytes)
+        }
+        sendNow()
+    }
+
     package func close() {
         state.withLock { state in
             if !state.hasEnded { state.session.end() }

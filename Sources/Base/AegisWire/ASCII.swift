@@ -10,8 +10,8 @@ enum ASCII {
     /// Whether a byte is one of two 64-bit sets (bytes 0-63 and 64-127).
     @inline(always)
     private static func contains(_ low: UInt64, _ high: UInt64, _ byte: UInt8) -> Bool {
-        guard byte < 128 else { return false }
-        return (byte < 64 ? low >> UInt64(byte) : high >> UInt64(byte - 64)) & 1 == 1
+        // Without a branch for the half that the byte is in.
+        ((byte & 64 == 0 ? low : high) &>> UInt64(byte)) & 1 == 1 && byte < 128
     }
 
     /// `tchar` of RFC 9110: what method and field names consist of.

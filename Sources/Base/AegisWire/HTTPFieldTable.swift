@@ -35,13 +35,9 @@ package enum HTTPText {
     /// Whether the bytes of a range are a word, which must be given in lower case; the bytes' case does not matter.
     package static func equal(_ bytes: Span<UInt8>, _ range: Range<Int>, _ word: StaticString) -> Bool {
         guard range.count == word.utf8CodeUnitCount else { return false }
-        // SAFETY: the text of a static string lives as long as the program, and the count was compared above.
-        let text = unsafe UnsafeBufferPointer(start: word.utf8Start, count: word.utf8CodeUnitCount)
-        for offset in 0..<range.count {
-            let letter = unsafe text[offset]
-            guard ASCII.lowercased(bytes[range.lowerBound + offset]) == letter else { return false }
-        }
-        return true
+        // SAFETY: the text of a static string lives as long as the program, and the counts are the same.
+        let text = unsafe Span(_unsafeStart: word.utf8Start, count: word.utf8CodeUnitCount)
+        return ASCII.isWord(bytes, at: range.lowerBound, text)
     }
 
     /// Whether the bytes of a range begin with a word in lower case.

@@ -39,27 +39,27 @@ struct HTTPControlFields {
 
     private mutating func add(_ name: Span<UInt8>, _ value: Span<UInt8>) throws(HTTPError) {
         switch name.count {
-        case 4 where ASCII.equal(name, "host".utf8Span.span):
+        case 4 where ASCII.equal(name, "host"):
             hosts += 1
             validHost = validHost && HTTPTarget.isAuthority(value)
-        case 6 where ASCII.equal(name, "expect".utf8Span.span):
-            let known = ASCII.equal(value, "100-continue".utf8Span.span)
+        case 6 where ASCII.equal(name, "expect"):
+            let known = ASCII.equal(value, "100-continue")
             expectation = known && expectation != .unknown ? .proceed : .unknown
-        case 10 where ASCII.equal(name, "connection".utf8Span.span):
+        case 10 where ASCII.equal(name, "connection"):
             Self.elements(value) { element in
-                if ASCII.equal(element, "close".utf8Span.span) {
+                if ASCII.equal(element, "close") {
                     close = true
-                } else if ASCII.equal(element, "keep-alive".utf8Span.span) {
+                } else if ASCII.equal(element, "keep-alive") {
                     keepAlive = true
-                } else if ASCII.equal(element, "upgrade".utf8Span.span) {
+                } else if ASCII.equal(element, "upgrade") {
                     upgrade = true
                 } else {
                     namesFields = true
                 }
             }
-        case 14 where ASCII.equal(name, "content-length".utf8Span.span):
+        case 14 where ASCII.equal(name, "content-length"):
             try addLength(value)
-        case 17 where ASCII.equal(name, "transfer-encoding".utf8Span.span):
+        case 17 where ASCII.equal(name, "transfer-encoding"):
             addCodings(value)
         default: break
         }
@@ -93,7 +93,7 @@ struct HTTPControlFields {
         var isEmpty = true
         Self.elements(value) { element in
             isEmpty = false
-            let chunked = ASCII.equal(element, "chunked".utf8Span.span)
+            let chunked = ASCII.equal(element, "chunked")
             switch codings {
             case nil: codings = chunked ? .chunked : .otherThenChunked
             case .chunked, .malformed: codings = .malformed

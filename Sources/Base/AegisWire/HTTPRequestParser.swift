@@ -182,8 +182,8 @@ extension HTTPVersion {
         guard bytes.count == 8, ASCII.isDigit(bytes[5]), bytes[6] == 46, ASCII.isDigit(bytes[7]) else {
             throw .malformed("the version is not HTTP/1.1")
         }
-        let name = "HTTP/".utf8Span.span
-        for index in name.indices where bytes[index] != name[index] {
+        // "HTTP/", to the letter.
+        guard bytes[0] == 72, bytes[1] == 84, bytes[2] == 84, bytes[3] == 80, bytes[4] == 47 else {
             throw .malformed("the version is not HTTP/1.1")
         }
         guard bytes[5] == 49 else {

@@ -62,13 +62,8 @@ struct HTTPSectionScanner: Sendable {
 
     /// Looks at bytes that begin with the section's first byte.
     mutating func scan(_ bytes: Span<UInt8>) throws(HTTPError) -> Step {
-        while scanned < bytes.count {
-            guard bytes[scanned] == ASCII.lineFeed else {
-                scanned += 1
-                continue
-            }
-            let end = scanned
-            scanned += 1
+        while let end = ASCII.firstLineFeed(bytes, from: scanned) {
+            scanned = end + 1
             guard end > lineStart, bytes[end - 1] == ASCII.carriageReturn else {
                 throw .malformed("a line ends without CR LF")
             }
@@ -76,6 +71,7 @@ struct HTTPSectionScanner: Sendable {
             lineStart = scanned
             if let step = try finish(line, of: bytes) { return step }
         }
+        scanned = bytes.count
         try checkPending(bytes.count)
         return .needMore
     }
@@ -129,7 +125,7 @@ struct HTTPSectionScanner: Sendable {
         var upper = line.upperBound
         while lower < upper, ASCII.isBlank(bytes[lower]) { lower += 1 }
         while lower < upper, ASCII.isBlank(bytes[upper - 1]) { upper -= 1 }
-        for index in lower..<upper where !ASCII.isFieldValue(bytes[index]) {
+        guard ASCII.isFieldValue(bytes, lower..<upper) else {
             throw .malformed("a header value has a control character")
         }
         return HTTPHeaders.Field(

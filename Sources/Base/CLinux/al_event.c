@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,21 +25,10 @@ int al_poller_remove(int poller, int descriptor) {
     return epoll_ctl(poller, EPOLL_CTL_DEL, descriptor, &unused);
 }
 
-static int wait_for_events(int poller, struct epoll_event *events, int capacity, int64_t timeout_ns) {
-    if (timeout_ns < 0) return epoll_wait(poller, events, capacity, -1);
-    if (timeout_ns == 0) return epoll_wait(poller, events, capacity, 0);
-    struct timespec limit = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
-    int count = epoll_pwait2(poller, events, capacity, &limit, NULL);
-    if (count >= 0 || errno != ENOSYS) return count;
-    /* Older kernels count in milliseconds: round up, so that a timer is never early. */
-    int64_t ms = (timeout_ns + 999999) / 1000000;
-    return epoll_wait(poller, events, capacity, ms > INT_MAX ? INT_MAX : (int)ms);
-}
-
-int al_poller_wait(int poller, struct al_ready *out, int capacity, int64_t timeout_ns) {
+int al_poller_wait(int poller, struct al_ready *out, int capacity, int blocks) {
     struct epoll_event events[256];
     if (capacity > 256) capacity = 256;
-    int count = wait_for_events(poller, events, capacity, timeout_ns);
+    int count = epoll_wait(poller, events, capacity, blocks ? -1 : 0);
     if (count < 0) return errno == EINTR ? 0 : -1;
     for (int i = 0; i < count; i++) {
         uint32_t seen = events[i].events, ready = 0;
@@ -50,6 +40,13 @@ int al_poller_wait(int poller, struct al_ready *out, int capacity, int64_t timeo
         out[i].events = ready;
     }
     return count;
+}
+
+int al_alarm_create(void) { return timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK); }
+
+int al_alarm_set(int alarm, uint64_t deadline_ns) {
+    struct itimerspec when = {.it_value = {.tv_sec = deadline_ns / 1000000000, .tv_nsec = deadline_ns % 1000000000}};
+    return timerfd_settime(alarm, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
 int al_eventfd(int semaphore, int nonblocking) {

@@ -5,9 +5,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/netfilter_ipv4.h>
-#include <netdb.h>
 #include <netinet/in.h>
-#include <resolv.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -104,24 +102,3 @@ int cn_is_local(const char *text)
     errno = error;
     return result;
 }
-
-int cn_resolve(const char *name, char *texts, size_t room, int *code)
-{
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
-    struct addrinfo *found = NULL;
-    /* A name is what it says: no search list of this host's makes another one of it. This state is the thread's own. */
-    if (res_init() == 0) _res.options &= ~(unsigned long)(RES_DEFNAMES | RES_DNSRCH);
-    *code = getaddrinfo(name, NULL, &hints, &found);
-    if (*code != 0) return -1;
-    size_t count = 0;
-    for (struct addrinfo *one = found; one && count < room; one = one->ai_next) {
-        const void *address = one->ai_family == AF_INET
-            ? (const void *)&((struct sockaddr_in *)(void *)one->ai_addr)->sin_addr
-            : (const void *)&((struct sockaddr_in6 *)(void *)one->ai_addr)->sin6_addr;
-        if (inet_ntop(one->ai_family, address, texts + count * CN_ADDRESS_TEXT, CN_ADDRESS_TEXT)) count++;
-    }
-    freeaddrinfo(found);
-    return (int)count;
-}
-
-const char *cn_resolve_text(int code) { return gai_strerror(code); }

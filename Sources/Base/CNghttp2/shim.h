@@ -21,6 +21,8 @@ typedef struct al_h2_events {
     // The request could not be sent: the peer takes no more streams.
     void (*unsent)(void *user, int32_t stream);
     void (*goaway)(void *user);
+    // A header section breaks the protocol's rules, and its stream is reset; `field` has told those before the fault.
+    void (*invalid)(void *user, int32_t stream);
     // Gives body bytes; `*ends` becomes 1 when these are the last, 2 when trailers follow, 3 when there are none now.
     size_t (*produce)(void *user, int32_t stream, uint8_t *room, size_t count, int *ends);
 } al_h2_events;
@@ -107,6 +109,14 @@ static inline int al_h2_on_close(nghttp2_session *s, int32_t stream, uint32_t co
     return 0;
 }
 
+static inline int al_h2_on_invalid(nghttp2_session *s, const nghttp2_frame *frame, int error, void *user) {
+    (void)s;
+    (void)error;
+    al_h2 *h = (al_h2 *)user;
+    if (frame->hd.type == NGHTTP2_HEADERS) h->events->invalid(h->user, frame->hd.stream_id);
+    return 0;
+}
+
 static inline ssize_t al_h2_on_produce(nghttp2_session *s, int32_t stream, uint8_t *room, size_t count,
                                        uint32_t *flags, nghttp2_data_source *source, void *user) {
     (void)s;
@@ -141,6 +151,7 @@ static inline al_h2 *al_h2_new(int is_server, const al_h2_events *events, void *
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, al_h2_on_data);
     nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, al_h2_on_sent);
     nghttp2_session_callbacks_set_on_frame_not_send_callback(callbacks, al_h2_on_unsent);
+    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, al_h2_on_invalid);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, al_h2_on_close);
     // Windows open as bytes go on, not as they come.
     nghttp2_option_set_no_auto_window_update(option, 1);

@@ -15,27 +15,59 @@ struct al_tls_session {
     BIO *incoming;
     BIO *outgoing;
     int has_leaf;
+    // The server that the client asks for; empty when it does not say.
+    char name[256];
+    // The list of ALPN as the client sent it, as far as there is room.
+    size_t offered_count;
+    uint8_t offered[256];
+    // What is spoken in this session alone; the settings' when there is nothing.
+    size_t count;
+    uint8_t protocols[32];
 };
 
 // MARK: Settings
 
-static int choose_leaf(SSL *ssl, void *unused) {
+// The host of a server_name extension (RFC 6066, 3); empty when it is not well-formed.
+static void note_name(al_tls_session *session, const unsigned char *list, size_t count) {
+    session->name[0] = 0;
+    // The list's length, the kind of the first name (0 is a host), and the name's length.
+    if (count < 5 || list[2] != 0) return;
+    size_t length = (size_t)list[3] << 8 | list[4];
+    if (length == 0 || length > count - 5 || length >= sizeof session->name || memchr(list + 5, 0, length)) return;
+    memcpy(session->name, list + 5, length);
+    session->name[length] = 0;
+}
+
+// Notes what the client wants, and stops the handshake there until a certificate is chosen. Later would be too late: with
+// TLS 1.3 OpenSSL chooses the protocol before it asks for the certificate.
+static int note_hello(SSL *ssl, int *alert, void *unused) {
+    (void)alert;
     (void)unused;
     al_tls_session *session = SSL_get_app_data(ssl);
-    // Less than 0 stops the handshake until it is called again.
-    return session && session->has_leaf ? 1 : -1;
+    const unsigned char *list;
+    size_t count;
+    if (session->has_leaf) return SSL_CLIENT_HELLO_SUCCESS;
+    if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &list, &count)) note_name(session, list, count);
+    session->offered_count = 0;
+    if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_application_layer_protocol_negotiation, &list, &count) &&
+        count > 2) {
+        // The list's own length comes first; OpenSSL checks it later.
+        session->offered_count = count - 2 < sizeof session->offered ? count - 2 : sizeof session->offered;
+        memcpy(session->offered, list + 2, session->offered_count);
+    }
+    return SSL_CLIENT_HELLO_RETRY;
 }
 
 static int choose_protocol(
     SSL *ssl, const unsigned char **out, unsigned char *length, const unsigned char *offered, unsigned count,
     void *argument) {
-    (void)ssl;
+    al_tls_session *session = SSL_get_app_data(ssl);
     al_tls_settings *settings = argument;
+    const uint8_t *ours = session->count > 0 ? session->protocols : settings->protocols;
+    size_t ours_count = session->count > 0 ? session->count : settings->count;
     unsigned char *chosen;
-    if (settings->count == 0) return SSL_TLSEXT_ERR_NOACK;
-    if (SSL_select_next_proto(
-            &chosen, length, settings->protocols, (unsigned)settings->count, offered, count) !=
-        OPENSSL_NPN_NEGOTIATED)
+    if (ours_count == 0) return SSL_TLSEXT_ERR_NOACK;
+    if (SSL_select_next_proto(&chosen, length, ours, (unsigned)ours_count, offered, count) != OPENSSL_NPN_NEGOTIATED)
         return SSL_TLSEXT_ERR_ALERT_FATAL;
     // It points into our list or into the client's, which says the same.
     *out = chosen;
@@ -66,8 +98,8 @@ al_tls_settings *al_tls_server_settings(const uint8_t *protocols, size_t count, 
     al_tls_settings *settings = make_settings(TLS_server_method(), protocols, count, problem);
     if (!settings) return NULL;
     SSL_CTX_set_num_tickets(settings->context, 0);
-    SSL_CTX_set_cert_cb(settings->context, choose_leaf, NULL);
     SSL_CTX_set_alpn_select_cb(settings->context, choose_protocol, settings);
+    SSL_CTX_set_client_hello_cb(settings->context, note_hello, NULL);
     return settings;
 }
 
@@ -219,7 +251,7 @@ static int outcome(al_tls_session *session, int result, al_tls_problem *problem)
     if (result > 0) return AL_TLS_DONE;
     switch (SSL_get_error(session->ssl, result)) {
     case SSL_ERROR_WANT_READ: return AL_TLS_WANTS_BYTES;
-    case SSL_ERROR_WANT_X509_LOOKUP: return AL_TLS_WANTS_LEAF;
+    case SSL_ERROR_WANT_CLIENT_HELLO_CB: return AL_TLS_WANTS_LEAF;
     case SSL_ERROR_ZERO_RETURN: return AL_TLS_PEER_ENDED;
     case SSL_ERROR_SYSCALL:
         problem->kind = AL_TLS_CUT;
@@ -242,13 +274,27 @@ int al_tls_session_shake(al_tls_session *session, al_tls_problem *problem) {
 }
 
 const char *al_tls_session_wanted_name(const al_tls_session *session) {
-    return SSL_get_servername(session->ssl, TLSEXT_NAMETYPE_host_name);
+    return session->name[0] ? session->name : NULL;
 }
 
 void al_tls_session_use(al_tls_session *session, const al_tls_leaf *leaf) {
     SSL_use_certificate(session->ssl, leaf->certificate);
     SSL_use_PrivateKey(session->ssl, leaf->key);
     session->has_leaf = 1;
+}
+
+const uint8_t *al_tls_session_offered(const al_tls_session *session, size_t *count) {
+    *count = session->offered_count;
+    return session->offered;
+}
+
+int al_tls_session_speak(al_tls_session *session, const uint8_t *protocols, size_t count) {
+    if (count > sizeof session->protocols) return 0;
+    // OpenSSL's answer is 0 when it went well.
+    if (!SSL_is_server(session->ssl)) return SSL_set_alpn_protos(session->ssl, protocols, (unsigned)count) == 0;
+    if (count > 0) memcpy(session->protocols, protocols, count);
+    session->count = count;
+    return 1;
 }
 
 int al_tls_session_feed(al_tls_session *session, const void *bytes, size_t count) {

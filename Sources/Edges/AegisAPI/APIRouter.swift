@@ -42,10 +42,12 @@ package struct APIRouter: Sendable {
         // The answer to HEAD is that to GET, without its body.
         let wanted = request.method == .head ? .get : request.method
         var allowed: [String] = []
+        var instead: String?
         for route in routes {
             guard let parameters = route.match(path) else { continue }
             if route.method == wanted { return (route, parameters) }
             allowed.append(route.method.rawValue)
+            instead = instead ?? route.instead
             if route.method == .get { allowed.append(HTTPMethod.head.rawValue) }
         }
         let text = "/" + path.joined(separator: "/")
@@ -55,7 +57,7 @@ package struct APIRouter: Sendable {
                 405, headers: ["Allow": list],
                 AegisError(
                     .usage, "method-not-allowed", "\(request.method) is not allowed on \(text)",
-                    hint: "allowed: \(list)"))
+                    hint: (instead.map { "\($0); " } ?? "") + "allowed: \(list)"))
         }
         throw AegisError.notFound(
             "route-not-found", "there is no \(text)",

@@ -50,6 +50,8 @@ package struct Route: Sendable {
     /// Whether the route answers without a token on TCP.
     package var isOpen: Bool
     package var handler: Handler
+    /// What to do instead of asking for a method that the path does not have; nil: only which ones it has is said.
+    private(set) var instead: String?
     let segments: [Segment]
 
     enum Segment: Sendable, Equatable { case literal(String), parameter(String) }
@@ -79,6 +81,13 @@ package struct Route: Sendable {
             let answer = try await call(context)
             try await writer.respond(status, headers: JSONBody.headers, body: try JSONBody.encode(answer))
         }
+    }
+
+    /// The same with what to do instead of methods that its path does not have.
+    func with(instead: String) -> Route {
+        var route = self
+        route.instead = instead
+        return route
     }
 
     /// The path's parameters if the route's path fits.

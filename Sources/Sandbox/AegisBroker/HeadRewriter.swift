@@ -1,5 +1,6 @@
 import AegisCapabilities
 import AegisIO
+import AegisProxy
 import AegisSecrets
 import AegisWire
 
@@ -37,32 +38,73 @@ struct HeadRewriter {
         out.reserveCapacity(bytes.count + 256)
         for field in 0..<table.count {
             let name = String(decoding: bytes[table.name(field)], as: UTF8.self).lowercased()
-            let value = Array(bytes[table.value(field)])
-            guard keeps(name, value) else { continue }
-            let written = bytes[table.line(field)]
-            guard let secrets else {
-                out += written
-                continue
+            switch try decide(name, Array(bytes[table.value(field)]), line: bytes[table.line(field)]) {
+            case .dropped: break
+            case .kept: out += bytes[table.line(field)]
+            case .replaced(let value):
+                out += bytes[table.name(field)]
+                out += [0x3a, 0x20]
+                out += value
+                out += [0x0d, 0x0a]
             }
-            guard secrets.isCredential(name) else {
-                if secrets.hasPlaceholder(written) { throw .misplaced("in the header '\(plain(name))'") }
-                out += written
-                continue
-            }
-            out += bytes[table.name(field)]
-            out += [0x3a, 0x20]
-            out += try credential(name, value, secrets)
-            out += [0x0d, 0x0a]
         }
         // What is encoded cannot be looked through on its way back.
         if secrets != nil { out += Array("Accept-Encoding: identity\r\n".utf8) }
         return out + [0x0d, 0x0a]
     }
 
+    /// The new header section of a request of HTTP/2.
+    ///
+    /// - Parameter request: as it was sent.
+    /// - Returns: what goes to the server.
+    /// - Throws: when a placeholder stands where it may not.
+    mutating func rewrite(_ request: HTTP2Fields) throws(BrokerRefusal) -> HTTP2Fields {
+        let authority = request.text(":authority") ?? request.text("host") ?? ""
+        if let secrets, secrets.hasPlaceholder(Array("\(method) \(path)\r\n\(authority)".utf8)[...]) {
+            throw .misplaced("in the request's target")
+        }
+        var out = HTTP2Fields([
+            ":method": method, ":scheme": "https", ":authority": authority, ":path": request.text(":path") ?? path,
+        ])
+        let fields = request.endToEnd
+        for index in 0..<fields.count {
+            let field = fields.field(index)
+            let name = String(decoding: field.name, as: UTF8.self)
+            switch try decide(name, field.value, line: (field.name + [0x3a, 0x20] + field.value)[...]) {
+            case .dropped: break
+            case .kept: out.add(field.name, field.value, neverIndex: field.neverIndex)
+            // No table on the way may remember it, nor tell by its size what was in it.
+            case .replaced(let value): out.add(field.name, value, neverIndex: true)
+            }
+        }
+        if secrets != nil { out.add(Array("accept-encoding".utf8), Array("identity".utf8)) }
+        return out
+    }
+
+    /// What becomes of a field.
+    private enum Decision {
+        case dropped
+        case kept
+        /// Its value is another one.
+        case replaced([UInt8])
+    }
+
+    private mutating func decide(
+        _ name: String, _ value: [UInt8], line: ArraySlice<UInt8>
+    ) throws(BrokerRefusal) -> Decision {
+        guard keeps(name, value) else { return .dropped }
+        guard let secrets else { return .kept }
+        guard secrets.isCredential(name) else {
+            if secrets.hasPlaceholder(line) { throw .misplaced("in the header '\(plain(name))'") }
+            return .kept
+        }
+        return .replaced(try credential(name, value, secrets))
+    }
+
     /// Whether a field goes on.
     private func keeps(_ name: String, _ value: [UInt8]) -> Bool {
         switch name {
-        case "accept-encoding", "sec-websocket-extensions": secrets == nil
+        case "accept-encoding", "grpc-accept-encoding", "sec-websocket-extensions": secrets == nil
         // Inside another protocol requests could come that nobody has looked at.
         case "upgrade": String(decoding: value, as: UTF8.self).lowercased() == "websocket"
         default: true

@@ -71,7 +71,7 @@ extension InspectConnection {
                 headIsGone = false
                 return keepAlive
             case .failed(let error): return await fail(error, asked)
-            case .stale: return await fail(Self.lost)
+            case .stale: return await fail(AegisError.upstreamLost)
             case .tunnelled: return false
             case .broken:
                 client.reset()
@@ -94,33 +94,20 @@ extension InspectConnection {
 
     /// The kept connection to the server, or a new one.
     private func connected(fresh: Bool) async throws -> InspectUpstream {
-        if !fresh, let upstream { return upstream }
-        let below = try await rules.dial()
-        let (client, host, limits) = (inspector.client, rules.host.description, inspector.limits)
-        do {
-            let stream = try await withDeadline(limits.headTime, clock: inspector.clock) {
-                try await client.connect(below, host: host)
-            }
-            let made = InspectUpstream(stream, limits.message)
-            upstream = made
-            return made
-        } catch {
-            below.close()
-            switch error {
-            case let error as TLSError: throw error.aegisError
-            case let error as IOError where error.kind == .timeout:
-                throw AegisError(.timeout, "tls-timeout", "'\(host)' did not finish the TLS handshake in time")
-            default: throw error
-            }
+        if let known = failure {
+            failure = nil
+            throw known
         }
+        // One that has not been asked yet was made before the guest spoke: the server may have closed it.
+        if !fresh, let upstream, upstream.wasUsed || upstream.below.peer == .open { return upstream }
+        upstream?.stream.close()
+        let made = InspectUpstream(
+            try await inspector.connect(rules, speaking: ["http/1.1"]), inspector.limits.message)
+        upstream = made
+        return made
     }
 
-    private static let lost = AegisError(
-        .failed, "upstream-lost", "the server closed the connection before it answered")
-
-    private static func malformed(_ error: HTTPError) -> AegisError {
-        .failed("upstream-malformed", "the server gave no valid answer: \(error.message)")
-    }
+    private static func malformed(_ error: HTTPError) -> AegisError { .malformed(error.message) }
 
     // MARK: The request
 
@@ -224,7 +211,7 @@ extension InspectConnection {
             let count = (try? await server.stream.read(into: &server.buffer, atMost: 64 << 10)) ?? 0
             guard count == 0 else { continue }
             let isUntouched = server.wasUsed && server.buffer.isEmpty && server.index.status == 0
-            return isUntouched && mayAskAgain ? .stale : .failed(Self.lost)
+            return isUntouched && mayAskAgain ? .stale : .failed(.upstreamLost)
         }
     }
 
@@ -257,7 +244,7 @@ extension InspectConnection {
         let reusable = server.index.keepAlive
         if outgoing.secrets != nil, framing != .none, let coding = fieldText("content-encoding", of: server) {
             guard coding.lowercased() == "identity" || coding.isEmpty else {
-                return .failed(Self.encoded(coding))
+                return .failed(.encoded(coding))
             }
         }
         let keepAlive = index.keepAlive && response.allowsNext && uploadFailure == nil
@@ -265,9 +252,7 @@ extension InspectConnection {
         response.append(from: server.buffer, keepAlive: keepAlive, to: &head)
         var makesChunks = false
         if case .chunked = response.framing { makesChunks = true }
-        let isLive = ["text/event-stream", "application/x-ndjson", "application/jsonl"].contains {
-            (fieldText("content-type", of: server) ?? "").lowercased().hasPrefix($0)
-        }
+        let isLive = EncodedMaskStream.isLive(fieldText("content-type", of: server))
         let filter = outgoing.secrets.map { EncodedMaskStream($0.values, isLive: isLive) }
         var body = FilteredBody(framing, makesChunks: makesChunks, filter: filter, limits: inspector.limits.message)
         server.buffer.consume(server.index.length)
@@ -295,12 +280,6 @@ extension InspectConnection {
 
     private func fieldText(_ name: StaticString, of server: InspectUpstream) -> String? {
         server.index.table.text(name, in: server.buffer.readable.span)
-    }
-
-    private static func encoded(_ coding: String) -> AegisError {
-        .failed(
-            "response-encoded", "the server encoded its answer ('\(plain(coding))') although it was asked not to",
-            hint: "secrets cannot be masked in it; use this host without brokered secrets")
     }
 
     // MARK: Another protocol

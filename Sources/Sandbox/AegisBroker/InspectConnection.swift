@@ -11,13 +11,16 @@ import Synchronization
 /// The one task of its connection uses all but the stream: that makes it `@unchecked Sendable`.
 final class InspectUpstream: @unchecked Sendable {
     let stream: TLSStream
+    /// The socket under it.
+    let below: FileStream
     var buffer = ByteBuffer()
     var index: HTTPResponseIndex
     /// An exchange has used it before: the server may have closed it meanwhile.
     var wasUsed = false
 
-    init(_ stream: TLSStream, _ limits: HTTPLimits) {
-        self.stream = stream
+    init(_ server: InspectServer, _ limits: HTTPLimits) {
+        stream = server.stream
+        below = server.below
         index = HTTPResponseIndex(limits: limits)
     }
 }
@@ -41,6 +44,8 @@ final class InspectConnection: @unchecked Sendable {
     private var served = 0
     /// The guest has ended the connection, although TLS was agreed upon, before it said anything.
     private(set) var leftWithoutAWord = false
+    /// Why there is no connection to the server, when that was tried before the first request.
+    var failure: (any Error)?
 
     enum UploadFailure: Error {
         case refused(InspectRefusal)
@@ -51,11 +56,25 @@ final class InspectConnection: @unchecked Sendable {
         case sink
     }
 
-    init(_ client: TLSStream, _ rules: InspectRules, _ inspector: Inspector) {
+    /// A connection whose TLS has begun.
+    ///
+    /// - Parameters:
+    ///   - client: the guest's side.
+    ///   - server: what came of connecting to the server already; nil when nobody has.
+    ///   - rules: what holds for it.
+    ///   - inspector: whose limits hold.
+    init(
+        _ client: TLSStream, _ server: Result<InspectServer, any Error>?, _ rules: InspectRules, _ inspector: Inspector
+    ) {
         self.client = client
         self.rules = rules
         self.inspector = inspector
         index = HTTPRequestIndex(limits: inspector.limits.message)
+        switch server {
+        case .success(let server): upstream = InspectUpstream(server, inspector.limits.message)
+        case .failure(let error): failure = error
+        case nil: break
+        }
     }
 
     var upstream: InspectUpstream? {
@@ -126,10 +145,7 @@ final class InspectConnection: @unchecked Sendable {
             do throws(BrokerRefusal) {
                 head = try rewriter.rewrite(index, Array(buffer.readable.prefix(index.length)))
             } catch { throw InspectRefusal(error) }
-            if !rewriter.used.isEmpty {
-                if let refusal = rules.recordUse(rewriter.used, asked) { throw refusal }
-                rules.report(.used(rewriter.used, asked))
-            }
+            try rules.use(rewriter.used, in: asked)
             return await relay(head, secrets, asked)
         } catch { return await deny(error, asked) }
     }
@@ -143,28 +159,10 @@ final class InspectConnection: @unchecked Sendable {
     }
 
     private func check(_ asked: InspectedRequest) throws(InspectRefusal) {
-        let place = "'\(rules.host):\(rules.port)'"
-        guard index.verb != .connect else {
-            throw InspectRefusal(
-                reason: "connect-refused", message: "\(place): CONNECT would lead where nobody looks",
-                hint: "connect to the other host itself")
-        }
-        let bytes = buffer.readable
-        let authority =
-            index.authority.map { HTTPText.string(bytes.span, $0) } ?? index.table.text("host", in: bytes.span) ?? ""
-        guard names(authority), index.table.text("host", in: bytes.span).map(names) ?? true else {
-            throw InspectRefusal(
-                reason: "host-mismatch", message: "\(place) is refused: the request is for '\(plain(authority))'",
-                hint: "connect to the name that the request is for")
-        }
-        if let refusal = rules.authorise(asked) { throw refusal }
-    }
-
-    /// Whether an authority is the host of this connection, with its port or none.
-    private func names(_ authority: String) -> Bool {
-        let parts = authority.split(separator: ":", omittingEmptySubsequences: false)
-        guard (1...2).contains(parts.count), HostName(String(parts[0])) == rules.host else { return false }
-        return parts.count == 1 ? true : parts[1].isEmpty || parts[1] == String(rules.port)
+        let span = buffer.readable.span
+        try rules.check(
+            asked, authority: index.authority.map { HTTPText.string(span, $0) },
+            host: index.table.text("host", in: span))
     }
 
     // MARK: Answers of our own

@@ -59,7 +59,7 @@ package struct InspectRules: Sendable {
     /// The secrets that hold now; asked for each request, so that what was taken away counts at once.
     package let secrets: @Sendable () -> BrokeredSecrets?
     /// Connects to the server; what it throws (an `AegisError`) becomes the answer.
-    package let dial: @Sendable () async throws -> any ByteStream
+    package let dial: @Sendable () async throws -> FileStream
     /// Hears what happens.
     package let report: @Sendable (InspectEvent) -> Void
     /// Asked before a request with secrets goes out; a refusal when that cannot be recorded.
@@ -70,7 +70,7 @@ package struct InspectRules: Sendable {
         host: HostName, port: UInt16, authority: CertificateAuthority,
         authorise: @escaping @Sendable (InspectedRequest) -> InspectRefusal?,
         secrets: @escaping @Sendable () -> BrokeredSecrets?,
-        dial: @escaping @Sendable () async throws -> any ByteStream,
+        dial: @escaping @Sendable () async throws -> FileStream,
         report: @escaping @Sendable (InspectEvent) -> Void,
         recordUse: @escaping @Sendable ([String], InspectedRequest) -> InspectRefusal? = { _, _ in nil }
     ) {
@@ -82,5 +82,49 @@ package struct InspectRules: Sendable {
         self.dial = dial
         self.report = report
         self.recordUse = recordUse
+    }
+}
+
+extension InspectRules {
+    /// Records and tells that a request is about to carry secrets.
+    ///
+    /// - Throws: why it does not, when that could not be recorded.
+    func use(_ secrets: [String], in asked: InspectedRequest) throws(InspectRefusal) {
+        guard !secrets.isEmpty else { return }
+        if let refusal = recordUse(secrets, asked) { throw refusal }
+        report(.used(secrets, asked))
+    }
+
+    /// Checks that a request is one for this connection, and allowed.
+    ///
+    /// - Parameters:
+    ///   - asked: the request.
+    ///   - authority: whom its target names; nil when it names nobody.
+    ///   - field: what its `Host` says; nil when there is none.
+    /// - Throws: why it goes nowhere.
+    func check(_ asked: InspectedRequest, authority: String?, host field: String?) throws(InspectRefusal) {
+        let place = "'\(host):\(port)'"
+        guard asked.method != "CONNECT" else {
+            throw InspectRefusal(
+                reason: "connect-refused", message: "\(place): CONNECT would lead where nobody looks",
+                hint: "connect to the other host itself")
+        }
+        let named = authority ?? field ?? ""
+        guard names(named), field.map(names) ?? true else {
+            throw InspectRefusal(
+                reason: Self.otherHost, message: "\(place) is refused: the request is for '\(plain(named))'",
+                hint: "connect to the name that the request is for")
+        }
+        if let refusal = authorise(asked) { throw refusal }
+    }
+
+    /// The reason for which a request is refused that is for another host.
+    static var otherHost: String { "host-mismatch" }
+
+    /// Whether an authority is the host of this connection, with its port or none.
+    private func names(_ authority: String) -> Bool {
+        let parts = authority.split(separator: ":", omittingEmptySubsequences: false)
+        guard (1...2).contains(parts.count), HostName(String(parts[0])) == host else { return false }
+        return parts.count == 1 ? true : parts[1].isEmpty || parts[1] == String(port)
     }
 }

@@ -278,10 +278,11 @@ extension Instance {
         guard !specs.isEmpty else { return }
         let (grants, holder) = (services.grants, HolderID(id))
         do {
+            let start = try grantsStart(specs)
             let given =
                 if let parent = stored.info.parent {
-                    try grants.delegate(specs, from: HolderID(parent), to: holder)
-                } else { try grants.issue(specs, to: holder) }
+                    try grants.delegate(living(specs, of: parent), from: HolderID(parent), to: holder, since: start)
+                } else { try grants.issue(specs, to: holder, since: start) }
             // What it has started already it has started, whichever daemon and whichever run that was.
             do { try grants.recall(stored.spawned ?? 0, of: .spawn(agent: "instance"), by: holder) } catch {
                 for one in given { _ = try? grants.revoke(one.id, reason: "not counted") }
@@ -290,6 +291,26 @@ extension Instance {
         } catch {
             services.logger.warning("grants are not given", ("instance", id), ("error", "\(error)"))
             note(log.note("without its grants: \(Instance.explain(error).message)"))
+        }
+    }
+
+    /// When the grants were first given: a lifetime counts from there, whichever daemon and whichever run it is.
+    private func grantsStart(_ specs: [GrantSpec]) throws -> Timestamp? {
+        guard specs.contains(where: { $0.lifetime != nil }) else { return nil }
+        if let start = stored.granted { return start }
+        stored.granted = .now()
+        guard !save(), let failure = saveFailure else { return stored.granted }
+        // One that the next daemon knew nothing of would begin anew.
+        stored.granted = nil
+        throw failure
+    }
+
+    /// Those that the parent can still hand on: what has expired there has expired here, and takes nothing else with it.
+    private func living(_ specs: [GrantSpec], of parent: String) -> [GrantSpec] {
+        let (held, now) = (services.grants.records(of: HolderID(parent)).map(\.terms), Timestamp.now())
+        return specs.filter { spec in
+            let covering = held.filter { $0.capability.covers(spec.capability) }
+            return covering.isEmpty || covering.contains { $0.expires.map { $0 > now } ?? true }
         }
     }
 

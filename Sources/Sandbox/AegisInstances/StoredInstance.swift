@@ -67,6 +67,8 @@ package struct StoredInstance: Sendable, Codable, Equatable {
     package var kit: KitPlan?
     /// How many instances it has started, and those that it has started, in its whole life; nil is none.
     package var spawned: UInt64?
+    /// When its grants were first given, where one of them has a lifetime.
+    package var granted: Timestamp?
 
     /// Makes it the instance of a sandbox that was kept ready. The sandbox is noted at once: a daemon that comes after a
     /// crash must find it.

@@ -4,10 +4,14 @@ enum AddressPlan {
     static let gateway: UInt32 = 0xc612_0001
     /// 198.18.0.2: what the name of a probe's control leads to.
     static let control: UInt32 = 0xc612_0002
+    /// 198.18.0.3: the end of the gateway's only way, where nothing may ever arrive.
+    static let trap: UInt32 = 0xc612_0003
     /// 198.18.1.0 to 198.18.127.255 stand for names.
     static let names = UInt32(0xc612_0100)...UInt32(0xc612_7fff)
     /// 198.18.128.1 to 198.18.255.254 are the instances' ends of their links.
     static let instances = UInt32(0xc612_8001)...UInt32(0xc612_fffe)
+    /// The prefix of their network, in bits.
+    static let instancesPrefix: UInt8 = 17
     /// 198.19.N.0/24 is the network of a group.
     static let groups: UInt32 = 0xc613_0000
     /// How many groups a node can have at the same time.

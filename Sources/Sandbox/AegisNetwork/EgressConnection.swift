@@ -42,6 +42,9 @@ struct EgressConnection: Sendable {
         let inspects = admission.mustInspect || uplink.inspection?.hasSecret(for: destination) == true
         switch (destination.host, destination.port) {
         case (.name(ProofTargets.controlName), _): try await echo()
+        // What a probe tries must have been refused by now. Nobody is to hear of it; the probe is to hear that it was let through.
+        case _ where clientPort.map(uplink.expects) == true:
+            try await answerProbe { try await $0.write(ProofTrap.greeting[...]) }
         case (.name(let name), 80): await serveHTTP(destination, name)
         case _ where inspects: try await inspect(destination, live)
         case (.name(let name), 443): try await tunnel(destination, live, hello: try await readHello(destination, name))
@@ -65,14 +68,22 @@ struct EgressConnection: Sendable {
 
     /// The other side of a probe's control: answers with what it is told, once. To the instance itself it is of no use.
     private func echo() async throws {
-        let client = client
-        try await withDeadline(Self.helloTime, clock: gate.loop.clock) {
+        try await answerProbe { client in
             var bytes = ByteBuffer()
             guard try await client.readNext(into: &bytes, atMost: 64) > 0 else { return }
             try await client.write(bytes.readable)
+        }
+    }
+
+    /// Says something to a probe.
+    private func answerProbe(_ body: @escaping @Sendable (FileStream) async throws -> Void) async throws {
+        let client = client
+        try await withDeadline(Self.helloTime, clock: gate.loop.clock) {
+            try await body(client)
             try client.closeWrite()
             // Its end first: a reset could overtake the answer.
-            _ = try await client.readNext(into: &bytes, atMost: 64)
+            var rest = ByteBuffer()
+            _ = try await client.readNext(into: &rest, atMost: 64)
         }
     }
 

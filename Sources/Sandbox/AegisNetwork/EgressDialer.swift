@@ -32,7 +32,9 @@ struct EgressDialer: Sendable {
         switch destination.host {
         case .address(let address): found = [address]
         case .name(let name):
-            do { found = try await resolver.addresses(of: name.description) } catch let error as ResolutionError {
+            do { found = try await resolver.addresses(of: name.description, for: instance) } catch let error
+                as ResolutionError
+            {
                 throw AegisError(.failed, "name-not-found", "\(name) has no address: \(error.message)")
             }
         }

@@ -2,6 +2,7 @@ package import AegisBroker
 import AegisCapabilities
 package import AegisCore
 import AegisIO
+import AegisProxy
 package import AegisTLS
 import Synchronization
 
@@ -47,11 +48,11 @@ final class SharedInspector: Sendable {
     private let made = Mutex<Inspector?>(nil)
 
     /// - Throws: `tls-failed` when the system trusts nobody.
-    func get(_ loop: EventLoop) throws -> Inspector {
+    func get(_ proxy: HTTPProxy) throws -> Inspector {
         try made.withLock { made in
             if let made { return made }
             do throws(TLSError) {
-                let new = try Inspector(clock: loop.clock)
+                let new = try Inspector(proxy: proxy)
                 made = new
                 return new
             } catch { throw error.aegisError }
@@ -114,7 +115,7 @@ extension EgressConnection {
                 "'\(destination)' is refused: the key to look into TLS was lost with an earlier daemon",
                 hint: "restart the instance")
         }
-        let inspector = try gate.inspector.get(gate.loop)
+        let inspector = try gate.inspector.get(gate.http)
         let rules = InspectRules(
             host: name, port: destination.port, authority: inspection.authority,
             authorise: { asked in

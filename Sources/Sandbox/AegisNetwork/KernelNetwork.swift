@@ -24,6 +24,14 @@ enum KernelNetwork {
         guard unsafe cn_detach(gateway, link) == 0 else { throw Errno.current }
     }
 
+    /// Gives the gateway the only way that it has: to a namespace that takes every address for its own.
+    static func makeTrap(_ link: String, gateway: Int32, trap: Int32) throws(Errno) {
+        let status = unsafe cn_trap(
+            gateway, trap, link, AddressPlan.gateway, AddressPlan.trap, AddressPlan.instances.lowerBound - 1,
+            AddressPlan.instancesPrefix)
+        guard status == 0 else { throw Errno.current }
+    }
+
     /// A member's place in the kernel.
     struct Port: Sendable {
         var bridge: String
@@ -69,15 +77,18 @@ enum KernelNetwork {
         return count
     }
 
-    /// A listening socket that hears one link only.
-    static func listener(on link: String, gateway: Int32, port: UInt16) throws(Errno) -> FileDescriptor {
-        try FileDescriptor(
-            checking: unsafe cn_bound_socket(gateway, stream, link, AddressPlan.gateway, port, 256))
+    /// A listening socket that hears one link only; address 0 is every one.
+    static func listener(
+        on link: String, gateway: Int32, address: UInt32 = AddressPlan.gateway, port: UInt16
+    ) throws(Errno) -> FileDescriptor {
+        try FileDescriptor(checking: unsafe cn_bound_socket(gateway, stream, link, address, port, 256))
     }
 
-    /// A datagram socket that hears one link only.
-    static func datagrams(on link: String, gateway: Int32, port: UInt16) throws(Errno) -> FileDescriptor {
-        try FileDescriptor(checking: unsafe cn_bound_socket(gateway, datagram, link, AddressPlan.gateway, port, 0))
+    /// A datagram socket that hears one link only; address 0 is every one.
+    static func datagrams(
+        on link: String, gateway: Int32, address: UInt32 = AddressPlan.gateway, port: UInt16
+    ) throws(Errno) -> FileDescriptor {
+        try FileDescriptor(checking: unsafe cn_bound_socket(gateway, datagram, link, address, port, 0))
     }
     private static var stream: Int32 { 1 }
     private static var datagram: Int32 { 2 }
@@ -88,33 +99,6 @@ enum KernelNetwork {
         guard result >= 0 else { throw Errno.current }
         return result == 1
     }
-
-    /// The addresses of a name, from the host's resolver; blocks.
-    ///
-    /// - Throws: what it said.
-    static func resolve(_ name: String) throws -> [IPAddress] {
-        let width = Int(CN_ADDRESS_TEXT)
-        var texts = [CChar](repeating: 0, count: width * 32)
-        var code: Int32 = 0
-        let count = unsafe cn_resolve(name, &texts, 32, &code)
-        guard count >= 0 else {
-            let text = unsafe cn_resolve_text(code).map { unsafe String(cString: $0) } ?? "error \(code)"
-            throw ResolutionError(message: text)
-        }
-        return (0..<Int(count)).compactMap { number in
-            let bytes = texts[(number * width)..<((number + 1) * width)].prefix { $0 != 0 }
-            return IPAddress(String(decoding: bytes.map { UInt8(bitPattern: $0) }, as: UTF8.self))
-        }
-    }
-}
-
-/// Why a name has no addresses.
-package struct ResolutionError: Error, Sendable, CustomStringConvertible {
-    /// In the words of who was asked.
-    package var message: String
-    /// Makes an error.
-    package init(message: String) { self.message = message }
-    package var description: String { message }
 }
 
 extension FileDescriptor {

@@ -1,3 +1,4 @@
+internal import AegisCapabilities
 package import AegisCore
 internal import AegisSandboxTypes
 internal import Synchronization
@@ -103,6 +104,21 @@ final class NetworkGroups: Sendable {
 
     /// The group that an instance is in.
     func group(of id: String) -> String? { state.withLock { $0.places[id]?.key.name } }
+
+    /// All groups that there are, by name.
+    var all: [NetworkGroup] {
+        func text(_ address: UInt32) -> String { IPAddress(ipv4: address).description }
+        return state.withLock(\.groups).map { key, group in
+            NetworkGroup(
+                name: key.name, owner: key.owner,
+                subnet: "\(text(AddressPlan.member(0, of: group.number)))/\(AddressPlan.groupPrefix)",
+                gateway: text(AddressPlan.gateway),
+                members: group.members.sorted { $0.key < $1.key }.map { number, member in
+                    NetworkGroup.Member(
+                        id: member.id, name: member.name, address: text(AddressPlan.member(number, of: group.number)))
+                })
+        }.sorted { ($0.name, $0.owner) < ($1.name, $1.owner) }
+    }
 
     /// What the resolver says of a name to a member.
     enum Answer: Equatable {

@@ -1,9 +1,13 @@
 import AegisCore
 import AegisIO
+package import AegisSandboxTypes
 import LinuxSys
 
 /// Joining groups and leaving them.
 extension NetworkService {
+    /// The groups that have members, by name.
+    package nonisolated var groups: [NetworkGroup] { gate.groups.all }
+
     private func port(_ index: UInt32, _ address: UInt32) -> KernelNetwork.Port {
         KernelNetwork.Port(
             bridge: GatewayRules.bridge(node, AddressPlan.place(of: address)?.group ?? 0),

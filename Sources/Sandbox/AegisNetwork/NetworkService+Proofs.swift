@@ -1,3 +1,4 @@
+import AegisCapabilities
 import AegisCore
 import AegisIO
 package import AegisSandboxTypes
@@ -25,6 +26,14 @@ extension NetworkService {
             } prove: {
                 await self.check($0, .random)
             }
+        }
+    }
+
+    /// Proves every network: something came through.
+    func lookAtOnce() async {
+        gate.logger.error("the gateway let something through that it must refuse; all networks are proved")
+        await withDiscardingTaskGroup { group in
+            for id in links.keys { group.addTask { await self.check(id, .alarm) } }
         }
     }
 
@@ -66,7 +75,8 @@ extension NetworkService {
         }
         let stranger = gate.groups.stranger(to: id) ?? AddressPlan.member(254, of: AddressPlan.groupLimit - 1)
         let proof = try await PolicyProver(
-            uplink: link.uplink, namespace: link.namespace, member: link.address, stranger: stranger
+            uplink: link.uplink, namespace: link.namespace, member: link.address, stranger: stranger,
+            opened: link.grants.map(\.spec.capability)
         ).prove(cause)
         if links[id]?.uplink === link.uplink { proofs[id] = Array(([proof] + (proofs[id] ?? [])).prefix(Self.kept)) }
         return proof

@@ -12,12 +12,13 @@ import LinuxSys
 /// and no rule of the host's firewall concerns it.
 package actor NetworkService {
     nonisolated let node: String
-    private nonisolated let path: String
+    nonisolated let path: String
     nonisolated let scope: TaskScope
     nonisolated let gate: EgressGate
     /// How long one instance goes without a proof, on average.
     nonisolated let proofInterval: Duration
     var gateway: SharedNamespace?
+    private var trap: ProofTrap?
     private var opening = false
     private var waiters: [CheckedContinuation<Void, Never>] = []
     var links: [String: Link] = [:]
@@ -67,13 +68,13 @@ package actor NetworkService {
     ///   - runDirectory: where the namespace is mounted, as `net`.
     ///   - grants: who may do what.
     ///   - proofInterval: how long one instance goes without a proof, on average.
-    ///   - resolver: where names lead to.
+    ///   - resolver: where names lead to; nil: as this host says.
     ///   - loop: the loop of all streams.
     ///   - scope: ends what runs here.
     ///   - logger: for what concerns no single instance.
     package init(
         node: String, runDirectory: String, grants: GrantBook, proofInterval: Duration = .seconds(300),
-        resolver: any NameResolver = HostResolver(),
+        resolver: (any NameResolver)? = nil,
         on loop: EventLoop, scope: TaskScope, logger: Logger
     ) {
         self.node = node
@@ -82,7 +83,8 @@ package actor NetworkService {
         path = "\(runDirectory)/net"
         gate = EgressGate(
             grants: grants, groups: NetworkGroups(),
-            dialer: EgressDialer(grants: grants, resolver: resolver, loop: loop), http: HTTPProxy(on: loop),
+            dialer: EgressDialer(grants: grants, resolver: resolver ?? HostResolver(on: loop), loop: loop),
+            http: HTTPProxy(on: loop),
             loop: loop, scope: scope, logger: logger)
         let http = gate.http
         scope.spawn("network-http") { await http.run() }
@@ -200,6 +202,7 @@ package actor NetworkService {
         for grant in grants { _ = try? gate.grants.revoke(grant.id, reason: reason) }
     }
 
+    private nonisolated var trapPath: String { "\(path)-trap" }
     private nonisolated func namesFile(_ id: String) -> String { "\(path)-\(id)" }
 
     /// Takes an instance's link and grants away; fine when it has none. A caller that is cancelled waits for it all the same:
@@ -271,10 +274,15 @@ package actor NetworkService {
     package func close(keeping: Bool) async {
         for link in links.values { link.uplink.close() }
         links = [:]
+        trap?.close()
+        trap = nil
         guard !keeping else { return }
         gateway = nil
-        let path = path
-        try? await BlockingPool.shared.run { try Self.remove(path) }
+        let (path, trapPath) = (path, trapPath)
+        try? await BlockingPool.shared.run {
+            try Self.remove(path)
+            try Self.remove(trapPath)
+        }
     }
 
     private static func remove(_ path: String) throws(Errno) {
@@ -304,9 +312,23 @@ package actor NetworkService {
             throw error
         }
         let made = SharedNamespace(FileDescriptor(owning: raw))
+        let trapPath = trapPath
+        let trap = try await BlockingPool.shared.run {
+            let namespace = try Self.openOrMake(trapPath)
+            try KernelNetwork.makeTrap(ProofTrap.link, gateway: made.raw, trap: namespace.raw)
+            return SharedNamespace(namespace)
+        }
+        try watch(ProofTrap(in: trap, on: gate.loop))
         try hear(made)
         gateway = made
         return made
+    }
+
+    /// What arrives in the trap has come through rules that let nothing through.
+    private func watch(_ made: ProofTrap) {
+        trap?.close()
+        trap = made
+        scope.spawn("network-trap") { await made.serve { await self.lookAtOnce() } }
     }
 
     private static func openOrMake(_ path: String) throws -> FileDescriptor {

@@ -51,6 +51,9 @@ struct PolicyProver: Sendable {
     /// The address of a member of another group; some address of no member where there is none.
     let stranger: UInt32
 
+    /// What the instance may reach, as its policy says.
+    let opened: [Capability]
+
     /// Milliseconds that one round may take.
     private static let patience: Int32 = 4000
     /// How long the word of a refusal may take after the attempt.
@@ -103,16 +106,28 @@ struct PolicyProver: Sendable {
         var trials = [
             Trial(kind: .question, address: AddressPlan.gateway, port: AddressPlan.resolverPort),
             Trial(kind: .echo, address: AddressPlan.control, port: ProofTargets.controlPort),
-            // 192.0.2.1, of documents: were the policy broken, nobody would hear of it.
-            Trial(kind: .tcp, address: 0xc000_0201, port: 443), Trial(kind: .tcp, address: 0xc000_0201, port: 9),
+            Trial(kind: .tcp, address: forbidden, port: 443), Trial(kind: .tcp, address: forbidden, port: 9),
             Trial(kind: .tcp, address: 0xa9fe_a9fe, port: 80), Trial(kind: .tcp, address: stranger, port: 80),
-            Trial(kind: .tcpSix), Trial(kind: .udp, address: 0xc000_0201, port: 123),
+            Trial(kind: .tcpSix), Trial(kind: .udp, address: forbidden, port: ProofTrap.datagramPort),
         ]
         for port in Set(ProofTargets.ports + hostPorts).sorted() {
             trials.append(Trial(kind: .tcp, address: AddressPlan.gateway, port: port))
         }
         if let member { trials.append(Trial(kind: .frame, address: member & 0xffff_ff00 | 0xfe, port: 9)) }
         return trials
+    }
+
+    /// An address that nothing was opened to: one of those for documents, or, where all of them were, one that no grant reaches.
+    /// What gets there all the same ends in the trap.
+    private var forbidden: UInt32 {
+        [0xc000_0201, 0xc633_6401, 0xcb00_7101].first { address in
+            !opened.contains { capability in
+                guard case .network(let pattern) = capability else { return false }
+                // Whatever the port: the same address is tried on several.
+                let port = pattern.port ?? 443
+                return pattern.matches(Destination(IPAddress(ipv4: address), port: port), tool: nil)
+            }
+        } ?? AddressPlan.trap
     }
 
     private func round(_ cause: PolicyProof.Cause) async throws -> PolicyProof {

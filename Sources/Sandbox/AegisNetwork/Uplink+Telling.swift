@@ -112,6 +112,9 @@ extension Uplink {
     /// From now on denials of connections from these ports are a probe's.
     func expect(_ ports: [UInt16]) { state.withLock { state in for port in ports { state.probe[port] = .some(nil) } } }
 
+    /// Whether a connection from this port is a probe's.
+    func expects(_ port: UInt16) -> Bool { state.withLock { $0.probe[port] != nil } }
+
     /// For what reason the attempt from a port was refused, as far as is known.
     func refusal(of port: UInt16) -> String? { state.withLock { $0.probe[port] ?? nil } }
 

@@ -30,6 +30,9 @@ final class ExposedPort: @unchecked Sendable {
     private static let fullPause: UInt64 = 10_000_000_000
     /// What the instance's kit sets in requests and responses.
     private var fields: (request: ProxyFields?, response: ProxyFields?)
+    /// What of the exposure each request needs: a copy of it all would cost as much as parsing the request.
+    private let portProtocol: ExposeSpec.PortProtocol
+    private var showsPage: Bool
     /// Connections and requests that wait for the instance.
     var waitingCount: Int { held + target.waitingCount }
 
@@ -40,6 +43,8 @@ final class ExposedPort: @unchecked Sendable {
 
     init(_ exposure: Exposure, _ services: RouterServices) {
         self.services = services
+        portProtocol = exposure.portProtocol
+        showsPage = exposure.ui
         target = RouteTarget(exposure, services)
         fields = Self.fields(of: exposure)
     }
@@ -52,6 +57,7 @@ final class ExposedPort: @unchecked Sendable {
         let samePort = new.publicPort == boundPort || (new.publicPort == 0 && exposure.publicPort == 0)
         guard new.address == exposure.address, sameProtocol, samePort || boundPort == 0 else { return false }
         target.exposure = new
+        showsPage = new.ui
         fields = Self.fields(of: new)
         return true
     }
@@ -125,7 +131,7 @@ final class ExposedPort: @unchecked Sendable {
             let isHeld = exposure.wake == .connect
             if isHeld { target.arrived() }
             await services.proxy.serveHTTP2(
-                stream, client: stream.proxyClient, target: target, scope: services.scope,
+                HTTP2Transport(stream), client: stream.proxyClient, target: target, scope: services.scope,
                 owner: ObjectIdentifier(self)
             ) { [target] in
                 if isHeld { target.settled() }
@@ -219,6 +225,12 @@ final class PortDirector: ProxyDirector, @unchecked Sendable {
         isHeld = false
     }
 
+    func decide(_ request: ProxyRequest) -> ProxyDecision? {
+        guard let decision = port.decide(request, ProxyEdits()) else { return nil }
+        settle()
+        return decision
+    }
+
     func direct(_ request: ProxyRequest) async -> ProxyDecision {
         defer { settle() }
         return await port.direct(request, ProxyEdits())
@@ -226,21 +238,32 @@ final class PortDirector: ProxyDirector, @unchecked Sendable {
 }
 
 extension ExposedPort {
-    /// What becomes of a request that is meant for this port.
+    /// What becomes of a request that is meant for this port; nil when a browser may have to be shown a page first.
+    func decide(_ request: ProxyRequest, _ edits: ProxyEdits) -> ProxyDecision? {
+        if portProtocol == .ws, !request.isWebSocket { return .answer(websocketOnly) }
+        if showsPage, !target.isOpen, request.prefersHTML, !request.index.wantsUpgrade { return nil }
+        return relay(edits)
+    }
+
+    /// The same, with waiting for the page.
     func direct(_ request: ProxyRequest, _ edits: ProxyEdits) async -> ProxyDecision {
-        if exposure.portProtocol == .ws, !request.isWebSocket {
-            let error = AegisError(
-                .usage, "websocket-only", "port \(exposure.guestPort) of \(exposure.instance) takes WebSockets only")
-            var answer = ProxyAnswer(error, status: 426, html: false)
-            answer.headers.add("Upgrade", "websocket")
-            answer.headers.add("Connection", "upgrade")
-            return .answer(answer)
-        }
-        if exposure.ui, !target.isOpen, request.prefersHTML, !request.index.wantsUpgrade {
-            if let page = await target.page() { return .answer(page) }
-        }
+        if let decision = decide(request, edits) { return decision }
+        if let page = await target.page() { return .answer(page) }
+        return relay(edits)
+    }
+
+    private func relay(_ edits: ProxyEdits) -> ProxyDecision {
         var edits = edits
         (edits.requestFields, edits.responseFields) = fields
         return .relay(target, edits)
+    }
+
+    private var websocketOnly: ProxyAnswer {
+        let error = AegisError(
+            .usage, "websocket-only", "port \(exposure.guestPort) of \(exposure.instance) takes WebSockets only")
+        var answer = ProxyAnswer(error, status: 426, html: false)
+        answer.headers.add("Upgrade", "websocket")
+        answer.headers.add("Connection", "upgrade")
+        return answer
     }
 }

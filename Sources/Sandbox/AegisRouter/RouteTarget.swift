@@ -34,6 +34,8 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
     /// Browsers that are about to get a page.
     private var pages = 0
     private var holdUntil: UInt64 = 0
+    /// How long the hold outlives each exchange, in nanoseconds.
+    private let holdTime: UInt64
     private var waiters: [UInt64: CheckedContinuation<Result<Bool, AegisError>, Never>] = [:]
     private var nextWaiter: UInt64 = 0
     private var isHeld = false
@@ -46,6 +48,7 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
     init(_ exposure: Exposure, _ services: RouterServices) {
         self.exposure = exposure
         self.services = services
+        holdTime = UInt64(services.limits.holdTime.wholeNanoseconds)
         pool = UpstreamPool(limits: services.proxy.limits)
     }
 
@@ -68,6 +71,12 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
     }
 
     // MARK: Exchanges
+
+    func takeKept() -> UpstreamConnection? {
+        guard isOpen, let kept = pool.take() else { return nil }
+        users += 1
+        return kept
+    }
 
     func connect(fresh: Bool, for client: any ProxyWaiter) async throws -> UpstreamConnection {
         users += 1
@@ -118,11 +127,11 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
 
     private func leave() {
         users -= 1
-        keepHold(for: services.limits.holdTime)
+        keepHold(for: holdTime)
     }
 
-    private func keepHold(for time: Duration) {
-        holdUntil = max(holdUntil, SystemTime.monotonic &+ UInt64(time.wholeNanoseconds))
+    private func keepHold(for nanoseconds: UInt64) {
+        holdUntil = max(holdUntil, SystemTime.monotonic &+ nanoseconds)
     }
 
     // MARK: HTTP/2
@@ -136,10 +145,10 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
         _ = try await ready(.request).get()
     }
 
-    func dial() async throws -> FileStream {
+    func dial() async throws -> HTTP2Transport {
         // The one that found out that the port answers has not been used.
-        if isOpen, let kept = pool.take() { return kept.stream }
-        return try await find(fresh: false).stream
+        if isOpen, let kept = pool.take() { return HTTP2Transport(kept.stream) }
+        return HTTP2Transport(try await find(fresh: false).stream)
     }
 
     // MARK: Connections that have said nothing yet
@@ -231,7 +240,7 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
             result = .failure(cause)
         }
         isAbandoned = false
-        keepHold(for: services.limits.holdTime)
+        keepHold(for: holdTime)
         if case .success = result { return await admitAll() }
         resumeAll(result)
     }
@@ -287,7 +296,7 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
             failure = nil
             return ProxyAnswer(failure: error, html: true)
         }
-        keepHold(for: services.limits.pageHoldTime)
+        keepHold(for: UInt64(services.limits.pageHoldTime.wholeNanoseconds))
         let label = exposure.name ?? exposure.instance
         let body = HTMLPage.make(
             title: "Starting \(label)", paragraphs: [activity, "This page reloads itself."], refresh: 1)

@@ -41,7 +41,7 @@ package struct EventRecord: Sendable, Codable, Equatable {
 /// One round of trying what an instance's network must refuse (decision D22).
 package struct PolicyProof: Sendable, Codable, Equatable {
     /// Why it was made.
-    package enum Cause: String, Sendable, Codable { case start, change, random }
+    package enum Cause: String, Sendable, Codable { case start, change, random, alarm }
 
     /// One thing that was tried.
     package struct Attempt: Sendable, Codable, Equatable {

@@ -5,12 +5,19 @@ extension GrantBook {
 
     /// Gives a holder grants that come from nobody: what a manifest that an operator deployed, or a flag, says.
     ///
+    /// - Parameters:
+    ///   - specs: what it is to have.
+    ///   - holder: who gets it.
+    ///   - start: from when lifetimes count, for grants that are given anew; nil, or later than now, is now.
     /// - Returns: the records, in the order of `specs`.
     /// - Throws: `too-many-grants` beyond the bounds; what the journal throws. Then none is given.
     @discardableResult
-    package func issue(_ specs: [GrantSpec], to holder: HolderID) throws(AegisError) -> [GrantRecord] {
+    package func issue(
+        _ specs: [GrantSpec], to holder: HolderID, since start: Timestamp? = nil
+    ) throws(AegisError) -> [GrantRecord] {
         try locked { (state, now) throws(AegisError) in
-            let drafts = specs.map { Draft(terms: GrantTerms($0, at: now), parent: nil) }
+            let start = min(start ?? now, now)
+            let drafts = specs.map { Draft(terms: GrantTerms($0, at: start), parent: nil) }
             return try give(drafts, to: holder, &state, now)
         }
     }
@@ -21,16 +28,17 @@ extension GrantBook {
     ///   - specs: what the child is to have.
     ///   - parent: who hands on.
     ///   - child: who gets it; a holder may narrow its own grants.
+    ///   - start: as for `issue`.
     /// - Returns: the records, in the order of `specs`.
     /// - Throws: `grant-too-wide` when one is covered by no single grant; `too-many-grants`. Then none is given.
     @discardableResult
     package func delegate(
-        _ specs: [GrantSpec], from parent: HolderID, to child: HolderID
+        _ specs: [GrantSpec], from parent: HolderID, to child: HolderID, since start: Timestamp? = nil
     ) throws(AegisError) -> [GrantRecord] {
         try locked { (state, now) throws(AegisError) in
             let held = state.holders[parent]?.live ?? []
             var drafts: [Draft] = []
-            for spec in specs { drafts.append(try Self.derive(spec, from: held, now)) }
+            for spec in specs { drafts.append(try Self.derive(spec, from: held, now, since: start)) }
             return try give(drafts, to: child, &state, now)
         }
     }
@@ -85,7 +93,7 @@ extension GrantBook {
     }
 
     private static func derive(
-        _ spec: GrantSpec, from held: [GrantNode], _ now: Timestamp
+        _ spec: GrantSpec, from held: [GrantNode], _ now: Timestamp, since start: Timestamp? = nil
     ) throws(AegisError) -> Draft {
         let kin = held.filter { $0.terms.capability.kind == spec.capability.kind }
         let alive = kin.filter { node in node.terms.expires.map { $0 > now } ?? true }
@@ -100,7 +108,7 @@ extension GrantBook {
             let nearest = alive.max { closeness($0, spec.capability) < closeness($1, spec.capability) }
             throw NarrowingError(wanted: spec.capability, held: nearest?.terms.capability).asAegisError
         }
-        do { return Draft(terms: try best.terms.narrow(spec, at: now), parent: best) } catch {
+        do { return Draft(terms: try best.terms.narrow(spec, at: min(start ?? now, now)), parent: best) } catch {
             throw error.asAegisError
         }
     }

@@ -23,8 +23,13 @@ package struct EncodedMaskStream: Sendable {
     ///   - isLive: whether somebody waits for what has come (events, a conversation): then up to 3 bytes that might begin a
     ///     value go out at once. When it was one, they are seen, and the rest of it is not.
     package init(_ mask: EncodedMask, isLive: Bool = false) {
+        self.init(mask, showing: isLive ? SecretMask.shortestValue - 1 : 0)
+    }
+
+    /// Starts a stream in which so many bytes that might begin a value go out at once.
+    package init(_ mask: EncodedMask, showing shown: Int) {
         self.mask = mask
-        patience = isLive ? SecretMask.shortestValue : 1
+        patience = shown + 1
         spellings = [.percent, .json, .base64].map { Spelling($0, longest: mask.longest) }
         if mask.hasBlank { spellings.append(Spelling(.form, longest: mask.longest)) }
     }
@@ -156,7 +161,9 @@ private struct Spelling: Sendable {
 
     func undecided(_ end: Int, _ automaton: SecretMask, _ patience: Int) -> Int {
         let depth = automaton.depth(of: node)
-        return depth >= patience ? starts[(units - depth) % starts.count] : end - pending.count
+        // What is pending may become one byte more.
+        guard depth + (pending.isEmpty ? 0 : 1) >= patience else { return end }
+        return depth > 0 ? starts[(units - depth) % starts.count] : end - pending.count
     }
 
     /// Reads a byte.

@@ -183,6 +183,11 @@ def check_status(channel):
     print(*status(lambda: channel.unary_unary("/t.T/Unary")(b"x")))
 
 
+def check_patient(channel):
+    """A call that has more time than its port waits."""
+    expect(channel.unary_unary("/t.T/Unary")(b"x", timeout=100), b"x")
+
+
 def check_hurry(channel):
     """A call that has less time than its server takes to come."""
     print(status(lambda: channel.unary_unary("/t.T/Unary")(b"x", timeout=1))[0])

@@ -21,8 +21,12 @@ int al_poller_create(void);
 /* Edge-triggered, both directions. */
 int al_poller_add(int poller, int descriptor, uint64_t token);
 int al_poller_remove(int poller, int descriptor);
-/* timeout_ns < 0 waits for ever. Returns the number of entries written, 0 on time-out or interruption. */
-int al_poller_wait(int poller, struct al_ready *out, int capacity, int64_t timeout_ns);
+/* Waits for the first event, or not at all. Returns the number of entries written, 0 also on interruption. */
+int al_poller_wait(int poller, struct al_ready *out, int capacity, int blocks);
+
+/* A descriptor that becomes readable at a time of al_monotonic_ns; 0 takes the time back. */
+int al_alarm_create(void);
+int al_alarm_set(int alarm, uint64_t deadline_ns);
 
 int al_eventfd(int semaphore, int nonblocking);
 /* Adds to an eventfd; waits for one and takes from it. */

@@ -7,8 +7,6 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define CN_ADDRESS_TEXT 46
-
 /* Makes a network namespace in which nothing is forwarded and nothing is spoken but IPv4, and mounts it on a file, so that it
    stays without a process. Returns a descriptor of it. */
 int cn_make_namespace(const char *path);
@@ -25,6 +23,12 @@ int cn_bound_socket(int ns, int type, const char *interface, uint32_t address, u
 int cn_attach(int gateway_ns, int instance_ns, const char *name, uint32_t gateway, uint32_t address);
 /* Removes the gateway's end, and with it the other one; fine when it is gone. */
 int cn_detach(int gateway_ns, const char *name);
+
+/* Gives the gateway the only way that it has, to a namespace which takes every address for its own, but the gateway's and those of
+   instances (a network with its prefix), which it answers. What arrives there was let through by mistake. Fine when it is
+   there already. */
+int cn_trap(
+    int gateway_ns, int trap_ns, const char *name, uint32_t gateway, uint32_t address, uint32_t instances, uint8_t bits);
 
 /* Makes an instance a member of a group: a bridge of the gateway's (made when it is not there, without an address of its own),
    a veth pair whose one end is its port `port`, whose other is the instance's eth1 with an address and its network's prefix.
@@ -83,9 +87,5 @@ ssize_t cn_send_to(int socket, const void *data, size_t count, uint32_t address,
 
 /* 1 when a numeric address is one of this host's own, in the calling thread's namespace; 0 when packets to it leave. */
 int cn_is_local(const char *address);
-/* The addresses of a name, as the host's resolver gives them: numeric texts, each CN_ADDRESS_TEXT bytes long with its NUL.
-   Blocks. Returns how many, at most `room`; on failure -1 and in `code` what getaddrinfo said. */
-int cn_resolve(const char *name, char *texts, size_t room, int *code);
-const char *cn_resolve_text(int code);
 
 #endif

@@ -84,6 +84,10 @@ int al_tls_session_shake(al_tls_session *session, al_tls_problem *problem);
 // The server that the client asked for; NULL when it did not say.
 const char *al_tls_session_wanted_name(const al_tls_session *session);
 void al_tls_session_use(al_tls_session *session, const al_tls_leaf *leaf);
+// The list of ALPN that the client sent, cut to 256 bytes; *count is 0 when it sent none.
+const uint8_t *al_tls_session_offered(const al_tls_session *session, size_t *count);
+// What is spoken in this session, instead of what its settings say. Returns 0 when that is too long.
+int al_tls_session_speak(al_tls_session *session, const uint8_t *protocols, size_t count);
 // Bytes that the peer sent; all are taken. Returns 0 when there is no memory.
 int al_tls_session_feed(al_tls_session *session, const void *bytes, size_t count);
 // The peer's bytes have ended.

@@ -1,6 +1,6 @@
 /// What the shell offers for a word.
 package enum Completion: Sendable, Equatable {
-    case none, files, directories, instances, images, secrets, kits, workspaces
+    case none, files, directories, instances, images, secrets, kits, groups, workspaces
     case words([String])
 }
 

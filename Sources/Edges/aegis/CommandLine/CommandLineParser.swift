@@ -119,7 +119,7 @@ package struct CommandLineParser: Sendable {
             throw .usage(
                 "\(argument.name) is empty", hint: "is a variable not set? usage: \(command.usage)")
         }
-        let named: [Completion] = [.instances, .images, .secrets, .kits, .workspaces]
+        let named: [Completion] = [.instances, .images, .secrets, .kits, .groups, .workspaces]
         guard named.contains(argument.completion), value == "." || value == ".." else { return }
         throw .usage("'\(value)' is a folder's name, and cannot be \(argument.name)", hint: "usage: \(command.usage)")
     }

@@ -13,7 +13,7 @@ package struct Completer: Sendable {
         /// The shell's own offer of files or folders.
         case files, directories
         /// Names that only the daemon knows.
-        case instances, images, secrets, kits, workspaces
+        case instances, images, secrets, kits, groups, workspaces
     }
 
     /// Decides by the words after `aegis`; the last one is the one being written, perhaps empty.
@@ -78,6 +78,7 @@ package struct Completer: Sendable {
         case .images: .images
         case .secrets: .secrets
         case .kits: .kits
+        case .groups: .groups
         case .workspaces: .workspaces
         case .words(let words): .words(words.filter { $0.hasPrefix(current) })
         }

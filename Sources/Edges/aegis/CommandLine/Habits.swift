@@ -21,7 +21,7 @@ enum Habits {
         "shell": meant("exec -it X -- sh"), "ssh": meant("exec -it X -- sh"), "sh": meant("exec -it X -- sh"),
         "bash": meant("exec -it X -- sh"), "enter": meant("exec -it X -- sh"),
         "wait": "'aegis attach X' ends with the command of X, and with its exit code",
-        "volume": volumes, "volumes": volumes,
+        "volume": volumes, "volumes": volumes, "network": networks, "networks": networks,
         "login": "a registry's credentials are those of docker or podman, or of --authfile FILE with 'aegis run'",
         "logout": "a registry's credentials are those of docker or podman, or of --authfile FILE with 'aegis run'",
         "build": "'aegis image build base' builds the base image; " + makers,
@@ -34,6 +34,14 @@ enum Habits {
         'aegis exec X -- top' shows the programs inside
         """
     private static let volumes = "files are kept with --workspace NAME, and given with --mount SRC:DST[:rw]"
+    private static let networks = "did you mean 'aegis group list' or 'aegis instance network X'?"
+    /// Answers to what a group of commands has not under any name.
+    private static let lacks: [String: (words: Set<String>, answer: String)] = [
+        "group": (
+            ["create", "new", "add", "delete", "remove", "rm", "del", "prune"],
+            "a group is made by its first member, with --group NAME, and goes with its last"
+        )
+    ]
     private static let makers = "other images are made by docker, podman or buildah and named with --image REF"
 
     private static func meant(_ words: String) -> String { "did you mean 'aegis \(words)'?" }
@@ -46,7 +54,8 @@ enum Habits {
     ///   - known: the words that the group has.
     /// - Returns: a hint, or nil when nobody is known to say that.
     static func command(_ parent: [String], _ word: String, known: [String]) -> String? {
-        guard !parent.isEmpty else { return answers[word] }
+        guard let group = parent.first else { return answers[word] }
+        if let lack = lacks[group], lack.words.contains(word) { return lack.answer }
         return synonyms[word]?.first(where: known.contains).map { meant((parent + [$0]).joined(separator: " ")) }
     }
 

@@ -44,7 +44,9 @@ package enum SandboxOptions {
         Option(
             "network", .value("MODE|GROUP"), "none (the default), allow: every public address, or a group",
             section: "Network", completion: .words(["none", "allow"])),
-        Option("group", .value("GROUP"), "instances of the same group reach each other by name", section: "Network"),
+        Option(
+            "group", .value("GROUP"), "instances of the same group reach each other by name", section: "Network",
+            completion: .groups),
         Option(
             "allow", .values("HOST[:PORT]"), "a host, *.DOMAIN or block of addresses that it may connect to",
             section: "Network"),

@@ -33,6 +33,7 @@ package enum Commands {
                     SecretSet.command, SecretList.command, SecretDelete.command,
                     WorkspaceList.command, WorkspaceDelete.command,
                 ]),
+            CommandTable.Section("Network groups", [GroupList.command, GroupShow.command]),
             CommandTable.Section(
                 "Kits", [KitInstall.command, KitList.command, KitShow.command, KitUninstall.command]),
             CommandTable.Section(
@@ -50,7 +51,8 @@ package enum Commands {
         groups: [
             "instance": "instances with a life of their own", "image": "what instances are made of",
             "secret": "values that only sandboxes see", "kit": "instances described once, to be made again and again",
-            "workspace": "named workspaces, which outlive instances", "config": "the daemon's configuration",
+            "workspace": "named workspaces, which outlive instances",
+            "group": "instances that reach each other by name", "config": "the daemon's configuration",
             "audit": "what was decided and done, provably",
             "debug": "what passes inside, for those who look for a fault",
         ])

@@ -41,6 +41,7 @@ enum CompletionCommand {
         case .images: offered = await names(context, "images") { $0["reference"]?.text }
         case .secrets: offered = await names(context, "secrets") { $0["name"]?.text }
         case .kits: offered = await names(context, "kits") { $0["name"]?.text }
+        case .groups: offered = await names(context, "groups") { $0["name"]?.text }
         case .workspaces: offered = await names(context, "workspaces") { $0["name"]?.text }
         }
         try await context.console.print(offered.map { $0 + "\n" }.joined())

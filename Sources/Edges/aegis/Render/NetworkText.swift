@@ -13,6 +13,32 @@ package enum NetworkText {
         return Plain.text(parts.joined(separator: "  ")) + "\n"
     }
 
+    /// What `aegis group list` prints.
+    package static func groups(_ groups: [NetworkGroup]) -> String {
+        guard !groups.isEmpty else { return "No groups with running members\n" }
+        var table = Table(["NAME", "SUBNET", "OWNER", "MEMBERS"])
+        for group in groups {
+            table.add([
+                group.name, group.subnet, owner(group), group.members.map(\.name).joined(separator: ","),
+            ])
+        }
+        return table.text
+    }
+
+    /// What `aegis group info` prints.
+    package static func group(_ group: NetworkGroup) -> String {
+        var fields = Fields()
+        fields.add("Group", group.name)
+        fields.add("Owner", owner(group))
+        fields.add("Subnet", group.subnet)
+        fields.add("Gateway", group.gateway)
+        var table = Table(["MEMBER", "ID", "ADDRESS"])
+        for member in group.members { table.add([member.name, member.id, member.address]) }
+        return fields.text + "\n" + table.text
+    }
+
+    private static func owner(_ group: NetworkGroup) -> String { group.owner == 0 ? "root" : "uid \(group.owner)" }
+
     /// What `aegis doctor --policy` prints.
     package static func policy(_ report: PolicyReport) -> String {
         var fields = Fields()
