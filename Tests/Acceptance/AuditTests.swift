@@ -55,6 +55,8 @@ import Testing
             ] {
                 #expect(kinds.contains(kind), "\(kind) is not in \(kinds)")
             }
+            // Once, and with its own command, whether it was kept ready or not.
+            #expect(all.filter { $0.kind == "instance_started" }.map { $0.fields?["program"]?.text } == ["sleep"])
             let exec = try #require(all.first { $0.kind == "exec_started" })
             #expect(exec.fields?["program"]?.text == "python3" && exec.fields?["arguments"]?.text == "2")
             let text = try await f.run("/bin/sh", ["-c", "cat '\(f.home)'/audit/*.jsonl"])

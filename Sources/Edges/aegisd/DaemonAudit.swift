@@ -6,6 +6,7 @@ internal import AegisJSON
 internal import AegisNetwork
 internal import AegisStore
 internal import LinuxSys
+internal import Synchronization
 
 extension AuditKind {
     /// A daemon begins to work in this home.
@@ -14,12 +15,67 @@ extension AuditKind {
     static let daemonStopped = AuditKind("daemon_stopped")
 }
 
+/// Hands the ledger's records on to one sink. What a sink does not take it loses, and the daemon's log says so.
+private final class Feed: Sendable {
+    private struct State {
+        var cursor: LedgerCursor
+        var isFailing = false
+    }
+    let name: String
+    private let sink: any AuditSink
+    private let reader: LedgerReader
+    private let logger: Logger
+    private let state: Mutex<State>
+
+    init(name: String, sink: any AuditSink, reader: LedgerReader, from cursor: LedgerCursor, logger: Logger) {
+        self.name = name
+        self.sink = sink
+        self.reader = reader
+        self.logger = logger
+        state = Mutex(State(cursor: cursor))
+    }
+
+    /// Runs until the task is cancelled.
+    func run(_ ledger: Ledger) async {
+        while !Task.isCancelled {
+            await ledger.wait(after: state.withLock { $0.cursor.seq })
+            guard !Task.isCancelled else { return }
+            // The rest is passed on at the end.
+            guard (try? await BlockingPool.shared.run { self.pass() }) == true else { return }
+        }
+    }
+
+    /// Passes on what there is. It blocks; one at a time does it.
+    ///
+    /// - Returns: whether there can be more; not, when the ledger cannot be read.
+    @discardableResult func pass() -> Bool {
+        while true {
+            let cursor = state.withLock { $0.cursor }
+            do {
+                let batch = try reader.next(cursor, AuditFilter())
+                guard batch.cursor != cursor else { return true }
+                state.withLock { $0.cursor = batch.cursor }
+                let gap = batch.lost > 0 ? Array("{\"gap\":\(batch.lost)}\n".utf8) : []
+                if !gap.isEmpty || !batch.lines.isEmpty { try sink.take(gap + batch.lines) }
+                state.withLock { $0.isFailing = false }
+            } catch {
+                let isNew = state.withLock { state in
+                    defer { state.isFailing = true }
+                    return !state.isFailing
+                }
+                if isNew { logger.warning("a sink of the ledger takes nothing", ("sink", name), ("error", "\(error)")) }
+                if error is AegisError { return false }
+            }
+        }
+    }
+}
+
 /// The node's ledger with all that belongs to it: key, mirrors, sinks and the journal of grants.
 struct DaemonAudit: Sendable {
     let ledger: Ledger
     let service: AuditService
     private let mirrors: HeadMirrors
-    private let sinks: [(name: String, sink: any AuditSink)]
+    private let sinks: [Feed]
     private let logger: Logger
 
     /// Opens the ledger; without one no daemon runs.
@@ -34,10 +90,13 @@ struct DaemonAudit: Sendable {
             node: home.node, store: heads, witness: settings.witness,
             journal: journal
         ) { logger.warning("heads of the ledger are not mirrored", ("error", $0)) }
+        // What comes from here on, the start of the daemon included.
+        let reader = try LedgerReader(path: ledger.path)
+        let begin = try reader.tail(0, AuditFilter()).cursor
         var sinks: [(name: String, sink: any AuditSink)] = []
         if settings.sinks.contains("stdout") { sinks.append(("stdout", LineSink(descriptor: 1))) }
         if settings.sinks.contains("journald") { sinks.append(("journald", journal)) }
-        self.sinks = sinks
+        self.sinks = sinks.map { Feed(name: $0.name, sink: $0.sink, reader: reader, from: begin, logger: logger) }
         self.logger = logger
         try ledger.record(
             AuditEvent(
@@ -67,37 +126,14 @@ struct DaemonAudit: Sendable {
             }
         }
         scope.spawn("audit-checkpoints") { await checkpoints.run() }
-        for (name, sink) in sinks { scope.spawn("audit-\(name)") { await feed(name, sink) } }
-    }
-
-    /// Hands on what comes; a sink that takes nothing loses what it did not take, and the daemon's log says so.
-    private func feed(_ name: String, _ sink: any AuditSink) async {
-        var isFailing = false
-        do {
-            var cursor = try await service.tail(0, AuditFilter()).cursor
-            while !Task.isCancelled {
-                let batch = try await service.next(cursor, AuditFilter())
-                cursor = batch.cursor
-                guard !batch.lines.isEmpty || batch.lost > 0 else { continue }
-                do {
-                    let gap = batch.lost > 0 ? Array("{\"gap\":\(batch.lost)}\n".utf8) : []
-                    let lines = gap + batch.lines
-                    try await BlockingPool.shared.run { try sink.take(lines) }
-                    isFailing = false
-                } catch {
-                    if !isFailing {
-                        logger.warning("a sink of the ledger takes nothing", ("sink", name), ("error", "\(error)"))
-                    }
-                    isFailing = true
-                }
-            }
-        } catch { logger.error("a sink of the ledger ends", ("sink", name), ("error", "\(error)")) }
+        for feed in sinks { scope.spawn("audit-\(feed.name)") { await feed.run(ledger) } }
     }
 
     /// The last record, checkpoint and head.
     func close() {
         _ = try? ledger.record(AuditEvent(.daemonStopped, ("pid", .number(CurrentProcess.pid))))
         ledger.close()
+        for feed in sinks { feed.pass() }
         mirrors.take(ledger.head)
         mirrors.flush()
     }

@@ -23,7 +23,6 @@ extension Instance {
     nonisolated func prepareAndBoot(_ stored: StoredInstance) async throws -> any Sandbox {
         // A secret that is gone stops the start before anything is fetched or made.
         for name in stored.plainSecrets where name != "*" { _ = try services.secrets.value(of: name) }
-        try services.audit.record(.starts(stored))
         let standby = try await claimStandby()
         var (prepared, inspection): (PreparedBoot, Inspection?)
         do {
