@@ -68,6 +68,10 @@ struct Report: Sendable {
             return
         }
         if options.only == ["memory"] { return print(try await memory.run().map(\.markdown).joined(separator: "\n")) }
+        if options.only == ["ledger"] {
+            print(try LedgerBench(isQuick: options.isQuick).run().map(\.markdown).joined(separator: "\n"))
+            return
+        }
         if options.only == ["router"] { return print(try await routerTables().map(\.markdown).joined(separator: "\n")) }
         guard CurrentProcess.effectiveUser == 0 else { throw Runner.Failure(description: "the bench needs root") }
         let scratch = "/var/tmp/aegis-bench-\(CurrentProcess.pid)"
@@ -117,6 +121,7 @@ struct Report: Sendable {
             ("cat", { try await sections.cat() }), ("many", { try await sections.many() }),
             ("serve", { try await sections.serve() }), ("router", { try await routerTables() }),
             ("gate", { try Gate(isQuick: options.isQuick).run() }), ("memory", { try await memory.run() }),
+            ("ledger", { try LedgerBench(isQuick: options.isQuick).run() }),
         ]
         var tables: [ResultTable] = []
         var failures: [String] = []

@@ -49,8 +49,10 @@ import Testing
             #expect(restored.out.contains("2 instances, 1 secret"), "\(restored)")
             let names = try Files.list(home).map(\.name)
             #expect(
-                names == ["aegis-config.yaml", "aegis.db", "aegisd.lock", "secrets.key", "token"], "\(names)")
-            for name in ["aegis.db", "secrets.key", "token"] {
+                names
+                    == ["aegis-config.yaml", "aegis.db", "aegisd.lock", "audit", "audit.key", "secrets.key", "token"],
+                "\(names)")
+            for name in ["aegis.db", "audit.key", "secrets.key", "token"] {
                 #expect(try Files.status("\(home)/\(name)").permissions == 0o600, "\(name)")
             }
             try await BaseImageCache.shared.install(into: DaemonFixture(loop: f.loop, home: home))
@@ -69,6 +71,9 @@ import Testing
         let all = try await other.list()
         #expect(all.compactMap(\.name).sorted() == ["box", "never"] && all.allSatisfy { $0.state == "stopped" })
         #expect(try other.node != first.node)
+        // The ledger came along, and goes on here.
+        let check = try await other.succeed("audit", "verify")
+        #expect(check.out.hasPrefix("intact") && check.out.contains("it was restored there"), "\(check)")
         try await other.succeed("instance", "start", "box")
         try await other.eventually("the command speaks") {
             let text = try await other.aegis("logs", "box").out

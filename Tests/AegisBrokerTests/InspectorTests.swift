@@ -49,6 +49,7 @@ import Testing
         bindings: [String] = ["KEY@api.example.com/v1"], certificate: String = "good", trusted: Bool = true,
         protocols: String? = nil, limits: ProxyLimits = ProxyLimits(),
         authorise: @escaping @Sendable (InspectedRequest) -> InspectRefusal? = { _ in nil },
+        recordUse: @escaping @Sendable ([String], InspectedRequest) -> InspectRefusal? = { _, _ in nil },
         _ body: @escaping @Sendable (World) async throws -> Void
     ) async throws {
         try await onLoop { loop in
@@ -78,7 +79,7 @@ import Testing
                 host: try #require(HostName("api.example.com")), port: 443, authority: authority,
                 authorise: authorise, secrets: { parsed.isEmpty ? nil : brokered },
                 dial: { try await Connect.tcp(host: "127.0.0.1", port: upstream, on: loop) },
-                report: { events.add($0) })
+                report: { events.add($0) }, recordUse: recordUse)
             let listener = try Listener.tcp(address: "127.0.0.1", port: 0, on: loop)
             let port = try listener.localPort()
             try await withThrowingTaskGroup(of: Void.self) { group in
@@ -179,6 +180,20 @@ import Testing
             #expect(world.refusals == [])
             let uses = world.events.all.filter { if case .used(["KEY"], _) = $0 { true } else { false } }
             #expect(uses.count == 4)
+        }
+    }
+
+    @Test(arguments: [nil, "h2"]) func whatCannotBeRecordedDoesNotGoOut(_ protocols: String?) async throws {
+        let refuse: @Sendable ([String], InspectedRequest) -> InspectRefusal? = { names, _ in
+            InspectRefusal(reason: "audit-disk-full", message: "no room to record \(names)", hint: nil)
+        }
+        try await Self.world(protocols: protocols, recordUse: refuse) { world in
+            let url = "https://api.example.com/v1/count"
+            let result = try await world.curl(["-w", "%{http_code}", "-H", "X-Api-Key: \(world.placeholder)", url])
+            #expect(result.out.hasSuffix("403") && result.out.contains("audit-disk-full"), "\(result)")
+            #expect(!world.events.all.contains { if case .used = $0 { true } else { false } })
+            // What carries none needs no record.
+            #expect(try await world.curl(["-w", "%{http_code}", url]).out.hasSuffix("200"))
         }
     }
 

@@ -13,6 +13,7 @@ import Testing
 @Suite struct NetworkServiceTests {
     /// Remembers what it is told.
     private final class Listener: NetworkObserver {
+        func used(_ secrets: [String], host: String, method: String) {}
         private let failures = Mutex<[AegisError]>([])
         private let news = AsyncStream<AegisError>.makeStream()
         /// Waits for the first word of a broken network.

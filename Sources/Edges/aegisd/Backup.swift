@@ -1,3 +1,4 @@
+internal import AegisAudit
 internal import AegisConfig
 internal import AegisCore
 internal import AegisInstances
@@ -6,17 +7,21 @@ internal import AegisSecrets
 internal import AegisStore
 internal import LinuxSys
 
-/// `aegisd --backup`: one file with the records, the secrets and their key, the token and the configuration of a home.
+/// `aegisd --backup`: one file with the records, the secrets and their key, the ledger and its key, the token and the
+/// configuration of a home.
 ///
-/// It reads the files themselves, whether a daemon runs or not: the database's copy is one consistent snapshot, the others
-/// never change. So the home's owner may make a backup, and nobody else.
+/// It reads the files themselves, whether a daemon runs or not: the database's copy is one consistent snapshot, the ledger only
+/// grows, and the others never change. So the home's owner may make a backup, and nobody else.
 struct Backup {
     /// The parts, by their names in a home; their order is that of the file.
     static let database = "aegis.db"
     static let key = "secrets.key"
     static let token = "token"
     static let configuration = "aegis-config.yaml"
-    static let parts = [database, key, token, configuration]
+    static let auditKey = DaemonHome.auditKey
+    static let parts = [database, key, auditKey, token, configuration]
+    /// The parts that are files of the ledger.
+    static let ledger = DaemonHome.auditFolder + "/"
     /// The most that a part but the database may have.
     static let smallPart = 1 << 20
     /// What the file is written as.
@@ -53,9 +58,11 @@ struct Backup {
         try Database.backup("\(home)/\(Self.database)", to: staging.path(Self.database))
         let (instances, secrets) = try inspect(staging)
         let settings = try DaemonSettings.file(options, home)
-        let small: [(String, [UInt8])] = try [Self.key, Self.token].compactMap { name in
+        let small: [(String, [UInt8])] = try [Self.key, Self.auditKey, Self.token].compactMap { name in
             try read(name, in: home).map { (name, $0) }
         }
+        // After the database: its head of the ledger is never ahead of the ledger then.
+        let ledger = try LedgerFiles.snapshot("\(home)/\(DaemonHome.auditFolder)")
         let parts = small + (settings.map { [(Self.configuration, $0.bytes)] } ?? [])
         let (folder, name) = Files.split(file)
         let place = try open(folder, file)
@@ -63,7 +70,7 @@ struct Backup {
         do {
             let target = try place.open(temporary, [.readWrite, .create, .exclusive, .noFollow], mode: 0o600)
             try target.setPermissions(0o600)
-            let created = try fill(target, staging, parts, passphrase)
+            let created = try fill(target, staging, parts, ledger, passphrase)
             let size = try place.status(of: temporary).size
             try place.rename(temporary, as: name, .noReplace)
             try place.sync()
@@ -78,32 +85,46 @@ struct Backup {
 
     private func fill(
         _ target: borrowing FileDescriptor, _ staging: borrowing StagingFolder, _ parts: [(String, [UInt8])],
-        _ passphrase: Secret<[UInt8]>
+        _ ledger: [(name: String, size: UInt64)], _ passphrase: Secret<[UInt8]>
     ) throws -> Timestamp {
         let database = try FileDescriptor.open(staging.path(Self.database), [.readOnly, .noFollow])
         let size = try database.status().size
         let content =
             PartHeader.bytes(Self.database) + size
-            + parts.reduce(0) { $0 + PartHeader.bytes($1.0) + UInt64($1.1.count) } + 1
+            + parts.reduce(0) { $0 + PartHeader.bytes($1.0) + UInt64($1.1.count) }
+            + ledger.reduce(0) { $0 + PartHeader.bytes(Self.ledger + $1.name) + $1.size } + 1
         let header = BackupHeader(
             writer: Self.writer, created: .now(), schema: UInt32(DaemonServices.migrations.count), contentBytes: content
         )
         var writer = try BackupWriter(try target.duplicate(), header, passphrase: passphrase)
-        try writer.append(PartHeader(name: Self.database, size: size).encoded[...])
-        var (rest, piece) = (size, [UInt8](repeating: 0, count: 256 << 10))
-        while rest > 0 {
-            let count = try database.read(into: &piece)
-            guard count > 0, UInt64(count) <= rest else { throw Errno.ioError }
-            try writer.append(piece[..<count])
-            rest -= UInt64(count)
-        }
+        try append(database, Self.database, size, to: &writer)
         for (name, bytes) in parts {
             try writer.append(PartHeader(name: name, size: UInt64(bytes.count)).encoded[...])
             try writer.append(bytes[...])
         }
+        for (name, size) in ledger {
+            let file = try FileDescriptor.open("\(home)/\(Self.ledger)\(name)", [.readOnly, .noFollow])
+            try append(file, Self.ledger + name, size, to: &writer)
+        }
         try writer.append([0])
         try writer.finish()
         return header.created
+    }
+
+    /// Appends the first bytes of a file as a part.
+    private func append(
+        _ file: borrowing FileDescriptor, _ name: String, _ size: UInt64, to writer: inout BackupWriter
+    ) throws {
+        try writer.append(PartHeader(name: name, size: size).encoded[...])
+        var (rest, piece) = (size, [UInt8](repeating: 0, count: 256 << 10))
+        while rest > 0 {
+            let count = try file.read(into: &piece)
+            guard count > 0 else { throw Errno.ioError }
+            // The ledger may have grown: what is new is not in the header.
+            let wanted = Int(min(rest, UInt64(count)))
+            try writer.append(piece[..<wanted])
+            rest -= UInt64(wanted)
+        }
     }
 
     /// Opens the copy as a daemon would, so that a backup that could not be restored is never written.

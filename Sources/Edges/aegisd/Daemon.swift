@@ -43,6 +43,7 @@ enum Daemon {
         let signals = try SignalSource([15, 2, 1], on: loop)
         let scope = TaskScope(on: loop)
         let services = try DaemonServices(settings: settings, home: home, loop: loop, scope: scope, logger: logger)
+        services.audit.start(scope, clock: loop.clock)
         let ending = Ending()
         let stage = try await Listening.open(settings: settings, home: home, loop: loop, anyPorts: options.anyPorts)
         let routing = try EventLoop.startThread(name: "router")
@@ -122,6 +123,7 @@ enum Daemon {
             FileRoutes(services.directory).routes, SecretRoutes(services.secrets).routes,
             ImageRoutes(services.images, directory: services.directory).routes,
             DebugRoutes(services.directory).routes,
+            AuditRoutes(services.audit.service, directory: services.directory).routes,
         ].flatMap(\.self)
         let routes = groups + [SystemRoutes.description(of: groups)]
         let router = APIRouter(

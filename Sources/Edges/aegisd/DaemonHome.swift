@@ -18,6 +18,10 @@ struct DaemonHome: Sendable {
     /// Held open while the daemon runs.
     private let lock: HomeLock
 
+    /// The segments of the ledger, and the key that signs them.
+    static let auditFolder = "audit"
+    static let auditKey = "audit.key"
+
     var database: String { "\(path)/aegis.db" }
     var socket: String { "\(sockets)/aegisd.sock" }
     var pidFile: String { "\(path)/aegisd.pid" }

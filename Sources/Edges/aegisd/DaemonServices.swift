@@ -1,4 +1,5 @@
 internal import AegisAPI
+internal import AegisAudit
 internal import AegisBackends
 internal import AegisCapabilities
 internal import AegisConfig
@@ -20,7 +21,7 @@ struct DaemonServices: Sendable {
     private static let applicationID: Int32 = 0x4145_4749
 
     /// Every step that ever led to the database of this release.
-    static let migrations = [SecretStore.migration] + InstanceStore.migrations
+    static let migrations = [SecretStore.migration] + InstanceStore.migrations + [HeadStore.migration]
 
     /// Opens the database of a path, as this release has it.
     static func openDatabase(_ path: String) throws(AegisError) -> Database {
@@ -28,6 +29,7 @@ struct DaemonServices: Sendable {
     }
 
     let database: Database
+    let audit: DaemonAudit
     let secrets: SecretStore
     let images: ImageStore
     let drivers: [OCIBackend]
@@ -43,6 +45,7 @@ struct DaemonServices: Sendable {
         self.loop = loop
         database = try Self.openDatabase(home.database)
         secrets = try SecretStore(database: database, keyFile: "\(home.path)/secrets.key")
+        audit = try DaemonAudit(settings.audit, home: home, database: database, logger: logger)
         let program = try Files.readLink("/proc/self/exe")
         let folder = Files.split(program).directory
         var imageSettings = ImageSettings(environment: ProcessEnvironment.all)
@@ -68,7 +71,7 @@ struct DaemonServices: Sendable {
                 disk: disk, cache: cache, loop: loop, logger: logger)
         }
         backends = BackendSet(drivers)
-        let grants = GrantBook()
+        let grants = GrantBook(journal: audit.makeJournal())
         network = NetworkService(
             node: home.node, runDirectory: home.runDirectory, grants: grants,
             proofInterval: settings.network.proofInterval.duration, on: loop, scope: scope, logger: logger)
@@ -80,7 +83,8 @@ struct DaemonServices: Sendable {
                 workspaces: try WorkspaceStore(home: home.path),
                 opener: UserView(
                     home: home.path, runDirectory: home.runDirectory, helper: (program, ["--helper", "open"]), on: loop),
-                secrets: secrets, network: network, grants: grants, scope: scope,
+                secrets: secrets, network: network, grants: grants, audit: audit.ledger,
+                scope: scope,
                 clock: loop.clock, logger: logger))
         kits = try Kits(
             home: home.path, directory: directory,
@@ -135,6 +139,7 @@ struct DaemonServices: Sendable {
             await disk.close()
             cgroups.removeParent()
         }
+        audit.close()
         database.close()
     }
 

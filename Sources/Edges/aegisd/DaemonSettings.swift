@@ -13,6 +13,7 @@ struct DaemonSettings: Sendable {
     let instances: InstancesSection
     let images: ImagesSection
     let registries: [RegistrySection]
+    let audit: AuditSection
     /// What TCP clients of the API must show.
     let token: Secret<String>
     /// Every value with its origin, secrets masked.
@@ -40,6 +41,7 @@ struct DaemonSettings: Sendable {
         runtime = configuration.section(RuntimeSection.self)
         instances = configuration.section(InstancesSection.self)
         images = configuration.section(ImagesSection.self)
+        audit = configuration.section(AuditSection.self)
         registries = configuration.list(RegistrySection.self)
         try configuration.finish()
         token = try network.token ?? ownToken()

@@ -32,6 +32,9 @@ enum Main {
     private static func run(_ arguments: [String]) -> Int32 {
         let readiness = Readiness()
         do {
+            if arguments.count >= 2, arguments[1] == "--audit" {
+                return answer { try AuditProgram(Array(arguments.dropFirst(2))).run() }
+            }
             guard let options = try DaemonOptions(arguments: Array(arguments.dropFirst())) else { return 0 }
             if options.showsConfiguration { return answer { try DaemonSettings.report(options: options) } }
             if let file = options.backup { return answer { try Backup(options).write(to: file) } }

@@ -1,3 +1,4 @@
+internal import AegisAudit
 internal import AegisCore
 internal import AegisIO
 internal import AegisInstances
@@ -63,12 +64,13 @@ struct Restore {
     private func unpack(_ reader: inout BackupReader, into staging: borrowing StagingFolder) throws -> [String] {
         var names: [String] = []
         while let part = try PartHeader(&reader) {
-            guard Backup.parts.contains(part.name), !names.contains(part.name) else {
+            guard Backup.parts.contains(part.name) || isOfLedger(part.name), !names.contains(part.name) else {
                 throw AegisError.failed(
                     "backup-damaged", "the backup holds a part '\(part.name)' that this release does not know",
                     hint: "restore it with the release that wrote it")
             }
             names.append(part.name)
+            if isOfLedger(part.name) { try Files.makeDirectories(staging.path(DaemonHome.auditFolder), mode: 0o700) }
             let file = try FileDescriptor.open(
                 staging.path(part.name), [.writeOnly, .create, .exclusive, .noFollow], mode: 0o600)
             var rest = part.size
@@ -84,6 +86,10 @@ struct Restore {
         return names
     }
 
+    private func isOfLedger(_ name: String) -> Bool {
+        name.hasPrefix(Backup.ledger) && LedgerFiles.isName(String(name.dropFirst(Backup.ledger.count)))
+    }
+
     /// Opens what was unpacked as a daemon would, and makes its records those of a node where nothing runs.
     private func settle(_ staging: borrowing StagingFolder) throws -> (instances: Int, secrets: Int) {
         let database = try DaemonServices.openDatabase(staging.path(Backup.database))
@@ -94,7 +100,10 @@ struct Restore {
 
     /// Refuses a home that holds what the backup would replace, unless that was asked for.
     private func checkRoom(_ home: String, for names: [String]) throws(AegisError) {
-        let there = names.filter { Files.exists("\(home)/\($0)") }
+        var there = names.filter { !isOfLedger($0) && Files.exists("\(home)/\($0)") }
+        if names.contains(where: isOfLedger), Files.exists("\(home)/\(DaemonHome.auditFolder)") {
+            there.append(DaemonHome.auditFolder)
+        }
         guard there.isEmpty || options.forced else {
             throw .conflict(
                 "home-in-use", "\(home) holds \(there.joined(separator: ", ")) already",

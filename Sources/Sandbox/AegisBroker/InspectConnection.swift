@@ -145,7 +145,7 @@ final class InspectConnection: @unchecked Sendable {
             do throws(BrokerRefusal) {
                 head = try rewriter.rewrite(index, Array(buffer.readable.prefix(index.length)))
             } catch { throw InspectRefusal(error) }
-            if !rewriter.used.isEmpty { rules.report(.used(rewriter.used, asked)) }
+            try rules.use(rewriter.used, in: asked)
             return await relay(head, secrets, asked)
         } catch { return await deny(error, asked) }
     }

@@ -18,7 +18,7 @@ final class InspectPolicy: HTTP2Policy {
             var rewriter = HeadRewriter(secrets, host: rules.host, method: asked.method, path: asked.path)
             let fields: HTTP2Fields
             do throws(BrokerRefusal) { fields = try rewriter.rewrite(request) } catch { throw InspectRefusal(error) }
-            if !rewriter.used.isEmpty { rules.report(.used(rewriter.used, asked)) }
+            try rules.use(rewriter.used, in: asked)
             return .pass(fields, secrets.map { InspectScreen($0, asked, rules) })
         } catch {
             rules.report(.refused(error, asked))

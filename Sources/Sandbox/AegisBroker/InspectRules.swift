@@ -62,6 +62,8 @@ package struct InspectRules: Sendable {
     package let dial: @Sendable () async throws -> FileStream
     /// Hears what happens.
     package let report: @Sendable (InspectEvent) -> Void
+    /// Asked before a request with secrets goes out; a refusal when that cannot be recorded.
+    package let recordUse: @Sendable ([String], InspectedRequest) -> InspectRefusal?
 
     /// Puts rules together.
     package init(
@@ -69,7 +71,8 @@ package struct InspectRules: Sendable {
         authorise: @escaping @Sendable (InspectedRequest) -> InspectRefusal?,
         secrets: @escaping @Sendable () -> BrokeredSecrets?,
         dial: @escaping @Sendable () async throws -> FileStream,
-        report: @escaping @Sendable (InspectEvent) -> Void
+        report: @escaping @Sendable (InspectEvent) -> Void,
+        recordUse: @escaping @Sendable ([String], InspectedRequest) -> InspectRefusal? = { _, _ in nil }
     ) {
         self.host = host
         self.port = port
@@ -78,10 +81,20 @@ package struct InspectRules: Sendable {
         self.secrets = secrets
         self.dial = dial
         self.report = report
+        self.recordUse = recordUse
     }
 }
 
 extension InspectRules {
+    /// Records and tells that a request is about to carry secrets.
+    ///
+    /// - Throws: why it does not, when that could not be recorded.
+    func use(_ secrets: [String], in asked: InspectedRequest) throws(InspectRefusal) {
+        guard !secrets.isEmpty else { return }
+        if let refusal = recordUse(secrets, asked) { throw refusal }
+        report(.used(secrets, asked))
+    }
+
     /// Checks that a request is one for this connection, and allowed.
     ///
     /// - Parameters:

@@ -1,9 +1,11 @@
+internal import AegisAudit
 internal import AegisBackends
 internal import AegisChannel
 internal import AegisCore
 internal import AegisFiles
 internal import AegisIO
 internal import AegisImages
+internal import AegisJSON
 internal import AegisLogs
 internal import AegisNetwork
 internal import AegisSandboxTypes
@@ -248,6 +250,12 @@ extension Instance {
         if stored.tty { values["TERM"] = values["TERM"] ?? Array("xterm".utf8) }
         let secrets = try services.secrets.resolve(stored.plainSecrets, earlier: runSecrets.values)
         try keep(secrets)
+        if !secrets.isEmpty {
+            try services.audit.record(
+                AuditEvent(
+                    .secretUsed, agent: id, parent: stored.info.parent,
+                    ("secrets", .array(secrets.map { .string($0.name) })), ("as", "environment")))
+        }
         for secret in secrets { values[secret.name] = secret.value.reveal() }
         for (name, value) in inspectionEnvironment { values[name] = Array(value.utf8) }
         for (name, value) in stored.env { values[name] = Array(value.utf8) }

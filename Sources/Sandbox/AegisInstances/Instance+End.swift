@@ -1,3 +1,4 @@
+internal import AegisAudit
 internal import AegisBackends
 internal import AegisCore
 internal import AegisIO
@@ -68,6 +69,11 @@ extension Instance {
         endLease()
         guard let outcome = machine.outcome else { return }
         takeOutcome()
+        // A run ends once, and comes here again when it is deleted.
+        if toldEnd != stored.attempt, machine.phase != .deleted {
+            toldEnd = stored.attempt
+            audited(.ended(stored))
+        }
         stored.sandbox = nil
         if let error = outcome.error { note(log.note("\(error.message)\(error.hint.map { " (\($0))" } ?? "")")) }
         if outcome.oomKilled {

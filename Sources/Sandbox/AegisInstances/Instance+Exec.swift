@@ -1,7 +1,9 @@
+internal import AegisAudit
 internal import AegisChannel
 package import AegisCore
 internal import AegisIO
 internal import AegisImages
+internal import AegisJSON
 internal import AegisLogs
 package import AegisSandboxTypes
 package import AegisSessions
@@ -40,6 +42,7 @@ extension Instance {
             terminal: request.tty ?? false,
             stdin: request.stdin ?? false, createDirectory: false, columns: request.columns ?? 80,
             rows: request.rows ?? 24)
+        try services.audit.record(.exec(request.command, id: execID, user: request.user ?? stored.user, in: id))
         var process = try await run(
             message, on: session, execID: execID, logged: true, takesInput: request.stdin ?? false)
         process.hold = SharedHold(hold)
@@ -70,6 +73,9 @@ extension Instance {
         let message = StartProcess(
             kind: kind, arguments: [Array(path.utf8)], environment: [], directory: Array("/".utf8),
             stdin: kind == .copyIn)
+        try services.audit.record(
+            AuditEvent(
+                .filesCopied, agent: id, ("direction", kind == .copyOut ? "out" : "in"), ("path", .string(path))))
         var process = try await run(message, on: session, execID: nil, logged: false, takesInput: kind == .copyIn)
         process.hold = SharedHold(hold)
         return process

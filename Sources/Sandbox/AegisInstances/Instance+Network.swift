@@ -1,6 +1,8 @@
+internal import AegisAudit
 internal import AegisBackends
 internal import AegisCore
 internal import AegisIO
+internal import AegisJSON
 internal import AegisLogs
 internal import AegisNetwork
 package import AegisSandboxTypes
@@ -178,11 +180,23 @@ private struct NetworkNotes: NetworkObserver {
         instance.services.logger.debug(
             "network denied", ("instance", denial.instance), ("host", denial.host),
             ("port", denial.port.map { "\($0)" } ?? "-"), ("reason", denial.reason), ("count", "\(count)"))
+        instance.audited(
+            AuditEvent(
+                .networkDenied, agent: denial.instance, ("host", .string(denial.host)),
+                ("port", denial.port.map { .number($0) } ?? .null), ("reason", .string(denial.reason)),
+                ("count", .number(count))))
         tell(denial.text + (count > 1 ? ", \(count) times" : "")) { name in
             EventRecord(
                 time: .now(), type: "network-denied", instance: denial.instance, name: name, host: denial.host,
                 port: denial.port, reason: denial.reason, message: denial.message, count: count)
         }
+    }
+
+    func used(_ secrets: [String], host: String, method: String) throws(AegisError) {
+        try instance.services.audit.record(
+            AuditEvent(
+                .secretUsed, agent: instance.id, ("secrets", .array(secrets.map { .string($0) })),
+                ("host", .string(host)), ("method", .string(method))))
     }
 
     func failed(_ error: AegisError) {

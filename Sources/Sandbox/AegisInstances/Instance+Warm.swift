@@ -1,3 +1,4 @@
+internal import AegisAudit
 internal import AegisBackends
 internal import AegisCore
 internal import AegisFiles
@@ -11,6 +12,8 @@ internal import LinuxSys
 extension Instance {
     /// The sandbox of a start: the one that was claimed, or a new one.
     nonisolated func takeOrBoot(_ stored: StoredInstance) async throws -> any Sandbox {
+        // Here and not in the boot itself: what is kept ready for later is nobody's start.
+        try services.audit.record(.starts(stored))
         services.starts.begin()
         defer { services.starts.end(now: uptime) }
         if let warm = try await takeWarm() { return warm }

@@ -1,3 +1,4 @@
+internal import AegisAudit
 internal import AegisBackends
 internal import AegisChannel
 internal import AegisCore
@@ -90,6 +91,8 @@ package actor Instance {
     private nonisolated let onDeleted: @Sendable (String) -> Void
     /// What the image pull says while the instance starts, for attached clients.
     package nonisolated let notices = NoticeBoard()
+    /// The run whose end the ledger has.
+    var toldEnd: UInt64?
     /// The owner's credentials for the image's registry, until the first start has used them; nowhere else.
     nonisolated let credentials = Mutex<RegistryCredentials?>(nil)
     /// Where the messages of its channels can be looked at, run after run.
@@ -247,6 +250,7 @@ package actor Instance {
         case .save: save()
         case .settled: settle()
         case .remove:
+            audited(AuditEvent(.instanceDeleted, agent: id, parent: stored.info.parent))
             background("remove") { instance in
                 await instance.removeEverything()
                 instance.post(.removed)

@@ -1,3 +1,4 @@
+internal import AegisAudit
 internal import AegisBackends
 package import AegisCore
 package import AegisFiles
@@ -238,6 +239,7 @@ package final class InstanceDirectory: Sendable {
                 let store = services.store
                 try await BlockingPool.shared.run { try store.insert(stored, synced: true) }
             }
+            try services.audit.record(.created(stored, by: caller))
             instance = try open(stored, claim)
             if let claim { warm.unmark(claim.warm.id) }
         } catch {

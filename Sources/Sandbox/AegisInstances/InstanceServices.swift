@@ -1,3 +1,4 @@
+package import AegisAudit
 package import AegisBackends
 package import AegisCapabilities
 package import AegisCore
@@ -66,6 +67,8 @@ package struct InstanceServices: Sendable {
     package let events = EventRing()
     /// Who may do what.
     package var grants: GrantBook
+    /// Where it is written down what was done.
+    package var audit: any AuditTrail
     package var scope: TaskScope
     package var clock: LoopClock
     package var logger: Logger
@@ -84,7 +87,7 @@ package struct InstanceServices: Sendable {
         node: String, home: String, bootID: String, defaults: NodeDefaults, store: InstanceStore, backends: BackendSet,
         disk: DiskPool,
         images: ImageStore, defaultRegistry: String, workspaces: WorkspaceStore, opener: UserView, secrets: SecretStore,
-        network: NetworkService, grants: GrantBook, scope: TaskScope,
+        network: NetworkService, grants: GrantBook, audit: any AuditTrail, scope: TaskScope,
         clock: LoopClock, logger: Logger
     ) {
         self.node = node
@@ -101,6 +104,7 @@ package struct InstanceServices: Sendable {
         self.secrets = secrets
         self.network = network
         self.grants = grants
+        self.audit = audit
         self.scope = scope
         self.clock = clock
         self.logger = logger

@@ -61,6 +61,16 @@ final class SharedInspector: Sendable {
 }
 
 extension Uplink {
+    /// Records that a request is about to carry secrets.
+    ///
+    /// - Returns: nil when it may; why not, when that could not be recorded.
+    func recordUse(of secrets: [String], in asked: InspectedRequest) -> InspectRefusal? {
+        do throws(AegisError) {
+            try observer.used(secrets, host: "\(asked.host)", method: asked.method)
+            return nil
+        } catch { return InspectRefusal(reason: error.code, message: error.message, hint: error.hint) }
+    }
+
     /// From now on these grants open only what brokered secrets are bound to.
     func setImplied(_ grants: [GrantID]) { state.withLock { $0.implied = Set(grants) } }
 
@@ -144,7 +154,8 @@ extension EgressConnection {
                         "secrets used", ("instance", uplink.instance), ("secrets", names.joined(separator: " ")),
                         ("host", "\(asked.host)"), ("method", asked.method))
                 }
-            })
+            },
+            recordUse: { names, asked in uplink.recordUse(of: names, in: asked) })
         client.setKeepAlive()
         await inspector.inspect(client, rules: rules)
     }

@@ -276,3 +276,14 @@ extension KernelNetwork {
         return bytes + [0, 0, 1, 0, 1]
     }
 }
+
+extension Action {
+    /// Whether this is what the node tries itself, from inside an instance, to see that its network works.
+    package var isProbeOfNetwork: Bool {
+        if case .connect(let destination, nil) = self {
+            destination.host == .name(ProofTargets.controlName)
+        } else {
+            false
+        }
+    }
+}

@@ -146,6 +146,10 @@ package protocol NetworkObserver: Sendable {
     ///   - denial: what was refused.
     ///   - count: how often it happened since the same was last told.
     func denied(_ denial: NetworkDenial, count: UInt64)
+    /// A request with brokered secrets is about to go out.
+    ///
+    /// - Throws: when that cannot be recorded; it does not go out then.
+    func used(_ secrets: [String], host: String, method: String) throws(AegisError)
     /// A connection was allowed but could not be made.
     func failed(_ error: AegisError)
     /// A probe found that the network does not refuse what it has to: the instance must not go on.

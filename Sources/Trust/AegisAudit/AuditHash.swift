@@ -92,3 +92,8 @@ enum Hex {
         return bytes
     }
 }
+
+extension AuditHash {
+    /// The hash of a text that stands in a record instead of the text itself.
+    package init(ofText bytes: [UInt8]) { self.init(of: bytes.span) }
+}

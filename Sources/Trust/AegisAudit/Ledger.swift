@@ -69,6 +69,8 @@ package final class Ledger: AuditTrail {
             var writer = try LedgerWriter(
                 folder: folder, node: node, key: key, writer: "aegis \(Build.version)",
                 segmentSize: settings.segmentSize, recovered: recovered, now: now)
+            // One node a segment, as one key.
+            if recovered.isOpen, recovered.node != node { try writer.seal() }
             for note in recovered.notes { _ = try writer.append(note) }
             let covered = recovered.head.seq
             state = Mutex(

@@ -6,6 +6,8 @@ internal import LinuxSys
 struct RecoveredLedger: ~Copyable {
     /// Nothing was ever written.
     private(set) var isNew = true
+    /// The node that the newest segment names; nil when there is none.
+    private(set) var node: String?
     private let key: LedgerPublicKey
     /// Whether the newest segment takes more records.
     private(set) var isOpen = false
@@ -85,6 +87,7 @@ struct RecoveredLedger: ~Copyable {
             case AuditKind.segmentOpened.description where index == 0:
                 let fields = RecordLine.fields(line)
                 lastSeal = fields?["previous_seal"]?.text.flatMap { AuditHash($0) } ?? .none
+                node = fields?["node"]?.text
                 if let before = fields?["key"]?.text, before != key.description {
                     damaged("the key was \(before) and is \(key) now", in: name, line: nil)
                 }

@@ -202,7 +202,7 @@ struct ChainCheck {
         let nodeBefore = node
         node = fields?["node"]?.text ?? ""
         if !nodeBefore.isEmpty, node != nodeBefore {
-            fault(.misplaced, record.seq, "the segment is of node \(node), the one before of node \(nodeBefore)")
+            note("\(file) was written by node \(node), what is before it by node \(nodeBefore): it was restored there")
         }
         takeKey(fields?["key"]?.text ?? "")
         for (record, seal, line) in pending {

@@ -6,9 +6,13 @@ internal import LinuxSys
 struct LedgerWriter: ~Copyable {
     let folder: LedgerFolder
     let node: String
+    /// The node that the open segment names: another one's, when this ledger was restored from a backup.
+    private var segmentNode: String
     let key: LedgerKey
     let writer: String
     let segmentSize: UInt64
+    /// Bytes of room on the disk that are taken ahead.
+    private static let ahead: UInt64 = 1 << 20
     private let now: @Sendable () -> Timestamp
     /// Open for appending; nil when the newest segment is sealed, or there is none.
     private var file: FileDescriptor?
@@ -17,6 +21,8 @@ struct LedgerWriter: ~Copyable {
     /// The number of its first record.
     private var first: UInt64
     private var size: UInt64
+    /// Up to where room on the disk was asked for.
+    private var reserved: UInt64 = 0
     /// Bytes of a record that was not written whole are behind the end.
     private var hasRest = false
     /// The newest record.
@@ -36,6 +42,7 @@ struct LedgerWriter: ~Copyable {
     ) throws(Errno) {
         self.folder = folder
         self.node = node
+        segmentNode = recovered.node ?? node
         self.key = key
         self.writer = writer
         self.segmentSize = segmentSize
@@ -62,7 +69,7 @@ struct LedgerWriter: ~Copyable {
         if file == nil || size >= segmentSize { try rotate() }
         let time = time()
         let text = SignedText.checkpoint(
-            node: node, seq: head.seq + 1, time: String(decoding: time, as: UTF8.self), prev: head.hash)
+            node: segmentNode, seq: head.seq + 1, time: String(decoding: time, as: UTF8.self), prev: head.hash)
         let signature = Hex.text(key.sign(text))
         return try write(AuditEvent(.checkpoint, ("signature", .string(signature))), at: time)
     }
@@ -86,7 +93,7 @@ struct LedgerWriter: ~Copyable {
         guard file != nil else { return }
         let time = time()
         let text = SignedText.seal(
-            node: node, seq: head.seq + 1, time: String(decoding: time, as: UTF8.self), prev: head.hash,
+            node: segmentNode, seq: head.seq + 1, time: String(decoding: time, as: UTF8.self), prev: head.hash,
             segment: segment, first: first, previous: lastSeal)
         let event = AuditEvent(
             .segmentSealed, ("segment", .number(segment)), ("first", .number(first)),
@@ -108,8 +115,10 @@ struct LedgerWriter: ~Copyable {
         hasNewName = true
         let before = (segment, first, size)
         segment = next
+        segmentNode = node
         first = head.seq + 1
         size = 0
+        reserved = 0
         hasRest = false
         do throws(Errno) {
             _ = try write(
@@ -146,6 +155,11 @@ struct LedgerWriter: ~Copyable {
     private mutating func put(_ bytes: ArraySlice<UInt8>) throws(Errno) {
         guard let open = file.take() else { throw .badDescriptor }
         var failure: Errno?
+        if size + UInt64(bytes.count) > reserved {
+            // A disk that gets full must not stop what needs no more of it than to be told. Where this fails, writing tells.
+            try? open.reserve(from: size, count: Self.ahead)
+            reserved = size + Self.ahead
+        }
         do throws(Errno) {
             if hasRest {
                 try open.truncate(to: size)
@@ -158,7 +172,11 @@ struct LedgerWriter: ~Copyable {
         } catch { failure = error }
         if hasRest, (try? open.truncate(to: size)) != nil { hasRest = false }
         file = consume open
-        if let failure { throw failure }
+        if let failure {
+            // What was cut off took the room behind it along.
+            reserved = 0
+            throw failure
+        }
         size += UInt64(bytes.count)
     }
 }

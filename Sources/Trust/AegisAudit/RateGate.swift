@@ -87,6 +87,7 @@ struct RateGate {
     /// - Parameters:
     ///   - now: the time.
     ///   - all: those whose window is not over, too.
+    /// - Returns: them, to be written now.
     mutating func debts(at now: Int64, all: Bool) -> [AuditEvent] {
         var events: [AuditEvent] = []
         if !dropped.isEmpty {

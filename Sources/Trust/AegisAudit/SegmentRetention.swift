@@ -15,6 +15,7 @@ struct SegmentRetention {
     ///
     /// - Parameter newest: this segment and later ones stay.
     /// - Returns: the segments that may be deleted now, oldest first.
+    /// - Throws: the error of the system call; nothing may be deleted then.
     func keepSeals(before newest: UInt64) throws(Errno) -> [UInt64] {
         let segments = try folder.segments()
         var total: UInt64 = 0

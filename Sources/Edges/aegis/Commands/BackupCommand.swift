@@ -6,7 +6,7 @@ internal import AegisSandboxTypes
 /// `aegis backup`
 enum BackupCommand {
     static let command = Command(
-        "backup", "write the daemon's records, secrets and configuration to a file, sealed to a passphrase",
+        "backup", "write the daemon's records, secrets, ledger and configuration to a file, sealed to a passphrase",
         details: """
             The daemon may run on meanwhile. Not in the file: images, writable layers, logs, and the files of workspaces.
             """,

@@ -37,6 +37,8 @@ package enum Commands {
             CommandTable.Section(
                 "Kits", [KitInstall.command, KitList.command, KitShow.command, KitUninstall.command]),
             CommandTable.Section(
+                "The ledger", [AuditTail.command, AuditVerify.command, AuditHead.command, AuditExport.command]),
+            CommandTable.Section(
                 "The daemon",
                 [
                     UpCommand.command, DownCommand.command, StatusCommand.command, DoctorCommand.command,
@@ -51,6 +53,7 @@ package enum Commands {
             "secret": "values that only sandboxes see", "kit": "instances described once, to be made again and again",
             "workspace": "named workspaces, which outlive instances",
             "group": "instances that reach each other by name", "config": "the daemon's configuration",
+            "audit": "what was decided and done, provably",
             "debug": "what passes inside, for those who look for a fault",
         ])
 }

@@ -1,0 +1,176 @@
+package import AegisCore
+internal import AegisJSON
+internal import LinuxSys
+internal import Synchronization
+
+/// Where records go beside the files.
+package protocol AuditSink: Sendable {
+    /// Takes whole lines. It may block.
+    ///
+    /// - Throws: when they cannot be taken; they are not given again.
+    func take(_ lines: [UInt8]) throws
+}
+
+/// JSON lines on a descriptor, as standard output.
+package struct LineSink: AuditSink {
+    private let descriptor: Int32
+
+    /// Lines to a descriptor that stays open.
+    package init(descriptor: Int32) { self.descriptor = descriptor }
+
+    package func take(_ lines: [UInt8]) throws { try FileDescriptor.duplicating(descriptor).writeAll(lines[...]) }
+}
+
+/// Entries in the journal of systemd, in its own protocol.
+package struct JournalSink: AuditSink {
+    /// Where the journal listens.
+    package static let path = "/run/systemd/journal/socket"
+
+    private let path: String
+    private let node: String
+
+    /// Entries for the journal of a machine.
+    package init(node: String, path: String = JournalSink.path) {
+        self.node = node
+        self.path = path
+    }
+
+    package func take(_ lines: [UInt8]) throws {
+        let socket = try DatagramSocket()
+        for line in lines.lines {
+            guard let record = try? JSONValue(parsing: line) else { continue }
+            try socket.send(entry(line, record), to: path)
+        }
+    }
+
+    /// A head, for whoever looks later whether the ledger was cut.
+    ///
+    /// - Throws: when nobody listens.
+    package func tell(_ head: LedgerHead) throws {
+        try DatagramSocket().send(
+            Self.entry([
+                ("MESSAGE", "the ledger of aegis node \(node) is at \(head)"), ("PRIORITY", "6"),
+                ("SYSLOG_IDENTIFIER", "aegis-audit"), ("AEGIS_NODE", node), ("AEGIS_AUDIT_HEAD", head.description),
+            ]), to: path)
+    }
+
+    private func entry(_ line: ArraySlice<UInt8>, _ record: JSONValue) -> [UInt8] {
+        let kind = record["kind"]?.text ?? ""
+        var fields = [
+            ("MESSAGE", String(decoding: line, as: UTF8.self)),
+            ("PRIORITY", kind.hasSuffix("_denied") || kind == "denial_repeated" ? "4" : "6"),
+            ("SYSLOG_IDENTIFIER", "aegis-audit"), ("AEGIS_NODE", node), ("AEGIS_AUDIT_KIND", kind),
+            ("AEGIS_AUDIT_SEQ", record["seq"]?.unsigned.map { "\($0)" } ?? ""),
+        ]
+        for (name, key) in [("AEGIS_AGENT", "agent"), ("AEGIS_TRACE", "trace")] {
+            if let text = record[key]?.text { fields.append((name, text)) }
+        }
+        return Self.entry(fields)
+    }
+
+    /// A value with its length before it may hold anything, newlines too.
+    static func entry(_ fields: [(String, String)]) -> [UInt8] {
+        var out: [UInt8] = []
+        for (name, value) in fields {
+            out += Array(name.utf8) + [10]
+            let count = UInt64(value.utf8.count)
+            for shift in stride(from: UInt64(0), to: 64, by: 8) {
+                out.append(UInt8(truncatingIfNeeded: count >> shift))
+            }
+            out += Array(value.utf8) + [10]
+        }
+        return out
+    }
+}
+
+/// Hands heads to places outside the ledger, not more often than every ten seconds each.
+package final class HeadMirrors: Sendable {
+    /// Milliseconds between two heads for outside.
+    static let interval: Int64 = 10_000
+
+    private let node: String
+    private let store: HeadStore
+    private let witness: String?
+    private let journal: JournalSink?
+    private let now: @Sendable () -> Timestamp
+    private let failed: @Sendable (String) -> Void
+    private struct State {
+        var told: LedgerHead?
+        var newest: LedgerHead?
+        var at: Int64 = .min
+        var failure: String?
+    }
+    private let state = Mutex(State())
+
+    /// Prepares them.
+    ///
+    /// - Parameters:
+    ///   - node: the id of the node.
+    ///   - store: gets each head.
+    ///   - witness: a file that gets a line for each, best on another machine's disk.
+    ///   - journal: the journal, when heads go there.
+    ///   - now: the time of day.
+    ///   - failed: gets the reason when a place takes none, once until it does again.
+    package init(
+        node: String, store: HeadStore, witness: String?, journal: JournalSink?,
+        now: @escaping @Sendable () -> Timestamp = { .now() }, failed: @escaping @Sendable (String) -> Void
+    ) {
+        self.node = node
+        self.store = store
+        self.witness = witness
+        self.journal = journal
+        self.now = now
+        self.failed = failed
+    }
+
+    /// Takes a head that is on the disk. It blocks.
+    package func take(_ head: LedgerHead) {
+        var trouble: [String] = []
+        do { try store.save(head) } catch { trouble.append("the database: \(error)") }
+        let time = now().milliseconds
+        let isDue = state.withLock { state in
+            state.newest = head
+            guard state.told != head, state.at == .min || time - state.at >= Self.interval else { return false }
+            state.told = head
+            state.at = time
+            return true
+        }
+        if isDue { trouble += tell(head) }
+        report(trouble)
+    }
+
+    /// Tells the newest head, however long ago the last one was.
+    package func flush() {
+        let head = state.withLock { state -> LedgerHead? in
+            guard state.told != state.newest else { return nil }
+            state.told = state.newest
+            return state.newest
+        }
+        if let head { report(tell(head)) }
+    }
+
+    private func tell(_ head: LedgerHead) -> [String] {
+        var trouble: [String] = []
+        if let witness {
+            let line = Array("{\"time\":\"\(now())\",\"node\":\"\(node)\",\"head\":\"\(head)\"}\n".utf8)
+            do {
+                try FileDescriptor.open(witness, [.writeOnly, .create, .append, .noTerminal], mode: 0o600)
+                    .writeAll(line[...])
+            } catch { trouble.append("the witness \(witness): \(error)") }
+        }
+        // A machine without a journal has none to tell.
+        if let journal, Files.exists(JournalSink.path) {
+            do { try journal.tell(head) } catch { trouble.append("the journal: \(error)") }
+        }
+        return trouble
+    }
+
+    private func report(_ trouble: [String]) {
+        let text = trouble.isEmpty ? nil : trouble.joined(separator: "; ")
+        let isNew = state.withLock { state in
+            defer { state.failure = text }
+            return text != nil && state.failure == nil
+        }
+        if isNew, let text { failed(text) }
+    }
+}
