@@ -16,8 +16,8 @@ private final class Trail: AuditTrail {
     private let kinds = Mutex<[String]>([])
     var recorded: [String] { kinds.withLock { $0 } }
     @discardableResult func record(_ event: AuditEvent) throws(AegisError) -> AuditReceipt {
-        kinds.withLock { $0.append(event.kind.name) }
-        return AuditReceipt(sequence: 0)
+        kinds.withLock { $0.append(event.kind.description) }
+        return AuditReceipt(seq: 1, hash: .none)
     }
 }
 

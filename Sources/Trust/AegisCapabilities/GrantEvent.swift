@@ -88,6 +88,9 @@ package struct GrantSnapshot: Sendable, Equatable, Codable {
         }
     }
 
+    /// A grant by its id.
+    package func record(_ id: GrantID) -> GrantRecord? { index(id).map { grants[$0] } }
+
     private func index(_ id: GrantID) -> Int? {
         var low = 0
         var high = grants.count

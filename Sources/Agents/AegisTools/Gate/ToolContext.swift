@@ -33,6 +33,8 @@ package struct ToolContext: Sendable {
     package var approvals: ApprovalPolicy
     /// What is saved of calls, so that a run can be resumed (decision D34); nil when no run is.
     package var journal: (any CallJournal)?
+    /// The identity under which the agent may keep things for itself; nil for one whose id is used once.
+    package var identity: String?
     /// What was shown when the call was approved; set by the gate. A tool compares it again at its effect.
     package internal(set) var approved: ApprovalPreview?
 

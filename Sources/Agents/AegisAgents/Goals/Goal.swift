@@ -1,0 +1,51 @@
+package import AegisCore
+
+/// What somebody wants to be done, from the queue to its result.
+package struct Goal: Sendable, Codable, Hashable {
+    /// Where it stands.
+    package enum State: String, Sendable, Codable { case queued, running, ended, cancelled }
+
+    /// `goal-` and 16 hexadecimal digits.
+    package var id: String
+    package var text: String
+    package var owner: UInt32
+    package var state = State.queued
+    /// The agent that works on it.
+    package var agent: String?
+    /// The trace of its message.
+    package var trace: String?
+    package var response: String?
+    package var stop: TurnStop?
+    package var problem: TurnProblem?
+    package var inputTokens: Int?
+    package var outputTokens: Int?
+    /// What is wanted otherwise than the bootstrap manifest has it.
+    package var options = SpawnOptions()
+    /// The deployed manifest that takes it; nil is the daemon's own.
+    package var manifest: String?
+    package var createdAt: Timestamp
+    package var startedAt: Timestamp?
+    package var endedAt: Timestamp?
+
+    /// A goal in the queue.
+    package init(id: String, text: String, owner: UInt32, createdAt: Timestamp) {
+        self.id = id
+        self.text = text
+        self.owner = owner
+        self.createdAt = createdAt
+    }
+
+    private enum CodingKeys: String, CodingKey {
+        case id, text, owner, state, agent, trace, response, options, manifest
+        case stop = "stop_reason"
+        case problem = "error"
+        case inputTokens = "input_tokens"
+        case outputTokens = "output_tokens"
+        case createdAt = "created_at"
+        case startedAt = "started_at"
+        case endedAt = "ended_at"
+    }
+
+    /// Whether nothing comes after this.
+    package var isOver: Bool { state == .ended || state == .cancelled }
+}

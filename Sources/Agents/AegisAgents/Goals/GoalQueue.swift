@@ -1,0 +1,195 @@
+package import AegisConfig
+package import AegisCore
+internal import AegisIO
+internal import AegisInference
+
+/// Takes goals and sees to it that each is worked on to its end: a goal that was taken survives the daemon.
+///
+/// For each a bootstrap agent is spawned, which plans and spawns others; it goes with its answer, the goal stays to be looked at.
+package actor GoalQueue {
+    private let directory: AgentDirectory
+    private let store: GoalStore
+    private let services: AgentServices
+    /// The manifest of the bootstrap agent, by the name that a goal gives; nil is the daemon's own.
+    private let manifest: @Sendable (String?, UInt32) throws(AegisError) -> ConfigFile
+    private let limit: Int
+    private var goals: [String: Goal] = [:]
+    private var order: [String] = []
+    private var running: Set<String> = []
+    private var waiters: [String: [Waiter<Goal>]] = [:]
+
+    /// Goals that may wait.
+    package static let queueLimit = 1000
+
+    /// Makes an empty queue; `recover` fills it.
+    ///
+    /// - Parameters:
+    ///   - directory: where agents live.
+    ///   - store: where goals are kept.
+    ///   - services: what agents need.
+    ///   - limit: how many are worked on at once.
+    ///   - manifest: the bootstrap agent's, by the name that a goal gives.
+    package init(
+        _ directory: AgentDirectory, store: GoalStore, services: AgentServices, limit: Int = 4,
+        manifest: @escaping @Sendable (String?, UInt32) throws(AegisError) -> ConfigFile
+    ) {
+        self.directory = directory
+        self.store = store
+        self.services = services
+        self.limit = limit
+        self.manifest = manifest
+    }
+
+    /// Takes a goal.
+    ///
+    /// - Returns: the goal, which is not lost from here on.
+    /// - Throws: `goals-full`; what is wrong with it.
+    package func submit(
+        _ text: String, owner: UInt32, options: SpawnOptions = SpawnOptions(), manifest name: String? = nil
+    ) async throws(AegisError) -> Goal {
+        guard text.contains(where: { !$0.isWhitespace }) else {
+            throw .usage("the goal is empty", hint: "say what is to be done")
+        }
+        guard text.utf8.count <= AgentDirectory.messageLimit else {
+            throw AegisError(.tooLarge, "message-too-large", "the goal has \(text.utf8.count) bytes")
+        }
+        guard goals.values.count(where: { !$0.isOver }) < Self.queueLimit else {
+            throw .conflict(
+                "goals-full", "\(Self.queueLimit) goals wait already", hint: "cancel some: aegis goal cancel")
+        }
+        // What is wrong is said now, and not to nobody when its turn comes.
+        var checked = try AgentManifest(try manifest(name, owner), prompt: { _ throws(AegisError) in "" })
+        try options.apply(to: &checked)
+        var goal = Goal(id: await directory.newID("goal-"), text: text, owner: owner, createdAt: services.now())
+        goal.options = options
+        goal.manifest = name
+        try keep(goal)
+        pump()
+        return goal
+    }
+
+    /// Goals, oldest first.
+    package var all: [Goal] { order.compactMap { goals[$0] } }
+
+    /// One goal, by its id or the beginning of it.
+    ///
+    /// - Throws: `goal-not-found`.
+    package func find(_ word: String) throws(AegisError) -> Goal {
+        if let goal = goals[word] { return goal }
+        let fitting = order.filter { $0.hasPrefix(word) || $0.hasPrefix("goal-\(word)") }
+        guard let id = fitting.first, fitting.count == 1, !word.isEmpty, let goal = goals[id] else {
+            throw .notFound(
+                "goal-not-found", "there is no goal '\(word)'", hint: "'aegis goal list' lists those that are known")
+        }
+        return goal
+    }
+
+    /// Waits until a goal is over; nil when the waiting task was cancelled.
+    package func result(of id: String) async throws(AegisError) -> Goal? {
+        let goal = try find(id)
+        guard !goal.isOver else { return goal }
+        let waiter = Waiter<Goal>()
+        waiters[goal.id, default: []].append(waiter)
+        return await waiter.value()
+    }
+
+    /// Ends a goal: its agents are stopped, all that they have spawned with them.
+    ///
+    /// - Returns: the goal as it stands then.
+    package func cancel(_ word: String) async throws(AegisError) -> Goal {
+        var goal = try find(word)
+        guard !goal.isOver else { return goal }
+        goal.state = .cancelled
+        goal.stop = .cancelled
+        goal.endedAt = services.now()
+        try keep(goal)
+        if let agent = goal.agent { try? await directory.stop(agent, reason: "its goal was cancelled") }
+        return goal
+    }
+
+    /// Goes on with the goals that the last daemon had; agents must have been brought back before.
+    package func recover() async throws(AegisError) {
+        for goal in try store.all() {
+            goals[goal.id] = goal
+            order.append(goal.id)
+        }
+        for goal in all where goal.state == .running { work(on: goal.id) }
+        pump()
+    }
+
+    // MARK: Work
+
+    private func keep(_ goal: Goal) throws(AegisError) {
+        try store.save(goal)
+        if goals[goal.id] == nil { order.append(goal.id) }
+        goals[goal.id] = goal
+        guard goal.isOver else { return }
+        for waiter in waiters.removeValue(forKey: goal.id) ?? [] { waiter.resolve(goal) }
+    }
+
+    private func pump() {
+        for goal in all where goal.state == .queued && running.count < limit { work(on: goal.id) }
+    }
+
+    private func work(on id: String) {
+        guard running.insert(id).inserted else { return }
+        services.scope.spawn("goal \(id)") { [self] in
+            await carryOut(id)
+            await leave(id)
+        }
+    }
+
+    private func leave(_ id: String) {
+        running.remove(id)
+        guard !Task.isCancelled else { return }
+        pump()
+    }
+
+    private func carryOut(_ id: String) async {
+        do {
+            let process = try await start(id)
+            guard let goal = goals[id], goal.state == .running, let trace = goal.trace else { return }
+            guard let result = try await directory.reply(trace, of: process.id, wait: true) else { return }
+            try await finish(id, result)
+        } catch is CancellationError {
+            // The daemon ends; the next one goes on.
+        } catch {
+            let problem = TurnProblem(AgentProcess.aegis(error))
+            try? await finish(id, TurnResult(trace: goals[id]?.trace ?? "", stop: .error, problem: problem))
+        }
+    }
+
+    /// The agent of a goal with its message: found again after a restart, or spawned.
+    private func start(_ id: String) async throws -> AgentProcess {
+        guard var goal = goals[id] else { throw CancellationError() }
+        if let agent = goal.agent, let process = try? await directory.find(agent), goal.trace != nil { return process }
+        // Spawned and not yet told, by a daemon that was killed between: it has done nothing.
+        if let agent = goal.agent { try? await directory.stop(agent, reason: "its daemon was killed before it began") }
+        let process = try await directory.spawn(
+            try manifest(goal.manifest, goal.owner), by: .person(uid: goal.owner), options: goal.options, goal: id)
+        goal.agent = process.id
+        goal.state = .running
+        goal.startedAt = goal.startedAt ?? services.now()
+        try keep(goal)
+        goal.trace = try await directory.send(goal.text, to: process.id)
+        guard goals[id]?.state == .running else {
+            try? await directory.stop(process.id, reason: "its goal was cancelled")
+            throw CancellationError()
+        }
+        try keep(goal)
+        return process
+    }
+
+    private func finish(_ id: String, _ result: TurnResult) async throws {
+        guard var goal = goals[id], !goal.isOver else { return }
+        goal.state = .ended
+        goal.response = result.response
+        goal.stop = result.stop
+        goal.problem = result.problem
+        goal.inputTokens = result.usage.totalInput
+        goal.outputTokens = result.usage.output
+        goal.endedAt = services.now()
+        try keep(goal)
+        if let agent = goal.agent { try? await directory.stop(agent, reason: "its goal is reached") }
+    }
+}

@@ -1,0 +1,53 @@
+package import AegisCore
+internal import AegisJSON
+package import AegisStore
+
+/// The table of goals.
+package struct GoalStore: Sendable {
+    private let database: Database
+
+    /// The table as this release makes it.
+    package static let migrations = [
+        Migration(
+            "goals",
+            sql: """
+                CREATE TABLE goals (
+                    id TEXT PRIMARY KEY, created INTEGER NOT NULL, over INTEGER NOT NULL, record TEXT NOT NULL
+                ) STRICT, WITHOUT ROWID
+                """)
+    ]
+
+    /// Uses a database that has `migrations` applied.
+    package init(_ database: Database) { self.database = database }
+
+    /// Keeps a goal as it stands, synced: one that was taken is not lost.
+    ///
+    /// - Parameters:
+    ///   - goal: the goal.
+    ///   - number: how many that are over are kept.
+    /// - Throws: what SQLite says.
+    package func save(_ goal: Goal, keeping number: Int = 1000) throws(AegisError) {
+        let text: String
+        do { text = String(decoding: try JSONValue(encoding: goal).compact, as: UTF8.self) } catch {
+            throw .failed("internal-error", "a goal cannot be written: \(error)")
+        }
+        _ = try database.transaction(.synced) { t throws(SQLiteError) in
+            _ = try t.run(
+                "INSERT OR REPLACE INTO goals (id, created, over, record) VALUES (?, ?, ?, ?)", goal.id,
+                goal.createdAt.milliseconds, goal.isOver, text)
+            return try t.run(
+                "DELETE FROM goals WHERE id IN (SELECT id FROM goals WHERE over = 1 ORDER BY created DESC LIMIT -1 OFFSET ?)",
+                number)
+        }
+    }
+
+    /// Every goal that is kept, oldest first.
+    package func all() throws(AegisError) -> [Goal] {
+        let texts = try database.read { t throws(SQLiteError) in
+            try t.all("SELECT record FROM goals ORDER BY created, id") { row throws(SQLiteError) in
+                try row.get(0, as: String.self)
+            }
+        }
+        return texts.compactMap { try? JSONValue(parsing: $0.utf8).decode(Goal.self) }
+    }
+}

@@ -1,0 +1,89 @@
+package import AegisConfig
+internal import AegisCore
+
+extension AgentDirectory {
+    /// The longest message, in bytes.
+    package static let messageLimit = 1 << 20
+
+    /// Gives an agent a message and does not wait.
+    ///
+    /// - Returns: the trace by which `reply` finds the result.
+    /// - Throws: `agent-not-found`, `mailbox-full`, `message-too-large`.
+    package func send(_ text: String, to word: String, from sender: String? = nil) async throws -> String {
+        try await deliver(text, to: try find(word), from: sender).trace
+    }
+
+    /// Gives an agent a message and waits for what comes of it. A waiting task that is cancelled ends the turn if nobody else
+    /// has asked for it.
+    package func run(_ text: String, on process: AgentProcess, from sender: String? = nil) async throws -> TurnResult {
+        let (trace, waiter) = try await deliver(text, to: process, from: sender)
+        guard let result = await waiter.value() else {
+            await process.cancel(trace: trace)
+            throw CancellationError()
+        }
+        return result
+    }
+
+    /// Spawns an agent, runs it with one message, and removes it.
+    ///
+    /// - Throws: as `spawn`; `persistent-agent` for one that would live on.
+    package func spawnAndRun(
+        _ file: ConfigFile, _ text: String, by spawner: Spawner,
+        prompt: @escaping PromptReader = AgentDirectory.noPromptFile
+    ) async throws -> (id: String, result: TurnResult) {
+        let process = try spawn(file, by: spawner, prompt: prompt)
+        do {
+            guard !process.manifest.isPersistent else {
+                throw AegisError.usage(
+                    "'\(process.record.name)' is \(process.manifest.lifecycle.word): it does not end with its answer",
+                    hint: "spawn it, then run it ('aegis agent spawn', 'aegis agent run')")
+            }
+            let result = try await run(text, on: process)
+            try? await stop(process.id, reason: "its work is done")
+            return (process.id, result)
+        } catch {
+            try? await stop(process.id, reason: "its run was given up")
+            throw error
+        }
+    }
+
+    /// The result of a message, now or once it is there.
+    ///
+    /// - Parameters:
+    ///   - trace: of the message.
+    ///   - word: the agent.
+    ///   - wait: whether to wait for it.
+    /// - Returns: nil while it is under way and `wait` is false.
+    /// - Throws: `trace-not-found`.
+    package func reply(_ trace: String, of word: String, wait: Bool) async throws -> TurnResult? {
+        let process = try find(word)
+        if let waiter = await process.waiter(for: trace) {
+            guard wait else { return nil }
+            guard let result = await waiter.value() else { throw CancellationError() }
+            return result
+        }
+        let steps = try services.store.steps(of: process.id, trace: trace)
+        guard let result = TurnResult(trace: trace, steps.map(\.step)) else {
+            throw AegisError.notFound(
+                "trace-not-found", "agent \(process.record.name) has no message with the trace '\(trace)'",
+                hint: "it is what agent.run with wait: false has answered")
+        }
+        return result
+    }
+
+    private func deliver(
+        _ text: String, to process: AgentProcess, from sender: String?
+    ) async throws -> (trace: String, waiter: Waiter<TurnResult>) {
+        guard text.utf8.count <= Self.messageLimit else {
+            throw AegisError(
+                .tooLarge, "message-too-large",
+                "the message has \(text.utf8.count) bytes; \(Self.messageLimit) are taken",
+                hint: "put it into a file that the agent may read")
+        }
+        guard text.contains(where: { !$0.isWhitespace }) else {
+            throw AegisError.usage("the message is empty", hint: "say what the agent is to do")
+        }
+        let trace = newID("t-")
+        return (trace, try await process.deliver(Mail(trace: trace, text: text, from: sender)))
+    }
+}

@@ -1,0 +1,311 @@
+internal import AegisAudit
+internal import AegisCapabilities
+package import AegisConfig
+package import AegisCore
+internal import AegisIO
+internal import AegisJSON
+
+/// All live agents of the node: the one place where they come and go.
+package actor AgentDirectory {
+    nonisolated let services: AgentServices
+    package nonisolated let limits: AgentLimits
+    private var agents: [String: AgentProcess] = [:]
+    /// Places of agents that are on their way in.
+    private var reserved = 0
+    /// What calls scheduled agents.
+    private var schedules: [String: TaskScope.Handle] = [:]
+    private var random: any RandomNumberGenerator & Sendable
+    private var isEnding = false
+    /// What is told to every agent about the skills that there are.
+    private let preamble: @Sendable (AgentManifest) -> String?
+
+    /// Makes an empty directory; `recover` fills it.
+    package init(
+        _ services: AgentServices, limits: AgentLimits = AgentLimits(),
+        random: any RandomNumberGenerator & Sendable = SystemRandomNumberGenerator(),
+        preamble: @escaping @Sendable (AgentManifest) -> String? = { _ in nil }
+    ) {
+        self.services = services
+        self.limits = limits
+        self.random = random
+        self.preamble = preamble
+    }
+
+    // MARK: Coming
+
+    /// Makes an agent of a manifest.
+    ///
+    /// The order matters: a place is reserved, grants are given, the record is saved, the agent is there, and the ledger says so;
+    /// whatever fails takes back what came before.
+    ///
+    /// - Parameters:
+    ///   - file: the manifest.
+    ///   - spawner: who wants it; an agent needs leave to, and hands on only what it has.
+    ///   - quotesValues: whether messages may show what the manifest says.
+    ///   - options: what is wanted otherwise than the manifest has it.
+    ///   - goal: the goal that it works for; children work for that of their parent.
+    ///   - prompt: reads the file of its system prompt, as the spawner may.
+    /// - Returns: the new agent.
+    /// - Throws: what is wrong with the manifest; `too-many-agents`; `spawn-too-deep`; `capability-denied`; `grant-too-wide`.
+    package func spawn(
+        _ file: ConfigFile, by spawner: Spawner, quotesValues: Bool = true, options: SpawnOptions = SpawnOptions(),
+        goal: String? = nil,
+        prompt: @escaping PromptReader = AgentDirectory.noPromptFile
+    ) throws(AegisError) -> AgentProcess {
+        guard !isEnding else {
+            throw AegisError(.unavailable, "daemon-ending", "the daemon is ending", hint: "spawn it once it is back")
+        }
+        var manifest = try AgentManifest(file, quotesValues: quotesValues, prompt: prompt)
+        try options.apply(to: &manifest)
+        try permit(manifest, spawner)
+        guard agents.count + reserved < limits.live else {
+            throw .conflict(
+                "too-many-agents", "\(agents.count) agents live already, which is the limit",
+                hint: "stop one ('aegis agent ps' lists them), or raise agents.max_live")
+        }
+        reserved += 1
+        defer { reserved -= 1 }
+        var record = newRecord(manifest, String(decoding: file.bytes, as: UTF8.self), spawner)
+        record.options = options
+        if let goal { record.goal = goal }
+        let process = AgentProcess(
+            record: record, manifest: manifest, session: Session(), services: services, ended: { _, _ in })
+        try give(manifest, to: process, from: spawner)
+        do throws(AegisError) {
+            try save(record)
+            try services.models.admit(record, manifest.budget)
+            try tellSpawned(process)
+        } catch {
+            revoke(process, "it could not be spawned")
+            try? services.models.dismiss(record)
+            try? services.store.delete(record.id)
+            throw error
+        }
+        agents[record.id] = process
+        keepSchedule(of: process)
+        return process
+    }
+
+    /// Calls a scheduled agent when it is due, for as long as it lives. What is due while it still has 64 messages is left out.
+    private func keepSchedule(of process: AgentProcess) {
+        guard case .scheduled(let schedule) = process.manifest.lifecycle else { return }
+        let (now, clock, logger) = (services.now, services.clock, services.logger)
+        schedules[process.id] = services.scope.spawn("schedule \(process.id)") { [self] in
+            while let due = schedule.next(after: now()) {
+                do { try await clock.sleep(for: .milliseconds(max(0, due.milliseconds - now().milliseconds))) } catch {
+                    return
+                }
+                do { _ = try await send("It is \(due): do your scheduled work.", to: process.id) } catch {
+                    logger.warning("a scheduled agent was not called", ("agent", process.id), ("error", "\(error)"))
+                }
+            }
+        }
+    }
+
+    /// What is said where no file can be read.
+    package static func noPromptFile(_ path: String) throws(AegisError) -> String {
+        throw .usage("a prompt's file cannot be read here", hint: "write the prompt into the manifest")
+    }
+
+    private func permit(_ manifest: AgentManifest, _ spawner: Spawner) throws(AegisError) {
+        guard case .agent(let parent) = spawner else { return }
+        guard parent.record.depth < limits.depth else {
+            throw AegisError(
+                .denied, "spawn-too-deep",
+                "agent \(parent.record.name) is \(parent.record.depth) levels deep, which is the limit",
+                hint: "do the work yourself, or give the findings back to the agent that spawned you")
+        }
+        guard !manifest.isPersistent else {
+            throw .usage("a child is on-demand: it ends with its answer", hint: "leave 'lifecycle' out")
+        }
+        // What remembers must be found again: a child's id is a new one each time.
+        let remembers = manifest.capabilities.contains { $0.capability == .tool("memory_store") }
+        guard !remembers else {
+            throw AegisError(
+                .denied, "memory-needs-identity",
+                "a child has no identity of its own that would outlive it, and no memory",
+                hint: "leave 'tool: memory_store' out; give back what is worth keeping, and store it yourself")
+        }
+        do throws(Denial) {
+            try services.grants.admit(Request(.spawn(agent: manifest.name)), by: parent.holder).settle()
+        } catch { throw error.asAegisError }
+    }
+
+    private func newRecord(_ manifest: AgentManifest, _ text: String, _ spawner: Spawner) -> AgentRecord {
+        let id = newID("a-")
+        var record: AgentRecord
+        switch spawner {
+        case .person(let uid):
+            record = AgentRecord(
+                id: id, name: manifest.name, manifest: text, parent: nil, depth: 0, tree: id, owner: uid,
+                created: services.now(), isPersistent: manifest.isPersistent)
+        case .agent(let parent):
+            record = AgentRecord(
+                id: id, name: manifest.name, manifest: text, parent: parent.id, depth: parent.record.depth + 1,
+                tree: parent.record.tree, owner: parent.record.owner, created: services.now(), isPersistent: false)
+            record.goal = parent.record.goal
+            // What somebody has to approve does not become free by asking a child to do it.
+            record.approvals = parent.record.approvals + parent.manifest.approvalRequired
+        }
+        record.prompt = manifest.systemPrompt
+        record.preamble = preamble(manifest)
+        return record
+    }
+
+    /// A new id, or trace: a prefix and 16 hexadecimal digits.
+    func newID(_ prefix: String) -> String {
+        let text = String(random.next() as UInt64, radix: 16)
+        return prefix + String(repeating: "0", count: 16 - text.count) + text
+    }
+
+    private func give(_ manifest: AgentManifest, to process: AgentProcess, from spawner: Spawner) throws(AegisError) {
+        switch spawner {
+        case .person: try services.grants.issue(manifest.capabilities, to: process.holder)
+        case .agent(let parent):
+            try services.grants.delegate(manifest.capabilities, from: parent.holder, to: process.holder)
+        }
+    }
+
+    private func save(_ record: AgentRecord) throws(AegisError) {
+        let text: String
+        do { text = String(decoding: try JSONValue(encoding: record).compact, as: UTF8.self) } catch {
+            throw .failed("internal-error", "a record cannot be written: \(error)")
+        }
+        try services.store.save(record.id, name: record.name, created: record.created, record: text)
+    }
+
+    private func tellSpawned(_ process: AgentProcess) throws(AegisError) {
+        var event = AuditEvent(
+            .agentSpawned, agent: process.id, ("name", .string(process.record.name)),
+            ("model", .string(process.manifest.model)), ("depth", .number(process.record.depth)),
+            ("owner", .number(process.record.owner)), ("lifecycle", .string(process.manifest.lifecycle.word)),
+            ("grants", .array(process.manifest.capabilities.map { .string($0.description) })))
+        event.parent = process.record.parent
+        try services.audit.record(event)
+    }
+
+    // MARK: Going
+
+    /// Stops an agent and all that it has spawned: its turn is ended, its grants are revoked, its place is free.
+    ///
+    /// - Parameters:
+    ///   - id: the agent.
+    ///   - reason: for the ledger.
+    /// - Throws: `agent-not-found`.
+    package func stop(_ id: String, reason: String = "stopped by its owner") async throws(AegisError) {
+        guard let process = agents[id] else { throw notFound(id) }
+        await remove(process, reason)
+    }
+
+    /// The one way out.
+    private func remove(_ process: AgentProcess, _ reason: String) async {
+        for child in agents.values where child.record.parent == process.id {
+            await remove(child, "the agent that spawned it was stopped")
+        }
+        // Nothing that it still does is allowed from here on; then it ends.
+        revoke(process, reason)
+        await process.stop()
+        schedules.removeValue(forKey: process.id)?.cancel()
+        guard agents.removeValue(forKey: process.id) != nil else { return }
+        await services.gone(process.record)
+        do throws(AegisError) { try services.models.dismiss(process.record) } catch {
+            services.logger.error(
+                "the account of a stopped agent stays", ("agent", process.id), ("error", error.message))
+        }
+        var event = AuditEvent(.agentStopped, agent: process.id, ("reason", .string(reason)))
+        event.parent = process.record.parent
+        _ = try? services.audit.record(event)
+        do throws(AegisError) {
+            try services.store.retire(process.id, at: services.now(), keeping: limits.remembered)
+        } catch {
+            services.logger.error(
+                "the record of a stopped agent stays", ("agent", process.id), ("error", error.message))
+        }
+    }
+
+    private func revoke(_ process: AgentProcess, _ reason: String) {
+        do throws(AegisError) { _ = try services.grants.retire(process.holder, reason: reason) } catch {
+            services.logger.error("a revocation is not recorded", ("agent", process.id), ("error", error.message))
+        }
+    }
+
+    // MARK: Finding
+
+    /// A live agent, by its id or by its name where only one has it.
+    ///
+    /// - Throws: `agent-not-found` with the nearest; `agent-ambiguous`.
+    package func find(_ word: String) throws(AegisError) -> AgentProcess {
+        if let process = agents[word] { return process }
+        let named = agents.values.filter { $0.record.name == word }
+        if named.count > 1 {
+            throw .conflict(
+                "agent-ambiguous", "\(named.count) agents are called '\(word)'",
+                hint: "use an id: \(named.map(\.id).sorted().joined(separator: ", "))")
+        }
+        guard let process = named.first else { throw notFound(word) }
+        return process
+    }
+
+    private func notFound(_ word: String) -> AegisError {
+        let near = nearest(word, in: agents.keys.sorted() + agents.values.map(\.record.name).sorted())
+        return .notFound(
+            "agent-not-found", "no live agent is called '\(word)'",
+            hint: near.map { "did you mean '\($0)'?" } ?? "'aegis agent ps' lists those that there are")
+    }
+
+    /// Every live agent, oldest first.
+    package var all: [AgentProcess] {
+        agents.values.sorted { ($0.record.created, $0.id) < ($1.record.created, $1.id) }
+    }
+
+    /// What lists show of an agent.
+    package func info(_ process: AgentProcess) async -> AgentInfo {
+        AgentInfo(
+            id: process.id, name: process.record.name, model: process.manifest.model, state: await process.state,
+            lifecycle: process.manifest.lifecycle.word, parent: process.record.parent, depth: process.record.depth,
+            owner: process.record.owner, trace: await process.trace,
+            capabilityCount: services.grants.records(of: process.holder).count, createdAt: process.record.created)
+    }
+
+    // MARK: A daemon's beginning and end
+
+    /// Makes anew the agents that the last daemon had: they go on where they were. Children whose parents' calls were cut by its
+    /// end are stopped: nobody waits for their answers any more.
+    package func recover() async throws(AegisError) {
+        for (id, text) in try services.store.records() {
+            do {
+                let record = try JSONValue(parsing: text.utf8).decode(AgentRecord.self)
+                guard record.parent == nil else {
+                    try services.store.retire(id, at: services.now(), keeping: limits.remembered)
+                    continue
+                }
+                try revive(record)
+            } catch {
+                services.logger.error("an agent cannot be brought back", ("agent", id), ("error", "\(error)"))
+            }
+        }
+        // What a daemon was killed over while it gave it, or took it away, belongs to nobody.
+        let holders = Set(services.grants.snapshot().grants.map(\.holder))
+        for holder in holders where holder.description.hasPrefix("a-") && agents[holder.description] == nil {
+            try services.grants.retire(holder, reason: "its agent does not live")
+        }
+        for process in agents.values { await process.resume() }
+    }
+
+    private func revive(_ record: AgentRecord) throws(AegisError) {
+        let prompt = record.prompt ?? ""
+        let file = ConfigFile(name: record.name, bytes: Array(record.manifest.utf8))
+        var manifest = try AgentManifest(file) { _ in prompt }
+        try record.options.apply(to: &manifest)
+        let session = Session(try services.store.steps(of: record.id).lazy.map(\.step))
+        let process = AgentProcess(
+            record: record, manifest: manifest, session: session, services: services, ended: { _, _ in })
+        try services.models.admit(record, manifest.budget)
+        // Its grants are those that the book has kept, and no others: what was taken back does not return with a daemon.
+        agents[record.id] = process
+        keepSchedule(of: process)
+    }
+
+    /// Takes no more agents; those that there are go on with the next daemon.
+    package func end() { isEnding = true }
+}

@@ -1,0 +1,47 @@
+package import AegisCore
+internal import AegisJSON
+
+/// A live agent, as lists show it.
+package struct AgentInfo: Sendable, Codable, Hashable {
+    package var id: String
+    package var name: String
+    package var model: String
+    package var state: ProcessState
+    package var lifecycle: String
+    package var parent: String?
+    package var depth: Int
+    package var owner: UInt32
+    /// The trace of the turn that it works on.
+    package var trace: String?
+    /// How many grants it holds.
+    package var capabilityCount: Int
+    package var createdAt: Timestamp
+
+    private enum CodingKeys: String, CodingKey {
+        case id, name, model, state, lifecycle, parent, depth, owner, trace
+        case capabilityCount = "capability_count"
+        case createdAt = "created_at"
+    }
+}
+
+/// How many agents there may be, and how they may multiply.
+package struct AgentLimits: Sendable, Hashable {
+    /// Live agents of the node.
+    package var live = 100
+    /// How deep agents may spawn agents; what a person spawns has depth 0.
+    package var depth = 5
+    /// Children of one call of `spawn_agents`.
+    package var batch = 3
+    /// Stopped agents whose steps are kept to be looked at.
+    package var remembered = 200
+    /// The limits of a configuration that says nothing.
+    package init() {}
+}
+
+/// Who wants an agent.
+package enum Spawner: Sendable {
+    /// A user of the node, through a socket.
+    case person(uid: UInt32)
+    /// An agent, through its tools.
+    case agent(AgentProcess)
+}

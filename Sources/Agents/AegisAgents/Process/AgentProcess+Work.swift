@@ -1,0 +1,177 @@
+internal import AegisAudit
+internal import AegisCapabilities
+internal import AegisCore
+internal import AegisInference
+package import AegisJSON
+package import AegisTools
+
+extension AgentProcess {
+    /// Tools of one answer that run at once, when all of them say that they may.
+    static let parallelCalls = 8
+
+    // MARK: The model
+
+    /// Asks the model for the next answer; what goes wrong ends the turn with its cause.
+    func ask() async throws {
+        guard try await makeRoom() else { return }
+        let reply: ModelReply
+        do throws(AegisError) {
+            reply = try await services.models.answer(question(session.prompt, alias: manifest.model))
+        } catch {
+            // Somebody wants it to end, or the daemon does: the loop knows which.
+            if Task.isCancelled { return }
+            let stop: TurnStop = error.code == "budget-exceeded" ? .budgetExceeded : .error
+            return try await close(stop, TurnProblem(error))
+        }
+        try log.record(.replied(reply.blocks, reply.stop, reply.usage))
+        for block in reply.blocks {
+            if case .text(let text) = block { tell(.agentThought, ("text", .string(Shown.preview(text)))) }
+        }
+    }
+
+    private func question(_ messages: [ModelMessage], alias: String) -> ModelQuestion {
+        ModelQuestion(
+            alias: alias, system: record.systemPrompt(manifest), messages: messages, tools: offered,
+            maxOutputTokens: manifest.maxOutputTokens, agent: id, name: record.name, tree: record.tree)
+    }
+
+    /// Makes the conversation fit its model's window.
+    ///
+    /// - Returns: false when the turn was ended for want of room.
+    private func makeRoom() async throws -> Bool {
+        while true {
+            switch ContextPlan.make(session, window(), canSummarize: canSummarize) {
+            case .ready: return true
+            case .summarize(let number): try await summarize(number)
+            case .drop(let number):
+                try log.record(.dropped(messages: number))
+                tell(.contextDropped, ("messages", .number(number)))
+            case .tooLong(let tokens, let room):
+                try await close(
+                    .error,
+                    TurnProblem(
+                        code: "context-too-long",
+                        message:
+                            "the message takes about \(tokens) tokens, and \(room) are left for it in the window of '\(manifest.model)'"
+                    ))
+                return false
+            }
+            if Task.isCancelled { return false }
+        }
+    }
+
+    private func window() -> ContextPlan.Window {
+        let model = services.models.window(of: manifest.model)
+        let window = min(manifest.memory.contextWindow ?? model, model)
+        let fixed =
+            ContextSize.tokens(record.systemPrompt(manifest))
+            + offered.reduce(0) {
+                $0 + 8 + ContextSize.tokens($1.description) + $1.schema.compact.count / 4
+            }
+        // An answer must fit, too; but a small window is not eaten up by a large one.
+        let answer = min(manifest.maxOutputTokens, window / 4)
+        return ContextPlan.Window(
+            room: max(256, window - fixed - answer), threshold: manifest.memory.summarizationThreshold,
+            messages: manifest.memory.maxHistoryMessages)
+    }
+
+    /// Puts a summary in place of the oldest messages. The steps that they came from stay in the session: they are the archive.
+    private func summarize(_ number: Int) async throws {
+        let old = Array(session.prompt.prefix(number + (session.prompt.count - session.messages.count)))
+        let text = Transcript.text(of: old, limit: services.models.window(of: summarizer) * 2)
+        var question = question([.user(Transcript.summaryTask(text))], alias: summarizer)
+        question.system = Transcript.summaryPrompt
+        question.tools = []
+        question.maxOutputTokens = min(2048, manifest.maxOutputTokens)
+        do throws(AegisError) {
+            let summary = try await services.models.answer(question).text
+            guard !summary.isEmpty else { throw .failed("empty-summary", "the model gave no summary") }
+            try log.record(.summarized(messages: number, text: summary))
+            tell(.contextSummarized, ("messages", .number(number)), ("model", .string(summarizer)))
+        } catch {
+            if Task.isCancelled { return }
+            canSummarize = false
+            tell(.contextSummarizationFailed, ("code", .string(error.code)), ("message", .string(error.message)))
+        }
+    }
+
+    private var summarizer: String { manifest.memory.summarizationModel ?? manifest.model }
+
+    // MARK: Tools
+
+    /// The tools that its grants let it call, as its model is told of them.
+    var offered: [ModelTool] {
+        services.registry.declarations(for: holder, in: services.grants).map {
+            ModelTool(name: $0.name, description: $0.description, schema: $0.input)
+        }
+    }
+
+    /// Calls tools in the order of the answer; neighbours that say that they may run at the same time do. Those that were begun
+    /// when a daemon ended are among them: the gate knows what becomes of them (decision D34).
+    func call(_ uses: [ToolUse]) async throws {
+        var left = uses[...]
+        while let first = left.first {
+            if Task.isCancelled { return }
+            var batch = left.prefix(1)
+            if isParallelSafe(first) { batch = left.prefix(Self.parallelCalls).prefix { isParallelSafe($0) } }
+            left = left.dropFirst(batch.count)
+            let replies = await withTaskGroup(of: (String, ToolReply).self) { group in
+                for use in batch { group.addTask { (use.id, await self.reply(to: use)) } }
+                var replies: [(id: String, reply: ToolReply)] = []
+                for await (id, reply) in group { replies.append((id, reply)) }
+                return replies
+            }
+            for (id, reply) in replies {
+                if let halt = reply.halt { throw AegisError.failed("not-recorded", halt) }
+                // The gate has saved what it ran; what it refused is saved here.
+                guard log.awaits(id), !(Task.isCancelled && reply.code == "interrupted") else { continue }
+                try log.end(id, with: reply)
+            }
+        }
+    }
+
+    private func isParallelSafe(_ use: ToolUse) -> Bool {
+        use.malformed == nil && services.registry.entry(use.name)?.declaration.isParallelSafe == true
+    }
+
+    private func reply(to use: ToolUse) async -> ToolReply {
+        let context = context(use)
+        guard let malformed = use.malformed else {
+            return await services.tools.call(use.name, input: use.input, context)
+        }
+        return services.tools.refuseMalformed(use.name, text: malformed, why: "it cannot be parsed", context)
+    }
+
+    private func context(_ use: ToolUse) -> ToolContext {
+        var context = ToolContext(
+            holder: holder, agent: id, name: record.name, parent: record.parent, trace: session.turn?.trace ?? "",
+            step: session.turn?.iterations ?? 0, callID: use.id, grants: services.grants,
+            files: services.files(record), audit: services.audit, desk: services.desk,
+            approvals: ApprovalPolicy(required: Set(manifest.approvalRequired + record.approvals)), journal: log)
+        context.identity = record.isPersistent ? id : nil
+        return context
+    }
+
+    // MARK: The ledger
+
+    func tell(_ kind: AuditKind, _ fields: (String, JSONValue)...) {
+        let session = session
+        var event = AuditEvent(
+            kind, agent: id, parent: record.parent, trace: session.turn?.trace, step: session.turn?.iterations)
+        event.fields = fields.map { JSONValue.Field($0.0, $0.1) }
+        // What is told here is told after the fact: what must not happen unrecorded is recorded by its gate.
+        do throws(AegisError) { try services.audit.record(event) } catch {
+            services.logger.error("the ledger does not take a record", ("agent", id), ("error", error.message))
+        }
+    }
+}
+
+extension AgentProcess {
+    /// Calls a tool as this agent, beside its turns: what `tool.invoke` does. Grants, approvals and the ledger are the same.
+    package nonisolated func invoke(_ tool: String, _ input: JSONValue, door: String) async -> ToolReply {
+        var context = await context(ToolUse(id: "api-\(UInt64.random(in: 0 ... .max))", name: tool, input: input))
+        context.door = door
+        context.journal = nil
+        return await services.tools.call(tool, input: input, context)
+    }
+}

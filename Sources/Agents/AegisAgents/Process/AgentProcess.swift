@@ -1,0 +1,182 @@
+package import AegisCapabilities
+internal import AegisCore
+internal import AegisIO
+internal import AegisInference
+internal import AegisTools
+
+/// A live agent: its session, its mailbox, and at most one turn at a time.
+///
+/// It does only what its session says comes next, and it does nothing before the step that tells of it is saved: whoever makes it
+/// anew from its steps goes on where it was. Nothing runs while there is nothing to do.
+package actor AgentProcess {
+    /// Messages that may wait.
+    package static let mailboxLimit = 64
+
+    /// Its id, `a-` and 16 hexadecimal digits.
+    package nonisolated let id: String
+    package nonisolated let record: AgentRecord
+    package nonisolated let manifest: AgentManifest
+    let services: AgentServices
+    /// Tells the directory of what a turn came to.
+    let ended: @Sendable (AgentProcess, TurnResult) async -> Void
+    /// Its session.
+    package nonisolated let log: SessionLog
+    /// The trace of each message that has no result yet, and who waits for it.
+    private var waiters: [String: [Waiter<TurnResult>]] = [:]
+    private var mailbox: [Mail] = []
+    private var worker: TaskScope.Handle?
+    private(set) var isStopping = false
+    var canSummarize = true
+
+    init(
+        record: AgentRecord, manifest: AgentManifest, session: Session, services: AgentServices,
+        ended: @escaping @Sendable (AgentProcess, TurnResult) async -> Void
+    ) {
+        id = record.id
+        self.record = record
+        self.manifest = manifest
+        log = SessionLog(agent: record.id, session: session, store: services.store, now: services.now)
+        self.services = services
+        self.ended = ended
+    }
+
+    var session: Session { log.current }
+
+    /// The grants' holder.
+    package nonisolated var holder: HolderID { HolderID(id) }
+
+    /// Where it stands.
+    package var state: ProcessState {
+        if isStopping { return worker == nil ? .stopped : .stopping }
+        return session.turn != nil || !mailbox.isEmpty ? .working : .idle
+    }
+
+    /// The trace that it works on.
+    package var trace: String? { session.turn?.trace }
+
+    // MARK: Messages
+
+    /// Puts a message into the mailbox.
+    ///
+    /// - Returns: what gives the result once there is one.
+    /// - Throws: `mailbox-full`; `agent-stopped`.
+    func deliver(_ mail: Mail) throws(AegisError) -> Waiter<TurnResult> {
+        guard !isStopping else { throw AgentProcess.stopped(id) }
+        guard mailbox.count < Self.mailboxLimit else {
+            throw .conflict(
+                "mailbox-full", "\(mailbox.count) messages wait for agent \(record.name) (\(id)) already",
+                hint: "wait for its replies; a mailbox holds \(Self.mailboxLimit)")
+        }
+        mailbox.append(mail)
+        let result = Waiter<TurnResult>()
+        waiters[mail.trace, default: []].append(result)
+        work()
+        return result
+    }
+
+    /// Waits for the result of a message that is under way; nil when none of that trace is.
+    func waiter(for trace: String) -> Waiter<TurnResult>? {
+        guard session.turn?.trace == trace || mailbox.contains(where: { $0.trace == trace }) else { return nil }
+        let result = Waiter<TurnResult>()
+        waiters[trace, default: []].append(result)
+        return result
+    }
+
+    /// Goes on with what a daemon before this one had begun.
+    func resume() { if session.turn != nil { work() } }
+
+    static func stopped(_ id: String) -> AegisError {
+        .conflict("agent-stopped", "agent \(id) is stopping or stopped", hint: "spawn it again")
+    }
+
+    /// Ends the turn, the waiting messages, and takes no more. Returns when nothing of it runs any more.
+    func stop() async {
+        let waits = mailbox
+        mailbox = []
+        isStopping = true
+        for mail in waits { settle(TurnResult(trace: mail.trace, stop: .cancelled)) }
+        worker?.cancel()
+        await worker?.wait()
+        log.close()
+    }
+
+    /// Ends the turn of one trace, and nothing else.
+    func cancel(trace: String) {
+        mailbox.removeAll { $0.trace == trace }
+        if session.turn?.trace == trace { worker?.cancel() } else { settle(TurnResult(trace: trace, stop: .cancelled)) }
+        isCancelling = session.turn?.trace == trace
+    }
+    private var isCancelling = false
+
+    // MARK: The loop
+
+    private func work() {
+        guard worker == nil else { return }
+        worker = services.scope.spawn("agent \(id)") { [self] in await run() }
+    }
+
+    private func run() async {
+        defer { worker = nil }
+        while session.turn != nil || !mailbox.isEmpty {
+            do {
+                try await step()
+            } catch {
+                // A step that cannot be saved has not happened, and nothing may happen after it.
+                services.logger.error("an agent cannot go on", ("agent", id), ("error", "\(error)"))
+                let result = TurnResult(
+                    trace: session.turn?.trace ?? "", stop: .error, problem: TurnProblem(Self.aegis(error)))
+                for trace in waiters.keys { settle(result.with(trace: trace)) }
+                mailbox = []
+                return
+            }
+            // The daemon ends: the next one goes on from the steps.
+            if Task.isCancelled, !isStopping, !isCancelling { return }
+        }
+    }
+
+    static func aegis(_ error: any Error) -> AegisError {
+        (error as? AegisError) ?? .failed("internal-error", "\(error)")
+    }
+
+    private func step() async throws {
+        if session.turn == nil {
+            let mail = mailbox.removeFirst()
+            try log.record(.began(trace: mail.trace, text: mail.text, from: mail.from))
+        }
+        if Task.isCancelled {
+            guard isStopping || isCancelling else { return }
+            if session.turn?.isStopped == false { try log.record(.stopped) }
+        }
+        switch session.next(TurnLimits(iterations: manifest.maxIterations)) {
+        case .rest: return
+        case .ask: try await ask()
+        case .call(let uses), .clarify(let uses): try await call(uses)
+        case .close(let stop, let problem): try await close(stop, problem)
+        }
+    }
+
+    func close(_ stop: TurnStop, _ problem: TurnProblem?) async throws {
+        guard let turn = session.turn else { return }
+        var result = TurnResult(trace: turn.trace, stop: stop, problem: problem)
+        result.response = session.lastText
+        result.usage = turn.usage
+        result.iterations = turn.iterations
+        try log.record(.ended(stop, problem), synced: true)
+        isCancelling = false
+        canSummarize = true
+        settle(result)
+        await ended(self, result)
+    }
+
+    private func settle(_ result: TurnResult) {
+        for waiter in waiters.removeValue(forKey: result.trace) ?? [] { waiter.resolve(result) }
+    }
+}
+
+extension TurnResult {
+    func with(trace: String) -> TurnResult {
+        var copy = self
+        copy.trace = trace
+        return copy
+    }
+}

@@ -1,0 +1,87 @@
+internal import AegisCapabilities
+package import AegisCore
+
+/// What is wanted otherwise than a manifest has it.
+package struct SpawnOptions: Sendable, Codable, Hashable {
+    /// Another model.
+    package var model: String?
+    /// More grants, as a manifest has them.
+    package var grants: [String] = []
+    /// Another budget, in tokens of its whole life.
+    package var maxTokens: UInt64?
+    /// Another budget, in millionths of a dollar.
+    package var maxMicroUSD: UInt64?
+
+    /// Nothing otherwise.
+    package init() {}
+
+    /// Changes a manifest.
+    ///
+    /// - Throws: `invalid-capability`; what is wrong with the model's name.
+    func apply(to manifest: inout AgentManifest) throws(AegisError) {
+        do throws(CapabilityError) {
+            if let model {
+                let own = try Capability(parsing: "model: \(manifest.model)")
+                manifest.capabilities.removeAll { $0.capability == own }
+                manifest.model = model
+                manifest.capabilities = try GrantSpec.completed(manifest.capabilities, model: model)
+            }
+            for grant in grants { manifest.capabilities.append(try GrantSpec(parsing: grant)) }
+        } catch { throw error.asAegisError }
+        guard maxTokens != nil || maxMicroUSD != nil else { return }
+        var budget = AgentManifest.Budget(maxTokens: maxTokens ?? manifest.budget?.maxTokens ?? 1_000_000)
+        budget.maxMicroUSD = maxMicroUSD ?? manifest.budget?.maxMicroUSD
+        budget.resetPeriodSeconds = 0
+        manifest.budget = budget
+    }
+}
+
+/// What is kept of a live agent beside its steps.
+package struct AgentRecord: Sendable, Codable, Hashable {
+    /// The version of this form.
+    package var version = 1
+    package var id: String
+    package var name: String
+    /// The manifest as it was given; its prompt's file was read when it was.
+    package var manifest: String
+    package var prompt: String?
+    /// Who spawned it; nil when a person did.
+    package var parent: String?
+    /// 0 for what a person spawned.
+    package var depth: Int
+    /// The agent at the top, whose budget holds for all below it.
+    package var tree: String
+    /// The user that it belongs to.
+    package var owner: UInt32
+    package var created: Timestamp
+    /// What it adds to the manifest's `approval_required`: its parent's.
+    package var approvals: [String] = []
+    /// Whether its id outlives restarts: who has one may keep private memories.
+    package var isPersistent: Bool
+    /// What stands before its system prompt: the skills that there are.
+    package var preamble: String?
+    /// What whoever spawned it wants otherwise than the manifest has it.
+    package var options = SpawnOptions()
+    /// The goal that it works for.
+    package var goal: String?
+
+    package init(
+        id: String, name: String, manifest: String, parent: String?, depth: Int, tree: String, owner: UInt32,
+        created: Timestamp, isPersistent: Bool
+    ) {
+        self.id = id
+        self.name = name
+        self.manifest = manifest
+        self.parent = parent
+        self.depth = depth
+        self.tree = tree
+        self.owner = owner
+        self.created = created
+        self.isPersistent = isPersistent
+    }
+
+    /// All that the model is told first.
+    func systemPrompt(_ manifest: AgentManifest) -> String {
+        [manifest.systemPrompt, preamble ?? ""].filter { !$0.isEmpty }.joined(separator: "\n\n")
+    }
+}

@@ -1,0 +1,124 @@
+package import AegisCapabilities
+package import AegisCore
+internal import AegisJSON
+package import AegisStore
+internal import Synchronization
+
+/// The grants of agents, so that what was revoked stays revoked and what was used stays used over a restart of the daemon.
+///
+/// It stands before another journal and passes everything on to it. Grants and revocations are synced before they are
+/// acknowledged, uses are saved (decision D12). Grants of other holders are not kept here: instances' come from their records.
+package final class GrantStore: GrantJournal {
+    private let database: Database
+    private let next: any GrantJournal
+    /// The grants that are kept, as they stand.
+    private let kept: Mutex<GrantSnapshot>
+
+    /// The table as this release makes it.
+    package static let migrations = [
+        Migration(
+            "agent_grants",
+            sql: "CREATE TABLE agent_grants (id TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT, WITHOUT ROWID")
+    ]
+
+    /// Reads what is kept.
+    ///
+    /// - Throws: `grants-unreadable` when a grant cannot be read: nothing is allowed on a guess.
+    package init(_ database: Database, before next: any GrantJournal) throws(AegisError) {
+        self.database = database
+        self.next = next
+        let texts = try database.read { t throws(SQLiteError) in
+            try t.all("SELECT record FROM agent_grants ORDER BY id") { row throws(SQLiteError) in
+                try row.get(0, as: String.self)
+            }
+        }
+        var snapshot = GrantSnapshot()
+        for text in texts {
+            do { snapshot.apply(.issued([try JSONValue(parsing: text.utf8).decode(GrantRecord.self)])) } catch {
+                throw .failed(
+                    "grants-unreadable", "a grant of an agent cannot be read: \(error)",
+                    hint: "it was written by a newer release, or the database was changed")
+            }
+        }
+        kept = Mutex(snapshot)
+    }
+
+    /// What a book starts with.
+    package var snapshot: GrantSnapshot { kept.withLock { $0 } }
+
+    /// Whose grants are kept: agents', whose ids begin so.
+    private static func isKept(_ holder: HolderID) -> Bool { holder.description.hasPrefix("a-") }
+
+    package func record(_ event: GrantEvent, action: Action?) throws(AegisError) {
+        try next.record(event, action: action)
+        switch event {
+        case .issued(let records):
+            let own = records.filter { Self.isKept($0.holder) }
+            guard !own.isEmpty else { return }
+            try change(.issued(own), own.map(\.id), .synced)
+        case .revoked(let ids, _, _): try change(event, ids, .synced)
+        case .charged(let id, _, _, _), .recalled(let id, _), .settled(let id, _, _), .refunded(let id, _, _):
+            try change(event, [id], .saved)
+        case .forgotten(let ids): try change(event, ids, .saved)
+        }
+    }
+
+    package func denied(_ action: Action, by holder: HolderID, _ denial: Denial, at time: Timestamp) {
+        next.denied(action, by: holder, denial, at: time)
+    }
+
+    /// Applies an event to what is kept, and saves the grants that it changed with those that they came from. What cannot be
+    /// saved stays counted here: too much rather than too little.
+    private func change(_ event: GrantEvent, _ ids: [GrantID], _ durability: Durability) throws(AegisError) {
+        try kept.withLock { kept throws(AegisError) in
+            var line = Self.line(of: ids, in: kept)
+            if durability == .saved {
+                guard !line.isEmpty else { return }
+                // Numbers that nothing limits are for showing only, and not worth a write each.
+                guard
+                    line.contains(where: { kept.record($0).map { $0.terms.limits != .none } ?? false })
+                        || Self.isForgetting(event)
+                else { return kept.apply(event) }
+            }
+            kept.apply(event)
+            line.formUnion(Self.line(of: ids, in: kept))
+            var rows: [(id: String, record: String?)] = []
+            for id in line {
+                let json: JSONValue?
+                do { json = try kept.record(id).map { try JSONValue(encoding: $0) } } catch {
+                    throw .failed("internal-error", "a grant cannot be written: \(error)")
+                }
+                rows.append(("\(id)", json.map { String(decoding: $0.compact, as: UTF8.self) }))
+            }
+            try write(rows, durability)
+        }
+    }
+
+    private static func isForgetting(_ event: GrantEvent) -> Bool { if case .forgotten = event { true } else { false } }
+
+    /// Grants that are kept, with all that they were derived from.
+    private static func line(of ids: [GrantID], in kept: GrantSnapshot) -> Set<GrantID> {
+        var line: Set<GrantID> = []
+        for id in ids {
+            var next = kept.record(id)
+            while let record = next, line.insert(record.id).inserted {
+                next = record.parent.flatMap { kept.record($0) }
+            }
+        }
+        return line
+    }
+
+    private func write(_ rows: [(id: String, record: String?)], _ durability: Durability) throws(AegisError) {
+        guard !rows.isEmpty else { return }
+        _ = try database.transaction(durability) { t throws(SQLiteError) in
+            for row in rows {
+                if let record = row.record {
+                    _ = try t.run("INSERT OR REPLACE INTO agent_grants (id, record) VALUES (?, ?)", row.id, record)
+                } else {
+                    _ = try t.run("DELETE FROM agent_grants WHERE id = ?", row.id)
+                }
+            }
+            return rows.count
+        }
+    }
+}

@@ -1,0 +1,39 @@
+package import AegisCore
+package import AegisInference
+
+/// A question of an agent to the model that it thinks with.
+package struct ModelQuestion: Sendable {
+    /// The alias or provider's id, as the manifest has it.
+    package var alias: String
+    package var system: String
+    package var messages: [ModelMessage]
+    package var tools: [ModelTool]
+    /// Tokens of the answer at most.
+    package var maxOutputTokens: Int
+    /// Who asks.
+    package var agent: String
+    /// The name of whoever asks.
+    package var name: String
+    /// The agent at the top of its tree, whose budget holds, too.
+    package var tree: String
+}
+
+/// Who answers agents' questions: scheduling, budgets, retries and prices are behind it.
+package protocol ModelDesk: Sendable {
+    /// How many tokens the model of an alias takes, question and answer together.
+    func window(of alias: String) -> Int
+
+    /// Opens the account of an agent that has come, or that is back; what it has used stays used.
+    ///
+    /// - Throws: when it cannot be kept.
+    func admit(_ record: AgentRecord, _ budget: AgentManifest.Budget?) throws(AegisError)
+
+    /// Closes the account of an agent that is gone.
+    func dismiss(_ record: AgentRecord) throws(AegisError)
+
+    /// Asks a model.
+    ///
+    /// - Throws: `budget-exceeded` when there is too little left; what the provider said otherwise. Cancellation closes the
+    ///   connection.
+    func answer(_ question: ModelQuestion) async throws(AegisError) -> ModelReply
+}

@@ -1,0 +1,63 @@
+internal import AegisCore
+package import AegisInference
+
+/// What came of a message.
+package struct TurnResult: Sendable, Hashable {
+    /// What ties together all that happened for the message.
+    package var trace: String
+    /// The text of the last answer; it may be empty.
+    package var response = ""
+    /// What the model calls took.
+    package var usage = TokenUsage()
+    /// How often the model was called.
+    package var iterations = 0
+    /// Why the turn ended.
+    package var stop: TurnStop
+    /// What went wrong, when something did.
+    package var problem: TurnProblem?
+
+    /// A turn that ended before anything happened.
+    package init(trace: String, stop: TurnStop, problem: TurnProblem? = nil) {
+        self.trace = trace
+        self.stop = stop
+        self.problem = problem
+    }
+
+    /// The result that the steps of a turn tell; nil while it has not ended.
+    package init?(trace: String, _ steps: some Sequence<SessionStep>) {
+        self.init(trace: trace, stop: .complete)
+        var hasEnded = false
+        for step in steps {
+            switch step {
+            case .replied(let blocks, _, let usage):
+                iterations += 1
+                self.usage = self.usage + usage
+                response = blocks.compactMap { if case .text(let text) = $0 { text } else { nil } }.joined()
+            case .ended(let stop, let problem):
+                (self.stop, self.problem) = (stop, problem)
+                hasEnded = true
+            case .began, .intent, .outcome, .stopped, .summarized, .dropped: break
+            }
+        }
+        guard hasEnded else { return nil }
+    }
+}
+
+/// Where an agent process stands.
+package enum ProcessState: String, Sendable, Codable {
+    /// It works on a message.
+    case working
+    /// It waits for one.
+    case idle
+    /// It ends its turn before it goes.
+    case stopping
+    /// It is gone.
+    case stopped
+}
+
+/// A message on its way to an agent.
+struct Mail: Sendable {
+    var trace: String
+    var text: String
+    var from: String?
+}

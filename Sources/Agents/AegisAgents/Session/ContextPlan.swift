@@ -1,0 +1,99 @@
+package import AegisInference
+internal import AegisJSON
+
+/// How much a conversation takes of a model's window. An estimate: providers count by tokenizers of their own.
+package enum ContextSize {
+    /// Tokens of a text: four bytes each, as English and code have it; other scripts have fewer bytes a token at least.
+    package static func tokens(_ text: String) -> Int { (text.utf8.count + 3) / 4 }
+
+    /// Tokens of a message, with what its frame takes.
+    package static func tokens(_ message: ModelMessage) -> Int {
+        message.blocks.reduce(4) { sum, block in
+            switch block {
+            case .text(let text): sum + tokens(text)
+            case .reasoning(let text, let signature): sum + tokens(text) + (signature.map(tokens) ?? 0)
+            case .toolUse(let use):
+                sum + 8 + tokens(use.name) + tokens(use.malformed ?? "") + use.input.compact.count / 4
+            case .toolResult(let output): sum + 8 + tokens(output.text)
+            }
+        }
+    }
+
+    /// Tokens of messages.
+    package static func tokens(_ messages: some Sequence<ModelMessage>) -> Int {
+        messages.reduce(0) { $0 + tokens($1) }
+    }
+}
+
+/// What is to be done with a conversation before its model is asked.
+package enum ContextPlan: Sendable, Hashable {
+    /// It fits.
+    case ready
+    /// So many of the oldest messages are to be summarised first.
+    case summarize(messages: Int)
+    /// So many of the oldest messages have to go: there is no room, and no summary to be had.
+    case drop(messages: Int)
+    /// Even the message of this turn alone does not fit.
+    case tooLong(tokens: Int, room: Int)
+
+    /// The room of a conversation.
+    package struct Window: Sendable, Hashable {
+        /// Tokens that may be sent: the window less the answer, the prompt and the tools.
+        package var room: Int
+        /// The part of it from which on is summarised.
+        package var threshold: Double
+        /// Messages that may be kept.
+        package var messages: Int
+
+        /// Makes a window.
+        package init(room: Int, threshold: Double = 0.7, messages: Int = 1000) {
+            self.room = room
+            self.threshold = threshold
+            self.messages = messages
+        }
+    }
+
+    /// Plans for a conversation.
+    ///
+    /// - Parameters:
+    ///   - session: the conversation.
+    ///   - window: its room.
+    ///   - canSummarize: false after a summary could not be made: what does not fit is dropped then, and nothing else.
+    /// - Returns: what is to be done before the model is asked.
+    package static func make(_ session: Session, _ window: Window, canSummarize: Bool) -> ContextPlan {
+        let sizes = session.messages.map { ContextSize.tokens($0) }
+        let used = sizes.reduce(0, +) + ContextSize.tokens(session.summary ?? "")
+        let isTooMany = session.messages.count > window.messages
+        if canSummarize, isTooMany || Double(used) > Double(window.room) * window.threshold {
+            // As much as is needed to be at half of the threshold, so that it does not come to this at every call.
+            let target = Int(Double(window.room) * window.threshold / 2)
+            let boundary = cut(session, sizes, used - target, atLeast: session.messages.count - window.messages / 2)
+            if boundary > 0 { return .summarize(messages: boundary) }
+        }
+        guard used > window.room || isTooMany else { return .ready }
+        let boundary = cut(
+            session, sizes, used - window.room, atLeast: isTooMany ? session.messages.count - window.messages : 0)
+        if boundary > 0 { return .drop(messages: boundary) }
+        return used > window.room ? .tooLong(tokens: used, room: window.room) : .ready
+    }
+
+    /// How many messages give back so many tokens, never parting calls from their results, and never the last two messages: what
+    /// the model works on.
+    private static func cut(_ session: Session, _ sizes: [Int], _ tokens: Int, atLeast least: Int) -> Int {
+        let messages = session.messages
+        var freed = 0
+        var boundary = 0
+        for index in 0..<max(0, messages.count - 2) {
+            freed += sizes[index]
+            // A result must not lose its call.
+            guard !hasResults(messages[index + 1]) else { continue }
+            boundary = index + 1
+            if freed >= tokens, boundary >= least { break }
+        }
+        return boundary
+    }
+
+    private static func hasResults(_ message: ModelMessage) -> Bool {
+        message.blocks.contains { if case .toolResult = $0 { true } else { false } }
+    }
+}

@@ -1,0 +1,218 @@
+package import AegisInference
+
+/// How far a turn may go.
+package struct TurnLimits: Sendable, Hashable {
+    /// Calls of the model.
+    package var iterations: Int
+    /// Tokens, in and out, of all those calls.
+    package var tokens: Int
+    /// The limits of a manifest that says nothing.
+    package init(iterations: Int = 50, tokens: Int = 5_000_000) {
+        self.iterations = iterations
+        self.tokens = tokens
+    }
+}
+
+/// What an agent does next.
+package enum TurnAction: Sendable, Hashable {
+    /// Nothing, until a message comes.
+    case rest
+    /// It asks its model.
+    case ask
+    /// It calls tools, none of which was begun.
+    case call([ToolUse])
+    /// It finds out about tools that were begun when a daemon ended: nobody knows whether they have done it.
+    case clarify([ToolUse])
+    /// It ends its turn.
+    case close(TurnStop, TurnProblem?)
+}
+
+/// An agent's conversation and where it stands in its turn: what the steps amount to. A value without I/O.
+package struct Session: Sendable, Hashable {
+    /// The turn that is under way.
+    package struct Turn: Sendable, Hashable {
+        /// What ties together all that happens for one message.
+        package var trace: String
+        /// The message.
+        package var text: String
+        /// How often the model was called.
+        package var iterations = 0
+        /// What those calls took.
+        package var usage = TokenUsage()
+        /// The last answer's end.
+        package var lastStop: StopReason?
+        /// Whether somebody wants it to end.
+        package var isStopped = false
+        /// The calls of the last answer, in its order.
+        package var calls: [ToolUse] = []
+        var intents: Set<String> = []
+        var outcomes: [String: ToolOutput] = [:]
+        /// Which of the messages has the text; negative when it is not shown any more.
+        var start: Int
+    }
+
+    /// What the model is shown, oldest first. Tool results follow their calls, in one message.
+    package private(set) var messages: [ModelMessage] = []
+    /// What stands for the messages that are not shown any more.
+    package private(set) var summary: String?
+    private var hasGap = false
+    /// nil between turns.
+    package private(set) var turn: Turn?
+    /// How many steps there are.
+    package private(set) var count = 0
+    /// The text of the last answer.
+    package private(set) var lastText = ""
+
+    /// A session in which nothing has happened.
+    package init() {}
+
+    /// The session of steps that were kept.
+    package init(_ steps: some Sequence<SessionStep>) { for step in steps { apply(step) } }
+
+    /// Takes in what happened. Steps that make no sense where they stand change nothing but the count: what was kept by a
+    /// release with a fault must still be readable.
+    package mutating func apply(_ step: SessionStep) {
+        count += 1
+        switch step {
+        case .began(let trace, let text, _):
+            if turn != nil { end() }
+            append(.user, [.text(text)])
+            turn = Turn(trace: trace, text: text, start: messages.count - 1)
+            lastText = ""
+        case .replied(let blocks, let stop, let usage): replied(blocks, stop, usage)
+        case .intent(let call): turn?.intents.insert(call)
+        case .outcome(let output): outcome(output)
+        case .stopped: turn?.isStopped = true
+        case .ended: end()
+        case .summarized(let number, let text):
+            summary = text
+            hasGap = false
+            remove(number)
+        case .dropped(let number): remove(number)
+        }
+    }
+
+    /// What comes next: all that a turn loop decides.
+    package func next(_ limits: TurnLimits) -> TurnAction {
+        guard let turn else { return .rest }
+        let open = turn.calls.filter { turn.outcomes[$0.id] == nil }
+        let unclear = open.filter { turn.intents.contains($0.id) }
+        if !unclear.isEmpty { return .clarify(unclear) }
+        if turn.isStopped { return .close(.cancelled, nil) }
+        if !open.isEmpty { return .call(open) }
+        if turn.calls.isEmpty, let stop = turn.lastStop { return close(after: stop) }
+        guard turn.iterations < limits.iterations else { return .close(.maxIterations, nil) }
+        guard turn.usage.total < limits.tokens else { return .close(.maxTokens, nil) }
+        return .ask
+    }
+
+    /// What the model is sent: the messages, and before them what stands for those that are not there any more.
+    package var prompt: [ModelMessage] {
+        var preamble: [String] = []
+        if let summary { preamble.append("[Summary of the conversation so far]\n\(summary)") }
+        if hasGap { preamble.append("[Earlier messages were left out for want of room]") }
+        // The task itself is never forgotten, whatever else is.
+        if let turn, turn.start < 0 { preamble.append("[The message that you are working on]\n\(turn.text)") }
+        guard !preamble.isEmpty else { return messages }
+        let blocks = preamble.map { ModelMessage.Block.text($0) }
+        guard let first = messages.first, first.role == .user else {
+            return [ModelMessage(.user, blocks)] + messages
+        }
+        return [ModelMessage(.user, blocks + first.blocks)] + messages.dropFirst()
+    }
+
+    // MARK: What steps do
+
+    private func close(after stop: StopReason) -> TurnAction {
+        switch stop {
+        case .endTurn, .stopSequence, .toolUse: .close(.complete, nil)
+        case .maxTokens: .close(.truncated, nil)
+        case .refusal:
+            .close(.error, TurnProblem(code: "model-refused", message: "the model refused to answer"))
+        case .other(let word):
+            .close(
+                .error,
+                TurnProblem(code: "model-stopped", message: "the model stopped for a reason of its own: \(word)"))
+        }
+    }
+
+    private mutating func replied(
+        _ blocks: [ModelMessage.Block], _ stop: StopReason, _ usage: TokenUsage
+    ) {
+        guard turn != nil else { return }
+        // An answer that was cut may end in the middle of a call: what it would have said is not known.
+        let isCut = stop == .maxTokens
+        var calls: [ToolUse] = []
+        let kept = blocks.compactMap { block -> ModelMessage.Block? in
+            guard case .toolUse(var use) = block else { return block }
+            guard !isCut else { return nil }
+            use.id = uniqueID(use.id, among: calls)
+            calls.append(use)
+            return .toolUse(use)
+        }
+        lastText = kept.compactMap { if case .text(let text) = $0 { text } else { nil } }.joined()
+        // An empty message is refused by some servers; then nothing was said.
+        if !kept.isEmpty { append(.assistant, kept) }
+        guard var turn else { return }
+        turn.iterations += 1
+        turn.usage += usage
+        turn.lastStop = stop
+        turn.calls = calls
+        turn.intents = []
+        turn.outcomes = [:]
+        self.turn = turn
+    }
+
+    /// Some models give no ids, or one twice: results could not be told apart.
+    private func uniqueID(_ id: String, among calls: [ToolUse]) -> String {
+        guard id.isEmpty || calls.contains(where: { $0.id == id }) else { return id }
+        return "call_\(turn?.iterations ?? 0)_\(calls.count)"
+    }
+
+    private mutating func outcome(_ output: ToolOutput) {
+        guard let calls = turn?.calls, calls.contains(where: { $0.id == output.id }), turn?.outcomes[output.id] == nil
+        else { return }
+        turn?.outcomes[output.id] = output
+        guard let outcomes = turn?.outcomes, outcomes.count == calls.count else { return }
+        append(.user, calls.compactMap { outcomes[$0.id].map(ModelMessage.Block.toolResult) })
+        turn?.calls = []
+        turn?.intents = []
+        turn?.outcomes = [:]
+        turn?.lastStop = nil
+    }
+
+    /// Calls without an answer get one: a conversation in which a call has no result is refused by every provider.
+    private mutating func end() {
+        guard let turn else { return }
+        if !turn.calls.isEmpty {
+            append(
+                .user,
+                turn.calls.map { call in
+                    .toolResult(
+                        turn.outcomes[call.id]
+                            ?? ToolOutput(
+                                id: call.id,
+                                text: turn.intents.contains(call.id)
+                                    ? "interrupted: it may or may not have happened" : "not called: the turn was ended",
+                                isError: true))
+                })
+        }
+        self.turn = nil
+    }
+
+    /// Two messages of the user in a row are one to the model.
+    private mutating func append(_ role: ModelMessage.Role, _ blocks: [ModelMessage.Block]) {
+        guard role == .user, messages.last?.role == .user else {
+            messages.append(ModelMessage(role, blocks))
+            return
+        }
+        messages[messages.count - 1].blocks += blocks
+    }
+
+    private mutating func remove(_ number: Int) {
+        let number = min(max(number, 0), messages.count)
+        messages.removeFirst(number)
+        turn?.start -= number
+        if number > 0, summary == nil { hasGap = true }
+    }
+}

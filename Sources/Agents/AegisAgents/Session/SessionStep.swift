@@ -1,0 +1,114 @@
+package import AegisCore
+package import AegisInference
+
+/// Why a turn ended: the words of the contract.
+package enum TurnStop: String, Sendable, Codable, CaseIterable {
+    case complete, truncated, cancelled, error
+    case maxIterations = "max_iterations"
+    case maxTokens = "max_tokens"
+    case budgetExceeded = "budget_exceeded"
+}
+
+/// What went wrong in a turn.
+package struct TurnProblem: Sendable, Codable, Hashable {
+    /// A stable word.
+    package var code: String
+    /// What happened.
+    package var message: String
+
+    /// Describes a problem.
+    package init(code: String, message: String) {
+        self.code = code
+        self.message = message
+    }
+    /// An error as a problem of a turn.
+    package init(_ error: AegisError) { self.init(code: error.code, message: error.message) }
+}
+
+/// One thing that happened in an agent's session. What is not in the list of steps has not happened: the list alone tells
+/// what comes next, also after `kill -9` (decision D34).
+package enum SessionStep: Sendable, Hashable {
+    /// A turn begins: somebody has sent a message.
+    case began(trace: String, text: String, from: String?)
+    /// The model has answered.
+    case replied([ModelMessage.Block], StopReason, TokenUsage)
+    /// A tool is about to be called; its effect may have happened from here on.
+    case intent(call: String)
+    /// A tool has answered, or was not called.
+    case outcome(ToolOutput)
+    /// Somebody wants the turn to end.
+    case stopped
+    /// The turn has ended.
+    case ended(TurnStop, TurnProblem?)
+    /// So many of the oldest messages of the conversation are this text from now on; their steps are kept as the archive.
+    case summarized(messages: Int, text: String)
+    /// So many of the oldest messages are left out, as there was no room and no summary.
+    case dropped(messages: Int)
+}
+
+extension SessionStep: Codable {
+    private enum Kind: String, Codable {
+        case began, replied, intent, outcome, stopped, ended, summarized, dropped
+    }
+    private enum Keys: String, CodingKey {
+        case kind, trace, text, from, blocks, stop, usage, call, output, error, messages
+    }
+
+    package init(from decoder: any Decoder) throws {
+        let c = try decoder.container(keyedBy: Keys.self)
+        switch try c.decode(Kind.self, forKey: .kind) {
+        case .began:
+            self = .began(
+                trace: try c.decode(String.self, forKey: .trace), text: try c.decode(String.self, forKey: .text),
+                from: try c.decodeIfPresent(String.self, forKey: .from))
+        case .replied:
+            self = .replied(
+                try c.decode([ModelMessage.Block].self, forKey: .blocks),
+                try c.decode(StopReason.self, forKey: .stop), try c.decode(TokenUsage.self, forKey: .usage))
+        case .intent: self = .intent(call: try c.decode(String.self, forKey: .call))
+        case .outcome: self = .outcome(try c.decode(ToolOutput.self, forKey: .output))
+        case .stopped: self = .stopped
+        case .ended:
+            self = .ended(
+                try c.decode(TurnStop.self, forKey: .stop), try c.decodeIfPresent(TurnProblem.self, forKey: .error))
+        case .summarized:
+            self = .summarized(
+                messages: try c.decode(Int.self, forKey: .messages), text: try c.decode(String.self, forKey: .text))
+        case .dropped: self = .dropped(messages: try c.decode(Int.self, forKey: .messages))
+        }
+    }
+
+    package func encode(to encoder: any Encoder) throws {
+        var c = encoder.container(keyedBy: Keys.self)
+        switch self {
+        case .began(let trace, let text, let from):
+            try c.encode(Kind.began, forKey: .kind)
+            try c.encode(trace, forKey: .trace)
+            try c.encode(text, forKey: .text)
+            try c.encodeIfPresent(from, forKey: .from)
+        case .replied(let blocks, let stop, let usage):
+            try c.encode(Kind.replied, forKey: .kind)
+            try c.encode(blocks, forKey: .blocks)
+            try c.encode(stop, forKey: .stop)
+            try c.encode(usage, forKey: .usage)
+        case .intent(let call):
+            try c.encode(Kind.intent, forKey: .kind)
+            try c.encode(call, forKey: .call)
+        case .outcome(let output):
+            try c.encode(Kind.outcome, forKey: .kind)
+            try c.encode(output, forKey: .output)
+        case .stopped: try c.encode(Kind.stopped, forKey: .kind)
+        case .ended(let stop, let problem):
+            try c.encode(Kind.ended, forKey: .kind)
+            try c.encode(stop, forKey: .stop)
+            try c.encodeIfPresent(problem, forKey: .error)
+        case .summarized(let messages, let text):
+            try c.encode(Kind.summarized, forKey: .kind)
+            try c.encode(messages, forKey: .messages)
+            try c.encode(text, forKey: .text)
+        case .dropped(let messages):
+            try c.encode(Kind.dropped, forKey: .kind)
+            try c.encode(messages, forKey: .messages)
+        }
+    }
+}

@@ -1,0 +1,156 @@
+package import AegisCore
+internal import AegisJSON
+package import AegisStore
+
+/// The tables of agents' sessions and of the agents themselves.
+package struct SessionStore: Sendable {
+    private let database: Database
+
+    /// The tables as this release makes them.
+    package static let migrations = [
+        Migration(
+            "agents",
+            sql: """
+                CREATE TABLE agents (
+                    id TEXT PRIMARY KEY, name TEXT NOT NULL, created INTEGER NOT NULL, retired INTEGER,
+                    record TEXT NOT NULL
+                ) STRICT, WITHOUT ROWID;
+                CREATE TABLE agent_steps (
+                    agent TEXT NOT NULL, seq INTEGER NOT NULL, time INTEGER NOT NULL, trace TEXT, step TEXT NOT NULL,
+                    PRIMARY KEY (agent, seq)
+                ) STRICT, WITHOUT ROWID;
+                CREATE INDEX agent_steps_trace ON agent_steps (agent, trace);
+                """)
+    ]
+
+    /// Uses a database that has `migrations` applied.
+    package init(_ database: Database) { self.database = database }
+
+    /// Saves a step (decision D12: it survives `kill -9` once this returns).
+    ///
+    /// - Parameters:
+    ///   - step: what happened.
+    ///   - agent: whose session it is in.
+    ///   - seq: its number there, from 0.
+    ///   - trace: of the turn.
+    ///   - time: when.
+    ///   - synced: whether it is to survive loss of power as well.
+    /// - Throws: what SQLite says; then it has not happened.
+    package func append(
+        _ step: SessionStep, of agent: String, at seq: Int, trace: String?, time: Timestamp, synced: Bool = false
+    ) throws(AegisError) {
+        let text: String
+        do { text = String(decoding: try JSONValue(encoding: step).compact, as: UTF8.self) } catch {
+            throw .failed("internal-error", "a step cannot be written: \(error)")
+        }
+        _ = try database.transaction(synced ? .synced : .saved) { t in
+            try t.run(
+                "INSERT INTO agent_steps (agent, seq, time, trace, step) VALUES (?, ?, ?, ?, ?)", agent, seq,
+                time.milliseconds, trace, text)
+        }
+    }
+
+    /// A step with its place.
+    package struct Entry: Sendable, Equatable {
+        package var seq: Int
+        package var time: Timestamp
+        package var trace: String?
+        package var step: SessionStep
+    }
+
+    /// Steps of a session in their order.
+    ///
+    /// - Parameters:
+    ///   - agent: whose.
+    ///   - seq: the first of them.
+    ///   - limit: how many at most.
+    /// - Returns: the steps.
+    /// - Throws: `session-unreadable` naming the step that cannot be read; none is left out silently.
+    package func steps(of agent: String, from seq: Int = 0, limit: Int = .max) throws(AegisError) -> [Entry] {
+        let rows = try database.read { t in
+            try t.all(
+                "SELECT seq, time, trace, step FROM agent_steps WHERE agent = ? AND seq >= ? ORDER BY seq LIMIT ?",
+                agent, seq, limit
+            ) { row throws(SQLiteError) in
+                (
+                    try row.get(0, as: Int.self), try row.get(1, as: Int64.self), try row.get(2, as: String?.self),
+                    try row.get(3, as: String.self)
+                )
+            }
+        }
+        var entries: [Entry] = []
+        for (seq, time, trace, text) in rows {
+            guard let step = try? JSONValue(parsing: text.utf8).decode(SessionStep.self) else {
+                throw .failed(
+                    "session-unreadable", "step \(seq) of agent \(agent) cannot be read",
+                    hint: "it was written by a newer release, or the database was changed; nothing was deleted")
+            }
+            entries.append(Entry(seq: seq, time: Timestamp(milliseconds: time), trace: trace, step: step))
+        }
+        return entries
+    }
+
+    /// Steps of one turn.
+    package func steps(of agent: String, trace: String) throws(AegisError) -> [Entry] {
+        try steps(of: agent).filter { $0.trace == trace }
+    }
+
+    /// Saves an agent's record, synced.
+    package func save(_ id: String, name: String, created: Timestamp, record: String) throws(AegisError) {
+        _ = try database.transaction(.synced) { t in
+            try t.run(
+                "INSERT INTO agents (id, name, created, record) VALUES (?, ?, ?, ?) "
+                    + "ON CONFLICT (id) DO UPDATE SET name = excluded.name, record = excluded.record",
+                id, name, created.milliseconds, record)
+        }
+    }
+
+    /// The records of agents that live, oldest first.
+    package func records() throws(AegisError) -> [(id: String, record: String)] {
+        try database.read { t in
+            try t.all("SELECT id, record FROM agents WHERE retired IS NULL ORDER BY created, id") {
+                row throws(SQLiteError) in
+                (try row.get(0, as: String.self), try row.get(1, as: String.self))
+            }
+        }
+    }
+
+    /// Whose an agent is that lives or is still remembered; nil when there is none.
+    package func owner(of id: String) throws(AegisError) -> UInt32? {
+        let record = try database.read { t throws(SQLiteError) in
+            try t.first("SELECT record FROM agents WHERE id = ?", id) { row throws(SQLiteError) in
+                try row.get(0, as: String.self)
+            }
+        }
+        return record.flatMap { try? JSONValue(parsing: $0.utf8) }?["owner"]?.unsigned.flatMap { UInt32(exactly: $0) }
+    }
+
+    /// Says that an agent lives no more. Its session can be looked at until as many others have gone after it.
+    ///
+    /// - Parameters:
+    ///   - id: the agent.
+    ///   - time: when.
+    ///   - number: how many that live no more are kept.
+    /// - Throws: what SQLite says.
+    package func retire(_ id: String, at time: Timestamp, keeping number: Int) throws(AegisError) {
+        _ = try database.transaction(.saved) { t throws(SQLiteError) in
+            _ = try t.run("UPDATE agents SET retired = ? WHERE id = ? AND retired IS NULL", time.milliseconds, id)
+            let old = try t.all(
+                "SELECT id FROM agents WHERE retired IS NOT NULL ORDER BY retired DESC, id LIMIT -1 OFFSET ?", number
+            ) { row throws(SQLiteError) in try row.get(0, as: String.self) }
+            for id in old {
+                _ = try t.run("DELETE FROM agent_steps WHERE agent = ?", id)
+                _ = try t.run("DELETE FROM agents WHERE id = ?", id)
+            }
+            return old.count
+        }
+    }
+
+    /// Removes an agent with its session.
+    package func delete(_ id: String) throws(AegisError) {
+        _ = try database.transaction(.synced) { t in
+            try t.run("DELETE FROM agent_steps WHERE agent = ?", id)
+            return try t.run("DELETE FROM agents WHERE id = ?", id)
+        }
+    }
+}

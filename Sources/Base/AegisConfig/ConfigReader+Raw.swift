@@ -1,0 +1,16 @@
+extension ConfigReader {
+    /// Reads a key whose value has a shape of its own; nil when the file has none.
+    ///
+    /// - Parameters:
+    ///   - key: the key's name.
+    ///   - body: makes a value of what stands there, and tells what is wrong and at which part of it.
+    /// - Returns: what `body` made.
+    package func readRaw<T>(
+        _ key: String, _ body: (_ node: ConfigNode, _ problem: (ConfigNode, String) -> Void) -> T?
+    ) -> T? {
+        guard let entry = fileEntry(key), !entry.value.isNull else { return nil }
+        return body(entry.value) { node, message in
+            session.report(.file(node.mark), "\(name(key)): \(message)")
+        }
+    }
+}

@@ -1,0 +1,83 @@
+import AegisConfig
+import AegisCore
+import AegisInference
+import AegisStore
+import AegisTools
+import Testing
+
+@testable import AegisAgents
+
+@Suite struct GoalQueueTests {
+    private static func queue(_ world: World, limit: Int = 4) -> GoalQueue {
+        GoalQueue(
+            world.directory, store: GoalStore(world.database), services: world.directory.services, limit: limit
+        ) { _, _ throws(AegisError) in World.file("bootstrap", "capabilities: ['spawn: *']") }
+    }
+
+    @Test func aGoalIsReachedAndItsAgentIsGone() async throws {
+        let world = try World(ClosureDesk { question, _ in ClosureDesk.text("did " + question.messages[0].text) })
+        let queue = Self.queue(world)
+        let goal = try await queue.submit("this", owner: 3)
+        let over = try #require(try await queue.result(of: goal.id))
+        #expect(over.state == .ended)
+        #expect(over.response == "did this")
+        #expect(over.stop == .complete)
+        #expect(await world.directory.all.isEmpty)
+        #expect(try GoalStore(world.database).all() == [over])
+        await world.end()
+    }
+
+    @Test func aGoalThatIsWrongIsRefusedAtOnce() async throws {
+        let world = try World(ClosureDesk { _, _ in ClosureDesk.text("x") })
+        let queue = Self.queue(world)
+        await #expect(throws: AegisError.self) { try await queue.submit("  ", owner: 0) }
+        var options = SpawnOptions()
+        options.grants = ["netwrk: example.com"]
+        let error = await #expect(throws: AegisError.self) { try await queue.submit("go", owner: 0, options: options) }
+        #expect(error?.code == "invalid-capability")
+        #expect(await queue.all.isEmpty)
+        await world.end()
+    }
+
+    /// Whatever was going on when the daemon ended: every goal that was taken comes to its end with the next one.
+    @Test func goalsSurviveTheDaemon() async throws {
+        let isFirst = Waiter<Bool>()
+        let hanging = ClosureDesk { _, _ throws(AegisError) in
+            isFirst.resolve(true)
+            do { try await Task.sleep(for: .seconds(3600)) } catch { throw .failed("cancelled", "given up") }
+            return ClosureDesk.text("never")
+        }
+        let one = try World(hanging)
+        let before = Self.queue(one, limit: 1)
+        let running = try await before.submit("one", owner: 0)
+        let waiting = try await before.submit("two", owner: 0)
+        _ = await isFirst.value()
+        await one.end()
+        let two = try World(ClosureDesk { _, _ in ClosureDesk.text("done") }, database: one.database)
+        try await two.directory.recover()
+        let after = Self.queue(two, limit: 1)
+        try await after.recover()
+        #expect(try await after.result(of: running.id)?.response == "done")
+        #expect(try await after.result(of: waiting.id)?.response == "done")
+        #expect(await two.directory.all.isEmpty)
+        await two.end()
+    }
+
+    @Test func aCancelledGoalStopsItsTree() async throws {
+        let isAsked = Waiter<Bool>()
+        let world = try World(
+            ClosureDesk { _, _ throws(AegisError) in
+                isAsked.resolve(true)
+                do { try await Task.sleep(for: .seconds(3600)) } catch { throw .failed("cancelled", "given up") }
+                return ClosureDesk.text("never")
+            })
+        let queue = Self.queue(world)
+        let goal = try await queue.submit("go", owner: 0)
+        _ = await isAsked.value()
+        let over = try await queue.cancel(goal.id)
+        #expect(over.state == .cancelled)
+        #expect(try await queue.result(of: goal.id)?.stop == .cancelled)
+        #expect(await world.directory.all.isEmpty)
+        await world.end()
+    }
+}

@@ -1,0 +1,168 @@
+import AegisCapabilities
+import AegisConfig
+import AegisCore
+import AegisJSON
+import AegisSandboxTypes
+import Testing
+
+@testable import AegisAgents
+
+@Suite struct ManifestTests {
+    private func read(_ text: String) throws(AegisError) -> AgentManifest {
+        try AgentManifest(ConfigFile(name: "agent.yaml", bytes: Array(text.utf8))) { path throws(AegisError) in
+            guard path == "prompt.md" else { throw .notFound("no-such-file", "there is no \(path)") }
+            return "from a file"
+        }
+    }
+
+    /// The manifest of the seed, word for word in its keys.
+    @Test func theManifestOfTheSeedIsRead() throws {
+        let manifest = try read(
+            """
+            name: research-agent
+            model: deepseek-chat
+            system_prompt: "You are a helpful research assistant with persistent memory."
+            lifecycle: persistent
+            capabilities:
+              - web_search
+              - "file_read: /data/project/*"
+              - "file_write: /data/output/*"
+              - "tool: web_fetch"
+              - "tool: file_write"
+              - "tool: memory_store"
+              - "tool: memory_query"
+            approval_required:
+              - file_write
+            memory:
+              context_window: "128k"
+              max_history_messages: 200
+              episodic_enabled: true
+            budget_config:
+              max_tokens: 1000000       # 1M tokens
+              reset_period_seconds: 86400  # daily reset
+            """)
+        #expect(manifest.lifecycle == .persistent)
+        #expect(manifest.memory.contextWindow == 131_072)
+        #expect(manifest.memory.maxHistoryMessages == 200)
+        #expect(manifest.budget?.maxTokens == 1_000_000)
+        #expect(manifest.budget?.resetPeriodSeconds == 86_400)
+        #expect(manifest.approvalRequired == ["file_write"])
+        let grants = manifest.capabilities.map(\.description)
+        #expect(grants.contains("file_read: /data/project/**"))
+        // What a manifest implies: its model, and its own memory where it has a memory tool.
+        #expect(grants.contains("model: deepseek-chat"))
+        #expect(grants.contains("memory: self"))
+    }
+
+    @Test func everyOtherKeyIsAlive() throws {
+        let manifest = try read(
+            """
+            name: worker
+            model: default
+            system_prompt: {file: prompt.md}
+            lifecycle: scheduled
+            schedule: "*/15 9-17 * * mon-fri"
+            capabilities:
+              - tool: file_read
+              - {grant: "tool: web_fetch", max_calls: 20, expires: 1h}
+              - spawn_child: [reader, writer]
+            memory: {summarization_model: fast, summarization_threshold: 0.5, archive_ttl_days: 7, episodic_max_records: 10,
+                     episodic_max_content_bytes: 100}
+            budget_config: {max_tokens: 10k, max_usd: 1.5, reset_period_seconds: 0}
+            metadata: {team: core, tags: [a, 1, true, null]}
+            sandbox: {image: base, min_isolation: namespaces, limits: {memory: 256Mi, pids: 64}, idle: 60s}
+            accepts: {type: object, properties: {n: {type: integer}}}
+            restart: {attempts: 0, pause: 2s}
+            max_iterations: 7
+            max_output_tokens: 100
+            """)
+        #expect(manifest.systemPrompt == "from a file")
+        guard case .scheduled(let schedule) = manifest.lifecycle else {
+            Issue.record("it is not scheduled")
+            return
+        }
+        #expect(schedule.description == "*/15 9-17 * * mon-fri")
+        #expect(manifest.capabilities.contains { $0.limits.maxCalls == 20 && $0.lifetime == .seconds(3600) })
+        #expect(manifest.memory.summarizationModel == "fast")
+        #expect(manifest.memory.summarizationThreshold == 0.5)
+        #expect(manifest.budget?.maxTokens == 10_240)
+        #expect(manifest.budget?.maxMicroUSD == 1_500_000)
+        #expect(manifest.metadata.map(\.name) == ["team", "tags"])
+        #expect(manifest.metadata.last?.value == ["a", 1, true, .null])
+        #expect(manifest.sandbox?.limits.pids == 64)
+        #expect(manifest.sandbox?.idle == .seconds(60))
+        #expect(manifest.accepts?["type"]?.text == "object")
+        #expect(manifest.restart.attempts == 0)
+        #expect(manifest.maxIterations == 7)
+        #expect(manifest.maxOutputTokens == 100)
+    }
+
+    /// Each field with something wrong, and what is said of it.
+    @Test(arguments: [
+        ("model: m", "name is missing"), ("name: a", "model is missing"),
+        ("name: a b\nmodel: m", "did you mean 'ab'?"), ("name: '*'\nmodel: m", "must be one name"),
+        ("name: a\nmodel: m\ncapabilties: []", "did you mean 'capabilities'?"),
+        ("name: a\nmodel: m\ncapabilities: ['file_reed: /x']", "file_read"),
+        ("name: a\nmodel: m\ncapabilities: tool", "expected a list"),
+        ("name: a\nmodel: m\ncapabilities: [[x]]", "is a text"),
+        ("name: a\nmodel: m\ncapabilities: [{grant: 'tool: x', max_cals: 1}]", "max_calls"),
+        ("name: a\nmodel: m\nlifecycle: persistant", "did you mean 'persistent'?"),
+        ("name: a\nmodel: m\nlifecycle: scheduled", "needs a schedule"),
+        ("name: a\nmodel: m\nschedule: '* * * * *'", "needs lifecycle: scheduled"),
+        ("name: a\nmodel: m\nlifecycle: scheduled\nschedule: '61 * * * *'", "'61' is no minute"),
+        ("name: a\nmodel: m\nmemory: {context_window: lots}", "a number of tokens"),
+        ("name: a\nmodel: m\nmemory: {episodic_store: 256MB}", "unknown key 'episodic_store'"),
+        ("name: a\nmodel: m\nmemory: {summarization_threshold: 2}", "0.1 to 0.95"),
+        ("name: a\nmodel: m\nbudget_config: {reset_period_seconds: 1}", "max_tokens is missing"),
+        ("name: a\nmodel: m\nbudget_config: {max_tokens: -5}", "a number of tokens"),
+        ("name: a\nmodel: m\nsystem_prompt: [x]", "expected a text"),
+        ("name: a\nmodel: m\nsystem_prompt: {file: other.md}", "there is no other.md"),
+        ("name: a\nmodel: m\napproval_required: ['x y']", "did you mean 'xy'?"),
+        ("name: a\nmodel: m\nmetadata: 3", "expected a map"),
+        ("name: a\nmodel: m\naccepts: text", "expected a JSON Schema"),
+        ("name: a\nmodel: m\nsandbox: {min_isolation: strong}", "min_isolation"),
+        ("name: a\nmodel: m\nsandbox: {image: a, kit: b}", "image and kit"),
+        ("name: a\nmodel: m\nsandbox: {limits: {pids: 1}}", "limits"),
+        ("name: a\nmodel: m\nmax_iterations: 0", "1 to 10000"),
+        ("name: a\nmodel: m\nrestart: {attempts: -1}", "0 to 100"),
+    ])
+    func whatIsWrongIsSaidWithItsPlace(_ text: String, _ words: String) {
+        let error = #expect(throws: AegisError.self) { try read(text) }
+        #expect(error?.code == "invalid-config")
+        #expect(
+            error?.message.contains(words) == true || error?.hint?.contains(words) == true,
+            "\(String(describing: error))")
+        #expect(error?.message.contains("agent.yaml:") == true)
+    }
+
+    @Test func aManifestThatIsTooLongIsRefused() {
+        let error = #expect(throws: AegisError.self) { try read(String(repeating: "#", count: 300_000)) }
+        #expect(error?.code == "manifest-too-large")
+    }
+}
+
+@Suite struct CronScheduleTests {
+    private func time(_ text: String) throws -> Timestamp { try #require(Timestamp(parsing: text)) }
+
+    @Test(arguments: [
+        ("* * * * *", "2026-11-21T02:22:57.000Z", "2026-11-21T02:23:00.000Z"),
+        ("*/15 * * * *", "2026-11-21T02:45:00.000Z", "2026-11-21T03:00:00.000Z"),
+        ("0 9 * * mon-fri", "2026-11-21T02:00:00.000Z", "2026-11-23T09:00:00.000Z"),
+        ("30 4 1,15 * 5", "2026-11-21T00:00:00.000Z", "2026-11-27T04:30:00.000Z"),
+        ("0 0 29 2 *", "2026-03-01T00:00:00.000Z", "2028-02-29T00:00:00.000Z"),
+        ("5-10/5 0 * jan *", "2026-11-21T00:00:00.000Z", "2027-01-01T00:05:00.000Z"),
+        ("@daily", "2026-12-31T23:59:59.999Z", "2027-01-01T00:00:00.000Z"),
+        ("0 12 * * 7", "2026-11-21T00:00:00.000Z", "2026-11-22T12:00:00.000Z"),
+    ])
+    func theNextMomentIsFound(_ schedule: String, _ from: String, _ expected: String) throws {
+        #expect(try CronSchedule(parsing: schedule).next(after: time(from)) == time(expected))
+    }
+
+    @Test(arguments: [
+        "", "* * * *", "* * * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *", "* * * * 8", "5-1 * * * *",
+        "*/0 * * * *", "a * * * *", "1, * * * *", "0 0 31 2 *", "@sometimes", "1-2-3 * * * *",
+    ])
+    func whatIsNoScheduleIsRefused(_ text: String) {
+        #expect(throws: AegisError.self) { try CronSchedule(parsing: text) }
+    }
+}

@@ -1,0 +1,254 @@
+import AegisInference
+import AegisJSON
+import Testing
+
+@testable import AegisAgents
+
+@Suite struct SessionTests {
+    private let limits = TurnLimits(iterations: 5, tokens: 1000)
+    private let usage = TokenUsage(input: 10, output: 5)
+
+    private func use(_ id: String, _ name: String = "echo") -> ToolUse {
+        ToolUse(id: id, name: name, input: .object([]))
+    }
+    private func reply(_ blocks: [ModelMessage.Block], _ stop: StopReason) -> SessionStep {
+        .replied(blocks, stop, usage)
+    }
+    private func output(_ id: String, _ text: String = "done") -> SessionStep {
+        .outcome(ToolOutput(id: id, text: text))
+    }
+
+    @Test func aTurnGoesFromAMessageToItsAnswer() {
+        var session = Session()
+        #expect(session.next(limits) == .rest)
+        session.apply(.began(trace: "t", text: "hello", from: nil))
+        #expect(session.next(limits) == .ask)
+        session.apply(reply([.text("hi")], .endTurn))
+        #expect(session.next(limits) == .close(.complete, nil))
+        session.apply(.ended(.complete, nil))
+        #expect(session.next(limits) == .rest)
+        #expect(session.messages == [.user("hello"), .assistant("hi")])
+        #expect(session.lastText == "hi")
+    }
+
+    @Test func resultsComeBackInTheOrderOfTheCallsAndInOneMessage() {
+        var session = Session([
+            .began(trace: "t", text: "go", from: nil),
+            reply([.text("both"), .toolUse(use("a")), .toolUse(use("b"))], .toolUse),
+        ])
+        #expect(session.next(limits) == .call([use("a"), use("b")]))
+        session.apply(.intent(call: "a"))
+        session.apply(.intent(call: "b"))
+        session.apply(output("b", "two"))
+        #expect(session.next(limits) == .clarify([use("a")]))
+        session.apply(output("a", "one"))
+        #expect(session.next(limits) == .ask)
+        #expect(session.messages.last?.toolResults.map(\.text) == ["one", "two"])
+        #expect(session.messages.count == 3)
+    }
+
+    /// Every prefix of a turn's steps is what a killed daemon can leave: the next one goes on and repeats nothing.
+    @Test func everyPrefixGoesOn() {
+        let steps: [SessionStep] = [
+            .began(trace: "t", text: "go", from: nil), reply([.toolUse(use("a")), .toolUse(use("b"))], .toolUse),
+            .intent(call: "a"), output("a"), .intent(call: "b"), output("b"), reply([.text("end")], .endTurn),
+            .ended(.complete, nil),
+        ]
+        let expected: [TurnAction] = [
+            .rest, .ask, .call([use("a"), use("b")]), .clarify([use("a")]), .call([use("b")]), .clarify([use("b")]),
+            .ask,
+            .close(.complete, nil), .rest,
+        ]
+        for count in 0...steps.count {
+            #expect(Session(steps.prefix(count)).next(limits) == expected[count], "after \(count) steps")
+        }
+    }
+
+    @Test(arguments: [
+        (StopReason.endTurn, TurnStop.complete), (.stopSequence, .complete), (.toolUse, .complete),
+        (.maxTokens, .truncated), (.refusal, .error), (.other("odd"), .error),
+    ])
+    func howAnAnswerEndsIsHowTheTurnEnds(_ stop: StopReason, _ expected: TurnStop) {
+        let session = Session([.began(trace: "t", text: "go", from: nil), reply([.text("x")], stop)])
+        guard case .close(let found, let problem) = session.next(limits) else {
+            Issue.record("it goes on")
+            return
+        }
+        #expect(found == expected)
+        #expect((problem != nil) == (expected == .error))
+    }
+
+    @Test func anEmptyAnswerEndsTheTurnAndLeavesNoMessage() {
+        let session = Session([.began(trace: "t", text: "go", from: nil), reply([], .endTurn)])
+        #expect(session.next(limits) == .close(.complete, nil))
+        #expect(session.messages == [.user("go")])
+    }
+
+    @Test func aCallInACutAnswerIsNotMade() {
+        let session = Session([
+            .began(trace: "t", text: "go", from: nil), reply([.text("I write"), .toolUse(use("a"))], .maxTokens),
+        ])
+        #expect(session.next(limits) == .close(.truncated, nil))
+        #expect(session.messages.last?.toolUses == [])
+    }
+
+    @Test func idsThatAreMissingOrTwiceAreMadeOne() {
+        let session = Session([
+            .began(trace: "t", text: "go", from: nil),
+            reply([.toolUse(use("")), .toolUse(use("x")), .toolUse(use("x"))], .toolUse),
+        ])
+        guard case .call(let uses) = session.next(limits) else {
+            Issue.record("no calls")
+            return
+        }
+        #expect(Set(uses.map(\.id)).count == 3)
+        #expect(uses.allSatisfy { !$0.id.isEmpty })
+    }
+
+    @Test func aResultForNobodyAndASecondOneChangeNothing() {
+        var session = Session([
+            .began(trace: "t", text: "go", from: nil), reply([.toolUse(use("a")), .toolUse(use("b"))], .toolUse),
+            .intent(call: "a"), output("a", "first"),
+        ])
+        let before = session.next(limits)
+        session.apply(output("a", "second"))
+        session.apply(output("z", "stranger"))
+        #expect(session.next(limits) == before)
+    }
+
+    @Test func theLimitsEndATurnAfterItsToolsHaveAnswered() {
+        var session = Session([.began(trace: "t", text: "go", from: nil)])
+        for index in 0..<5 {
+            #expect(session.next(limits) == .ask)
+            session.apply(reply([.toolUse(use("\(index)"))], .toolUse))
+            session.apply(.intent(call: "\(index)"))
+            session.apply(output("\(index)"))
+        }
+        #expect(session.next(limits) == .close(.maxIterations, nil))
+        var spent = Session([.began(trace: "t", text: "go", from: nil)])
+        spent.apply(.replied([.toolUse(use("a"))], .toolUse, TokenUsage(input: 990, output: 10)))
+        spent.apply(output("a"))
+        #expect(spent.next(limits) == .close(.maxTokens, nil))
+    }
+
+    @Test func aStoppedTurnEndsButNotBeforeWhatWasBegunIsKnown() {
+        var session = Session([
+            .began(trace: "t", text: "go", from: nil), reply([.toolUse(use("a")), .toolUse(use("b"))], .toolUse),
+            .intent(call: "a"), .stopped,
+        ])
+        #expect(session.next(limits) == .clarify([use("a")]))
+        session.apply(output("a"))
+        #expect(session.next(limits) == .close(.cancelled, nil))
+        session.apply(.ended(.cancelled, nil))
+        // Both calls have results: the next question would be refused otherwise.
+        #expect(session.messages.last?.toolResults.map(\.isError) == [false, true])
+        session.apply(.began(trace: "u", text: "again", from: nil))
+        #expect(session.messages.map(\.role) == [.user, .assistant, .user])
+    }
+
+    @Test func stepsSurviveTheirText() throws {
+        let steps: [SessionStep] = [
+            .began(trace: "t", text: "é\u{1}", from: "a-1"), .began(trace: "t", text: "", from: nil),
+            reply([.reasoning(text: "r", signature: "s"), .toolUse(use("a"))], .other("odd")), .intent(call: "a"),
+            output("a"), .stopped, .ended(.error, TurnProblem(code: "c", message: "m")), .ended(.complete, nil),
+            .summarized(messages: 3, text: "s"), .dropped(messages: 2),
+        ]
+        for step in steps {
+            let text = try JSONValue(encoding: step).compact
+            #expect(try JSONValue(parsing: text).decode(SessionStep.self) == step)
+        }
+    }
+
+    @Test func aSummaryStandsBeforeWhatIsLeft() {
+        var session = Session([
+            .began(trace: "t", text: "one", from: nil), reply([.text("1")], .endTurn), .ended(.complete, nil),
+            .began(trace: "u", text: "two", from: nil), reply([.toolUse(use("a"))], .toolUse), output("a"),
+        ])
+        session.apply(.summarized(messages: 3, text: "they counted"))
+        #expect(session.prompt.count == 3)
+        #expect(session.prompt[0].role == .user)
+        #expect(session.prompt[0].text.contains("they counted"))
+        // The task was summarised away, and is there even so.
+        #expect(session.prompt[0].text.contains("two"))
+        #expect(session.prompt[1].toolUses == [use("a")])
+    }
+}
+
+@Suite struct ContextPlanTests {
+    private func conversation(_ turns: Int, bytes: Int) -> Session {
+        var session = Session()
+        for index in 0..<turns {
+            session.apply(.began(trace: "\(index)", text: String(repeating: "q", count: bytes), from: nil))
+            session.apply(
+                .replied([.toolUse(ToolUse(id: "a", name: "n", input: .object([])))], .toolUse, TokenUsage()))
+            session.apply(.outcome(ToolOutput(id: "a", text: String(repeating: "r", count: bytes))))
+            session.apply(.replied([.text(String(repeating: "s", count: bytes))], .endTurn, TokenUsage()))
+            session.apply(.ended(.complete, nil))
+        }
+        session.apply(.began(trace: "now", text: "now", from: nil))
+        return session
+    }
+
+    @Test func whatFitsIsLeftAlone() {
+        #expect(ContextPlan.make(conversation(2, bytes: 40), .init(room: 10_000), canSummarize: true) == .ready)
+    }
+
+    @Test func fromTheThresholdOnIsSummarised() {
+        let session = conversation(20, bytes: 400)
+        guard case .summarize(let number) = ContextPlan.make(session, .init(room: 6000), canSummarize: true) else {
+            Issue.record("no summary")
+            return
+        }
+        #expect(number > 0 && number < session.messages.count - 1)
+    }
+
+    /// Whatever the sizes are: no result without its call, room for what is left, and the last messages stay.
+    @Test(arguments: 1...40)
+    func cutsNeverPartACallFromItsResult(_ seed: Int) {
+        var random = SeededGenerator(UInt64(seed))
+        var session = conversation(
+            Int.random(in: 1...30, using: &random), bytes: Int.random(in: 1...900, using: &random))
+        let window = ContextPlan.Window(
+            room: Int.random(in: 300...6000, using: &random), threshold: 0.7,
+            messages: Int.random(in: 4...60, using: &random))
+        var canSummarize = true
+        for _ in 0..<200 {
+            switch ContextPlan.make(session, window, canSummarize: canSummarize) {
+            case .ready, .tooLong:
+                #expect(session.messages.count <= max(window.messages, 4))
+                return
+            case .summarize(let number):
+                #expect(number > 0)
+                session.apply(.summarized(messages: number, text: "short"))
+                canSummarize = Bool.random(using: &random)
+            case .drop(let number):
+                #expect(number > 0)
+                session.apply(.dropped(messages: number))
+            }
+            let calls = Set(session.prompt.flatMap(\.toolUses).map(\.id))
+            #expect(session.prompt.flatMap(\.toolResults).allSatisfy { calls.contains($0.id) })
+            #expect(session.prompt.first?.role == .user)
+            #expect(session.prompt.first?.toolResults.isEmpty == true)
+        }
+        Issue.record("it comes to no end")
+    }
+
+    @Test func aMessageThatFitsNowhereIsSaidToBeSo() {
+        let session = Session([.began(trace: "t", text: String(repeating: "x", count: 100_000), from: nil)])
+        #expect(
+            ContextPlan.make(session, .init(room: 1000), canSummarize: true) == .tooLong(tokens: 25_004, room: 1000))
+    }
+}
+
+/// Numbers that are the same each time (SplitMix64).
+struct SeededGenerator: RandomNumberGenerator {
+    private var state: UInt64
+    init(_ seed: UInt64) { state = seed }
+    mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var z = state
+        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
+        return z ^ (z >> 31)
+    }
+}

@@ -1,0 +1,125 @@
+import AegisAudit
+import AegisCapabilities
+import AegisConfig
+import AegisCore
+import AegisIO
+import AegisInference
+import AegisJSON
+import AegisStore
+import AegisTestSupport
+import AegisTools
+import Synchronization
+import Testing
+
+@testable import AegisAgents
+
+/// A ledger in memory.
+final class MemoryTrail: AuditTrail {
+    private let all = Mutex<[AuditEvent]>([])
+    var kinds: [String] { all.withLock { $0.map(\.kind.description) } }
+    @discardableResult func record(_ event: AuditEvent) throws(AegisError) -> AuditReceipt {
+        all.withLock { $0.append(event) }
+        return AuditReceipt(seq: 1, hash: AuditHash.none)
+    }
+}
+
+/// A model that says what a closure says, one question after the other.
+final class ClosureDesk: ModelDesk {
+    typealias Answer = @Sendable (ModelQuestion, Int) async throws(AegisError) -> ModelReply
+    private let answer: Answer
+    private let count = Mutex(0)
+    let size: Int
+    var questions: Int { count.withLock { $0 } }
+    init(window: Int = 100_000, _ answer: @escaping Answer) {
+        size = window
+        self.answer = answer
+    }
+    func window(of alias: String) -> Int { size }
+    func admit(_ record: AgentRecord, _ budget: AgentManifest.Budget?) {}
+    func dismiss(_ record: AgentRecord) {}
+    func answer(_ question: ModelQuestion) async throws(AegisError) -> ModelReply {
+        let number = count.withLock {
+            $0 += 1; return $0
+        }
+        return try await answer(question, number)
+    }
+    static func text(_ text: String, stop: StopReason = .endTurn) -> ModelReply {
+        ModelReply(
+            blocks: [.text(text)], stop: stop, usage: TokenUsage(input: 100, output: 10), model: "m")
+    }
+    static func calls(_ uses: ToolUse...) -> ModelReply {
+        ModelReply(
+            blocks: uses.map { .toolUse($0) }, stop: .toolUse, usage: TokenUsage(input: 100, output: 10), model: "m")
+    }
+}
+
+/// A tool that counts its calls.
+final class CountingTool: Tool {
+    let declaration: ToolDeclaration
+    private let count = Mutex(0)
+    private let body: @Sendable (JSONValue) async throws -> ToolReply
+    var calls: Int { count.withLock { $0 } }
+    init(_ name: String, isIdempotent: Bool = false, _ body: @escaping @Sendable (JSONValue) async throws -> ToolReply)
+    {
+        declaration = ToolDeclaration(
+            name: name, description: "counts", input: ["type": "object"], effects: .writes, isIdempotent: isIdempotent)
+        self.body = body
+    }
+    func call(_ input: JSONValue, _ context: ToolContext) async throws -> ToolReply {
+        count.withLock { $0 += 1 }
+        return try await body(input)
+    }
+}
+
+/// A journal that keeps nothing.
+private struct NoJournal: GrantJournal {
+    func record(_ event: GrantEvent, action: Action?) {}
+    func denied(_ action: Action, by holder: HolderID, _ denial: Denial, at time: Timestamp) {}
+}
+
+/// All that agents need, with a real database and a real gate.
+final class World: Sendable {
+    let folder: TemporaryDirectory
+    let database: Database
+    let loop: EventLoop
+    let scope: TaskScope
+    let grants: GrantBook
+    let trail = MemoryTrail()
+    let registry: ToolRegistry
+    let directory: AgentDirectory
+    let store: SessionStore
+
+    init(
+        _ desk: any ModelDesk, tools: [any Tool] = [], limits: AgentLimits = AgentLimits(), database: Database? = nil,
+        now: @escaping @Sendable () -> Timestamp = { Timestamp.now() }
+    ) throws {
+        folder = try TemporaryDirectory()
+        self.database =
+            try database
+            ?? Database.open(
+                path: "\(folder.path)/aegis.db", applicationID: 1,
+                migrations: SessionStore.migrations + ManifestStore.migrations + GoalStore.migrations
+                    + GrantStore.migrations)
+        let kept = try GrantStore(self.database, before: NoJournal())
+        grants = GrantBook(kept.snapshot, journal: kept)
+        loop = try EventLoop.startThread(name: "agents")
+        scope = TaskScope(on: loop)
+        store = SessionStore(self.database)
+        registry = try ToolRegistry(tools)
+        directory = AgentDirectory(
+            AgentServices(
+                store: store, models: desk, registry: registry, tools: ToolGate(registry), grants: grants, audit: trail,
+                scope: scope, now: now, clock: loop.clock, logger: Logger { _ in }), limits: limits)
+        try registry.register(SpawnAgentTool(directory))
+        try registry.register(SpawnAgentsTool(directory))
+    }
+
+    func end() async {
+        await scope.end()
+        loop.stop()
+    }
+
+    static func file(_ name: String = "worker", _ rest: String = "") -> ConfigFile {
+        ConfigFile(name: "m", bytes: Array("name: \(name)\nmodel: m\n\(rest)".utf8))
+    }
+}
