@@ -22,7 +22,9 @@ enum Daemon {
     /// runs in a sandbox has a limit of its own.
     private static let openFiles: UInt64 = 131_072
 
-    private static func claimResources(_ logger: Logger) {
+    private static func claimResources(_ logger: Logger, _ loop: EventLoop) {
+        // The allocator keeps what a thousand connections have used, for good if nobody asks for it.
+        loop.afterBursts { CurrentProcess.trimMemory() }
         do throws(Errno) { try CurrentProcess.protectFromOutOfMemory(score: -900) } catch {
             logger.debug("this daemon is as mortal as others when memory runs out", ("error", "\(error)"))
         }
@@ -36,9 +38,7 @@ enum Daemon {
         // AEGIS_DEBUG=1 shows what is told on the way: the steps of each boot, for one.
         let minimum = environmentValue("AEGIS_DEBUG") == "1" ? Logger.Level.debug : .info
         let logger = Logger(minimum: minimum) { say($0.description) }
-        claimResources(logger)
-        // The allocator keeps what a thousand connections have used, for good if nobody asks for it.
-        loop.afterBursts { CurrentProcess.trimMemory() }
+        claimResources(logger, loop)
         let settings = try DaemonSettings(options: options, home: home)
         let signals = try SignalSource([15, 2, 1], on: loop)
         let scope = TaskScope(on: loop)
@@ -54,7 +54,8 @@ enum Daemon {
         var ports = stage.ports
         ports["router"] = try Listening.listen(router, settings: settings, anyPorts: options.anyPorts)
         let facts = services.facts(home: home, settings: settings, ports: ports, ending: ending)
-        let (socketServer, tcpServer) = servers(services, facts, settings: settings, home: home, loop: loop)
+        let agents = try await AgentPlane(settings: settings, home: home, services: services, logger: logger)
+        let (socketServer, tcpServer) = servers(services, agents, facts, settings: settings, home: home, loop: loop)
         let guestServer = guests(services, loop: loop)
 
         try home.writePid()
@@ -62,6 +63,7 @@ enum Daemon {
         try await services.sweep()
         try await services.directory.recover()
         await services.sweepWarm()
+        try await agents.start()
         logger.info("ready", ("home", home.path), ("node", home.node), ("pid", "\(CurrentProcess.pid)"))
         readiness.ready()
         // After readiness: `up` does not wait for canaries, `auto` waits for those it needs (decision D37).
@@ -75,6 +77,7 @@ enum Daemon {
             group.addTask { await heed(signals, ending) }
             let keep = await ending.wait()
             logger.info("stopping", ("keep_instances", "\(keep)"))
+            await agents.end()
             if keep { await services.directory.leaveAlone() } else { await services.directory.stopAll() }
             services.directory.endWatching()
             async let socketDone: Void = socketServer.shutdown(within: drain)
@@ -112,7 +115,8 @@ enum Daemon {
     }
 
     private static func servers(
-        _ services: DaemonServices, _ facts: SystemFacts, settings: DaemonSettings, home: DaemonHome, loop: EventLoop
+        _ services: DaemonServices, _ agents: AgentPlane, _ facts: SystemFacts, settings: DaemonSettings,
+        home: DaemonHome, loop: EventLoop
     ) -> (socket: HTTPServer, tcp: HTTPServer) {
         let groups = [
             SystemRoutes(facts, directory: services.directory).routes,
@@ -122,7 +126,7 @@ enum Daemon {
             WorkspaceRoutes(services.directory).routes,
             FileRoutes(services.directory).routes, SecretRoutes(services.secrets).routes,
             ImageRoutes(services.images, directory: services.directory).routes,
-            DebugRoutes(services.directory).routes,
+            DebugRoutes(services.directory).routes, AgentRoutes(agents.service).routes,
             AuditRoutes(services.audit.service, directory: services.directory).routes,
         ].flatMap(\.self)
         let routes = groups + [SystemRoutes.description(of: groups)]

@@ -24,6 +24,8 @@ struct DaemonHome: Sendable {
 
     var database: String { "\(path)/aegis.db" }
     var socket: String { "\(sockets)/aegisd.sock" }
+    /// The door of JSON-RPC.
+    var agentSocket: String { "\(sockets)/agentd.sock" }
     var pidFile: String { "\(path)/aegisd.pid" }
     var token: String { "\(path)/token" }
 
@@ -114,7 +116,10 @@ struct DaemonHome: Sendable {
     }
 
     /// Lets the group `aegis`, if there is one, use root's socket (decision D15).
-    func shareSocket() throws {
+    func shareSocket() throws { try share(socket) }
+
+    /// Gives a socket to the group `aegis` where there is one, and it is not in a home of one's own.
+    func share(_ socket: String) throws {
         guard sockets != path, let text = try? Files.read("/etc/group", limit: 1 << 20) else { return }
         for line in String(decoding: text, as: UTF8.self).split(separator: "\n") {
             let fields = line.split(separator: ":", omittingEmptySubsequences: false)
@@ -127,6 +132,7 @@ struct DaemonHome: Sendable {
     /// Removes what says that a daemon runs here.
     func removeMarks() {
         try? Files.removeFile(socket)
+        try? Files.removeFile(agentSocket)
         try? Files.removeFile(pidFile)
         // Only when it is empty: a keeper that lives on has its folder here.
         _ = unsafe rmdir(runDirectory)

@@ -1,4 +1,5 @@
 internal import AegisAPI
+internal import AegisAgents
 internal import AegisAudit
 internal import AegisBackends
 internal import AegisCapabilities
@@ -21,7 +22,9 @@ struct DaemonServices: Sendable {
     private static let applicationID: Int32 = 0x4145_4749
 
     /// Every step that ever led to the database of this release.
-    static let migrations = [SecretStore.migration] + InstanceStore.migrations + [HeadStore.migration]
+    static let migrations =
+        [SecretStore.migration] + InstanceStore.migrations + [HeadStore.migration]
+        + AgentPlane.migrations
 
     /// Opens the database of a path, as this release has it.
     static func openDatabase(_ path: String) throws(AegisError) -> Database {
@@ -30,6 +33,7 @@ struct DaemonServices: Sendable {
 
     let database: Database
     let audit: DaemonAudit
+    let grants: GrantBook
     let secrets: SecretStore
     let images: ImageStore
     let drivers: [OCIBackend]
@@ -71,7 +75,9 @@ struct DaemonServices: Sendable {
                 disk: disk, cache: cache, loop: loop, logger: logger)
         }
         backends = BackendSet(drivers)
-        let grants = GrantBook(journal: audit.makeJournal())
+        let kept = try GrantStore(database, before: audit.makeJournal())
+        let grants = GrantBook(kept.snapshot, journal: kept)
+        self.grants = grants
         network = NetworkService(
             node: home.node, runDirectory: home.runDirectory, grants: grants,
             proofInterval: settings.network.proofInterval.duration, on: loop, scope: scope, logger: logger)

@@ -1,6 +1,7 @@
 internal import AegisBackends
 internal import AegisConfig
 internal import AegisCore
+internal import AegisInference
 internal import AegisSandboxTypes
 internal import LinuxSys
 
@@ -13,6 +14,9 @@ struct DaemonSettings: Sendable {
     let instances: InstancesSection
     let images: ImagesSection
     let registries: [RegistrySection]
+    let agents: AgentsSection
+    let providers: [ProviderSection]
+    let selection: SelectionSection
     let audit: AuditSection
     /// What TCP clients of the API must show.
     let token: Secret<String>
@@ -43,6 +47,9 @@ struct DaemonSettings: Sendable {
         images = configuration.section(ImagesSection.self)
         audit = configuration.section(AuditSection.self)
         registries = configuration.list(RegistrySection.self)
+        agents = configuration.section(AgentsSection.self)
+        providers = configuration.list(ProviderSection.self)
+        selection = configuration.section(SelectionSection.self)
         try configuration.finish()
         token = try network.token ?? ownToken()
         let machine = MachineDefaults(totalMemory: CgroupManager.machineMemory ?? 0)

@@ -1,0 +1,169 @@
+internal import AegisAgents
+internal import AegisCore
+internal import AegisInstances
+internal import AegisJSON
+internal import AegisTools
+internal import AegisWire
+
+/// The agent plane's routes (decision D18): the same calls as the methods of JSON-RPC.
+package struct AgentRoutes: Sendable {
+    let service: AgentService
+
+    /// Serves agents.
+    package init(_ service: AgentService) { self.service = service }
+
+    /// All routes.
+    package var routes: [Route] { manifests + processes + messages + grants + tools + goalRoutes + approvalRoutes }
+
+    static func body(_ context: RequestContext, _ known: [String]) async throws -> RPCParameters {
+        let bytes = try await context.request.body.collect(upTo: JSONBody.limit)
+        let value: JSONValue
+        do throws(JSONError) {
+            value = bytes.isEmpty ? .object([]) : try JSONValue(parsing: bytes, duplicates: .refuse)
+        } catch { throw AegisError(.usage, "invalid-json", "\(error)", hint: "send one JSON object") }
+        return try RPCParameters(value, known: known)
+    }
+
+    private static let sourceFields = ["manifest", "manifest_path", "name"]
+
+    private static func source(
+        _ service: AgentService, _ body: RPCParameters, _ context: RequestContext
+    ) async throws -> AgentService.Source {
+        try await service.source(
+            text: body.optionalText("manifest"), path: body.optionalText("manifest_path"),
+            name: body.optionalText("name"), context.caller)
+    }
+
+    static func page(_ items: [JSONValue]) -> JSONValue { ["items": .array(items), "next": .null] }
+
+    private var manifests: [Route] {
+        [
+            .json(.post, "/v1/agents", "Deploy a manifest: {manifest | manifest_path}", query: ["validate"]) {
+                [service] context in
+                let body = try await Self.body(context, ["manifest", "manifest_path"])
+                let source = try await service.source(
+                    text: body.optionalText("manifest"), path: body.optionalText("manifest_path"), name: nil,
+                    context.caller)
+                return try await service.deploy(source, context.caller, onlyValidate: try context.flag("validate"))
+            },
+            .json(.get, "/v1/agents", "List deployed manifests") { [service] context in
+                Self.page(try service.deployed(context.caller))
+            },
+            .json(.get, "/v1/agents/{name}", "Show a deployed manifest") { [service] context in
+                try service.deployed(context.parameter("name"), context.caller)
+            },
+            .json(.delete, "/v1/agents/{name}", "Forget a deployed manifest; its live agents go on") {
+                [service] context in
+                try service.manifests.delete(context.parameter("name"), owner: context.caller.uid)
+                return JSONValue.object([.init("deleted", .string(context.parameter("name")))])
+            },
+        ]
+    }
+
+    private var processes: [Route] {
+        [
+            .json(
+                .post, "/v1/processes",
+                "Spawn an agent: {manifest | manifest_path | name, message?}; with a message it runs and goes",
+                status: 201
+            ) { [service] context in
+                let body = try await Self.body(context, Self.sourceFields + ["message"])
+                let source = try await Self.source(service, body, context)
+                if let message = try body.optionalText("message") {
+                    return try await service.spawnAndRun(source, message, context.caller)
+                }
+                return try await service.info(try await service.spawn(source, context.caller))
+            },
+            .json(.get, "/v1/processes", "List live agents") { [service] context in
+                Self.page(try await service.list(context.caller))
+            },
+            .json(.get, "/v1/processes/{id}", "Show a live agent") { [service] context in
+                try await service.info(try await service.find(context.parameter("id"), context.caller))
+            },
+            .json(.delete, "/v1/processes/{id}", "Stop an agent, and all that it has spawned") { [service] context in
+                let process = try await service.find(context.parameter("id"), context.caller)
+                try await service.directory.stop(process.id)
+                return JSONValue.object([.init("stopped", .string(process.id))])
+            },
+        ]
+    }
+
+    private var messages: [Route] {
+        [
+            .json(
+                .post, "/v1/processes/{id}/messages", "Give an agent a message: {message}", query: ["wait"]
+            ) { [service] context in
+                let body = try await Self.body(context, ["message"])
+                return try await service.run(
+                    context.parameter("id"), try body.text("message"), wait: try context.flag("wait"), context.caller)
+            },
+            .json(
+                .get, "/v1/processes/{id}/messages/{trace}", "What came of a message", query: ["wait"]
+            ) { [service] context in
+                try await service.reply(
+                    context.parameter("id"), context.parameter("trace"), wait: try context.flag("wait"), context.caller)
+            },
+            Route(
+                .get, "/v1/processes/{id}/events", "The steps of an agent (NDJSON), and follow them",
+                query: ["follow", "after"]
+            ) { [service] context, writer in
+                let steps = try await service.steps(context.parameter("id"), context.caller)
+                var next = try context.query["after"].map { try Self.number($0) + 1 } ?? 0
+                let follows = try context.flag("follow")
+                var body = try await writer.stream(200, headers: ["Content-Type": "application/x-ndjson"])
+                while !Task.isCancelled {
+                    let mark = await steps.mark()
+                    let entries = try steps.read(from: next)
+                    for entry in entries { try await body.write(entry.compact + [10]) }
+                    next += entries.count
+                    guard follows, await steps.wait(after: mark) else { break }
+                }
+                try await body.finish()
+            },
+        ]
+    }
+
+    private static func number(_ text: String) throws(AegisError) -> Int {
+        guard let number = Int(text), number >= 0 else {
+            throw .usage("'\(text)' is not the number of a step", hint: "give the 'seq' of the last one seen")
+        }
+        return number
+    }
+
+    private var grants: [Route] {
+        [
+            .json(.get, "/v1/processes/{id}/grants", "What an agent may do, and what it used of it") {
+                [service] context in
+                Self.page(try await service.grants(context.parameter("id"), context.caller))
+            },
+            .json(.delete, "/v1/processes/{id}/grants", "Take back all that an agent may do") { [service] context in
+                try await service.revoke(context.parameter("id"), nil, context.caller)
+            },
+            .json(.delete, "/v1/processes/{id}/grants/{grant}", "Take back a grant and what was derived from it") {
+                [service] context in
+                try await service.revoke(context.parameter("id"), context.parameter("grant"), context.caller)
+            },
+        ]
+    }
+
+    private var tools: [Route] {
+        [
+            .json(.get, "/v1/tools", "List tools; with an agent those that it may call", query: ["agent"]) {
+                [service] context in
+                Self.page(try await service.tools(context.query["agent"], context.caller))
+            },
+            .json(.post, "/v1/processes/{id}/tools/{name}", "Call a tool as an agent: its input is the body") {
+                [service] context in
+                let bytes = try await context.request.body.collect(upTo: JSONBody.limit)
+                let input: JSONValue
+                do throws(JSONError) {
+                    input = bytes.isEmpty ? .object([]) : try JSONValue(parsing: bytes, duplicates: .refuse)
+                } catch { throw AegisError(.usage, "invalid-json", "\(error)", hint: "send one JSON object") }
+                let reply = try await service.invoke(
+                    context.parameter("name"), input, as: context.parameter("id"), context.caller)
+                guard !reply.isError else { throw AgentService.error(of: reply) }
+                return JSONValue.object([.init("result", reply.value)])
+            },
+        ]
+    }
+}

@@ -1,0 +1,67 @@
+internal import AegisAgents
+internal import AegisCore
+internal import AegisInstances
+internal import AegisJSON
+
+extension AgentService {
+    // MARK: Deployed manifests
+
+    func deployed(_ caller: Caller) throws(AegisError) -> [JSONValue] {
+        try manifests.list(owner: caller.uid == 0 ? nil : caller.uid).map { Self.shown($0, withText: false) }
+    }
+
+    func deployed(_ name: String, _ caller: Caller) throws(AegisError) -> JSONValue {
+        Self.shown(try manifests.find(name, owner: caller.uid), withText: true)
+    }
+
+    private static func shown(_ entry: ManifestStore.Entry, withText: Bool) -> JSONValue {
+        var fields: [JSONValue.Field]
+        do throws(AegisError) { fields = Self.fields(of: try entry.manifest()) } catch {
+            // Written for another release: its text is still there to be looked at.
+            fields = [.init("name", .string(entry.name)), .init("error", .string(error.message))]
+        }
+        fields.append(.init("deployed_at", .string("\(entry.deployed)")))
+        fields.append(.init("owner", .number(entry.owner)))
+        if withText { fields.append(.init("manifest", .string(entry.text))) }
+        return .object(fields)
+    }
+
+    // MARK: Steps
+
+    /// The steps of one agent, to be read and waited for.
+    struct Steps: Sendable {
+        let store: SessionStore
+        let id: String
+        let process: AgentProcess?
+
+        func read(from seq: Int) throws(AegisError) -> [JSONValue] {
+            try store.steps(of: id, from: seq, limit: 1000).map { entry in
+                var fields: [JSONValue.Field] = [
+                    .init("seq", .number(entry.seq)), .init("ts", .string("\(entry.time)")),
+                ]
+                if let trace = entry.trace { fields.append(.init("trace_id", .string(trace))) }
+                if let step = try? JSONValue(encoding: entry.step) { fields += step.fields ?? [] }
+                return .object(fields)
+            }
+        }
+
+        /// What `wait` compares with.
+        func mark() async -> Int { process?.log.current.count ?? 0 }
+
+        /// Waits until there is more; false when there will be none.
+        func wait(after mark: Int) async -> Bool { await process?.log.wait(after: mark) ?? false }
+    }
+
+    /// The steps of a live agent, or of one that lives no more and is still remembered.
+    func steps(_ word: String, _ caller: Caller) async throws -> Steps {
+        do {
+            let process = try await find(word, caller)
+            return Steps(store: services.store, id: process.id, process: process)
+        } catch {
+            guard let owner = try services.store.owner(of: word), caller.uid == 0 || owner == caller.uid else {
+                throw error
+            }
+            return Steps(store: services.store, id: word, process: nil)
+        }
+    }
+}

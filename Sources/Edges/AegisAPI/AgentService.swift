@@ -1,0 +1,280 @@
+package import AegisAgents
+internal import AegisCapabilities
+internal import AegisConfig
+internal import AegisCore
+internal import AegisInference
+package import AegisInstances
+internal import AegisJSON
+package import AegisTools
+
+/// What can be done with agents from outside: each function is both a method of JSON-RPC and a route (decision D18).
+package struct AgentService: Sendable {
+    let directory: AgentDirectory
+    let goals: GoalQueue
+    let manifests: ManifestStore
+    let approvals: ApprovalQueue
+    let services: AgentServices
+    /// Reads a file with the rights of a caller (decision D31).
+    let read: @Sendable (String, Caller) async throws -> [UInt8]
+
+    /// Serves agents.
+    package init(
+        _ directory: AgentDirectory, goals: GoalQueue, manifests: ManifestStore, approvals: ApprovalQueue,
+        services: AgentServices,
+        read: @escaping @Sendable (String, Caller) async throws -> [UInt8]
+    ) {
+        self.directory = directory
+        self.goals = goals
+        self.manifests = manifests
+        self.approvals = approvals
+        self.services = services
+        self.read = read
+    }
+
+    // MARK: Manifests
+
+    /// A manifest as a caller gave it: a text, a file of the caller's, or the name of a deployed one.
+    struct Source: Sendable {
+        var file: ConfigFile
+        var prompt: String?
+        /// Whether messages may quote it: what the caller sent, it may see.
+        var isQuotable: Bool
+    }
+
+    func source(text: String?, path: String?, name: String?, _ caller: Caller) async throws -> Source {
+        switch (text, path, name) {
+        case (let text?, nil, nil):
+            return Source(file: ConfigFile(name: "manifest", bytes: Array(text.utf8)), isQuotable: true)
+        case (nil, let path?, nil):
+            return Source(file: ConfigFile(name: path, bytes: try await read(path, caller)), isQuotable: false)
+        case (nil, nil, let name?):
+            let entry = try manifests.find(name, owner: caller.uid)
+            return Source(
+                file: ConfigFile(name: name, bytes: Array(entry.text.utf8)), prompt: entry.prompt, isQuotable: true)
+        case (nil, nil, nil):
+            throw AegisError(
+                .usage, "invalid-params", "there is no manifest",
+                hint: "give manifest (its text), manifest_path or name (of a deployed one)")
+        default:
+            throw AegisError(
+                .usage, "invalid-params", "the manifest is given twice",
+                hint: "give one of manifest, manifest_path and name")
+        }
+    }
+
+    /// The manifest, with the file of its prompt read as the caller may.
+    func manifest(_ source: Source, _ caller: Caller) async throws -> (AgentManifest, prompt: String) {
+        if let prompt = source.prompt {
+            let manifest = try AgentManifest(source.file, quotesValues: source.isQuotable) { _ in prompt }
+            return (manifest, manifest.systemPrompt)
+        }
+        // Which file it is stands in the manifest: it is read twice, the second time with the file's text.
+        let wanted = Wanted()
+        do throws(AegisError) {
+            let manifest = try AgentManifest(source.file, quotesValues: source.isQuotable) { path throws(AegisError) in
+                wanted.path = path
+                throw AegisError(.failed, Wanted.code, "its file is to be read")
+            }
+            return (manifest, manifest.systemPrompt)
+        } catch {
+            guard let path = wanted.path else { throw error }
+            let folder = source.file.name.contains("/") ? source.file.name : ""
+            let text = String(decoding: try await read(Self.beside(folder, path), caller), as: UTF8.self)
+            let manifest = try AgentManifest(source.file, quotesValues: source.isQuotable) { _ in text }
+            return (manifest, text)
+        }
+    }
+
+    /// Which file a manifest names.
+    private final class Wanted {
+        static let code = "internal-error"
+        var path: String?
+    }
+
+    private static func beside(_ file: String, _ path: String) -> String {
+        guard !path.hasPrefix("/"), let slash = file.lastIndex(of: "/") else { return path }
+        return String(file[...slash]) + path
+    }
+
+    /// Keeps a manifest; `validate` only reads it.
+    func deploy(_ source: Source, _ caller: Caller, onlyValidate: Bool) async throws -> JSONValue {
+        let (manifest, prompt) = try await manifest(source, caller)
+        var fields = Self.fields(of: manifest)
+        if !onlyValidate {
+            let entry = ManifestStore.Entry(
+                name: manifest.name, owner: caller.uid, text: String(decoding: source.file.bytes, as: UTF8.self),
+                prompt: prompt, deployed: services.now())
+            let isReplaced = try manifests.deploy(entry)
+            fields.append(.init("replaced", .bool(isReplaced)))
+            fields.append(.init("deployed_at", .string("\(entry.deployed)")))
+        }
+        return .object(fields)
+    }
+
+    static func fields(of manifest: AgentManifest) -> [JSONValue.Field] {
+        var fields: [JSONValue.Field] = [
+            .init("name", .string(manifest.name)), .init("model", .string(manifest.model)),
+            .init("lifecycle", .string(manifest.lifecycle.word)),
+            .init("capabilities", .array(manifest.capabilities.map { .string($0.description) })),
+            .init("approval_required", .array(manifest.approvalRequired.map { .string($0) })),
+        ]
+        if let budget = manifest.budget {
+            fields.append(
+                .init(
+                    "budget",
+                    [
+                        "max_tokens": .number(budget.maxTokens),
+                        "reset_period_seconds": .number(budget.resetPeriodSeconds),
+                    ]))
+        }
+        let warnings =
+            GrantSpec.warnings(manifest.capabilities)
+            + manifest.withoutEffect.map { "'\($0)' is understood, and has no effect in this release" }
+        fields.append(.init("warnings", .array(warnings.map { .string($0) })))
+        return fields
+    }
+
+    // MARK: Live agents
+
+    /// A live agent that the caller may have to do with: root all, others their own.
+    func find(_ word: String, _ caller: Caller) async throws -> AgentProcess {
+        let process = try await directory.find(word)
+        guard caller.uid == 0 || process.record.owner == caller.uid else {
+            // Whether somebody else has one of that name is nobody's business.
+            throw AegisError.notFound(
+                "agent-not-found", "no live agent is called '\(word)'",
+                hint: "'aegis agent ps' lists those that there are")
+        }
+        return process
+    }
+
+    func list(_ caller: Caller) async throws -> [JSONValue] {
+        var items: [JSONValue] = []
+        for process in await directory.all where caller.uid == 0 || process.record.owner == caller.uid {
+            items.append(try await info(process))
+        }
+        return items
+    }
+
+    func info(_ process: AgentProcess) async throws -> JSONValue {
+        try JSONValue(encoding: await directory.info(process))
+    }
+
+    func spawn(_ source: Source, _ caller: Caller) async throws -> AgentProcess {
+        let (_, prompt) = try await manifest(source, caller)
+        return try await directory.spawn(
+            source.file, by: .person(uid: caller.uid), quotesValues: source.isQuotable, prompt: { _ in prompt })
+    }
+
+    func run(_ word: String, _ message: String, wait: Bool, _ caller: Caller) async throws -> JSONValue {
+        let process = try await find(word, caller)
+        guard wait else {
+            let trace = try await directory.send(message, to: process.id)
+            return ["trace_id": .string(trace), "status": "delivered", "agent_id": .string(process.id)]
+        }
+        return Self.result(try await directory.run(message, on: process), process.id)
+    }
+
+    func spawnAndRun(_ source: Source, _ message: String, _ caller: Caller) async throws -> JSONValue {
+        let (_, prompt) = try await manifest(source, caller)
+        let (id, result) = try await directory.spawnAndRun(
+            source.file, message, by: .person(uid: caller.uid), prompt: { _ in prompt })
+        return Self.result(result, id)
+    }
+
+    func reply(_ word: String, _ trace: String, wait: Bool, _ caller: Caller) async throws -> JSONValue {
+        let process = try await find(word, caller)
+        guard let result = try await directory.reply(trace, of: process.id, wait: wait) else {
+            return ["agent_id": .string(process.id), "trace_id": .string(trace), "status": "working"]
+        }
+        return Self.result(result, process.id)
+    }
+
+    static func result(_ result: TurnResult, _ id: String) -> JSONValue {
+        [
+            "agent_id": .string(id), "trace_id": .string(result.trace), "status": "ended",
+            "response": .string(result.response),
+            "usage": [
+                "input_tokens": .number(result.usage.totalInput), "output_tokens": .number(result.usage.output),
+            ], "iterations": .number(result.iterations), "stop_reason": .string(result.stop.rawValue),
+            "error": result.problem.map { ["code": .string($0.code), "message": .string($0.message)] } ?? .null,
+        ]
+    }
+
+    // MARK: Grants
+
+    func grants(_ word: String, _ caller: Caller) async throws -> [JSONValue] {
+        let process = try await find(word, caller)
+        return try services.grants.records(of: process.holder).map { try JSONValue(encoding: $0) }
+    }
+
+    /// Takes back one capability of an agent, or all.
+    ///
+    /// - Parameters:
+    ///   - word: the agent.
+    ///   - capability: as the manifest has it, or a grant's id; nil is all.
+    ///   - caller: who takes it back.
+    /// - Returns: what was taken back.
+    /// - Throws: `agent-not-found`, `grant-not-found`.
+    func revoke(_ word: String, _ capability: String?, _ caller: Caller) async throws -> JSONValue {
+        let process = try await find(word, caller)
+        let revoked: [GrantID]
+        let reason = "revoked by user \(caller.uid)"
+        if let capability {
+            if let id = GrantID(parsing: capability) {
+                guard services.grants.record(id)?.holder == process.holder else {
+                    throw AegisError.notFound("grant-not-found", "agent \(process.id) has no grant \(capability)")
+                }
+                revoked = try services.grants.revoke(id, reason: reason)
+            } else {
+                revoked = try services.grants.revoke(
+                    process.holder, capability: try Self.parse(capability), reason: reason)
+            }
+        } else {
+            revoked = try services.grants.revoke(process.holder, reason: reason)
+        }
+        return [
+            "agent_id": .string(process.id), "revoked": .array(revoked.map { .string("\($0)") }),
+            "count": .number(revoked.count),
+        ]
+    }
+
+    private static func parse(_ text: String) throws(AegisError) -> Capability {
+        do throws(CapabilityError) { return try Capability(parsing: text) } catch { throw error.asAegisError }
+    }
+}
+
+extension AgentService {
+    // MARK: Tools
+
+    /// All tools, or those that an agent may call.
+    func tools(_ word: String?, _ caller: Caller) async throws -> [JSONValue] {
+        let declarations: [ToolDeclaration]
+        if let word {
+            let process = try await find(word, caller)
+            declarations = services.registry.declarations(for: process.holder, in: services.grants)
+        } else {
+            declarations = services.registry.declarations
+        }
+        return declarations.map { tool in
+            [
+                "name": .string(tool.name), "description": .string(tool.description), "input_schema": tool.input,
+                "effects": .string(tool.effects.rawValue), "approval": .bool(tool.asksApproval),
+            ]
+        }
+    }
+
+    /// Calls a tool as an agent: through the same gate as its own calls.
+    func invoke(_ tool: String, _ input: JSONValue, as word: String, _ caller: Caller) async throws -> ToolReply {
+        let process = try await find(word, caller)
+        return await process.invoke(tool, input, door: "api")
+    }
+
+    /// The answer of a tool as an error for programs.
+    static func error(of reply: ToolReply) -> AegisError {
+        let error = reply.value["error"]
+        return AegisError(
+            .denied, error?["code"]?.text ?? "tool-failed", error?["message"]?.text ?? reply.text,
+            hint: error?["hint"]?.text)
+    }
+}

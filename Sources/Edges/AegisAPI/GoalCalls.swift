@@ -1,0 +1,103 @@
+internal import AegisAgents
+internal import AegisCore
+internal import AegisInstances
+internal import AegisJSON
+internal import AegisWire
+
+/// Goals: the same calls for JSON-RPC and REST.
+extension AgentService {
+    static let goalFields = ["goal", "text", "name", "model", "allow", "grants", "budget_tokens", "budget_usd"]
+
+    /// Takes a goal.
+    func submit(_ parameters: RPCParameters, _ caller: Caller) async throws -> JSONValue {
+        guard let text = try parameters.optionalText("goal") ?? parameters.optionalText("text") else {
+            throw AegisError(.usage, "invalid-params", "'goal' is missing", hint: "say what is to be done")
+        }
+        var options = SpawnOptions()
+        options.model = try parameters.optionalText("model")
+        options.grants =
+            (try parameters.optionalTexts("allow") ?? []).map { "network: \($0)" }
+            + (try parameters.optionalTexts("grants") ?? [])
+        options.maxTokens = try parameters.optionalInteger("budget_tokens", in: 1...1_000_000_000_000)
+            .map { UInt64($0) }
+        if let money = parameters.optionalValue("budget_usd") {
+            guard let dollars = money.double, dollars > 0, dollars <= 1_000_000 else {
+                throw AegisError(.usage, "invalid-params", "'budget_usd' is not a number above 0, at most 1000000")
+            }
+            options.maxMicroUSD = UInt64((dollars * 1_000_000).rounded())
+        }
+        let goal = try await goals.submit(
+            text, owner: caller.uid, options: options, manifest: try parameters.optionalText("name"))
+        return try JSONValue(encoding: goal)
+    }
+
+    /// Goals that the caller may see, oldest first.
+    func goalList(_ caller: Caller) async throws -> [JSONValue] {
+        try await goals.all.filter { caller.uid == 0 || $0.owner == caller.uid }.map { try JSONValue(encoding: $0) }
+    }
+
+    private func own(_ word: String, _ caller: Caller) async throws -> Goal {
+        let goal = try await goals.find(word)
+        guard caller.uid == 0 || goal.owner == caller.uid else {
+            throw AegisError.notFound("goal-not-found", "there is no goal '\(word)'")
+        }
+        return goal
+    }
+
+    /// One goal, now or once it is over.
+    func goal(_ word: String, wait: Bool, _ caller: Caller) async throws -> JSONValue {
+        let goal = try await own(word, caller)
+        guard wait else { return try JSONValue(encoding: goal) }
+        guard let over = try await goals.result(of: goal.id) else { throw CancellationError() }
+        return try JSONValue(encoding: over)
+    }
+
+    /// Ends a goal and its agents.
+    func cancelGoal(_ word: String, _ caller: Caller) async throws -> JSONValue {
+        try JSONValue(encoding: try await goals.cancel(try await own(word, caller).id))
+    }
+}
+
+extension AgentMethods {
+    /// `goal.submit`, `goal.list`, `goal.show`, `goal.cancel`
+    var goalMethods: [JSONRPCMethod] {
+        [
+            method(
+                "goal.submit", "goal, name (deployed manifest), model, allow, grants, budget_tokens, budget_usd",
+                known: AgentService.goalFields
+            ) { service, parameters, caller in try await service.submit(parameters, caller) },
+            method("goal.list", "", known: []) { service, _, caller in
+                ["goals": .array(try await service.goalList(caller))]
+            },
+            method("goal.show", "goal_id, wait (false)", known: ["goal_id", "wait"], positional: 1) {
+                service, parameters, caller in
+                try await service.goal(
+                    try parameters.text("goal_id"), wait: try parameters.optionalFlag("wait") ?? false, caller)
+            },
+            method("goal.cancel", "goal_id", known: ["goal_id"], positional: 1) { service, parameters, caller in
+                try await service.cancelGoal(try parameters.text("goal_id"), caller)
+            },
+        ]
+    }
+}
+
+extension AgentRoutes {
+    /// `/v1/goals`
+    var goalRoutes: [Route] {
+        [
+            .json(.post, "/v1/goals", "Hand over a goal: {goal, model?, allow?, budget_tokens?, ...}", status: 201) {
+                [service] context in
+                try await service.submit(try await Self.body(context, AgentService.goalFields), context.caller)
+            },
+            .json(.get, "/v1/goals", "List goals") { [service] context in
+                Self.page(try await service.goalList(context.caller))
+            },
+            .json(.get, "/v1/goals/{id}", "Show a goal", query: ["wait"]) { [service] context in
+                try await service.goal(context.parameter("id"), wait: try context.flag("wait"), context.caller)
+            },
+            .json(.delete, "/v1/goals/{id}", "Cancel a goal: its agents are stopped") { [service] context in
+                try await service.cancelGoal(context.parameter("id"), context.caller)
+            },
+        ]
+    }
+}

@@ -1,0 +1,29 @@
+internal import AegisConfig
+internal import AegisCore
+
+/// `agents`: how many there may be, and what takes goals.
+struct AgentsSection: ConfigSection {
+    static let key = "agents"
+    var maxLive: Int
+    var maxDepth: Int
+    var batchCap: Int
+    /// Goals that are worked on at once.
+    var maxGoals: Int
+    /// The manifest that takes goals; nil is the one that comes with Aegis.
+    var bootstrapManifest: String?
+    /// Folders of skills beside the usual ones.
+    var skillsDirs: [String]
+
+    init(from reader: ConfigReader) {
+        func range(_ range: ClosedRange<Int>) -> (Int) -> String? {
+            { range.contains($0) ? nil : "must be \(range.lowerBound) to \(range.upperBound)" }
+        }
+        maxLive = reader.read("max_live", default: 100, check: range(1...10_000))
+        maxDepth = reader.read("max_depth", default: 5, check: range(0...16))
+        batchCap = reader.read(
+            "batch_cap", default: 3, variables: ["AAOS_SPAWN_AGENTS_BATCH_CAP"], check: range(1...32))
+        maxGoals = reader.read("max_goals", default: 4, check: range(1...100))
+        bootstrapManifest = reader.readIfPresent("bootstrap_manifest", variables: ["AAOS_BOOTSTRAP_MANIFEST"])
+        skillsDirs = reader.readList("skills_dirs", of: String.self)
+    }
+}

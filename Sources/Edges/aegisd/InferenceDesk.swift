@@ -1,0 +1,72 @@
+internal import AegisAgents
+internal import AegisAudit
+internal import AegisConfig
+internal import AegisCore
+internal import AegisHTTPClient
+internal import AegisIO
+internal import AegisInference
+internal import AegisJSON
+internal import AegisStore
+internal import LinuxSys
+
+/// Agents' questions, answered by the providers of the configuration.
+struct InferenceDesk: ModelDesk {
+    let service: InferenceService
+
+    /// Makes the providers.
+    ///
+    /// - Throws: what is wrong with the configuration, a scenario or a recording.
+    init(
+        _ providers: [ProviderSection], _ selection: SelectionSection, database: Database, ledger: Ledger,
+        loop: EventLoop
+    ) throws {
+        let time = InferenceTime(clock: loop.clock)
+        let transport = HTTPModelTransport(try HTTPClient(on: loop))
+        let backends = try InferenceBackend.all(providers, time: time) { section throws(AegisError) in
+            let endpoint = ProviderEndpoint(name: section.name, baseURL: section.endpoint, key: section.apiKey)
+            return section.kind == .anthropic
+                ? AnthropicProvider(endpoint, over: transport)
+                : OpenAICompatibleProvider(endpoint, options: OpenAIOptions(), over: transport)
+        }
+        service = try InferenceService(
+            catalog: try ModelCatalog(providers: providers, selection: selection), backends: backends,
+            budgets: try BudgetBook(database, time: time), retry: selection.retry, time: time,
+            observer: LedgerObserver(ledger: ledger))
+    }
+
+    func window(of alias: String) -> Int { (try? service.catalog.resolve(alias))?.first?.contextWindow ?? 128_000 }
+
+    func admit(_ record: AgentRecord, _ budget: AgentManifest.Budget?) throws(AegisError) {
+        let limit = budget.map {
+            BudgetLimit(
+                maxTokens: Int(clamping: $0.maxTokens), maxMicroUSD: $0.maxMicroUSD.map { Int(clamping: $0) },
+                period: .seconds(Int64(clamping: $0.resetPeriodSeconds)))
+        }
+        try service.budgets.open(.agent(record.id), parent: record.parent, limit: limit ?? .none)
+    }
+
+    func dismiss(_ record: AgentRecord) throws(AegisError) { try service.budgets.close(.agent(record.id)) }
+
+    func answer(_ question: ModelQuestion) async throws(AegisError) -> ModelReply {
+        let request = InferenceRequest(
+            alias: question.alias, system: question.system, messages: question.messages, tools: question.tools,
+            maxOutputTokens: question.maxOutputTokens, caller: CallerID(agent: question.agent, tree: question.tree),
+            agentName: question.name)
+        return try await service.complete(request).reply
+    }
+}
+
+/// What is asked of models and what that takes, in the ledger.
+private struct LedgerObserver: InferenceObserver {
+    let ledger: Ledger
+
+    func record(_ step: InferenceStep) throws(AegisError) {
+        var event = AuditEvent(
+            AuditKind(
+                step.kind.rawValue, step.kind == .budgetRefused || step.kind == .queueRefused ? .denial : .effect),
+            agent: step.caller.agent, ("name", .string(step.agentName)), ("tree", .string(step.caller.tree)),
+            ("provider", .string(step.provider)), ("model", .string(step.model)), ("attempt", .number(step.attempt)))
+        event.fields += step.fields
+        try ledger.record(event)
+    }
+}
