@@ -251,7 +251,12 @@ import Testing
         for command in Commands.table.visible {
             for example in command.examples where example.line.hasPrefix("aegis ") {
                 let line = example.line.prefix { !"|<#$&".contains($0) }
-                var words = line.split(separator: " ").dropFirst().map(String.init)
+                // Odd pieces between quotes are one word.
+                var words = line.split(separator: "'", omittingEmptySubsequences: false).enumerated()
+                    .flatMap { index, part in
+                        index % 2 == 1 ? [String(part)] : part.split(separator: " ").map(String.init)
+                    }
+                words.removeFirst()
                 if line.count < example.line.count, example.line.contains("$(") { words.append("X") }
                 #expect(throws: Never.self, "\(example.line)") { try CommandLineParser(Commands.table).parse(words) }
             }

@@ -46,6 +46,15 @@ package struct Context: Sendable {
         }
     }
 
+    /// Prints a list of objects as they came: the array itself in JSON and YAML.
+    package func showValues(
+        _ items: [JSONValue], _ invocation: Invocation, quiet: (JSONValue) -> String, text: ([JSONValue]) -> String
+    ) async throws {
+        try await show(.array(items), invocation) {
+            invocation.quiet ? items.map { Plain.text(quiet($0)) + "\n" }.joined() : text(items)
+        }
+    }
+
     /// Prints a list: the array itself in JSON and YAML.
     package func showList<Item: Decodable>(
         _ items: [JSONValue], of type: Item.Type, _ invocation: Invocation, quiet: (Item) -> String,

@@ -31,6 +31,8 @@ package struct CommandLineParser: Sendable {
             }
             path.append(word)
             command = table.command(path)
+            // A command that takes a text may have verbs, too: `aegis goal list` is one of them.
+            if command != nil, let verb = reader.rest.first, table.command(path + [verb]) != nil { command = nil }
             if command == nil, !table.isGroup(path) { throw table.unknown(path) }
         }
         guard let command else {

@@ -21,7 +21,7 @@ package struct Completer: Sendable {
         let current = words.last ?? ""
         var before = words.dropLast()
         var path: [String] = []
-        while let word = before.first, table.command(path) == nil {
+        while let word = before.first, table.command(path) == nil || table.command(path + [word]) != nil {
             if word.hasPrefix("-") { break }
             guard table.isGroup(path + [word]) || table.command(path + [word]) != nil else { return .words([]) }
             path.append(word)
@@ -30,6 +30,9 @@ package struct Completer: Sendable {
         guard let command = table.command(path) else {
             return current.hasPrefix("-")
                 ? options(Command.global, current) : .words(nextWords(path).filter { $0.hasPrefix(current) })
+        }
+        if before.isEmpty, table.isGroup(path), !current.hasPrefix("-") {
+            return .words(nextWords(path).filter { $0.hasPrefix(current) })
         }
         return offer(command, Array(before), current)
     }

@@ -6,7 +6,13 @@ package struct Help: Sendable {
 
     /// The page of a command, a group, or of everything when the path is empty.
     package func page(_ path: [String]) -> String {
-        if let command = table.command(path) { return page(of: command) }
+        if let command = table.command(path) {
+            guard table.isGroup(path) else { return page(of: command) }
+            let verbs = table.members(of: path).map {
+                line($0.path.dropFirst(path.count).joined(separator: " "), $0.summary)
+            }
+            return page(of: command) + "\nCommands:\n" + verbs.joined()
+        }
         return path.isEmpty ? overview : group(path)
     }
 

@@ -73,6 +73,16 @@ package enum Plain {
         return out
     }
 
+    /// Lines of somebody else, with line breaks and tabs as they are and an end of line at the end.
+    package static func block(_ lines: String) -> String {
+        let parts = lines.split(separator: "\n", omittingEmptySubsequences: false).map { line in
+            line.split(separator: "\t", omittingEmptySubsequences: false).map { text(String($0)) }.joined(
+                separator: "\t")
+        }
+        let whole = parts.joined(separator: "\n")
+        return whole.hasSuffix("\n") ? whole : whole + "\n"
+    }
+
     private static func isControl(_ scalar: Unicode.Scalar) -> Bool {
         scalar.value < 0x20 || (0x7f..<0xa0).contains(scalar.value) || scalar.value == 0x2028 || scalar.value == 0x2029
             || (0x202a...0x202e).contains(scalar.value) || (0x2066...0x2069).contains(scalar.value)

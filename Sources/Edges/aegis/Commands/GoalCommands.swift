@@ -1,0 +1,112 @@
+internal import AegisClient
+internal import AegisCore
+internal import AegisJSON
+internal import AegisWire
+
+/// `aegis goal`: hands a goal over and waits for what comes of it; and the verbs for goals that were handed over.
+enum GoalCommands {
+    static let commands = [submit, list, show, cancel, logs]
+
+    private static let submit = Command(
+        "goal", "hand a goal to a bootstrap agent, which plans, spawns others, and answers",
+        details: """
+            It gets a fresh workspace, no network, the model 'default' and a million tokens, unless told otherwise.
+            Ctrl+C cancels the goal and stops all its agents. Ends with 0 when it was worked on to its end, else with 1.
+            A goal that is one of the words below comes after '--'.
+            """,
+        arguments: [Argument("TEXT")],
+        options: [
+            Option("manifest", .value("NAME"), "a deployed manifest that takes it"),
+            Option("model", .value("ALIAS"), "another model"),
+            Option("allow", .values("HOST"), "a host that its agents may reach"),
+            Option("budget-tokens", .value("N"), "tokens that it may use in all"),
+            Option("budget-usd", .value("X"), "dollars that it may use in all"),
+            Option("detach", "d", .flag, "print its id and do not wait"),
+        ],
+        examples: [
+            Example("wait for the answer", "aegis goal 'Write a report on the files in /workspace'"),
+            Example("later", "aegis goal --detach --budget-tokens 200000 'Find the bug'"),
+        ], run: submit)
+
+    @Sendable private static func submit(_ invocation: Invocation, _ context: Context) async throws -> Int32 {
+        var fields: [JSONValue.Field] = [.init("goal", .string(invocation.arguments[0]))]
+        if let name = invocation["manifest"] { fields.append(.init("name", .string(name))) }
+        if let model = invocation["model"] { fields.append(.init("model", .string(model))) }
+        let hosts = invocation.all("allow")
+        if !hosts.isEmpty { fields.append(.init("allow", .array(hosts.map { .string($0) }))) }
+        for (option, field) in [("budget-tokens", "budget_tokens"), ("budget-usd", "budget_usd")] {
+            guard let text = invocation[option] else { continue }
+            guard let number = try? JSONValue(parsing: text.utf8), case .number = number else {
+                throw AegisError.usage("'\(text)' is not a number", hint: "write --\(option) 100000")
+            }
+            fields.append(.init(field, number))
+        }
+        let client = try await context.client()
+        let goal = try await client.call(.post, APIClient.Route("goals"), body: .object(fields))
+        let id = goal["id"]?.text ?? ""
+        guard !invocation.has("detach") else {
+            try await context.show(goal, invocation) { Plain.text(id) + "\n" }
+            return 0
+        }
+        let over: JSONValue
+        do {
+            over = try await client.call(.get, APIClient.Route("goals", id, query: [("wait", "1")]))
+        } catch {
+            if Task.isCancelled { _ = try? await client.call(.delete, APIClient.Route("goals", id)) }
+            throw error
+        }
+        return try await result(over, invocation, context)
+    }
+
+    private static func result(
+        _ goal: JSONValue, _ invocation: Invocation, _ context: Context
+    ) async throws -> Int32 {
+        try await context.show(goal, invocation) { Plain.block(goal["response"]?.text ?? "") }
+        let stop = goal["stop_reason"]?.text ?? goal["state"]?.text ?? ""
+        guard stop != "complete" else { return 0 }
+        let why = goal["error"]?["message"]?.text.map { ": \(Plain.text($0))" } ?? ""
+        if invocation.output == .text {
+            await context.console.say("aegis: the goal ended with \(Plain.text(stop))\(why)\n")
+        }
+        return 1
+    }
+
+    private static let list = Command(
+        "goal list", "list goals, oldest first", examples: [Example("ids only", "aegis goal list --quiet")]
+    ) { invocation, context in
+        let items = try await context.client().list(APIClient.Route("goals"))
+        try await context.showValues(items, invocation, quiet: { $0["id"]?.text ?? "" }) { AgentText.goals($0) }
+        return 0
+    }
+
+    private static let show = Command(
+        "goal show", "show a goal and what came of it", arguments: [Argument("ID")],
+        examples: [Example("by the beginning of its id", "aegis goal show goal-03")]
+    ) { invocation, context in
+        let answer = try await context.client().call(.get, APIClient.Route("goals", invocation.arguments[0]))
+        try await context.show(answer, invocation) { AgentText.goal(answer) }
+        return 0
+    }
+
+    private static let cancel = Command(
+        "goal cancel", "end goals, and stop their agents", arguments: [Argument("ID", .many)],
+        examples: [Example("one", "aegis goal cancel goal-0123456789abcdef")]
+    ) { invocation, context in
+        try await InstanceActions.eachInstance(invocation, context, "cancelled") { client, goal throws(AegisError) in
+            try await client.call(.delete, APIClient.Route("goals", goal))
+        }
+    }
+
+    private static let logs = Command(
+        "goal logs", "print what a goal's bootstrap agent thought, called and got", arguments: [Argument("ID")],
+        options: [Option("follow", "f", .flag, "go on with what comes")],
+        examples: [Example("as it happens", "aegis goal logs goal-03 --follow")]
+    ) { invocation, context in
+        let client = try await context.client()
+        let goal = try await client.call(.get, APIClient.Route("goals", invocation.arguments[0]))
+        guard let agent = goal["agent"]?.text else {
+            throw AegisError.conflict("goal-queued", "nobody works on it yet", hint: "try again in a while")
+        }
+        return try await AgentProcesses.printSteps(of: agent, invocation, context)
+    }
+}
