@@ -203,6 +203,49 @@ import Testing
         }
     }
 
+    /// Grants of the host go no further than their owner's rights, and never to Aegis itself.
+    @Test func hostPathsAreUsedWithTheRightsOfTheOwner() async throws {
+        try await Self.with("  - reply: { text: x }") { f in
+            // Another user reaches the daemon through its socket only where that was opened for them.
+            let open = try await f.run(
+                "/bin/sh",
+                ["-c", #"chmod 711 "$0" "$(dirname "$0")" && chmod 666 "$0/agentd.sock" "$0/aegisd.sock""#, f.home])
+            try #require(open.code == 0, "\(open)")
+            let client = """
+                import json, socket, sys
+                s = socket.socket(socket.AF_UNIX); s.settimeout(100); s.connect(sys.argv[1]); f = s.makefile('rwb')
+                def call(method, **params):
+                    f.write((json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}) + "\\n").encode()); f.flush()
+                    return json.loads(f.readline())
+                def code(answer): return answer.get("error", {}).get("data", {}).get("code")
+                manifest = "name: mine\\nmodel: default\\ncapabilities: ['tool: file_read', 'file_read: /etc/**', 'file_read: /var/**']"
+                agent = call("agent.spawn", manifest=manifest)["result"]["agent_id"]
+                def read(path): return call("tool.invoke", agent_id=agent, tool="file_read", input={"path": path})
+                print(len(call("agent.list")["result"]["agents"]), "result" in read("/etc/passwd"), code(read("/etc/shadow")))
+                print(code(call("agent.status", agent_id="theirs")))
+                """
+            let theirs = try await Self.result(f, "agent.spawn", ["manifest": "name: theirs\nmodel: default"])
+            #expect(theirs["agent_id"] is String)
+            let result = try await f.run(
+                "/usr/bin/setpriv",
+                [
+                    "--reuid", "65534", "--regid", "65534", "--clear-groups", "/usr/bin/python3", "-c", client,
+                    "\(f.home)/agentd.sock",
+                ])
+            #expect(result.out == "1 True path-denied\nagent-not-found\n", "\(result)")
+            // The owner of all may read what root may, and even so not what is Aegis's.
+            let root = try await Self.result(
+                f, "agent.spawn",
+                ["manifest": "name: reader\nmodel: default\ncapabilities: ['tool: file_read', 'file_read: /**']"])
+            for path in ["\(f.home)/secrets.key", "\(f.home)/aegis.db", "/proc/self/environ"] {
+                let refused = try await Self.call(
+                    f, "tool.invoke",
+                    ["agent_id": root["agent_id"] ?? "", "tool": "file_read", "input": ["path": path]])
+                #expect(refused["error"] != nil, "\(path): \(refused)")
+            }
+        }
+    }
+
     @Test func manifestsAreDeployedAndChecked() async throws {
         try await Self.with("  - reply: { text: \"I am {{agent}}\" }") { f in
             let file = f.path("agent.yaml")

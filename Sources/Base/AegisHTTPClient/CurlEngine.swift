@@ -40,7 +40,8 @@ internal import LinuxSys
 
     /// Starts a transfer.
     func begin(_ transfer: CurlTransfer) throws(HTTPClientError) {
-        precondition(loop.isCurrent, "not on the client's loop")
+        // A loop that has ended runs nothing any more, and who comes then is elsewhere.
+        guard loop.isCurrent else { throw .closed }
         guard let client = unsafe handle else { throw .closed }
         guard transfers.count < limits.transfers else {
             throw HTTPClientError(.busy, "\(limits.transfers) requests are under way already")

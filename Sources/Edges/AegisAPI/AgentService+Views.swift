@@ -11,7 +11,7 @@ extension AgentService {
     }
 
     func deployed(_ name: String, _ caller: Caller) throws(AegisError) -> JSONValue {
-        Self.shown(try manifests.find(name, owner: caller.uid), withText: true)
+        Self.shown(try manifests.find(name, owner: caller.uid, ofAnybody: true), withText: true)
     }
 
     private static func shown(_ entry: ManifestStore.Entry, withText: Bool) -> JSONValue {

@@ -138,14 +138,8 @@ package struct AgentService: Sendable {
 
     /// A live agent that the caller may have to do with: root all, others their own.
     func find(_ word: String, _ caller: Caller) async throws -> AgentProcess {
-        let process = try await directory.find(word)
-        guard caller.uid == 0 || process.record.owner == caller.uid else {
-            // Whether somebody else has one of that name is nobody's business.
-            throw AegisError.notFound(
-                "agent-not-found", "no live agent is called '\(word)'",
-                hint: "'aegis agent ps' lists those that there are")
-        }
-        return process
+        // Whether somebody else has one of that name is nobody's business.
+        try await directory.find(word, owner: caller.uid == 0 ? nil : caller.uid)
     }
 
     func list(_ caller: Caller) async throws -> [JSONValue] {
@@ -163,7 +157,8 @@ package struct AgentService: Sendable {
     func spawn(_ source: Source, _ caller: Caller) async throws -> AgentProcess {
         let (_, prompt) = try await manifest(source, caller)
         return try await directory.spawn(
-            source.file, by: .person(uid: caller.uid), quotesValues: source.isQuotable, prompt: { _ in prompt })
+            source.file, by: .person(uid: caller.uid, gid: caller.gid), quotesValues: source.isQuotable,
+            prompt: { _ in prompt })
     }
 
     func run(_ word: String, _ message: String, wait: Bool, _ caller: Caller) async throws -> JSONValue {
@@ -178,7 +173,7 @@ package struct AgentService: Sendable {
     func spawnAndRun(_ source: Source, _ message: String, _ caller: Caller) async throws -> JSONValue {
         let (_, prompt) = try await manifest(source, caller)
         let (id, result) = try await directory.spawnAndRun(
-            source.file, message, by: .person(uid: caller.uid), prompt: { _ in prompt })
+            source.file, message, by: .person(uid: caller.uid, gid: caller.gid), prompt: { _ in prompt })
         return Self.result(result, id)
     }
 

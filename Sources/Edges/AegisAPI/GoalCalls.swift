@@ -27,7 +27,7 @@ extension AgentService {
             options.maxMicroUSD = UInt64((dollars * 1_000_000).rounded())
         }
         let goal = try await goals.submit(
-            text, owner: caller.uid, options: options, manifest: try parameters.optionalText("name"))
+            text, owner: caller.uid, group: caller.gid, options: options, manifest: try parameters.optionalText("name"))
         return try JSONValue(encoding: goal)
     }
 

@@ -36,23 +36,23 @@ struct AgentPlane: Sendable {
     init(settings: DaemonSettings, home: DaemonHome, services: DaemonServices, logger: Logger) async throws {
         loop = try EventLoop.startThread(name: "agents")
         scope = TaskScope(on: loop)
-        let database = services.database
+        let (database, ledger) = (services.database, services.audit.ledger)
         let desk = try InferenceDesk(
-            settings.providers, settings.selection, database: database, ledger: services.audit.ledger, loop: loop)
-        let approvals = ApprovalQueue(database, audit: services.audit.ledger, clock: loop.clock)
+            settings.providers, settings.selection, database: database, ledger: ledger, loop: loop)
+        let approvals = ApprovalQueue(database, audit: ledger, clock: loop.clock)
         let registry = try ToolRegistry(
             [EchoTool(), WebFetchTool(HTTPWebTransport(try HTTPClient(on: loop)))] + FileTools.all)
         let folders = AgentFolders(home: home.path, runDirectory: home.runDirectory)
         let agents = AgentServices(
             store: SessionStore(database), models: desk, registry: registry,
-            tools: ToolGate(registry, clock: loop.clock),
-            grants: services.grants, audit: services.audit.ledger, desk: approvals,
+            tools: ToolGate(registry, clock: loop.clock), grants: services.grants, audit: ledger, desk: approvals,
             files: { folders.scope(of: $0) },
             gone: { record in
                 folders.clear(record)
                 // Whoever waits for an answer on its behalf waits for nothing.
                 _ = try? await BlockingPool.shared.run { try approvals.stop(agent: record.id) }
-            }, scope: scope, now: { Timestamp.now() }, clock: loop.clock, logger: logger)
+            }, forgotten: { folders.clear(tree: $0) }, scope: scope, now: { Timestamp.now() }, clock: loop.clock,
+            logger: logger)
         var limits = AgentLimits()
         limits.live = settings.agents.maxLive
         limits.depth = settings.agents.maxDepth
@@ -96,8 +96,9 @@ struct AgentPlane: Sendable {
 
     /// Brings back what the last daemon had, and opens the door.
     func start() async throws {
-        try await directory.recover()
+        try await directory.recover(resuming: false)
         try await goals.recover()
+        await directory.resume()
         scope.spawn("agentd.sock") { [listener, server, scope] in
             while let stream = try? await listener.accept() {
                 scope.spawn("agentd connection") { await server.serve(stream) }
@@ -127,15 +128,21 @@ struct AgentFolders: Sendable {
         do {
             try Files.makeDirectories("\(path)/workspace", mode: 0o700)
             let workspace = try OpenedPath(own: "workspace", beneath: path)
-            return FileScope(workspace: workspace, home: home, runDirectory: runDirectory)
+            // At the host it has its owner's rights, and not the daemon's (decision D15).
+            let isOwn = record.owner == 0 || record.owner == CurrentProcess.effectiveUser
+            let identity = isOwn ? nil : FileIdentity(user: record.owner, group: record.group)
+            return FileScope(workspace: workspace, identity: identity, home: home, runDirectory: runDirectory)
         } catch { return nil }
     }
 
     /// Removes the workspace of a tree that is gone. Those of goals stay as long as the goal is known.
     func clear(_ record: AgentRecord) {
         guard record.parent == nil, record.goal == nil else { return }
-        try? Files.removeTree(folder(record))
+        clear(tree: record.tree)
     }
+
+    /// Removes the workspace of a tree.
+    func clear(tree: String) { try? Files.removeTree("\(home)/agents/\(tree)") }
 }
 
 /// The skills that agents are told of.

@@ -76,7 +76,11 @@ struct DaemonServices: Sendable {
         }
         backends = BackendSet(drivers)
         let kept = try GrantStore(database, before: audit.makeJournal())
-        let grants = GrantBook(kept.snapshot, journal: kept)
+        // No grant reaches Aegis itself (decision D31).
+        let programs = ["aegis", "aegisd", "aegis-harness", "aegis-shim"].map { "\(folder)/\($0)" }
+        let own = [home.path, home.sockets, home.runDirectory] + [settings.file].compactMap(\.self) + programs
+        let protected = ProtectedPaths(closed: own.compactMap { CanonicalPath($0) })
+        let grants = GrantBook(kept.snapshot, protected: protected, journal: kept)
         self.grants = grants
         network = NetworkService(
             node: home.node, runDirectory: home.runDirectory, grants: grants,

@@ -14,6 +14,7 @@ final class InspectPolicy: HTTP2Policy {
         let asked = asked(request)
         do throws(InspectRefusal) {
             try rules.check(asked, authority: request.text(":authority"), host: request.text("host"))
+            try checkTarget(request, asked)
             let secrets = rules.secrets()
             var rewriter = HeadRewriter(secrets, host: rules.host, method: asked.method, path: asked.path)
             let fields: HTTP2Fields
@@ -34,6 +35,20 @@ final class InspectPolicy: HTTP2Policy {
         do throws(InspectRefusal) {
             try rules.check(asked, authority: request.text(":authority"), host: request.text("host"))
         } catch { rules.report(.refused(error, asked)) }
+    }
+
+    /// What is judged is what is sent: no form of a target that some server would read as another one, such as a whole address
+    /// in `:path` under a scheme of its own (RFC 9113, 8.3.1).
+    private func checkTarget(_ request: HTTP2Fields, _ asked: InspectedRequest) throws(InspectRefusal) {
+        let (scheme, path) = (request.text(":scheme") ?? "", request.text(":path") ?? "")
+        let isVisible = path.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7f }
+        let isPath = path.hasPrefix("/") || path == "*" && asked.method == "OPTIONS"
+        guard ["https", "http"].contains(scheme), isVisible, isPath else {
+            throw InspectRefusal(
+                reason: "target-invalid",
+                message: "'\(rules.host):\(rules.port)': the request has no path of that host",
+                hint: "ask for a path that begins with '/', under the scheme https")
+        }
     }
 
     private func asked(_ request: HTTP2Fields) -> InspectedRequest {

@@ -9,6 +9,8 @@ package struct Goal: Sendable, Codable, Hashable {
     package var id: String
     package var text: String
     package var owner: UInt32
+    /// That user's group.
+    package var group: UInt32
     package var state = State.queued
     /// The agent that works on it.
     package var agent: String?
@@ -28,15 +30,16 @@ package struct Goal: Sendable, Codable, Hashable {
     package var endedAt: Timestamp?
 
     /// A goal in the queue.
-    package init(id: String, text: String, owner: UInt32, createdAt: Timestamp) {
+    package init(id: String, text: String, owner: UInt32, group: UInt32, createdAt: Timestamp) {
         self.id = id
         self.text = text
         self.owner = owner
+        self.group = group
         self.createdAt = createdAt
     }
 
     private enum CodingKeys: String, CodingKey {
-        case id, text, owner, state, agent, trace, response, options, manifest
+        case id, text, owner, group, state, agent, trace, response, options, manifest
         case stop = "stop_reason"
         case problem = "error"
         case inputTokens = "input_tokens"

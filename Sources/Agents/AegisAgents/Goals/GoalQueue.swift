@@ -18,6 +18,8 @@ package actor GoalQueue {
     private var running: Set<String> = []
     private var waiters: [String: [Waiter<Goal>]] = [:]
 
+    /// Goals that are over and still known, with their workspaces.
+    package static let remembered = 1000
     /// Goals that may wait.
     package static let queueLimit = 1000
 
@@ -45,7 +47,8 @@ package actor GoalQueue {
     /// - Returns: the goal, which is not lost from here on.
     /// - Throws: `goals-full`; what is wrong with it.
     package func submit(
-        _ text: String, owner: UInt32, options: SpawnOptions = SpawnOptions(), manifest name: String? = nil
+        _ text: String, owner: UInt32, group: UInt32 = 65_534, options: SpawnOptions = SpawnOptions(),
+        manifest name: String? = nil
     ) async throws(AegisError) -> Goal {
         guard text.contains(where: { !$0.isWhitespace }) else {
             throw .usage("the goal is empty", hint: "say what is to be done")
@@ -60,7 +63,8 @@ package actor GoalQueue {
         // What is wrong is said now, and not to nobody when its turn comes.
         var checked = try AgentManifest(try manifest(name, owner), prompt: { _ throws(AegisError) in "" })
         try options.apply(to: &checked)
-        var goal = Goal(id: await directory.newID("goal-"), text: text, owner: owner, createdAt: services.now())
+        var goal = Goal(
+            id: await directory.newID("goal-"), text: text, owner: owner, group: group, createdAt: services.now())
         goal.options = options
         goal.manifest = name
         try keep(goal)
@@ -113,6 +117,12 @@ package actor GoalQueue {
             goals[goal.id] = goal
             order.append(goal.id)
         }
+        // What a daemon was killed over: agents whose goal is over, or has another agent.
+        for process in await directory.all where process.record.parent == nil {
+            guard let id = process.record.goal else { continue }
+            if let goal = goals[id], !goal.isOver, goal.agent == process.id { continue }
+            try? await directory.stop(process.id, reason: "its goal is over, or has another agent")
+        }
         for goal in all where goal.state == .running { work(on: goal.id) }
         pump()
     }
@@ -120,11 +130,16 @@ package actor GoalQueue {
     // MARK: Work
 
     private func keep(_ goal: Goal) throws(AegisError) {
-        try store.save(goal)
+        try store.save(goal, keeping: Self.remembered)
         if goals[goal.id] == nil { order.append(goal.id) }
         goals[goal.id] = goal
         guard goal.isOver else { return }
         for waiter in waiters.removeValue(forKey: goal.id) ?? [] { waiter.resolve(goal) }
+        let over = order.filter { goals[$0]?.isOver == true }
+        for id in over.prefix(max(0, over.count - Self.remembered)) {
+            if let agent = goals.removeValue(forKey: id)?.agent { services.forgotten(agent) }
+            order.removeAll { $0 == id }
+        }
     }
 
     private func pump() {
@@ -161,22 +176,30 @@ package actor GoalQueue {
 
     /// The agent of a goal with its message: found again after a restart, or spawned.
     private func start(_ id: String) async throws -> AgentProcess {
-        guard var goal = goals[id] else { throw CancellationError() }
-        if let agent = goal.agent, let process = try? await directory.find(agent), goal.trace != nil { return process }
-        // Spawned and not yet told, by a daemon that was killed between: it has done nothing.
-        if let agent = goal.agent { try? await directory.stop(agent, reason: "its daemon was killed before it began") }
-        let process = try await directory.spawn(
-            try manifest(goal.manifest, goal.owner), by: .person(uid: goal.owner), options: goal.options, goal: id)
-        goal.agent = process.id
-        goal.state = .running
-        goal.startedAt = goal.startedAt ?? services.now()
-        try keep(goal)
-        goal.trace = try await directory.send(goal.text, to: process.id)
-        guard goals[id]?.state == .running else {
-            try? await directory.stop(process.id, reason: "its goal was cancelled")
-            throw CancellationError()
+        guard var goal = goals[id], !goal.isOver else { throw CancellationError() }
+        if let agent = goal.agent, let process = try? await directory.find(agent), let trace = goal.trace {
+            if try await !directory.knows(trace, of: process) {
+                guard goals[id]?.isOver == false else { throw CancellationError() }
+                _ = try await directory.send(goal.text, to: process.id, trace: trace)
+            }
+            return process
         }
-        try keep(goal)
+        let process = try await directory.spawn(
+            try manifest(goal.manifest, goal.owner), by: .person(uid: goal.owner, gid: goal.group),
+            options: goal.options, goal: id)
+        let trace = await directory.newID("t-")
+        do {
+            // It may have been cancelled meanwhile.
+            guard goals[id]?.isOver == false else { throw CancellationError() }
+            (goal.agent, goal.trace, goal.state) = (process.id, trace, .running)
+            goal.startedAt = goal.startedAt ?? services.now()
+            // Saved before the message is delivered: whoever goes on knows which message it was.
+            try keep(goal)
+            _ = try await directory.send(goal.text, to: process.id, trace: trace)
+        } catch {
+            try? await directory.stop(process.id, reason: "its goal was not begun")
+            throw error
+        }
         return process
     }
 

@@ -9,8 +9,16 @@ extension AgentDirectory {
     ///
     /// - Returns: the trace by which `reply` finds the result.
     /// - Throws: `agent-not-found`, `mailbox-full`, `message-too-large`.
-    package func send(_ text: String, to word: String, from sender: String? = nil) async throws -> String {
-        try await deliver(text, to: try find(word), from: sender).trace
+    package func send(
+        _ text: String, to word: String, from sender: String? = nil, trace: String? = nil
+    ) async throws -> String {
+        try await deliver(text, to: try find(word), from: sender, trace: trace).trace
+    }
+
+    /// Whether a message has reached an agent, now or with a daemon before.
+    func knows(_ trace: String, of process: AgentProcess) async throws -> Bool {
+        if await process.waiter(for: trace) != nil { return true }
+        return try !services.store.steps(of: process.id, trace: trace).isEmpty
     }
 
     /// Gives an agent a message and waits for what comes of it. A waiting task that is cancelled ends the turn if nobody else
@@ -18,7 +26,8 @@ extension AgentDirectory {
     package func run(_ text: String, on process: AgentProcess, from sender: String? = nil) async throws -> TurnResult {
         let (trace, waiter) = try await deliver(text, to: process, from: sender)
         guard let result = await waiter.value() else {
-            await process.cancel(trace: trace)
+            // Where the daemon ends, the turn goes on with the next one.
+            if !isEnding { await process.cancel(trace: trace) }
             throw CancellationError()
         }
         return result
@@ -31,7 +40,7 @@ extension AgentDirectory {
         _ file: ConfigFile, _ text: String, by spawner: Spawner,
         prompt: @escaping PromptReader = AgentDirectory.noPromptFile
     ) async throws -> (id: String, result: TurnResult) {
-        let process = try spawn(file, by: spawner, prompt: prompt)
+        let process = try spawn(file, by: spawner, isOneShot: true, prompt: prompt)
         do {
             guard !process.manifest.isPersistent else {
                 throw AegisError.usage(
@@ -72,7 +81,7 @@ extension AgentDirectory {
     }
 
     private func deliver(
-        _ text: String, to process: AgentProcess, from sender: String?
+        _ text: String, to process: AgentProcess, from sender: String?, trace: String? = nil
     ) async throws -> (trace: String, waiter: Waiter<TurnResult>) {
         guard text.utf8.count <= Self.messageLimit else {
             throw AegisError(
@@ -83,7 +92,7 @@ extension AgentDirectory {
         guard text.contains(where: { !$0.isWhitespace }) else {
             throw AegisError.usage("the message is empty", hint: "say what the agent is to do")
         }
-        let trace = newID("t-")
+        let trace = trace ?? newID("t-")
         return (trace, try await process.deliver(Mail(trace: trace, text: text, from: sender)))
     }
 }

@@ -15,7 +15,7 @@ package actor AgentDirectory {
     /// What calls scheduled agents.
     private var schedules: [String: TaskScope.Handle] = [:]
     private var random: any RandomNumberGenerator & Sendable
-    private var isEnding = false
+    private(set) var isEnding = false
     /// What is told to every agent about the skills that there are.
     private let preamble: @Sendable (AgentManifest) -> String?
 
@@ -44,12 +44,13 @@ package actor AgentDirectory {
     ///   - quotesValues: whether messages may show what the manifest says.
     ///   - options: what is wanted otherwise than the manifest has it.
     ///   - goal: the goal that it works for; children work for that of their parent.
+    ///   - isOneShot: whether it goes with its answer.
     ///   - prompt: reads the file of its system prompt, as the spawner may.
     /// - Returns: the new agent.
     /// - Throws: what is wrong with the manifest; `too-many-agents`; `spawn-too-deep`; `capability-denied`; `grant-too-wide`.
     package func spawn(
         _ file: ConfigFile, by spawner: Spawner, quotesValues: Bool = true, options: SpawnOptions = SpawnOptions(),
-        goal: String? = nil,
+        goal: String? = nil, isOneShot: Bool = false,
         prompt: @escaping PromptReader = AgentDirectory.noPromptFile
     ) throws(AegisError) -> AgentProcess {
         guard !isEnding else {
@@ -67,6 +68,7 @@ package actor AgentDirectory {
         defer { reserved -= 1 }
         var record = newRecord(manifest, String(decoding: file.bytes, as: UTF8.self), spawner)
         record.options = options
+        record.isOneShot = isOneShot
         if let goal { record.goal = goal }
         let process = AgentProcess(
             record: record, manifest: manifest, session: Session(), services: services, ended: { _, _ in })
@@ -91,10 +93,13 @@ package actor AgentDirectory {
         guard case .scheduled(let schedule) = process.manifest.lifecycle else { return }
         let (now, clock, logger) = (services.now, services.clock, services.logger)
         schedules[process.id] = services.scope.spawn("schedule \(process.id)") { [self] in
-            while let due = schedule.next(after: now()) {
+            // The wall's time may lag behind the clock that waits: no minute comes twice.
+            var last = now()
+            while let due = schedule.next(after: max(now(), last)) {
                 do { try await clock.sleep(for: .milliseconds(max(0, due.milliseconds - now().milliseconds))) } catch {
                     return
                 }
+                last = due
                 do { _ = try await send("It is \(due): do your scheduled work.", to: process.id) } catch {
                     logger.warning("a scheduled agent was not called", ("agent", process.id), ("error", "\(error)"))
                 }
@@ -135,14 +140,16 @@ package actor AgentDirectory {
         let id = newID("a-")
         var record: AgentRecord
         switch spawner {
-        case .person(let uid):
+        case .person(let uid, let gid):
             record = AgentRecord(
                 id: id, name: manifest.name, manifest: text, parent: nil, depth: 0, tree: id, owner: uid,
-                created: services.now(), isPersistent: manifest.isPersistent)
+                group: gid, created: services.now(), isPersistent: manifest.isPersistent)
         case .agent(let parent):
             record = AgentRecord(
                 id: id, name: manifest.name, manifest: text, parent: parent.id, depth: parent.record.depth + 1,
-                tree: parent.record.tree, owner: parent.record.owner, created: services.now(), isPersistent: false)
+                tree: parent.record.tree, owner: parent.record.owner, group: parent.record.group,
+                created: services.now(),
+                isPersistent: false)
             record.goal = parent.record.goal
             // What somebody has to approve does not become free by asking a child to do it.
             record.approvals = parent.record.approvals + parent.manifest.approvalRequired
@@ -193,17 +200,17 @@ package actor AgentDirectory {
     ///   - reason: for the ledger.
     /// - Throws: `agent-not-found`.
     package func stop(_ id: String, reason: String = "stopped by its owner") async throws(AegisError) {
-        guard let process = agents[id] else { throw notFound(id) }
+        guard let process = agents[id] else { throw notFound(id, among: []) }
         await remove(process, reason)
     }
 
     /// The one way out.
     private func remove(_ process: AgentProcess, _ reason: String) async {
+        // Nothing that it still does is allowed from here on, nor what it has handed on; then it ends.
+        revoke(process, reason)
         for child in agents.values where child.record.parent == process.id {
             await remove(child, "the agent that spawned it was stopped")
         }
-        // Nothing that it still does is allowed from here on; then it ends.
-        revoke(process, reason)
         await process.stop()
         schedules.removeValue(forKey: process.id)?.cancel()
         guard agents.removeValue(forKey: process.id) != nil else { return }
@@ -233,21 +240,26 @@ package actor AgentDirectory {
 
     /// A live agent, by its id or by its name where only one has it.
     ///
+    /// - Parameters:
+    ///   - word: the id or name.
+    ///   - owner: whose agents there are for who asks; nil is everybody's.
+    /// - Returns: the agent.
     /// - Throws: `agent-not-found` with the nearest; `agent-ambiguous`.
-    package func find(_ word: String) throws(AegisError) -> AgentProcess {
-        if let process = agents[word] { return process }
-        let named = agents.values.filter { $0.record.name == word }
+    package func find(_ word: String, owner: UInt32? = nil) throws(AegisError) -> AgentProcess {
+        let own = agents.values.filter { owner == nil || $0.record.owner == owner }
+        if let process = agents[word], owner == nil || process.record.owner == owner { return process }
+        let named = own.filter { $0.record.name == word }
         if named.count > 1 {
             throw .conflict(
                 "agent-ambiguous", "\(named.count) agents are called '\(word)'",
                 hint: "use an id: \(named.map(\.id).sorted().joined(separator: ", "))")
         }
-        guard let process = named.first else { throw notFound(word) }
+        guard let process = named.first else { throw notFound(word, among: own) }
         return process
     }
 
-    private func notFound(_ word: String) -> AegisError {
-        let near = nearest(word, in: agents.keys.sorted() + agents.values.map(\.record.name).sorted())
+    private func notFound(_ word: String, among known: [AgentProcess]) -> AegisError {
+        let near = nearest(word, in: known.map(\.id).sorted() + known.map(\.record.name).sorted())
         return .notFound(
             "agent-not-found", "no live agent is called '\(word)'",
             hint: near.map { "did you mean '\($0)'?" } ?? "'aegis agent ps' lists those that there are")
@@ -271,26 +283,37 @@ package actor AgentDirectory {
 
     /// Makes anew the agents that the last daemon had: they go on where they were. Children whose parents' calls were cut by its
     /// end are stopped: nobody waits for their answers any more.
-    package func recover() async throws(AegisError) {
+    ///
+    /// - Parameter resuming: whether they go on at once; else with `resume`.
+    /// - Throws: what SQLite says; an agent that alone cannot be brought back is told of in the daemon's log.
+    package func recover(resuming: Bool = true) async throws(AegisError) {
+        var unreadable: Set<String> = []
         for (id, text) in try services.store.records() {
             do {
                 let record = try JSONValue(parsing: text.utf8).decode(AgentRecord.self)
-                guard record.parent == nil else {
+                guard record.parent == nil, !record.isOneShot else {
+                    try? services.models.dismiss(record)
+                    await services.gone(record)
                     try services.store.retire(id, at: services.now(), keeping: limits.remembered)
                     continue
                 }
                 try revive(record)
             } catch {
+                unreadable.insert(id)
                 services.logger.error("an agent cannot be brought back", ("agent", id), ("error", "\(error)"))
             }
         }
         // What a daemon was killed over while it gave it, or took it away, belongs to nobody.
-        let holders = Set(services.grants.snapshot().grants.map(\.holder))
-        for holder in holders where holder.description.hasPrefix("a-") && agents[holder.description] == nil {
-            try services.grants.retire(holder, reason: "its agent does not live")
+        let holders = Set(services.grants.snapshot().grants.map(\.holder.description))
+        for holder in holders
+        where holder.hasPrefix("a-") && agents[holder] == nil && !unreadable.contains(holder) {
+            try services.grants.retire(HolderID(holder), reason: "its agent does not live")
         }
-        for process in agents.values { await process.resume() }
+        if resuming { await resume() }
     }
+
+    /// Lets agents that were brought back go on.
+    package func resume() async { for process in agents.values { await process.resume() } }
 
     private func revive(_ record: AgentRecord) throws(AegisError) {
         let prompt = record.prompt ?? ""

@@ -40,8 +40,8 @@ package struct AgentLimits: Sendable, Hashable {
 
 /// Who wants an agent.
 package enum Spawner: Sendable {
-    /// A user of the node, through a socket.
-    case person(uid: UInt32)
+    /// A user of the node, through a socket; nobody's group where theirs is not known.
+    case person(uid: UInt32, gid: UInt32 = 65_534)
     /// An agent, through its tools.
     case agent(AgentProcess)
 }

@@ -149,6 +149,7 @@ extension AgentProcess {
             files: services.files(record), audit: services.audit, desk: services.desk,
             approvals: ApprovalPolicy(required: Set(manifest.approvalRequired + record.approvals)), journal: log)
         context.identity = record.isPersistent ? id : nil
+        context.owner = record.owner
         return context
     }
 

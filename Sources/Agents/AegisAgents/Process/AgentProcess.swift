@@ -76,7 +76,9 @@ package actor AgentProcess {
 
     /// Waits for the result of a message that is under way; nil when none of that trace is.
     func waiter(for trace: String) -> Waiter<TurnResult>? {
-        guard session.turn?.trace == trace || mailbox.contains(where: { $0.trace == trace }) else { return nil }
+        guard !isStopping, session.turn?.trace == trace || mailbox.contains(where: { $0.trace == trace }) else {
+            return nil
+        }
         let result = Waiter<TurnResult>()
         waiters[trace, default: []].append(result)
         return result
@@ -97,14 +99,19 @@ package actor AgentProcess {
         for mail in waits { settle(TurnResult(trace: mail.trace, stop: .cancelled)) }
         worker?.cancel()
         await worker?.wait()
+        for trace in waiters.keys { settle(TurnResult(trace: trace, stop: .cancelled)) }
         log.close()
     }
 
     /// Ends the turn of one trace, and nothing else.
     func cancel(trace: String) {
-        mailbox.removeAll { $0.trace == trace }
-        if session.turn?.trace == trace { worker?.cancel() } else { settle(TurnResult(trace: trace, stop: .cancelled)) }
-        isCancelling = session.turn?.trace == trace
+        guard session.turn?.trace == trace else {
+            mailbox.removeAll { $0.trace == trace }
+            return settle(TurnResult(trace: trace, stop: .cancelled))
+        }
+        guard worker != nil else { return }
+        isCancelling = true
+        worker?.cancel()
     }
     private var isCancelling = false
 
@@ -116,8 +123,18 @@ package actor AgentProcess {
     }
 
     private func run() async {
-        defer { worker = nil }
+        let goesOn = await turns()
+        worker = nil
+        // A task that was cancelled stays so: what waits needs another one.
+        if goesOn { work() }
+    }
+
+    /// Works on messages until there are none.
+    ///
+    /// - Returns: whether there are more, for a task that was not cancelled.
+    private func turns() async -> Bool {
         while session.turn != nil || !mailbox.isEmpty {
+            let wasCancelling = isCancelling
             do {
                 try await step()
             } catch {
@@ -127,11 +144,12 @@ package actor AgentProcess {
                     trace: session.turn?.trace ?? "", stop: .error, problem: TurnProblem(Self.aegis(error)))
                 for trace in waiters.keys { settle(result.with(trace: trace)) }
                 mailbox = []
-                return
+                return false
             }
-            // The daemon ends: the next one goes on from the steps.
-            if Task.isCancelled, !isStopping, !isCancelling { return }
+            // The daemon ends, and the next one goes on from the steps; or one turn was cancelled, and others wait.
+            if Task.isCancelled, !isStopping, !isCancelling { return wasCancelling && !mailbox.isEmpty }
         }
+        return false
     }
 
     static func aegis(_ error: any Error) -> AegisError {
@@ -146,6 +164,8 @@ package actor AgentProcess {
         if Task.isCancelled {
             guard isStopping || isCancelling else { return }
             if session.turn?.isStopped == false { try log.record(.stopped) }
+            // What was begun and has no outcome is said to be unclear; nothing more is called.
+            return try await close(.cancelled, nil)
         }
         switch session.next(TurnLimits(iterations: manifest.maxIterations)) {
         case .rest: return

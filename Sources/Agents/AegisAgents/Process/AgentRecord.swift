@@ -53,6 +53,8 @@ package struct AgentRecord: Sendable, Codable, Hashable {
     package var tree: String
     /// The user that it belongs to.
     package var owner: UInt32
+    /// That user's group.
+    package var group: UInt32
     package var created: Timestamp
     /// What it adds to the manifest's `approval_required`: its parent's.
     package var approvals: [String] = []
@@ -62,12 +64,14 @@ package struct AgentRecord: Sendable, Codable, Hashable {
     package var preamble: String?
     /// What whoever spawned it wants otherwise than the manifest has it.
     package var options = SpawnOptions()
+    /// Whether it was to go with its answer: nobody waits for that after its daemon has ended.
+    package var isOneShot = false
     /// The goal that it works for.
     package var goal: String?
 
     package init(
         id: String, name: String, manifest: String, parent: String?, depth: Int, tree: String, owner: UInt32,
-        created: Timestamp, isPersistent: Bool
+        group: UInt32, created: Timestamp, isPersistent: Bool
     ) {
         self.id = id
         self.name = name
@@ -76,6 +80,7 @@ package struct AgentRecord: Sendable, Codable, Hashable {
         self.depth = depth
         self.tree = tree
         self.owner = owner
+        self.group = group
         self.created = created
         self.isPersistent = isPersistent
     }

@@ -19,6 +19,8 @@ package struct AgentServices: Sendable {
     package var files: @Sendable (AgentRecord) -> FileScope?
     /// Clears away what an agent that is gone has had.
     package var gone: @Sendable (AgentRecord) async -> Void
+    /// Clears away what a goal's agent has left in its workspace, once the goal is forgotten.
+    package var forgotten: @Sendable (String) -> Void
     /// Where agents' tasks live; its end interrupts them and loses nothing.
     package var scope: TaskScope
     /// The time of day.
@@ -32,6 +34,7 @@ package struct AgentServices: Sendable {
         audit: any AuditTrail,
         desk: (any ApprovalDesk)? = nil, files: @escaping @Sendable (AgentRecord) -> FileScope? = { _ in nil },
         gone: @escaping @Sendable (AgentRecord) async -> Void = { _ in },
+        forgotten: @escaping @Sendable (String) -> Void = { _ in },
         scope: TaskScope, now: @escaping @Sendable () -> Timestamp, clock: any Clock<Duration>, logger: Logger
     ) {
         self.store = store
@@ -43,6 +46,7 @@ package struct AgentServices: Sendable {
         self.desk = desk
         self.files = files
         self.gone = gone
+        self.forgotten = forgotten
         self.scope = scope
         self.now = now
         self.clock = clock

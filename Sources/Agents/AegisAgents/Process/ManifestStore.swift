@@ -78,9 +78,14 @@ package struct ManifestStore: Sendable {
 
     /// One manifest.
     ///
+    /// - Parameters:
+    ///   - name: its name.
+    ///   - owner: who asks.
+    ///   - ofAnybody: whether root means others' manifests, too: to look at and to delete, never to run them as its own.
+    /// - Returns: the manifest.
     /// - Throws: `manifest-not-found` with the nearest name.
-    package func find(_ name: String, owner: UInt32) throws(AegisError) -> Entry {
-        let all = try list(owner: owner == 0 ? nil : owner)
+    package func find(_ name: String, owner: UInt32, ofAnybody: Bool = false) throws(AegisError) -> Entry {
+        let all = try list(owner: ofAnybody && owner == 0 ? nil : owner)
         if let entry = all.first(where: { $0.name == name && $0.owner == owner })
             ?? all.first(where: { $0.name == name })
         {
@@ -96,7 +101,7 @@ package struct ManifestStore: Sendable {
     ///
     /// - Throws: `manifest-not-found`.
     package func delete(_ name: String, owner: UInt32) throws(AegisError) {
-        let entry = try find(name, owner: owner)
+        let entry = try find(name, owner: owner, ofAnybody: true)
         _ = try database.transaction(.synced) { t in
             try t.run("DELETE FROM agent_manifests WHERE owner = ? AND name = ?", Int(entry.owner), entry.name)
         }

@@ -52,7 +52,9 @@ package struct MemoryTools: Sendable {
                 .denied, "memory-no-identity", "this agent has no memory",
                 hint: "give what should be kept to the agent that started you, in your answer")
         }
-        let result = try await body(store, scope == "self" ? .own(own) : .shared(scope), own)
+        // A scope is shared by the agents of one user, and not by those of another.
+        let shared = context.owner == 0 ? scope : "\(context.owner)/\(scope)"
+        let result = try await body(store, scope == "self" ? .own(own) : .shared(shared), own)
         admission.settle()
         return result
     }

@@ -35,6 +35,8 @@ package struct ToolContext: Sendable {
     package var journal: (any CallJournal)?
     /// The identity under which the agent may keep things for itself; nil for one whose id is used once.
     package var identity: String?
+    /// The user that the agent belongs to.
+    package var owner: UInt32 = 0
     /// What was shown when the call was approved; set by the gate. A tool compares it again at its effect.
     package internal(set) var approved: ApprovalPreview?
 
