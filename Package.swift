@@ -146,7 +146,8 @@ let edges: [Target] = [
     library(
         "Edges", "AegisAPI",
         [
-            "AegisAgents", "AegisTools", "AegisInference", "AegisCapabilities", "AegisConfig", "AegisJSON",
+            "AegisAgents", "AegisTools", "AegisInference", "AegisMemory", "AegisSkills", "AegisCapabilities",
+            "AegisConfig", "AegisJSON",
             "AegisKits", "AegisInstances", "AegisImages", "AegisFiles", "AegisLogs", "AegisSessions", "AegisBackends",
             "AegisAudit", "AegisSecrets",
             "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "AegisCore", "AegisChannel",

@@ -81,7 +81,10 @@ extension MemoryStore {
         precondition(!name.isEmpty, "an agent has a name")
         let fresh = PersistentIdentity(name: name, identity: newIdentity(), createdAt: now())
         return try await blocking { [self] in
-            try database.transaction(.synced) { tx in
+            // Asked for at every call of a tool: what is there is only read.
+            let known = try database.read { tx in try identity(of: name, tx) }
+            if let known { return known }
+            return try database.transaction(.synced) { tx in
                 if let known = try identity(of: name, tx) { return known }
                 try tx.run(
                     "INSERT INTO memory_identities(name, identity, created_at) VALUES (?, ?, ?)", fresh.name,

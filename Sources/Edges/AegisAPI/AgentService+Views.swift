@@ -1,9 +1,12 @@
 internal import AegisAgents
 internal import AegisCore
-internal import AegisInstances
+package import AegisInstances
 internal import AegisJSON
 
 extension AgentService {
+    /// The id of a live agent that the caller may have to do with; nil when none is called that.
+    package func id(of word: String, _ caller: Caller) async -> String? { try? await find(word, caller).id }
+
     // MARK: Deployed manifests
 
     func deployed(_ caller: Caller) throws(AegisError) -> [JSONValue] {

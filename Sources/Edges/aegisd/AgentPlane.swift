@@ -23,6 +23,10 @@ struct AgentPlane: Sendable {
     let directory: AgentDirectory
     let goals: GoalQueue
     let service: AgentService
+    /// The routes beside those of `service`.
+    let routes: [Route]
+    private let memory: MemoryDesk
+    private let archives: ArchiveSweeper
     private let loop: EventLoop
     private let scope: TaskScope
     private let listener: Listener
@@ -31,7 +35,7 @@ struct AgentPlane: Sendable {
     /// The tables of this floor.
     static let migrations =
         SessionStore.migrations + ManifestStore.migrations + GoalStore.migrations + [BudgetBook.migration]
-        + [MemoryStore.migration] + GrantStore.migrations + ApprovalQueue.migrations
+        + [MemoryStore.migration, SkillTrust.migration] + GrantStore.migrations + ApprovalQueue.migrations
 
     init(settings: DaemonSettings, home: DaemonHome, services: DaemonServices, logger: Logger) async throws {
         loop = try EventLoop.startThread(name: "agents")
@@ -43,6 +47,7 @@ struct AgentPlane: Sendable {
         let registry = try ToolRegistry(
             [EchoTool(), WebFetchTool(HTTPWebTransport(try HTTPClient(on: loop)))] + FileTools.all)
         let folders = AgentFolders(home: home.path, runDirectory: home.runDirectory)
+        let memory = MemoryStore(database: database)
         let agents = AgentServices(
             store: SessionStore(database), models: desk, registry: registry,
             tools: ToolGate(registry, clock: loop.clock), grants: services.grants, audit: ledger, desk: approvals,
@@ -51,19 +56,18 @@ struct AgentPlane: Sendable {
                 folders.clear(record)
                 // Whoever waits for an answer on its behalf waits for nothing.
                 _ = try? await BlockingPool.shared.run { try approvals.stop(agent: record.id) }
+                // What it had for itself and did not ask to keep; the next start forgets what cannot be forgotten now.
+                try? await MemoryDesk.forget(record, in: memory)
             }, forgotten: { folders.clear(tree: $0) }, scope: scope, now: { Timestamp.now() }, clock: loop.clock,
             logger: logger)
-        var limits = AgentLimits()
-        limits.live = settings.agents.maxLive
-        limits.depth = settings.agents.maxDepth
-        limits.batch = settings.agents.batchCap
-        let skills = AgentSkills(settings.agents.skillsDirs, home: home.path)
-        directory = AgentDirectory(agents, limits: limits, preamble: { skills.preamble($0) })
-        for tool in [SpawnAgentTool(directory) as any Tool, SpawnAgentsTool(directory)] { try registry.register(tool) }
-        let memory = MemoryStore(database: database)
-        let memoryTools = MemoryTools(memory) { context in context.identity }
-        for tool in memoryTools.all { try registry.register(tool) }
-        try registry.register(SkillReadTool { _ in skills.library })
+        let skills = AgentSkills(settings.agents.skillsDirs, home: home.path, database: database, folders: folders)
+        directory = AgentDirectory(
+            agents, limits: AgentLimits(settings.agents), preamble: { skills.preamble($0, $1) })
+        self.memory = MemoryDesk(memory, directory: directory)
+        let own = AgentFaces.tools(directory, memory: self.memory, skills: skills)
+        for tool in [SpawnAgentTool(directory) as any Tool, SpawnAgentsTool(directory)] + own {
+            try registry.register(tool)
+        }
         let manifests = ManifestStore(database)
         let bootstrap = settings.agents.bootstrapManifest
         goals = GoalQueue(
@@ -75,20 +79,15 @@ struct AgentPlane: Sendable {
             }
             return try Bootstrap.manifest(bootstrap)
         }
-        let instances = services.directory
         service = AgentService(
-            directory, goals: goals, manifests: manifests, approvals: approvals, services: agents
-        ) { path, caller in
-            let opened = try await instances.open(path, as: "manifest", for: caller)
-            guard !opened.isDirectory else {
-                throw AegisError.usage("'\(path)' is a folder", hint: "name the file of the manifest")
-            }
-            return try await BlockingPool.shared.run {
-                let file = try opened.reopened()
-                return try file.readAll(limit: AgentManifest.limit + 1)
-            }
-        }
-        server = JSONRPCServer(methods: AgentMethods(service).methods, clock: loop.clock)
+            directory, goals: goals, manifests: manifests, approvals: approvals, services: agents,
+            read: AgentFaces.manifests(services.directory))
+        let faces = AgentFaces(
+            service, skills: skills, memory: self.memory, audit: services.audit.service,
+            instances: services.directory)
+        routes = faces.routes
+        server = JSONRPCServer(methods: AgentMethods(service).methods + faces.methods, clock: loop.clock)
+        archives = ArchiveSweeper(agents)
         try? Files.removeFile(home.agentSocket)
         listener = try Listener.unix(path: home.agentSocket, mode: 0o600, on: loop)
         try home.share(home.agentSocket)
@@ -98,7 +97,9 @@ struct AgentPlane: Sendable {
     func start() async throws {
         try await directory.recover(resuming: false)
         try await goals.recover()
+        try await memory.sweep()
         await directory.resume()
+        scope.spawn("archives") { [archives] in await archives.run() }
         scope.spawn("agentd.sock") { [listener, server, scope] in
             while let stream = try? await listener.accept() {
                 scope.spawn("agentd connection") { await server.serve(stream) }
@@ -122,6 +123,9 @@ struct AgentFolders: Sendable {
 
     private func folder(_ record: AgentRecord) -> String { "\(home)/agents/\(record.tree)" }
 
+    /// Where an agent's workspace is, whether it is there already or not.
+    func workspace(_ record: AgentRecord) -> String { "\(folder(record))/workspace" }
+
     /// What an agent has of files; nil when its workspace cannot be made, and then there are none.
     func scope(of record: AgentRecord) -> FileScope? {
         let path = folder(record)
@@ -143,26 +147,6 @@ struct AgentFolders: Sendable {
 
     /// Removes the workspace of a tree.
     func clear(tree: String) { try? Files.removeTree("\(home)/agents/\(tree)") }
-}
-
-/// The skills that agents are told of.
-struct AgentSkills: Sendable {
-    let library: SkillLibrary
-
-    init(_ configured: [String], home: String) {
-        let program = (try? Files.readLink("/proc/self/exe")).map { Files.split($0).directory } ?? ""
-        let variables = ["AEGIS_SKILLS_DIR", "AAOS_SKILLS_DIR"].compactMap { environmentValue($0) }
-        let folders = configured + variables.flatMap { $0.split(separator: ":").map(String.init) }
-        library = SkillLibrary(
-            roots: SkillRoot.standard(
-                programs: program, home: home, configured: folders, workspace: nil, exists: { Files.exists($0) }))
-    }
-
-    /// The catalogue, for agents that may read skills.
-    func preamble(_ manifest: AgentManifest) -> String? {
-        let mayRead = manifest.capabilities.contains { $0.capability.allows(.tool("skill_read")) }
-        return mayRead ? library.catalogue : nil
-    }
 }
 
 /// The manifest that takes goals.

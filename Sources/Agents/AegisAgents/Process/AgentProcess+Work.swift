@@ -101,9 +101,9 @@ extension AgentProcess {
 
     /// The tools that its grants let it call, as its model is told of them.
     var offered: [ModelTool] {
-        services.registry.declarations(for: holder, in: services.grants).map {
-            ModelTool(name: $0.name, description: $0.description, schema: $0.input)
-        }
+        services.registry.declarations(for: holder, in: services.grants).filter {
+            manifest.memory.episodicEnabled || !$0.name.hasPrefix("memory_")
+        }.map { ModelTool(name: $0.name, description: $0.description, schema: $0.input) }
     }
 
     /// Calls tools in the order of the answer; neighbours that say that they may run at the same time do. Those that were begun
