@@ -75,15 +75,11 @@ struct AgentDoor: Sendable {
         try #require(open.code == 0, "\(open)")
     }
 
-    /// Runs a test with a daemon whose model says nothing of use, and whatever else the configuration is to have.
-    static func with(
-        _ more: String = "", _ body: @escaping @Sendable (AgentDoor) async throws -> Void
-    ) async throws {
-        let file = "/tmp/aegis-test-scenario-\(UUID().uuidString).yaml"
+    private static func configuration(_ folder: String, _ more: String) throws -> String {
+        let file = "\(folder)/scenario-\(UUID().uuidString).yaml"
         try "apiVersion: aegis/v1\nkind: ModelScenario\nrules:\n  - reply: { text: x }\n".write(
             toFile: file, atomically: true, encoding: .utf8)
-        defer { try? FileManager.default.removeItem(atPath: file) }
-        let config = """
+        return """
             apiVersion: 100monkeys.ai/v1
             kind: NodeConfig
             metadata: { name: faces }
@@ -95,7 +91,24 @@ struct AgentDoor: Sendable {
                   models: [{ alias: default, model: demo }]
 
             """ + more
-        try await DaemonFixture.with(config: config) { f in try await body(AgentDoor(fixture: f)) }
+    }
+
+    /// Writes the configuration of the next daemon: a model that says nothing of use, and whatever else there is to be.
+    static func configuration(_ fixture: DaemonFixture, _ more: String) throws {
+        try configuration(fixture.home, more).write(
+            toFile: "\(fixture.home)/aegis-config.yaml", atomically: true, encoding: .utf8)
+    }
+
+    /// Runs a test with a daemon whose model says nothing of use, and whatever else the configuration is to have.
+    static func with(
+        _ more: String = "", _ body: @escaping @Sendable (AgentDoor) async throws -> Void
+    ) async throws {
+        let folder = "/tmp/aegis-test-scenario-\(UUID().uuidString)"
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        try await DaemonFixture.with(config: try configuration(folder, more)) { f in
+            try await body(AgentDoor(fixture: f))
+        }
     }
 }
 

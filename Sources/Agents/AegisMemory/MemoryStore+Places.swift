@@ -70,6 +70,20 @@ extension MemoryStore {
         }
     }
 
+    /// How many records another model has embedded: a query embeds some of its place again before it compares.
+    ///
+    /// - Throws: what the database throws.
+    package func staleCount() async throws -> Int {
+        try await blocking { [self] in
+            try database.read { tx in
+                try tx.first(
+                    "SELECT count(*) FROM memories WHERE model <> ? OR dimension <> ?", embedder.model,
+                    embedder.dimensions
+                ) { row throws(SQLiteError) in try row.get(0, as: Int.self) } ?? 0
+            }
+        }
+    }
+
     // MARK: Identities
 
     /// The identity of an agent that asked to keep its memory from run to run; the first call makes it.

@@ -26,6 +26,9 @@ struct AgentPlane: Sendable {
     /// The routes beside those of `service`.
     let routes: [Route]
     private let memory: MemoryDesk
+    private let bootstrap: Bootstrap
+    private let ledger: Ledger
+    private let logger: Logger
     private let archives: ArchiveSweeper
     private let loop: EventLoop
     private let scope: TaskScope
@@ -44,10 +47,13 @@ struct AgentPlane: Sendable {
         let desk = try InferenceDesk(
             settings.providers, settings.selection, database: database, ledger: ledger, loop: loop)
         let approvals = ApprovalQueue(database, audit: ledger, clock: loop.clock)
+        let http = try HTTPClient(on: loop)
         let registry = try ToolRegistry(
-            [EchoTool(), WebFetchTool(HTTPWebTransport(try HTTPClient(on: loop)))] + FileTools.all)
+            [EchoTool()] + FileTools.all + (try WebTools(http, search: settings.webSearch, on: loop).all))
         let folders = AgentFolders(home: home.path, runDirectory: home.runDirectory)
-        let memory = MemoryStore(database: database)
+        let memory = MemoryStore(
+            database: database,
+            embedder: try settings.memory.makeEmbedder(settings.providers, HTTPModelTransport(http)))
         let agents = AgentServices(
             store: SessionStore(database), models: desk, registry: registry,
             tools: ToolGate(registry, clock: loop.clock), grants: services.grants, audit: ledger, desk: approvals,
@@ -69,7 +75,7 @@ struct AgentPlane: Sendable {
             try registry.register(tool)
         }
         let manifests = ManifestStore(database)
-        let bootstrap = settings.agents.bootstrapManifest
+        let bootstrap = Bootstrap(settings.agents)
         goals = GoalQueue(
             directory, store: GoalStore(database), services: agents, limit: settings.agents.maxGoals
         ) { name, owner throws(AegisError) in
@@ -77,7 +83,7 @@ struct AgentPlane: Sendable {
                 let entry = try manifests.find(name, owner: owner)
                 return ConfigFile(name: name, bytes: Array(entry.text.utf8))
             }
-            return try Bootstrap.manifest(bootstrap)
+            return try bootstrap.manifest()
         }
         service = AgentService(
             directory, goals: goals, manifests: manifests, approvals: approvals, services: agents,
@@ -88,6 +94,9 @@ struct AgentPlane: Sendable {
         routes = faces.routes
         server = JSONRPCServer(methods: AgentMethods(service).methods + faces.methods, clock: loop.clock)
         archives = ArchiveSweeper(agents)
+        self.bootstrap = bootstrap
+        self.ledger = ledger
+        self.logger = logger
         try? Files.removeFile(home.agentSocket)
         listener = try Listener.unix(path: home.agentSocket, mode: 0o600, on: loop)
         try home.share(home.agentSocket)
@@ -96,8 +105,9 @@ struct AgentPlane: Sendable {
     /// Brings back what the last daemon had, and opens the door.
     func start() async throws {
         try await directory.recover(resuming: false)
+        try await bootstrap.resetIfAsked(memory, ledger, logger)
+        try await memory.sweep(logger)
         try await goals.recover()
-        try await memory.sweep()
         await directory.resume()
         scope.spawn("archives") { [archives] in await archives.run() }
         scope.spawn("agentd.sock") { [listener, server, scope] in
@@ -147,33 +157,4 @@ struct AgentFolders: Sendable {
 
     /// Removes the workspace of a tree.
     func clear(tree: String) { try? Files.removeTree("\(home)/agents/\(tree)") }
-}
-
-/// The manifest that takes goals.
-enum Bootstrap {
-    static func manifest(_ path: String?) throws(AegisError) -> ConfigFile {
-        guard let path else { return ConfigFile(name: "bootstrap", bytes: Array(standard.utf8)) }
-        do { return ConfigFile(name: path, bytes: try Files.read(path, limit: AgentManifest.limit)) } catch {
-            throw .usage(
-                "the bootstrap manifest '\(path)' cannot be read: \(error)", hint: "see agents.bootstrap_manifest")
-        }
-    }
-
-    static let standard = """
-        name: bootstrap
-        model: default
-        system_prompt: |
-          You carry out goals. Plan first: what has to be found out, made and checked, and which parts do not depend on
-          each other. Do small things yourself. For larger ones spawn children: each gets a manifest with a part of your
-          capabilities, and a message that says all it needs to know, for it knows nothing else. Independent children are
-          spawned together. Children share your workspace: let them write what is long into files there, and name the files.
-          Check what came back before you rely on it. Write the result to /workspace/output when it is a file, and answer
-          with what was reached, what was not, and where the result is.
-        capabilities:
-          - "tool: *"
-          - "file_read: /workspace/**"
-          - "file_write: /workspace/**"
-          - "spawn: *"
-        budget_config: {max_tokens: 1000000, reset_period_seconds: 0}
-        """
 }

@@ -18,6 +18,8 @@ struct DaemonSettings: Sendable {
     let providers: [ProviderSection]
     let selection: SelectionSection
     let audit: AuditSection
+    let memory: MemorySection
+    let webSearch: WebSearchSection
     /// What TCP clients of the API must show.
     let token: Secret<String>
     /// Every value with its origin, secrets masked.
@@ -50,6 +52,8 @@ struct DaemonSettings: Sendable {
         agents = configuration.section(AgentsSection.self)
         providers = configuration.list(ProviderSection.self)
         selection = configuration.section(SelectionSection.self)
+        memory = configuration.section(MemorySection.self)
+        webSearch = configuration.section(WebSearchSection.self)
         try configuration.finish()
         token = try network.token ?? ownToken()
         let machine = MachineDefaults(totalMemory: CgroupManager.machineMemory ?? 0)

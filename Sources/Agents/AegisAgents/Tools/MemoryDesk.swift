@@ -1,5 +1,5 @@
 package import AegisAudit
-internal import AegisCore
+package import AegisCore
 package import AegisMemory
 package import AegisTools
 
@@ -92,8 +92,15 @@ package struct MemoryDesk: Sendable {
         try await store.reset(identity: record.id)
     }
 
-    /// Forgets, at a daemon's start, what agents have left that no daemon saw go.
+    /// Forgets, at a daemon's start, what agents have left that no daemon saw go, and says what another model has embedded.
     ///
     /// - Throws: what the database throws.
-    package func sweep() async throws { try await store.forgetOthers(than: Set(await directory.all.map(\.id))) }
+    package func sweep(_ logger: Logger) async throws {
+        try await store.forgetOthers(than: Set(await directory.all.map(\.id)))
+        let stale = try await store.staleCount()
+        guard stale > 0 else { return }
+        logger.warning(
+            "memories of another model are embedded again as agents look for them", ("records", "\(stale)"),
+            ("model", store.embedder.model))
+    }
 }
