@@ -66,6 +66,7 @@ import Testing
               - tool: file_read
               - {grant: "tool: web_fetch", max_calls: 20, expires: 1h}
               - spawn_child: [reader, writer]
+              - model: fast
             memory: {summarization_model: fast, summarization_threshold: 0.5, archive_ttl_days: 7, episodic_max_records: 10,
                      episodic_max_content_bytes: 100}
             budget_config: {max_tokens: 10k, max_usd: 1.5, reset_period_seconds: 0}
@@ -117,6 +118,7 @@ import Testing
         ("name: a\nmodel: m\nbudget_config: {max_tokens: -5}", "a number of tokens"),
         ("name: a\nmodel: m\nsystem_prompt: [x]", "expected a text"),
         ("name: a\nmodel: m\nsystem_prompt: {file: other.md}", "there is no other.md"),
+        ("name: a\nmodel: m\nmemory: {summarization_model: n}", "which no capability grants"),
         ("name: a\nmodel: m\napproval_required: ['x y']", "did you mean 'xy'?"),
         ("name: a\nmodel: m\nmetadata: 3", "expected a map"),
         ("name: a\nmodel: m\naccepts: text", "expected a JSON Schema"),

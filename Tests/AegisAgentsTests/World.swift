@@ -29,19 +29,25 @@ final class ClosureDesk: ModelDesk {
     private let answer: Answer
     private let count = Mutex(0)
     let size: Int
+    let prices: [ModelPrice]?
     var questions: Int { count.withLock { $0 } }
-    init(window: Int = 100_000, _ answer: @escaping Answer) {
+    init(window: Int = 100_000, prices: [ModelPrice]? = nil, _ answer: @escaping Answer) {
         size = window
+        self.prices = prices
         self.answer = answer
     }
     func window(of alias: String) -> Int { size }
     func admit(_ record: AgentRecord, _ budget: AgentManifest.Budget?) {}
     func dismiss(_ record: AgentRecord) {}
+    func quote(_ question: ModelQuestion) -> ModelQuote { ModelQuote(inputTokens: 100, prices: prices) }
     func answer(_ question: ModelQuestion) async throws(AegisError) -> ModelReply {
         let number = count.withLock {
             $0 += 1; return $0
         }
-        return try await answer(question, number)
+        let reply = try await answer(question, number)
+        let cost = prices?.first?.cost(of: reply.usage) ?? 0
+        question.bill.add(tokens: reply.usage.total, microUSD: cost)
+        return reply
     }
     static func text(_ text: String, stop: StopReason = .endTurn) -> ModelReply {
         ModelReply(

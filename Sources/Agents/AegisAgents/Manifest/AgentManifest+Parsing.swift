@@ -5,7 +5,7 @@ internal import AegisJSON
 internal import AegisSandboxTypes
 
 /// Reads the file of a system prompt, with the rights of whoever gave the manifest.
-package typealias PromptReader = (String) throws(AegisError) -> String
+package typealias PromptReader = @Sendable (String) throws(AegisError) -> String
 
 extension AgentManifest {
     /// The longest manifest, in bytes.
@@ -34,6 +34,16 @@ extension AgentManifest {
         self = manifest
         do { capabilities = try GrantSpec.completed(manifest.capabilities, model: manifest.model) } catch {
             throw .usage("model: \(error)")
+        }
+        // The grant of its own model is implied; that of another one is not (decision D31).
+        if let other = memory.summarizationModel, !capabilities.contains(where: { $0.capability.allows(.model(other)) })
+        {
+            throw AegisError(
+                .usage, "invalid-config",
+                "\(file.name): memory.summarization_model names '\(quotesValues ? other : "a model")', which no capability grants",
+                hint:
+                    "add \"model: \(quotesValues ? other : "NAME")\" to capabilities, or leave it out: then its own model summarises"
+            )
         }
     }
 }
