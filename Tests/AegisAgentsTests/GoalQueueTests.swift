@@ -42,11 +42,7 @@ import Testing
     /// Whatever was going on when the daemon ended: every goal that was taken comes to its end with the next one.
     @Test func goalsSurviveTheDaemon() async throws {
         let isFirst = Waiter<Bool>()
-        let hanging = ClosureDesk { _, _ throws(AegisError) in
-            isFirst.resolve(true)
-            do { try await Task.sleep(for: .seconds(3600)) } catch { throw .failed("cancelled", "given up") }
-            return ClosureDesk.text("never")
-        }
+        let hanging = ClosureDesk.silent(isFirst)
         let one = try World(hanging)
         let before = Self.queue(one, limit: 1)
         let running = try await before.submit("one", owner: 0)
@@ -66,11 +62,7 @@ import Testing
     @Test func aCancelledGoalStopsItsTree() async throws {
         let isAsked = Waiter<Bool>()
         let world = try World(
-            ClosureDesk { _, _ throws(AegisError) in
-                isAsked.resolve(true)
-                do { try await Task.sleep(for: .seconds(3600)) } catch { throw .failed("cancelled", "given up") }
-                return ClosureDesk.text("never")
-            })
+            ClosureDesk.silent(isAsked))
         let queue = Self.queue(world)
         let goal = try await queue.submit("go", owner: 0)
         _ = await isAsked.value()
