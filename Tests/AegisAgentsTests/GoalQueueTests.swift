@@ -22,7 +22,7 @@ import Testing
         #expect(over.state == .ended)
         #expect(over.response == "did this")
         #expect(over.stop == .complete)
-        #expect(await world.directory.all.isEmpty)
+        await world.untilNobodyIsLeft()
         #expect(try GoalStore(world.database).all() == [over])
         await world.end()
     }
@@ -55,7 +55,7 @@ import Testing
         try await after.recover()
         #expect(try await after.result(of: running.id)?.response == "done")
         #expect(try await after.result(of: waiting.id)?.response == "done")
-        #expect(await two.directory.all.isEmpty)
+        await two.untilNobodyIsLeft()
         await two.end()
     }
 
