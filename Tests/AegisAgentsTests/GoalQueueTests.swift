@@ -25,7 +25,7 @@ import Testing
         #expect(over.state == .ended)
         #expect(over.response == "did this")
         #expect(over.stop == .complete)
-        #expect(await world.directory.all.isEmpty)
+        await world.untilNobodyIsLeft()
         #expect(try GoalStore(world.database).all() == [over])
         await world.end()
     }
@@ -88,11 +88,7 @@ import Testing
     /// Whatever was going on when the daemon ended: every goal that was taken comes to its end with the next one.
     @Test func goalsSurviveTheDaemon() async throws {
         let isFirst = Waiter<Bool>()
-        let hanging = ClosureDesk { _, _ throws(AegisError) in
-            isFirst.resolve(true)
-            do { try await Task.sleep(for: .seconds(3600)) } catch { throw .failed("cancelled", "given up") }
-            return ClosureDesk.text("never")
-        }
+        let hanging = ClosureDesk.silent(isFirst)
         let one = try World(hanging)
         let before = Self.queue(one, limit: 1)
         let running = try await before.submit("one", owner: 0)
@@ -105,18 +101,14 @@ import Testing
         try await after.recover()
         #expect(try await after.result(of: running.id)?.response == "done")
         #expect(try await after.result(of: waiting.id)?.response == "done")
-        #expect(await two.directory.all.isEmpty)
+        await two.untilNobodyIsLeft()
         await two.end()
     }
 
     @Test func aCancelledGoalStopsItsTree() async throws {
         let isAsked = Waiter<Bool>()
         let world = try World(
-            ClosureDesk { _, _ throws(AegisError) in
-                isAsked.resolve(true)
-                do { try await Task.sleep(for: .seconds(3600)) } catch { throw .failed("cancelled", "given up") }
-                return ClosureDesk.text("never")
-            })
+            ClosureDesk.silent(isAsked))
         let queue = Self.queue(world)
         let goal = try await queue.submit("go", owner: 0)
         _ = await isAsked.value()

@@ -1,4 +1,5 @@
 import AegisAudit
+import AegisAuditTestSupport
 import AegisCapabilities
 import AegisConfig
 import AegisCore
@@ -12,16 +13,6 @@ import Synchronization
 import Testing
 
 @testable import AegisAgents
-
-/// A ledger in memory.
-final class MemoryTrail: AuditTrail {
-    private let all = Mutex<[AuditEvent]>([])
-    var kinds: [String] { all.withLock { $0.map(\.kind.description) } }
-    @discardableResult func record(_ event: AuditEvent) throws(AegisError) -> AuditReceipt {
-        all.withLock { $0.append(event) }
-        return AuditReceipt(seq: 1, hash: AuditHash.none)
-    }
-}
 
 /// A model that says what a closure says, one question after the other.
 final class ClosureDesk: ModelDesk {
@@ -48,6 +39,14 @@ final class ClosureDesk: ModelDesk {
         let cost = prices?.first?.cost(of: reply.usage) ?? 0
         question.bill.add(tokens: reply.usage.total, microUSD: cost)
         return reply
+    }
+    /// A model that answers nobody; `asked` is resolved by the first question.
+    static func silent(_ asked: Waiter<Bool>? = nil) -> ClosureDesk {
+        ClosureDesk { _, _ throws(AegisError) in
+            asked?.resolve(true)
+            await untilCancelled()
+            throw .failed("cancelled", "given up")
+        }
     }
     static func text(_ text: String, stop: StopReason = .endTurn) -> ModelReply {
         ModelReply(
@@ -97,7 +96,7 @@ final class World: Sendable {
 
     init(
         _ desk: any ModelDesk, tools: [any Tool] = [], limits: AgentLimits = AgentLimits(), database: Database? = nil,
-        now: @escaping @Sendable () -> Timestamp = { Timestamp.now() }
+        clock: (any Clock<Duration>)? = nil, now: @escaping @Sendable () -> Timestamp = { Timestamp.now() }
     ) throws {
         folder = try TemporaryDirectory()
         self.database =
@@ -115,7 +114,7 @@ final class World: Sendable {
         directory = AgentDirectory(
             AgentServices(
                 store: store, models: desk, registry: registry, tools: ToolGate(registry), grants: grants, audit: trail,
-                scope: scope, now: now, clock: loop.clock, logger: Logger { _ in }), limits: limits)
+                scope: scope, now: now, clock: clock ?? loop.clock, logger: Logger { _ in }), limits: limits)
         try registry.register(SpawnAgentTool(directory))
         try registry.register(SpawnAgentsTool(directory))
     }
@@ -124,6 +123,9 @@ final class World: Sendable {
         await scope.end()
         loop.stop()
     }
+
+    /// A goal's answer is there a moment before its agent is gone.
+    func untilNobodyIsLeft() async { while await !directory.all.isEmpty { await Task.yield() } }
 
     static func file(_ name: String = "worker", _ rest: String = "") -> ConfigFile {
         ConfigFile(name: "m", bytes: Array("name: \(name)\nmodel: m\n\(rest)".utf8))
