@@ -124,9 +124,6 @@ final class World: Sendable {
         loop.stop()
     }
 
-    /// A goal's answer is there a moment before its agent is gone.
-    func untilNobodyIsLeft() async { while await !directory.all.isEmpty { await Task.yield() } }
-
     static func file(_ name: String = "worker", _ rest: String = "") -> ConfigFile {
         ConfigFile(name: "m", bytes: Array("name: \(name)\nmodel: m\n\(rest)".utf8))
     }
