@@ -91,7 +91,7 @@ final class World: Sendable {
 
     init(
         _ desk: any ModelDesk, tools: [any Tool] = [], limits: AgentLimits = AgentLimits(), database: Database? = nil,
-        now: @escaping @Sendable () -> Timestamp = { Timestamp.now() }
+        clock: (any Clock<Duration>)? = nil, now: @escaping @Sendable () -> Timestamp = { Timestamp.now() }
     ) throws {
         folder = try TemporaryDirectory()
         self.database =
@@ -99,7 +99,7 @@ final class World: Sendable {
             ?? Database.open(
                 path: "\(folder.path)/aegis.db", applicationID: 1,
                 migrations: SessionStore.migrations + ManifestStore.migrations + GoalStore.migrations
-                    + GrantStore.migrations)
+                    + GrantStore.migrations + SessionStore.mailMigrations)
         let kept = try GrantStore(self.database, before: NoJournal())
         grants = GrantBook(kept.snapshot, journal: kept)
         loop = try EventLoop.startThread(name: "agents")
@@ -109,9 +109,11 @@ final class World: Sendable {
         directory = AgentDirectory(
             AgentServices(
                 store: store, models: desk, registry: registry, tools: ToolGate(registry), grants: grants, audit: trail,
-                scope: scope, now: now, clock: loop.clock, logger: Logger { _ in }), limits: limits)
+                scope: scope, now: now, clock: clock ?? loop.clock, logger: Logger { _ in }), limits: limits)
         try registry.register(SpawnAgentTool(directory))
         try registry.register(SpawnAgentsTool(directory))
+        try registry.register(AgentSendTool(directory))
+        try registry.register(AgentAskTool(directory))
     }
 
     func end() async {

@@ -3,6 +3,7 @@ package import AegisConfig
 package import AegisCore
 internal import AegisJSON
 internal import AegisSandboxTypes
+internal import AegisTools
 
 /// Reads the file of a system prompt, with the rights of whoever gave the manifest.
 package typealias PromptReader = (String) throws(AegisError) -> String
@@ -66,6 +67,10 @@ struct ManifestReader {
         manifest.accepts = reader.readRaw("accepts") { node, problem in
             guard case .map = node.content else {
                 problem(node, "expected a JSON Schema, which is a map")
+                return nil
+            }
+            do { _ = try JSONSchema(node.json) } catch {
+                problem(node, "it is no JSON Schema that can be checked: \(error)")
                 return nil
             }
             return node.json

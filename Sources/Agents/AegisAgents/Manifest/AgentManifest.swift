@@ -117,7 +117,6 @@ package struct AgentManifest: Sendable, Equatable {
     package var withoutEffect: [String] {
         var keys: [String] = []
         if sandbox != nil { keys.append("sandbox") }
-        if accepts != nil { keys.append("accepts") }
         if restart != Restart() { keys.append("restart") }
         if memory.archiveTTLDays != nil { keys.append("memory.archive_ttl_days") }
         let usual = Memory()

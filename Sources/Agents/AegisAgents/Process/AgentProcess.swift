@@ -29,7 +29,7 @@ package actor AgentProcess {
     var canSummarize = true
 
     init(
-        record: AgentRecord, manifest: AgentManifest, session: Session, services: AgentServices,
+        record: AgentRecord, manifest: AgentManifest, session: Session, mail: [Mail] = [], services: AgentServices,
         ended: @escaping @Sendable (AgentProcess, TurnResult) async -> Void
     ) {
         id = record.id
@@ -38,6 +38,7 @@ package actor AgentProcess {
         log = SessionLog(agent: record.id, session: session, store: services.store, now: services.now)
         self.services = services
         self.ended = ended
+        mailbox = mail
     }
 
     var session: Session { log.current }
@@ -67,6 +68,8 @@ package actor AgentProcess {
                 "mailbox-full", "\(mailbox.count) messages wait for agent \(record.name) (\(id)) already",
                 hint: "wait for its replies; a mailbox holds \(Self.mailboxLimit)")
         }
+        // Whoever is told that it was taken can rely on it, whatever becomes of the daemon.
+        if record.outlivesDaemon { try services.store.keep(mail, of: id, at: services.now()) }
         mailbox.append(mail)
         let result = Waiter<TurnResult>()
         waiters[mail.trace, default: []].append(result)
@@ -84,8 +87,8 @@ package actor AgentProcess {
         return result
     }
 
-    /// Goes on with what a daemon before this one had begun.
-    func resume() { if session.turn != nil { work() } }
+    /// Goes on with what a daemon before this one had begun or taken.
+    func resume() { if session.turn != nil || !mailbox.isEmpty { work() } }
 
     static func stopped(_ id: String) -> AegisError {
         .conflict("agent-stopped", "agent \(id) is stopping or stopped", hint: "spawn it again")
@@ -94,7 +97,7 @@ package actor AgentProcess {
     /// Ends the turn, the waiting messages, and takes no more. Returns when nothing of it runs any more.
     func stop() async {
         let waits = mailbox
-        mailbox = []
+        dropMail()
         isStopping = true
         for mail in waits { settle(TurnResult(trace: mail.trace, stop: .cancelled)) }
         worker?.cancel()
@@ -106,7 +109,7 @@ package actor AgentProcess {
     /// Ends the turn of one trace, and nothing else.
     func cancel(trace: String) {
         guard session.turn?.trace == trace else {
-            mailbox.removeAll { $0.trace == trace }
+            _ = withdraw(trace: trace)
             return settle(TurnResult(trace: trace, stop: .cancelled))
         }
         guard worker != nil else { return }
@@ -114,6 +117,32 @@ package actor AgentProcess {
         worker?.cancel()
     }
     private var isCancelling = false
+
+    /// Takes a message back that still waits.
+    ///
+    /// - Returns: whether it did: nothing has come of it then, and nothing will.
+    func withdraw(trace: String) -> Bool {
+        guard let index = mailbox.firstIndex(where: { $0.trace == trace }) else { return false }
+        mailbox.remove(at: index)
+        forgetMail(trace)
+        settle(TurnResult(trace: trace, stop: .cancelled))
+        return true
+    }
+
+    /// How many messages wait.
+    var waiting: Int { mailbox.count }
+
+    private func dropMail() {
+        mailbox = []
+        forgetMail(nil)
+    }
+
+    private func forgetMail(_ trace: String?) {
+        guard record.outlivesDaemon else { return }
+        do throws(AegisError) { try services.store.forgetMail(of: id, trace: trace) } catch {
+            services.logger.error("a message that was withdrawn stays", ("agent", id), ("error", error.message))
+        }
+    }
 
     // MARK: The loop
 
@@ -143,7 +172,7 @@ package actor AgentProcess {
                 let result = TurnResult(
                     trace: session.turn?.trace ?? "", stop: .error, problem: TurnProblem(Self.aegis(error)))
                 for trace in waiters.keys { settle(result.with(trace: trace)) }
-                mailbox = []
+                dropMail()
                 return false
             }
             // The daemon ends, and the next one goes on from the steps; or one turn was cancelled, and others wait.
@@ -158,8 +187,10 @@ package actor AgentProcess {
 
     private func step() async throws {
         if session.turn == nil {
-            let mail = mailbox.removeFirst()
-            try log.record(.began(trace: mail.trace, text: mail.text, from: mail.from))
+            let mail = mailbox[0]
+            try log.record(.began(trace: mail.trace, text: mail.text, from: mail.from?.agent))
+            mailbox.removeFirst()
+            tellReceived(mail)
         }
         if Task.isCancelled {
             guard isStopping || isCancelling else { return }
@@ -182,6 +213,7 @@ package actor AgentProcess {
         result.usage = turn.usage
         result.iterations = turn.iterations
         try log.record(.ended(stop, problem), synced: true)
+        tellEnded(result)
         isCancelling = false
         canSummarize = true
         settle(result)

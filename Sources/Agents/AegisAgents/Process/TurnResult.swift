@@ -56,8 +56,18 @@ package enum ProcessState: String, Sendable, Codable {
 }
 
 /// A message on its way to an agent.
-struct Mail: Sendable {
+struct Mail: Sendable, Codable, Hashable {
     var trace: String
+    /// What the model reads, in its frame when an agent sent it.
     var text: String
-    var from: String?
+    /// The agent that sent it, as the runtime knows it; nil for a person, or a schedule.
+    var from: MailOrigin?
+}
+
+/// Where in another agent's work a message comes from: set by the runtime, never by what the sender's model says.
+struct MailOrigin: Sendable, Codable, Hashable {
+    var agent: String
+    var name: String
+    var trace: String
+    var step: Int
 }
