@@ -49,11 +49,12 @@ package actor AgentProcess {
     /// Where it stands.
     package var state: ProcessState {
         if isStopping { return worker == nil ? .stopped : .stopping }
+        if isRecovering || restartPause != nil { return .restarting }
         return session.turn != nil || !mailbox.isEmpty ? .working : .idle
     }
 
-    /// The trace that it works on.
-    package var trace: String? { session.turn?.trace }
+    /// The trace that it works on, or will again.
+    package var trace: String? { session.turn?.trace ?? (restartPause == nil ? nil : session.last?.turn.trace) }
 
     // MARK: Messages
 
@@ -79,7 +80,7 @@ package actor AgentProcess {
 
     /// Waits for the result of a message that is under way; nil when none of that trace is.
     func waiter(for trace: String) -> Waiter<TurnResult>? {
-        guard !isStopping, session.turn?.trace == trace || mailbox.contains(where: { $0.trace == trace }) else {
+        guard !isStopping, self.trace == trace || mailbox.contains(where: { $0.trace == trace }) else {
             return nil
         }
         let result = Waiter<TurnResult>()
@@ -88,7 +89,7 @@ package actor AgentProcess {
     }
 
     /// Goes on with what a daemon before this one had begun or taken.
-    func resume() { if session.turn != nil || !mailbox.isEmpty { work() } }
+    func resume() { if trace != nil || !mailbox.isEmpty { work() } }
 
     static func stopped(_ id: String) -> AegisError {
         .conflict("agent-stopped", "agent \(id) is stopping or stopped", hint: "spawn it again")
@@ -108,7 +109,7 @@ package actor AgentProcess {
 
     /// Ends the turn of one trace, and nothing else.
     func cancel(trace: String) {
-        guard session.turn?.trace == trace else {
+        guard self.trace == trace else {
             _ = withdraw(trace: trace)
             return settle(TurnResult(trace: trace, stop: .cancelled))
         }
@@ -117,6 +118,10 @@ package actor AgentProcess {
         worker?.cancel()
     }
     private var isCancelling = false
+    /// How often in a row a step could not be saved.
+    var crashes = 0
+    /// Whether it waits after one.
+    var isRecovering = false
 
     /// Takes a message back that still waits.
     ///
@@ -130,7 +135,7 @@ package actor AgentProcess {
     }
 
     /// How many messages wait.
-    var waiting: Int { mailbox.count }
+    var mailCount: Int { mailbox.count }
 
     private func dropMail() {
         mailbox = []
@@ -162,18 +167,17 @@ package actor AgentProcess {
     ///
     /// - Returns: whether there are more, for a task that was not cancelled.
     private func turns() async -> Bool {
-        while session.turn != nil || !mailbox.isEmpty {
+        while trace != nil || !mailbox.isEmpty {
             let wasCancelling = isCancelling
             do {
                 try await step()
             } catch {
                 // A step that cannot be saved has not happened, and nothing may happen after it.
                 services.logger.error("an agent cannot go on", ("agent", id), ("error", "\(error)"))
-                let result = TurnResult(
-                    trace: session.turn?.trace ?? "", stop: .error, problem: TurnProblem(Self.aegis(error)))
-                for trace in waiters.keys { settle(result.with(trace: trace)) }
-                dropMail()
-                return false
+                guard await recovers(Self.aegis(error)) else {
+                    giveUp(error)
+                    return false
+                }
             }
             // The daemon ends, and the next one goes on from the steps; or one turn was cancelled, and others wait.
             if Task.isCancelled, !isStopping, !isCancelling { return wasCancelling && !mailbox.isEmpty }
@@ -181,11 +185,22 @@ package actor AgentProcess {
         return false
     }
 
+    private func giveUp(_ error: any Error) {
+        let result = TurnResult(
+            trace: session.turn?.trace ?? "", stop: .error, problem: TurnProblem(Self.aegis(error)))
+        for trace in waiters.keys { settle(result.with(trace: trace)) }
+        dropMail()
+    }
+
     static func aegis(_ error: any Error) -> AegisError {
         (error as? AegisError) ?? .failed("internal-error", "\(error)")
     }
 
     private func step() async throws {
+        if let pause = restartPause {
+            guard !Task.isCancelled || isStopping || isCancelling else { return }
+            return try await restart(after: pause)
+        }
         if session.turn == nil {
             let mail = mailbox[0]
             try log.record(.began(trace: mail.trace, text: mail.text, from: mail.from?.agent))
@@ -210,17 +225,28 @@ package actor AgentProcess {
         guard let turn = session.turn else { return }
         var result = TurnResult(trace: turn.trace, stop: stop, problem: problem)
         result.response = session.lastText
-        result.usage = turn.usage
-        result.iterations = turn.iterations
+        result.usage = turn.allUsage
+        result.iterations = turn.allIterations
         try log.record(.ended(stop, problem), synced: true)
         tellEnded(result)
         isCancelling = false
         canSummarize = true
+        crashes = 0
+        // Whoever waits gets what it comes to in the end.
+        guard !tellRestart(problem) else { return }
         settle(result)
         await ended(self, result)
     }
 
-    private func settle(_ result: TurnResult) {
+    /// Gives up a turn that would have been begun anew.
+    func giveUpRestart() throws(AegisError) {
+        guard let trace else { return }
+        try log.record(.ended(.cancelled, nil))
+        isCancelling = false
+        settle(TurnResult(trace: trace, stop: .cancelled))
+    }
+
+    func settle(_ result: TurnResult) {
         for waiter in waiters.removeValue(forKey: result.trace) ?? [] { waiter.resolve(result) }
     }
 }

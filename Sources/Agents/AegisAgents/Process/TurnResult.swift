@@ -36,6 +36,7 @@ package struct TurnResult: Sendable, Hashable {
             case .ended(let stop, let problem):
                 (self.stop, self.problem) = (stop, problem)
                 hasEnded = true
+            case .restarted: hasEnded = false
             case .began, .intent, .outcome, .stopped, .summarized, .dropped: break
             }
         }
@@ -49,6 +50,8 @@ package enum ProcessState: String, Sendable, Codable {
     case working
     /// It waits for one.
     case idle
+    /// Its turn failed, and is begun anew in a moment.
+    case restarting
     /// It ends its turn before it goes.
     case stopping
     /// It is gone.
