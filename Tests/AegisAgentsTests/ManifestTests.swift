@@ -93,7 +93,8 @@ import Testing
         #expect(manifest.sandbox?.limits.pids == 64)
         #expect(manifest.sandbox?.idle == .seconds(60))
         #expect(manifest.accepts?["type"]?.text == "object")
-        #expect(manifest.restart.attempts == 0)
+        #expect(manifest.restart.attempts == 0 && manifest.restart.policy == .onFailure)
+        #expect(manifest.restart.pause == .seconds(2))
         #expect(manifest.maxIterations == 7)
         #expect(manifest.maxOutputTokens == 100)
     }
@@ -127,6 +128,11 @@ import Testing
         ("name: a\nmodel: m\nsandbox: {limits: {pids: 1}}", "limits"),
         ("name: a\nmodel: m\nmax_iterations: 0", "1 to 10000"),
         ("name: a\nmodel: m\nrestart: {attempts: -1}", "0 to 100"),
+        ("name: a\nmodel: m\nrestart: allways", "did you mean 'always'?"),
+        ("name: a\nmodel: m\nrestart: {policy: onfailure}", "did you mean 'on-failure'?"),
+        ("name: a\nmodel: m\nrestart: {tries: 2}", "unknown key"),
+        ("name: a\nmodel: m\nrestart: on-failure", "needs lifecycle: persistent"),
+        ("name: a\nmodel: m\naccepts: {type: objct}", "no JSON Schema that can be checked"),
     ])
     func whatIsWrongIsSaidWithItsPlace(_ text: String, _ words: String) {
         let error = #expect(throws: AegisError.self) { try read(text) }

@@ -104,7 +104,7 @@ final class World: Sendable {
             ?? Database.open(
                 path: "\(folder.path)/aegis.db", applicationID: 1,
                 migrations: SessionStore.migrations + ManifestStore.migrations + GoalStore.migrations
-                    + GrantStore.migrations)
+                    + GrantStore.migrations + SessionStore.mailMigrations)
         let kept = try GrantStore(self.database, before: NoJournal())
         grants = GrantBook(kept.snapshot, journal: kept)
         loop = try EventLoop.startThread(name: "agents")
@@ -117,6 +117,8 @@ final class World: Sendable {
                 scope: scope, now: now, clock: clock ?? loop.clock, logger: Logger { _ in }), limits: limits)
         try registry.register(SpawnAgentTool(directory))
         try registry.register(SpawnAgentsTool(directory))
+        try registry.register(AgentSendTool(directory))
+        try registry.register(AgentAskTool(directory))
     }
 
     func end() async {

@@ -31,7 +31,7 @@ struct AgentPlane: Sendable {
     /// The tables of this floor.
     static let migrations =
         SessionStore.migrations + ManifestStore.migrations + GoalStore.migrations + [BudgetBook.migration]
-        + [MemoryStore.migration] + GrantStore.migrations + ApprovalQueue.migrations
+        + [MemoryStore.migration] + GrantStore.migrations + ApprovalQueue.migrations + SessionStore.mailMigrations
 
     init(settings: DaemonSettings, home: DaemonHome, services: DaemonServices, logger: Logger) async throws {
         loop = try EventLoop.startThread(name: "agents")
@@ -59,7 +59,10 @@ struct AgentPlane: Sendable {
         limits.batch = settings.agents.batchCap
         let skills = AgentSkills(settings.agents.skillsDirs, home: home.path)
         directory = AgentDirectory(agents, limits: limits, preamble: { skills.preamble($0) })
-        for tool in [SpawnAgentTool(directory) as any Tool, SpawnAgentsTool(directory)] { try registry.register(tool) }
+        let talk: [any Tool] = [AgentSendTool(directory), AgentAskTool(directory)]
+        for tool in [SpawnAgentTool(directory) as any Tool, SpawnAgentsTool(directory)] + talk {
+            try registry.register(tool)
+        }
         let memory = MemoryStore(database: database)
         let memoryTools = MemoryTools(memory) { context in context.identity }
         for tool in memoryTools.all { try registry.register(tool) }

@@ -10,9 +10,9 @@ extension AgentDirectory {
     /// - Returns: the trace by which `reply` finds the result.
     /// - Throws: `agent-not-found`, `mailbox-full`, `message-too-large`.
     package func send(
-        _ text: String, to word: String, from sender: String? = nil, trace: String? = nil
+        _ text: String, to word: String, trace: String? = nil
     ) async throws -> String {
-        try await deliver(text, to: try find(word), from: sender, trace: trace).trace
+        try await deliver(text, to: try find(word), trace: trace).trace
     }
 
     /// Whether a message has reached an agent, now or with a daemon before.
@@ -23,8 +23,8 @@ extension AgentDirectory {
 
     /// Gives an agent a message and waits for what comes of it. A waiting task that is cancelled ends the turn if nobody else
     /// has asked for it.
-    package func run(_ text: String, on process: AgentProcess, from sender: String? = nil) async throws -> TurnResult {
-        let (trace, waiter) = try await deliver(text, to: process, from: sender)
+    package func run(_ text: String, on process: AgentProcess) async throws -> TurnResult {
+        let (trace, waiter) = try await deliver(text, to: process)
         guard let result = await waiter.value() else {
             await process.forget(waiter, for: trace)
             // Where the daemon ends, the turn goes on with the next one.
@@ -84,8 +84,8 @@ extension AgentDirectory {
         return result
     }
 
-    private func deliver(
-        _ text: String, to process: AgentProcess, from sender: String?, trace: String? = nil
+    func deliver(
+        _ text: String, to process: AgentProcess, from origin: MailOrigin? = nil, trace: String? = nil
     ) async throws -> (trace: String, waiter: Waiter<TurnResult>) {
         guard text.utf8.count <= Self.messageLimit else {
             throw AegisError(
@@ -97,6 +97,6 @@ extension AgentDirectory {
             throw AegisError.usage("the message is empty", hint: "say what the agent is to do")
         }
         let trace = trace ?? newID("t-")
-        return (trace, try await process.deliver(Mail(trace: trace, text: text, from: sender)))
+        return (trace, try await process.deliver(Mail(trace: trace, text: text, from: origin)))
     }
 }

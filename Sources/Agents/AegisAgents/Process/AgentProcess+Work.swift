@@ -157,10 +157,13 @@ extension AgentProcess {
 
     // MARK: The ledger
 
-    func tell(_ kind: AuditKind, _ fields: (String, JSONValue)...) {
+    func tell(_ kind: AuditKind, _ fields: (String, JSONValue)...) { tell(kind, fields) }
+
+    /// The same, also of a turn that is over.
+    func tell(_ kind: AuditKind, _ fields: [(String, JSONValue)], trace: String? = nil) {
         let session = session
         var event = AuditEvent(
-            kind, agent: id, parent: record.parent, trace: session.turn?.trace, step: session.turn?.iterations)
+            kind, agent: id, parent: record.parent, trace: trace ?? session.turn?.trace, step: session.turn?.iterations)
         event.fields = fields.map { JSONValue.Field($0.0, $0.1) }
         // What is told here is told after the fact: what must not happen unrecorded is recorded by its gate.
         do throws(AegisError) { try services.audit.record(event) } catch {

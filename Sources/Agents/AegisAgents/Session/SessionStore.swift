@@ -4,7 +4,7 @@ package import AegisStore
 
 /// The tables of agents' sessions and of the agents themselves.
 package struct SessionStore: Sendable {
-    private let database: Database
+    let database: Database
 
     /// The tables as this release makes them.
     package static let migrations = [
@@ -43,10 +43,13 @@ package struct SessionStore: Sendable {
         do { text = String(decoding: try JSONValue(encoding: step).compact, as: UTF8.self) } catch {
             throw .failed("internal-error", "a step cannot be written: \(error)")
         }
-        _ = try database.transaction(synced ? .synced : .saved) { t in
+        _ = try database.transaction(synced ? .synced : .saved) { t throws(SQLiteError) in
             try t.run(
                 "INSERT INTO agent_steps (agent, seq, time, trace, step) VALUES (?, ?, ?, ?, ?)", agent, seq,
                 time.milliseconds, trace, text)
+            // A message is either waiting or worked on, never both and never neither.
+            guard case .began(let own, _, _) = step else { return 0 }
+            return try t.run("DELETE FROM agent_mail WHERE agent = ? AND trace = ?", agent, own)
         }
     }
 
@@ -143,6 +146,7 @@ package struct SessionStore: Sendable {
     package func retire(_ id: String, at time: Timestamp, keeping number: Int) throws(AegisError) {
         _ = try database.transaction(.saved) { t throws(SQLiteError) in
             _ = try t.run("UPDATE agents SET retired = ? WHERE id = ? AND retired IS NULL", time.milliseconds, id)
+            _ = try t.run("DELETE FROM agent_mail WHERE agent = ?", id)
             let old = try t.all(
                 "SELECT id FROM agents WHERE retired IS NOT NULL ORDER BY retired DESC, id LIMIT -1 OFFSET ?", number
             ) { row throws(SQLiteError) in try row.get(0, as: String.self) }
@@ -157,6 +161,7 @@ package struct SessionStore: Sendable {
     /// Removes an agent with its session.
     package func delete(_ id: String) throws(AegisError) {
         _ = try database.transaction(.synced) { t in
+            try t.run("DELETE FROM agent_mail WHERE agent = ?", id)
             try t.run("DELETE FROM agent_steps WHERE agent = ?", id)
             return try t.run("DELETE FROM agents WHERE id = ?", id)
         }
