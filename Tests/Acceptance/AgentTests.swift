@@ -79,8 +79,7 @@ import Testing
             let report = try await f.run("/bin/sh", ["-c", "cat '\(f.home)'/agents/*/workspace/output/report.md"])
             #expect(report.out.contains("- tides: two lines about the sea"), "\(report)")
             #expect(report.out.contains("changing it was refused"), "\(report)")
-            // The answer is there a moment before its agent is gone.
-            try await f.eventually("its agent is gone") { try await f.aegis("agent", "ps", "--quiet").out.isEmpty }
+            #expect(try await f.aegis("agent", "ps", "--quiet").out.isEmpty)
             let audit = try await f.aegis("audit", "tail", "--tail", "1000", "--output", "json")
             for kind in ["agent_spawned", "tool_invoked", "tool_refused", "capability_denied", "model_call_answered"] {
                 #expect(audit.out.contains("\"\(kind)\""), "\(kind)")

@@ -1,16 +1,10 @@
 import AegisCore
 import AegisHTML
 import AegisIO
+import AegisTestSupport
 import Testing
 
 @testable import AegisImages
-
-/// Runs a body on an event loop of its own.
-private func onLoop(_ body: @escaping @Sendable (EventLoop) async throws -> Void) async throws {
-    let loop = try EventLoop.startThread(name: "pages")
-    defer { loop.stop() }
-    try await withTaskExecutorPreference(loop) { try await body(loop) }
-}
 
 /// Pages are read in the confined process, as in the product.
 @Suite struct PageExtractorTests {

@@ -39,13 +39,14 @@ struct AgentPlane: Sendable {
     static let migrations =
         SessionStore.migrations + ManifestStore.migrations + GoalStore.migrations + [BudgetBook.migration]
         + [MemoryStore.migration, SkillTrust.migration] + GrantStore.migrations + ApprovalQueue.migrations
+        + SessionStore.mailMigrations
 
     init(settings: DaemonSettings, home: DaemonHome, services: DaemonServices, logger: Logger) async throws {
         loop = try EventLoop.startThread(name: "agents")
         scope = TaskScope(on: loop)
         let (database, ledger) = (services.database, services.audit.ledger)
-        let desk = try InferenceDesk(
-            settings.providers, settings.selection, database: database, ledger: ledger, loop: loop)
+        let (providers, selection) = (settings.providers, settings.selection)
+        let desk = try InferenceDesk(providers, selection, database: database, ledger: ledger, loop: loop)
         let approvals = ApprovalQueue(database, audit: ledger, clock: loop.clock)
         let http = try HTTPClient(on: loop)
         let registry = try ToolRegistry(
@@ -71,7 +72,8 @@ struct AgentPlane: Sendable {
             agents, limits: AgentLimits(settings.agents), preamble: { skills.preamble($0, $1) })
         self.memory = MemoryDesk(memory, directory: directory)
         let own = AgentFaces.tools(directory, memory: self.memory, skills: skills)
-        for tool in [SpawnAgentTool(directory) as any Tool, SpawnAgentsTool(directory)] + own {
+        let talk: [any Tool] = [AgentSendTool(directory), AgentAskTool(directory)]
+        for tool in [SpawnAgentTool(directory) as any Tool, SpawnAgentsTool(directory)] + talk + own {
             try registry.register(tool)
         }
         let manifests = ManifestStore(database)
@@ -80,8 +82,9 @@ struct AgentPlane: Sendable {
             directory, store: GoalStore(database), services: agents, limit: settings.agents.maxGoals
         ) { name, owner throws(AegisError) in
             if let name {
+                // Its prompt is the text that its file had when it was deployed.
                 let entry = try manifests.find(name, owner: owner)
-                return ConfigFile(name: name, bytes: Array(entry.text.utf8))
+                return (ConfigFile(name: name, bytes: Array(entry.text.utf8)), { _ in entry.prompt })
             }
             return try bootstrap.manifest()
         }

@@ -18,17 +18,28 @@ struct Bootstrap: Sendable {
         forgetsMemory = section.resetMemory
     }
 
-    /// Its manifest.
+    /// Its manifest, and what reads the file of its prompt.
     ///
     /// - Throws: why the configured one cannot be read.
-    func manifest() throws(AegisError) -> ConfigFile {
+    func manifest() throws(AegisError) -> (file: ConfigFile, prompt: PromptReader) {
         guard let path else {
             let text = Self.start + (keepsMemory ? Self.remembering : "") + Self.rest(keepsMemory: keepsMemory)
-            return ConfigFile(name: "bootstrap", bytes: Array(text.utf8))
+            return (ConfigFile(name: "bootstrap", bytes: Array(text.utf8)), AgentDirectory.noPromptFile)
         }
-        do { return ConfigFile(name: path, bytes: try Files.read(path, limit: AgentManifest.limit)) } catch {
+        let file = ConfigFile(name: path, bytes: try Self.read(path))
+        return (
+            file,
+            { prompt throws(AegisError) in
+                let place = Files.absolute(prompt, from: Files.split(path).directory)
+                return String(decoding: try Self.read(place), as: UTF8.self)
+            }
+        )
+    }
+
+    private static func read(_ path: String) throws(AegisError) -> [UInt8] {
+        do { return try Files.read(path, limit: AgentManifest.limit) } catch {
             throw .usage(
-                "the bootstrap manifest '\(path)' cannot be read: \(error)", hint: "see agents.bootstrap_manifest")
+                "the bootstrap's file '\(path)' cannot be read: \(error)", hint: "see agents.bootstrap_manifest")
         }
     }
 

@@ -11,7 +11,7 @@ package enum SessionArchive {
     /// What stands in place of a text that was erased.
     static let mark = "(erased: the archive of this agent keeps it no longer)"
 
-    /// The step from which on everything is still shown to the model, or belongs to a turn that is under way.
+    /// The step from which on everything is still shown to the model, or belongs to the last turn.
     package static func boundary(of steps: some Sequence<SessionStep>) -> Int {
         var session = Session()
         // The step that each of the messages began with.
@@ -30,8 +30,8 @@ package enum SessionArchive {
             if case .began = step { turn = number }
             number += 1
         }
-        let shown = first.first ?? number
-        return session.turn == nil ? shown : min(shown, turn)
+        // The last turn stays: it may be under way, or be begun anew.
+        return min(first.first ?? number, turn)
     }
 
     /// A step of the same form that says nothing of what was said.
@@ -42,7 +42,7 @@ package enum SessionArchive {
         case .outcome(let output): .outcome(ToolOutput(id: output.id, text: mark, isError: output.isError))
         // A summary that another one has taken in.
         case .summarized(let number, _): .summarized(messages: number, text: mark)
-        case .intent, .stopped, .ended, .dropped: step
+        case .intent, .stopped, .ended, .dropped, .restarted: step
         }
     }
 
