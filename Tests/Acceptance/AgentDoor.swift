@@ -75,9 +75,9 @@ struct AgentDoor: Sendable {
         try #require(open.code == 0, "\(open)")
     }
 
-    private static func configuration(_ folder: String, _ more: String) throws -> String {
+    private static func configuration(_ folder: String, _ more: String, _ rules: String = "") throws -> String {
         let file = "\(folder)/scenario-\(UUID().uuidString).yaml"
-        try "apiVersion: aegis/v1\nkind: ModelScenario\nrules:\n  - reply: { text: x }\n".write(
+        try "apiVersion: aegis/v1\nkind: ModelScenario\nrules:\n\(rules)  - reply: { text: x }\n".write(
             toFile: file, atomically: true, encoding: .utf8)
         return """
             apiVersion: 100monkeys.ai/v1
@@ -94,8 +94,8 @@ struct AgentDoor: Sendable {
     }
 
     /// Writes the configuration of the next daemon: a model that says nothing of use, and whatever else there is to be.
-    static func configuration(_ fixture: DaemonFixture, _ more: String) throws {
-        try configuration(fixture.home, more).write(
+    static func configuration(_ fixture: DaemonFixture, _ more: String, rules: String = "") throws {
+        try configuration(fixture.home, more, rules).write(
             toFile: "\(fixture.home)/aegis-config.yaml", atomically: true, encoding: .utf8)
     }
 

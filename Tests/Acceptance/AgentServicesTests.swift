@@ -96,6 +96,31 @@ import Testing
         }
     }
 
+    /// The agent that takes goals remembers only where the configuration says so, and forgets where it says that.
+    @Test func whoTakesGoalsKeepsItsMemoryIfToldTo() async throws {
+        try await DaemonFixture.with(config: nil) { f in
+            let door = AgentDoor(fixture: f)
+            let rules = """
+                  - name: learn
+                    when: { agent: bootstrap, turn: 1 }
+                    reply: { tools: [{ name: memory_store, input: { content: "Short goals work", category: fact } }] }
+
+                """
+            for (more, count) in [
+                ("", 0), ("  agents: { persistent_memory: true }\n", 1), ("  agents: { persistent_memory: true }\n", 2),
+                ("  agents: { persistent_memory: true, reset_memory: true }\n", 1),
+            ] {
+                try await f.succeed("down")
+                try AgentDoor.configuration(f, more, rules: rules)
+                try await f.up()
+                try await f.succeed("goal", "learn something")
+                let places = try await door.result("memory.list")["places"] as? [[String: Any]]
+                #expect(places?.first?["records"] as? Int ?? 0 == count, "\(more)")
+                #expect(count == 0 || places?.first?["agent_id"] as? String == "bootstrap")
+            }
+        }
+    }
+
     /// The tool is there only where a service is configured; that one may be on this host, which no grant can name.
     @Test func aSearchServiceOfTheOperatorIsAsked() async throws {
         try await DaemonFixture.with(config: nil) { f in

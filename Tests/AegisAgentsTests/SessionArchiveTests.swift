@@ -56,7 +56,8 @@ import Testing
     @Test func onlyWhatIsOlderThanTheLimitGoes() async throws {
         try await withTemporaryDirectory { directory in
             let database = try Database.open(
-                path: "\(directory)/a.db", applicationID: 7, migrations: SessionStore.migrations)
+                path: "\(directory)/a.db", applicationID: 7,
+                migrations: SessionStore.migrations + SessionStore.mailMigrations)
             defer { database.close() }
             let store = SessionStore(database)
             let steps = Self.turn(1) + Self.turn(2) + [.summarized(messages: 8, text: "s")]

@@ -16,24 +16,40 @@ internal import LinuxSys
 struct AgentFaces: Sendable {
     let methods: [JSONRPCMethod]
     let routes: [Route]
+    private let memory: MemoryDesk
+    private let bootstrap: Bootstrap
+    private let ledger: Ledger
+    private let logger: Logger
 
     init(
-        _ service: AgentService, skills: AgentSkills, memory: MemoryDesk, audit: AuditService,
-        instances: InstanceDirectory
+        _ service: AgentService, skills: AgentSkills, memory: MemoryDesk, bootstrap: Bootstrap, audit: AuditService,
+        instances: InstanceDirectory, logger: Logger
     ) {
+        self.memory = memory
+        self.bootstrap = bootstrap
+        self.logger = logger
+        ledger = audit.ledger
         let skillService = SkillService(service, shelf: skills.shelf) { skills.root(of: $0) }
         let memoryService = MemoryService(service, desk: memory)
-        let ledger = AuditMethods(audit, owner: CurrentProcess.effectiveUser) { word, caller in
+        let records = AuditMethods(audit, owner: CurrentProcess.effectiveUser) { word, caller in
             // An agent or instance of that name that is there, or the id of anything that ever was.
             if let agent = await service.id(of: word, caller) { return agent }
             return (try? instances.find(word, for: caller))?.id
         }
-        methods = ledger.methods + skillService.methods + memoryService.methods
+        methods = records.methods + skillService.methods + memoryService.methods
         routes = skillService.routes + memoryService.routes
     }
 }
 
 extension AgentFaces {
+    /// Forgets what is to be forgotten, before anybody works; agents must have been brought back before.
+    ///
+    /// - Throws: what the ledger or the database throws.
+    func prepare() async throws {
+        try await bootstrap.resetIfAsked(memory, ledger, logger)
+        try await memory.sweep(logger)
+    }
+
     /// The tools of memory and of skills.
     static func tools(_ directory: AgentDirectory, memory: MemoryDesk, skills: AgentSkills) -> [any Tool] {
         MemoryTools(memory.store, policy: { try await memory.policy(of: $0) }).all + [

@@ -23,13 +23,9 @@ struct AgentPlane: Sendable {
     let directory: AgentDirectory
     let goals: GoalQueue
     let service: AgentService
+    private let faces: AgentFaces
     /// The routes beside those of `service`.
-    let routes: [Route]
-    private let memory: MemoryDesk
-    private let bootstrap: Bootstrap
-    private let ledger: Ledger
-    private let logger: Logger
-    private let archives: ArchiveSweeper
+    var routes: [Route] { faces.routes }
     private let loop: EventLoop
     private let scope: TaskScope
     private let listener: Listener
@@ -52,9 +48,7 @@ struct AgentPlane: Sendable {
         let registry = try ToolRegistry(
             [EchoTool()] + FileTools.all + (try WebTools(http, search: settings.webSearch, on: loop).all))
         let folders = AgentFolders(home: home.path, runDirectory: home.runDirectory)
-        let memory = MemoryStore(
-            database: database,
-            embedder: try settings.memory.makeEmbedder(settings.providers, HTTPModelTransport(http)))
+        let memory = try settings.memory.makeStore(database, providers, http)
         let agents = AgentServices(
             store: SessionStore(database), models: desk, registry: registry,
             tools: ToolGate(registry, clock: loop.clock), grants: services.grants, audit: ledger, desk: approvals,
@@ -70,8 +64,8 @@ struct AgentPlane: Sendable {
         let skills = AgentSkills(settings.agents.skillsDirs, home: home.path, database: database, folders: folders)
         directory = AgentDirectory(
             agents, limits: AgentLimits(settings.agents), preamble: { skills.preamble($0, $1) })
-        self.memory = MemoryDesk(memory, directory: directory)
-        let own = AgentFaces.tools(directory, memory: self.memory, skills: skills)
+        let memories = MemoryDesk(memory, directory: directory)
+        let own = AgentFaces.tools(directory, memory: memories, skills: skills)
         let talk: [any Tool] = [AgentSendTool(directory), AgentAskTool(directory)]
         for tool in [SpawnAgentTool(directory) as any Tool, SpawnAgentsTool(directory)] + talk + own {
             try registry.register(tool)
@@ -91,15 +85,10 @@ struct AgentPlane: Sendable {
         service = AgentService(
             directory, goals: goals, manifests: manifests, approvals: approvals, services: agents,
             read: AgentFaces.manifests(services.directory))
-        let faces = AgentFaces(
-            service, skills: skills, memory: self.memory, audit: services.audit.service,
-            instances: services.directory)
-        routes = faces.routes
+        faces = AgentFaces(
+            service, skills: skills, memory: memories, bootstrap: bootstrap, audit: services.audit.service,
+            instances: services.directory, logger: logger)
         server = JSONRPCServer(methods: AgentMethods(service).methods + faces.methods, clock: loop.clock)
-        archives = ArchiveSweeper(agents)
-        self.bootstrap = bootstrap
-        self.ledger = ledger
-        self.logger = logger
         try? Files.removeFile(home.agentSocket)
         listener = try Listener.unix(path: home.agentSocket, mode: 0o600, on: loop)
         try home.share(home.agentSocket)
@@ -108,11 +97,10 @@ struct AgentPlane: Sendable {
     /// Brings back what the last daemon had, and opens the door.
     func start() async throws {
         try await directory.recover(resuming: false)
-        try await bootstrap.resetIfAsked(memory, ledger, logger)
-        try await memory.sweep(logger)
+        try await faces.prepare()
         try await goals.recover()
         await directory.resume()
-        scope.spawn("archives") { [archives] in await archives.run() }
+        scope.spawn("archives") { [service] in await service.archives.run() }
         scope.spawn("agentd.sock") { [listener, server, scope] in
             while let stream = try? await listener.accept() {
                 scope.spawn("agentd connection") { await server.serve(stream) }

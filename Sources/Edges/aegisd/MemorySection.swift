@@ -39,6 +39,15 @@ struct MemorySection: ConfigSection {
         }
     }
 
+    /// The store.
+    ///
+    /// - Throws: as `makeEmbedder`.
+    func makeStore(
+        _ database: Database, _ providers: [ProviderSection], _ http: HTTPClient
+    ) throws(AegisError) -> MemoryStore {
+        MemoryStore(database: database, embedder: try makeEmbedder(providers, HTTPModelTransport(http)))
+    }
+
     /// What makes the vectors.
     ///
     /// - Throws: `invalid-config` for a provider that is not there or gives no embeddings.

@@ -112,7 +112,10 @@ package struct ArchiveSweeper: Sendable {
 
     /// What the manifest of a record says.
     private static func days(_ text: String) -> Int? {
-        guard let record = try? JSONValue(parsing: text.utf8).decode(AgentRecord.self) else { return nil }
+        // Few say it, and reading a manifest takes a while.
+        guard text.contains("archive_ttl_days"),
+            let record = try? JSONValue(parsing: text.utf8).decode(AgentRecord.self)
+        else { return nil }
         let file = ConfigFile(name: record.name, bytes: Array(record.manifest.utf8))
         let manifest = try? AgentManifest(file) { _ throws(AegisError) in record.prompt ?? "" }
         return manifest?.memory.archiveTTLDays

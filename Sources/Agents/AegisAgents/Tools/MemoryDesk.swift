@@ -87,8 +87,8 @@ package struct MemoryDesk: Sendable {
     ///
     /// - Throws: what the database throws.
     package static func forget(_ record: AgentRecord, in store: MemoryStore) async throws {
-        // An identity that is kept has another name than an agent's id.
-        guard record.parent == nil else { return }
+        // Others have none under their id; an identity that is kept has another name.
+        guard record.parent == nil, record.isPersistent else { return }
         try await store.reset(identity: record.id)
     }
 
