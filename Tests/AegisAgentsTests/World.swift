@@ -91,6 +91,7 @@ final class World: Sendable {
 
     init(
         _ desk: any ModelDesk, tools: [any Tool] = [], limits: AgentLimits = AgentLimits(), database: Database? = nil,
+        sandboxes: (any AgentSandboxes)? = nil, desk approvals: (any ApprovalDesk)? = nil,
         now: @escaping @Sendable () -> Timestamp = { Timestamp.now() }
     ) throws {
         folder = try TemporaryDirectory()
@@ -109,9 +110,11 @@ final class World: Sendable {
         directory = AgentDirectory(
             AgentServices(
                 store: store, models: desk, registry: registry, tools: ToolGate(registry), grants: grants, audit: trail,
-                scope: scope, now: now, clock: loop.clock, logger: Logger { _ in }), limits: limits)
+                desk: approvals, sandboxes: sandboxes, scope: scope, now: now, clock: loop.clock,
+                logger: Logger { _ in }), limits: limits)
         try registry.register(SpawnAgentTool(directory))
         try registry.register(SpawnAgentsTool(directory))
+        if sandboxes != nil { try registry.register(ExecTool(directory)) }
     }
 
     func end() async {

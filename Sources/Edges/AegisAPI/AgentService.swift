@@ -228,6 +228,8 @@ package struct AgentService: Sendable {
         } else {
             revoked = try services.grants.revoke(process.holder, reason: reason)
         }
+        // Programs that run have it no longer either, when this is answered (decision D1).
+        await directory.reviewSandboxes()
         return [
             "agent_id": .string(process.id), "revoked": .array(revoked.map { .string("\($0)") }),
             "count": .number(revoked.count),

@@ -43,10 +43,11 @@ struct AgentPlane: Sendable {
         let registry = try ToolRegistry(
             [EchoTool(), WebFetchTool(HTTPWebTransport(try HTTPClient(on: loop)))] + FileTools.all)
         let folders = AgentFolders(home: home.path, runDirectory: home.runDirectory)
+        let sandboxes = AgentSandboxHost(services.directory, kits: services.kits, loop: services.loop, logger: logger)
         let agents = AgentServices(
             store: SessionStore(database), models: desk, registry: registry,
             tools: ToolGate(registry, clock: loop.clock), grants: services.grants, audit: ledger, desk: approvals,
-            files: { folders.scope(of: $0) },
+            files: { folders.scope(of: $0) }, sandboxes: sandboxes,
             gone: { record in
                 folders.clear(record)
                 // Whoever waits for an answer on its behalf waits for nothing.
@@ -59,10 +60,9 @@ struct AgentPlane: Sendable {
         limits.batch = settings.agents.batchCap
         let skills = AgentSkills(settings.agents.skillsDirs, home: home.path)
         directory = AgentDirectory(agents, limits: limits, preamble: { skills.preamble($0) })
-        for tool in [SpawnAgentTool(directory) as any Tool, SpawnAgentsTool(directory)] { try registry.register(tool) }
-        let memory = MemoryStore(database: database)
-        let memoryTools = MemoryTools(memory) { context in context.identity }
-        for tool in memoryTools.all { try registry.register(tool) }
+        let memoryTools = MemoryTools(MemoryStore(database: database)) { context in context.identity }
+        let tools: [any Tool] = [SpawnAgentTool(directory), SpawnAgentsTool(directory), ExecTool(directory)]
+        for tool in tools + memoryTools.all { try registry.register(tool) }
         try registry.register(SkillReadTool { _ in skills.library })
         let manifests = ManifestStore(database)
         let bootstrap = settings.agents.bootstrapManifest
@@ -189,6 +189,7 @@ enum Bootstrap {
           - "tool: *"
           - "file_read: /workspace/**"
           - "file_write: /workspace/**"
+          - "exec: *"
           - "spawn: *"
         budget_config: {max_tokens: 1000000, reset_period_seconds: 0}
         """

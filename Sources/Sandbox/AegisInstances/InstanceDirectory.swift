@@ -246,7 +246,7 @@ package final class InstanceDirectory: Sendable {
             if let claim { await warm.disposeAll([claim.warm]) }
             forget(stored.info.id)
             try? services.store.delete(stored.info.id, synced: false)
-            if stored.workspaceKind == .automatic {
+            if stored.workspaceKind == .automatic || stored.workspaceKind == .agent {
                 try? await services.workspaces.removeAutomatic(instance: stored.info.id)
                 await services.disk.remove(stored.info.id)
             }

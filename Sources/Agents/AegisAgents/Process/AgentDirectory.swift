@@ -16,6 +16,8 @@ package actor AgentDirectory {
     private var schedules: [String: TaskScope.Handle] = [:]
     private var random: any RandomNumberGenerator & Sendable
     private(set) var isEnding = false
+    /// When sandboxes are looked at because a grant ends.
+    var sandboxEnds: Set<Timestamp> = []
     /// What is told to every agent about the skills that there are.
     private let preamble: @Sendable (AgentManifest) -> String?
 
@@ -123,6 +125,11 @@ package actor AgentDirectory {
         guard !manifest.isPersistent else {
             throw .usage("a child is on-demand: it ends with its answer", hint: "leave 'lifecycle' out")
         }
+        guard manifest.sandbox == nil else {
+            throw AegisError(
+                .denied, "sandbox-inherited", "a child's programs run in what its parent's manifest says",
+                hint: "leave 'sandbox' out; what they see and reach follows from the child's capabilities")
+        }
         // What remembers must be found again: a child's id is a new one each time.
         let remembers = manifest.capabilities.contains { $0.capability == .tool("memory_store") }
         guard !remembers else {
@@ -214,6 +221,7 @@ package actor AgentDirectory {
         await process.stop()
         schedules.removeValue(forKey: process.id)?.cancel()
         guard agents.removeValue(forKey: process.id) != nil else { return }
+        await services.sandboxes?.remove(process.id)
         await services.gone(process.record)
         do throws(AegisError) { try services.models.dismiss(process.record) } catch {
             services.logger.error(
@@ -257,6 +265,9 @@ package actor AgentDirectory {
         guard let process = named.first else { throw notFound(word, among: own) }
         return process
     }
+
+    /// A live agent by its id.
+    func live(_ id: String) -> AgentProcess? { agents[id] }
 
     private func notFound(_ word: String, among known: [AgentProcess]) -> AegisError {
         let near = nearest(word, in: known.map(\.id).sorted() + known.map(\.record.name).sorted())
@@ -309,6 +320,8 @@ package actor AgentDirectory {
         where holder.hasPrefix("a-") && agents[holder] == nil && !unreadable.contains(holder) {
             try services.grants.retire(HolderID(holder), reason: "its agent does not live")
         }
+        // Those of agents that did not live on, and those that a daemon was killed over before it could remove them.
+        await reviewSandboxes()
         if resuming { await resume() }
     }
 
