@@ -86,6 +86,8 @@ import Testing
             let id = try await Self.spawn(f, Self.workspace, "sandbox: {isolation: \(isolation)}", name: "counter")
             // Nothing is started before the first program.
             #expect(try await Self.instances(f).isEmpty)
+            let status = try await f.aegis("agent", "status", id)
+            #expect(status.out.contains("files: /workspace (read and write)"), "\(status)")
             let run = try await f.aegis("agent", "run", id, "count")
             #expect(run.code == 0 && run.out.hasPrefix("words: 3"), "\(run)")
             let instance = try #require(try await Self.instances(f).first)
@@ -159,10 +161,10 @@ import Testing
             let bytes = try await Self.exec(f, id, ["printf", "a\\377b"])
             #expect(bytes["stdout"] as? String == "a\u{FFFD}b" && bytes["stdout_note"] != nil, "\(bytes)")
             let long = try await Self.exec(
-                f, id, ["python3", "-c", "import sys; print('x' * 10_000_000); print('end'); sys.exit(3)"])
+                f, id, ["python3", "-c", "import sys; print('x' * 2_000_000); print('end'); sys.exit(3)"])
             #expect(long["exit_code"] as? Int == 3 && (long["stdout"] as? String)?.hasSuffix("end\n") == true)
             #expect(
-                (long["stdout_bytes_left_out"] as? Int ?? 0) > 9_900_000
+                (long["stdout_bytes_left_out"] as? Int ?? 0) > 1_900_000
                     && (long["stdout"] as? String ?? "").utf8.count < 40_000)
             let input = try await Self.exec(f, id, ["sha256sum"], ["stdin": String(repeating: "0", count: 100_000)])
             #expect((input["stdout"] as? String)?.hasPrefix("1120a819") == true, "\(input)")
@@ -235,7 +237,7 @@ import Testing
                 reply: { text: "{{result}}" }
             """
         try await Self.with(rules) { f in
-            let id = try await Self.spawn(f, Self.workspace)
+            let id = try await Self.spawn(f, Self.workspace, "sandbox: {idle: 500ms, limits: {memory: 128Mi}}")
             #expect(try await Self.shell(f, id, "echo kept >/opt/mark")["exit_code"] as? Int == 0)
             let before = try #require(try await Self.instances(f).first?["id"] as? String)
             let trace = try await f.aegis("agent", "run", id, "go", "--detach").out
@@ -250,9 +252,60 @@ import Testing
             #expect(try String(contentsOfFile: log, encoding: .utf8) == "begun\n")
             #expect(try await Self.exec(f, id, ["cat", "/opt/mark"])["stdout"] as? String == "kept\n")
             #expect(try await Self.instances(f).map { $0["id"] as? String } == [before])
+            // It also outlives a daemon that stops it, and the time in which nobody uses it.
+            #expect(try await f.aegis("down").code == 0)
+            try await f.up()
+            #expect(try await Self.instances(f).first?["state"] as? String == "stopped")
+            #expect(try await Self.exec(f, id, ["cat", "/opt/mark"])["stdout"] as? String == "kept\n")
+            try await f.eventually("it sleeps") { try await Self.instances(f).first?["state"] as? String == "stopped" }
+            #expect(try await Self.exec(f, id, ["cat", "/opt/mark"])["stdout"] as? String == "kept\n")
             // A turn that is cancelled takes its program with it.
             #expect(try await f.aegis("agent", "stop", id).code == 0)
             #expect(try await Self.instances(f).isEmpty)
+        }
+    }
+
+    /// A goal on a folder of the caller's, with a time limit, and one that is given up.
+    @Test func aGoalWorksInAFolderOfItsOwnersAndEndsWhenItIsTold() async throws {
+        let rules = """
+              - when: { agent: bootstrap, turn: 1, message: slow }
+                reply: { tools: [{ name: exec, input: { argv: [sleep, "1000"], timeout: 3000 } }] }
+              - when: { agent: bootstrap, turn: 1 }
+                reply: { tools: [{ name: exec, input: { command: "mkdir output && cp given output/taken && stat -c %u given" } }] }
+              - when: { agent: bootstrap }
+                reply: { text: "{{result:exec.stdout}}" }
+            """
+        try await Self.with(rules) { f in
+            let folder = f.path("folder")
+            try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+            try "given\n".write(toFile: "\(folder)/given", atomically: true, encoding: .utf8)
+            let opened = try await f.run("/bin/sh", ["-c", #"chown -R 65534:65534 "$0""#, folder])
+            try #require(opened.code == 0)
+            let done = try await f.aegis(
+                "goal", "take it", "--workspace", folder, "--artifacts", f.path("out"), "--quiet")
+            // Inside it is the program's own, at the host it stays its owner's.
+            #expect(done.code == 0 && done.out == "0\n", "\(done)")
+            #expect(try String(contentsOfFile: f.path("out/taken"), encoding: .utf8) == "given\n")
+            let owner = try await f.run("/usr/bin/stat", ["-c", "%u", "\(folder)/output/taken"])
+            #expect(owner.out == "65534\n", "\(owner)")
+            let wrong = try await f.aegis("goal", "take it", "--workspace", f.home)
+            #expect(wrong.code == 6 && wrong.err.contains("belongs to AEGIS_HOME"), "\(wrong)")
+            let late = try await f.aegis("goal", "slow", "--max-time", "1s")
+            #expect(late.code == 1 && late.err.contains("was not reached within 1s"), "\(late)")
+            // Ctrl+C.
+            let interrupt = """
+                import signal, subprocess, sys
+                goal = subprocess.Popen([sys.argv[1], "goal", "slow", "--follow"], stderr=subprocess.PIPE, text=True)
+                for line in goal.stderr:
+                    if "calls exec" in line: break
+                goal.send_signal(signal.SIGINT)
+                print(goal.stderr.read(), goal.wait())
+                """
+            let interrupted = try await f.run("/usr/bin/python3", ["-c", interrupt, DaemonFixture.cli])
+            #expect(
+                interrupted.out.contains("was cancelled") && interrupted.out.hasSuffix(" 130\n"), "\(interrupted)")
+            try await f.eventually("its agents are gone") { try await f.aegis("agent", "ps", "--quiet").out.isEmpty }
+            try await f.eventually("its sandbox is gone") { try await Self.instances(f).isEmpty }
         }
     }
 }

@@ -59,7 +59,14 @@ struct AgentSandboxHost: AgentSandboxes {
         }
         let caller = Caller(uid: agent.owner, gid: agent.group)
         let (info, _) = try await kits.createOrRestart(request(for: agent, plan), for: caller)
-        return try directory.find(info.id, for: caller)
+        let instance = try directory.find(info.id, for: caller)
+        // Its owner may have made one of that name: what that sees is not what was granted.
+        guard instance.agent?.agent == agent.id else {
+            throw AegisError.conflict(
+                "name-in-use", "the name '\(agent.id)' is in use by an instance that is not the agent's",
+                hint: "delete that instance")
+        }
+        return instance
     }
 
     private func request(for agent: AgentRecord, _ plan: SandboxPlan) -> CreateInstance {
@@ -77,7 +84,8 @@ struct AgentSandboxHost: AgentSandboxes {
         request.labels = ["aegis.agent": agent.id, "aegis.agent.name": agent.name, "aegis.agent.tree": agent.tree]
         request.guestAPI = .off
         request.agent = AgentPlaces(
-            agent: agent.id, name: agent.name, tree: agent.tree, parts: plan.workspace, policy: plan.policy)
+            agent: agent.id, name: agent.name, tree: agent.tree, folder: agent.workspace, parts: plan.workspace,
+            policy: plan.policy)
         return request
     }
 }

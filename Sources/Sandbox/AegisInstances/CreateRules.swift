@@ -21,6 +21,7 @@ struct CreateRules {
             throw AegisError.usage(
                 "kit '\(request.kit ?? "")' cannot be used here", hint: "name it where instances are made")
         }
+        if request.agent != nil { try checkOfAgent(request) }
         var random = SystemRandomNumberGenerator()
         let id = Identifiers.instance(using: &random)
         if let name = request.name { try Names.validate(name, what: "instance") }

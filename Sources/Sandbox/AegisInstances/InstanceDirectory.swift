@@ -188,12 +188,15 @@ package final class InstanceDirectory: Sendable {
     /// - Parameters:
     ///   - path: absolute.
     ///   - what: the word in messages.
+    ///   - isFolder: whether it must be a folder.
     ///   - caller: who names it.
     /// - Returns: the file or folder.
-    /// - Throws: `path-not-found`, `path-denied`, `path-refused`.
-    package func open(_ path: String, as what: String, for caller: Caller) async throws -> OpenedPath {
+    /// - Throws: `path-not-found`, `path-denied`, `path-refused`, `not-a-directory`.
+    package func open(
+        _ path: String, as what: String, isFolder: Bool = false, for caller: Caller
+    ) async throws -> OpenedPath {
         try await services.opener.open(
-            path, for: UserView.Purpose(what, needsDirectory: false, writes: false),
+            path, for: UserView.Purpose(what, needsDirectory: isFolder, writes: false),
             as: PathCaller(user: caller.uid, group: caller.gid))
     }
 

@@ -48,7 +48,7 @@ package actor GoalQueue {
     /// - Throws: `goals-full`; what is wrong with it.
     package func submit(
         _ text: String, owner: UInt32, group: UInt32 = 65_534, options: SpawnOptions = SpawnOptions(),
-        manifest name: String? = nil
+        manifest name: String? = nil, workspace: String? = nil, maxTime: TimeSpan? = nil
     ) async throws(AegisError) -> Goal {
         guard text.contains(where: { !$0.isWhitespace }) else {
             throw .usage("the goal is empty", hint: "say what is to be done")
@@ -66,7 +66,7 @@ package actor GoalQueue {
         var goal = Goal(
             id: await directory.newID("goal-"), text: text, owner: owner, group: group, createdAt: services.now())
         goal.options = options
-        goal.manifest = name
+        (goal.manifest, goal.workspace, goal.maxTime) = (name, workspace, maxTime)
         try keep(goal)
         pump()
         return goal
@@ -108,6 +108,7 @@ package actor GoalQueue {
         goal.endedAt = services.now()
         try keep(goal)
         if let agent = goal.agent { try? await directory.stop(agent, reason: "its goal was cancelled") }
+        tell(goal)
         return goal
     }
 
@@ -134,12 +135,15 @@ package actor GoalQueue {
         if goals[goal.id] == nil { order.append(goal.id) }
         goals[goal.id] = goal
         guard goal.isOver else { return }
-        for waiter in waiters.removeValue(forKey: goal.id) ?? [] { waiter.resolve(goal) }
         let over = order.filter { goals[$0]?.isOver == true }
         for id in over.prefix(max(0, over.count - Self.remembered)) {
             if let agent = goals.removeValue(forKey: id)?.agent { services.forgotten(agent) }
             order.removeAll { $0 == id }
         }
+    }
+
+    private func tell(_ goal: Goal) {
+        for waiter in waiters.removeValue(forKey: goal.id) ?? [] { waiter.resolve(goal) }
     }
 
     private func pump() {
@@ -163,6 +167,7 @@ package actor GoalQueue {
     private func carryOut(_ id: String) async {
         do {
             let process = try await start(id)
+            watchTime(of: id)
             guard let goal = goals[id], goal.state == .running, let trace = goal.trace else { return }
             guard let result = try await directory.reply(trace, of: process.id, wait: true) else { return }
             try await finish(id, result)
@@ -171,6 +176,21 @@ package actor GoalQueue {
         } catch {
             let problem = TurnProblem(AgentProcess.aegis(error))
             try? await finish(id, TurnResult(trace: goals[id]?.trace ?? "", stop: .error, problem: problem))
+        }
+    }
+
+    /// Ends a goal that is worked on for longer than it may be; the time that a daemon before this one took counts.
+    private func watchTime(of id: String) {
+        guard let goal = goals[id], let most = goal.maxTime, let start = goal.startedAt else { return }
+        let (clock, now) = (services.clock, services.now)
+        let end = start.milliseconds + most.milliseconds
+        services.scope.spawn("time of \(id)") { [self] in
+            while now().milliseconds < end {
+                do { try await clock.sleep(for: .milliseconds(end - now().milliseconds)) } catch { return }
+            }
+            let problem = TurnProblem(
+                code: "goal-timeout", message: "it was not reached within \(most), and its agents were stopped")
+            try? await finish(id, TurnResult(trace: goal.trace ?? "", stop: .error, problem: problem))
         }
     }
 
@@ -186,7 +206,7 @@ package actor GoalQueue {
         }
         let process = try await directory.spawn(
             try manifest(goal.manifest, goal.owner), by: .person(uid: goal.owner, gid: goal.group),
-            options: goal.options, goal: id)
+            options: goal.options, goal: goal)
         let trace = await directory.newID("t-")
         do {
             // It may have been cancelled meanwhile.
@@ -213,6 +233,8 @@ package actor GoalQueue {
         goal.outputTokens = result.usage.output
         goal.endedAt = services.now()
         try keep(goal)
-        if let agent = goal.agent { try? await directory.stop(agent, reason: "its goal is reached") }
+        // Whoever hears that it is over finds nothing of it running.
+        if let agent = goal.agent { try? await directory.stop(agent, reason: "its goal is over") }
+        tell(goal)
     }
 }

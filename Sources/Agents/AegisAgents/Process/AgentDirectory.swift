@@ -52,7 +52,7 @@ package actor AgentDirectory {
     /// - Throws: what is wrong with the manifest; `too-many-agents`; `spawn-too-deep`; `capability-denied`; `grant-too-wide`.
     package func spawn(
         _ file: ConfigFile, by spawner: Spawner, quotesValues: Bool = true, options: SpawnOptions = SpawnOptions(),
-        goal: String? = nil, isOneShot: Bool = false,
+        goal: Goal? = nil, isOneShot: Bool = false,
         prompt: @escaping PromptReader = AgentDirectory.noPromptFile
     ) throws(AegisError) -> AgentProcess {
         guard !isEnding else {
@@ -71,7 +71,7 @@ package actor AgentDirectory {
         var record = newRecord(manifest, String(decoding: file.bytes, as: UTF8.self), spawner)
         record.options = options
         record.isOneShot = isOneShot
-        if let goal { record.goal = goal }
+        if let goal { (record.goal, record.workspace) = (goal.id, goal.workspace) }
         let process = AgentProcess(
             record: record, manifest: manifest, session: Session(), services: services, ended: { _, _ in })
         try give(manifest, to: process, from: spawner)
@@ -157,7 +157,7 @@ package actor AgentDirectory {
                 tree: parent.record.tree, owner: parent.record.owner, group: parent.record.group,
                 created: services.now(),
                 isPersistent: false)
-            record.goal = parent.record.goal
+            (record.goal, record.workspace) = (parent.record.goal, parent.record.workspace)
             // What somebody has to approve does not become free by asking a child to do it.
             record.approvals = parent.record.approvals + parent.manifest.approvalRequired
         }

@@ -16,7 +16,7 @@ package struct AgentServices: Sendable {
     /// Who is asked for approval; nil where nobody can be.
     package var desk: (any ApprovalDesk)?
     /// The files that an agent may have to do with, before its grants are asked.
-    package var files: @Sendable (AgentRecord) -> FileScope?
+    package var files: @Sendable (AgentRecord) async -> FileScope?
     /// Where their programs run; nil where none can.
     package var sandboxes: (any AgentSandboxes)?
     /// Clears away what an agent that is gone has had.
@@ -34,7 +34,7 @@ package struct AgentServices: Sendable {
     package init(
         store: SessionStore, models: any ModelDesk, registry: ToolRegistry, tools: ToolGate, grants: GrantBook,
         audit: any AuditTrail,
-        desk: (any ApprovalDesk)? = nil, files: @escaping @Sendable (AgentRecord) -> FileScope? = { _ in nil },
+        desk: (any ApprovalDesk)? = nil, files: @escaping @Sendable (AgentRecord) async -> FileScope? = { _ in nil },
         sandboxes: (any AgentSandboxes)? = nil,
         gone: @escaping @Sendable (AgentRecord) async -> Void = { _ in },
         forgotten: @escaping @Sendable (String) -> Void = { _ in },

@@ -1,7 +1,7 @@
 internal import AegisCapabilities
 internal import AegisCore
 internal import AegisIO
-internal import AegisJSON
+package import AegisJSON
 
 extension AgentDirectory {
     /// Where the programs of an agent run.
@@ -18,6 +18,24 @@ extension AgentDirectory {
         if let end = plan.ends { review(at: end) }
         while let parent = owner.record.parent.flatMap({ live($0) }), self.plan(of: parent) == plan { owner = parent }
         return SandboxPlace(owner: owner.record, plan: plan)
+    }
+
+    /// Removes what a program has been given a sandbox for whose agent has gone meanwhile.
+    func leaveNoSandbox(of id: String) async {
+        if live(id) == nil { await services.sandboxes?.remove(id) }
+    }
+
+    /// What programs of an agent see and reach, for people; nil when it may start none.
+    package func sandboxView(of process: AgentProcess) async -> JSONValue? {
+        let mayRun = services.grants.records(of: process.holder).contains { $0.terms.capability.kind == .exec }
+        guard mayRun, let sandboxes = services.sandboxes else { return nil }
+        let place = sandbox(of: process)
+        let isThere = await sandboxes.plans().contains { $0.agent == place.owner.id }
+        return [
+            "instance": isThere ? .string(place.owner.id) : .null,
+            // Single operations of programs are neither decided nor recorded, only those of the file tools (decision D1).
+            "file_policy": "mounts", "shows": .array(place.plan.summary.map { .string($0) }),
+        ]
     }
 
     /// A grant ends for the programs that run, too.

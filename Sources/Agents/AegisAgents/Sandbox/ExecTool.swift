@@ -56,7 +56,12 @@ package struct ExecTool: Tool {
         let place = await directory.sandbox(of: process)
         for (fact, value) in order.facts(place.plan) { try context.confirm(fact, is: value) }
         try context.grants.admit(order.request, by: context.holder).settle()
-        let outcome = try await sandboxes.run(order.command, for: place.owner, place.plan)
+        let outcome: SandboxOutcome
+        do { outcome = try await sandboxes.run(order.command, for: place.owner, place.plan) } catch {
+            await directory.leaveNoSandbox(of: place.owner.id)
+            throw error
+        }
+        await directory.leaveNoSandbox(of: place.owner.id)
         return order.reply(outcome, place.plan)
     }
 
@@ -172,12 +177,11 @@ struct ExecOrder: Sendable {
         let streams = [("stdout", outcome.stdout.shown), ("stderr", outcome.stderr.shown)]
         var fields: [JSONValue.Field] = [.init("exit_code", .number(Int(outcome.code)))]
         if outcome.isTimedOut {
-            let error: JSONValue = [
-                "code": "exec-timeout",
-                "message": .string("it did not end within \(command.timeLimit.components.seconds) s and was killed"),
-                "hint": "give it more time with 'timeout', or less to do; what it did until then has happened",
-            ]
-            fields.insert(.init("error", error), at: 0)
+            let error = AegisError(
+                .timeout, "exec-timeout",
+                "it did not end within \(command.timeLimit.components.seconds) s and was killed",
+                hint: "give it more time with 'timeout', or less to do; what it did until then has happened")
+            fields = (ToolReply(error).value.fields ?? []) + fields
         } else if let signal = outcome.signal {
             fields.append(.init("signal", .number(signal)))
         }
