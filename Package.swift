@@ -168,7 +168,7 @@ let edges: [Target] = [
             "AegisAPI", "AegisAudit", "AegisJSON", "AegisRouter", "AegisProxy", "AegisKits", "AegisInstances",
             "AegisNetwork", "AegisCapabilities",
             "AegisImages", "AegisFiles", "AegisLogs",
-            "AegisSessions", "AegisBackends",
+            "AegisSessions", "AegisChannel", "AegisBackends",
             "AegisSecrets", "AegisStore", "AegisConfig", "AegisWire", "AegisIO", "AegisSandboxTypes", "LinuxSys",
             "CLinux",
             "AegisCore",
