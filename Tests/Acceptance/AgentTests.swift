@@ -80,8 +80,7 @@ import Testing
             let report = try String(contentsOfFile: f.path("home/report/report.md"), encoding: .utf8)
             #expect(report.contains("- tides: two lines about the sea"), "\(report)")
             #expect(report.contains("changing it was refused") && report.contains("tides.txt: 10 words"), "\(report)")
-            // The answer is there a moment before its agent is gone.
-            try await f.eventually("its agent is gone") { try await f.aegis("agent", "ps", "--quiet").out.isEmpty }
+            #expect(try await f.aegis("agent", "ps", "--quiet").out.isEmpty)
             #expect(try await f.aegis("instance", "list", "--quiet").out.isEmpty)
             let audit = try await f.aegis("audit", "tail", "--tail", "1000", "--output", "json")
             for kind in ["agent_spawned", "tool_invoked", "tool_refused", "capability_denied", "model_call_answered"] {

@@ -1,5 +1,6 @@
 import AegisCapabilities
 import AegisCore
+import AegisTestSupport
 import Testing
 
 private let now = Timestamp(milliseconds: 1_000_000)
@@ -16,7 +17,7 @@ private func denial(_ held: [String], _ asked: String) throws -> Denial {
 @Suite struct EvaluatorTests {
     /// The index finds what a look at every grant finds.
     @Test func agreesWithALookAtEveryGrant() throws {
-        var random = Seeded(10)
+        var random = Mutator(seed: 10)
         var allowed = 0
         for _ in 0..<800 {
             var terms: [GrantTerms] = []

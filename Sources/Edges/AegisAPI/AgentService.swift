@@ -7,6 +7,7 @@ internal import AegisInference
 package import AegisInstances
 internal import AegisJSON
 package import AegisTools
+internal import Synchronization
 
 /// What can be done with agents from outside: each function is both a method of JSON-RPC and a route (decision D18).
 package struct AgentService: Sendable {
@@ -76,12 +77,12 @@ package struct AgentService: Sendable {
         let wanted = Wanted()
         do throws(AegisError) {
             let manifest = try AgentManifest(source.file, quotesValues: source.isQuotable) { path throws(AegisError) in
-                wanted.path = path
+                wanted.path.withLock { $0 = path }
                 throw AegisError(.failed, Wanted.code, "its file is to be read")
             }
             return (manifest, manifest.systemPrompt)
         } catch {
-            guard let path = wanted.path else { throw error }
+            guard let path = wanted.path.withLock({ $0 }) else { throw error }
             let folder = source.file.name.contains("/") ? source.file.name : ""
             let text = String(decoding: try await read(Self.beside(folder, path), caller), as: UTF8.self)
             let manifest = try AgentManifest(source.file, quotesValues: source.isQuotable) { _ in text }
@@ -90,9 +91,9 @@ package struct AgentService: Sendable {
     }
 
     /// Which file a manifest names.
-    private final class Wanted {
+    private final class Wanted: Sendable {
         static let code = "internal-error"
-        var path: String?
+        let path = Mutex<String?>(nil)
     }
 
     private static func beside(_ file: String, _ path: String) -> String {

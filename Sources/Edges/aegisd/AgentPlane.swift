@@ -31,14 +31,14 @@ struct AgentPlane: Sendable {
     /// The tables of this floor.
     static let migrations =
         SessionStore.migrations + ManifestStore.migrations + GoalStore.migrations + [BudgetBook.migration]
-        + [MemoryStore.migration] + GrantStore.migrations + ApprovalQueue.migrations
+        + [MemoryStore.migration] + GrantStore.migrations + ApprovalQueue.migrations + SessionStore.mailMigrations
 
     init(settings: DaemonSettings, home: DaemonHome, services: DaemonServices, logger: Logger) async throws {
         loop = try EventLoop.startThread(name: "agents")
         scope = TaskScope(on: loop)
         let (database, ledger) = (services.database, services.audit.ledger)
-        let desk = try InferenceDesk(
-            settings.providers, settings.selection, database: database, ledger: ledger, loop: loop)
+        let (providers, selection) = (settings.providers, settings.selection)
+        let desk = try InferenceDesk(providers, selection, database: database, ledger: ledger, loop: loop)
         let approvals = ApprovalQueue(database, audit: ledger, clock: loop.clock)
         let registry = try ToolRegistry(
             [EchoTool(), WebFetchTool(HTTPWebTransport(try HTTPClient(on: loop)))] + FileTools.all)
@@ -57,8 +57,7 @@ struct AgentPlane: Sendable {
         let skills = AgentSkills(settings.agents.skillsDirs, home: home.path)
         directory = AgentDirectory(agents, limits: settings.agents.limits, preamble: { skills.preamble($0) })
         let memoryTools = MemoryTools(MemoryStore(database: database)) { context in context.identity }
-        let tools: [any Tool] = [SpawnAgentTool(directory), SpawnAgentsTool(directory), ExecTool(directory)]
-        for tool in tools + memoryTools.all { try registry.register(tool) }
+        for tool in Self.tools(of: directory) + memoryTools.all { try registry.register(tool) }
         try registry.register(SkillReadTool { _ in skills.library })
         let manifests = ManifestStore(database)
         let bootstrap = settings.agents.bootstrapManifest
@@ -66,8 +65,9 @@ struct AgentPlane: Sendable {
             directory, store: GoalStore(database), services: agents, limit: settings.agents.maxGoals
         ) { name, owner throws(AegisError) in
             if let name {
+                // Its prompt is the text that its file had when it was deployed.
                 let entry = try manifests.find(name, owner: owner)
-                return ConfigFile(name: name, bytes: Array(entry.text.utf8))
+                return (ConfigFile(name: name, bytes: Array(entry.text.utf8)), { _ in entry.prompt })
             }
             return try Bootstrap.manifest(bootstrap)
         }
@@ -89,6 +89,14 @@ struct AgentPlane: Sendable {
         try? Files.removeFile(home.agentSocket)
         listener = try Listener.unix(path: home.agentSocket, mode: 0o600, on: loop)
         try home.share(home.agentSocket)
+    }
+
+    /// The tools that have to do with agents themselves.
+    private static func tools(of directory: AgentDirectory) -> [any Tool] {
+        [
+            SpawnAgentTool(directory), SpawnAgentsTool(directory), ExecTool(directory), AgentSendTool(directory),
+            AgentAskTool(directory),
+        ]
     }
 
     /// Brings back what the last daemon had, and opens the door.
@@ -134,11 +142,23 @@ struct AgentSkills: Sendable {
 
 /// The manifest that takes goals.
 enum Bootstrap {
-    static func manifest(_ path: String?) throws(AegisError) -> ConfigFile {
-        guard let path else { return ConfigFile(name: "bootstrap", bytes: Array(standard.utf8)) }
-        do { return ConfigFile(name: path, bytes: try Files.read(path, limit: AgentManifest.limit)) } catch {
+    static func manifest(_ path: String?) throws(AegisError) -> (file: ConfigFile, prompt: PromptReader) {
+        guard let path else {
+            return (ConfigFile(name: "bootstrap", bytes: Array(standard.utf8)), AgentDirectory.noPromptFile)
+        }
+        let file = ConfigFile(name: path, bytes: try read(path))
+        return (
+            file,
+            { prompt throws(AegisError) in
+                String(decoding: try read(Files.absolute(prompt, from: Files.split(path).directory)), as: UTF8.self)
+            }
+        )
+    }
+
+    private static func read(_ path: String) throws(AegisError) -> [UInt8] {
+        do { return try Files.read(path, limit: AgentManifest.limit) } catch {
             throw .usage(
-                "the bootstrap manifest '\(path)' cannot be read: \(error)", hint: "see agents.bootstrap_manifest")
+                "the bootstrap's file '\(path)' cannot be read: \(error)", hint: "see agents.bootstrap_manifest")
         }
     }
 

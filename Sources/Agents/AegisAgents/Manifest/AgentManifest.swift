@@ -72,16 +72,6 @@ package struct AgentManifest: Sendable, Equatable {
         package init() {}
     }
 
-    /// What happens when it fails by itself.
-    package struct Restart: Sendable, Equatable {
-        /// How often it is started anew, 0 to 100; 0 is never.
-        package var attempts = 3
-        /// The pause before the first time; it doubles each time, up to 32 times of it.
-        package var pause = TimeSpan.seconds(1)
-        /// Three times, after 1, 2 and 4 seconds.
-        package init() {}
-    }
-
     /// Its name; several live agents may have the same.
     package var name: String
     /// The alias or provider's id of the model that it thinks with.
@@ -116,8 +106,6 @@ package struct AgentManifest: Sendable, Equatable {
     /// What the manifest says and this release does not do yet: said when it is deployed, never passed over in silence.
     package var withoutEffect: [String] {
         var keys: [String] = []
-        if accepts != nil { keys.append("accepts") }
-        if restart != Restart() { keys.append("restart") }
         if memory.archiveTTLDays != nil { keys.append("memory.archive_ttl_days") }
         let usual = Memory()
         if memory.episodicEnabled != usual.episodicEnabled { keys.append("memory.episodic_enabled") }

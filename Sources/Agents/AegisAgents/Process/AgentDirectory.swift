@@ -18,6 +18,8 @@ package actor AgentDirectory {
     private(set) var isEnding = false
     /// When sandboxes are looked at because a grant ends.
     var sandboxEnds: Set<Timestamp> = []
+    /// Who waits for whose answer.
+    var asks = AskGraph()
     /// What is told to every agent about the skills that there are.
     private let preamble: @Sendable (AgentManifest) -> String?
 
@@ -172,6 +174,9 @@ package actor AgentDirectory {
         return prefix + String(repeating: "0", count: 16 - text.count) + text
     }
 
+    /// Bits for the marks of a frame, which nobody can guess.
+    func frameNonce() -> UInt64 { (random.next() as UInt64) | 1 << 60 }
+
     private func give(_ manifest: AgentManifest, to process: AgentProcess, from spawner: Spawner) throws(AegisError) {
         switch spawner {
         case .person: try services.grants.issue(manifest.capabilities, to: process.holder)
@@ -302,7 +307,7 @@ package actor AgentDirectory {
         for (id, text) in try services.store.records() {
             do {
                 let record = try JSONValue(parsing: text.utf8).decode(AgentRecord.self)
-                guard record.parent == nil, !record.isOneShot else {
+                guard record.outlivesDaemon else {
                     try? services.models.dismiss(record)
                     await services.gone(record)
                     try services.store.retire(id, at: services.now(), keeping: limits.remembered)
@@ -335,7 +340,8 @@ package actor AgentDirectory {
         try record.options.apply(to: &manifest)
         let session = Session(try services.store.steps(of: record.id).lazy.map(\.step))
         let process = AgentProcess(
-            record: record, manifest: manifest, session: session, services: services, ended: { _, _ in })
+            record: record, manifest: manifest, session: session, mail: try services.store.mail(of: record.id),
+            services: services, ended: { _, _ in })
         try services.models.admit(record, manifest.budget)
         // Its grants are those that the book has kept, and no others: what was taken back does not return with a daemon.
         agents[record.id] = process

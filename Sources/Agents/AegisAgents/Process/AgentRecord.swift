@@ -87,6 +87,11 @@ package struct AgentRecord: Sendable, Codable, Hashable {
         self.isPersistent = isPersistent
     }
 
+    /// Whether the next daemon goes on with it: whoever waits for a child, or for the one answer of another, is gone by then.
+    var outlivesDaemon: Bool { parent == nil && !isOneShot }
+    /// Whether it is there for a second message.
+    var takesMessages: Bool { outlivesDaemon && goal == nil }
+
     /// All that the model is told first.
     func systemPrompt(_ manifest: AgentManifest) -> String {
         [manifest.systemPrompt, preamble ?? ""].filter { !$0.isEmpty }.joined(separator: "\n\n")

@@ -153,6 +153,7 @@ package enum AgentText {
             let why = json["error"]?["message"]?.text.map { " (\($0))" } ?? ""
             return line("end", (json["stop"]?.text ?? "") + why)
         case "summarized": return line("summary", json["text"]?.text ?? "")
+        case "restarted": return line("restarted", "the turn is begun anew where it stood")
         case "dropped": return line("dropped", "\(json["messages"]?.unsigned ?? 0) of the oldest messages")
         default: return ""
         }
