@@ -117,10 +117,8 @@ final class World: Sendable {
                 store: store, models: desk, registry: registry, tools: ToolGate(registry), grants: grants, audit: trail,
                 desk: approvals, sandboxes: sandboxes, scope: scope, now: now, clock: clock ?? loop.clock,
                 logger: Logger { _ in }), limits: limits)
-        try registry.register(SpawnAgentTool(directory))
-        try registry.register(SpawnAgentsTool(directory))
-        try registry.register(AgentSendTool(directory))
-        try registry.register(AgentAskTool(directory))
+        for tool in [SpawnAgentTool(directory), SpawnAgentsTool(directory)] as [any Tool] { try registry.register(tool) }
+        for tool in [AgentSendTool(directory), AgentAskTool(directory)] as [any Tool] { try registry.register(tool) }
         if sandboxes != nil { try registry.register(ExecTool(directory)) }
     }
 

@@ -152,6 +152,10 @@ package actor GoalQueue {
         }
     }
 
+    private func tell(_ goal: Goal) {
+        for waiter in waiters.removeValue(forKey: goal.id) ?? [] { waiter.resolve(goal) }
+    }
+
     private func pump() {
         for goal in all where goal.state == .queued && running.count < limit { work(on: goal.id) }
     }
@@ -194,9 +198,9 @@ package actor GoalQueue {
             while now().milliseconds < end {
                 do { try await clock.sleep(for: .milliseconds(end - now().milliseconds)) } catch { return }
             }
-            let error = AegisError(
-                .timeout, "goal-timeout", "it was not reached within \(most), and its agents were stopped")
-            try? await finish(id, TurnResult(trace: goal.trace ?? "", stop: .error, problem: TurnProblem(error)))
+            let problem = TurnProblem(
+                code: "goal-timeout", message: "it was not reached within \(most), and its agents were stopped")
+            try? await finish(id, TurnResult(trace: goal.trace ?? "", stop: .error, problem: problem))
         }
     }
 
@@ -247,6 +251,6 @@ package actor GoalQueue {
         ending.insert(goal.id)
         if let agent = goal.agent { try? await directory.stop(agent, reason: reason) }
         ending.remove(goal.id)
-        for waiter in waiters.removeValue(forKey: goal.id) ?? [] { waiter.resolve(goal) }
+        tell(goal)
     }
 }

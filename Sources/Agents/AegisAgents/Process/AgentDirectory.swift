@@ -16,10 +16,10 @@ package actor AgentDirectory {
     private var schedules: [String: TaskScope.Handle] = [:]
     private var random: any RandomNumberGenerator & Sendable
     private(set) var isEnding = false
-    /// When sandboxes are looked at because a grant ends.
-    var sandboxEnds: Set<Timestamp> = []
     /// Who waits for whose answer.
     var asks = AskGraph()
+    /// When sandboxes are looked at because a grant ends.
+    var sandboxEnds: Set<Timestamp> = []
     /// What is told to every agent about the skills that there are.
     private let preamble: @Sendable (AgentManifest) -> String?
 
