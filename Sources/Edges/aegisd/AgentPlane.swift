@@ -57,11 +57,7 @@ struct AgentPlane: Sendable {
         let skills = AgentSkills(settings.agents.skillsDirs, home: home.path)
         directory = AgentDirectory(agents, limits: settings.agents.limits, preamble: { skills.preamble($0) })
         let memoryTools = MemoryTools(MemoryStore(database: database)) { context in context.identity }
-        let tools: [any Tool] = [
-            SpawnAgentTool(directory), SpawnAgentsTool(directory), ExecTool(directory), AgentSendTool(directory),
-            AgentAskTool(directory),
-        ]
-        for tool in tools + memoryTools.all { try registry.register(tool) }
+        for tool in Self.tools(of: directory) + memoryTools.all { try registry.register(tool) }
         try registry.register(SkillReadTool { _ in skills.library })
         let manifests = ManifestStore(database)
         let bootstrap = settings.agents.bootstrapManifest
@@ -93,6 +89,14 @@ struct AgentPlane: Sendable {
         try? Files.removeFile(home.agentSocket)
         listener = try Listener.unix(path: home.agentSocket, mode: 0o600, on: loop)
         try home.share(home.agentSocket)
+    }
+
+    /// The tools that have to do with agents themselves.
+    private static func tools(of directory: AgentDirectory) -> [any Tool] {
+        [
+            SpawnAgentTool(directory), SpawnAgentsTool(directory), ExecTool(directory), AgentSendTool(directory),
+            AgentAskTool(directory),
+        ]
     }
 
     /// Brings back what the last daemon had, and opens the door.
