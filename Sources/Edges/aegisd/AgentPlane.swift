@@ -9,6 +9,7 @@ internal import AegisHTTPClient
 internal import AegisIO
 internal import AegisInference
 internal import AegisInstances
+internal import AegisMCP
 internal import AegisMemory
 internal import AegisSkills
 internal import AegisStore
@@ -23,6 +24,7 @@ struct AgentPlane: Sendable {
     let directory: AgentDirectory
     let goals: GoalQueue
     let service: AgentService
+    let mcp: MCPPlane
     private let loop: EventLoop
     private let scope: TaskScope
     private let listener: Listener
@@ -31,7 +33,7 @@ struct AgentPlane: Sendable {
     /// The tables of this floor.
     static let migrations =
         SessionStore.migrations + ManifestStore.migrations + GoalStore.migrations + [BudgetBook.migration]
-        + [MemoryStore.migration] + GrantStore.migrations + ApprovalQueue.migrations
+        + [MemoryStore.migration] + GrantStore.migrations + ApprovalQueue.migrations + MCPStore.migrations
 
     init(settings: DaemonSettings, home: DaemonHome, services: DaemonServices, logger: Logger) async throws {
         loop = try EventLoop.startThread(name: "agents")
@@ -42,6 +44,8 @@ struct AgentPlane: Sendable {
         let approvals = ApprovalQueue(database, audit: ledger, clock: loop.clock)
         let registry = try ToolRegistry(
             [EchoTool(), WebFetchTool(HTTPWebTransport(try HTTPClient(on: loop)))] + FileTools.all)
+        mcp = try MCPServers.make(
+            settings.mcpServers, registry: registry, services: services, scope: scope, loop: loop, logger: logger)
         let folders = AgentFolders(home: home.path, runDirectory: home.runDirectory)
         let agents = AgentServices(
             store: SessionStore(database), models: desk, registry: registry,
@@ -88,7 +92,7 @@ struct AgentPlane: Sendable {
                 return try file.readAll(limit: AgentManifest.limit + 1)
             }
         }
-        server = JSONRPCServer(methods: AgentMethods(service).methods, clock: loop.clock)
+        server = JSONRPCServer(methods: AgentMethods(service).methods + MCPRoutes(mcp).methods, clock: loop.clock)
         try? Files.removeFile(home.agentSocket)
         listener = try Listener.unix(path: home.agentSocket, mode: 0o600, on: loop)
         try home.share(home.agentSocket)
@@ -96,6 +100,7 @@ struct AgentPlane: Sendable {
 
     /// Brings back what the last daemon had, and opens the door.
     func start() async throws {
+        mcp.start()
         try await directory.recover(resuming: false)
         try await goals.recover()
         await directory.resume()
@@ -109,6 +114,7 @@ struct AgentPlane: Sendable {
     /// Interrupts agents where they are; the next daemon goes on from their steps.
     func end() async {
         await directory.end()
+        await mcp.end()
         listener.close()
         await scope.end()
         loop.stop()

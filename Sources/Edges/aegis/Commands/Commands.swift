@@ -39,6 +39,7 @@ package enum Commands {
             CommandTable.Section(
                 "Agents",
                 GoalCommands.commands + AgentManifests.commands + AgentProcesses.commands + ToolCommands.commands
+                    + MCPCommands.commands
                     + ApprovalCommands.commands),
             CommandTable.Section(
                 "The ledger", [AuditTail.command, AuditVerify.command, AuditHead.command, AuditExport.command]),
