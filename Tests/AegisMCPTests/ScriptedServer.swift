@@ -33,6 +33,9 @@ final class ScriptedServer: MCPProcess {
         return messages.last { ($0["method"]?.text ?? "answer") == method } ?? .null
     }
 
+    /// Waits until it was stopped.
+    func gone() async { for await _ in seen {} }
+
     func say(_ text: String) { feed.yield(.stdout(Array(text.utf8)[...])) }
     func say(_ message: JSONValue) { feed.yield(.stdout((message.compact + [10])[...])) }
     func mutter(_ text: String) { feed.yield(.stderr(Array(text.utf8)[...])) }
