@@ -21,7 +21,8 @@ import Testing
                 socket.create_connection(("192.0.2.1", 80), timeout=5)
                 return "reached"
             except OSError as error:
-                return f"cannot reach it: {error}, as {os.getuid()}, {os.environ['MODE']}, {sorted(os.listdir('/srv'))}"
+                links = [name for _, name in socket.if_nameindex()]
+                return f"cannot reach it: {error}, {links}, {os.environ['MODE']}, {sorted(os.listdir('/srv'))}"
         for line in sys.stdin:
             asked = json.loads(line)
             method = asked.get("method")
@@ -50,11 +51,44 @@ import Testing
             reply: { text: "it is {{result:mcp__calc__add.text}}" }
         """
 
+    /// What a server at the host says of itself: whom it runs as, what it sees, and whether it could become more.
+    private static let atHost = #"""
+        import ctypes, json, os, sys
+        def sees(path):
+            try:
+                return bool(os.listdir(path) if os.path.isdir(path) else open(path).read(1) or True)
+            except OSError:
+                return False
+        for line in sys.stdin:
+            asked = json.loads(line)
+            if "id" not in asked:
+                continue
+            if asked["method"] == "initialize":
+                result = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "h"}}
+            elif asked["method"] == "tools/list":
+                result = {"tools": [{"name": "look", "inputSchema": {"type": "object"}}]}
+            elif asked["method"] == "tools/call":
+                said = {"uid": os.getuid(), "groups": os.getgroups(), "secret": os.environ.get("KEY"),
+                        "tmp": sees("/tmp"), "var": sees("/var"), "own": sees(sys.argv[1]), "usr": sees("/usr"),
+                        "sealed": ctypes.CDLL(None).prctl(39, 0, 0, 0, 0)}
+                try:
+                    open(sys.argv[1] + "/written", "w").close()
+                    said["writes"] = True
+                except OSError:
+                    said["writes"] = False
+                result = {"content": [], "structuredContent": said}
+            else:
+                print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "error": {"code": -32601, "message": "?"}}), flush=True)
+                continue
+            print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush=True)
+        """#
+
     private static func with(_ body: @escaping @Sendable (DaemonFixture) async throws -> Void) async throws {
         let place = "/tmp/aegis-test-mcp-\(UUID().uuidString)"
         try FileManager.default.createDirectory(atPath: "\(place)/srv", withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: place) }
         try server.write(toFile: "\(place)/srv/server.py", atomically: true, encoding: .utf8)
+        try atHost.write(toFile: "\(place)/srv/host.py", atomically: true, encoding: .utf8)
         try rules.write(toFile: "\(place)/rules.yaml", atomically: true, encoding: .utf8)
         let config = """
             apiVersion: 100monkeys.ai/v1
@@ -69,6 +103,13 @@ import Testing
                   mounts: ["\(place)/srv:/srv"]
                   env: { MODE: tested }
                   deny: [hidden]
+                  idle_stop: 500ms
+                - name: here
+                  command: [python3, \(place)/srv/host.py, \(place)/srv]
+                  host: true
+                  user: nobody
+                  mounts: ["\(place)/srv:\(place)/srv"]
+                  env: { KEY: "k" }
                   idle_stop: 500ms
             """
         try await DaemonFixture.with(config: config, body)
@@ -110,7 +151,8 @@ import Testing
             #expect(try await Self.invoke(f, "adder", "mcp.calc.reach").text.contains("capability-denied"))
             #expect(try await Self.invoke(f, "other", "mcp.calc.hidden").text.contains("tool-unknown"))
             let reach = try await Self.invoke(f, "other", "mcp.calc.reach")
-            #expect(reach.text.contains("cannot reach it") && reach.text.contains("tested, ['server.py']"), "\(reach)")
+            #expect(reach.text.contains("cannot reach it"), "\(reach)")
+            #expect(reach.text.contains("['lo'], tested, ['host.py', 'server.py']"), "\(reach)")
             // It goes in the middle of a call, and is there again for the next.
             let quit = try await Self.invoke(f, "other", "mcp.calc.quit")
             #expect(quit.text.contains("mcp-unavailable") && quit.text.contains("exit code 7"), "\(quit)")
@@ -123,6 +165,22 @@ import Testing
             let audit = try await f.aegis("audit", "tail", "--tail", "1000", "--output", "json")
             #expect(audit.out.contains("mcp_connected") && audit.out.contains("instance_created"), "\(audit.out.count)")
             #expect(try await f.aegis("audit", "verify").code == 0)
+        }
+    }
+    @Test func aServerAtTheHostSeesAndMayLittle() async throws {
+        try await Self.with { f in
+            try await f.eventually("its tools are listed") {
+                try await f.aegis("tool", "list").out.contains("mcp.here.look")
+            }
+            try await Self.spawn(f, "looker", ["tool: mcp.here.look"])
+            let look = try await Self.invoke(f, "looker", "mcp.here.look")
+            let json = try JSONSerialization.jsonObject(with: Data(look.text.utf8)) as? [String: Any]
+            let said = try #require((json?["result"] as? [String: Any])?["structured"] as? [String: Any], "\(look)")
+            #expect(said["sealed"] as? Int == 1, "\(said)")
+            #expect(said["uid"] as? Int == 65534 && said["secret"] as? String == "k", "\(said)")
+            #expect(said["own"] as? Bool == true && said["usr"] as? Bool == true, "\(said)")
+            for closed in ["tmp", "var", "writes"] { #expect(said[closed] as? Bool == false, "\(closed): \(said)") }
+            try await f.eventually("it is stopped") { !(try await f.aegis("mcp", "list").out.contains("running")) }
         }
     }
 }

@@ -95,7 +95,7 @@ import Testing
                 #expect(transport.remarks.contains("peer is starting"))
                 try await self.giveUp(client)
                 _ = try await client.call("grow", .object([]), timeout: .seconds(60))
-                for await _ in changes { break }
+                try await withDeadline(.seconds(60)) { for await _ in changes { break } }
                 #expect(try await client.tools().tools.contains { $0.name == "late" })
                 result = .success(())
             } catch { result = .failure(error) }
@@ -116,15 +116,19 @@ import Testing
             let peer = try await PythonServer(program, ["http", form], python: Self.python, in: "/", on: loop)
             let http = try HTTPClient(on: loop)
             let scope = TaskScope(on: loop)
+            let (changes, tell) = AsyncStream.makeStream(of: Void.self)
             let result: Result<Void, any Error>
             do {
                 let transport = try MCPHTTPTransport(
                     "peer", "http://127.0.0.1:\(peer.port)/mcp", headers: [], client: http, scope: scope,
                     clock: loop.clock
-                ) { _ in }
+                ) { notice in if notice == .toolsChanged { tell.yield() } }
                 let client = try await MCPClient("peer", over: transport, choice: choice)
                 try await self.check(client, revision)
                 try await self.giveUp(client)
+                _ = try await client.call("grow", .object([]), timeout: .seconds(60))
+                try await withDeadline(.seconds(60)) { for await _ in changes { break } }
+                #expect(try await client.tools().tools.contains { $0.name == "late" })
                 await transport.close()
                 #expect(await code { _ = try await client.tools() } == "mcp-unavailable")
                 let missing = try MCPHTTPTransport(

@@ -45,8 +45,8 @@ package struct MCPRoutes: Sendable {
     private static func check(_ caller: Caller) throws(AegisError) {
         guard caller.maySee(owner: CurrentProcess.effectiveUser) else {
             throw AegisError(
-                .denied, "not-permitted", "only root and the daemon's own user may ask MCP servers anew for their tools"
-            )
+                .denied, "administrator-needed", "MCP servers belong to the whole node",
+                hint: "ask as root or as the daemon's own user")
         }
     }
 }

@@ -44,8 +44,7 @@ struct AgentPlane: Sendable {
         let approvals = ApprovalQueue(database, audit: ledger, clock: loop.clock)
         let registry = try ToolRegistry(
             [EchoTool(), WebFetchTool(HTTPWebTransport(try HTTPClient(on: loop)))] + FileTools.all)
-        mcp = try MCPServers.make(
-            settings.mcpServers, registry: registry, services: services, scope: scope, loop: loop, logger: logger)
+        mcp = try MCPServers.make(settings, registry, services, scope: scope, loop: loop, logger: logger)
         let folders = AgentFolders(home: home.path, runDirectory: home.runDirectory)
         let agents = AgentServices(
             store: SessionStore(database), models: desk, registry: registry,
@@ -63,10 +62,10 @@ struct AgentPlane: Sendable {
         limits.batch = settings.agents.batchCap
         let skills = AgentSkills(settings.agents.skillsDirs, home: home.path)
         directory = AgentDirectory(agents, limits: limits, preamble: { skills.preamble($0) })
-        for tool in [SpawnAgentTool(directory) as any Tool, SpawnAgentsTool(directory)] { try registry.register(tool) }
         let memory = MemoryStore(database: database)
         let memoryTools = MemoryTools(memory) { context in context.identity }
-        for tool in memoryTools.all { try registry.register(tool) }
+        let spawning: [any Tool] = [SpawnAgentTool(directory), SpawnAgentsTool(directory)]
+        for tool in spawning + memoryTools.all { try registry.register(tool) }
         try registry.register(SkillReadTool { _ in skills.library })
         let manifests = ManifestStore(database)
         let bootstrap = settings.agents.bootstrapManifest

@@ -7,13 +7,15 @@ internal import AegisMCP
 internal import AegisSecrets
 internal import AegisStore
 internal import AegisTools
+internal import LinuxSys
 
 /// The MCP servers of the configuration, put together.
 enum MCPServers {
     static func make(
-        _ sections: [MCPServerSection], registry: ToolRegistry, services: DaemonServices, scope: TaskScope,
+        _ settings: DaemonSettings, _ registry: ToolRegistry, _ services: DaemonServices, scope: TaskScope,
         loop: EventLoop, logger: Logger
     ) throws -> MCPPlane {
+        let sections = settings.mcpServers
         let names = sections.map(\.name)
         if let twice = names.first(where: { name in names.count { $0 == name } > 1 }) {
             throw AegisError(
@@ -21,15 +23,19 @@ enum MCPServers {
                 hint: "each server has a name of its own")
         }
         let client = try HTTPClient(on: loop)
-        let host = MCPInstanceHost(directory: services.directory)
+        let instances = MCPInstanceHost(directory: services.directory)
         let secrets = services.secrets
+        let host = MCPHostPlace(
+            program: try Files.readLink("/proc/self/exe"), cgroups: services.cgroups, secrets: secrets, loop: loop,
+            scope: scope)
         let clock = loop.clock
         return MCPPlane(
             sections, registry: registry, store: MCPStore(services.database), audit: services.audit.ledger,
             scope: scope, clock: clock, logger: logger
         ) { section, onNotice in
             guard let url = section.url else {
-                let process = try await host.start(section)
+                let place: any MCPProcessHost = section.sandbox.isHost ? host : instances
+                let process = try await place.start(section)
                 return MCPStdioTransport(section.name, process, scope: scope, clock: clock, onNotice: onNotice)
             }
             let headers = try await BlockingPool.shared.run {

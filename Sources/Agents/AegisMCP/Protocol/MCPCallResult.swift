@@ -1,4 +1,6 @@
+internal import AegisCore
 package import AegisJSON
+internal import AegisTools
 
 /// What a tool of a server answered, as a model may read it: text of others, in a frame that says so. In JSON it cannot break out
 /// of the frame.
@@ -37,11 +39,9 @@ package enum MCPCallResult {
         if !others.isEmpty { fields.append(.init("other_parts", .array(others))) }
         let isError = result["isError"]?.flag ?? false
         guard isError else { return (.object(fields), false) }
-        let error: JSONValue = [
-            "code": "mcp-tool-failed", "message": .string("'\(tool)' says that the call failed"),
-            "answer": .object(fields),
-        ]
-        return (.object([.init("error", error)]), true)
+        let error = AegisError.failed("mcp-tool-failed", "'\(tool)' says that the call failed")
+        let reply = ToolReply(error, details: [JSONValue.Field("answer", .object(fields))])
+        return (reply.value, true)
     }
 
     private enum Piece {

@@ -60,12 +60,16 @@ package struct MCPClient: Sendable {
                 hello = try await greeting.initialize()
             }
         }
-        if hello.isStateless, hello.tellsChanges {
-            let wanted: JSONValue = ["notifications": ["toolsListChanged": true]]
-            transport.listen(
-                MCPRequest(
-                    "subscriptions/listen", Self.modern(wanted), revision: hello.revision, timeout: .seconds(86_400)))
+        guard hello.isStateless else {
+            // Servers of this time tell changes also when they did not say that they would.
+            transport.listen(revision: hello.revision)
+            return
         }
+        guard hello.tellsChanges else { return }
+        let wanted: JSONValue = ["notifications": ["toolsListChanged": true]]
+        transport.listen(
+            MCPRequest(
+                "subscriptions/listen", Self.modern(wanted), revision: hello.revision, timeout: .seconds(86_400)))
     }
 
     // MARK: Tools

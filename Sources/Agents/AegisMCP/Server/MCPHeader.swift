@@ -24,6 +24,7 @@ package struct MCPHeader: Sendable, Hashable {
     /// The value as it is sent.
     ///
     /// - Parameter reveal: gives the value of a secret.
+    /// - Returns: the value.
     /// - Throws: what `reveal` throws.
     package func value(_ reveal: (String) throws(AegisError) -> String) throws(AegisError) -> String {
         guard let secret else { return text }

@@ -27,6 +27,8 @@ final class MCPLink: Sendable {
         /// It ended when it was asked whether it knows the stateless revision.
         var isLegacy = false
         var isEnded = false
+        /// How often it was begun to speak with it.
+        var connections = 0
         var timer: TaskScope.Handle?
         var work: TaskScope.Handle?
     }
@@ -37,7 +39,7 @@ final class MCPLink: Sendable {
     private let clock: any Clock<Duration>
     private let times: MCPClient.Times
     private let onNotice: @Sendable (MCPNotice) -> Void
-    private let onConnect: @Sendable (MCPHello) -> Void
+    private let onConnect: @Sendable (MCPClient) async throws -> Void
     private let state = Mutex(State())
 
     /// The longest time between two tries.
@@ -45,7 +47,7 @@ final class MCPLink: Sendable {
 
     init(
         _ section: MCPServerSection, open: @escaping Opener, scope: TaskScope, clock: any Clock<Duration>,
-        times: MCPClient.Times = MCPClient.Times(), onConnect: @escaping @Sendable (MCPHello) -> Void = { _ in },
+        times: MCPClient.Times = MCPClient.Times(), onConnect: @escaping @Sendable (MCPClient) async throws -> Void,
         onNotice: @escaping @Sendable (MCPNotice) -> Void
     ) {
         self.section = section
@@ -56,6 +58,9 @@ final class MCPLink: Sendable {
         self.onConnect = onConnect
         self.onNotice = onNotice
     }
+
+    /// How often it was begun to speak with the server.
+    var connections: Int { state.withLock { $0.connections } }
 
     /// The phase, and what went wrong last.
     var standing: (phase: Phase, lastError: AegisError?) {
@@ -228,7 +233,6 @@ final class MCPLink: Sendable {
             return (Array(state.waiters.values), false)
         }
         if isLate, case .success(let client) = result { await client.transport.close() }
-        if case .success(let client) = result, !isLate { onConnect(client.hello) }
         for waiter in waiters { waiter.resume(with: isLate ? .failure(ended) : result) }
     }
 
@@ -257,7 +261,11 @@ final class MCPLink: Sendable {
         let transport = try await started()
         do {
             let choice = isLegacy && section.revision == .auto ? .session : section.revision
-            return try await MCPClient(section.name, over: transport, choice: choice, times: times)
+            let client = try await MCPClient(section.name, over: transport, choice: choice, times: times)
+            // What its tools are is known anew before anybody calls one.
+            try await onConnect(client)
+            state.withLock { $0.connections += 1 }
+            return client
         } catch {
             let remarks = transport.remarks
             await transport.close()

@@ -66,7 +66,10 @@ package final class MCPPlane: Sendable {
             let name = section.name
             let link = MCPLink(
                 section, open: open, scope: scope, clock: clock, times: times,
-                onConnect: { [weak self] in self?.connected(name, $0) },
+                onConnect: { [weak self] client in
+                    self?.connected(name, client.hello)
+                    try await self?.list(name, client)
+                },
                 onNotice: { [weak self] notice in if notice == .toolsChanged { self?.list(name) } })
             links.withLock { $0.append((name, link)) }
         }
@@ -142,7 +145,17 @@ package final class MCPPlane: Sendable {
     /// - Throws: `mcp-server-not-found`, and why there is no list.
     package func refresh(_ name: String) async throws {
         guard let link = link(name) else { throw unknown(name) }
-        let (hello, listed) = try await link.use { client in (client.hello, try await client.tools()) }
+        let before = link.connections
+        try await link.use { client in
+            // One that was connected to for this has just been asked.
+            if link.connections == before { try await list(name, client) }
+        }
+    }
+
+    private func list(_ name: String, _ client: MCPClient) async throws {
+        guard let link = link(name) else { return }
+        let hello = client.hello
+        let listed = try await client.tools()
         let section = link.section
         var problems = listed.problems
         let tools = listed.tools.filter { tool in

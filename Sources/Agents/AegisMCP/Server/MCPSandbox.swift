@@ -82,6 +82,11 @@ package struct MCPSandbox: Sendable, Hashable {
         if user == nil || user == "root" || user == "0" {
             reader.report("the MCP server '\(name)' with 'host: true' needs 'user', and it cannot be root")
         }
+        for text in mounts {
+            if let mount = try? MountSpec(parsing: text), mount.source != mount.target {
+                reader.report("'\(text)': at the host a folder is where it is, as in /srv/data:/srv/data")
+            }
+        }
         for key in given where !["host", "user", "env", "secrets", "workdir", "mounts", "limits"].contains(key) {
             reader.report("'\(key)' is for servers in instances, and '\(name)' runs at the host")
         }

@@ -83,6 +83,7 @@ package struct MCPStore: Sendable {
     ///   - time: now.
     ///   - trustsFirst: says of a tool whether its first definition needs nobody's agreement.
     /// - Returns: the tools with what was agreed to.
+    /// - Throws: when it cannot be kept; then nothing of it is.
     package func keep(
         _ server: String, origin: String, _ hello: MCPHello, _ tools: [MCPToolDefinition], at time: Timestamp,
         trustsFirst: @Sendable (String) -> Bool

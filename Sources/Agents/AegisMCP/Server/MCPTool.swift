@@ -11,11 +11,11 @@ struct MCPTool: Tool {
 
     init(_ entry: MCPStore.Entry, of link: MCPLink, asks: Bool, desk: any MCPToolDesk) {
         let (section, definition) = (link.section, entry.definition)
-        let said = definition.description.isEmpty ? "" : ", which says of it:\n\(definition.description)"
+        let said = definition.description.isEmpty ? "a tool" : "in its own words: \(definition.description)"
         let limit = section.timeout(of: definition.name)
         declaration = ToolDeclaration(
             name: section.fullName(definition.name),
-            description: "A tool of the MCP server '\(section.name)', another program\(said)",
+            description: "Of the MCP server '\(section.name)', another program, \(said)",
             input: definition.schema, effects: .external, asksApproval: asks,
             // The server may have to be started first.
             timeLimit: limit + section.startTimeout.duration + .seconds(60))
@@ -26,17 +26,18 @@ struct MCPTool: Tool {
 
     func call(_ input: JSONValue, _ context: ToolContext) async throws -> ToolReply {
         let definition = entry.definition
-        guard desk.current(definition.name, of: link.section.name)?.hash == definition.hash else {
-            throw AegisError.conflict(
-                "mcp-tool-changed", "'\(declaration.name)' is not any more what it was when it was called",
-                hint: "nothing was done: look at its description again")
-        }
-        try context.confirm(MCPTool.fact, is: definition.hash)
-        if context.approved != nil { try desk.accepted(definition, of: link.section.name) }
         let limit = link.section.timeout(of: definition.name)
         let headers = MCPParameterHeaders.values(of: input, schema: definition.schema)
         let result = try await link.use { client in
-            try await client.call(definition.name, input, headers: headers, timeout: limit)
+            // Only now: a server that was started for this has said anew what its tools are.
+            guard desk.current(definition.name, of: link.section.name)?.hash == definition.hash else {
+                throw AegisError.conflict(
+                    "mcp-tool-changed", "'\(declaration.name)' is not any more what it was when it was called",
+                    hint: "nothing was done: look at its description again")
+            }
+            try context.confirm(MCPTool.fact, is: definition.hash)
+            if context.approved != nil { try desk.accepted(definition, of: link.section.name) }
+            return try await client.call(definition.name, input, headers: headers, timeout: limit)
         }
         let framed = MCPCallResult.framed(result, from: declaration.name)
         return ToolReply(framed.value, isError: framed.isError)

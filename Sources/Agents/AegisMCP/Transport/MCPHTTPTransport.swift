@@ -114,9 +114,42 @@ package final class MCPHTTPTransport: MCPTransport {
     }
 
     package func listen(_ request: MCPRequest) {
-        let handle = scope.spawn("mcp \(server): listening") { _ = try? await self.request(request) }
+        again { if case .failure = try await self.request(request) { throw Silent() } }
+    }
+
+    package func listen(revision: String) {
+        again {
+            var fields = HTTPHeaders(self.headers)
+            fields.add("Accept", "text/event-stream")
+            fields.add("MCP-Protocol-Version", revision)
+            if let session = self.state.withLock({ $0.session }) { fields.add("Mcp-Session-Id", session) }
+            var request = ClientRequest(.get, self.url, headers: fields)
+            request.timeouts = ClientTimeouts(
+                connect: .seconds(10), firstByte: .seconds(60), idle: .seconds(86_400), total: .seconds(86_400))
+            request.maximumBody = .max
+            try await self.client.send(request) { response in
+                let kind = response.headers.first("content-type")?.lowercased() ?? ""
+                guard response.status == 200, kind.hasPrefix("text/event-stream") else { throw Silent() }
+                _ = try await self.events(response, 0, MCPRequest("", .null, revision: revision, timeout: .zero))
+            }
+        }
+    }
+
+    /// The server does not tell anything by itself.
+    private struct Silent: Error {}
+
+    /// Listens again whenever a stream has ended, as long as the server is spoken to and has one.
+    private func again(_ listen: @escaping @Sendable () async throws -> Void) {
+        let handle = scope.spawn("mcp \(server): listening") { [clock] in
+            while self.end == nil {
+                do { try await listen() } catch is Silent { return } catch is CancellationError { return } catch {}
+                do { try await clock.sleep(for: Self.listeningPause) } catch { return }
+            }
+        }
         state.withLock { $0.streams.append(handle) }
     }
+
+    private static let listeningPause = Duration.seconds(5)
 
     private func fault(_ error: HTTPClientError, _ request: MCPRequest) -> any Error {
         switch error.kind {

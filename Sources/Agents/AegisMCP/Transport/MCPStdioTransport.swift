@@ -92,6 +92,8 @@ package final class MCPStdioTransport: MCPTransport {
         }
     }
 
+    package func listen(revision: String) {}
+
     private func begin(_ request: MCPRequest, listens: Bool) throws -> Int64 {
         try state.withLock { state in
             if let end = state.end { throw end }

@@ -48,6 +48,8 @@ package protocol MCPTransport: Sendable {
     func notify(_ method: String, revision: String) async throws
     /// Listens for what the server says by itself, where that needs a request of its own. Does not wait.
     func listen(_ request: MCPRequest)
+    /// Listens for what the server of a session says by itself, where that has a way of its own. Does not wait.
+    func listen(revision: String)
     /// Why nothing can be asked any more; nil while it can.
     var end: AegisError? { get }
     /// What the server wrote beside its messages, its end.
