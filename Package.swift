@@ -175,9 +175,9 @@ let edges: [Target] = [
             "AegisAPI", "AegisAudit", "AegisJSON", "AegisRouter", "AegisProxy", "AegisKits", "AegisInstances",
             "AegisNetwork", "AegisCapabilities",
             "AegisImages", "AegisFiles", "AegisLogs",
-            "AegisSessions", "AegisBackends",
-            "AegisSecrets", "AegisStore", "AegisConfig", "AegisWire", "AegisIO", "AegisSandboxTypes", "AegisChannel",
-            "LinuxSys", "CLinux",
+            "AegisSessions", "AegisChannel", "AegisBackends",
+            "AegisSecrets", "AegisStore", "AegisConfig", "AegisWire", "AegisIO", "AegisSandboxTypes", "LinuxSys",
+            "CLinux",
             "AegisCore",
         ],
         path: "Sources/Edges/aegisd", swiftSettings: strict, linkerSettings: ownRuntime),
@@ -222,6 +222,9 @@ let testTargets: [Target] = [
     .target(
         name: "AegisTestSupport", dependencies: ["AegisCore", "LinuxSys", "AegisIO"], path: "Tests/AegisTestSupport",
         swiftSettings: strict),
+    .target(
+        name: "AegisAuditTestSupport", dependencies: ["AegisAudit", "AegisJSON", "AegisCore"],
+        path: "Tests/AegisAuditTestSupport", swiftSettings: strict),
     tests("AegisCoreTests", ["AegisCore"]),
     tests("LinuxSysTests", ["LinuxSys", "CLinux"]),
     tests("AegisIOTests", ["AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
@@ -243,7 +246,7 @@ let testTargets: [Target] = [
         "AegisToolsTests",
         [
             "AegisTools", "AegisFiles", "AegisAudit", "AegisCapabilities", "AegisHTTPClient", "AegisRegex", "AegisJSON",
-            "AegisStore", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport",
+            "AegisStore", "AegisIO", "LinuxSys", "AegisCore", "AegisAuditTestSupport", "AegisTestSupport",
         ]),
     tests(
         "AegisMCPTests",
@@ -258,7 +261,7 @@ let testTargets: [Target] = [
         [
             "AegisAgents", "AegisInference", "AegisTools", "AegisMemory", "AegisSkills", "AegisAudit", "AegisFiles",
             "AegisCapabilities", "AegisSandboxTypes", "AegisStore", "AegisConfig", "AegisJSON", "AegisIO", "LinuxSys",
-            "AegisCore", "AegisTestSupport",
+            "AegisCore", "AegisAuditTestSupport", "AegisTestSupport",
         ]),
     tests(
         "AegisInferenceTests",
@@ -276,7 +279,9 @@ let testTargets: [Target] = [
     tests(
         "AegisAuditTests",
         ["AegisAudit", "AegisStore", "AegisJSON", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
-    tests("AegisCapabilitiesTests", ["AegisCapabilities", "AegisAudit", "AegisJSON", "AegisCore"]),
+    tests(
+        "AegisCapabilitiesTests",
+        ["AegisCapabilities", "AegisAudit", "AegisJSON", "AegisCore", "AegisAuditTestSupport", "AegisTestSupport"]),
     tests(
         "AegisMemoryTests", ["AegisMemory", "AegisStore", "AegisJSON", "AegisIO", "AegisCore", "AegisTestSupport"]),
     tests("AegisSkillsTests", ["AegisSkills", "AegisStore", "LinuxSys", "AegisCore", "AegisTestSupport"]),

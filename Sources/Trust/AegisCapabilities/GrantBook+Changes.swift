@@ -256,6 +256,7 @@ extension GrantBook {
             node.revoked = now
             state.handles[node.handle] = nil
         }
+        revocations.raise()
         var failure: AegisError?
         let revoked = taken.map(\.id).sorted()
         do { try record(.revoked(revoked, at: now, reason: reason)) } catch { failure = error.asAegisError }

@@ -43,6 +43,8 @@ package final class GrantBook: Sendable {
     let journal: (any GrantJournal)?
     private let clock: @Sendable () -> Timestamp
     private let state: Mutex<State>
+    /// Who waits for a revocation.
+    let revocations = RevocationSignal()
 
     /// Opens a book.
     ///

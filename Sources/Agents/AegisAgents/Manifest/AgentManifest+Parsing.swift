@@ -3,9 +3,10 @@ package import AegisConfig
 package import AegisCore
 internal import AegisJSON
 internal import AegisSandboxTypes
+internal import AegisTools
 
 /// Reads the file of a system prompt, with the rights of whoever gave the manifest.
-package typealias PromptReader = (String) throws(AegisError) -> String
+package typealias PromptReader = @Sendable (String) throws(AegisError) -> String
 
 extension AgentManifest {
     /// The longest manifest, in bytes.
@@ -35,6 +36,16 @@ extension AgentManifest {
         do { capabilities = try GrantSpec.completed(manifest.capabilities, model: manifest.model) } catch {
             throw .usage("model: \(error)")
         }
+        // The grant of its own model is implied; that of another one is not (decision D31).
+        if let other = memory.summarizationModel, !capabilities.contains(where: { $0.capability.allows(.model(other)) })
+        {
+            throw AegisError(
+                .usage, "invalid-config",
+                "\(file.name): memory.summarization_model names '\(quotesValues ? other : "a model")', which no capability grants",
+                hint:
+                    "add \"model: \(quotesValues ? other : "NAME")\" to capabilities, or leave it out: then its own model summarises"
+            )
+        }
     }
 }
 
@@ -62,19 +73,21 @@ struct ManifestReader {
                 }
                 return fields
             } ?? []
-        manifest.sandbox = reader.sectionIfPresent("sandbox") { sandbox($0) }
+        manifest.sandbox = reader.sectionIfPresent("sandbox") { SandboxReader.read($0, manifest.capabilities) }
         manifest.accepts = reader.readRaw("accepts") { node, problem in
             guard case .map = node.content else {
                 problem(node, "expected a JSON Schema, which is a map")
                 return nil
             }
+            do { _ = try JSONSchema(node.json) } catch {
+                problem(node, "it is no JSON Schema that can be checked: \(error)")
+                return nil
+            }
             return node.json
         }
-        manifest.restart = reader.section("restart") { restart in
-            var value = AgentManifest.Restart()
-            value.attempts = restart.read("attempts", default: value.attempts, check: Self.range(0...100))
-            value.pause = restart.read("pause", default: value.pause)
-            return value
+        manifest.restart = restart(reader)
+        if manifest.restart.policy != .never, !manifest.isPersistent {
+            reader.report("restart needs lifecycle: persistent or scheduled; an on-demand agent goes with its answer")
         }
         manifest.maxIterations = reader.read(
             "max_iterations", default: manifest.maxIterations, check: Self.range(1...10_000))
@@ -137,6 +150,35 @@ struct ManifestReader {
         }
     }
 
+    /// A word, or a map with one.
+    private func restart(_ reader: ConfigReader) -> AgentManifest.Restart {
+        var value = AgentManifest.Restart()
+        let words = AgentManifest.Restart.Policy.allCases.map(\.rawValue)
+        func wrong(_ word: String) -> String? {
+            guard !words.contains(word) else { return nil }
+            let near = nearest(word, in: words).map { "; did you mean '\($0)'?" } ?? ""
+            return "must be one of \(words.joined(separator: ", "))\(near)"
+        }
+        let word = reader.readRaw("restart") { node, problem -> String? in
+            guard case .scalar(let text, _) = node.content else { return nil }
+            if let wrong = wrong(text) { problem(node, wrong) }
+            return text
+        }
+        if let word {
+            value.policy = AgentManifest.Restart.Policy(rawValue: word) ?? .never
+            return value
+        }
+        return reader.sectionIfPresent("restart") { restart in
+            let word = restart.read("policy", default: "on-failure", check: wrong)
+            value.policy = AgentManifest.Restart.Policy(rawValue: word) ?? .never
+            value.attempts = restart.read("attempts", default: value.attempts, check: Self.range(0...100))
+            value.pause = restart.read("pause", default: value.pause) {
+                $0.milliseconds <= 86_400_000 ? nil : "must be at most 24h"
+            }
+            return value
+        } ?? value
+    }
+
     private func memory(_ reader: ConfigReader) -> AgentManifest.Memory {
         var memory = AgentManifest.Memory()
         memory.contextWindow = reader.readIfPresent("context_window", as: TokenCount.self)?.tokens
@@ -167,33 +209,6 @@ struct ManifestReader {
             reader.read(
                 "reset_period_seconds", default: Int(budget.resetPeriodSeconds), check: Self.range(0...315_360_000)))
         return budget
-    }
-
-    private func sandbox(_ reader: ConfigReader) -> AgentManifest.Sandbox {
-        var sandbox = AgentManifest.Sandbox()
-        sandbox.image = reader.readIfPresent("image")
-        sandbox.kit = reader.readIfPresent("kit")
-        if sandbox.image != nil, sandbox.kit != nil {
-            reader.report("image and kit are both given; a kit has an image")
-        }
-        sandbox.isolation = reader.readIfPresent("isolation")
-        sandbox.minIsolation = reader.readIfPresent("min_isolation") { text in
-            Self.problem { () throws(AegisError) in _ = try Grade(parsing: text) }
-        }
-        sandbox.limits = reader.section("limits") { limits in
-            let value = AegisSandboxTypes.Limits(
-                cpus: limits.readIfPresent("cpus"), memory: limits.readIfPresent("memory"),
-                disk: limits.readIfPresent("disk"), pids: limits.readIfPresent("pids"))
-            if let wrong = Self.problem({ () throws(AegisError) in try value.validate() }) {
-                limits.report("limits \(wrong)")
-            }
-            return value
-        }
-        sandbox.mounts = reader.readList("mounts", of: String.self) { text in
-            Self.problem { () throws(AegisError) in _ = try MountSpec(parsing: text) }
-        }.compactMap { try? MountSpec(parsing: $0) }
-        sandbox.idle = reader.readIfPresent("idle")
-        return sandbox
     }
 
     // MARK: Small checks

@@ -66,19 +66,9 @@ package struct AgentManifest: Sendable, Equatable {
         package var minIsolation: String?
         package var limits = AegisSandboxTypes.Limits()
         package var mounts: [MountSpec] = []
-        /// How long it may stay unused before it is paused.
+        /// How long it may stay unused before it is stopped; the next program starts it again.
         package var idle: TimeSpan?
         /// What the manifest does not say.
-        package init() {}
-    }
-
-    /// What happens when it fails by itself.
-    package struct Restart: Sendable, Equatable {
-        /// How often it is started anew, 0 to 100; 0 is never.
-        package var attempts = 3
-        /// The pause before the first time; it doubles each time, up to 32 times of it.
-        package var pause = TimeSpan.seconds(1)
-        /// Three times, after 1, 2 and 4 seconds.
         package init() {}
     }
 
@@ -116,9 +106,6 @@ package struct AgentManifest: Sendable, Equatable {
     /// What the manifest says and this release does not do yet: said when it is deployed, never passed over in silence.
     package var withoutEffect: [String] {
         var keys: [String] = []
-        if sandbox != nil { keys.append("sandbox") }
-        if accepts != nil { keys.append("accepts") }
-        if restart != Restart() { keys.append("restart") }
         if memory.archiveTTLDays != nil { keys.append("memory.archive_ttl_days") }
         let usual = Memory()
         if memory.episodicEnabled != usual.episodicEnabled { keys.append("memory.episodic_enabled") }

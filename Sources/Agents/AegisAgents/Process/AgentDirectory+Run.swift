@@ -10,22 +10,23 @@ extension AgentDirectory {
     /// - Returns: the trace by which `reply` finds the result.
     /// - Throws: `agent-not-found`, `mailbox-full`, `message-too-large`.
     package func send(
-        _ text: String, to word: String, from sender: String? = nil, trace: String? = nil
+        _ text: String, to word: String, trace: String? = nil
     ) async throws -> String {
-        try await deliver(text, to: try find(word), from: sender, trace: trace).trace
+        try await deliver(text, to: try find(word), trace: trace).trace
     }
 
     /// Whether a message has reached an agent, now or with a daemon before.
     func knows(_ trace: String, of process: AgentProcess) async throws -> Bool {
-        if await process.waiter(for: trace) != nil { return true }
+        if await process.hasUnderWay(trace) { return true }
         return try !services.store.steps(of: process.id, trace: trace).isEmpty
     }
 
     /// Gives an agent a message and waits for what comes of it. A waiting task that is cancelled ends the turn if nobody else
     /// has asked for it.
-    package func run(_ text: String, on process: AgentProcess, from sender: String? = nil) async throws -> TurnResult {
-        let (trace, waiter) = try await deliver(text, to: process, from: sender)
+    package func run(_ text: String, on process: AgentProcess) async throws -> TurnResult {
+        let (trace, waiter) = try await deliver(text, to: process)
         guard let result = await waiter.value() else {
+            await process.forget(waiter, for: trace)
             // Where the daemon ends, the turn goes on with the next one.
             if !isEnding { await process.cancel(trace: trace) }
             throw CancellationError()
@@ -66,9 +67,12 @@ extension AgentDirectory {
     /// - Throws: `trace-not-found`.
     package func reply(_ trace: String, of word: String, wait: Bool) async throws -> TurnResult? {
         let process = try find(word)
+        if !wait, await process.hasUnderWay(trace) { return nil }
         if let waiter = await process.waiter(for: trace) {
-            guard wait else { return nil }
-            guard let result = await waiter.value() else { throw CancellationError() }
+            guard let result = await waiter.value() else {
+                await process.forget(waiter, for: trace)
+                throw CancellationError()
+            }
             return result
         }
         let steps = try services.store.steps(of: process.id, trace: trace)
@@ -80,8 +84,8 @@ extension AgentDirectory {
         return result
     }
 
-    private func deliver(
-        _ text: String, to process: AgentProcess, from sender: String?, trace: String? = nil
+    func deliver(
+        _ text: String, to process: AgentProcess, from origin: MailOrigin? = nil, trace: String? = nil
     ) async throws -> (trace: String, waiter: Waiter<TurnResult>) {
         guard text.utf8.count <= Self.messageLimit else {
             throw AegisError(
@@ -93,6 +97,6 @@ extension AgentDirectory {
             throw AegisError.usage("the message is empty", hint: "say what the agent is to do")
         }
         let trace = trace ?? newID("t-")
-        return (trace, try await process.deliver(Mail(trace: trace, text: text, from: sender)))
+        return (trace, try await process.deliver(Mail(trace: trace, text: text, from: origin)))
     }
 }

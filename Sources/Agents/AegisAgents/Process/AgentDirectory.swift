@@ -16,6 +16,10 @@ package actor AgentDirectory {
     private var schedules: [String: TaskScope.Handle] = [:]
     private var random: any RandomNumberGenerator & Sendable
     private(set) var isEnding = false
+    /// Who waits for whose answer.
+    var asks = AskGraph()
+    /// When sandboxes are looked at because a grant ends.
+    var sandboxEnds: Set<Timestamp> = []
     /// What is told to every agent about the skills that there are.
     private let preamble: @Sendable (AgentManifest) -> String?
 
@@ -50,7 +54,7 @@ package actor AgentDirectory {
     /// - Throws: what is wrong with the manifest; `too-many-agents`; `spawn-too-deep`; `capability-denied`; `grant-too-wide`.
     package func spawn(
         _ file: ConfigFile, by spawner: Spawner, quotesValues: Bool = true, options: SpawnOptions = SpawnOptions(),
-        goal: String? = nil, isOneShot: Bool = false,
+        goal: Goal? = nil, isOneShot: Bool = false,
         prompt: @escaping PromptReader = AgentDirectory.noPromptFile
     ) throws(AegisError) -> AgentProcess {
         guard !isEnding else {
@@ -69,7 +73,7 @@ package actor AgentDirectory {
         var record = newRecord(manifest, String(decoding: file.bytes, as: UTF8.self), spawner)
         record.options = options
         record.isOneShot = isOneShot
-        if let goal { record.goal = goal }
+        if let goal { (record.goal, record.workspace) = (goal.id, goal.workspace) }
         let process = AgentProcess(
             record: record, manifest: manifest, session: Session(), services: services, ended: { _, _ in })
         try give(manifest, to: process, from: spawner)
@@ -123,6 +127,11 @@ package actor AgentDirectory {
         guard !manifest.isPersistent else {
             throw .usage("a child is on-demand: it ends with its answer", hint: "leave 'lifecycle' out")
         }
+        guard manifest.sandbox == nil else {
+            throw AegisError(
+                .denied, "sandbox-inherited", "a child's programs run in what its parent's manifest says",
+                hint: "leave 'sandbox' out; what they see and reach follows from the child's capabilities")
+        }
         // What remembers must be found again: a child's id is a new one each time.
         let remembers = manifest.capabilities.contains { $0.capability == .tool("memory_store") }
         guard !remembers else {
@@ -150,7 +159,7 @@ package actor AgentDirectory {
                 tree: parent.record.tree, owner: parent.record.owner, group: parent.record.group,
                 created: services.now(),
                 isPersistent: false)
-            record.goal = parent.record.goal
+            (record.goal, record.workspace) = (parent.record.goal, parent.record.workspace)
             // What somebody has to approve does not become free by asking a child to do it.
             record.approvals = parent.record.approvals + parent.manifest.approvalRequired
         }
@@ -164,6 +173,9 @@ package actor AgentDirectory {
         let text = String(random.next() as UInt64, radix: 16)
         return prefix + String(repeating: "0", count: 16 - text.count) + text
     }
+
+    /// Bits for the marks of a frame, which nobody can guess.
+    func frameNonce() -> UInt64 { (random.next() as UInt64) | 1 << 60 }
 
     private func give(_ manifest: AgentManifest, to process: AgentProcess, from spawner: Spawner) throws(AegisError) {
         switch spawner {
@@ -214,6 +226,7 @@ package actor AgentDirectory {
         await process.stop()
         schedules.removeValue(forKey: process.id)?.cancel()
         guard agents.removeValue(forKey: process.id) != nil else { return }
+        await services.sandboxes?.remove(process.id)
         await services.gone(process.record)
         do throws(AegisError) { try services.models.dismiss(process.record) } catch {
             services.logger.error(
@@ -258,6 +271,9 @@ package actor AgentDirectory {
         return process
     }
 
+    /// A live agent by its id.
+    func live(_ id: String) -> AgentProcess? { agents[id] }
+
     private func notFound(_ word: String, among known: [AgentProcess]) -> AegisError {
         let near = nearest(word, in: known.map(\.id).sorted() + known.map(\.record.name).sorted())
         return .notFound(
@@ -291,7 +307,7 @@ package actor AgentDirectory {
         for (id, text) in try services.store.records() {
             do {
                 let record = try JSONValue(parsing: text.utf8).decode(AgentRecord.self)
-                guard record.parent == nil, !record.isOneShot else {
+                guard record.outlivesDaemon else {
                     try? services.models.dismiss(record)
                     await services.gone(record)
                     try services.store.retire(id, at: services.now(), keeping: limits.remembered)
@@ -309,6 +325,8 @@ package actor AgentDirectory {
         where holder.hasPrefix("a-") && agents[holder] == nil && !unreadable.contains(holder) {
             try services.grants.retire(HolderID(holder), reason: "its agent does not live")
         }
+        // Those of agents that did not live on, and those that a daemon was killed over before it could remove them.
+        await reviewSandboxes()
         if resuming { await resume() }
     }
 
@@ -322,7 +340,8 @@ package actor AgentDirectory {
         try record.options.apply(to: &manifest)
         let session = Session(try services.store.steps(of: record.id).lazy.map(\.step))
         let process = AgentProcess(
-            record: record, manifest: manifest, session: session, services: services, ended: { _, _ in })
+            record: record, manifest: manifest, session: session, mail: try services.store.mail(of: record.id),
+            services: services, ended: { _, _ in })
         try services.models.admit(record, manifest.budget)
         // Its grants are those that the book has kept, and no others: what was taken back does not return with a daemon.
         agents[record.id] = process

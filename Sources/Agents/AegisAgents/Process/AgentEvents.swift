@@ -1,15 +1,19 @@
 package import AegisAudit
+internal import AegisInference
+internal import AegisJSON
 
 extension AuditKind {
     /// An agent has come, with its grants.
     package static let agentSpawned = AuditKind("agent_spawned")
     /// An agent is gone.
     package static let agentStopped = AuditKind("agent_stopped")
-    /// A message has reached an agent, and a turn begins.
+    /// An agent sends another one a message: `to`, `to_id`, `message_trace`, `bytes`, `asks`.
+    package static let messageSent = AuditKind("agent_message_sent")
+    /// A message has reached an agent, and a turn begins: `bytes`; from an agent also `from`, `from_trace`, `from_step`.
     package static let messageReceived = AuditKind("agent_message_received")
     /// What a model said.
     package static let agentThought = AuditKind("agent_thought", .report)
-    /// A turn has ended.
+    /// A turn has ended: `stop_reason`, `iterations`, `input_tokens`, `output_tokens`, `code`.
     package static let executionCompleted = AuditKind("agent_execution_completed")
     /// Old messages were replaced by a summary.
     package static let contextSummarized = AuditKind("context_summarized")
@@ -17,4 +21,26 @@ extension AuditKind {
     package static let contextSummarizationFailed = AuditKind("context_summarization_failed")
     /// Old messages were left out.
     package static let contextDropped = AuditKind("context_dropped")
+}
+
+extension AgentProcess {
+    func tellReceived(_ mail: Mail) {
+        var fields: [(String, JSONValue)] = [("bytes", .number(mail.text.utf8.count))]
+        if let origin = mail.from {
+            fields += [
+                ("from", .string(origin.agent)), ("from_trace", .string(origin.trace)),
+                ("from_step", .number(origin.step)),
+            ]
+        }
+        tell(.messageReceived, fields)
+    }
+
+    func tellEnded(_ result: TurnResult) {
+        var fields: [(String, JSONValue)] = [
+            ("stop_reason", .string(result.stop.rawValue)), ("iterations", .number(result.iterations)),
+            ("input_tokens", .number(result.usage.totalInput)), ("output_tokens", .number(result.usage.output)),
+        ]
+        if let problem = result.problem { fields.append(("code", .string(problem.code))) }
+        tell(.executionCompleted, fields, trace: result.trace)
+    }
 }

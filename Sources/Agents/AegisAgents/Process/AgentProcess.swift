@@ -29,7 +29,7 @@ package actor AgentProcess {
     var canSummarize = true
 
     init(
-        record: AgentRecord, manifest: AgentManifest, session: Session, services: AgentServices,
+        record: AgentRecord, manifest: AgentManifest, session: Session, mail: [Mail] = [], services: AgentServices,
         ended: @escaping @Sendable (AgentProcess, TurnResult) async -> Void
     ) {
         id = record.id
@@ -38,6 +38,7 @@ package actor AgentProcess {
         log = SessionLog(agent: record.id, session: session, store: services.store, now: services.now)
         self.services = services
         self.ended = ended
+        mailbox = mail
     }
 
     var session: Session { log.current }
@@ -48,11 +49,12 @@ package actor AgentProcess {
     /// Where it stands.
     package var state: ProcessState {
         if isStopping { return worker == nil ? .stopped : .stopping }
+        if isRecovering || restartPause != nil { return .restarting }
         return session.turn != nil || !mailbox.isEmpty ? .working : .idle
     }
 
-    /// The trace that it works on.
-    package var trace: String? { session.turn?.trace }
+    /// The trace that it works on, or will again.
+    package var trace: String? { session.turn?.trace ?? (restartPause == nil ? nil : session.last?.turn.trace) }
 
     // MARK: Messages
 
@@ -67,6 +69,8 @@ package actor AgentProcess {
                 "mailbox-full", "\(mailbox.count) messages wait for agent \(record.name) (\(id)) already",
                 hint: "wait for its replies; a mailbox holds \(Self.mailboxLimit)")
         }
+        // Whoever is told that it was taken can rely on it, whatever becomes of the daemon.
+        if record.outlivesDaemon { try services.store.keep(mail, of: id, at: services.now()) }
         mailbox.append(mail)
         let result = Waiter<TurnResult>()
         waiters[mail.trace, default: []].append(result)
@@ -74,18 +78,27 @@ package actor AgentProcess {
         return result
     }
 
+    /// Whether a message is under way.
+    func hasUnderWay(_ trace: String) -> Bool {
+        !isStopping && (self.trace == trace || mailbox.contains { $0.trace == trace })
+    }
+
     /// Waits for the result of a message that is under way; nil when none of that trace is.
     func waiter(for trace: String) -> Waiter<TurnResult>? {
-        guard !isStopping, session.turn?.trace == trace || mailbox.contains(where: { $0.trace == trace }) else {
-            return nil
-        }
+        guard hasUnderWay(trace) else { return nil }
         let result = Waiter<TurnResult>()
         waiters[trace, default: []].append(result)
         return result
     }
 
-    /// Goes on with what a daemon before this one had begun.
-    func resume() { if session.turn != nil { work() } }
+    /// Forgets who waited for a result and was cancelled.
+    func forget(_ waiter: Waiter<TurnResult>, for trace: String) { waiters[trace]?.removeAll { $0 === waiter } }
+
+    /// How many wait for results.
+    var waiting: Int { waiters.values.reduce(0) { $0 + $1.count } }
+
+    /// Goes on with what a daemon before this one had begun or taken.
+    func resume() { if trace != nil || !mailbox.isEmpty { work() } }
 
     static func stopped(_ id: String) -> AegisError {
         .conflict("agent-stopped", "agent \(id) is stopping or stopped", hint: "spawn it again")
@@ -94,7 +107,7 @@ package actor AgentProcess {
     /// Ends the turn, the waiting messages, and takes no more. Returns when nothing of it runs any more.
     func stop() async {
         let waits = mailbox
-        mailbox = []
+        dropMail()
         isStopping = true
         for mail in waits { settle(TurnResult(trace: mail.trace, stop: .cancelled)) }
         worker?.cancel()
@@ -105,8 +118,8 @@ package actor AgentProcess {
 
     /// Ends the turn of one trace, and nothing else.
     func cancel(trace: String) {
-        guard session.turn?.trace == trace else {
-            mailbox.removeAll { $0.trace == trace }
+        guard self.trace == trace else {
+            _ = withdraw(trace: trace)
             return settle(TurnResult(trace: trace, stop: .cancelled))
         }
         guard worker != nil else { return }
@@ -114,6 +127,36 @@ package actor AgentProcess {
         worker?.cancel()
     }
     private var isCancelling = false
+    /// How often in a row a step could not be saved.
+    var crashes = 0
+    /// Whether it waits after one.
+    var isRecovering = false
+
+    /// Takes a message back that still waits.
+    ///
+    /// - Returns: whether it did: nothing has come of it then, and nothing will.
+    func withdraw(trace: String) -> Bool {
+        guard let index = mailbox.firstIndex(where: { $0.trace == trace }) else { return false }
+        mailbox.remove(at: index)
+        forgetMail(trace)
+        settle(TurnResult(trace: trace, stop: .cancelled))
+        return true
+    }
+
+    /// How many messages wait.
+    var mailCount: Int { mailbox.count }
+
+    private func dropMail() {
+        mailbox = []
+        forgetMail(nil)
+    }
+
+    private func forgetMail(_ trace: String?) {
+        guard record.outlivesDaemon else { return }
+        do throws(AegisError) { try services.store.forgetMail(of: id, trace: trace) } catch {
+            services.logger.error("a message that was withdrawn stays", ("agent", id), ("error", error.message))
+        }
+    }
 
     // MARK: The loop
 
@@ -133,18 +176,17 @@ package actor AgentProcess {
     ///
     /// - Returns: whether there are more, for a task that was not cancelled.
     private func turns() async -> Bool {
-        while session.turn != nil || !mailbox.isEmpty {
+        while trace != nil || !mailbox.isEmpty {
             let wasCancelling = isCancelling
             do {
                 try await step()
             } catch {
                 // A step that cannot be saved has not happened, and nothing may happen after it.
                 services.logger.error("an agent cannot go on", ("agent", id), ("error", "\(error)"))
-                let result = TurnResult(
-                    trace: session.turn?.trace ?? "", stop: .error, problem: TurnProblem(Self.aegis(error)))
-                for trace in waiters.keys { settle(result.with(trace: trace)) }
-                mailbox = []
-                return false
+                guard await recovers(Self.aegis(error)) else {
+                    giveUp(error)
+                    return false
+                }
             }
             // The daemon ends, and the next one goes on from the steps; or one turn was cancelled, and others wait.
             if Task.isCancelled, !isStopping, !isCancelling { return wasCancelling && !mailbox.isEmpty }
@@ -152,14 +194,27 @@ package actor AgentProcess {
         return false
     }
 
+    private func giveUp(_ error: any Error) {
+        let result = TurnResult(
+            trace: session.turn?.trace ?? "", stop: .error, problem: TurnProblem(Self.aegis(error)))
+        for trace in waiters.keys { settle(result.with(trace: trace)) }
+        dropMail()
+    }
+
     static func aegis(_ error: any Error) -> AegisError {
         (error as? AegisError) ?? .failed("internal-error", "\(error)")
     }
 
     private func step() async throws {
+        if let pause = restartPause {
+            guard !Task.isCancelled || isStopping || isCancelling else { return }
+            return try await restart(after: pause)
+        }
         if session.turn == nil {
-            let mail = mailbox.removeFirst()
-            try log.record(.began(trace: mail.trace, text: mail.text, from: mail.from))
+            let mail = mailbox[0]
+            try log.record(.began(trace: mail.trace, text: mail.text, from: mail.from?.agent))
+            mailbox.removeFirst()
+            tellReceived(mail)
         }
         if Task.isCancelled {
             guard isStopping || isCancelling else { return }
@@ -179,16 +234,28 @@ package actor AgentProcess {
         guard let turn = session.turn else { return }
         var result = TurnResult(trace: turn.trace, stop: stop, problem: problem)
         result.response = session.lastText
-        result.usage = turn.usage
-        result.iterations = turn.iterations
+        result.usage = turn.allUsage
+        result.iterations = turn.allIterations
         try log.record(.ended(stop, problem), synced: true)
+        tellEnded(result)
         isCancelling = false
         canSummarize = true
+        crashes = 0
+        // Whoever waits gets what it comes to in the end.
+        guard !tellRestart(problem) else { return }
         settle(result)
         await ended(self, result)
     }
 
-    private func settle(_ result: TurnResult) {
+    /// Gives up a turn that would have been begun anew.
+    func giveUpRestart() throws(AegisError) {
+        guard let trace else { return }
+        try log.record(.ended(.cancelled, nil))
+        isCancelling = false
+        settle(TurnResult(trace: trace, stop: .cancelled))
+    }
+
+    func settle(_ result: TurnResult) {
         for waiter in waiters.removeValue(forKey: result.trace) ?? [] { waiter.resolve(result) }
     }
 }

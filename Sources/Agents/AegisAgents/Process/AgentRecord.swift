@@ -68,6 +68,8 @@ package struct AgentRecord: Sendable, Codable, Hashable {
     package var isOneShot = false
     /// The goal that it works for.
     package var goal: String?
+    /// The owner's folder that is the workspace of its tree; nil is one that Aegis keeps.
+    package var workspace: String?
 
     package init(
         id: String, name: String, manifest: String, parent: String?, depth: Int, tree: String, owner: UInt32,
@@ -84,6 +86,11 @@ package struct AgentRecord: Sendable, Codable, Hashable {
         self.created = created
         self.isPersistent = isPersistent
     }
+
+    /// Whether the next daemon goes on with it: whoever waits for a child, or for the one answer of another, is gone by then.
+    var outlivesDaemon: Bool { parent == nil && !isOneShot }
+    /// Whether it is there for a second message.
+    var takesMessages: Bool { outlivesDaemon && goal == nil }
 
     /// All that the model is told first.
     func systemPrompt(_ manifest: AgentManifest) -> String {

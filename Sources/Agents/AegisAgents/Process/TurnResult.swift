@@ -36,6 +36,7 @@ package struct TurnResult: Sendable, Hashable {
             case .ended(let stop, let problem):
                 (self.stop, self.problem) = (stop, problem)
                 hasEnded = true
+            case .restarted: hasEnded = false
             case .began, .intent, .outcome, .stopped, .summarized, .dropped: break
             }
         }
@@ -49,6 +50,8 @@ package enum ProcessState: String, Sendable, Codable {
     case working
     /// It waits for one.
     case idle
+    /// Its turn failed, and is begun anew in a moment.
+    case restarting
     /// It ends its turn before it goes.
     case stopping
     /// It is gone.
@@ -56,8 +59,18 @@ package enum ProcessState: String, Sendable, Codable {
 }
 
 /// A message on its way to an agent.
-struct Mail: Sendable {
+struct Mail: Sendable, Codable, Hashable {
     var trace: String
+    /// What the model reads, in its frame when an agent sent it.
     var text: String
-    var from: String?
+    /// The agent that sent it, as the runtime knows it; nil for a person, or a schedule.
+    var from: MailOrigin?
+}
+
+/// Where in another agent's work a message comes from: set by the runtime, never by what the sender's model says.
+struct MailOrigin: Sendable, Codable, Hashable {
+    var agent: String
+    var name: String
+    var trace: String
+    var step: Int
 }

@@ -49,6 +49,26 @@ package struct Session: Sendable, Hashable {
         var outcomes: [String: ToolOutput] = [:]
         /// Which of the messages has the text; negative when it is not shown any more.
         var start: Int
+        /// How often it was begun anew.
+        package var restarts = 0
+        /// What it took before that.
+        var before = Spent()
+
+        /// How often the model was called in all.
+        var allIterations: Int { before.iterations + iterations }
+        /// What all those calls took.
+        var allUsage: TokenUsage { before.usage + usage }
+    }
+
+    /// What a turn has taken.
+    struct Spent: Sendable, Hashable {
+        var iterations = 0
+        var usage = TokenUsage()
+    }
+    /// The turn that ended last: it can be begun anew.
+    package struct Ended: Sendable, Hashable {
+        var turn: Turn
+        var stop: TurnStop
     }
 
     /// What the model is shown, oldest first. Tool results follow their calls, in one message.
@@ -58,6 +78,8 @@ package struct Session: Sendable, Hashable {
     private var hasGap = false
     /// nil between turns.
     package private(set) var turn: Turn?
+    /// nil before the first one has ended.
+    package private(set) var last: Ended?
     /// How many steps there are.
     package private(set) var count = 0
     /// The text of the last answer.
@@ -78,12 +100,16 @@ package struct Session: Sendable, Hashable {
             if turn != nil { end() }
             append(.user, [.text(text)])
             turn = Turn(trace: trace, text: text, start: messages.count - 1)
+            last = nil
             lastText = ""
         case .replied(let blocks, let stop, let usage): replied(blocks, stop, usage)
         case .intent(let call): turn?.intents.insert(call)
         case .outcome(let output): outcome(output)
         case .stopped: turn?.isStopped = true
-        case .ended: end()
+        case .ended(let stop, _):
+            if let turn { last = Ended(turn: turn, stop: stop) } else { last?.stop = stop }
+            end()
+        case .restarted: restart()
         case .summarized(let number, let text):
             summary = text
             hasGap = false
@@ -198,6 +224,16 @@ package struct Session: Sendable, Hashable {
                 })
         }
         self.turn = nil
+    }
+
+    /// The conversation stands as it was left: what was done is done. An answer that was cut is gone on with.
+    private mutating func restart() {
+        guard turn == nil, let ended = last else { return }
+        var turn = Turn(trace: ended.turn.trace, text: ended.turn.text, start: ended.turn.start)
+        turn.restarts = ended.turn.restarts + 1
+        turn.before = Spent(iterations: ended.turn.allIterations, usage: ended.turn.allUsage)
+        if messages.last?.role != .user { append(.user, [.text("[Your turn was cut. Go on where it ended.]")]) }
+        self.turn = turn
     }
 
     /// Two messages of the user in a row are one to the model.

@@ -40,6 +40,8 @@ package enum SessionStep: Sendable, Hashable {
     case stopped
     /// The turn has ended.
     case ended(TurnStop, TurnProblem?)
+    /// The turn that ended last is begun anew where it stood, by the policy of the agent's manifest.
+    case restarted
     /// So many of the oldest messages of the conversation are this text from now on; their steps are kept as the archive.
     case summarized(messages: Int, text: String)
     /// So many of the oldest messages are left out, as there was no room and no summary.
@@ -48,7 +50,7 @@ package enum SessionStep: Sendable, Hashable {
 
 extension SessionStep: Codable {
     private enum Kind: String, Codable {
-        case began, replied, intent, outcome, stopped, ended, summarized, dropped
+        case began, replied, intent, outcome, stopped, ended, restarted, summarized, dropped
     }
     private enum Keys: String, CodingKey {
         case kind, trace, text, from, blocks, stop, usage, call, output, error, messages
@@ -68,6 +70,7 @@ extension SessionStep: Codable {
         case .intent: self = .intent(call: try c.decode(String.self, forKey: .call))
         case .outcome: self = .outcome(try c.decode(ToolOutput.self, forKey: .output))
         case .stopped: self = .stopped
+        case .restarted: self = .restarted
         case .ended:
             self = .ended(
                 try c.decode(TurnStop.self, forKey: .stop), try c.decodeIfPresent(TurnProblem.self, forKey: .error))
@@ -98,6 +101,7 @@ extension SessionStep: Codable {
             try c.encode(Kind.outcome, forKey: .kind)
             try c.encode(output, forKey: .output)
         case .stopped: try c.encode(Kind.stopped, forKey: .kind)
+        case .restarted: try c.encode(Kind.restarted, forKey: .kind)
         case .ended(let stop, let problem):
             try c.encode(Kind.ended, forKey: .kind)
             try c.encode(stop, forKey: .stop)

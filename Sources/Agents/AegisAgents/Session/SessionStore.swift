@@ -4,7 +4,7 @@ package import AegisStore
 
 /// The tables of agents' sessions and of the agents themselves.
 package struct SessionStore: Sendable {
-    private let database: Database
+    let database: Database
 
     /// The tables as this release makes them.
     package static let migrations = [
@@ -43,10 +43,13 @@ package struct SessionStore: Sendable {
         do { text = String(decoding: try JSONValue(encoding: step).compact, as: UTF8.self) } catch {
             throw .failed("internal-error", "a step cannot be written: \(error)")
         }
-        _ = try database.transaction(synced ? .synced : .saved) { t in
+        _ = try database.transaction(synced ? .synced : .saved) { t throws(SQLiteError) in
             try t.run(
                 "INSERT INTO agent_steps (agent, seq, time, trace, step) VALUES (?, ?, ?, ?, ?)", agent, seq,
                 time.milliseconds, trace, text)
+            // A message is either waiting or worked on, never both and never neither.
+            guard case .began(let own, _, _) = step else { return 0 }
+            return try t.run("DELETE FROM agent_mail WHERE agent = ? AND trace = ?", agent, own)
         }
     }
 
@@ -67,10 +70,23 @@ package struct SessionStore: Sendable {
     /// - Returns: the steps.
     /// - Throws: `session-unreadable` naming the step that cannot be read; none is left out silently.
     package func steps(of agent: String, from seq: Int = 0, limit: Int = .max) throws(AegisError) -> [Entry] {
+        try read("seq >= ?", of: agent, seq, limit: limit)
+    }
+
+    /// Steps of one turn, in their order.
+    ///
+    /// - Throws: as for those of a session.
+    package func steps(of agent: String, trace: String) throws(AegisError) -> [Entry] {
+        try read("trace = ?", of: agent, trace, limit: .max)
+    }
+
+    private func read(
+        _ condition: String, of agent: String, _ value: any SQLiteValue, limit: Int
+    ) throws(AegisError) -> [Entry] {
         let rows = try database.read { t in
             try t.all(
-                "SELECT seq, time, trace, step FROM agent_steps WHERE agent = ? AND seq >= ? ORDER BY seq LIMIT ?",
-                agent, seq, limit
+                "SELECT seq, time, trace, step FROM agent_steps WHERE agent = ? AND \(condition) ORDER BY seq LIMIT ?",
+                agent, value, limit
             ) { row throws(SQLiteError) in
                 (
                     try row.get(0, as: Int.self), try row.get(1, as: Int64.self), try row.get(2, as: String?.self),
@@ -88,11 +104,6 @@ package struct SessionStore: Sendable {
             entries.append(Entry(seq: seq, time: Timestamp(milliseconds: time), trace: trace, step: step))
         }
         return entries
-    }
-
-    /// Steps of one turn.
-    package func steps(of agent: String, trace: String) throws(AegisError) -> [Entry] {
-        try steps(of: agent).filter { $0.trace == trace }
     }
 
     /// Saves an agent's record, synced.
@@ -135,6 +146,7 @@ package struct SessionStore: Sendable {
     package func retire(_ id: String, at time: Timestamp, keeping number: Int) throws(AegisError) {
         _ = try database.transaction(.saved) { t throws(SQLiteError) in
             _ = try t.run("UPDATE agents SET retired = ? WHERE id = ? AND retired IS NULL", time.milliseconds, id)
+            _ = try t.run("DELETE FROM agent_mail WHERE agent = ?", id)
             let old = try t.all(
                 "SELECT id FROM agents WHERE retired IS NOT NULL ORDER BY retired DESC, id LIMIT -1 OFFSET ?", number
             ) { row throws(SQLiteError) in try row.get(0, as: String.self) }
@@ -149,6 +161,7 @@ package struct SessionStore: Sendable {
     /// Removes an agent with its session.
     package func delete(_ id: String) throws(AegisError) {
         _ = try database.transaction(.synced) { t in
+            try t.run("DELETE FROM agent_mail WHERE agent = ?", id)
             try t.run("DELETE FROM agent_steps WHERE agent = ?", id)
             return try t.run("DELETE FROM agents WHERE id = ?", id)
         }

@@ -60,6 +60,11 @@ package enum AgentText {
         fields.add("Parent", item["parent"]?.text)
         fields.add("Depth", item["depth"]?.unsigned.map { "\($0)" })
         fields.add("Grants", item["capability_count"]?.unsigned.map { "\($0)" })
+        let sandbox = item["sandbox"]
+        for line in sandbox?["shows"]?.elements ?? [] {
+            fields.add("Programs", line.text)
+        }
+        fields.add("Sandbox", sandbox?["instance"]?.text)
         fields.add("Created", item["created_at"]?.text)
         return fields.text
     }
@@ -154,6 +159,7 @@ package enum AgentText {
             let why = json["error"]?["message"]?.text.map { " (\($0))" } ?? ""
             return line("end", (json["stop"]?.text ?? "") + why)
         case "summarized": return line("summary", json["text"]?.text ?? "")
+        case "restarted": return line("restarted", "the turn is begun anew where it stood")
         case "dropped": return line("dropped", "\(json["messages"]?.unsigned ?? 0) of the oldest messages")
         default: return ""
         }

@@ -1,0 +1,205 @@
+import AegisAuditTestSupport
+import AegisConfig
+import AegisCore
+import AegisInference
+import AegisJSON
+import AegisStore
+import AegisTestSupport
+import AegisTools
+import Synchronization
+import Testing
+
+@testable import AegisAgents
+
+@Suite struct RestartTests {
+    private typealias Policy = AgentManifest.Restart.Policy
+
+    @Test func whichEndsAreStartedAnew() {
+        var restart = AgentManifest.Restart()
+        restart.attempts = 1
+        func after(_ policy: Policy) -> [TurnStop] {
+            restart.policy = policy
+            return TurnStop.allCases.filter { restart.pause(after: $0, restarts: 0) != nil }
+        }
+        #expect(after(.never) == [])
+        #expect(after(.onFailure) == [.error])
+        #expect(Set(after(.always)) == [.error, .truncated, .maxIterations, .maxTokens])
+    }
+
+    @Test func thePauseDoublesUpToThirtyTwoTimes() {
+        var restart = AgentManifest.Restart()
+        restart.policy = .onFailure
+        restart.attempts = 8
+        let pauses = (0...8).map { restart.pause(after: .error, restarts: $0)?.components.seconds }
+        #expect(pauses == [1, 2, 4, 8, 16, 32, 32, 32, nil])
+        restart.attempts = 0
+        #expect(restart.pause(after: .error, restarts: 0) == nil)
+    }
+
+    private static func with(
+        _ desk: any ModelDesk, _ restart: String, _ body: (World, AgentProcess, TestClock) async throws -> Void
+    ) async throws {
+        let clock = TestClock()
+        let world = try World(desk, clock: clock)
+        do {
+            let agent = try await world.directory.spawn(
+                World.file("worker", "lifecycle: persistent\nrestart: \(restart)"), by: .person(uid: 0))
+            try await body(world, agent, clock)
+        } catch {
+            await world.end()
+            throw error
+        }
+        await world.end()
+    }
+
+    /// Fails so often, then answers.
+    private static func desk(failures: Int) -> ClosureDesk {
+        ClosureDesk { question, number throws(AegisError) in
+            guard number > failures else { throw .failed("model-unreachable", "no") }
+            return ClosureDesk.text("at last: \(question.messages.count) message")
+        }
+    }
+
+    @Test func aTurnThatFailsIsBegunAnewUntilItSucceeds() async throws {
+        try await Self.with(Self.desk(failures: 2), "on-failure") { world, agent, clock in
+            async let running = world.directory.run("go", on: agent)
+            for pause in [1, 2] {
+                await clock.sleepers(1)
+                #expect(await agent.state == .restarting)
+                #expect(clock.deadlines.last == clock.now.offset + .seconds(pause))
+                clock.advance(by: .seconds(pause))
+            }
+            let result = try await running
+            // The message was said once, however often it was begun.
+            #expect(result.response == "at last: 1 message" && result.stop == .complete && result.iterations == 1)
+            #expect(try await world.directory.reply(result.trace, of: agent.id, wait: false) == result)
+            #expect(world.trail.kinds.count { $0 == "agent_restarting" } == 2)
+            #expect(!world.trail.kinds.contains("agent_gave_up"))
+        }
+    }
+
+    @Test func soOftenAndNotMore() async throws {
+        let desk = Self.desk(failures: 100)
+        try await Self.with(desk, "{policy: always, attempts: 2, pause: 5s}") { world, agent, clock in
+            async let running = world.directory.run("go", on: agent)
+            for _ in 0..<2 {
+                await clock.sleepers(1)
+                clock.advance(by: .seconds(10))
+            }
+            let result = try await running
+            #expect(result.problem?.code == "model-unreachable")
+            #expect(desk.questions == 3)
+            #expect(world.trail.kinds.last == "agent_gave_up")
+            // The next message begins from nought.
+            async let again = world.directory.run("again", on: agent)
+            await clock.sleepers(1)
+            clock.advance(by: .seconds(10))
+            await clock.sleepers(1)
+            clock.advance(by: .seconds(10))
+            #expect(try await again.stop == .error)
+            #expect(desk.questions == 6)
+        }
+    }
+
+    @Test func nothingIsStartedAnewUnlessTheManifestSaysSo() async throws {
+        let desk = Self.desk(failures: 1)
+        try await Self.with(desk, "never") { world, agent, _ in
+            let result = try await world.directory.run("go", on: agent)
+            #expect(result.stop == .error)
+            #expect(desk.questions == 1)
+        }
+    }
+
+    @Test func anAnswerThatWasCutIsGoneOnWith() async throws {
+        let desk = ClosureDesk { question, number in
+            number == 1
+                ? ClosureDesk.text("half", stop: .maxTokens) : ClosureDesk.text(question.messages.last?.text ?? "")
+        }
+        try await Self.with(desk, "always") { world, agent, clock in
+            async let running = world.directory.run("go", on: agent)
+            await clock.sleepers(1)
+            clock.advance(by: .seconds(1))
+            let result = try await running
+            #expect(result.response.contains("Go on where it ended"))
+            #expect(result.usage.total == 220 && result.iterations == 2)
+        }
+    }
+
+    /// In the pause: a person cancels, or stops the agent, and messages wait.
+    @Test(arguments: [false, true]) func aPauseCanBeCut(_ stops: Bool) async throws {
+        let desk = ClosureDesk { question, _ throws(AegisError) in
+            guard question.messages.last?.text.hasSuffix("fail") == false else {
+                throw .failed("model-unreachable", "no")
+            }
+            return ClosureDesk.text("fine")
+        }
+        try await Self.with(desk, "on-failure") { world, agent, clock in
+            async let running = world.directory.run("fail", on: agent)
+            await clock.sleepers(1)
+            let next = try await world.directory.send("next", to: agent.id)
+            if stops {
+                try await world.directory.stop(agent.id)
+            } else {
+                await agent.cancel(trace: try #require(await agent.trace))
+                #expect(try await world.directory.reply(next, of: agent.id, wait: true)?.response == "fine")
+            }
+            #expect(try await running.stop == .cancelled)
+        }
+    }
+
+    /// A daemon that is killed in a pause: the next one waits again and goes on.
+    @Test func aPauseOutlivesTheDaemon() async throws {
+        let clock = TestClock()
+        let one = try World(Self.desk(failures: 100), clock: clock)
+        let agent = try await one.directory.spawn(
+            World.file("worker", "lifecycle: persistent\nrestart: {attempts: 2}"), by: .person(uid: 0))
+        let trace = try await one.directory.send("go", to: agent.id)
+        await clock.sleepers(1)
+        clock.advance(by: .seconds(1))
+        await clock.sleepers(1)
+        await one.directory.end()
+        await one.end()
+        let desk = Self.desk(failures: 100)
+        let two = try World(desk, database: one.database, clock: clock)
+        try await two.directory.recover()
+        await clock.sleepers(1)
+        // The second time: the steps have kept count.
+        #expect(clock.deadlines.last == clock.now.offset + .seconds(2))
+        clock.advance(by: .seconds(2))
+        let result = try #require(try await two.directory.reply(trace, of: agent.id, wait: true))
+        #expect(result.problem?.code == "model-unreachable")
+        #expect(desk.questions == 1)
+        await two.end()
+    }
+
+    /// A step that cannot be saved: nothing happens after it, until it can be.
+    @Test func whatCouldNotBeSavedIsTriedAgain() async throws {
+        let broken = Mutex(0)
+        let probe = CountingTool("probe") { _ in
+            let isFirst = broken.withLock { count in
+                count += 1
+                return count == 1
+            }
+            return isFirst ? ToolReply("lost", halt: "the disk is full") : ToolReply("done")
+        }
+        let desk = ClosureDesk { question, _ in
+            guard let result = question.messages.last?.toolResults.first else {
+                return ClosureDesk.calls(ToolUse(id: "c", name: "probe", input: [:]))
+            }
+            return ClosureDesk.text(result.text)
+        }
+        let clock = TestClock()
+        let world = try World(desk, tools: [probe], clock: clock)
+        let agent = try await world.directory.spawn(
+            World.file("worker", "lifecycle: persistent\nrestart: on-failure\ncapabilities: ['tool: probe']"),
+            by: .person(uid: 0))
+        async let running = world.directory.run("go", on: agent)
+        await clock.sleepers(1)
+        #expect(await agent.state == .restarting)
+        clock.advance(by: .seconds(1))
+        #expect(try await running.stop == .complete)
+        // It was called once: its outcome had been saved before all stood still.
+        #expect(probe.calls == 1)
+        await world.end()
+    }
+}
