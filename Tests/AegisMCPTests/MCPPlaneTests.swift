@@ -206,11 +206,32 @@ import Testing
                 #expect(await code { try await node.plane.refresh("s") } == "image-missing")
                 #expect(tries.value == attempt && node.field("state") == "failed")
                 #expect(node.field("last_error")?["code"] == "image-missing")
+                await stage.clock.sleepers(1)
                 stage.clock.advance(by: .seconds(1 << (attempt - 1)))
                 while node.field("state") == "failed" { await Task.yield() }
             }
             try await node.plane.refresh("s")
             #expect(node.field("state") == "running" && node.field("last_error") == nil)
+            await node.plane.end()
+        }
+    }
+
+    @Test func aServerThatDiesAtEachCallIsNotStartedForEach() async throws {
+        try await with { stage, database in
+            let node = try Node(stage, database) { _ in
+                ScriptedServer { message, server in
+                    if message["method"]?.text == "tools/call" { return server.die() }
+                    Usual.stateless()(message, server)
+                }
+            }
+            try await node.plane.refresh("s")
+            for _ in 1...5 { #expect(await node.call("mcp.s.one").code == "mcp-unavailable") }
+            #expect(node.opened.value.count == 2 && node.field("state") == "failed")
+            await stage.clock.sleepers(1)
+            stage.clock.advance(by: .seconds(600))
+            while node.field("state") == "failed" { await Task.yield() }
+            #expect(await node.call("mcp.s.one").code == "mcp-unavailable")
+            #expect(node.opened.value.count == 3)
             await node.plane.end()
         }
     }

@@ -74,19 +74,22 @@ final class MCPLink: Sendable {
 
     /// Does something with the server, which runs meanwhile.
     ///
+    /// - Parameters:
+    ///   - proves: whether it has proven itself when this succeeds: a later failure is its first one again.
+    ///   - body: what is done.
     /// - Returns: what `body` returns.
     /// - Throws: why the server is not there; what `body` throws, with what the server wrote when it went away meanwhile.
-    func use<T: Sendable>(_ body: (MCPClient) async throws -> T) async throws -> T {
+    func use<T: Sendable>(proves: Bool = false, _ body: (MCPClient) async throws -> T) async throws -> T {
         let client = try await acquire()
         defer { release() }
         do {
             let result = try await body(client)
-            state.withLock { $0.failures = 0 }
+            if proves { state.withLock { $0.failures = 0 } }
             return result
         } catch let error as AegisError {
             if let end = client.transport.end { throw Self.told(end, client.transport) }
             // A server that answers is there, also when it refuses.
-            if error.code == "mcp-error" { state.withLock { $0.failures = 0 } }
+            if error.code == "mcp-error", proves { state.withLock { $0.failures = 0 } }
             throw error
         }
     }
@@ -137,6 +140,7 @@ final class MCPLink: Sendable {
     private func acquire() async throws -> MCPClient {
         let found = state.withLock { state -> Found in
             if state.isEnded { return .refusal(ended) }
+            if case .ready(let client) = state.phase, let end = client.transport.end { died(&state, client, end) }
             if case .waiting(let error, let pause) = state.phase {
                 var error = error
                 error.hint = [error.hint, "it is tried again within \(pause)"].compactMap(\.self).joined(
@@ -146,11 +150,7 @@ final class MCPLink: Sendable {
             state.users += 1
             state.timer?.cancel()
             state.timer = nil
-            if case .ready(let client) = state.phase {
-                guard let end = client.transport.end else { return .client(client) }
-                state.lastError = Self.told(end, client.transport)
-                state.phase = .stopped
-            }
+            if case .ready(let client) = state.phase { return .client(client) }
             if case .stopped = state.phase {
                 state.phase = .connecting
                 state.work = scope.spawn("mcp \(section.name)") { await self.connect() }
@@ -234,6 +234,18 @@ final class MCPLink: Sendable {
         }
         if isLate, case .success(let client) = result { await client.transport.close() }
         for waiter in waiters { waiter.resume(with: isLate ? .failure(ended) : result) }
+    }
+
+    /// It went away by itself: the first time it is started again at once.
+    private func died(_ state: inout State, _ client: MCPClient, _ end: AegisError) {
+        let told = Self.told(end, client.transport)
+        state.lastError = told
+        if state.failures == 0 {
+            state.failures = 1
+            state.phase = .stopped
+        } else {
+            fail(&state, told)
+        }
     }
 
     /// Nothing is tried for a while: longer after each failure.

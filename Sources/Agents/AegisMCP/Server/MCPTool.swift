@@ -28,7 +28,7 @@ struct MCPTool: Tool {
         let definition = entry.definition
         let limit = link.section.timeout(of: definition.name)
         let headers = MCPParameterHeaders.values(of: input, schema: definition.schema)
-        let result = try await link.use { client in
+        let result = try await link.use(proves: true) { client in
             // Only now: a server that was started for this has said anew what its tools are.
             guard desk.current(definition.name, of: link.section.name)?.hash == definition.hash else {
                 throw AegisError.conflict(
