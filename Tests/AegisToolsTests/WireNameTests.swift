@@ -1,3 +1,4 @@
+import AegisAuditTestSupport
 import AegisJSON
 import Testing
 
