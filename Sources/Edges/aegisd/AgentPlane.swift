@@ -9,6 +9,7 @@ internal import AegisHTTPClient
 internal import AegisIO
 internal import AegisInference
 internal import AegisInstances
+internal import AegisMCP
 internal import AegisMemory
 internal import AegisSkills
 internal import AegisStore
@@ -23,6 +24,7 @@ struct AgentPlane: Sendable {
     let directory: AgentDirectory
     let goals: GoalQueue
     let service: AgentService
+    let mcp: MCPPlane
     private let loop: EventLoop
     private let scope: TaskScope
     private let listener: Listener
@@ -32,6 +34,7 @@ struct AgentPlane: Sendable {
     static let migrations =
         SessionStore.migrations + ManifestStore.migrations + GoalStore.migrations + [BudgetBook.migration]
         + [MemoryStore.migration] + GrantStore.migrations + ApprovalQueue.migrations + SessionStore.mailMigrations
+        + MCPStore.migrations
 
     init(settings: DaemonSettings, home: DaemonHome, services: DaemonServices, logger: Logger) async throws {
         loop = try EventLoop.startThread(name: "agents")
@@ -42,6 +45,7 @@ struct AgentPlane: Sendable {
         let approvals = ApprovalQueue(database, audit: ledger, clock: loop.clock)
         let registry = try ToolRegistry(
             [EchoTool(), WebFetchTool(HTTPWebTransport(try HTTPClient(on: loop)))] + FileTools.all)
+        mcp = try MCPServers.make(settings, registry, services, scope: scope, loop: loop, logger: logger)
         let folders = AgentFolders(home: home.path, runDirectory: home.runDirectory, instances: services.directory)
         let sandboxes = AgentSandboxHost(services.directory, kits: services.kits, loop: services.loop, logger: logger)
         let agents = AgentServices(
@@ -85,7 +89,7 @@ struct AgentPlane: Sendable {
                 return try file.readAll(limit: AgentManifest.limit + 1)
             }
         }
-        server = JSONRPCServer(methods: AgentMethods(service).methods, clock: loop.clock)
+        server = JSONRPCServer(methods: AgentMethods(service).methods + MCPRoutes(mcp).methods, clock: loop.clock)
         try? Files.removeFile(home.agentSocket)
         listener = try Listener.unix(path: home.agentSocket, mode: 0o600, on: loop)
         try home.share(home.agentSocket)
@@ -101,6 +105,7 @@ struct AgentPlane: Sendable {
 
     /// Brings back what the last daemon had, and opens the door.
     func start() async throws {
+        mcp.start()
         try await directory.recover(resuming: false)
         try await goals.recover()
         await directory.resume()
@@ -114,6 +119,7 @@ struct AgentPlane: Sendable {
     /// Interrupts agents where they are; the next daemon goes on from their steps.
     func end() async {
         await directory.end()
+        await mcp.end()
         listener.close()
         await scope.end()
         loop.stop()

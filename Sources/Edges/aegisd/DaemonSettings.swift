@@ -2,6 +2,7 @@ internal import AegisBackends
 internal import AegisConfig
 internal import AegisCore
 internal import AegisInference
+internal import AegisMCP
 internal import AegisSandboxTypes
 internal import LinuxSys
 
@@ -17,6 +18,7 @@ struct DaemonSettings: Sendable {
     let agents: AgentsSection
     let providers: [ProviderSection]
     let selection: SelectionSection
+    let mcpServers: [MCPServerSection]
     let audit: AuditSection
     /// What TCP clients of the API must show.
     let token: Secret<String>
@@ -50,6 +52,7 @@ struct DaemonSettings: Sendable {
         agents = configuration.section(AgentsSection.self)
         providers = configuration.list(ProviderSection.self)
         selection = configuration.section(SelectionSection.self)
+        mcpServers = configuration.list(MCPServerSection.self)
         try configuration.finish()
         token = try network.token ?? ownToken()
         let machine = MachineDefaults(totalMemory: CgroupManager.machineMemory ?? 0)

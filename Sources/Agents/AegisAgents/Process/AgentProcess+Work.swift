@@ -104,7 +104,7 @@ extension AgentProcess {
     /// The tools that its grants let it call, as its model is told of them.
     var offered: [ModelTool] {
         services.registry.declarations(for: holder, in: services.grants).map {
-            ModelTool(name: $0.name, description: $0.description, schema: $0.input)
+            ModelTool(name: services.registry.wireName($0.name), description: $0.description, schema: $0.input)
         }
     }
 
