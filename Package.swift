@@ -133,6 +133,13 @@ let agents: [Target] = [
             "AegisStore", "AegisIO", "LinuxSys", "CSodium", "AegisCore",
         ]),
     library(
+        "Agents", "AegisMCP",
+        [
+            "AegisTools", "AegisAudit", "AegisHTTPClient", "AegisWire", "AegisSandboxTypes", "AegisStore",
+            "AegisConfig",
+            "AegisJSON", "AegisIO", "CSodium", "AegisCore",
+        ]),
+    library(
         "Agents", "AegisInference",
         [
             "AegisStore", "AegisConfig", "AegisHTTPClient", "AegisWire", "AegisIO", "AegisJSON", "LinuxSys", "CSodium",
@@ -149,8 +156,8 @@ let edges: [Target] = [
     library(
         "Edges", "AegisAPI",
         [
-            "AegisAgents", "AegisTools", "AegisInference", "AegisMemory", "AegisSkills", "AegisCapabilities",
-            "AegisConfig", "AegisJSON",
+            "AegisAgents", "AegisMCP", "AegisTools", "AegisInference", "AegisMemory", "AegisSkills",
+            "AegisCapabilities", "AegisConfig", "AegisJSON",
             "AegisKits", "AegisInstances", "AegisImages", "AegisFiles", "AegisLogs", "AegisSessions", "AegisBackends",
             "AegisAudit", "AegisSecrets",
             "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "AegisCore", "AegisChannel",
@@ -168,12 +175,12 @@ let edges: [Target] = [
     .executableTarget(
         name: "aegisd",
         dependencies: [
-            "AegisAgents", "AegisInference", "AegisHTTPClient", "AegisTools", "AegisMemory", "AegisSkills",
+            "AegisAgents", "AegisMCP", "AegisInference", "AegisHTTPClient", "AegisTools", "AegisMemory", "AegisSkills",
             "AegisHTML", "AegisAPI", "AegisAudit", "AegisJSON", "AegisRouter", "AegisProxy", "AegisKits",
             "AegisInstances",
             "AegisNetwork", "AegisCapabilities",
             "AegisImages", "AegisFiles", "AegisLogs",
-            "AegisSessions", "AegisBackends",
+            "AegisSessions", "AegisChannel", "AegisBackends",
             "AegisSecrets", "AegisStore", "AegisConfig", "AegisWire", "AegisIO", "AegisSandboxTypes", "LinuxSys",
             "CLinux",
             "AegisCore",
@@ -246,6 +253,13 @@ let testTargets: [Target] = [
             "AegisTools", "AegisFiles", "AegisAudit", "AegisCapabilities", "AegisHTTPClient", "AegisRegex", "AegisJSON",
             "AegisStore", "AegisIO", "LinuxSys", "AegisCore", "AegisAuditTestSupport", "AegisTestSupport",
         ]),
+    tests(
+        "AegisMCPTests",
+        [
+            "AegisMCP", "AegisTools", "AegisFiles", "AegisAudit", "AegisCapabilities", "AegisHTTPClient", "AegisWire",
+            "AegisStore", "AegisConfig", "AegisSandboxTypes", "AegisJSON", "AegisIO", "LinuxSys", "AegisCore",
+            "AegisTestSupport",
+        ], exclude: ["Peers"]),
     tests("AegisJSONTests", ["AegisJSON", "AegisCore", "AegisSandboxTypes"]),
     tests(
         "AegisAgentsTests",

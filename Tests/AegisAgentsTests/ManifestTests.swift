@@ -126,6 +126,15 @@ import Testing
         ("name: a\nmodel: m\nsandbox: {min_isolation: strong}", "min_isolation"),
         ("name: a\nmodel: m\nsandbox: {image: a, kit: b}", "image and kit"),
         ("name: a\nmodel: m\nsandbox: {limits: {pids: 1}}", "limits"),
+        ("name: a\nmodel: m\nsandbox: {isolation: runcs}", "did you mean 'runsc'?"),
+        ("name: a\nmodel: m\nsandbox: {idle: 1ms}", "100ms"),
+        ("name: a\nmodel: m\nsandbox: {mounts: ['/data:/in']}", "add 'file_read: /data/**'"),
+        (
+            "name: a\nmodel: m\ncapabilities: ['file_read: /data/*']\nsandbox: {mounts: ['/data:/in:rw']}",
+            "add 'file_write"
+        ),
+        ("name: a\nmodel: m\nsandbox: {mounts: ['data:/in']}", "absolute path"),
+        ("name: a\nmodel: m\nsandbox: {mounts: ['/data:/proc']}", "belongs to the sandbox"),
         ("name: a\nmodel: m\nmax_iterations: 0", "1 to 10000"),
         ("name: a\nmodel: m\nrestart: {attempts: -1}", "0 to 100"),
         ("name: a\nmodel: m\nrestart: allways", "did you mean 'always'?"),

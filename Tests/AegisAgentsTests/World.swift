@@ -96,6 +96,7 @@ final class World: Sendable {
 
     init(
         _ desk: any ModelDesk, tools: [any Tool] = [], limits: AgentLimits = AgentLimits(), database: Database? = nil,
+        sandboxes: (any AgentSandboxes)? = nil, desk approvals: (any ApprovalDesk)? = nil,
         clock: (any Clock<Duration>)? = nil, now: @escaping @Sendable () -> Timestamp = { Timestamp.now() }
     ) throws {
         folder = try TemporaryDirectory()
@@ -114,11 +115,13 @@ final class World: Sendable {
         directory = AgentDirectory(
             AgentServices(
                 store: store, models: desk, registry: registry, tools: ToolGate(registry), grants: grants, audit: trail,
-                scope: scope, now: now, clock: clock ?? loop.clock, logger: Logger { _ in }), limits: limits)
-        try registry.register(SpawnAgentTool(directory))
-        try registry.register(SpawnAgentsTool(directory))
-        try registry.register(AgentSendTool(directory))
-        try registry.register(AgentAskTool(directory))
+                desk: approvals, sandboxes: sandboxes, scope: scope, now: now, clock: clock ?? loop.clock,
+                logger: Logger { _ in }), limits: limits)
+        for tool in [SpawnAgentTool(directory), SpawnAgentsTool(directory)] as [any Tool] {
+            try registry.register(tool)
+        }
+        for tool in [AgentSendTool(directory), AgentAskTool(directory)] as [any Tool] { try registry.register(tool) }
+        if sandboxes != nil { try registry.register(ExecTool(directory)) }
     }
 
     func end() async {

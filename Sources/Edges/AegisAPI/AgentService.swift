@@ -2,6 +2,7 @@ package import AegisAgents
 internal import AegisCapabilities
 internal import AegisConfig
 internal import AegisCore
+package import AegisFiles
 internal import AegisInference
 package import AegisInstances
 internal import AegisJSON
@@ -17,11 +18,13 @@ package struct AgentService: Sendable {
     let services: AgentServices
     /// Reads a file with the rights of a caller (decision D31).
     let read: @Sendable (String, Caller) async throws -> [UInt8]
+    /// Opens a folder with the rights of a caller.
+    let folder: @Sendable (String, Caller) async throws -> OpenedPath
 
     /// Serves agents.
     package init(
         _ directory: AgentDirectory, goals: GoalQueue, manifests: ManifestStore, approvals: ApprovalQueue,
-        services: AgentServices,
+        services: AgentServices, folder: @escaping @Sendable (String, Caller) async throws -> OpenedPath,
         read: @escaping @Sendable (String, Caller) async throws -> [UInt8]
     ) {
         self.directory = directory
@@ -30,6 +33,7 @@ package struct AgentService: Sendable {
         self.approvals = approvals
         self.services = services
         self.read = read
+        self.folder = folder
     }
 
     // MARK: Manifests
@@ -130,7 +134,6 @@ package struct AgentService: Sendable {
         }
         let warnings =
             GrantSpec.warnings(manifest.capabilities)
-            + manifest.withoutEffect.map { "'\($0)' is understood, and has no effect in this release" }
         fields.append(.init("warnings", .array(warnings.map { .string($0) })))
         return fields
     }
@@ -152,7 +155,9 @@ package struct AgentService: Sendable {
     }
 
     func info(_ process: AgentProcess) async throws -> JSONValue {
-        try JSONValue(encoding: await directory.info(process))
+        var fields = try JSONValue(encoding: await directory.info(process)).fields ?? []
+        if let sandbox = await directory.sandboxView(of: process) { fields.append(.init("sandbox", sandbox)) }
+        return .object(fields)
     }
 
     func spawn(_ source: Source, _ caller: Caller) async throws -> AgentProcess {
@@ -229,6 +234,8 @@ package struct AgentService: Sendable {
         } else {
             revoked = try services.grants.revoke(process.holder, reason: reason)
         }
+        // Programs that run have it no longer either, when this is answered (decision D1).
+        await directory.reviewSandboxes()
         return [
             "agent_id": .string(process.id), "revoked": .array(revoked.map { .string("\($0)") }),
             "count": .number(revoked.count),

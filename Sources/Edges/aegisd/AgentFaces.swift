@@ -75,16 +75,6 @@ extension AgentFaces {
     }
 }
 
-extension AgentLimits {
-    /// The limits of a configuration.
-    init(_ section: AgentsSection) {
-        self.init()
-        live = section.maxLive
-        depth = section.maxDepth
-        batch = section.batchCap
-    }
-}
-
 /// The skills that agents are told of.
 struct AgentSkills: Sendable {
     let shelf: SkillShelf
@@ -102,7 +92,9 @@ struct AgentSkills: Sendable {
     }
 
     /// The skills of an agent's workspace. They are trusted by way of the agent that the workspace belongs to: its children go.
-    func root(of record: AgentRecord) -> SkillRoot { .workspace(folders.workspace(record), agent: record.tree) }
+    func root(of record: AgentRecord) -> SkillRoot? {
+        folders.skillPlace(of: record).map { .workspace($0, agent: record.tree) }
+    }
 
     /// What an agent may read now. Blocks on the disk.
     func library(for record: AgentRecord) -> SkillLibrary {

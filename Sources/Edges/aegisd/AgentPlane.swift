@@ -9,6 +9,7 @@ internal import AegisHTTPClient
 internal import AegisIO
 internal import AegisInference
 internal import AegisInstances
+internal import AegisMCP
 internal import AegisMemory
 internal import AegisSkills
 internal import AegisStore
@@ -26,6 +27,7 @@ struct AgentPlane: Sendable {
     private let faces: AgentFaces
     /// The routes beside those of `service`.
     var routes: [Route] { faces.routes }
+    let mcp: MCPPlane
     private let loop: EventLoop
     private let scope: TaskScope
     private let listener: Listener
@@ -35,7 +37,7 @@ struct AgentPlane: Sendable {
     static let migrations =
         SessionStore.migrations + ManifestStore.migrations + GoalStore.migrations + [BudgetBook.migration]
         + [MemoryStore.migration, SkillTrust.migration] + GrantStore.migrations + ApprovalQueue.migrations
-        + SessionStore.mailMigrations
+        + SessionStore.mailMigrations + MCPStore.migrations
 
     init(settings: DaemonSettings, home: DaemonHome, services: DaemonServices, logger: Logger) async throws {
         loop = try EventLoop.startThread(name: "agents")
@@ -47,12 +49,14 @@ struct AgentPlane: Sendable {
         let http = try HTTPClient(on: loop)
         let registry = try ToolRegistry(
             [EchoTool()] + FileTools.all + (try WebTools(http, search: settings.webSearch, on: loop).all))
-        let folders = AgentFolders(home: home.path, runDirectory: home.runDirectory)
+        mcp = try MCPServers.make(settings, registry, services, scope: scope, loop: loop, logger: logger)
+        let folders = AgentFolders(home: home.path, runDirectory: home.runDirectory, instances: services.directory)
         let memory = try settings.memory.makeStore(database, providers, http)
+        let sandboxes = AgentSandboxHost(services.directory, kits: services.kits, loop: services.loop, logger: logger)
         let agents = AgentServices(
             store: SessionStore(database), models: desk, registry: registry,
             tools: ToolGate(registry, clock: loop.clock), grants: services.grants, audit: ledger, desk: approvals,
-            files: { folders.scope(of: $0) },
+            files: { await folders.scope(of: $0) }, sandboxes: sandboxes,
             gone: { record in
                 folders.clear(record)
                 // Whoever waits for an answer on its behalf waits for nothing.
@@ -63,13 +67,10 @@ struct AgentPlane: Sendable {
             logger: logger)
         let skills = AgentSkills(settings.agents.skillsDirs, home: home.path, database: database, folders: folders)
         directory = AgentDirectory(
-            agents, limits: AgentLimits(settings.agents), preamble: { skills.preamble($0, $1) })
+            agents, limits: settings.agents.limits, preamble: { skills.preamble($0, $1) })
         let memories = MemoryDesk(memory, directory: directory)
         let own = AgentFaces.tools(directory, memory: memories, skills: skills)
-        let talk: [any Tool] = [AgentSendTool(directory), AgentAskTool(directory)]
-        for tool in [SpawnAgentTool(directory) as any Tool, SpawnAgentsTool(directory)] + talk + own {
-            try registry.register(tool)
-        }
+        for tool in Self.tools(of: directory) + own { try registry.register(tool) }
         let manifests = ManifestStore(database)
         let bootstrap = Bootstrap(settings.agents)
         goals = GoalQueue(
@@ -84,18 +85,30 @@ struct AgentPlane: Sendable {
         }
         service = AgentService(
             directory, goals: goals, manifests: manifests, approvals: approvals, services: agents,
-            read: AgentFaces.manifests(services.directory))
+            folder: { [instances = services.directory] in
+                try await instances.open($0, as: "workspace", isFolder: true, for: $1)
+            }, read: AgentFaces.manifests(services.directory))
         faces = AgentFaces(
             service, skills: skills, memory: memories, bootstrap: bootstrap, audit: services.audit.service,
             instances: services.directory, logger: logger)
-        server = JSONRPCServer(methods: AgentMethods(service).methods + faces.methods, clock: loop.clock)
+        let methods = AgentMethods(service).methods + MCPRoutes(mcp).methods + faces.methods
+        server = JSONRPCServer(methods: methods, clock: loop.clock)
         try? Files.removeFile(home.agentSocket)
         listener = try Listener.unix(path: home.agentSocket, mode: 0o600, on: loop)
         try home.share(home.agentSocket)
     }
 
+    /// The tools that have to do with agents themselves.
+    private static func tools(of directory: AgentDirectory) -> [any Tool] {
+        [
+            SpawnAgentTool(directory), SpawnAgentsTool(directory), ExecTool(directory), AgentSendTool(directory),
+            AgentAskTool(directory),
+        ]
+    }
+
     /// Brings back what the last daemon had, and opens the door.
     func start() async throws {
+        mcp.start()
         try await directory.recover(resuming: false)
         try await faces.prepare()
         try await goals.recover()
@@ -111,41 +124,9 @@ struct AgentPlane: Sendable {
     /// Interrupts agents where they are; the next daemon goes on from their steps.
     func end() async {
         await directory.end()
+        await mcp.end()
         listener.close()
         await scope.end()
         loop.stop()
     }
-}
-
-/// The folders of agents' workspaces: one for each tree.
-struct AgentFolders: Sendable {
-    let home: String
-    let runDirectory: String
-
-    private func folder(_ record: AgentRecord) -> String { "\(home)/agents/\(record.tree)" }
-
-    /// Where an agent's workspace is, whether it is there already or not.
-    func workspace(_ record: AgentRecord) -> String { "\(folder(record))/workspace" }
-
-    /// What an agent has of files; nil when its workspace cannot be made, and then there are none.
-    func scope(of record: AgentRecord) -> FileScope? {
-        let path = folder(record)
-        do {
-            try Files.makeDirectories("\(path)/workspace", mode: 0o700)
-            let workspace = try OpenedPath(own: "workspace", beneath: path)
-            // At the host it has its owner's rights, and not the daemon's (decision D15).
-            let isOwn = record.owner == 0 || record.owner == CurrentProcess.effectiveUser
-            let identity = isOwn ? nil : FileIdentity(user: record.owner, group: record.group)
-            return FileScope(workspace: workspace, identity: identity, home: home, runDirectory: runDirectory)
-        } catch { return nil }
-    }
-
-    /// Removes the workspace of a tree that is gone. Those of goals stay as long as the goal is known.
-    func clear(_ record: AgentRecord) {
-        guard record.parent == nil, record.goal == nil else { return }
-        clear(tree: record.tree)
-    }
-
-    /// Removes the workspace of a tree.
-    func clear(tree: String) { try? Files.removeTree("\(home)/agents/\(tree)") }
 }

@@ -1,3 +1,4 @@
+internal import AegisAgents
 internal import AegisConfig
 internal import AegisCore
 
@@ -38,5 +39,14 @@ struct AgentsSection: ConfigSection {
                 "persistent_memory is for the manifest that comes with Aegis: yours says memory: {persistent: true}")
         }
         skillsDirs = reader.readList("skills_dirs", of: String.self)
+    }
+
+    /// The bounds of the directory.
+    var limits: AgentLimits {
+        var limits = AgentLimits()
+        limits.live = maxLive
+        limits.depth = maxDepth
+        limits.batch = batchCap
+        return limits
     }
 }

@@ -80,6 +80,7 @@ struct Bootstrap: Sendable {
           - "tool: *"
           - "file_read: /workspace/**"
           - "file_write: /workspace/**"
+          - "exec: *"
           - "spawn: *"
         \(keepsMemory ? "  - \"memory: self\"\nmemory: {persistent: true}" : "memory: {episodic_enabled: false}")
         budget_config: {max_tokens: 1000000, reset_period_seconds: 0}

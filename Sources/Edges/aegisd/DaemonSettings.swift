@@ -2,6 +2,7 @@ internal import AegisBackends
 internal import AegisConfig
 internal import AegisCore
 internal import AegisInference
+internal import AegisMCP
 internal import AegisSandboxTypes
 internal import LinuxSys
 
@@ -17,6 +18,7 @@ struct DaemonSettings: Sendable {
     let agents: AgentsSection
     let providers: [ProviderSection]
     let selection: SelectionSection
+    let mcpServers: [MCPServerSection]
     let audit: AuditSection
     let memory: MemorySection
     let webSearch: WebSearchSection
@@ -54,6 +56,7 @@ struct DaemonSettings: Sendable {
         selection = configuration.section(SelectionSection.self)
         memory = configuration.section(MemorySection.self)
         webSearch = configuration.section(WebSearchSection.self)
+        mcpServers = configuration.list(MCPServerSection.self)
         try configuration.finish()
         token = try network.token ?? ownToken()
         let machine = MachineDefaults(totalMemory: CgroupManager.machineMemory ?? 0)

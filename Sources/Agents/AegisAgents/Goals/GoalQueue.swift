@@ -54,7 +54,7 @@ package actor GoalQueue {
     /// - Throws: `goals-full`; what is wrong with it.
     package func submit(
         _ text: String, owner: UInt32, group: UInt32 = 65_534, options: SpawnOptions = SpawnOptions(),
-        manifest name: String? = nil
+        manifest name: String? = nil, workspace: String? = nil, maxTime: TimeSpan? = nil
     ) async throws(AegisError) -> Goal {
         guard text.contains(where: { !$0.isWhitespace }) else {
             throw .usage("the goal is empty", hint: "say what is to be done")
@@ -73,7 +73,7 @@ package actor GoalQueue {
         var goal = Goal(
             id: await directory.newID("goal-"), text: text, owner: owner, group: group, createdAt: services.now())
         goal.options = options
-        goal.manifest = name
+        (goal.manifest, goal.workspace, goal.maxTime) = (name, workspace, maxTime)
         try keep(goal)
         pump()
         return goal
@@ -152,6 +152,10 @@ package actor GoalQueue {
         }
     }
 
+    private func tell(_ goal: Goal) {
+        for waiter in waiters.removeValue(forKey: goal.id) ?? [] { waiter.resolve(goal) }
+    }
+
     private func pump() {
         for goal in all where goal.state == .queued && running.count < limit { work(on: goal.id) }
     }
@@ -173,6 +177,7 @@ package actor GoalQueue {
     private func carryOut(_ id: String) async {
         do {
             let process = try await start(id)
+            watchTime(of: id)
             guard let goal = goals[id], goal.state == .running, let trace = goal.trace else { return }
             guard let result = try await directory.reply(trace, of: process.id, wait: true) else { return }
             try await finish(id, result)
@@ -181,6 +186,21 @@ package actor GoalQueue {
         } catch {
             let problem = TurnProblem(AgentProcess.aegis(error))
             try? await finish(id, TurnResult(trace: goals[id]?.trace ?? "", stop: .error, problem: problem))
+        }
+    }
+
+    /// Ends a goal that is worked on for longer than it may be; the time that a daemon before this one took counts.
+    private func watchTime(of id: String) {
+        guard let goal = goals[id], let most = goal.maxTime, let start = goal.startedAt else { return }
+        let (clock, now) = (services.clock, services.now)
+        let end = start.milliseconds + most.milliseconds
+        services.scope.spawn("time of \(id)") { [self] in
+            while now().milliseconds < end {
+                do { try await clock.sleep(for: .milliseconds(end - now().milliseconds)) } catch { return }
+            }
+            let problem = TurnProblem(
+                code: "goal-timeout", message: "it was not reached within \(most), and its agents were stopped")
+            try? await finish(id, TurnResult(trace: goal.trace ?? "", stop: .error, problem: problem))
         }
     }
 
@@ -196,7 +216,7 @@ package actor GoalQueue {
         }
         let (file, prompt) = try manifest(goal.manifest, goal.owner)
         let process = try await directory.spawn(
-            file, by: .person(uid: goal.owner, gid: goal.group), options: goal.options, goal: id, prompt: prompt)
+            file, by: .person(uid: goal.owner, gid: goal.group), options: goal.options, goal: goal, prompt: prompt)
         let trace = await directory.newID("t-")
         do {
             // It may have been cancelled meanwhile.
@@ -231,6 +251,6 @@ package actor GoalQueue {
         ending.insert(goal.id)
         if let agent = goal.agent { try? await directory.stop(agent, reason: reason) }
         ending.remove(goal.id)
-        for waiter in waiters.removeValue(forKey: goal.id) ?? [] { waiter.resolve(goal) }
+        tell(goal)
     }
 }

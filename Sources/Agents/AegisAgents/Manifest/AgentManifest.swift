@@ -68,7 +68,7 @@ package struct AgentManifest: Sendable, Equatable {
         package var minIsolation: String?
         package var limits = AegisSandboxTypes.Limits()
         package var mounts: [MountSpec] = []
-        /// How long it may stay unused before it is paused.
+        /// How long it may stay unused before it is stopped; the next program starts it again.
         package var idle: TimeSpan?
         /// What the manifest does not say.
         package init() {}
@@ -103,13 +103,6 @@ package struct AgentManifest: Sendable, Equatable {
     package init(name: String, model: String) {
         self.name = name
         self.model = model
-    }
-
-    /// What the manifest says and this release does not do yet: said when it is deployed, never passed over in silence.
-    package var withoutEffect: [String] {
-        var keys: [String] = []
-        if sandbox != nil { keys.append("sandbox") }
-        return keys
     }
 
     /// Whether it lives on when it has nothing to do.

@@ -105,7 +105,9 @@ extension AgentProcess {
     var offered: [ModelTool] {
         services.registry.declarations(for: holder, in: services.grants).filter {
             manifest.memory.episodicEnabled || !$0.name.hasPrefix("memory_")
-        }.map { ModelTool(name: $0.name, description: $0.description, schema: $0.input) }
+        }.map {
+            ModelTool(name: services.registry.wireName($0.name), description: $0.description, schema: $0.input)
+        }
     }
 
     /// Calls tools in the order of the answer; neighbours that say that they may run at the same time do. Those that were begun
@@ -137,18 +139,18 @@ extension AgentProcess {
     }
 
     private func reply(to use: ToolUse) async -> ToolReply {
-        let context = context(use)
+        let context = await context(use)
         guard let malformed = use.malformed else {
             return await services.tools.call(use.name, input: use.input, context)
         }
         return services.tools.refuseMalformed(use.name, text: malformed, why: "it cannot be parsed", context)
     }
 
-    private func context(_ use: ToolUse) -> ToolContext {
+    private func context(_ use: ToolUse) async -> ToolContext {
         var context = ToolContext(
             holder: holder, agent: id, name: record.name, parent: record.parent, trace: session.turn?.trace ?? "",
             step: session.turn?.iterations ?? 0, callID: use.id, grants: services.grants,
-            files: services.files(record), audit: services.audit, desk: services.desk,
+            files: await services.files(record), audit: services.audit, desk: services.desk,
             approvals: ApprovalPolicy(required: Set(manifest.approvalRequired + record.approvals)), journal: log)
         context.identity = record.isPersistent ? id : nil
         context.owner = record.owner

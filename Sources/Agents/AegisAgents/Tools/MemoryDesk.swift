@@ -96,7 +96,8 @@ package struct MemoryDesk: Sendable {
     ///
     /// - Throws: what the database throws.
     package func sweep(_ logger: Logger) async throws {
-        try await store.forgetOthers(than: Set(await directory.all.map(\.id)))
+        // Those that could not be brought back are among them: their memory waits for a release that can.
+        try await store.forgetOthers(than: Set(try directory.services.store.records().map(\.id)))
         let stale = try await store.staleCount()
         guard stale > 0 else { return }
         logger.warning(

@@ -60,6 +60,11 @@ package enum AgentText {
         fields.add("Parent", item["parent"]?.text)
         fields.add("Depth", item["depth"]?.unsigned.map { "\($0)" })
         fields.add("Grants", item["capability_count"]?.unsigned.map { "\($0)" })
+        let sandbox = item["sandbox"]
+        for line in sandbox?["shows"]?.elements ?? [] {
+            fields.add("Programs", line.text)
+        }
+        fields.add("Sandbox", sandbox?["instance"]?.text)
         fields.add("Created", item["created_at"]?.text)
         return fields.text
     }
@@ -84,10 +89,16 @@ package enum AgentText {
         for item in items {
             table.add([
                 item["name"]?.text ?? "", item["effects"]?.text ?? "", item["approval"]?.flag == true ? "asks" : "-",
-                item["description"]?.text ?? "",
+                brief(item["description"]?.text ?? ""),
             ])
         }
         return table.text
+    }
+
+    /// The first line of a text that may be another program's.
+    private static func brief(_ text: String) -> String {
+        let line = text.prefix { !$0.isNewline }
+        return line.count > 120 ? line.prefix(119) + "…" : String(line)
     }
 
     /// What `aegis approval list` prints: each with what would be done, as a block.
