@@ -132,8 +132,7 @@ package struct AgentService: Sendable {
                         "reset_period_seconds": .number(budget.resetPeriodSeconds),
                     ]))
         }
-        let warnings =
-            GrantSpec.warnings(manifest.capabilities)
+        let warnings = GrantSpec.warnings(manifest.capabilities)
         fields.append(.init("warnings", .array(warnings.map { .string($0) })))
         return fields
     }
