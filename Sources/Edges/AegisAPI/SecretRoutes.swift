@@ -111,9 +111,5 @@ func requireSocket(_ context: RequestContext) throws(AegisError) {
 
 /// Secrets and images belong to the node: only root and the daemon's own user change them.
 func requireRoot(_ context: RequestContext) throws(AegisError) {
-    guard context.isAdministrator else {
-        throw AegisError(
-            .denied, "administrator-needed", "this belongs to the whole node",
-            hint: "ask as root or as the daemon's own user")
-    }
+    guard context.isAdministrator else { throw administratorNeeded }
 }
