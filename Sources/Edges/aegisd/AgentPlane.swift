@@ -61,14 +61,11 @@ struct AgentPlane: Sendable {
         let skills = AgentSkills(settings.agents.skillsDirs, home: home.path)
         directory = AgentDirectory(agents, limits: settings.agents.limits, preamble: { skills.preamble($0) })
         let memoryTools = MemoryTools(MemoryStore(database: database)) { context in context.identity }
-        let tools: [any Tool] = [
-            SpawnAgentTool(directory), SpawnAgentsTool(directory), ExecTool(directory), AgentSendTool(directory),
-            AgentAskTool(directory),
-        ]
-        for tool in tools + memoryTools.all { try registry.register(tool) }
+        let tools: [any Tool] = [SpawnAgentTool(directory), SpawnAgentsTool(directory), ExecTool(directory)]
+        let mail: [any Tool] = [AgentSendTool(directory), AgentAskTool(directory)]
+        for tool in tools + mail + memoryTools.all { try registry.register(tool) }
         try registry.register(SkillReadTool { _ in skills.library })
-        let manifests = ManifestStore(database)
-        let bootstrap = settings.agents.bootstrapManifest
+        let (manifests, bootstrap) = (ManifestStore(database), settings.agents.bootstrapManifest)
         goals = GoalQueue(
             directory, store: GoalStore(database), services: agents, limit: settings.agents.maxGoals
         ) { name, owner throws(AegisError) in
