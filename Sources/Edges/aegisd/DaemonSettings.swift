@@ -20,6 +20,8 @@ struct DaemonSettings: Sendable {
     let selection: SelectionSection
     let mcpServers: [MCPServerSection]
     let audit: AuditSection
+    let memory: MemorySection
+    let webSearch: WebSearchSection
     /// What TCP clients of the API must show.
     let token: Secret<String>
     /// Every value with its origin, secrets masked.
@@ -52,6 +54,8 @@ struct DaemonSettings: Sendable {
         agents = configuration.section(AgentsSection.self)
         providers = configuration.list(ProviderSection.self)
         selection = configuration.section(SelectionSection.self)
+        memory = configuration.section(MemorySection.self)
+        webSearch = configuration.section(WebSearchSection.self)
         mcpServers = configuration.list(MCPServerSection.self)
         try configuration.finish()
         token = try network.token ?? ownToken()
