@@ -95,6 +95,7 @@ import Testing
             kind: NodeConfig
             metadata: { name: mcp }
             spec:
+              instances: { client_patience: 1s }
               llm_providers:
                 - { name: demo, type: scripted, scenario: \(place)/rules.yaml, models: [{ alias: default, model: demo }] }
               mcp_servers:
@@ -138,6 +139,14 @@ import Testing
             }
             let listed = try await f.aegis("mcp", "list", "--output", "json")
             #expect(listed.out.contains("2026-07-28") && !listed.out.contains("mcp.calc.hidden"), "\(listed)")
+            let client = """
+                import socket, sys
+                s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
+                s.sendall(b'{"jsonrpc":"2.0","id":1,"method":"mcp.refresh","params":{"name":"calc"}}\\n')
+                print(s.makefile().readline())
+                """
+            let asked = try await f.run("/usr/bin/python3", ["-c", client, "\(f.home)/agentd.sock"])
+            #expect(asked.out.contains(#""state":"running""#) && asked.out.contains("mcp.calc.add"), "\(asked)")
             try await Self.spawn(f, "adder", ["tool: mcp.calc.add"])
             try await Self.spawn(f, "other", ["tool: *"])
             // A model calls it by the name that providers take.
@@ -162,6 +171,15 @@ import Testing
                 try await f.aegis("instance", "list", "--quiet").out.isEmpty
             }
             #expect(try await f.aegis("mcp", "list").out.contains("stopped"))
+            // A daemon that is killed leaves nothing either, and the next one knows the tools.
+            #expect(try await Self.invoke(f, "adder", "mcp.calc.add", #"{"a": 1, "b": 2}"#).code == 0)
+            kill(try #require(f.daemonPid), SIGKILL)
+            try await f.up()
+            #expect(try await f.aegis("tool", "list").out.contains("mcp.calc.add"))
+            #expect(try await Self.invoke(f, "adder", "mcp.calc.add", #"{"a": 1, "b": 3}"#).code == 0)
+            try await f.eventually("no instance is left") {
+                try await f.aegis("instance", "list", "--quiet").out.isEmpty
+            }
             let audit = try await f.aegis("audit", "tail", "--tail", "1000", "--output", "json")
             #expect(audit.out.contains("mcp_connected") && audit.out.contains("instance_created"), "\(audit.out.count)")
             #expect(try await f.aegis("audit", "verify").code == 0)

@@ -188,6 +188,34 @@ import Testing
         }
     }
 
+    @Test func answersFindTheirQuestionsInWhateverOrderTheyCome() async throws {
+        try await Stage.run { stage in
+            let calls = Mutexed<[JSONValue]>([])
+            let server = ScriptedServer { message, server in
+                guard message["method"]?.text == "tools/call" else { return Usual.stateless()(message, server) }
+                let all = calls.change { calls in
+                    calls.append(message)
+                    return calls
+                }
+                guard all.count == 50 else { return }
+                for call in all.reversed() {
+                    server.answer(call, ["content": [], "x": call["params"]?["arguments"]?["x"] ?? .null])
+                }
+            }
+            let client = try await MCPClient("s", over: stage.transport(server))
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for number in 0..<50 {
+                    group.addTask {
+                        let x = JSONValue.number(number)
+                        let result = try await client.call("one", ["x": x], timeout: .seconds(9))
+                        #expect(result["x"] == x)
+                    }
+                }
+                try await group.waitForAll()
+            }
+        }
+    }
+
     @Test func whoeverGivesUpTellsTheServer() async throws {
         try await Stage.run { stage in
             let server = ScriptedServer { message, server in
