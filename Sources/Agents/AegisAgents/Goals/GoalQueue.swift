@@ -198,9 +198,9 @@ package actor GoalQueue {
             while now().milliseconds < end {
                 do { try await clock.sleep(for: .milliseconds(end - now().milliseconds)) } catch { return }
             }
-            let problem = TurnProblem(
-                code: "goal-timeout", message: "it was not reached within \(most), and its agents were stopped")
-            try? await finish(id, TurnResult(trace: goal.trace ?? "", stop: .error, problem: problem))
+            let error = AegisError(
+                .timeout, "goal-timeout", "it was not reached within \(most), and its agents were stopped")
+            try? await finish(id, TurnResult(trace: goal.trace ?? "", stop: .error, problem: TurnProblem(error)))
         }
     }
 
