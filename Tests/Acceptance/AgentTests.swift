@@ -220,11 +220,13 @@ import Testing
                     f.write((json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}) + "\\n").encode()); f.flush()
                     return json.loads(f.readline())
                 def code(answer): return answer.get("error", {}).get("data", {}).get("code")
-                manifest = "name: mine\\nmodel: default\\ncapabilities: ['tool: file_read', 'file_read: /etc/**', 'file_read: /var/**']"
+                manifest = "name: mine\\nmodel: default\\ncapabilities: ['tool: *', 'exec: *', 'file_read: /etc/**', 'file_read: /var/**', 'file_read: /workspace/**', 'file_write: /workspace/**']"
                 agent = call("agent.spawn", manifest=manifest)["result"]["agent_id"]
                 def read(path): return call("tool.invoke", agent_id=agent, tool="file_read", input={"path": path})
                 print(len(call("agent.list")["result"]["agents"]), "result" in read("/etc/passwd"), code(read("/etc/shadow")))
                 print(code(call("agent.status", agent_id="theirs")))
+                def run(*argv): return call("tool.invoke", agent_id=agent, tool="exec", input={"argv": list(argv)})["result"]["result"]["stdout"]
+                print(run("sh", "-c", "id -u; echo made >/workspace/y"), "made" in str(read("/workspace/y")))
                 """
             let theirs = try await Self.result(f, "agent.spawn", ["manifest": "name: theirs\nmodel: default"])
             #expect(theirs["agent_id"] is String)
@@ -234,7 +236,7 @@ import Testing
                     "--reuid", "65534", "--regid", "65534", "--clear-groups", "/usr/bin/python3", "-c", client,
                     "\(f.home)/agentd.sock",
                 ])
-            #expect(result.out == "1 True path-denied\nagent-not-found\n", "\(result)")
+            #expect(result.out == "1 True path-denied\nagent-not-found\n0\n True\n", "\(result)")
             // The owner of all may read what root may, and even so not what is Aegis's.
             let root = try await Self.result(
                 f, "agent.spawn",
