@@ -99,14 +99,14 @@ struct AgentDoor: Sendable {
             toFile: "\(fixture.home)/aegis-config.yaml", atomically: true, encoding: .utf8)
     }
 
-    /// Runs a test with a daemon whose model says nothing of use, and whatever else the configuration is to have.
+    /// Runs a test with a daemon whose model says nothing of use beside the rules, and whatever else the configuration is to have.
     static func with(
-        _ more: String = "", _ body: @escaping @Sendable (AgentDoor) async throws -> Void
+        _ more: String = "", rules: String = "", _ body: @escaping @Sendable (AgentDoor) async throws -> Void
     ) async throws {
         let folder = "/tmp/aegis-test-scenario-\(UUID().uuidString)"
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: folder) }
-        try await DaemonFixture.with(config: try configuration(folder, more)) { f in
+        try await DaemonFixture.with(config: try configuration(folder, more, rules)) { f in
             try await body(AgentDoor(fixture: f))
         }
     }

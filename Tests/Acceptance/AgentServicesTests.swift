@@ -164,4 +164,39 @@ import Testing
             }
         }
     }
+
+    /// A page is read as text; every host on the way to it is asked for, and none leads to where the public internet does not.
+    @Test func pagesOfTheWebAreFetched() async throws {
+        try await OutsideWorld.with { f in
+            let door = AgentDoor(fixture: f)
+            try await f.succeed("down")
+            try AgentDoor.configuration(f, "")
+            try await f.up()
+            let hosts = ["web", "private", "loop", "meta"].map { "'network: \($0).example'" }
+            let id = try await door.spawn(
+                "name: reader\nmodel: default\ncapabilities: ['tool: web_fetch', \(hosts.joined(separator: ", "))]")
+            func fetch(_ url: String) async throws -> [String: Any] {
+                try await door.invoke(id, "web_fetch", ["url": url])
+            }
+            let answer = try await fetch("http://web.example/page")
+            let page = try #require(AgentDoor.value(answer), "\(answer)")
+            let text = page["body"] as? String ?? ""
+            #expect(page["title"] as? String == "Tides" && page["extracted"] as? Bool == true, "\(page)")
+            #expect(text.contains("# High") && text.contains("Twice a day.") && !text.contains("bad()"), "\(page)")
+            let plain = AgentDoor.value(try await fetch("http://web.example/to?/x"))
+            #expect(plain?["body"] as? String == "web web.example /x" && plain?["redirects"] as? Int == 1)
+            for (url, code) in [
+                ("http://other.example/", "capability-denied"),
+                ("http://web.example/to?http://other.example/", "capability-denied"),
+                ("https://web.example/page", "certificate-invalid"), ("file:///etc/passwd", "url-invalid"),
+            ] {
+                let refused = try await fetch(url)
+                #expect(AgentDoor.code(refused) == code, "\(url): \(refused)")
+            }
+            for host in ["private", "loop", "meta"] {
+                let refused = try await fetch("http://\(host).example/")
+                #expect("\(refused)".contains("not on the public internet"), "\(refused)")
+            }
+        }
+    }
 }

@@ -26,18 +26,24 @@ final class OutsideWorld: Sendable {
 
         """
 
-    /// Servers: HTTP on 80, TLS on 443 (both say what `Authorization` was below `/auth`), and on 7 one that answers with what it was sent, once the client has ended its side.
+    /// Servers: HTTP on 80, TLS on 443 (both say what `Authorization` was below `/auth`, have a page and lead to wherever they are told), and on 7 one that answers with what it was sent, once the client has ended its side.
     private static let program = """
         import http.server, socket, socketserver, ssl, sys, threading
         class Web(http.server.BaseHTTPRequestHandler):
             protocol_version = 'HTTP/1.1'
             def do_GET(self):
+                if self.path.startswith('/to?'):
+                    self.send_response(302); self.send_header('Location', self.path[4:])
+                    self.send_header('Content-Length', '0'); return self.end_headers()
                 body = ('web ' + self.headers['Host'] + ' ' + self.path).encode()
                 if self.path.startswith('/auth'):
                     given = self.headers.get('Authorization', '')
                     body = (str(given == 'Bearer real-value-123') + ' ' + given).encode()
-                self.send_response(200); self.send_header('Content-Length', str(len(body))); self.end_headers()
-                self.wfile.write(body)
+                self.send_response(200)
+                if self.path == '/page':
+                    body = b'<title>Tides</title><script>bad()</script><h1>High</h1><p>Twice a day.'
+                    self.send_header('Content-Type', 'text/html')
+                self.send_header('Content-Length', str(len(body))); self.end_headers(); self.wfile.write(body)
             def log_message(self, *a): pass
         class Echo(socketserver.BaseRequestHandler):
             def handle(self):
