@@ -2,7 +2,7 @@ package import AegisAgents
 internal import AegisCapabilities
 internal import AegisConfig
 internal import AegisCore
-internal import AegisInference
+package import AegisInference
 package import AegisInstances
 internal import AegisJSON
 package import AegisTools
@@ -14,13 +14,14 @@ package struct AgentService: Sendable {
     let manifests: ManifestStore
     let approvals: ApprovalQueue
     let services: AgentServices
+    let budgets: BudgetBook
     /// Reads a file with the rights of a caller (decision D31).
     let read: @Sendable (String, Caller) async throws -> [UInt8]
 
     /// Serves agents.
     package init(
         _ directory: AgentDirectory, goals: GoalQueue, manifests: ManifestStore, approvals: ApprovalQueue,
-        services: AgentServices,
+        services: AgentServices, budgets: BudgetBook,
         read: @escaping @Sendable (String, Caller) async throws -> [UInt8]
     ) {
         self.directory = directory
@@ -28,6 +29,7 @@ package struct AgentService: Sendable {
         self.manifests = manifests
         self.approvals = approvals
         self.services = services
+        self.budgets = budgets
         self.read = read
     }
 

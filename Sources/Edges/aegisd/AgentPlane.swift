@@ -23,6 +23,7 @@ struct AgentPlane: Sendable {
     let directory: AgentDirectory
     let goals: GoalQueue
     let service: AgentService
+    let events: LedgerEvents
     private let loop: EventLoop
     private let scope: TaskScope
     private let listener: Listener
@@ -80,7 +81,8 @@ struct AgentPlane: Sendable {
         }
         let instances = services.directory
         service = AgentService(
-            directory, goals: goals, manifests: manifests, approvals: approvals, services: agents
+            directory, goals: goals, manifests: manifests, approvals: approvals, services: agents,
+            budgets: desk.service.budgets
         ) { path, caller in
             let opened = try await instances.open(path, as: "manifest", for: caller)
             guard !opened.isDirectory else {
@@ -91,7 +93,10 @@ struct AgentPlane: Sendable {
                 return try file.readAll(limit: AgentManifest.limit + 1)
             }
         }
-        server = JSONRPCServer(methods: AgentMethods(service).methods, clock: loop.clock)
+        events = LedgerEvents(
+            services.audit.service, agents: directory, store: agents.store, instances: instances, clock: loop.clock)
+        server = JSONRPCServer(
+            methods: AgentMethods(service).methods + EventMethods(events).methods, clock: loop.clock)
         try? Files.removeFile(home.agentSocket)
         listener = try Listener.unix(path: home.agentSocket, mode: 0o600, on: loop)
         try home.share(home.agentSocket)

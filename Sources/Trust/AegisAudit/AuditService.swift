@@ -56,6 +56,20 @@ package struct AuditService: Sendable {
         return try await BlockingPool.shared.run { [reader] in try reader.next(cursor, filter) }
     }
 
+    /// The place behind a record; nil is the newest.
+    ///
+    /// - Throws: `audit-unreadable`.
+    package func cursor(after seq: UInt64?) async throws -> LedgerCursor {
+        try await BlockingPool.shared.run { [reader] in try reader.cursor(after: seq) }
+    }
+
+    /// What stands behind a place, without waiting.
+    ///
+    /// - Throws: `audit-unreadable`.
+    package func read(_ cursor: LedgerCursor) async throws -> LedgerBatch {
+        try await BlockingPool.shared.run { [reader] in try reader.next(cursor, AuditFilter()) }
+    }
+
     /// Checks all of it, against the head in the database and others that the caller knows.
     ///
     /// - Throws: `audit-unreadable`.
