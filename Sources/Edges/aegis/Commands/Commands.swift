@@ -38,7 +38,8 @@ package enum Commands {
                 "Kits", [KitInstall.command, KitList.command, KitShow.command, KitUninstall.command]),
             CommandTable.Section(
                 "Agents",
-                GoalCommands.commands + AgentManifests.commands + AgentProcesses.commands + ToolCommands.commands
+                [TopCommand.command] + GoalCommands.commands + AgentManifests.commands + AgentProcesses.commands
+                    + ToolCommands.commands
                     + ApprovalCommands.commands),
             CommandTable.Section(
                 "The ledger", [AuditTail.command, AuditVerify.command, AuditHead.command, AuditExport.command]),
