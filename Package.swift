@@ -168,7 +168,7 @@ let edges: [Target] = [
             "AegisAPI", "AegisAudit", "AegisJSON", "AegisRouter", "AegisProxy", "AegisKits", "AegisInstances",
             "AegisNetwork", "AegisCapabilities",
             "AegisImages", "AegisFiles", "AegisLogs",
-            "AegisSessions", "AegisBackends",
+            "AegisSessions", "AegisChannel", "AegisBackends",
             "AegisSecrets", "AegisStore", "AegisConfig", "AegisWire", "AegisIO", "AegisSandboxTypes", "LinuxSys",
             "CLinux",
             "AegisCore",
@@ -215,6 +215,9 @@ let testTargets: [Target] = [
     .target(
         name: "AegisTestSupport", dependencies: ["AegisCore", "LinuxSys", "AegisIO"], path: "Tests/AegisTestSupport",
         swiftSettings: strict),
+    .target(
+        name: "AegisAuditTestSupport", dependencies: ["AegisAudit", "AegisJSON", "AegisCore"],
+        path: "Tests/AegisAuditTestSupport", swiftSettings: strict),
     tests("AegisCoreTests", ["AegisCore"]),
     tests("LinuxSysTests", ["LinuxSys", "CLinux"]),
     tests("AegisIOTests", ["AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
@@ -236,7 +239,7 @@ let testTargets: [Target] = [
         "AegisToolsTests",
         [
             "AegisTools", "AegisFiles", "AegisAudit", "AegisCapabilities", "AegisHTTPClient", "AegisRegex", "AegisJSON",
-            "AegisStore", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport",
+            "AegisStore", "AegisIO", "LinuxSys", "AegisCore", "AegisAuditTestSupport", "AegisTestSupport",
         ]),
     tests("AegisJSONTests", ["AegisJSON", "AegisCore", "AegisSandboxTypes"]),
     tests(
@@ -244,7 +247,7 @@ let testTargets: [Target] = [
         [
             "AegisAgents", "AegisInference", "AegisTools", "AegisMemory", "AegisSkills", "AegisAudit", "AegisFiles",
             "AegisCapabilities", "AegisSandboxTypes", "AegisStore", "AegisConfig", "AegisJSON", "AegisIO", "LinuxSys",
-            "AegisCore", "AegisTestSupport",
+            "AegisCore", "AegisAuditTestSupport", "AegisTestSupport",
         ]),
     tests(
         "AegisInferenceTests",
@@ -262,7 +265,9 @@ let testTargets: [Target] = [
     tests(
         "AegisAuditTests",
         ["AegisAudit", "AegisStore", "AegisJSON", "AegisIO", "LinuxSys", "AegisCore", "AegisTestSupport"]),
-    tests("AegisCapabilitiesTests", ["AegisCapabilities", "AegisAudit", "AegisJSON", "AegisCore"]),
+    tests(
+        "AegisCapabilitiesTests",
+        ["AegisCapabilities", "AegisAudit", "AegisJSON", "AegisCore", "AegisAuditTestSupport", "AegisTestSupport"]),
     tests(
         "AegisMemoryTests", ["AegisMemory", "AegisStore", "AegisJSON", "AegisIO", "AegisCore", "AegisTestSupport"]),
     tests("AegisSkillsTests", ["AegisSkills", "AegisStore", "LinuxSys", "AegisCore", "AegisTestSupport"]),

@@ -73,15 +73,16 @@ import Testing
     @Test func aGoalIsReachedByASwarm() async throws {
         let scenario = Self.root.appendingPathComponent("examples/swarm/scenario.yaml").path
         try await DaemonFixture.with(config: Self.config(scenario)) { f in
-            let goal = try await f.aegis("goal", "Write a report on my notes")
+            let goal = try await f.aegis("goal", "Write a report on my notes", "--artifacts", f.path("home/report"))
             #expect(goal.code == 0 && goal.out == "The report is in /workspace/output/report.md.\n", "\(goal)")
             let listed = try await f.aegis("goal", "list", "--output", "json")
             #expect(listed.out.contains(#""stop_reason": "complete""#), "\(listed)")
-            let report = try await f.run("/bin/sh", ["-c", "cat '\(f.home)'/agents/*/workspace/output/report.md"])
-            #expect(report.out.contains("- tides: two lines about the sea"), "\(report)")
-            #expect(report.out.contains("changing it was refused"), "\(report)")
-            // The answer is there a moment before its agent is gone.
-            try await f.eventually("its agent is gone") { try await f.aegis("agent", "ps", "--quiet").out.isEmpty }
+            // A program in the agent's sandbox has written it, from what the children found and from their notes.
+            let report = try String(contentsOfFile: f.path("home/report/report.md"), encoding: .utf8)
+            #expect(report.contains("- tides: two lines about the sea"), "\(report)")
+            #expect(report.contains("changing it was refused") && report.contains("tides.txt: 10 words"), "\(report)")
+            #expect(try await f.aegis("agent", "ps", "--quiet").out.isEmpty)
+            #expect(try await f.aegis("instance", "list", "--quiet").out.isEmpty)
             let audit = try await f.aegis("audit", "tail", "--tail", "1000", "--output", "json")
             for kind in ["agent_spawned", "tool_invoked", "tool_refused", "capability_denied", "model_call_answered"] {
                 #expect(audit.out.contains("\"\(kind)\""), "\(kind)")

@@ -18,6 +18,20 @@ import Testing
         sys.exit(5)
         """
 
+    /// Whoever was killed keeps its lock until all that it had is closed: the next one does not give up on that.
+    @Test func aDaemonWaitsForTheOneBeforeItToLetGo() async throws {
+        try await onLoop { loop in
+            let f = try DaemonFixture(loop: loop)
+            let last = try f.begin(
+                program: "/usr/bin/flock", ["\(f.home)/aegisd.lock", "sh", "-c", "touch '\(f.home)/held'; sleep 1"])
+            try await f.eventually("the lock is held") { FileManager.default.fileExists(atPath: "\(f.home)/held") }
+            try await f.up()
+            #expect(try await last.result().code == 0)
+            try await f.succeed("down")
+            try Files.removeTree(f.home)
+        }
+    }
+
     @Test(arguments: backends) func aRunGoesOnByteExactOverADaemonCrash(_ backend: String) async throws {
         try await DaemonFixture.with { f in
             let run = try f.begin(

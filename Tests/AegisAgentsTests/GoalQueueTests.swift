@@ -11,7 +11,10 @@ import Testing
     private static func queue(_ world: World, limit: Int = 4) -> GoalQueue {
         GoalQueue(
             world.directory, store: GoalStore(world.database), services: world.directory.services, limit: limit
-        ) { _, _ throws(AegisError) in World.file("bootstrap", "capabilities: ['spawn: *']") }
+        ) { name, _ throws(AegisError) in
+            let prompt = name == nil ? "" : "system_prompt: {file: prompt.md}\n"
+            return (World.file("bootstrap", prompt + "capabilities: ['spawn: *']"), { "the text of \($0)" })
+        }
     }
 
     @Test func aGoalIsReachedAndItsAgentIsGone() async throws {
@@ -24,6 +27,49 @@ import Testing
         #expect(over.stop == .complete)
         #expect(await world.directory.all.isEmpty)
         #expect(try GoalStore(world.database).all() == [over])
+        await world.end()
+    }
+
+    @Test func aDeployedManifestTakesAGoalWithThePromptThatItsFileHad() async throws {
+        let world = try World(ClosureDesk { question, _ in ClosureDesk.text(question.system) })
+        let queue = Self.queue(world)
+        let goal = try await queue.submit("this", owner: 3, manifest: "mine")
+        let response = try #require(try await queue.result(of: goal.id)?.response)
+        #expect(response.contains("the text of prompt.md"), "\(response)")
+        await world.end()
+    }
+
+    @Test func whoNoLongerWaitsIsForgotten() async throws {
+        let isAsked = Waiter<Bool>()
+        let never = Waiter<Bool>()
+        let world = try World(
+            ClosureDesk { _, _ throws(AegisError) in
+                isAsked.resolve(true)
+                _ = await never.value()
+                throw .failed("cancelled", "given up")
+            })
+        let queue = Self.queue(world)
+        let goal = try await queue.submit("this", owner: 3)
+        _ = await isAsked.value()
+        let working = try await queue.find(goal.id)
+        let process = try await world.directory.find(try #require(working.agent))
+        let trace = try #require(working.trace)
+        let count = await process.waiting
+        let waits = (0..<8).map { (number: Int) -> Task<Bool, any Error> in
+            Task {
+                if number % 2 == 0 { return try await queue.result(of: goal.id) == nil }
+                return (try? await world.directory.reply(trace, of: process.id, wait: true)) == nil
+            }
+        }
+        for wait in waits { wait.cancel() }
+        for wait in waits { #expect(try await wait.value) }
+        #expect(await queue.waiting == 0)
+        #expect(await process.waiting == count)
+        let reader = Task { await process.log.wait(after: 1_000_000) }
+        reader.cancel()
+        #expect(await reader.value == false)
+        #expect(process.log.waiting == 0)
+        _ = try await queue.cancel(goal.id)
         await world.end()
     }
 
@@ -42,11 +88,7 @@ import Testing
     /// Whatever was going on when the daemon ended: every goal that was taken comes to its end with the next one.
     @Test func goalsSurviveTheDaemon() async throws {
         let isFirst = Waiter<Bool>()
-        let hanging = ClosureDesk { _, _ throws(AegisError) in
-            isFirst.resolve(true)
-            do { try await Task.sleep(for: .seconds(3600)) } catch { throw .failed("cancelled", "given up") }
-            return ClosureDesk.text("never")
-        }
+        let hanging = ClosureDesk.silent(isFirst)
         let one = try World(hanging)
         let before = Self.queue(one, limit: 1)
         let running = try await before.submit("one", owner: 0)
@@ -66,11 +108,7 @@ import Testing
     @Test func aCancelledGoalStopsItsTree() async throws {
         let isAsked = Waiter<Bool>()
         let world = try World(
-            ClosureDesk { _, _ throws(AegisError) in
-                isAsked.resolve(true)
-                do { try await Task.sleep(for: .seconds(3600)) } catch { throw .failed("cancelled", "given up") }
-                return ClosureDesk.text("never")
-            })
+            ClosureDesk.silent(isAsked))
         let queue = Self.queue(world)
         let goal = try await queue.submit("go", owner: 0)
         _ = await isAsked.value()

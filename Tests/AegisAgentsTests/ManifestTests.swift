@@ -66,6 +66,7 @@ import Testing
               - tool: file_read
               - {grant: "tool: web_fetch", max_calls: 20, expires: 1h}
               - spawn_child: [reader, writer]
+              - model: fast
             memory: {summarization_model: fast, summarization_threshold: 0.5, archive_ttl_days: 7, episodic_max_records: 10,
                      episodic_max_content_bytes: 100}
             budget_config: {max_tokens: 10k, max_usd: 1.5, reset_period_seconds: 0}
@@ -118,12 +119,22 @@ import Testing
         ("name: a\nmodel: m\nbudget_config: {max_tokens: -5}", "a number of tokens"),
         ("name: a\nmodel: m\nsystem_prompt: [x]", "expected a text"),
         ("name: a\nmodel: m\nsystem_prompt: {file: other.md}", "there is no other.md"),
+        ("name: a\nmodel: m\nmemory: {summarization_model: n}", "which no capability grants"),
         ("name: a\nmodel: m\napproval_required: ['x y']", "did you mean 'xy'?"),
         ("name: a\nmodel: m\nmetadata: 3", "expected a map"),
         ("name: a\nmodel: m\naccepts: text", "expected a JSON Schema"),
         ("name: a\nmodel: m\nsandbox: {min_isolation: strong}", "min_isolation"),
         ("name: a\nmodel: m\nsandbox: {image: a, kit: b}", "image and kit"),
         ("name: a\nmodel: m\nsandbox: {limits: {pids: 1}}", "limits"),
+        ("name: a\nmodel: m\nsandbox: {isolation: runcs}", "did you mean 'runsc'?"),
+        ("name: a\nmodel: m\nsandbox: {idle: 1ms}", "100ms"),
+        ("name: a\nmodel: m\nsandbox: {mounts: ['/data:/in']}", "add 'file_read: /data/**'"),
+        (
+            "name: a\nmodel: m\ncapabilities: ['file_read: /data/*']\nsandbox: {mounts: ['/data:/in:rw']}",
+            "add 'file_write"
+        ),
+        ("name: a\nmodel: m\nsandbox: {mounts: ['data:/in']}", "absolute path"),
+        ("name: a\nmodel: m\nsandbox: {mounts: ['/data:/proc']}", "belongs to the sandbox"),
         ("name: a\nmodel: m\nmax_iterations: 0", "1 to 10000"),
         ("name: a\nmodel: m\nrestart: {attempts: -1}", "0 to 100"),
         ("name: a\nmodel: m\nrestart: allways", "did you mean 'always'?"),

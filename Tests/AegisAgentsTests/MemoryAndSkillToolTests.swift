@@ -1,5 +1,6 @@
 import AegisAgents
 import AegisAudit
+import AegisAuditTestSupport
 import AegisCapabilities
 import AegisCore
 import AegisJSON
@@ -12,20 +13,11 @@ import LinuxSys
 import Synchronization
 import Testing
 
-private final class Trail: AuditTrail {
-    private let kinds = Mutex<[String]>([])
-    var recorded: [String] { kinds.withLock { $0 } }
-    @discardableResult func record(_ event: AuditEvent) throws(AegisError) -> AuditReceipt {
-        kinds.withLock { $0.append(event.kind.description) }
-        return AuditReceipt(seq: 1, hash: .none)
-    }
-}
-
 /// Some agents behind one gate.
 private struct Node: Sendable {
     let gate: ToolGate
     let book = GrantBook()
-    let trail = Trail()
+    let trail = MemoryTrail()
     private let calls = Counter()
 
     private final class Counter: Sendable {
@@ -98,7 +90,7 @@ private func withMemory(_ test: (Node) async throws -> Void) async throws {
             let own = await node.call("ben", "memory_query", ["query": "team"])
             #expect(own.isError)
             let none = await node.call("cid", "memory_query", query)
-            #expect(none.isError && node.trail.recorded.filter { $0 == "tool_refused" }.count == 2)
+            #expect(none.isError && node.trail.kinds.filter { $0 == "tool_refused" }.count == 2)
             // Reading is all that a shared scope gives of another's records.
             let id = read.value["results"]?.elements?.first?["memory_id"] ?? .null
             let deleted = await node.call("ben", "memory_delete", ["memory_id": id, "scope": "team"])

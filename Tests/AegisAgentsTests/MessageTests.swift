@@ -1,3 +1,4 @@
+import AegisAuditTestSupport
 import AegisCapabilities
 import AegisConfig
 import AegisCore

@@ -1,3 +1,4 @@
+import AegisAuditTestSupport
 import AegisConfig
 import AegisCore
 import AegisInference

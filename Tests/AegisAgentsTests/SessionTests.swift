@@ -1,5 +1,6 @@
 import AegisInference
 import AegisJSON
+import AegisTestSupport
 import Testing
 
 @testable import AegisAgents
@@ -205,7 +206,7 @@ import Testing
     /// Whatever the sizes are: no result without its call, room for what is left, and the last messages stay.
     @Test(arguments: 1...40)
     func cutsNeverPartACallFromItsResult(_ seed: Int) {
-        var random = SeededGenerator(UInt64(seed))
+        var random = Mutator(seed: UInt64(seed))
         var session = conversation(
             Int.random(in: 1...30, using: &random), bytes: Int.random(in: 1...900, using: &random))
         let window = ContextPlan.Window(
@@ -237,18 +238,5 @@ import Testing
         let session = Session([.began(trace: "t", text: String(repeating: "x", count: 100_000), from: nil)])
         #expect(
             ContextPlan.make(session, .init(room: 1000), canSummarize: true) == .tooLong(tokens: 25_004, room: 1000))
-    }
-}
-
-/// Numbers that are the same each time (SplitMix64).
-struct SeededGenerator: RandomNumberGenerator {
-    private var state: UInt64
-    init(_ seed: UInt64) { state = seed }
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-        return z ^ (z >> 31)
     }
 }

@@ -1,4 +1,5 @@
 import AegisAudit
+import AegisAuditTestSupport
 import AegisCapabilities
 import AegisConfig
 import AegisCore
@@ -13,35 +14,39 @@ import Testing
 
 @testable import AegisAgents
 
-/// A ledger in memory.
-final class MemoryTrail: AuditTrail {
-    private let all = Mutex<[AuditEvent]>([])
-    var kinds: [String] { all.withLock { $0.map(\.kind.description) } }
-    @discardableResult func record(_ event: AuditEvent) throws(AegisError) -> AuditReceipt {
-        all.withLock { $0.append(event) }
-        return AuditReceipt(seq: 1, hash: AuditHash.none)
-    }
-}
-
 /// A model that says what a closure says, one question after the other.
 final class ClosureDesk: ModelDesk {
     typealias Answer = @Sendable (ModelQuestion, Int) async throws(AegisError) -> ModelReply
     private let answer: Answer
     private let count = Mutex(0)
     let size: Int
+    let prices: [ModelPrice]?
     var questions: Int { count.withLock { $0 } }
-    init(window: Int = 100_000, _ answer: @escaping Answer) {
+    init(window: Int = 100_000, prices: [ModelPrice]? = nil, _ answer: @escaping Answer) {
         size = window
+        self.prices = prices
         self.answer = answer
     }
     func window(of alias: String) -> Int { size }
     func admit(_ record: AgentRecord, _ budget: AgentManifest.Budget?) {}
     func dismiss(_ record: AgentRecord) {}
+    func quote(_ question: ModelQuestion) -> ModelQuote { ModelQuote(inputTokens: 100, prices: prices) }
     func answer(_ question: ModelQuestion) async throws(AegisError) -> ModelReply {
         let number = count.withLock {
             $0 += 1; return $0
         }
-        return try await answer(question, number)
+        let reply = try await answer(question, number)
+        let cost = prices?.first?.cost(of: reply.usage) ?? 0
+        question.bill.add(tokens: reply.usage.total, microUSD: cost)
+        return reply
+    }
+    /// A model that answers nobody; `asked` is resolved by the first question.
+    static func silent(_ asked: Waiter<Bool>? = nil) -> ClosureDesk {
+        ClosureDesk { _, _ throws(AegisError) in
+            asked?.resolve(true)
+            await untilCancelled()
+            throw .failed("cancelled", "given up")
+        }
     }
     static func text(_ text: String, stop: StopReason = .endTurn) -> ModelReply {
         ModelReply(
@@ -91,6 +96,7 @@ final class World: Sendable {
 
     init(
         _ desk: any ModelDesk, tools: [any Tool] = [], limits: AgentLimits = AgentLimits(), database: Database? = nil,
+        sandboxes: (any AgentSandboxes)? = nil, desk approvals: (any ApprovalDesk)? = nil,
         clock: (any Clock<Duration>)? = nil, now: @escaping @Sendable () -> Timestamp = { Timestamp.now() }
     ) throws {
         folder = try TemporaryDirectory()
@@ -109,11 +115,13 @@ final class World: Sendable {
         directory = AgentDirectory(
             AgentServices(
                 store: store, models: desk, registry: registry, tools: ToolGate(registry), grants: grants, audit: trail,
-                scope: scope, now: now, clock: clock ?? loop.clock, logger: Logger { _ in }), limits: limits)
-        try registry.register(SpawnAgentTool(directory))
-        try registry.register(SpawnAgentsTool(directory))
-        try registry.register(AgentSendTool(directory))
-        try registry.register(AgentAskTool(directory))
+                desk: approvals, sandboxes: sandboxes, scope: scope, now: now, clock: clock ?? loop.clock,
+                logger: Logger { _ in }), limits: limits)
+        for tool in [SpawnAgentTool(directory), SpawnAgentsTool(directory)] as [any Tool] {
+            try registry.register(tool)
+        }
+        for tool in [AgentSendTool(directory), AgentAskTool(directory)] as [any Tool] { try registry.register(tool) }
+        if sandboxes != nil { try registry.register(ExecTool(directory)) }
     }
 
     func end() async {

@@ -1,5 +1,6 @@
 import AegisCapabilities
 import AegisCore
+import AegisTestSupport
 import Testing
 
 private let now = Timestamp(milliseconds: 1_000_000)
@@ -16,7 +17,7 @@ private func denial(_ held: [String], _ asked: String) throws -> Denial {
 @Suite struct EvaluatorTests {
     /// The index finds what a look at every grant finds.
     @Test func agreesWithALookAtEveryGrant() throws {
-        var random = Seeded(10)
+        var random = Mutator(seed: 10)
         var allowed = 0
         for _ in 0..<800 {
             var terms: [GrantTerms] = []
@@ -212,14 +213,17 @@ private func denial(_ held: [String], _ asked: String) throws -> Denial {
             "file_read: /workspace/**", "file_write: /workspace/out/*", "file_read: /workspace/out/x/**",
             "file_read: /data/*.csv",
             "file_read: /workspace/sub/**", "file_write: /srv/**", "file_read: /srv/**", "tool: x",
-            "file_write: /etc/hosts",
+            "file_write: /etc/hosts", "file_write: /blind/**", "file_write: /opt/**", "file_read: /opt/a/**",
         ]
         let view = FileView(try texts.map(capability))
         #expect(
             view.mounts.map { "\($0.path) \($0.isWritable)" } == [
-                "/srv true", "/workspace false", "/workspace/out true",
+                "/srv true", "/workspace false", "/opt/a true", "/workspace/out true",
             ])
-        #expect(view.perOperation.map(\.description) == ["file_read: /data/*.csv", "file_write: /etc/hosts"])
+        #expect(
+            view.perOperation.map(\.description) == [
+                "file_read: /data/*.csv", "file_write: /etc/hosts", "file_write: /blind/**",
+            ])
     }
 
     @Test(

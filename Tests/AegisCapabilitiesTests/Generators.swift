@@ -1,9 +1,10 @@
 import AegisCapabilities
 import AegisCore
+import AegisTestSupport
 
 // Small alphabets: then patterns overlap, nest and nearly match, and random pairs mean something.
 
-extension Seeded {
+extension Mutator {
     mutating func pathPatternText() -> String {
         let words = ["a", "b", "ab", "a*", "*", "?", "*b", "a?", "**", "**", "é", "?b*"]
         return "/" + some(words, 0...4).joined(separator: "/")

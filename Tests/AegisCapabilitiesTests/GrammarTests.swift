@@ -1,5 +1,6 @@
 import AegisCapabilities
 import AegisCore
+import AegisTestSupport
 import Testing
 
 @Suite struct GrammarTests {
@@ -93,7 +94,7 @@ import Testing
     }
 
     @Test func everyCapabilityReadsBackAsItself() throws {
-        var random = Seeded(1)
+        var random = Mutator(seed: 1)
         for _ in 0..<2000 {
             let capability = try Capability(parsing: random.capabilityText())
             let again = try Capability(parsing: capability.description)
@@ -105,7 +106,7 @@ import Testing
 
     /// Whatever is thrown at the parser: it answers, and what it proposes can be read.
     @Test func everyProposalCanBeRead() throws {
-        var random = Seeded(2)
+        var random = Mutator(seed: 2)
         var proposals = 0
         let pieces = [
             "tool", "file_read", "network", "exec", "spawn", "secret", "web_search", ":", ": ", " ", "/", "//", "..",

@@ -1,5 +1,6 @@
 import AegisCapabilities
 import AegisCore
+import AegisTestSupport
 import Synchronization
 import Testing
 
@@ -13,7 +14,7 @@ private let child = HolderID("child")
     let book: GrantBook
     init() {
         let time = time
-        book = GrantBook(journal: journal, random: Seeded(1)) { time.now }
+        book = GrantBook(journal: journal, random: Mutator(seed: 1)) { time.now }
     }
 
     private func admit(_ text: String, by holder: HolderID = operatorHolder, bytes: UInt64 = 0) throws -> Admission {
@@ -72,10 +73,10 @@ private let child = HolderID("child")
 
     /// At any moment: the events since an earlier snapshot lead to the present one, and a book opened with it goes on as this one.
     @Test func snapshotsAndEventsGiveTheState() throws {
-        var random = Seeded(32)
+        var random = Mutator(seed: 32)
         for round in 0..<60 {
             let (time, journal) = (StillTime(), RecordingJournal())
-            let book = GrantBook(journal: journal, random: Seeded(UInt64(1000 + round))) { time.now }
+            let book = GrantBook(journal: journal, random: Mutator(seed: UInt64(1000 + round))) { time.now }
             var replayed = GrantSnapshot()
             var seen = 0
             let holders = (0..<4).map { HolderID("h\($0)") }
@@ -89,7 +90,7 @@ private let child = HolderID("child")
                 #expect(replayed == snapshot)
                 let stored: GrantSnapshot = try decoded(encoded(snapshot))
                 #expect(stored == snapshot)
-                let again = GrantBook(stored, random: Seeded(5)) { time.now }
+                let again = GrantBook(stored, random: Mutator(seed: 5)) { time.now }
                 #expect(again.snapshot() == snapshot)
                 for holder in holders {
                     for name in ["x", "y"] {
@@ -193,7 +194,7 @@ extension Decision {
     }
 }
 
-extension Seeded {
+extension Mutator {
     /// One random change of a book; what is refused changes nothing.
     fileprivate mutating func change(_ book: GrantBook, _ holders: [HolderID]) throws {
         switch number(0...13) {

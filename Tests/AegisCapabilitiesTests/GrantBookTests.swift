@@ -1,5 +1,6 @@
 import AegisCapabilities
 import AegisCore
+import AegisTestSupport
 import Testing
 
 private let operatorHolder = HolderID("boot")
@@ -12,7 +13,7 @@ private let grandchild = HolderID("grandchild")
     let book: GrantBook
     init() {
         let time = time
-        book = GrantBook(journal: journal, random: Seeded(1)) { time.now }
+        book = GrantBook(journal: journal, random: Mutator(seed: 1)) { time.now }
     }
 
     private func admit(_ text: String, by holder: HolderID = operatorHolder, bytes: UInt64 = 0) throws -> Admission {
@@ -71,7 +72,7 @@ private let grandchild = HolderID("grandchild")
     }
 
     @Test func aRateNeverExceedsItsNumberHoweverCallsFall() throws {
-        var random = Seeded(30)
+        var random = Mutator(seed: 30)
         try book.issue(specs("{grant: \"tool: x\", per_minute: 5}"), to: operatorHolder)
         var times: [Int64] = []
         for _ in 0..<3000 {
@@ -173,10 +174,10 @@ private let grandchild = HolderID("grandchild")
 
     /// Trees of random grants and random uses: no grant is ever used more, by all below it, than it allows.
     @Test func noTreeEverUsesMoreThanItsRootAllows() throws {
-        var random = Seeded(31)
+        var random = Mutator(seed: 31)
         for round in 0..<200 {
             let time = StillTime()
-            let book = GrantBook(random: Seeded(UInt64(round))) { time.now }
+            let book = GrantBook(random: Mutator(seed: UInt64(round))) { time.now }
             var holders = [operatorHolder]
             try book.issue([random.limited()], to: operatorHolder)
             for number in 1...6 {
@@ -362,7 +363,7 @@ private let grandchild = HolderID("grandchild")
     }
 }
 
-extension Seeded {
+extension Mutator {
     mutating func limited() throws -> GrantSpec {
         var fields: [String] = []
         if chance(2, in: 3) { fields.append("max_calls: \(number(1...20))") }

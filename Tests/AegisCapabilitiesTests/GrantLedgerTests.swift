@@ -1,4 +1,5 @@
 import AegisAudit
+import AegisAuditTestSupport
 import AegisCapabilities
 import AegisCore
 import AegisJSON
@@ -6,28 +7,7 @@ import Synchronization
 import Testing
 
 @Suite struct GrantLedgerTests {
-    /// Keeps events, or refuses them.
-    private final class Trail: AuditTrail {
-        private let state = Mutex<(events: [AuditEvent], isFull: Bool)>(([], false))
-        func record(_ event: AuditEvent) throws(AegisError) -> AuditReceipt {
-            let seq = state.withLock { state -> Int? in
-                guard !state.isFull else { return nil }
-                state.events.append(event)
-                return state.events.count
-            }
-            guard let seq else { throw .failed("audit-disk-full", "full") }
-            return AuditReceipt(seq: UInt64(seq), hash: .none)
-        }
-        func fill() { state.withLock { $0.isFull = true } }
-        func take() -> [AuditEvent] {
-            state.withLock { state in
-                defer { state.events = [] }
-                return state.events
-            }
-        }
-    }
-
-    private let trail = Trail()
+    private let trail = MemoryTrail()
     private let parent = HolderID("a-1")
     private let child = HolderID("a-2")
 

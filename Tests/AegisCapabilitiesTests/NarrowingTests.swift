@@ -1,5 +1,6 @@
 import AegisCapabilities
 import AegisCore
+import AegisTestSupport
 import Testing
 
 private let now = Timestamp(milliseconds: 1_000_000)
@@ -7,7 +8,7 @@ private let now = Timestamp(milliseconds: 1_000_000)
 @Suite struct NarrowingTests {
     /// Whatever the child may do, the parent may: at any moment, for any amount.
     @Test func theChildMayNothingThatTheParentMayNot() throws {
-        var random = Seeded(20)
+        var random = Mutator(seed: 20)
         var derived = 0
         var allowed = 0
         for _ in 0..<6000 {
@@ -35,7 +36,7 @@ private let now = Timestamp(milliseconds: 1_000_000)
 
     /// What is equal is accepted, and so is what is narrower in one plain respect.
     @Test func equalAndPlainlyNarrowerIsAccepted() throws {
-        var random = Seeded(21)
+        var random = Mutator(seed: 21)
         for _ in 0..<5000 {
             let spec = try random.grantSpec()
             let parent = GrantTerms(spec, at: now)
@@ -47,7 +48,7 @@ private let now = Timestamp(milliseconds: 1_000_000)
 
     /// Derived from derived is derived: lines of grants never widen.
     @Test func coveringIsTransitive() throws {
-        var random = Seeded(22)
+        var random = Mutator(seed: 22)
         var chains = 0
         for _ in 0..<20_000 {
             let kind = random.pick(["file_read: ", "network: "])
@@ -93,7 +94,7 @@ private let now = Timestamp(milliseconds: 1_000_000)
     }
 }
 
-extension Seeded {
+extension Mutator {
     /// A capability that is narrower in a plain respect, or the same.
     mutating func narrower(_ capability: Capability) throws -> Capability {
         let text = capability.description

@@ -1,4 +1,5 @@
 import AegisCapabilities
+import AegisTestSupport
 import Glibc
 import Testing
 
@@ -62,7 +63,7 @@ private func connect(_ text: String) throws -> (Destination, String?) {
     }
 
     @Test func coveringIsNeverWrong() throws {
-        var random = Seeded(7)
+        var random = Mutator(seed: 7)
         var covered = 0
         for _ in 0..<8000 {
             let (wide, narrow) = (try pattern(random.networkText()), try pattern(random.networkText()))
@@ -81,7 +82,7 @@ private func connect(_ text: String) throws -> (Destination, String?) {
 
     /// The C library reads the same addresses, and prints them alike.
     @Test func addressesAreReadAsTheSystemReadsThem() {
-        var random = Seeded(8)
+        var random = Mutator(seed: 8)
         var good = 0
         for _ in 0..<8000 {
             let isSix = random.chance(2, in: 3)
@@ -119,7 +120,7 @@ private func connect(_ text: String) throws -> (Destination, String?) {
     }
 
     @Test func blocksContainWhatSharesTheirBits() throws {
-        var random = Seeded(9)
+        var random = Mutator(seed: 9)
         for _ in 0..<5000 {
             let isFour = random.chance(1, in: 2)
             func address() -> IPAddress {

@@ -1,21 +1,11 @@
 import AegisCapabilities
 import AegisCore
+import AegisTestSupport
 import Synchronization
 
-/// A generator that gives the same numbers for the same seed (SplitMix64), so that a failure can be repeated.
-struct Seeded: RandomNumberGenerator, Sendable {
-    private var state: UInt64
-    init(_ seed: UInt64) { state = seed }
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-        return z ^ (z >> 31)
-    }
+extension Mutator {
     mutating func chance(_ one: Int, in many: Int) -> Bool { Int.random(in: 0..<many, using: &self) < one }
     mutating func number(_ range: ClosedRange<Int>) -> Int { Int.random(in: range, using: &self) }
-    mutating func pick<T>(_ choices: [T]) -> T { choices[Int.random(in: 0..<choices.count, using: &self)] }
     mutating func some<T>(_ choices: [T], _ range: ClosedRange<Int>) -> [T] {
         (0..<number(range)).map { _ in pick(choices) }
     }

@@ -1,11 +1,12 @@
 import AegisChannel
+import AegisTestSupport
 import Testing
 
 @Suite struct ByteQueueTests {
     @Test func bytesLeaveInTheOrderInWhichTheyCame() {
         var queue = ByteQueue()
         var model: [UInt8] = []
-        var generator = SeededGenerator(seed: 7)
+        var generator = Mutator(seed: 7)
         var next: UInt8 = 0
         for _ in 0..<5000 {
             if Bool.random(using: &generator) {
@@ -77,7 +78,7 @@ import Testing
 @Suite struct RetentionRingTests {
     @Test func everyOffsetThatIsHeldReadsBack() {
         var ring = RetentionRing()
-        var generator = SeededGenerator(seed: 3)
+        var generator = Mutator(seed: 3)
         func byte(_ offset: UInt64) -> UInt8 { UInt8(truncatingIfNeeded: offset &* 2_654_435_761 >> 13) }
         for _ in 0..<500 {
             let count = Int.random(in: 0...min(9000, ring.room), using: &generator)
@@ -109,18 +110,5 @@ import Testing
         // Bytes that never were here; some; and an older offset, which changes nothing.
         #expect(answers == [false, true, true])
         #expect(ring.start == 10 && ring.room == 10)
-    }
-}
-
-/// The same numbers in each run.
-struct SeededGenerator: RandomNumberGenerator {
-    private var state: UInt64
-    init(seed: UInt64) { state = seed }
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var z = state
-        z = (z ^ z >> 30) &* 0xbf58_476d_1ce4_e5b9
-        z = (z ^ z >> 27) &* 0x94d0_49bb_1331_11eb
-        return z ^ z >> 31
     }
 }

@@ -1,4 +1,5 @@
 import AegisChannel
+import AegisTestSupport
 import Testing
 
 @Suite struct KeeperRelayTests {
@@ -158,7 +159,7 @@ import Testing
 
     /// Whatever a harness sends, in any order: no trap, and never more memory than windows allow.
     @Test func randomFramesAreTakenOrRefusedWithinBounds() throws {
-        var generator = SeededGenerator(seed: 99)
+        var generator = Mutator(seed: 99)
         let types: [FrameType] = [
             .stdin, .stdout, .stderr, .ack, .hello, .start, .started, .failed, .exited, .signal, .healthy, .kill,
             .state,

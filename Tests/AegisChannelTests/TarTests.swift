@@ -1,4 +1,5 @@
 import AegisChannel
+import AegisTestSupport
 import Testing
 
 @Suite struct TarTests {
@@ -35,7 +36,7 @@ import Testing
     }
 
     @Test func anyDamagedHeaderIsRefusedOrReadsAsSomething() throws {
-        var generator = SeededGenerator(seed: 11)
+        var generator = Mutator(seed: 11)
         let good = Self.entries[3].encoded() + Self.entries[0].encoded()
         var refused = 0
         for _ in 0..<1500 {

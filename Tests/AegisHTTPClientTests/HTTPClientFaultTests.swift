@@ -1,8 +1,9 @@
-import AegisHTTPClient
 import AegisIO
 import AegisTestSupport
 import AegisWire
 import Testing
+
+@testable import AegisHTTPClient
 
 /// Servers that hang, cut, drip and lie.
 @Suite struct HTTPClientFaultTests {
@@ -61,16 +62,20 @@ import Testing
     }
 
     @Test func aServerThatDripsIsCutAtTheWholeLimit() async throws {
+        let (reads, read) = AsyncStream.makeStream(of: Void.self)
         try await withRawServer { stream in
             try await stream.write("HTTP/1.1 200 OK\r\n\r\n")
-            while true {
-                try await stream.write("x")
-                try await EventLoop.current?.clock.sleep(for: .milliseconds(2))
-            }
+            // A byte for each time the client comes to want one: it never waits for long, and never has enough.
+            for await _ in reads { try await stream.write("x") }
         } _: { stage in
             var request = try stage.request()
             request.timeouts.total = .milliseconds(100)
-            #expect(await failure { _ = try await stage.client.fetch(request) }?.kind == .timeout(.total))
+            let error = await failure {
+                try await stage.client.send(request) { response in
+                    repeat { read.yield() } while try await response.read() != nil
+                }
+            }
+            #expect(error?.kind == .timeout(.total))
         }
     }
 
@@ -182,9 +187,21 @@ import Testing
         let loop = try EventLoop.startThread(name: "test-short")
         let client = try HTTPClient(on: loop)
         loop.stop()
+        while !loop.hasEnded { await Task.yield() }
         let request = ClientRequest(.get, try WebURL("http://127.0.0.1:1/"))
-        let error = await failure { _ = try await client.fetch(request) }
-        #expect(error?.kind == .closed || error?.kind == .connect)
+        #expect(await failure { _ = try await client.fetch(request) }?.kind == .closed)
+    }
+
+    @Test func beginningOnAnotherThreadWhileTheLoopLivesIsABug() async throws {
+        let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+            let loop = try EventLoop.startThread(name: "test-alive")
+            let engine = try CurlEngine(on: loop, limits: HTTPClientLimits())
+            let request = ClientRequest(.get, try WebURL("http://127.0.0.1:1/"))
+            let transfer = try CurlTransfer(request, address: nil, connectLimit: .seconds(1), engine: engine)
+            _ = try await transfer.begin()
+        }
+        let said = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+        #expect(said.contains("not on the client's loop"), "\(said)")
     }
 
     // MARK: Requests that are refused

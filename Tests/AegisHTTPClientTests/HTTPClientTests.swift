@@ -180,6 +180,3 @@ import Testing
 
 /// The most that is read at once: what may wait, and one more portion of curl's.
 enum TransferMachineRoom { static let most = 96 << 10 }
-
-/// Waits until the task is cancelled.
-func untilCancelled() async { try? await TestClock().sleep(for: .seconds(1)) }

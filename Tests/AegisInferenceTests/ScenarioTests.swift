@@ -164,7 +164,10 @@ let scenarioHead = "apiVersion: aegis/v1\nkind: ModelScenario\nrules:\n"
         ("  - { reply: { text: '{{resutl}}' } }", "has '{{resutl}}', which is none of agent, model"),
         ("  - { reply: { text: '{{a' } }", "has '{{' without '}}'"),
         ("  - { when: { message: 'a*' }, reply: { text: '{{2}}' } }", "'message' and 'result' of this rule have 1 '*'"),
-        ("  - { reply: { tools: [{ name: f, input: { a: '{{3}}' } }] } }", "s.yaml:4:47: the text '{{3}}' has '{{3}}'"),
+        (
+            "  - { reply: { tools: [{ name: f, input: { a: '{{3}}' } }] } }",
+            "s.yaml:4:47: rules[0].reply.tools[0].input: the text '{{3}}' has '{{3}}'"
+        ),
         ("  - { fail: { status: 418 } }", "must be one of 400, 401"),
         ("  - { fail: { status: 500, hang: true } }", "needs one of status, error, hang and cut"),
         ("  - { fail: { status: 500, retry_after: 1s } }", "'retry_after' belongs to status 429"),

@@ -153,7 +153,7 @@ import Testing
 @Suite struct LogTailTests {
     /// Random output of several processes, so that tails begin in every possible place.
     static func fill(_ log: InstanceLog, _ hands: Hands, seed: UInt64, events: Int, sizes: [Int]) {
-        var random = Seeded(seed)
+        var random = Mutator(seed: seed)
         let processes = [main, LogProcess(run: 0, execID: "x-1"), LogProcess(run: 0, execID: "x-2")]
         for event in 0..<events {
             hands.advance(Int64.random(in: 0...3, using: &random))
@@ -169,15 +169,6 @@ import Testing
                 Int.random(in: 0..<40, using: &random) == 0 ? 10 : UInt8.random(in: 97...122, using: &random)
             }
             log.add(size > 50_000 ? text.map { $0 == 10 ? 46 : $0 } : text, process, stream)
-        }
-    }
-
-    struct Seeded: RandomNumberGenerator {
-        var state: UInt64
-        init(_ seed: UInt64) { state = seed }
-        mutating func next() -> UInt64 {
-            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-            return state ^ state >> 29
         }
     }
 

@@ -1,3 +1,4 @@
+import AegisTestSupport
 import Synchronization
 import Testing
 
@@ -20,23 +21,11 @@ import Testing
         }
     }
 
-    /// The same numbers for the same seed.
-    private struct Seeded: RandomNumberGenerator, Sendable {
-        var state: UInt64
-        mutating func next() -> UInt64 {
-            state &+= 0x9e37_79b9_7f4a_7c15
-            var mixed = state
-            mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-            mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-            return mixed ^ (mixed >> 31)
-        }
-    }
-
     /// Who was proved when, in so many seconds.
     private func proofs(_ seed: UInt64, _ ids: [String], seconds: Int) async -> [(at: Duration, id: String)] {
         let clock = HurriedClock(until: .seconds(seconds))
         let made = Mutex<[(at: Duration, id: String)]>([])
-        var schedule = ProofSchedule(random: Seeded(state: seed)) { try clock.sleep($0) }
+        var schedule = ProofSchedule(random: Mutator(seed: seed)) { try clock.sleep($0) }
         await schedule.run {
             ids
         } prove: { id in
@@ -63,7 +52,7 @@ import Testing
     @Test func theIntervalIsWhatItIsSetTo() async {
         let clock = HurriedClock(until: .seconds(36_000))
         let made = Mutex(0)
-        var schedule = ProofSchedule(interval: .seconds(60), random: Seeded(state: 6)) { try clock.sleep($0) }
+        var schedule = ProofSchedule(interval: .seconds(60), random: Mutator(seed: 6)) { try clock.sleep($0) }
         await schedule.run {
             ["a"]
         } prove: { _ in
@@ -88,7 +77,7 @@ import Testing
     @Test func whoeverComesLaterIsProvedToo() async {
         let clock = HurriedClock(until: .seconds(3600))
         let seen = Mutex<Set<String>>([])
-        var schedule = ProofSchedule(random: Seeded(state: 5)) { try clock.sleep($0) }
+        var schedule = ProofSchedule(random: Mutator(seed: 5)) { try clock.sleep($0) }
         await schedule.run {
             clock.now < .seconds(1800) ? [] : ["late"]
         } prove: { id in

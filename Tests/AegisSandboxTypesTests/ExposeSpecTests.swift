@@ -31,7 +31,8 @@ import Testing
     @Test(arguments: [
         ("80", "80"), ("0:80:http", "80"), ("127.0.0.1:0:80", "80"), ("127.0.0.1:8080:80", "8080:80"),
         ("0.0.0.0:0:80", "0.0.0.0:0:80"), ("[0:0:0:0:0:0:0:1]:8080:80:tcp", "[::1]:8080:80:tcp"),
-        ("80,ready=tcp", "80"), ("80,wake=connect", "80"), ("80,cooldown=90s", "80,cooldown=1m30s"),
+        ("80,ready=tcp", "80"), ("80,wake=connect", "80"), ("80,wake=http-only", "80,wake=http"),
+        ("80,cooldown=90s", "80,cooldown=1m30s"),
         ("80,wait=60m,cooldown=1s", "80,cooldown=1s,wait=1h"),
         ("80,ready=/a,wake=http,ui", "80,ui,wake=http,ready=/a"),
     ])
@@ -76,7 +77,8 @@ import Testing
     }
 
     @Test(arguments: [
-        ("80:tcp,ui", "leave ui out"), ("80:tcp,wake=http", "wake=connect"), ("80:tcp,ready=/x", "ready=tcp"),
+        ("80:tcp,ui", "leave ui out"), ("80:tcp,wake=http", "wake=connect"), ("80:tcp,wake=http-only", "wake=connect"),
+        ("80:tcp,ready=/x", "ready=tcp"),
         ("80:grpc,ready=/x", "ready=tcp"), ("80:ws,ui", "loading page"),
     ])
     func whatAProtocolCannotIsRefused(_ text: String, _ said: String) {

@@ -1,7 +1,7 @@
 /// Repeatable damage to valid bytes: the same seed makes the same inputs on every machine.
 ///
 /// What it damages is valid to begin with, so that the inputs come past the first check of a parser.
-package struct Mutator: RandomNumberGenerator {
+package struct Mutator: RandomNumberGenerator, Sendable {
     private var state: UInt64
 
     /// A source of damage.

@@ -97,3 +97,6 @@ package final class TestClock: Clock, Sendable {
         }
     }
 }
+
+/// Waits until the task is cancelled.
+package func untilCancelled() async { try? await TestClock().sleep(for: .seconds(1)) }

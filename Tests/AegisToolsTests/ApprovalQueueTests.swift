@@ -1,4 +1,5 @@
 import AegisAudit
+import AegisAuditTestSupport
 import AegisCapabilities
 import AegisCore
 import AegisJSON

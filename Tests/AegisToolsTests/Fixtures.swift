@@ -1,30 +1,11 @@
 import AegisAudit
+import AegisAuditTestSupport
 import AegisCapabilities
 import AegisCore
 import AegisJSON
 import Synchronization
 
 @testable import AegisTools
-
-/// A ledger in memory that can be full.
-final class MemoryTrail: AuditTrail {
-    private let state = Mutex((events: [AuditEvent](), room: Int.max))
-    var events: [AuditEvent] { state.withLock { $0.events } }
-    var kinds: [String] { events.map(\.kind.description) }
-    /// After so many more records nothing can be saved.
-    func fill(after count: Int) { state.withLock { $0.room = count } }
-    @discardableResult func record(_ event: AuditEvent) throws(AegisError) -> AuditReceipt {
-        try state.withLock { state throws(AegisError) in
-            guard state.room > 0 else { throw .failed("disk-full", "the disk is full") }
-            state.room -= 1
-            state.events.append(event)
-        }
-        return AuditReceipt(seq: 1, hash: AuditHash.none)
-    }
-    func field(_ name: String, ofLast kind: AuditKind) -> JSONValue? {
-        events.last { $0.kind == kind }?.fields.first { $0.name == name }?.value
-    }
-}
 
 /// A run's calls in memory.
 final class MemoryJournal: CallJournal {

@@ -1,8 +1,10 @@
 import AegisAudit
+import AegisAuditTestSupport
 import AegisCapabilities
 import AegisCore
 import AegisIO
 import AegisJSON
+import AegisTestSupport
 import Testing
 
 @testable import AegisTools
@@ -126,12 +128,12 @@ struct ToolGateTests {
 
     @Test func aCallEndsAtItsTimeLimit() async throws {
         let tool = ClosureTool(timeLimit: .milliseconds(1)) { _, _ in
-            try await Task.sleep(for: .seconds(1000))
-            return ToolReply("late")
+            await untilCancelled()
+            throw CancellationError()
         }
         let looking = ClosureTool("looking", effects: .reads, timeLimit: .milliseconds(1)) { _, _ in
-            try await Task.sleep(for: .seconds(1000))
-            return ToolReply("late")
+            await untilCancelled()
+            throw CancellationError()
         }
         let world = try World([tool, looking], grants: ["tool: *"])
         let reply = await world.call("probe")
@@ -145,8 +147,8 @@ struct ToolGateTests {
         let (started, signal) = AsyncStream.makeStream(of: Void.self)
         let tool = ClosureTool { _, _ in
             signal.yield()
-            try await Task.sleep(for: .seconds(1000))
-            return ToolReply("late")
+            await untilCancelled()
+            throw CancellationError()
         }
         let world = try World([tool], grants: ["tool: probe"])
         let task = Task { await world.call("probe") }

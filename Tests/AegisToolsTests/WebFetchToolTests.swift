@@ -1,3 +1,4 @@
+import AegisAuditTestSupport
 import AegisCapabilities
 import AegisCore
 import AegisJSON

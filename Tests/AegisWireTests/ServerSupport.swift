@@ -93,8 +93,5 @@ final class Events: Sendable {
     }
 }
 
-/// Waits until the task is cancelled.
-func untilCancelled() async { try? await TestClock().sleep(for: .seconds(1)) }
-
 /// Bytes in which every place can be told from its neighbours.
 func pattern(_ count: Int) -> [UInt8] { (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) } }

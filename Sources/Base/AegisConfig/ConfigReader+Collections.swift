@@ -175,11 +175,3 @@ extension Substring {
         return rest
     }
 }
-
-extension ConfigReader {
-    /// Takes a value of any shape as it stands in the file, without substitution; nil when the key is not there.
-    package func readTree(_ key: String) -> ConfigNode? { fileEntry(key)?.value }
-
-    /// Reports what is wrong with such a value.
-    package func report(_ node: ConfigNode, _ message: String) { session.report(.file(node.mark), message) }
-}

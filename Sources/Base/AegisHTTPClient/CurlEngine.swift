@@ -40,8 +40,11 @@ internal import LinuxSys
 
     /// Starts a transfer.
     func begin(_ transfer: CurlTransfer) throws(HTTPClientError) {
-        // A loop that has ended runs nothing any more, and who comes then is elsewhere.
-        guard loop.isCurrent else { throw .closed }
+        guard loop.isCurrent else {
+            // What belongs on a loop that has ended runs elsewhere.
+            precondition(loop.hasEnded, "not on the client's loop")
+            throw .closed
+        }
         guard let client = unsafe handle else { throw .closed }
         guard transfers.count < limits.transfers else {
             throw HTTPClientError(.busy, "\(limits.transfers) requests are under way already")

@@ -80,6 +80,9 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
     /// Whether the caller is on this loop's thread.
     package var isCurrent: Bool { unsafe al_thread_value() == Unmanaged.passUnretained(self).toOpaque() }
 
+    /// Whether the loop runs nothing any more: what belongs on it runs elsewhere from then on.
+    package var hasEnded: Bool { inbox.withLock { $0.ended } }
+
     /// The loop's clock: its sleeps are timers of the loop.
     package var clock: LoopClock { LoopClock(loop: self) }
 
@@ -97,7 +100,7 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
     }
 
     private func arrive() {
-        if !isCurrent, !inbox.withLock({ $0.ended }) { preconditionFailure("a task did not reach its event loop") }
+        if !isCurrent, !hasEnded { preconditionFailure("a task did not reach its event loop") }
     }
 
     /// Ends the loop once the jobs that are ready have run; streams close, sleepers are cancelled.
@@ -241,7 +244,7 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
             let id = timers.insert(deadline: deadline, action)
             return (id, timers.earliest == deadline)
         }
-        if inbox.withLock({ $0.ended }) {
+        if hasEnded {
             if let action = timers.withLock({ $0.remove(id) }) { action(false) }
         } else if isFirst, !isCurrent {
             poller.wake()
@@ -265,7 +268,7 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
             if error == .notPermitted { return nil }
             throw error
         }
-        guard inbox.withLock({ $0.ended }) else { return token }
+        guard hasEnded else { return token }
         remove(descriptor, token)
         throw .shutDown
     }

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "include/al_sandbox.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/btrfs.h>
@@ -13,6 +14,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -96,10 +98,46 @@ int al_socket_in_namespace(int network_namespace, int family)
     return descriptor;
 }
 
+/* The loop device that has a file already, because some namespace still has it mounted; -1 when none has. A second device of
+   the same file would be refused by its file system, or harm it. */
+static int attached_device(int backing, char name[32])
+{
+    struct stat file;
+    if (fstat(backing, &file) < 0) return -1;
+    DIR *devices = opendir("/sys/block");
+    if (devices == NULL) return -1;
+    int found = -1;
+    for (struct dirent *entry; found < 0 && (entry = readdir(devices)) != NULL;) {
+        int number, end = 0;
+        if (sscanf(entry->d_name, "loop%d%n", &number, &end) != 1 || entry->d_name[end] != 0) continue;
+        snprintf(name, 32, "/dev/loop%d", number);
+        int device = open(name, O_RDWR | O_CLOEXEC);
+        if (device < 0) continue;
+        struct loop_info64 info;
+        /* Open, it cannot free itself before it is mounted. */
+        if (ioctl(device, LOOP_GET_STATUS64, &info) == 0 && info.lo_device == file.st_dev && info.lo_inode == file.st_ino &&
+            info.lo_offset == 0)
+            found = device;
+        else
+            close(device);
+    }
+    closedir(devices);
+    return found;
+}
+
 int al_mount_file(const char *file, const char *target, const char *type, uint64_t flags, const char *data)
 {
     int backing = open(file, O_RDWR | O_CLOEXEC);
     if (backing < 0) return -1;
+    char known[32];
+    int known_device = attached_device(backing, known);
+    if (known_device >= 0) {
+        int mounted = mount(known, target, type, flags, data), reason = errno;
+        close(known_device);
+        close(backing);
+        errno = reason;
+        return mounted;
+    }
     int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
     if (control < 0) {
         int error = errno;

@@ -31,7 +31,8 @@ extension SystemThread {
 }
 
 extension Mounts {
-    /// Mounts a regular file through a loop device that frees itself when its last mount has gone.
+    /// Mounts a regular file through a loop device that frees itself when its last mount has gone, in whatever namespace that is;
+    /// until then the file is mounted through the same one.
     package static func mountFile(
         _ file: String, on target: String, type: String, flags: UInt64 = 0, data: String = ""
     ) throws(Errno) { try check(unsafe al_mount_file(file, target, type, flags, data)) }

@@ -122,6 +122,7 @@ package struct AgentRoutes: Sendable {
                     let entries = try steps.read(from: next)
                     for entry in entries { try await body.write(entry.compact + [10]) }
                     next += entries.count
+                    guard entries.isEmpty else { continue }
                     guard follows, await steps.wait(after: mark) else { break }
                 }
                 try await body.finish()

@@ -34,8 +34,9 @@ extension AgentService {
         let id: String
         let process: AgentProcess?
 
+        /// The next few: each may have a megabyte.
         func read(from seq: Int) throws(AegisError) -> [JSONValue] {
-            try store.steps(of: id, from: seq, limit: 1000).map { entry in
+            try store.steps(of: id, from: seq, limit: 32).map { entry in
                 var fields: [JSONValue.Field] = [
                     .init("seq", .number(entry.seq)), .init("ts", .string("\(entry.time)")),
                 ]

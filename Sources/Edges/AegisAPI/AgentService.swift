@@ -2,10 +2,12 @@ package import AegisAgents
 internal import AegisCapabilities
 internal import AegisConfig
 internal import AegisCore
+package import AegisFiles
 package import AegisInference
 package import AegisInstances
 internal import AegisJSON
 package import AegisTools
+internal import Synchronization
 
 /// What can be done with agents from outside: each function is both a method of JSON-RPC and a route (decision D18).
 package struct AgentService: Sendable {
@@ -17,11 +19,14 @@ package struct AgentService: Sendable {
     let budgets: BudgetBook
     /// Reads a file with the rights of a caller (decision D31).
     let read: @Sendable (String, Caller) async throws -> [UInt8]
+    /// Opens a folder with the rights of a caller.
+    let folder: @Sendable (String, Caller) async throws -> OpenedPath
 
     /// Serves agents.
     package init(
         _ directory: AgentDirectory, goals: GoalQueue, manifests: ManifestStore, approvals: ApprovalQueue,
         services: AgentServices, budgets: BudgetBook,
+        folder: @escaping @Sendable (String, Caller) async throws -> OpenedPath,
         read: @escaping @Sendable (String, Caller) async throws -> [UInt8]
     ) {
         self.directory = directory
@@ -31,6 +36,7 @@ package struct AgentService: Sendable {
         self.services = services
         self.budgets = budgets
         self.read = read
+        self.folder = folder
     }
 
     // MARK: Manifests
@@ -74,12 +80,12 @@ package struct AgentService: Sendable {
         let wanted = Wanted()
         do throws(AegisError) {
             let manifest = try AgentManifest(source.file, quotesValues: source.isQuotable) { path throws(AegisError) in
-                wanted.path = path
+                wanted.path.withLock { $0 = path }
                 throw AegisError(.failed, Wanted.code, "its file is to be read")
             }
             return (manifest, manifest.systemPrompt)
         } catch {
-            guard let path = wanted.path else { throw error }
+            guard let path = wanted.path.withLock({ $0 }) else { throw error }
             let folder = source.file.name.contains("/") ? source.file.name : ""
             let text = String(decoding: try await read(Self.beside(folder, path), caller), as: UTF8.self)
             let manifest = try AgentManifest(source.file, quotesValues: source.isQuotable) { _ in text }
@@ -88,9 +94,9 @@ package struct AgentService: Sendable {
     }
 
     /// Which file a manifest names.
-    private final class Wanted {
+    private final class Wanted: Sendable {
         static let code = "internal-error"
-        var path: String?
+        let path = Mutex<String?>(nil)
     }
 
     private static func beside(_ file: String, _ path: String) -> String {
@@ -153,7 +159,9 @@ package struct AgentService: Sendable {
     }
 
     func info(_ process: AgentProcess) async throws -> JSONValue {
-        try JSONValue(encoding: await directory.info(process))
+        var fields = try JSONValue(encoding: await directory.info(process)).fields ?? []
+        if let sandbox = await directory.sandboxView(of: process) { fields.append(.init("sandbox", sandbox)) }
+        return .object(fields)
     }
 
     func spawn(_ source: Source, _ caller: Caller) async throws -> AgentProcess {
@@ -230,6 +238,8 @@ package struct AgentService: Sendable {
         } else {
             revoked = try services.grants.revoke(process.holder, reason: reason)
         }
+        // Programs that run have it no longer either, when this is answered (decision D1).
+        await directory.reviewSandboxes()
         return [
             "agent_id": .string(process.id), "revoked": .array(revoked.map { .string("\($0)") }),
             "count": .number(revoked.count),

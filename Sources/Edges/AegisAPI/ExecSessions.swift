@@ -1,7 +1,7 @@
 internal import AegisChannel
 internal import AegisCore
 internal import AegisIO
-internal import AegisInstances
+package import AegisInstances
 internal import AegisLogs
 internal import AegisSandboxTypes
 internal import AegisSessions
@@ -48,7 +48,7 @@ struct ExecStream: Sendable {
 
 extension RunningProcess {
     /// The client of a process has gone: SIGHUP, SIGKILL after 5 s; its output goes to the log only.
-    func hangUp(in instance: Instance, watcher: UInt64) {
+    package func hangUp(in instance: Instance, watcher: UInt64) {
         let process = self
         let ended = Signal()
         instance.afterwards("exec-hangup") {

@@ -1,12 +1,15 @@
 internal import AegisAgents
 internal import AegisCore
+internal import AegisFiles
 internal import AegisInstances
 internal import AegisJSON
 internal import AegisWire
 
 /// Goals: the same calls for JSON-RPC and REST.
 extension AgentService {
-    static let goalFields = ["goal", "text", "name", "model", "allow", "grants", "budget_tokens", "budget_usd"]
+    static let goalFields = [
+        "goal", "text", "name", "model", "allow", "grants", "budget_tokens", "budget_usd", "workspace", "max_time",
+    ]
 
     /// Takes a goal.
     func submit(_ parameters: RPCParameters, _ caller: Caller) async throws -> JSONValue {
@@ -26,8 +29,18 @@ extension AgentService {
             }
             options.maxMicroUSD = UInt64((dollars * 1_000_000).rounded())
         }
+        let workspace = try parameters.optionalText("workspace")
+        // What the caller may not work in is said now.
+        if let workspace { _ = try await folder(workspace, caller) }
+        let time = try parameters.optionalText("max_time").map { text throws(AegisError) in
+            try TimeSpan(parsing: text)
+        }
+        guard time.map({ $0.milliseconds > 0 }) ?? true else {
+            throw AegisError(.usage, "invalid-params", "'max_time' is no time at all", hint: "write 30m, 2h or 90s")
+        }
         let goal = try await goals.submit(
-            text, owner: caller.uid, group: caller.gid, options: options, manifest: try parameters.optionalText("name"))
+            text, owner: caller.uid, group: caller.gid, options: options, manifest: try parameters.optionalText("name"),
+            workspace: workspace, maxTime: time)
         return try JSONValue(encoding: goal)
     }
 
@@ -52,6 +65,26 @@ extension AgentService {
         return try JSONValue(encoding: over)
     }
 
+    /// The workspace of a goal, for its owner to read.
+    ///
+    /// - Throws: `goal-not-found`; `goal-queued` while nobody works on it.
+    func files(ofGoal word: String, _ caller: Caller) async throws -> HostTree {
+        let goal = try await own(word, caller)
+        guard let agent = goal.agent else {
+            throw AegisError.conflict("goal-queued", "nobody works on it yet", hint: "try again in a while")
+        }
+        var record = AgentRecord(
+            id: agent, name: agent, manifest: "", parent: nil, depth: 0, tree: agent, owner: goal.owner,
+            group: goal.group, created: goal.createdAt, isPersistent: false)
+        record.workspace = goal.workspace
+        guard let scope = await services.files(record), let root = scope.workspace else {
+            throw AegisError.notFound("path-not-found", "the workspace of \(goal.id) is gone")
+        }
+        return HostTree(
+            target: FileScope.workspaceName, root: root, readOnly: true, owner: (goal.owner, goal.group),
+            identity: scope.workspaceIdentity)
+    }
+
     /// Ends a goal and its agents.
     func cancelGoal(_ word: String, _ caller: Caller) async throws -> JSONValue {
         try JSONValue(encoding: try await goals.cancel(try await own(word, caller).id))
@@ -63,7 +96,8 @@ extension AgentMethods {
     var goalMethods: [JSONRPCMethod] {
         [
             method(
-                "goal.submit", "goal, name (deployed manifest), model, allow, grants, budget_tokens, budget_usd",
+                "goal.submit",
+                "goal, name (deployed manifest), model, allow, grants, budget_tokens, budget_usd, workspace, max_time",
                 known: AgentService.goalFields
             ) { service, parameters, caller in try await service.submit(parameters, caller) },
             method("goal.list", "", known: []) { service, _, caller in
@@ -94,6 +128,18 @@ extension AgentRoutes {
             },
             .json(.get, "/v1/goals/{id}", "Show a goal", query: ["wait"]) { [service] context in
                 try await service.goal(context.parameter("id"), wait: try context.flag("wait"), context.caller)
+            },
+            Route(
+                .get, "/v1/goals/{id}/files", "Read a file or tree of a goal's workspace as a tar stream",
+                query: ["path"]
+            ) { [service] context, writer in
+                guard let path = context.query["path"] else { throw AegisError.usage("'path' is missing") }
+                let tree = try await service.files(ofGoal: context.parameter("id"), context.caller)
+                guard let (found, rest) = HostTree.find(path, in: [tree]) else {
+                    throw AegisError.notFound(
+                        "path-not-found", "'\(path)' is not in the workspace", hint: "for example /workspace/output")
+                }
+                try await HostFiles(tree: found, path: rest).send(writer)
             },
             .json(.delete, "/v1/goals/{id}", "Cancel a goal: its agents are stopped") { [service] context in
                 try await service.cancelGoal(context.parameter("id"), context.caller)

@@ -121,7 +121,8 @@ package struct LedgerEvents: Sendable {
             else { continue }
             let subject = record["agent"]?.text
             guard wish.agent == nil || wish.agent == subject else { continue }
-            guard await concerns(subject, wish.caller, &listener) else { continue }
+            let owner = record["fields"]?["owner"]?.unsigned
+            guard await concerns(subject, ownedBy: owner, wish.caller, &listener) else { continue }
             batch.events.append(Event(seq: seq, kind: kind, json: Self.shown(record)))
         }
         return batch
@@ -139,9 +140,12 @@ package struct LedgerEvents: Sendable {
         return ledger.head.seq > seq
     }
 
-    private func concerns(_ subject: String?, _ caller: Caller, _ listener: inout Listener) async -> Bool {
+    private func concerns(
+        _ subject: String?, ownedBy owner: UInt64?, _ caller: Caller, _ listener: inout Listener
+    ) async -> Bool {
         guard caller.uid != 0 else { return true }
-        guard let subject else { return false }
+        // A goal that waits has no agent yet.
+        guard let subject else { return owner == UInt64(caller.uid) }
         if let known = listener.own[subject] { return known }
         let isOwn = await isOwn(subject, caller)
         if listener.own.count >= 1000 { listener.own = [:] }

@@ -4,16 +4,22 @@ package import AegisTar
 internal import AegisWire
 package import LinuxSys
 
-/// Files of an instance, moved as tar streams. What comes from an instance is the guest's word: it is extracted beneath
+/// Files of an instance or a goal, moved as tar streams. What comes from an instance is the guest's word: it is extracted beneath
 /// the target only, without devices, set-id bits or links that lead out (decision D51).
 package struct FileTransfer: Sendable {
     private let client: APIClient
-    private let instance: String
+    private let place: [String]
 
     /// Files of one instance.
     package init(_ client: APIClient, instance: String) {
         self.client = client
-        self.instance = instance
+        place = ["instances", instance, "files"]
+    }
+
+    /// Files of the workspace of one goal; they can only be read.
+    package init(_ client: APIClient, goal: String) {
+        self.client = client
+        place = ["goals", goal, "files"]
     }
 
     /// What a path inside is; nil when nothing is there. Told by the first header of its archive, the rest is not read;
@@ -106,6 +112,8 @@ package struct FileTransfer: Sendable {
         // `DIR/.` and `DIR/` name the same thing as `DIR`; what becomes of it is decided on this side.
         var path = path
         while path.count > 1, path.hasSuffix("/") || path.hasSuffix("/.") { path.removeLast() }
-        return APIClient.Route("instances", instance, "files", query: [("path", path)])
+        var route = APIClient.Route(query: [("path", path)])
+        route.path += place
+        return route
     }
 }

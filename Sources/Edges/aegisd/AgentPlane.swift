@@ -38,35 +38,31 @@ struct AgentPlane: Sendable {
         loop = try EventLoop.startThread(name: "agents")
         scope = TaskScope(on: loop)
         let (database, ledger) = (services.database, services.audit.ledger)
-        let desk = try InferenceDesk(
-            settings.providers, settings.selection, database: database, ledger: ledger, loop: loop)
+        let (providers, selection) = (settings.providers, settings.selection)
+        let desk = try InferenceDesk(providers, selection, database: database, ledger: ledger, loop: loop)
         let approvals = ApprovalQueue(database, audit: ledger, clock: loop.clock)
         let registry = try ToolRegistry(
             [EchoTool(), WebFetchTool(HTTPWebTransport(try HTTPClient(on: loop)))] + FileTools.all)
-        let folders = AgentFolders(home: home.path, runDirectory: home.runDirectory)
+        let folders = AgentFolders(home: home.path, runDirectory: home.runDirectory, instances: services.directory)
+        let sandboxes = AgentSandboxHost(services.directory, kits: services.kits, loop: services.loop, logger: logger)
         let agents = AgentServices(
             store: SessionStore(database), models: desk, registry: registry,
             tools: ToolGate(registry, clock: loop.clock), grants: services.grants, audit: ledger, desk: approvals,
-            files: { folders.scope(of: $0) },
+            files: { await folders.scope(of: $0) }, sandboxes: sandboxes,
             gone: { record in
                 folders.clear(record)
                 // Whoever waits for an answer on its behalf waits for nothing.
                 _ = try? await BlockingPool.shared.run { try approvals.stop(agent: record.id) }
             }, forgotten: { folders.clear(tree: $0) }, scope: scope, now: { Timestamp.now() }, clock: loop.clock,
             logger: logger)
-        var limits = AgentLimits()
-        limits.live = settings.agents.maxLive
-        limits.depth = settings.agents.maxDepth
-        limits.batch = settings.agents.batchCap
         let skills = AgentSkills(settings.agents.skillsDirs, home: home.path)
-        directory = AgentDirectory(agents, limits: limits, preamble: { skills.preamble($0) })
-        let talk: [any Tool] = [AgentSendTool(directory), AgentAskTool(directory)]
-        for tool in [SpawnAgentTool(directory) as any Tool, SpawnAgentsTool(directory)] + talk {
-            try registry.register(tool)
-        }
-        let memory = MemoryStore(database: database)
-        let memoryTools = MemoryTools(memory) { context in context.identity }
-        for tool in memoryTools.all { try registry.register(tool) }
+        directory = AgentDirectory(agents, limits: settings.agents.limits, preamble: { skills.preamble($0) })
+        let memoryTools = MemoryTools(MemoryStore(database: database)) { context in context.identity }
+        let tools: [any Tool] = [
+            SpawnAgentTool(directory), SpawnAgentsTool(directory), ExecTool(directory), AgentSendTool(directory),
+            AgentAskTool(directory),
+        ]
+        for tool in tools + memoryTools.all { try registry.register(tool) }
         try registry.register(SkillReadTool { _ in skills.library })
         let manifests = ManifestStore(database)
         let bootstrap = settings.agents.bootstrapManifest
@@ -74,25 +70,18 @@ struct AgentPlane: Sendable {
             directory, store: GoalStore(database), services: agents, limit: settings.agents.maxGoals
         ) { name, owner throws(AegisError) in
             if let name {
+                // Its prompt is the text that its file had when it was deployed.
                 let entry = try manifests.find(name, owner: owner)
-                return ConfigFile(name: name, bytes: Array(entry.text.utf8))
+                return (ConfigFile(name: name, bytes: Array(entry.text.utf8)), { _ in entry.prompt })
             }
             return try Bootstrap.manifest(bootstrap)
         }
         let instances = services.directory
         service = AgentService(
             directory, goals: goals, manifests: manifests, approvals: approvals, services: agents,
-            budgets: desk.service.budgets
-        ) { path, caller in
-            let opened = try await instances.open(path, as: "manifest", for: caller)
-            guard !opened.isDirectory else {
-                throw AegisError.usage("'\(path)' is a folder", hint: "name the file of the manifest")
-            }
-            return try await BlockingPool.shared.run {
-                let file = try opened.reopened()
-                return try file.readAll(limit: AgentManifest.limit + 1)
-            }
-        }
+            budgets: desk.service.budgets,
+            folder: { try await instances.open($0, as: "workspace", isFolder: true, for: $1) },
+            read: { try await Self.manifest($0, of: $1, instances) })
         events = LedgerEvents(
             services.audit.service, agents: directory, store: agents.store, instances: instances, clock: loop.clock)
         server = JSONRPCServer(
@@ -100,6 +89,20 @@ struct AgentPlane: Sendable {
         try? Files.removeFile(home.agentSocket)
         listener = try Listener.unix(path: home.agentSocket, mode: 0o600, on: loop)
         try home.share(home.agentSocket)
+    }
+
+    /// The bytes of a manifest's file, read with the rights of a caller.
+    private static func manifest(
+        _ path: String, of caller: Caller, _ instances: InstanceDirectory
+    ) async throws -> [UInt8] {
+        let opened = try await instances.open(path, as: "manifest", for: caller)
+        guard !opened.isDirectory else {
+            throw AegisError.usage("'\(path)' is a folder", hint: "name the file of the manifest")
+        }
+        return try await BlockingPool.shared.run {
+            let file = try opened.reopened()
+            return try file.readAll(limit: AgentManifest.limit + 1)
+        }
     }
 
     /// Brings back what the last daemon had, and opens the door.
@@ -121,36 +124,6 @@ struct AgentPlane: Sendable {
         await scope.end()
         loop.stop()
     }
-}
-
-/// The folders of agents' workspaces: one for each tree.
-struct AgentFolders: Sendable {
-    let home: String
-    let runDirectory: String
-
-    private func folder(_ record: AgentRecord) -> String { "\(home)/agents/\(record.tree)" }
-
-    /// What an agent has of files; nil when its workspace cannot be made, and then there are none.
-    func scope(of record: AgentRecord) -> FileScope? {
-        let path = folder(record)
-        do {
-            try Files.makeDirectories("\(path)/workspace", mode: 0o700)
-            let workspace = try OpenedPath(own: "workspace", beneath: path)
-            // At the host it has its owner's rights, and not the daemon's (decision D15).
-            let isOwn = record.owner == 0 || record.owner == CurrentProcess.effectiveUser
-            let identity = isOwn ? nil : FileIdentity(user: record.owner, group: record.group)
-            return FileScope(workspace: workspace, identity: identity, home: home, runDirectory: runDirectory)
-        } catch { return nil }
-    }
-
-    /// Removes the workspace of a tree that is gone. Those of goals stay as long as the goal is known.
-    func clear(_ record: AgentRecord) {
-        guard record.parent == nil, record.goal == nil else { return }
-        clear(tree: record.tree)
-    }
-
-    /// Removes the workspace of a tree.
-    func clear(tree: String) { try? Files.removeTree("\(home)/agents/\(tree)") }
 }
 
 /// The skills that agents are told of.
@@ -175,11 +148,23 @@ struct AgentSkills: Sendable {
 
 /// The manifest that takes goals.
 enum Bootstrap {
-    static func manifest(_ path: String?) throws(AegisError) -> ConfigFile {
-        guard let path else { return ConfigFile(name: "bootstrap", bytes: Array(standard.utf8)) }
-        do { return ConfigFile(name: path, bytes: try Files.read(path, limit: AgentManifest.limit)) } catch {
+    static func manifest(_ path: String?) throws(AegisError) -> (file: ConfigFile, prompt: PromptReader) {
+        guard let path else {
+            return (ConfigFile(name: "bootstrap", bytes: Array(standard.utf8)), AgentDirectory.noPromptFile)
+        }
+        let file = ConfigFile(name: path, bytes: try read(path))
+        return (
+            file,
+            { prompt throws(AegisError) in
+                String(decoding: try read(Files.absolute(prompt, from: Files.split(path).directory)), as: UTF8.self)
+            }
+        )
+    }
+
+    private static func read(_ path: String) throws(AegisError) -> [UInt8] {
+        do { return try Files.read(path, limit: AgentManifest.limit) } catch {
             throw .usage(
-                "the bootstrap manifest '\(path)' cannot be read: \(error)", hint: "see agents.bootstrap_manifest")
+                "the bootstrap's file '\(path)' cannot be read: \(error)", hint: "see agents.bootstrap_manifest")
         }
     }
 
@@ -197,6 +182,7 @@ enum Bootstrap {
           - "tool: *"
           - "file_read: /workspace/**"
           - "file_write: /workspace/**"
+          - "exec: *"
           - "spawn: *"
         budget_config: {max_tokens: 1000000, reset_period_seconds: 0}
         """

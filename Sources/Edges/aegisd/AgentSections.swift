@@ -1,3 +1,4 @@
+internal import AegisAgents
 internal import AegisConfig
 internal import AegisCore
 
@@ -25,5 +26,14 @@ struct AgentsSection: ConfigSection {
         maxGoals = reader.read("max_goals", default: 4, check: range(1...100))
         bootstrapManifest = reader.readIfPresent("bootstrap_manifest", variables: ["AAOS_BOOTSTRAP_MANIFEST"])
         skillsDirs = reader.readList("skills_dirs", of: String.self)
+    }
+
+    /// The bounds of the directory.
+    var limits: AgentLimits {
+        var limits = AgentLimits()
+        limits.live = maxLive
+        limits.depth = maxDepth
+        limits.batch = batchCap
+        return limits
     }
 }

@@ -81,8 +81,12 @@ struct DaemonHome: Sendable {
         }
     }
 
+    /// How long the last daemon may take to let go of its home: one that was killed, or is ending, has it a little longer
+    /// than anybody can reach it.
+    static let lockPatience = 5
+
     static func takeLock(_ path: String) throws -> HomeLock {
-        guard let lock = try HomeLock("\(path)/aegisd.lock") else {
+        guard let lock = try HomeLock("\(path)/aegisd.lock", patience: lockPatience) else {
             let pid =
                 (try? Files.read("\(path)/aegisd.pid", limit: 64)).map { String(decoding: $0, as: UTF8.self) } ?? ""
             let who = pid.split(separator: "\n").first.map { " (pid \($0))" } ?? ""
@@ -146,10 +150,14 @@ func environmentValue(_ name: String) -> String? { ProcessEnvironment.all[name].
 final class HomeLock: Sendable {
     private let file: FileDescriptor
 
-    /// Takes the lock; nil when another process has it.
-    init?(_ path: String) throws(Errno) {
+    /// Takes the lock; nil when another process has it and keeps it for so many seconds.
+    init?(_ path: String, patience seconds: Int) throws(Errno) {
         let file = try FileDescriptor.open(path, [.readWrite, .create], mode: 0o600)
-        guard try file.lock() else { return nil }
+        let end = ContinuousClock.now + .seconds(seconds)
+        while !(try file.lock()) {
+            guard ContinuousClock.now < end else { return nil }
+            SystemThread.pause(microseconds: 10_000)
+        }
         self.file = file
     }
 }

@@ -43,7 +43,7 @@ struct DaemonServices: Sendable {
     let network: NetworkService
     let directory: InstanceDirectory
     let kits: Kits
-    private let loop: EventLoop
+    let loop: EventLoop
 
     init(settings: DaemonSettings, home: DaemonHome, loop: EventLoop, scope: TaskScope, logger: Logger) throws {
         self.loop = loop

@@ -47,12 +47,19 @@ struct InferenceDesk: ModelDesk {
 
     func dismiss(_ record: AgentRecord) throws(AegisError) { try service.budgets.close(.agent(record.id)) }
 
+    func quote(_ question: ModelQuestion) throws(AegisError) -> ModelQuote { try service.quote(request(question)) }
+
     func answer(_ question: ModelQuestion) async throws(AegisError) -> ModelReply {
-        let request = InferenceRequest(
+        try await service.complete(request(question)).reply
+    }
+
+    private func request(_ question: ModelQuestion) -> InferenceRequest {
+        var request = InferenceRequest(
             alias: question.alias, system: question.system, messages: question.messages, tools: question.tools,
             maxOutputTokens: question.maxOutputTokens, caller: CallerID(agent: question.agent, tree: question.tree),
             agentName: question.name)
-        return try await service.complete(request).reply
+        request.bill = question.bill
+        return request
     }
 }
 

@@ -33,6 +33,17 @@ package final class OpenedPath: Sendable {
         try self.init(folder.open(path, [.pathOnly, .noFollow], resolve: [.beneath, .noLinks]))
     }
 
+    /// Opens a folder beneath one that is open; no link is followed, and no other file system is entered by a link.
+    ///
+    /// - Parameters:
+    ///   - path: relative; `.` for the folder itself.
+    ///   - root: the folder that it lies in.
+    /// - Throws: why it cannot be opened.
+    package convenience init(folder path: String, in root: OpenedPath) throws(Errno) {
+        try self.init(
+            root.descriptor.open(path, [.pathOnly, .directory, .noFollow], resolve: [.beneath, .noLinks]))
+    }
+
     init(_ descriptor: consuming FileDescriptor) throws(Errno) {
         status = try descriptor.status()
         realPath = try descriptor.realPath()

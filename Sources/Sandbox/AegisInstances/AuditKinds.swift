@@ -24,12 +24,14 @@ extension AuditKind {
 
 extension AuditEvent {
     static func created(_ stored: StoredInstance, by caller: Caller) -> AuditEvent {
-        AuditEvent(
+        var event = AuditEvent(
             .instanceCreated, agent: stored.info.id, parent: stored.info.parent,
             ("name", stored.info.name.map { .string($0) } ?? .null), ("image", .string(stored.info.image)),
             ("uid", .number(caller.uid)), ("network", .string(stored.info.network)),
             ("allow", .array((stored.info.allow ?? []).map { .string($0) })),
             ("grants", .array((stored.info.grants ?? []).map { .string($0) })))
+        if let agent = stored.agent { event.fields.append(.init("for_agent", .string(agent.agent))) }
+        return event
     }
 
     static func starts(_ stored: StoredInstance) -> AuditEvent {

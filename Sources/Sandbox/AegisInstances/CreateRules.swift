@@ -21,6 +21,7 @@ struct CreateRules {
             throw AegisError.usage(
                 "kit '\(request.kit ?? "")' cannot be used here", hint: "name it where instances are made")
         }
+        if request.agent != nil { try checkOfAgent(request) }
         var random = SystemRandomNumberGenerator()
         let id = Identifiers.instance(using: &random)
         if let name = request.name { try Names.validate(name, what: "instance") }
@@ -49,8 +50,9 @@ struct CreateRules {
         info.expose = try ExposeSpec.list(request.expose ?? []).map(ExposedPort.init)
         info.idle = try idle(request)
         info.grants = try grants(request.grants ?? [])
-        let (kind, source) = try workspace(request.workspace, id: id)
+        let (kind, source) = try workspace(request.workspace, id: id, agent: request.agent)
         info.workspace = kind == .automatic ? nil : source
+        info.agent = request.agent?.agent
         var stored = StoredInstance(
             info: info, env: try environment(request.env ?? [:]), workdir: try directory(request.workdir),
             user: try user(request.user),
@@ -61,6 +63,7 @@ struct CreateRules {
         stored.allowsSetID = request.allowSetuid
         stored.guestAPI = try guestAPI(request.guestAPI, besides: info.expose)
         stored.network = policy.isClosed ? nil : request.network
+        stored.agent = request.agent
         stored.kit = kit
         stored.info.kit = kit?.reference
         // From the beginning: a daemon that dies before the start leaves the next one to make up for it.
@@ -199,7 +202,8 @@ struct CreateRules {
         return labels
     }
 
-    private func workspace(_ given: String?, id: String) throws -> (WorkspaceKind, String) {
+    private func workspace(_ given: String?, id: String, agent: AgentPlaces?) throws -> (WorkspaceKind, String) {
+        if let agent { return (.agent, agent.folder ?? "agents/\(agent.tree)/workspace") }
         guard let given else { return (.automatic, "auto-\(id)") }
         if given.hasPrefix("/") { return (.host, given) }
         try Names.validate(given, what: "workspace")

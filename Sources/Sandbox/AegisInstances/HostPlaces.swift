@@ -34,9 +34,11 @@ struct HostPlaces {
     /// - Throws: `path-not-found`, `not-a-directory`, `path-denied`, `path-refused`, `workspace-denied`.
     func open(givingTo user: FileIdentity? = nil) async throws -> [Place] {
         var places = [try await workspace(givingTo: user)]
+        if let agent = stored.agent { places += try await parts(agent, beneath: places[0]) }
         for mount in stored.info.mounts {
             let opened = try await open(
                 mount.source, UserView.Purpose("mount source", needsDirectory: false, writes: !mount.readOnly))
+            try checkGranted(mount, opened)
             places.append(
                 Place(
                     target: mount.target, opened: opened, readOnly: mount.readOnly,
@@ -72,6 +74,7 @@ struct HostPlaces {
             let (opened, info) = try await services.workspaces.open(
                 named: name, owner: stored.info.owner, givingTo: user)
             return Place(target: "/workspace", opened: opened, readOnly: false, givenTo: info.givenTo)
+        case .agent: return try await agentWorkspace(givingTo: user)
         case .host:
             let opened = try await open(name, UserView.Purpose("workspace", needsDirectory: true, writes: true))
             return Place(
@@ -81,7 +84,7 @@ struct HostPlaces {
     }
 
     /// The instance's own workspace lies beside its writable layer where that has a limit, so that the limit counts both.
-    private func automatic(givingTo user: FileIdentity?) async throws -> (OpenedPath, WorkspaceInfo) {
+    func automatic(givingTo user: FileIdentity?) async throws -> (OpenedPath, WorkspaceInfo) {
         let (id, owner, limit) = (stored.info.id, stored.info.owner, stored.info.limits.disk)
         // One that an earlier release has put into the store stays there.
         guard limit != nil || services.disk.isLimited(id), try await !services.workspaces.hasAutomatic(instance: id)
@@ -94,7 +97,7 @@ struct HostPlaces {
             at: services.disk.workspace(for: id, folder: folder, limit: limit))
     }
 
-    private func open(_ path: String, _ purpose: UserView.Purpose) async throws -> OpenedPath {
+    func open(_ path: String, _ purpose: UserView.Purpose) async throws -> OpenedPath {
         try await services.opener.open(
             path, for: purpose, as: PathCaller(user: stored.info.owner, group: stored.ownerGroup))
     }
@@ -103,7 +106,7 @@ struct HostPlaces {
     ///
     /// - Throws: `path-denied` for a caller that is not root and wants to write in what belongs to others: the kernel lets
     ///   nobody inside write where the owner has no id inside.
-    private func owner(
+    func owner(
         of opened: OpenedPath, writes: Bool, _ what: String
     ) async throws -> (user: UInt32, group: UInt32) {
         let (user, group) = (opened.status.user, opened.status.group)

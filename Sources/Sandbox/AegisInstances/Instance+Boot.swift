@@ -281,7 +281,8 @@ extension Instance {
     }
 
     private nonisolated func removeWorkspace(_ stored: StoredInstance) async {
-        guard stored.workspaceKind == .automatic else { return }
+        // That of an agent's instance is there where its grants show it no whole workspace.
+        guard stored.workspaceKind == .automatic || stored.workspaceKind == .agent else { return }
         do { try await services.workspaces.removeAutomatic(instance: id) } catch { leftBehind(error) }
     }
 

@@ -11,7 +11,8 @@ internal import Synchronization
 /// The instance's network, where it has one.
 extension Instance {
     private nonisolated func member(_ stored: StoredInstance) -> NetworkMember {
-        NetworkMember(id: id, name: stored.info.name ?? id, owner: owner, parent: parent)
+        // What an agent's instance may reach is derived from the agent's grants: what is taken from the one is taken from both.
+        NetworkMember(id: id, name: stored.info.name ?? id, owner: owner, parent: stored.agent?.agent ?? parent)
     }
 
     /// Links a booted sandbox whose command has not started yet.

@@ -6,7 +6,7 @@ internal import AegisIO
 internal import AegisImages
 package import AegisLogs
 internal import AegisNetwork
-internal import AegisSandboxTypes
+package import AegisSandboxTypes
 package import AegisSessions
 internal import Synchronization
 
@@ -19,6 +19,8 @@ package actor Instance {
     package nonisolated let lingers: Bool
     /// The instance inside of which it was started, if it was.
     package nonisolated let parent: String?
+    /// The agent whose programs it runs, and what they see; nil for an instance that is no agent's.
+    package nonisolated let agent: AgentPlaces?
     nonisolated let holds: HoldBook
     nonisolated let services: InstanceServices
     package nonisolated let log: InstanceLog
@@ -116,6 +118,7 @@ package actor Instance {
         ownerGroup = stored.ownerGroup
         lingers = stored.lingers ?? false
         parent = stored.info.parent
+        agent = stored.agent
         machine = InstanceLifecycle(
             outcome: Instance.outcome(of: stored), attempt: stored.attempt, lingers: lingers)
         processes = ProcessTable { _, _ in }

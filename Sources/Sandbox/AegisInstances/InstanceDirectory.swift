@@ -188,12 +188,15 @@ package final class InstanceDirectory: Sendable {
     /// - Parameters:
     ///   - path: absolute.
     ///   - what: the word in messages.
+    ///   - isFolder: whether it must be a folder.
     ///   - caller: who names it.
     /// - Returns: the file or folder.
-    /// - Throws: `path-not-found`, `path-denied`, `path-refused`.
-    package func open(_ path: String, as what: String, for caller: Caller) async throws -> OpenedPath {
+    /// - Throws: `path-not-found`, `path-denied`, `path-refused`, `not-a-directory`.
+    package func open(
+        _ path: String, as what: String, isFolder: Bool = false, for caller: Caller
+    ) async throws -> OpenedPath {
         try await services.opener.open(
-            path, for: UserView.Purpose(what, needsDirectory: false, writes: false),
+            path, for: UserView.Purpose(what, needsDirectory: isFolder, writes: false),
             as: PathCaller(user: caller.uid, group: caller.gid))
     }
 
@@ -246,7 +249,7 @@ package final class InstanceDirectory: Sendable {
             if let claim { await warm.disposeAll([claim.warm]) }
             forget(stored.info.id)
             try? services.store.delete(stored.info.id, synced: false)
-            if stored.workspaceKind == .automatic {
+            if stored.workspaceKind == .automatic || stored.workspaceKind == .agent {
                 try? await services.workspaces.removeAutomatic(instance: stored.info.id)
                 await services.disk.remove(stored.info.id)
             }

@@ -12,6 +12,8 @@ package enum WorkspaceKind: String, Sendable, Codable, Equatable {
     case named
     /// A folder of the host, named by the owner; never deleted.
     case host
+    /// That of an agent's tree, or parts of it; never deleted with an instance.
+    case agent
 }
 
 /// What is saved of an instance: what users see, what a start needs, and how to find a live sandbox again.
@@ -69,6 +71,8 @@ package struct StoredInstance: Sendable, Codable, Equatable {
     package var spawned: UInt64?
     /// When its grants were first given, where one of them has a lifetime.
     package var granted: Timestamp?
+    /// Whose programs it runs, and what they see of files; nil for an instance that is no agent's.
+    package var agent: AgentPlaces?
 
     /// Makes it the instance of a sandbox that was kept ready. The sandbox is noted at once: a daemon that comes after a
     /// crash must find it.

@@ -164,7 +164,9 @@ struct ExposeParser {
     private func set(_ name: String, _ value: Substring, in spec: inout ExposeSpec) throws(AegisError) {
         switch name {
         case "wake":
-            guard let rule = ExposeSpec.WakeRule(rawValue: String(value)) else {
+            // `http-only` is the specification's word for it.
+            let word = value == "http-only" ? "http" : String(value)
+            guard let rule = ExposeSpec.WakeRule(rawValue: word) else {
                 let near = nearest(value.lowercased(), in: ExposeSpec.WakeRule.allCases.map(\.rawValue))
                 throw bad(
                     value, "'\(value)' is not a wake rule",

@@ -157,6 +157,8 @@ package struct CreateInstance: Sendable, Codable, Equatable {
     package var grants: [String]?
     /// The caller's own credentials for the image's registry, for the first start; not part of the record.
     package var credentials: RegistryCredentials?
+    /// Whose programs it runs, and what they see of files; only the daemon itself says that, never a request.
+    package var agent: AgentPlaces?
 
     package init(command: [String]? = nil) { self.command = command }
 
@@ -244,6 +246,8 @@ package struct InstanceInfo: Sendable, Codable, Equatable {
     package var labels: [String: String]
     package var owner: UInt32
     package var parent: String?
+    /// The agent whose programs it runs, and which it goes with.
+    package var agent: String?
     package var idle: IdlePolicy?
     /// What the last pause gave back, if it was to.
     package var reclaimed: Reclaimed?
@@ -292,7 +296,7 @@ package struct InstanceInfo: Sendable, Codable, Equatable {
     package enum CodingKeys: String, CodingKey {
         case id, name, state, enabled, image, command, backend, grade, workspace, mounts, expose, secrets, limits,
             network, allow, grants
-        case group, kit, connections, labels, owner, parent, idle, reclaimed, standby, ephemeral, error, node
+        case group, kit, connections, labels, owner, parent, agent, idle, reclaimed, standby, ephemeral, error, node
         case standbyObstacle = "standby_obstacle"
         case gradeDetail = "grade_detail"
         case filePolicy = "file_policy"

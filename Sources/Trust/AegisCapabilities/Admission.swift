@@ -38,6 +38,9 @@ package struct Admission: ~Copyable, Sendable {
     /// - Throws: the refusal when the grant, or one that it was derived from, was revoked or has expired since.
     package borrowing func check() throws(Denial) { try book.check(node) }
 
+    /// Whether the grant, or one that it was derived from, limits money: then nothing may be done whose price is not known.
+    package borrowing func limitsMoney() -> Bool { book.limitsMoney(node) }
+
     /// Reserves more, for work whose size shows as it goes (a connection's bytes).
     ///
     /// - Parameter more: what is needed beside what is reserved.
@@ -136,6 +139,10 @@ extension GrantBook {
 
     fileprivate func check(_ node: GrantNode) throws(Denial) {
         try locked { (_, now) throws(Denial) in try Self.checkLife(node, now) }
+    }
+
+    fileprivate func limitsMoney(_ node: GrantNode) -> Bool {
+        locked { _, now in node.standing(at: now).room.microUSD != .max }
     }
 
     private static func checkLife(_ node: GrantNode, _ now: Timestamp) throws(Denial) {

@@ -124,7 +124,8 @@ extension Capability {
             case .address(let address) where address.isIPv4: "network: \(address)/32:\(destination.port)"
             case .address(let address): "network: [\(address)/128]:\(destination.port)"
             }
-        case .exec(let program, let resolved): "exec: \(program.contains("/") ? shown(resolved.description) : program)"
+        case .exec(let program, let resolved):
+            "exec: \(program.contains("/") ? shown(resolved?.description ?? program) : program)"
         case .secret(let use): "secret: \(use.name)@\(use.host)"
         case .spawn(let name), .message(let name): "\(action.kind.rawValue): [\(shown(name))]"
         default: action.description

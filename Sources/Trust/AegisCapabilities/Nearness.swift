@@ -79,9 +79,12 @@ struct Nearness {
         }
     }
 
-    private mutating func compare(_ program: String, _ resolved: CanonicalPath, _ pattern: ProgramPattern) {
+    private mutating func compare(_ program: String, _ resolved: CanonicalPath?, _ pattern: ProgramPattern) {
         guard case .name(let held) = pattern else {
             why = "is for \(shown(pattern.description)) only"
+            if resolved == nil, pattern.description.hasSuffix("/" + program) {
+                (score, hint) = (2, "call it '\(shown(pattern.description))'")
+            }
             return
         }
         if program.hasSuffix("/" + held) {

@@ -71,8 +71,9 @@ package enum Action: Hashable, Sendable {
     case fileWrite(CanonicalPath)
     /// `tool` is the tool that connects, nil is the holder's sandbox.
     case connect(Destination, tool: String? = nil)
-    /// `program` is argv[0] as it was given, `resolved` what it was found to be inside.
-    case exec(program: String, resolved: CanonicalPath)
+    /// `program` is argv[0] as it was given; `resolved` is what it was found to be inside, nil where that is only known once it
+    /// runs: a bare name that is looked for along PATH.
+    case exec(program: String, resolved: CanonicalPath?)
     case spawn(agent: String)
     case model(String)
     case memory(scope: String)
@@ -105,7 +106,7 @@ extension Action: CustomStringConvertible {
             case .fileRead(let path), .fileWrite(let path): path.description
             case .connect(let destination, let tool): destination.description + (tool.map { " by \($0)" } ?? "")
             case .exec(let program, let resolved):
-                program == resolved.description ? program : "\(program) (\(resolved))"
+                resolved.map { program == $0.description ? program : "\(program) (\($0))" } ?? program
             case .secret(let use): "\(use.name)@\(use.host)\(use.path) in \(use.header), \(use.method)"
             }
         return "\(kind.rawValue): \(shown(resource))"

@@ -25,6 +25,10 @@ package struct Goal: Sendable, Codable, Hashable {
     package var options = SpawnOptions()
     /// The deployed manifest that takes it; nil is the daemon's own.
     package var manifest: String?
+    /// A folder of the owner's that its agents work in; nil is a fresh one.
+    package var workspace: String?
+    /// How long it may be worked on.
+    package var maxTime: TimeSpan?
     package var createdAt: Timestamp
     package var startedAt: Timestamp?
     package var endedAt: Timestamp?
@@ -39,7 +43,8 @@ package struct Goal: Sendable, Codable, Hashable {
     }
 
     private enum CodingKeys: String, CodingKey {
-        case id, text, owner, group, state, agent, trace, response, options, manifest
+        case id, text, owner, group, state, agent, trace, response, options, manifest, workspace
+        case maxTime = "max_time"
         case stop = "stop_reason"
         case problem = "error"
         case inputTokens = "input_tokens"

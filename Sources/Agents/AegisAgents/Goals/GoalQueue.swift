@@ -11,12 +11,18 @@ package actor GoalQueue {
     private let store: GoalStore
     private let services: AgentServices
     /// The manifest of the bootstrap agent, by the name that a goal gives; nil is the daemon's own.
-    private let manifest: @Sendable (String?, UInt32) throws(AegisError) -> ConfigFile
+    private let manifest: Manifests
     private let limit: Int
     private var goals: [String: Goal] = [:]
     private var order: [String] = []
     private var running: Set<String> = []
     private var waiters: [String: [Waiter<Goal>]] = [:]
+    /// Goals that are over and whose agents are being stopped.
+    private var ending: Set<String> = []
+
+    /// Finds the manifest of a name for an owner, with the text of its prompt's file if it names one.
+    package typealias Manifests =
+        @Sendable (String?, UInt32) throws(AegisError) -> (file: ConfigFile, prompt: PromptReader)
 
     /// Goals that are over and still known, with their workspaces.
     package static let remembered = 1000
@@ -33,7 +39,7 @@ package actor GoalQueue {
     ///   - manifest: the bootstrap agent's, by the name that a goal gives.
     package init(
         _ directory: AgentDirectory, store: GoalStore, services: AgentServices, limit: Int = 4,
-        manifest: @escaping @Sendable (String?, UInt32) throws(AegisError) -> ConfigFile
+        manifest: @escaping Manifests
     ) {
         self.directory = directory
         self.store = store
@@ -48,7 +54,7 @@ package actor GoalQueue {
     /// - Throws: `goals-full`; what is wrong with it.
     package func submit(
         _ text: String, owner: UInt32, group: UInt32 = 65_534, options: SpawnOptions = SpawnOptions(),
-        manifest name: String? = nil
+        manifest name: String? = nil, workspace: String? = nil, maxTime: TimeSpan? = nil
     ) async throws(AegisError) -> Goal {
         guard text.contains(where: { !$0.isWhitespace }) else {
             throw .usage("the goal is empty", hint: "say what is to be done")
@@ -61,12 +67,13 @@ package actor GoalQueue {
                 "goals-full", "\(Self.queueLimit) goals wait already", hint: "cancel some: aegis goal cancel")
         }
         // What is wrong is said now, and not to nobody when its turn comes.
-        var checked = try AgentManifest(try manifest(name, owner), prompt: { _ throws(AegisError) in "" })
+        let (file, prompt) = try manifest(name, owner)
+        var checked = try AgentManifest(file, prompt: prompt)
         try options.apply(to: &checked)
         var goal = Goal(
             id: await directory.newID("goal-"), text: text, owner: owner, group: group, createdAt: services.now())
         goal.options = options
-        goal.manifest = name
+        (goal.manifest, goal.workspace, goal.maxTime) = (name, workspace, maxTime)
         try keep(goal)
         pump()
         return goal
@@ -88,26 +95,30 @@ package actor GoalQueue {
         return goal
     }
 
-    /// Waits until a goal is over; nil when the waiting task was cancelled.
+    /// Waits until a goal is over and nothing works for it any more; nil when the waiting task was cancelled.
     package func result(of id: String) async throws(AegisError) -> Goal? {
         let goal = try find(id)
-        guard !goal.isOver else { return goal }
+        guard !goal.isOver || ending.contains(goal.id) else { return goal }
         let waiter = Waiter<Goal>()
         waiters[goal.id, default: []].append(waiter)
-        return await waiter.value()
+        let result = await waiter.value()
+        if result == nil { waiters[goal.id]?.removeAll { $0 === waiter } }
+        return result
     }
+
+    /// How many wait for goals to be over.
+    var waiting: Int { waiters.values.reduce(0) { $0 + $1.count } }
 
     /// Ends a goal: its agents are stopped, all that they have spawned with them.
     ///
     /// - Returns: the goal as it stands then.
     package func cancel(_ word: String) async throws(AegisError) -> Goal {
         var goal = try find(word)
-        guard !goal.isOver else { return goal }
+        guard !goal.isOver else { return try await result(of: goal.id) ?? goal }
         goal.state = .cancelled
         goal.stop = .cancelled
         goal.endedAt = services.now()
-        try keep(goal)
-        if let agent = goal.agent { try? await directory.stop(agent, reason: "its goal was cancelled") }
+        try await end(goal, "its goal was cancelled")
         return goal
     }
 
@@ -131,15 +142,19 @@ package actor GoalQueue {
 
     private func keep(_ goal: Goal) throws(AegisError) {
         try store.save(goal, keeping: Self.remembered)
+        record(goal, services.audit)
         if goals[goal.id] == nil { order.append(goal.id) }
         goals[goal.id] = goal
         guard goal.isOver else { return }
-        for waiter in waiters.removeValue(forKey: goal.id) ?? [] { waiter.resolve(goal) }
         let over = order.filter { goals[$0]?.isOver == true }
         for id in over.prefix(max(0, over.count - Self.remembered)) {
             if let agent = goals.removeValue(forKey: id)?.agent { services.forgotten(agent) }
             order.removeAll { $0 == id }
         }
+    }
+
+    private func tell(_ goal: Goal) {
+        for waiter in waiters.removeValue(forKey: goal.id) ?? [] { waiter.resolve(goal) }
     }
 
     private func pump() {
@@ -163,6 +178,7 @@ package actor GoalQueue {
     private func carryOut(_ id: String) async {
         do {
             let process = try await start(id)
+            watchTime(of: id)
             guard let goal = goals[id], goal.state == .running, let trace = goal.trace else { return }
             guard let result = try await directory.reply(trace, of: process.id, wait: true) else { return }
             try await finish(id, result)
@@ -171,6 +187,21 @@ package actor GoalQueue {
         } catch {
             let problem = TurnProblem(AgentProcess.aegis(error))
             try? await finish(id, TurnResult(trace: goals[id]?.trace ?? "", stop: .error, problem: problem))
+        }
+    }
+
+    /// Ends a goal that is worked on for longer than it may be; the time that a daemon before this one took counts.
+    private func watchTime(of id: String) {
+        guard let goal = goals[id], let most = goal.maxTime, let start = goal.startedAt else { return }
+        let (clock, now) = (services.clock, services.now)
+        let end = start.milliseconds + most.milliseconds
+        services.scope.spawn("time of \(id)") { [self] in
+            while now().milliseconds < end {
+                do { try await clock.sleep(for: .milliseconds(end - now().milliseconds)) } catch { return }
+            }
+            let problem = TurnProblem(
+                code: "goal-timeout", message: "it was not reached within \(most), and its agents were stopped")
+            try? await finish(id, TurnResult(trace: goal.trace ?? "", stop: .error, problem: problem))
         }
     }
 
@@ -184,9 +215,9 @@ package actor GoalQueue {
             }
             return process
         }
+        let (file, prompt) = try manifest(goal.manifest, goal.owner)
         let process = try await directory.spawn(
-            try manifest(goal.manifest, goal.owner), by: .person(uid: goal.owner, gid: goal.group),
-            options: goal.options, goal: id)
+            file, by: .person(uid: goal.owner, gid: goal.group), options: goal.options, goal: goal, prompt: prompt)
         let trace = await directory.newID("t-")
         do {
             // It may have been cancelled meanwhile.
@@ -212,7 +243,15 @@ package actor GoalQueue {
         goal.inputTokens = result.usage.totalInput
         goal.outputTokens = result.usage.output
         goal.endedAt = services.now()
+        try await end(goal, "its goal is reached")
+    }
+
+    /// Keeps a goal that is over, stops its agents, and tells whoever waits: who is told finds nothing of it at work any more.
+    private func end(_ goal: Goal, _ reason: String) async throws(AegisError) {
         try keep(goal)
-        if let agent = goal.agent { try? await directory.stop(agent, reason: "its goal is reached") }
+        ending.insert(goal.id)
+        if let agent = goal.agent { try? await directory.stop(agent, reason: reason) }
+        ending.remove(goal.id)
+        tell(goal)
     }
 }

@@ -6,7 +6,7 @@ internal import AegisSandboxTypes
 internal import AegisTools
 
 /// Reads the file of a system prompt, with the rights of whoever gave the manifest.
-package typealias PromptReader = (String) throws(AegisError) -> String
+package typealias PromptReader = @Sendable (String) throws(AegisError) -> String
 
 extension AgentManifest {
     /// The longest manifest, in bytes.
@@ -36,6 +36,16 @@ extension AgentManifest {
         do { capabilities = try GrantSpec.completed(manifest.capabilities, model: manifest.model) } catch {
             throw .usage("model: \(error)")
         }
+        // The grant of its own model is implied; that of another one is not (decision D31).
+        if let other = memory.summarizationModel, !capabilities.contains(where: { $0.capability.allows(.model(other)) })
+        {
+            throw AegisError(
+                .usage, "invalid-config",
+                "\(file.name): memory.summarization_model names '\(quotesValues ? other : "a model")', which no capability grants",
+                hint:
+                    "add \"model: \(quotesValues ? other : "NAME")\" to capabilities, or leave it out: then its own model summarises"
+            )
+        }
     }
 }
 
@@ -63,7 +73,7 @@ struct ManifestReader {
                 }
                 return fields
             } ?? []
-        manifest.sandbox = reader.sectionIfPresent("sandbox") { sandbox($0) }
+        manifest.sandbox = reader.sectionIfPresent("sandbox") { SandboxReader.read($0, manifest.capabilities) }
         manifest.accepts = reader.readRaw("accepts") { node, problem in
             guard case .map = node.content else {
                 problem(node, "expected a JSON Schema, which is a map")
@@ -199,33 +209,6 @@ struct ManifestReader {
             reader.read(
                 "reset_period_seconds", default: Int(budget.resetPeriodSeconds), check: Self.range(0...315_360_000)))
         return budget
-    }
-
-    private func sandbox(_ reader: ConfigReader) -> AgentManifest.Sandbox {
-        var sandbox = AgentManifest.Sandbox()
-        sandbox.image = reader.readIfPresent("image")
-        sandbox.kit = reader.readIfPresent("kit")
-        if sandbox.image != nil, sandbox.kit != nil {
-            reader.report("image and kit are both given; a kit has an image")
-        }
-        sandbox.isolation = reader.readIfPresent("isolation")
-        sandbox.minIsolation = reader.readIfPresent("min_isolation") { text in
-            Self.problem { () throws(AegisError) in _ = try Grade(parsing: text) }
-        }
-        sandbox.limits = reader.section("limits") { limits in
-            let value = AegisSandboxTypes.Limits(
-                cpus: limits.readIfPresent("cpus"), memory: limits.readIfPresent("memory"),
-                disk: limits.readIfPresent("disk"), pids: limits.readIfPresent("pids"))
-            if let wrong = Self.problem({ () throws(AegisError) in try value.validate() }) {
-                limits.report("limits \(wrong)")
-            }
-            return value
-        }
-        sandbox.mounts = reader.readList("mounts", of: String.self) { text in
-            Self.problem { () throws(AegisError) in _ = try MountSpec(parsing: text) }
-        }.compactMap { try? MountSpec(parsing: $0) }
-        sandbox.idle = reader.readIfPresent("idle")
-        return sandbox
     }
 
     // MARK: Small checks

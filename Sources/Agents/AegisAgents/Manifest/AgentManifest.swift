@@ -66,7 +66,7 @@ package struct AgentManifest: Sendable, Equatable {
         package var minIsolation: String?
         package var limits = AegisSandboxTypes.Limits()
         package var mounts: [MountSpec] = []
-        /// How long it may stay unused before it is paused.
+        /// How long it may stay unused before it is stopped; the next program starts it again.
         package var idle: TimeSpan?
         /// What the manifest does not say.
         package init() {}
@@ -106,7 +106,6 @@ package struct AgentManifest: Sendable, Equatable {
     /// What the manifest says and this release does not do yet: said when it is deployed, never passed over in silence.
     package var withoutEffect: [String] {
         var keys: [String] = []
-        if sandbox != nil { keys.append("sandbox") }
         if memory.archiveTTLDays != nil { keys.append("memory.archive_ttl_days") }
         let usual = Memory()
         if memory.episodicEnabled != usual.episodicEnabled { keys.append("memory.episodic_enabled") }

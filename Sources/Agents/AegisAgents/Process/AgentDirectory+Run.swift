@@ -17,7 +17,7 @@ extension AgentDirectory {
 
     /// Whether a message has reached an agent, now or with a daemon before.
     func knows(_ trace: String, of process: AgentProcess) async throws -> Bool {
-        if await process.waiter(for: trace) != nil { return true }
+        if await process.hasUnderWay(trace) { return true }
         return try !services.store.steps(of: process.id, trace: trace).isEmpty
     }
 
@@ -26,6 +26,7 @@ extension AgentDirectory {
     package func run(_ text: String, on process: AgentProcess) async throws -> TurnResult {
         let (trace, waiter) = try await deliver(text, to: process)
         guard let result = await waiter.value() else {
+            await process.forget(waiter, for: trace)
             // Where the daemon ends, the turn goes on with the next one.
             if !isEnding { await process.cancel(trace: trace) }
             throw CancellationError()
@@ -66,9 +67,12 @@ extension AgentDirectory {
     /// - Throws: `trace-not-found`.
     package func reply(_ trace: String, of word: String, wait: Bool) async throws -> TurnResult? {
         let process = try find(word)
+        if !wait, await process.hasUnderWay(trace) { return nil }
         if let waiter = await process.waiter(for: trace) {
-            guard wait else { return nil }
-            guard let result = await waiter.value() else { throw CancellationError() }
+            guard let result = await waiter.value() else {
+                await process.forget(waiter, for: trace)
+                throw CancellationError()
+            }
             return result
         }
         let steps = try services.store.steps(of: process.id, trace: trace)

@@ -18,6 +18,8 @@ package actor AgentDirectory {
     private(set) var isEnding = false
     /// Who waits for whose answer.
     var asks = AskGraph()
+    /// When sandboxes are looked at because a grant ends.
+    var sandboxEnds: Set<Timestamp> = []
     /// What is told to every agent about the skills that there are.
     private let preamble: @Sendable (AgentManifest) -> String?
 
@@ -52,7 +54,7 @@ package actor AgentDirectory {
     /// - Throws: what is wrong with the manifest; `too-many-agents`; `spawn-too-deep`; `capability-denied`; `grant-too-wide`.
     package func spawn(
         _ file: ConfigFile, by spawner: Spawner, quotesValues: Bool = true, options: SpawnOptions = SpawnOptions(),
-        goal: String? = nil, isOneShot: Bool = false,
+        goal: Goal? = nil, isOneShot: Bool = false,
         prompt: @escaping PromptReader = AgentDirectory.noPromptFile
     ) throws(AegisError) -> AgentProcess {
         guard !isEnding else {
@@ -71,7 +73,7 @@ package actor AgentDirectory {
         var record = newRecord(manifest, String(decoding: file.bytes, as: UTF8.self), spawner)
         record.options = options
         record.isOneShot = isOneShot
-        if let goal { record.goal = goal }
+        if let goal { (record.goal, record.workspace) = (goal.id, goal.workspace) }
         let process = AgentProcess(
             record: record, manifest: manifest, session: Session(), services: services, ended: { _, _ in })
         try give(manifest, to: process, from: spawner)
@@ -125,6 +127,11 @@ package actor AgentDirectory {
         guard !manifest.isPersistent else {
             throw .usage("a child is on-demand: it ends with its answer", hint: "leave 'lifecycle' out")
         }
+        guard manifest.sandbox == nil else {
+            throw AegisError(
+                .denied, "sandbox-inherited", "a child's programs run in what its parent's manifest says",
+                hint: "leave 'sandbox' out; what they see and reach follows from the child's capabilities")
+        }
         // What remembers must be found again: a child's id is a new one each time.
         let remembers = manifest.capabilities.contains { $0.capability == .tool("memory_store") }
         guard !remembers else {
@@ -152,7 +159,7 @@ package actor AgentDirectory {
                 tree: parent.record.tree, owner: parent.record.owner, group: parent.record.group,
                 created: services.now(),
                 isPersistent: false)
-            record.goal = parent.record.goal
+            (record.goal, record.workspace) = (parent.record.goal, parent.record.workspace)
             // What somebody has to approve does not become free by asking a child to do it.
             record.approvals = parent.record.approvals + parent.manifest.approvalRequired
         }
@@ -219,6 +226,7 @@ package actor AgentDirectory {
         await process.stop()
         schedules.removeValue(forKey: process.id)?.cancel()
         guard agents.removeValue(forKey: process.id) != nil else { return }
+        await services.sandboxes?.remove(process.id)
         await services.gone(process.record)
         do throws(AegisError) { try services.models.dismiss(process.record) } catch {
             services.logger.error(
@@ -262,6 +270,9 @@ package actor AgentDirectory {
         guard let process = named.first else { throw notFound(word, among: own) }
         return process
     }
+
+    /// A live agent by its id.
+    func live(_ id: String) -> AgentProcess? { agents[id] }
 
     private func notFound(_ word: String, among known: [AgentProcess]) -> AegisError {
         let near = nearest(word, in: known.map(\.id).sorted() + known.map(\.record.name).sorted())
@@ -315,6 +326,8 @@ package actor AgentDirectory {
         where holder.hasPrefix("a-") && agents[holder] == nil && !unreadable.contains(holder) {
             try services.grants.retire(HolderID(holder), reason: "its agent does not live")
         }
+        // Those of agents that did not live on, and those that a daemon was killed over before it could remove them.
+        await reviewSandboxes()
         if resuming { await resume() }
     }
 

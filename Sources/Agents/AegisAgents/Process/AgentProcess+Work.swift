@@ -16,11 +16,13 @@ extension AgentProcess {
         guard try await makeRoom() else { return }
         let reply: ModelReply
         do throws(AegisError) {
-            reply = try await services.models.answer(question(session.prompt, alias: manifest.model))
+            reply = try await answer(question(session.prompt, alias: manifest.model))
         } catch {
             // Somebody wants it to end, or the daemon does: the loop knows which.
             if Task.isCancelled { return }
-            let stop: TurnStop = error.code == "budget-exceeded" ? .budgetExceeded : .error
+            // A grant that is used up is a budget, too.
+            let isBudget = error.code == "budget-exceeded" || error.code.hasPrefix("limit-")
+            let stop: TurnStop = isBudget ? .budgetExceeded : .error
             return try await close(stop, TurnProblem(error))
         }
         try log.record(.replied(reply.blocks, reply.stop, reply.usage))
@@ -84,7 +86,7 @@ extension AgentProcess {
         question.tools = []
         question.maxOutputTokens = min(2048, manifest.maxOutputTokens)
         do throws(AegisError) {
-            let summary = try await services.models.answer(question).text
+            let summary = try await answer(question).text
             guard !summary.isEmpty else { throw .failed("empty-summary", "the model gave no summary") }
             try log.record(.summarized(messages: number, text: summary))
             tell(.contextSummarized, ("messages", .number(number)), ("model", .string(summarizer)))
@@ -135,18 +137,18 @@ extension AgentProcess {
     }
 
     private func reply(to use: ToolUse) async -> ToolReply {
-        let context = context(use)
+        let context = await context(use)
         guard let malformed = use.malformed else {
             return await services.tools.call(use.name, input: use.input, context)
         }
         return services.tools.refuseMalformed(use.name, text: malformed, why: "it cannot be parsed", context)
     }
 
-    private func context(_ use: ToolUse) -> ToolContext {
+    private func context(_ use: ToolUse) async -> ToolContext {
         var context = ToolContext(
             holder: holder, agent: id, name: record.name, parent: record.parent, trace: session.turn?.trace ?? "",
             step: session.turn?.iterations ?? 0, callID: use.id, grants: services.grants,
-            files: services.files(record), audit: services.audit, desk: services.desk,
+            files: await services.files(record), audit: services.audit, desk: services.desk,
             approvals: ApprovalPolicy(required: Set(manifest.approvalRequired + record.approvals)), journal: log)
         context.identity = record.isPersistent ? id : nil
         context.owner = record.owner

@@ -81,15 +81,24 @@ package actor AgentProcess {
         return result
     }
 
+    /// Whether a message is under way.
+    func hasUnderWay(_ trace: String) -> Bool {
+        !isStopping && (self.trace == trace || mailbox.contains { $0.trace == trace })
+    }
+
     /// Waits for the result of a message that is under way; nil when none of that trace is.
     func waiter(for trace: String) -> Waiter<TurnResult>? {
-        guard !isStopping, self.trace == trace || mailbox.contains(where: { $0.trace == trace }) else {
-            return nil
-        }
+        guard hasUnderWay(trace) else { return nil }
         let result = Waiter<TurnResult>()
         waiters[trace, default: []].append(result)
         return result
     }
+
+    /// Forgets who waited for a result and was cancelled.
+    func forget(_ waiter: Waiter<TurnResult>, for trace: String) { waiters[trace]?.removeAll { $0 === waiter } }
+
+    /// How many wait for results.
+    var waiting: Int { waiters.values.reduce(0) { $0 + $1.count } }
 
     /// Goes on with what a daemon before this one had begun or taken.
     func resume() { if trace != nil || !mailbox.isEmpty { work() } }

@@ -68,6 +68,8 @@ package struct AgentRecord: Sendable, Codable, Hashable {
     package var isOneShot = false
     /// The goal that it works for.
     package var goal: String?
+    /// The owner's folder that is the workspace of its tree; nil is one that Aegis keeps.
+    package var workspace: String?
 
     package init(
         id: String, name: String, manifest: String, parent: String?, depth: Int, tree: String, owner: UInt32,

@@ -16,7 +16,9 @@ package struct AgentServices: Sendable {
     /// Who is asked for approval; nil where nobody can be.
     package var desk: (any ApprovalDesk)?
     /// The files that an agent may have to do with, before its grants are asked.
-    package var files: @Sendable (AgentRecord) -> FileScope?
+    package var files: @Sendable (AgentRecord) async -> FileScope?
+    /// Where their programs run; nil where none can.
+    package var sandboxes: (any AgentSandboxes)?
     /// Clears away what an agent that is gone has had.
     package var gone: @Sendable (AgentRecord) async -> Void
     /// Clears away what a goal's agent has left in its workspace, once the goal is forgotten.
@@ -32,7 +34,8 @@ package struct AgentServices: Sendable {
     package init(
         store: SessionStore, models: any ModelDesk, registry: ToolRegistry, tools: ToolGate, grants: GrantBook,
         audit: any AuditTrail,
-        desk: (any ApprovalDesk)? = nil, files: @escaping @Sendable (AgentRecord) -> FileScope? = { _ in nil },
+        desk: (any ApprovalDesk)? = nil, files: @escaping @Sendable (AgentRecord) async -> FileScope? = { _ in nil },
+        sandboxes: (any AgentSandboxes)? = nil,
         gone: @escaping @Sendable (AgentRecord) async -> Void = { _ in },
         forgotten: @escaping @Sendable (String) -> Void = { _ in },
         scope: TaskScope, now: @escaping @Sendable () -> Timestamp, clock: any Clock<Duration>, logger: Logger
@@ -45,6 +48,7 @@ package struct AgentServices: Sendable {
         self.audit = audit
         self.desk = desk
         self.files = files
+        self.sandboxes = sandboxes
         self.gone = gone
         self.forgotten = forgotten
         self.scope = scope

@@ -16,12 +16,19 @@ package struct ModelQuestion: Sendable {
     package var name: String
     /// The agent at the top of its tree, whose budget holds, too.
     package var tree: String
+    /// Takes down what all attempts have used.
+    package let bill = ModelBill()
 }
 
 /// Who answers agents' questions: scheduling, budgets, retries and prices are behind it.
 package protocol ModelDesk: Sendable {
     /// How many tokens the model of an alias takes, question and answer together.
     func window(of alias: String) -> Int
+
+    /// What a question may take, before it is asked.
+    ///
+    /// - Throws: `model-unknown`.
+    func quote(_ question: ModelQuestion) throws(AegisError) -> ModelQuote
 
     /// Opens the account of an agent that has come, or that is back; what it has used stays used.
     ///

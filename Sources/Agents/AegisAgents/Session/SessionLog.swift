@@ -66,8 +66,13 @@ package final class SessionLog: Sendable {
             return readers.isOver
         }
         if current.count > count { reader.resolve(true) } else if isOver { reader.resolve(false) }
-        return await reader.value() ?? false
+        if let isMore = await reader.value() { return isMore }
+        readers.withLock { readers in readers.waiting.removeAll { $0 === reader } }
+        return false
     }
+
+    /// How many wait for the next step.
+    var waiting: Int { readers.withLock { $0.waiting.count } }
 
     /// Says that no step will come any more.
     func close() {

@@ -70,10 +70,23 @@ package struct SessionStore: Sendable {
     /// - Returns: the steps.
     /// - Throws: `session-unreadable` naming the step that cannot be read; none is left out silently.
     package func steps(of agent: String, from seq: Int = 0, limit: Int = .max) throws(AegisError) -> [Entry] {
+        try read("seq >= ?", of: agent, seq, limit: limit)
+    }
+
+    /// Steps of one turn, in their order.
+    ///
+    /// - Throws: as for those of a session.
+    package func steps(of agent: String, trace: String) throws(AegisError) -> [Entry] {
+        try read("trace = ?", of: agent, trace, limit: .max)
+    }
+
+    private func read(
+        _ condition: String, of agent: String, _ value: any SQLiteValue, limit: Int
+    ) throws(AegisError) -> [Entry] {
         let rows = try database.read { t in
             try t.all(
-                "SELECT seq, time, trace, step FROM agent_steps WHERE agent = ? AND seq >= ? ORDER BY seq LIMIT ?",
-                agent, seq, limit
+                "SELECT seq, time, trace, step FROM agent_steps WHERE agent = ? AND \(condition) ORDER BY seq LIMIT ?",
+                agent, value, limit
             ) { row throws(SQLiteError) in
                 (
                     try row.get(0, as: Int.self), try row.get(1, as: Int64.self), try row.get(2, as: String?.self),
@@ -91,11 +104,6 @@ package struct SessionStore: Sendable {
             entries.append(Entry(seq: seq, time: Timestamp(milliseconds: time), trace: trace, step: step))
         }
         return entries
-    }
-
-    /// Steps of one turn.
-    package func steps(of agent: String, trace: String) throws(AegisError) -> [Entry] {
-        try steps(of: agent).filter { $0.trace == trace }
     }
 
     /// Saves an agent's record, synced.

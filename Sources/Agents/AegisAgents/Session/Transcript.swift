@@ -1,5 +1,6 @@
 internal import AegisInference
 internal import AegisJSON
+internal import AegisTools
 
 /// A conversation as a text that a model can summarise.
 enum Transcript {
@@ -34,7 +35,7 @@ enum Shown {
     /// The beginning of a text, cut where a character ends.
     static func preview(_ text: String, bytes: Int = 2000) -> String {
         guard text.utf8.count > bytes else { return text }
-        return prefix(text, bytes) + "… (\(text.utf8.count) bytes)"
+        return utf8Prefix(text, bytes) + "… (\(text.utf8.count) bytes)"
     }
 
     /// Beginning and end of a text, with how much is missing between.
@@ -42,12 +43,6 @@ enum Shown {
         let count = text.utf8.count
         guard count > bytes else { return text }
         let tail = String(decoding: text.utf8.suffix(bytes / 2).drop { $0 & 0xc0 == 0x80 }, as: UTF8.self)
-        return prefix(text, bytes / 2) + "\n[… \(count - bytes) bytes left out …]\n" + tail
-    }
-
-    private static func prefix(_ text: String, _ bytes: Int) -> String {
-        var end = text.utf8.index(text.utf8.startIndex, offsetBy: bytes)
-        while end > text.utf8.startIndex, text.utf8[end] & 0xc0 == 0x80 { end = text.utf8.index(before: end) }
-        return String(text[..<end])
+        return utf8Prefix(text, bytes / 2) + "\n[… \(count - bytes) bytes left out …]\n" + tail
     }
 }

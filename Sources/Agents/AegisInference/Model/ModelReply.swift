@@ -137,7 +137,7 @@ extension TokenUsage: Codable {
 
 extension FixedWidthInteger {
     /// The sum, or the nearest number that there is.
-    func saturatingAdd(_ other: Self) -> Self {
+    package func saturatingAdd(_ other: Self) -> Self {
         let (sum, overflow) = addingReportingOverflow(other)
         guard overflow else { return sum }
         return other < 0 ? .min : .max

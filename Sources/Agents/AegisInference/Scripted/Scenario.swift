@@ -132,10 +132,9 @@ private enum ScenarioReader {
         reply.calls = reader.sections("tools") { call in
             let name = call.require("name", placeholder: "") { $0.isEmpty ? "must not be empty" : nil }
             let raw = template(call, "raw", captures)
-            let node = call.readTree("input")
-            if raw != nil, node != nil { call.report("a tool call has 'input' or 'raw', not both") }
-            return Scenario.Call(
-                name: name, input: node.map { tree($0, call, captures) } ?? .fixed(.object([])), raw: raw)
+            let input = call.readRaw("input", isNullAValue: true) { tree($0, captures, $1) }
+            if raw != nil, input != nil { call.report("a tool call has 'input' or 'raw', not both") }
+            return Scenario.Call(name: name, input: input ?? .fixed(.object([])), raw: raw)
         }
         reply.stop = reader.readIfPresent("stop", as: String.self) {
             StopReason.known.contains($0) ? nil : "must be one of \(StopReason.known.joined(separator: ", "))"
@@ -164,15 +163,17 @@ private enum ScenarioReader {
         }
     }
 
-    private static func tree(_ node: ConfigNode, _ reader: ConfigReader, _ captures: Int) -> ScenarioTree {
+    private static func tree(
+        _ node: ConfigNode, _ captures: Int, _ report: (ConfigNode, String) -> Void
+    ) -> ScenarioTree {
         switch node.content {
-        case .list(let items): return .list(items.map { tree($0, reader, captures) })
-        case .map(let entries): return .object(entries.map(\.key), entries.map { tree($0.value, reader, captures) })
+        case .list(let items): return .list(items.map { tree($0, captures, report) })
+        case .map(let entries): return .object(entries.map(\.key), entries.map { tree($0.value, captures, report) })
         case .scalar(let text, let plain):
             if node.isNull { return .fixed(.null) }
             // A number, true or false without quotes is what it looks like; anything else is text.
             if plain, let value = try? JSONValue(parsing: text.utf8), value.text == nil { return .fixed(value) }
-            if let wrong = problem(text, captures) { reader.report(node, "the text '\(text)' \(wrong)") }
+            if let wrong = problem(text, captures) { report(node, "the text '\(text)' \(wrong)") }
             return (try? ScenarioTemplate(text)).map { .template($0) } ?? .fixed(.string(text))
         }
     }

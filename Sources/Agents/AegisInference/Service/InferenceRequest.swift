@@ -27,6 +27,8 @@ package struct InferenceRequest: Sendable {
     package var priority: InferencePriority
     /// How long all of it may take from now; nil is what the configuration says.
     package var timeLimit: Duration?
+    /// Takes down what each attempt has used.
+    package var bill: ModelBill?
 
     /// Makes a question.
     package init(

@@ -186,6 +186,7 @@ struct InferenceRun {
         if meter.hasBegun, onDelta != nil { hasShown = true }
         let usage = usage(of: result, reservation, meter)
         let cost = entry.section.price?.cost(of: usage)
+        request.bill?.add(tokens: usage.total, microUSD: cost ?? 0)
         try service.budgets.settle(reservation, usage: usage, microUSD: cost ?? 0)
         if !usage.isEstimated { service.estimator.learn(raw, actual: usage.totalInput, for: entry.id) }
         let fields = [

@@ -72,7 +72,7 @@ struct TextPage {
                 isCut = true
                 // Whole lines only, unless there is no other line.
                 guard count == 0 else { continue }
-                shown = String(decoding: shown.utf8.prefix(utf8Border(shown, room)), as: UTF8.self)
+                shown = utf8Prefix(shown, room)
             }
             count += 1
             text += (numbered ? Self.number(total) : "") + shown + "\n"
@@ -167,7 +167,7 @@ struct FileReadManyTool: Tool {
             let content = try files.read(path, limit: FileTools.largest)
             guard let text = String(validating: content.bytes, as: UTF8.self) else { throw AegisError.notText(path) }
             let isCut = text.utf8.count > room
-            let shown = isCut ? String(decoding: text.utf8.prefix(utf8Border(text, room)), as: UTF8.self) : text
+            let shown = isCut ? utf8Prefix(text, room) : text
             return [
                 "path": .string(path), "content": .string(shown), "size_bytes": .number(content.bytes.count),
                 "truncated": .bool(isCut),

@@ -80,7 +80,7 @@ extension ToolGate {
     /// The beginning of the arguments, for the ledger: 200 bytes at most.
     private func preview(_ input: JSONValue) -> String {
         let text = String(decoding: input.compact.prefix(1024), as: UTF8.self)
-        return String(decoding: text.utf8.prefix(utf8Border(text, 200)), as: UTF8.self)
+        return utf8Prefix(text, 200)
     }
 
     // MARK: Refusals

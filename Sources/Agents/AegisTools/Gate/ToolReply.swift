@@ -81,7 +81,7 @@ package struct ToolReply: Sendable, Hashable {
         guard length > limit else { return (self, length) }
         var reply = self
         let note = "\n[cut: \(limit) of \(length) bytes are shown]"
-        let shown = String(decoding: text.utf8.prefix(utf8Border(text, limit)), as: UTF8.self) + note
+        let shown = utf8Prefix(text, limit) + note
         reply.value = .string(shown)
         return (reply, shown.utf8.count)
     }
@@ -93,4 +93,9 @@ package func utf8Border(_ text: String, _ limit: Int) -> Int {
     let bytes = text.utf8
     while end > 0, end < bytes.count, bytes[bytes.index(bytes.startIndex, offsetBy: end)] & 0xc0 == 0x80 { end -= 1 }
     return end
+}
+
+/// The beginning of a text up to a number of bytes, cut where a character ends.
+package func utf8Prefix(_ text: String, _ limit: Int) -> String {
+    String(decoding: text.utf8.prefix(utf8Border(text, limit)), as: UTF8.self)
 }

@@ -7,7 +7,8 @@
    nothing else, because entering a namespace holds for the thread that does it. Takes about 20 microseconds. */
 int al_socket_in_namespace(int network_namespace, int family);
 
-/* Mounts a file through a loop device that frees itself when the last mount of it has gone. */
+/* Mounts a file through a loop device that frees itself when the last mount of it has gone; through the one that it has while
+   a mount of it is left, in whatever namespace. */
 int al_mount_file(const char *file, const char *target, const char *type, uint64_t flags, const char *data);
 
 /* The number by which statfs names the file system. */

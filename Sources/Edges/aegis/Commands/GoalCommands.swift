@@ -1,5 +1,6 @@
 internal import AegisClient
 internal import AegisCore
+internal import AegisIO
 internal import AegisJSON
 internal import AegisWire
 
@@ -11,7 +12,8 @@ enum GoalCommands {
         "goal", "hand a goal to a bootstrap agent, which plans, spawns others, and answers",
         details: """
             It gets a fresh workspace, no network, the model 'default' and a million tokens, unless told otherwise.
-            Ctrl+C cancels the goal and stops all its agents. Ends with 0 when it was worked on to its end, else with 1.
+            Programs of its agents run in sandboxes. Ctrl+C cancels the goal and stops all its agents. Ends with 0 when it was
+            worked on to its end, else with 1.
             A goal that is one of the words below comes after '--'.
             """,
         arguments: [Argument("TEXT")],
@@ -19,12 +21,17 @@ enum GoalCommands {
             Option("manifest", .value("NAME"), "a deployed manifest that takes it"),
             Option("model", .value("ALIAS"), "another model"),
             Option("allow", .values("HOST"), "a host that its agents may reach"),
+            Option("workspace", .value("DIR"), "a folder of yours that its agents work in"),
+            Option("artifacts", .value("DIR"), "copy /workspace/output to DIR at the end"),
+            Option("max-time", .value("TIME"), "end it after that time"),
             Option("budget-tokens", .value("N"), "tokens that it may use in all"),
             Option("budget-usd", .value("X"), "dollars that it may use in all"),
+            Option("follow", "f", .flag, "tell on stderr what its bootstrap agent does"),
             Option("detach", "d", .flag, "print its id and do not wait"),
         ],
         examples: [
             Example("wait for the answer", "aegis goal 'Write a report on the files in /workspace'"),
+            Example("on a folder of yours", "aegis goal --workspace . --follow 'Find out why the tests fail'"),
             Example("later", "aegis goal --detach --budget-tokens 200000 'Find the bug'"),
         ], run: submit)
 
@@ -41,21 +48,74 @@ enum GoalCommands {
             }
             fields.append(.init(field, number))
         }
+        if let folder = invocation["workspace"] {
+            fields.append(.init("workspace", .string(context.caller.absolute(folder))))
+        }
+        if let time = invocation["max-time"] { fields.append(.init("max_time", .string(time))) }
+        let artifacts = try ArtifactSpec.all(invocation, context.caller)
+        try ArtifactPlace.check(artifacts)
         let client = try await context.client()
+        // From before the goal is there: who interrupts this wants it to end.
+        let signals = try invocation.has("detach") ? nil : SignalSource([2, 15, 1], on: context.loop)
+        defer { signals?.close() }
         let goal = try await client.call(.post, APIClient.Route("goals"), body: .object(fields))
         let id = goal["id"]?.text ?? ""
         guard !invocation.has("detach") else {
             try await context.show(goal, invocation) { Plain.text(id) + "\n" }
             return 0
         }
-        let over: JSONValue
-        do {
-            over = try await client.call(.get, APIClient.Route("goals", id, query: [("wait", "1")]))
-        } catch {
-            if Task.isCancelled { _ = try? await client.call(.delete, APIClient.Route("goals", id)) }
-            throw error
+        guard let over = try await wait(id, client, signals, isFollowing: invocation.has("follow"), context) else {
+            return 130
+        }
+        if !artifacts.isEmpty {
+            try await ArtifactFetch(
+                context: context, transfer: FileTransfer(client, goal: id), maker: "the goal", quiet: invocation.quiet
+            ).all(artifacts)
         }
         return try await result(over, invocation, context)
+    }
+
+    /// Waits until a goal is over.
+    ///
+    /// - Returns: the goal; nil when a signal came first, and it was cancelled.
+    private static func wait(
+        _ id: String, _ client: APIClient, _ signals: SignalSource?, isFollowing: Bool, _ context: Context
+    ) async throws -> JSONValue? {
+        let over = try await withThrowingTaskGroup(of: JSONValue?.self) { group in
+            group.addTask {
+                if isFollowing { try await follow(id, client, context) }
+                return try await client.call(.get, APIClient.Route("goals", id, query: [("wait", "1")]))
+            }
+            if let signals {
+                group.addTask {
+                    _ = try await signals.next()
+                    return nil
+                }
+            }
+            defer { group.cancelAll() }
+            return try await group.next() ?? nil
+        }
+        guard over == nil else { return over }
+        try await client.call(.delete, APIClient.Route("goals", id))
+        await context.console.say("aegis: goal \(Plain.text(id)) was cancelled, and its agents were stopped\n")
+        return nil
+    }
+
+    /// Tells what the bootstrap agent of a goal does, until it has done it.
+    private static func follow(_ id: String, _ client: APIClient, _ context: Context) async throws {
+        var goal = try await client.call(.get, APIClient.Route("goals", id))
+        // Others may be before it in the queue.
+        while goal["agent"]?.text == nil, goal["state"]?.text == "queued" {
+            try await Task.sleep(for: .milliseconds(200))
+            goal = try await client.call(.get, APIClient.Route("goals", id))
+        }
+        guard let agent = goal["agent"]?.text else { return }
+        let route = APIClient.Route("processes", agent, "events", query: [("follow", "1")])
+        var lines = LineReader(try await client.stream(.get, route))
+        while let json = try await lines.next() {
+            if json["kind"] == nil, let error = json["error"], error != .null { throw StreamJSON.error(error) }
+            await context.console.say(AgentText.step(json))
+        }
     }
 
     private static func result(

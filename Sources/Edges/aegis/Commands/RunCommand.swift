@@ -159,7 +159,7 @@ private struct Run: Sendable {
     }
 
     private func fetch(_ client: APIClient, _ id: String, _ code: Int32) async -> Int32 {
-        let fetcher = ArtifactFetch(context: context, client: client, instance: id, quiet: quiet)
+        let fetcher = ArtifactFetch(context: context, transfer: FileTransfer(client, instance: id), quiet: quiet)
         do throws(AegisError) {
             try await fetcher.all(artifacts)
             return code

@@ -56,12 +56,14 @@ enum UpCommand {
 
     /// The status of the daemon of a location; nil when none runs.
     static func running(_ location: DaemonLocation, _ context: Context) async throws(AegisError) -> JSONValue? {
-        let client: APIClient
-        do throws(AegisError) { client = try await APIClient.connect(location, on: context.loop) } catch {
-            guard error.kind == .daemonNotRunning else { throw error }
+        do throws(AegisError) {
+            let client = try await APIClient.connect(location, on: context.loop)
+            return try await client.call(.get, APIClient.Route("status"))
+        } catch {
+            // One that is killed accepts until its last descriptor is closed, and then lets go of whoever asks.
+            guard error.kind == .daemonNotRunning || error.code == "connection-lost" else { throw error }
             return nil
         }
-        return try await client.call(.get, APIClient.Route("status"))
     }
 
     private static func report(

@@ -60,6 +60,11 @@ package enum AgentText {
         fields.add("Parent", item["parent"]?.text)
         fields.add("Depth", item["depth"]?.unsigned.map { "\($0)" })
         fields.add("Grants", item["capability_count"]?.unsigned.map { "\($0)" })
+        let sandbox = item["sandbox"]
+        for line in sandbox?["shows"]?.elements ?? [] {
+            fields.add("Programs", line.text)
+        }
+        fields.add("Sandbox", sandbox?["instance"]?.text)
         fields.add("Created", item["created_at"]?.text)
         return fields.text
     }

@@ -3,11 +3,12 @@ internal import AegisCore
 internal import AegisTar
 internal import LinuxSys
 
-/// Brings artifacts home after the command has ended and before its instance is removed (decision D9).
+/// Brings artifacts home: of a command after it has ended and before its instance is removed (decision D9), of a goal.
 struct ArtifactFetch: Sendable {
     let context: Context
-    let client: APIClient
-    let instance: String
+    let transfer: FileTransfer
+    /// Who was to leave them, in messages.
+    var maker = "the command"
     let quiet: Bool
 
     /// Fetches all, saying sizes on stderr.
@@ -16,15 +17,14 @@ struct ArtifactFetch: Sendable {
     func all(_ specs: [ArtifactSpec]) async throws(AegisError) {
         var failure: AegisError?
         for spec in specs {
-            do throws(AegisError) { try await fetch(spec) } catch { failure = failure ?? Self.explained(error, spec) }
+            do throws(AegisError) { try await fetch(spec) } catch { failure = failure ?? explained(error, spec) }
         }
         if let failure { throw failure }
     }
 
     private func fetch(_ spec: ArtifactSpec) async throws(AegisError) {
-        let transfer = FileTransfer(client, instance: instance)
         guard try await transfer.kind(of: spec.source) != nil else {
-            throw .notFound("path-not-found", "\(spec.source) does not exist in the instance")
+            throw .notFound("path-not-found", "\(spec.source) does not exist")
         }
         let name = Files.split(spec.destination).name
         let path = ArtifactPlace.folder(spec)
@@ -41,7 +41,7 @@ struct ArtifactFetch: Sendable {
         await context.console.say(TransferText.report(report, from: spec.source, to: spec.destination))
     }
 
-    private static func explained(_ error: AegisError, _ spec: ArtifactSpec) -> AegisError {
+    private func explained(_ error: AegisError, _ spec: ArtifactSpec) -> AegisError {
         if error.code == "instance-stopped" {
             return AegisError(
                 .failed, "artifact-lost", "\(spec.source) went with the sandbox, which ended with its command",
@@ -49,7 +49,7 @@ struct ArtifactFetch: Sendable {
         }
         guard error.kind == .notFound else { return error }
         return AegisError(
-            .failed, "artifact-missing", "the command left nothing at \(spec.source)",
+            .failed, "artifact-missing", "\(maker) left nothing at \(spec.source)",
             hint: spec.contentsOnly ? "write what is to be kept into \(ArtifactSpec.output)" : nil)
     }
 }

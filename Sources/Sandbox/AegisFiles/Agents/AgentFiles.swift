@@ -35,7 +35,7 @@ package struct AgentFiles: Sendable {
 
     /// Runs what works with files under the rights that count for a path.
     func withRights<T>(_ path: AgentPath, _ body: () throws -> T) throws -> T {
-        guard !path.isInWorkspace, let identity = scope.identity else { return try body() }
+        guard let identity = path.isInWorkspace ? scope.workspaceIdentity : scope.identity else { return try body() }
         let result: Result<T, any Error>
         do throws(Errno) { result = try identity.perform { Result { try body() } } } catch {
             throw AegisError(.denied, "path-denied", "'\(path.name)' cannot be used as uid \(identity.user): \(error)")

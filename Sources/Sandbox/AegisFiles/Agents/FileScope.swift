@@ -10,6 +10,8 @@ package struct FileScope: Sendable {
     package var owner: FileIdentity?
     /// Whose rights count at the host, and whom new files there belong to; nil is this process.
     package var identity: FileIdentity?
+    /// Whose rights count in the workspace; nil is this process: a workspace that Aegis keeps is nobody else's.
+    package var workspaceIdentity: FileIdentity?
     /// What no grant reaches, by identity as well as by name (decision D31).
     let guarded: GuardedPlaces
 

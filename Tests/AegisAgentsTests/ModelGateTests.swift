@@ -1,0 +1,91 @@
+import AegisCapabilities
+import AegisCore
+import AegisInference
+import AegisTools
+import Synchronization
+import Testing
+
+@testable import AegisAgents
+
+/// Models are asked as far as a grant allows it.
+@Suite struct ModelGateTests {
+    private static func with(
+        _ desk: ClosureDesk, _ manifest: String, _ body: (World, AgentProcess) async throws -> Void
+    ) async throws {
+        let world = try World(desk)
+        do {
+            let process = try await world.directory.spawn(World.file("worker", manifest), by: .person(uid: 0))
+            try await body(world, process)
+        } catch {
+            await world.end()
+            throw error
+        }
+        await world.end()
+    }
+
+    /// Each question takes 100 tokens, each answer 10.
+    @Test func aGrantOfTokensCutsTheAnswerAndThenEndsTheTurn() async throws {
+        let lengths = Mutex<[Int]>([])
+        let desk = ClosureDesk { question, _ in
+            lengths.withLock { $0.append(question.maxOutputTokens) }
+            return ClosureDesk.text("yes")
+        }
+        let manifest = "max_output_tokens: 1000\ncapabilities: [{grant: 'model: m', max_tokens: 250}]"
+        try await Self.with(desk, manifest) { (world: World, process: AgentProcess) async throws in
+            for _ in 0..<2 { #expect(try await world.directory.run("go", on: process).stop == .complete) }
+            let third = try await world.directory.run("go", on: process)
+            #expect(third.stop == .budgetExceeded)
+            #expect(third.problem?.code == "limit-tokens-used-up")
+            #expect(lengths.withLock { $0 } == [150, 40])
+        }
+    }
+
+    @Test func aGrantOfMoneyCountsWhatAnswersCost() async throws {
+        let lengths = Mutex<[Int]>([])
+        // A dollar for a million tokens either way: 100 for the question, 10 for the answer.
+        let desk = ClosureDesk(prices: [ModelPrice(input: 1_000_000, output: 1_000_000)]) { question, _ in
+            lengths.withLock { $0.append(question.maxOutputTokens) }
+            return ClosureDesk.text("yes")
+        }
+        let manifest = "max_output_tokens: 1000\ncapabilities: [{grant: 'model: m', max_usd: 0.000220}]"
+        try await Self.with(desk, manifest) { (world: World, process: AgentProcess) async throws in
+            for _ in 0..<2 { #expect(try await world.directory.run("go", on: process).stop == .complete) }
+            #expect(try await world.directory.run("go", on: process).problem?.code == "limit-money-used-up")
+            #expect(lengths.withLock { $0 } == [120, 10])
+        }
+    }
+
+    @Test func whatHasNoPriceIsNotAskedWhereMoneyIsLimited() async throws {
+        let desk = ClosureDesk { _, _ in ClosureDesk.text("yes") }
+        try await Self.with(desk, "capabilities: [{grant: 'model: m', max_usd: 1}]") {
+            (world: World, process: AgentProcess) async throws in
+            let result = try await world.directory.run("go", on: process)
+            #expect(result.problem?.code == "grant-needs-price")
+            #expect(desk.questions == 0)
+        }
+    }
+
+    @Test func aRevokedModelIsNotAsked() async throws {
+        let desk = ClosureDesk { _, _ in ClosureDesk.text("yes") }
+        try await Self.with(desk, "") { (world: World, process: AgentProcess) async throws in
+            _ = try world.grants.revoke(process.holder, capability: .model("m"), reason: "enough")
+            let result = try await world.directory.run("go", on: process)
+            #expect(result.stop == .error)
+            #expect(result.problem?.code == "grant-revoked")
+            #expect(desk.questions == 0)
+        }
+    }
+
+    /// What failed before a provider has worked on it costs nothing.
+    @Test func aFailedCallGivesBackWhatItReserved() async throws {
+        let desk = ClosureDesk { _, number throws(AegisError) in
+            guard number > 1 else { throw AegisError(.unavailable, "model-overloaded", "later") }
+            return ClosureDesk.text("yes")
+        }
+        try await Self.with(desk, "capabilities: [{grant: 'model: m', max_tokens: 150}]") {
+            (world: World, process: AgentProcess) async throws in
+            #expect(try await world.directory.run("go", on: process).problem?.code == "model-overloaded")
+            #expect(try await world.directory.run("go", on: process).stop == .complete)
+        }
+    }
+}
