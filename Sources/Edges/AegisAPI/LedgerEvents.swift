@@ -112,7 +112,7 @@ package struct LedgerEvents: Sendable {
             try Task.checkCancellation()
             return Batch(isQuiet: true, isOver: audit.ledger.isClosed)
         }
-        let found = try await audit.read(listener.cursor)
+        let found = try await audit.more(listener.cursor, AuditFilter())
         listener.cursor = found.cursor
         var batch = Batch(lost: found.lost)
         for line in found.lines.split(separator: 10) {

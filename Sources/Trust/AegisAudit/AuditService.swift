@@ -63,11 +63,11 @@ package struct AuditService: Sendable {
         try await BlockingPool.shared.run { [reader] in try reader.cursor(after: seq) }
     }
 
-    /// What stands behind a place, without waiting.
+    /// What is behind a place now; nothing is waited for.
     ///
     /// - Throws: `audit-unreadable`.
-    package func read(_ cursor: LedgerCursor) async throws -> LedgerBatch {
-        try await BlockingPool.shared.run { [reader] in try reader.next(cursor, AuditFilter()) }
+    package func more(_ cursor: LedgerCursor, _ filter: AuditFilter) async throws -> LedgerBatch {
+        try await BlockingPool.shared.run { [reader] in try reader.next(cursor, filter) }
     }
 
     /// Checks all of it, against the head in the database and others that the caller knows.

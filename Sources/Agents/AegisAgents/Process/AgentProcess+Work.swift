@@ -103,8 +103,10 @@ extension AgentProcess {
 
     /// The tools that its grants let it call, as its model is told of them.
     var offered: [ModelTool] {
-        services.registry.declarations(for: holder, in: services.grants).map {
-            ModelTool(name: $0.name, description: $0.description, schema: $0.input)
+        services.registry.declarations(for: holder, in: services.grants).filter {
+            manifest.memory.episodicEnabled || !$0.name.hasPrefix("memory_")
+        }.map {
+            ModelTool(name: services.registry.wireName($0.name), description: $0.description, schema: $0.input)
         }
     }
 
