@@ -52,6 +52,9 @@ extension AgentService {
             }
         }
 
+        /// Whether there may be more steps.
+        var isLive: Bool { process != nil }
+
         /// What `wait` compares with.
         func mark() async -> Int { process?.log.current.count ?? 0 }
 

@@ -24,6 +24,7 @@ struct AgentPlane: Sendable {
     let directory: AgentDirectory
     let goals: GoalQueue
     let service: AgentService
+    let events: LedgerEvents
     private let faces: AgentFaces
     /// The routes beside those of `service`.
     var routes: [Route] { faces.routes }
@@ -85,14 +86,18 @@ struct AgentPlane: Sendable {
         }
         service = AgentService(
             directory, goals: goals, manifests: manifests, approvals: approvals, services: agents,
+            budgets: desk.service.budgets,
             folder: { [instances = services.directory] in
                 try await instances.open($0, as: "workspace", isFolder: true, for: $1)
             }, read: AgentFaces.manifests(services.directory))
         faces = AgentFaces(
             service, skills: skills, memory: memories, bootstrap: bootstrap, audit: services.audit.service,
             instances: services.directory, logger: logger)
-        let methods = AgentMethods(service).methods + MCPRoutes(mcp).methods + faces.methods
-        server = JSONRPCServer(methods: methods, clock: loop.clock)
+        events = LedgerEvents(
+            services.audit.service, agents: directory, store: agents.store, instances: services.directory,
+            clock: loop.clock)
+        let methods = AgentMethods(service).methods + MCPRoutes(mcp).methods + EventMethods(events).methods
+        server = JSONRPCServer(methods: methods + faces.methods, clock: loop.clock)
         try? Files.removeFile(home.agentSocket)
         listener = try Listener.unix(path: home.agentSocket, mode: 0o600, on: loop)
         try home.share(home.agentSocket)
