@@ -105,7 +105,7 @@ final class World: Sendable {
             ?? Database.open(
                 path: "\(folder.path)/aegis.db", applicationID: 1,
                 migrations: SessionStore.migrations + ManifestStore.migrations + GoalStore.migrations
-                    + GrantStore.migrations + SessionStore.mailMigrations)
+                    + GrantStore.migrations + SessionStore.mailMigrations + SessionStore.indexMigrations)
         let kept = try GrantStore(self.database, before: NoJournal())
         grants = GrantBook(kept.snapshot, journal: kept)
         loop = try EventLoop.startThread(name: "agents")
@@ -117,7 +117,9 @@ final class World: Sendable {
                 store: store, models: desk, registry: registry, tools: ToolGate(registry), grants: grants, audit: trail,
                 desk: approvals, sandboxes: sandboxes, scope: scope, now: now, clock: clock ?? loop.clock,
                 logger: Logger { _ in }), limits: limits)
-        for tool in [SpawnAgentTool(directory), SpawnAgentsTool(directory)] as [any Tool] { try registry.register(tool) }
+        for tool in [SpawnAgentTool(directory), SpawnAgentsTool(directory)] as [any Tool] {
+            try registry.register(tool)
+        }
         for tool in [AgentSendTool(directory), AgentAskTool(directory)] as [any Tool] { try registry.register(tool) }
         if sandboxes != nil { try registry.register(ExecTool(directory)) }
     }

@@ -1,17 +1,39 @@
 package import AegisCapabilities
 package import AegisCore
+internal import AegisJSON
 internal import Synchronization
 
 /// The tools of a node. What is registered is complete: its schema has been read, and its name is one that a grant can name.
 package final class ToolRegistry: Sendable {
     /// A tool with what was made of its declaration.
-    package struct Entry: Sendable {
+    package final class Entry: Sendable {
         package let tool: any Tool
         package let declaration: ToolDeclaration
         package let schema: JSONSchema
+        /// Bytes of the schema as a model is sent it.
+        package let schemaSize: Int
+
+        init(_ tool: any Tool, _ declaration: ToolDeclaration, _ schema: JSONSchema) {
+            self.tool = tool
+            self.declaration = declaration
+            self.schema = schema
+            schemaSize = declaration.input.compact.count
+        }
     }
 
-    private let entries = Mutex<[String: Entry]>([:])
+    private struct State {
+        var entries: [String: Entry] = [:]
+        /// By name.
+        var sorted: [Entry] = []
+        var actions: [Action] = []
+
+        mutating func sort() {
+            sorted = entries.values.sorted { $0.declaration.name < $1.declaration.name }
+            actions = sorted.map { .tool($0.declaration.name) }
+        }
+    }
+
+    private let state = Mutex(State())
     private let most: Int
 
     /// An empty registry.
@@ -43,10 +65,16 @@ package final class ToolRegistry: Sendable {
         do { schema = try JSONSchema(declaration.input, keywords: foreign ? .anything : .known) } catch {
             throw AegisError(.usage, "tool-invalid", "the input schema of the tool '\(name)': \(error)")
         }
-        try entries.withLock { entries throws(AegisError) in
-            guard entries[name] == nil else { throw .conflict("tool-exists", "there is a tool '\(name)' already") }
-            guard entries.count < most else { throw AegisError(.conflict, "tool-invalid", "there are \(most) tools") }
-            entries[name] = Entry(tool: tool, declaration: declaration, schema: schema)
+        let entry = Entry(tool, declaration, schema)
+        try state.withLock { state throws(AegisError) in
+            guard state.entries[name] == nil else {
+                throw .conflict("tool-exists", "there is a tool '\(name)' already")
+            }
+            guard state.entries.count < most else {
+                throw AegisError(.conflict, "tool-invalid", "there are \(most) tools")
+            }
+            state.entries[name] = entry
+            state.sort()
         }
     }
 
@@ -54,23 +82,27 @@ package final class ToolRegistry: Sendable {
     ///
     /// - Returns: whether there was one.
     @discardableResult package func remove(_ name: String) -> Bool {
-        entries.withLock { $0.removeValue(forKey: name) != nil }
+        state.withLock { state in
+            guard state.entries.removeValue(forKey: name) != nil else { return false }
+            state.sort()
+            return true
+        }
     }
 
     /// A tool by its name.
-    package func entry(_ name: String) -> Entry? { entries.withLock { $0[name] } }
+    package func entry(_ name: String) -> Entry? { state.withLock { $0.entries[name] } }
 
     /// All declarations, by name.
-    package var declarations: [ToolDeclaration] {
-        entries.withLock { $0.values.map(\.declaration) }.sorted { $0.name < $1.name }
-    }
+    package var declarations: [ToolDeclaration] { state.withLock { $0.sorted }.map(\.declaration) }
 
     /// The tools that a holder may call now, by name: what its model is told of.
+    package func entries(for holder: HolderID, in grants: GrantBook) -> [Entry] {
+        let (sorted, actions) = state.withLock { ($0.sorted, $0.actions) }
+        return zip(sorted, grants.allowed(actions, for: holder)).filter(\.1).map(\.0)
+    }
+
+    /// Their declarations.
     package func declarations(for holder: HolderID, in grants: GrantBook) -> [ToolDeclaration] {
-        let set = grants.grants(of: holder)
-        let now = Timestamp.now()
-        return declarations.filter { declaration in
-            if case .allow = evaluate(Request(.tool(declaration.name)), with: set, at: now) { true } else { false }
-        }
+        entries(for: holder, in: grants).map(\.declaration)
     }
 }
