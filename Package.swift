@@ -49,6 +49,7 @@ let base: [Target] = [
     system("CSQLite", pkgConfig: "sqlite3", package: "libsqlite3-dev"),
     system("CYaml", pkgConfig: "yaml-0.1", package: "libyaml-dev"),
     system("CSodium", pkgConfig: "libsodium", package: "libsodium-dev"),
+    system("CXml2", pkgConfig: "libxml-2.0", package: "libxml2-dev"),
     system("CArchive", pkgConfig: "libarchive", package: "libarchive-dev"),
     system("CNghttp2", pkgConfig: "libnghttp2", package: "libnghttp2-dev"),
     system("CPcre2", pkgConfig: "libpcre2-8", package: "libpcre2-dev"),
@@ -68,6 +69,7 @@ let base: [Target] = [
     library("Base", "AegisConfig", ["CYaml", "AegisCore"]),
     library("Base", "AegisJSON"),
     library("Base", "AegisRegex", ["CPcre2"]),
+    library("Base", "AegisHTML", ["CXml2"]),
 ]
 let trust: [Target] = [
     library("Trust", "AegisSecrets", ["CSodium", "AegisStore", "AegisCore", "LinuxSys", "CLinux"]),
@@ -80,7 +82,8 @@ let sandbox: [Target] = [
     library(
         "Sandbox", "AegisImages",
         [
-            "AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive", "CSeccomp", "CSodium", "AegisCore",
+            "AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive", "CSeccomp", "CSodium", "AegisHTML",
+            "AegisCore",
         ]),
     library(
         "Sandbox", "AegisFiles",
@@ -130,6 +133,13 @@ let agents: [Target] = [
             "AegisStore", "AegisIO", "LinuxSys", "CSodium", "AegisCore",
         ]),
     library(
+        "Agents", "AegisMCP",
+        [
+            "AegisTools", "AegisAudit", "AegisHTTPClient", "AegisWire", "AegisSandboxTypes", "AegisStore",
+            "AegisConfig",
+            "AegisJSON", "AegisIO", "CSodium", "AegisCore",
+        ]),
+    library(
         "Agents", "AegisInference",
         [
             "AegisStore", "AegisConfig", "AegisHTTPClient", "AegisWire", "AegisIO", "AegisJSON", "LinuxSys", "CSodium",
@@ -146,7 +156,8 @@ let edges: [Target] = [
     library(
         "Edges", "AegisAPI",
         [
-            "AegisAgents", "AegisTools", "AegisInference", "AegisCapabilities", "AegisConfig", "AegisJSON",
+            "AegisAgents", "AegisMCP", "AegisTools", "AegisInference", "AegisMemory", "AegisSkills",
+            "AegisCapabilities", "AegisConfig", "AegisJSON",
             "AegisKits", "AegisInstances", "AegisImages", "AegisFiles", "AegisLogs", "AegisSessions", "AegisBackends",
             "AegisAudit", "AegisSecrets",
             "AegisSandboxTypes", "AegisWire", "AegisTar", "AegisIO", "LinuxSys", "AegisCore", "AegisChannel",
@@ -164,8 +175,9 @@ let edges: [Target] = [
     .executableTarget(
         name: "aegisd",
         dependencies: [
-            "AegisAgents", "AegisInference", "AegisHTTPClient", "AegisTools", "AegisMemory", "AegisSkills",
-            "AegisAPI", "AegisAudit", "AegisJSON", "AegisRouter", "AegisProxy", "AegisKits", "AegisInstances",
+            "AegisAgents", "AegisMCP", "AegisInference", "AegisHTTPClient", "AegisTools", "AegisMemory", "AegisSkills",
+            "AegisHTML", "AegisAPI", "AegisAudit", "AegisJSON", "AegisRouter", "AegisProxy", "AegisKits",
+            "AegisInstances",
             "AegisNetwork", "AegisCapabilities",
             "AegisImages", "AegisFiles", "AegisLogs",
             "AegisSessions", "AegisChannel", "AegisBackends",
@@ -242,6 +254,13 @@ let testTargets: [Target] = [
             "AegisTools", "AegisFiles", "AegisAudit", "AegisCapabilities", "AegisHTTPClient", "AegisRegex", "AegisJSON",
             "AegisStore", "AegisIO", "LinuxSys", "AegisCore", "AegisAuditTestSupport", "AegisTestSupport",
         ]),
+    tests(
+        "AegisMCPTests",
+        [
+            "AegisMCP", "AegisTools", "AegisFiles", "AegisAudit", "AegisCapabilities", "AegisHTTPClient", "AegisWire",
+            "AegisStore", "AegisConfig", "AegisSandboxTypes", "AegisJSON", "AegisIO", "LinuxSys", "AegisCore",
+            "AegisTestSupport",
+        ], exclude: ["Peers"]),
     tests("AegisJSONTests", ["AegisJSON", "AegisCore", "AegisSandboxTypes"]),
     tests(
         "AegisAgentsTests",
@@ -272,6 +291,7 @@ let testTargets: [Target] = [
     tests(
         "AegisMemoryTests", ["AegisMemory", "AegisStore", "AegisJSON", "AegisIO", "AegisCore", "AegisTestSupport"]),
     tests("AegisSkillsTests", ["AegisSkills", "AegisStore", "LinuxSys", "AegisCore", "AegisTestSupport"]),
+    tests("AegisHTMLTests", ["AegisHTML"]),
     tests("AegisSandboxTypesTests", ["AegisSandboxTypes", "AegisCore"]),
     // What `aegisd --helper unpack` is in the product: the confined roles of AegisImages in a program of their own.
     .executableTarget(
@@ -290,7 +310,8 @@ let testTargets: [Target] = [
     tests(
         "AegisImagesTests",
         [
-            "AegisImages", "aegis-images-helper", "AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux", "CArchive",
+            "AegisImages", "AegisHTML", "aegis-images-helper", "AegisSandboxTypes", "AegisIO", "LinuxSys", "CLinux",
+            "CArchive",
             "AegisCore", "AegisTestSupport",
         ]),
     tests(

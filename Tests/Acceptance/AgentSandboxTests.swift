@@ -4,7 +4,8 @@ import Testing
 /// Programs of agents in sandboxes of their own: a real daemon, real sandboxes, models that follow a scenario.
 @Suite struct AgentSandboxTests {
     private static func with(
-        _ rules: String = "  - reply: { text: x }", _ body: @escaping @Sendable (DaemonFixture) async throws -> Void
+        _ rules: String = "  - reply: { text: x }", isOutside: Bool = false,
+        _ body: @escaping @Sendable (DaemonFixture) async throws -> Void
     ) async throws {
         let file = "/tmp/aegis-test-scenario-\(UUID().uuidString).yaml"
         let text = "apiVersion: aegis/v1\nkind: ModelScenario\nrules:\n" + rules
@@ -18,6 +19,7 @@ import Testing
               llm_providers:
                 - { name: demo, type: scripted, scenario: \(file), models: [{ alias: default, model: demo }] }
             """
+        if isOutside { return try await OutsideWorld.with(config: config, body) }
         try await DaemonFixture.with(config: config, body)
     }
 
@@ -306,6 +308,33 @@ import Testing
                 interrupted.out.contains("was cancelled") && interrupted.out.hasSuffix(" 130\n"), "\(interrupted)")
             try await f.eventually("its agents are gone") { try await f.aegis("agent", "ps", "--quiet").out.isEmpty }
             try await f.eventually("its sandbox is gone") { try await Self.instances(f).isEmpty }
+        }
+    }
+
+    /// Programs reach what was granted, nothing else, and no longer than it is.
+    @Test func programsReachTheHostsOfTheGrants() async throws {
+        try await Self.with(isOutside: true) { f in
+            let grants =
+                "'network: web.example', {grant: 'network: other.example', expires: 1h}, 'network: sub.wild.example,tools=web_fetch'"
+            let id = try await Self.spawn(f, grants)
+            func fetch(_ host: String) async throws -> [String: Any] {
+                let program =
+                    "import urllib.request as r; print(r.urlopen('http://\(host)/', timeout=10).read().decode())"
+                return try await Self.exec(f, id, ["python3", "-c", program])
+            }
+            for host in ["web.example", "other.example"] {
+                let reached = try await fetch(host)
+                #expect(reached["stdout"] as? String == "web \(host) /\n", "\(reached)")
+            }
+            // What is granted to a tool is not granted to a program.
+            for host in ["sub.wild.example", "api.example.com"] {
+                let refused = try await fetch(host)
+                #expect(refused["exit_code"] as? Int == 1, "\(refused)")
+                #expect((refused["sandbox"] as? [String])?.last == "network: other.example, web.example", "\(refused)")
+            }
+            #expect(try await f.aegis("agent", "revoke", id, "network: web.example").code == 0)
+            #expect(try await fetch("web.example")["exit_code"] as? Int == 1)
+            #expect(try await fetch("other.example")["exit_code"] as? Int == 0)
         }
     }
 }

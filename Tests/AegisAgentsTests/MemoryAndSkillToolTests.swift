@@ -44,7 +44,11 @@ private func withMemory(_ test: (Node) async throws -> Void) async throws {
         let database = try Database.open(
             path: "\(directory)/memory.db", applicationID: 7, migrations: [MemoryStore.migration])
         defer { database.close() }
-        let tools = MemoryTools(MemoryStore(database: database)) { $0.agent.hasPrefix("nobody") ? nil : $0.agent }
+        let tools = MemoryTools(MemoryStore(database: database)) {
+            MemoryPolicy(
+                identity: $0.agent.hasPrefix("nobody") ? nil : $0.agent, records: 2,
+                contentBytes: $0.agent == "terse" ? 10 : nil)
+        }
         try await test(try Node(tools.all))
     }
 }
@@ -95,6 +99,26 @@ private func withMemory(_ test: (Node) async throws -> Void) async throws {
             let id = read.value["results"]?.elements?.first?["memory_id"] ?? .null
             let deleted = await node.call("ben", "memory_delete", ["memory_id": id, "scope": "team"])
             #expect(deleted.value["existed"] == false)
+        }
+    }
+
+    /// What a manifest says of its own memory: `episodic_max_records` and `episodic_max_content_bytes`.
+    @Test func theLimitsOfAManifestHold() async throws {
+        try await withMemory { node in
+            for agent in ["ann", "terse"] { try node.grant(agent, ["tool: *", "memory: self", "memory: team"]) }
+            for scope in ["self", "team"] {
+                for number in 1...3 {
+                    let note: JSONValue = [
+                        "content": .string("Note number \(number)"), "category": "fact", "scope": .string(scope),
+                    ]
+                    #expect(await !node.call("ann", "memory_store", note).isError)
+                }
+                let found = await node.call("ann", "memory_query", ["query": "note number", "scope": .string(scope)])
+                #expect(found.value["count"] == (scope == "self" ? 2 : 3))
+            }
+            let long = await node.call("terse", "memory_store", ["content": "12345678901", "category": "fact"])
+            #expect(long.code == "memory-too-large")
+            #expect(await !node.call("terse", "memory_store", ["content": "1234567890", "category": "fact"]).isError)
         }
     }
 

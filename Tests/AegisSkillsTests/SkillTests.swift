@@ -155,7 +155,7 @@ private func problem(_ text: String, folder: String = "my-skill") -> String? {
             path: folders.path("a.db"), applicationID: 7, migrations: [SkillTrust.migration])
         let trust = SkillTrust(database: database)
         let roots = [SkillRoot(.bundled, folders.path("bundled")), .workspace(folders.path("work"))]
-        func load() -> SkillLibrary { SkillLibrary(roots: roots, isTrusted: trust.isTrusted) }
+        func load() -> SkillLibrary { SkillLibrary(roots: roots) { trust.isTrusted($0, by: 1000) } }
 
         let before = load()
         #expect(before.skills.map(\.description) == ["The bundled."] && before.notices.map(\.kind) == [.untrusted])
@@ -175,7 +175,58 @@ private func problem(_ text: String, folder: String = "my-skill") -> String? {
         #expect(load().untrusted.count == 1)
         // Without a database nothing is trusted.
         database.close()
-        #expect(!trust.isTrusted(before.untrusted[0].hash))
+        #expect(!trust.isTrusted(before.untrusted[0].hash, by: 1000))
+    }
+
+    @Test func trustCountsForTheAgentsOfWhoeverGaveIt() throws {
+        let folders = try SkillFolders()
+        try folders.skill("work/.agents/skills", "mine")
+        let database = try Database.open(
+            path: folders.path("a.db"), applicationID: 7, migrations: [SkillTrust.migration])
+        defer { database.close() }
+        let shelf = SkillShelf([], trust: SkillTrust(database: database, administrator: 900))
+        let work = SkillRoot.workspace(folders.path("work"), agent: "a-1")
+        func names(_ user: UInt32) -> [String] { shelf.library(for: user, workspace: work).skills.map(\.name) }
+        let library = shelf.library(for: 1000, workspace: work)
+        let refused = #expect(throws: AegisError.self) { try library.read("mine") }
+        #expect(refused?.hint?.contains("aegis skill trust mine --agent a-1") == true)
+        // A person may look at it all the same.
+        #expect(try library.text(of: library.find("mine")).text == "Do it.\n")
+        let hash = try library.find("mine").hash
+        let other = #expect(throws: AegisError.self) {
+            try shelf.trustable("mine", hash: "0123456789", in: library)
+        }
+        #expect(other?.code == "skill-changed" && names(1000).isEmpty)
+        try shelf.trust(shelf.trustable("mine", hash: String(hash.prefix(12)), in: library), by: 1000)
+        #expect(names(1000) == ["mine"] && names(1001).isEmpty && names(0).isEmpty)
+        #expect(try shelf.untrust("mine", by: 1001) == 0 && names(1000) == ["mine"])
+        #expect(try shelf.untrust("mine", by: nil) == 1 && names(1000).isEmpty)
+        for user: UInt32 in [0, 900] {
+            try shelf.trust(shelf.trustable("mine", hash: nil, in: library), by: user)
+            #expect(names(1001) == ["mine"])
+            try shelf.untrust("mine", by: nil)
+        }
+        let unknown = #expect(throws: AegisError.self) { try shelf.trustable("min", hash: nil, in: library) }
+        #expect(unknown?.hint == "did you mean 'mine'?")
+    }
+
+    @Test func foldersThatOthersCanWriteNeedTrustToo() throws {
+        let folders = try SkillFolders()
+        for name in ["own", "shared-file", "shared-folder"] { try folders.skill("home", name) }
+        try folders.write("home/own/references/a.md", "a")
+        func untrusted() -> [String] {
+            SkillLibrary(roots: [SkillRoot(.configured, folders.path("home"))]).untrusted.map(\.name)
+        }
+        #expect(untrusted().isEmpty)
+        try FileManager.default.setAttributes(
+            [.posixPermissions: 0o666], ofItemAtPath: folders.path("home/shared-file/SKILL.md"))
+        try FileManager.default.setAttributes(
+            [.posixPermissions: 0o775], ofItemAtPath: folders.path("home/shared-folder"))
+        #expect(untrusted() == ["shared-file", "shared-folder"])
+        try FileManager.default.setAttributes([.posixPermissions: 0o777], ofItemAtPath: folders.path("home"))
+        #expect(untrusted().count == 3)
+        // What comes with Aegis is as safe as its own program.
+        #expect(SkillLibrary(roots: [SkillRoot(.bundled, folders.path("home"))]).untrusted.isEmpty)
     }
 
     @Test func anUntrustedSkillIsNotRead() throws {

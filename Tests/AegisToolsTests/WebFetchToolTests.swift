@@ -30,8 +30,10 @@ private final class FakeWeb: WebTransport {
         seen.withLock { $0.append("\(request.url) \(peer)") }
         limits.withLock { $0.append(request.mostBytes) }
         guard var answer = pages[request.url] else { throw WebFailure(.unresolved, "no such\u{1b}host") }
-        answer.isTruncated = answer.isTruncated || answer.body.count > request.mostBytes
-        answer.body = Array(answer.body.prefix(request.mostBytes))
+        let isPage = answer.header("content-type").map { WebContent($0) == .page } ?? false
+        let most = isPage ? request.mostPageBytes ?? request.mostBytes : request.mostBytes
+        answer.isTruncated = answer.isTruncated || answer.body.count > most
+        answer.body = Array(answer.body.prefix(most))
         return answer
     }
 
@@ -160,6 +162,40 @@ struct WebFetchToolTests {
         let missing = await fetch("missing")
         #expect(missing.code == "host-not-found")
         #expect(missing.value["error"]?["message"]?.text?.contains(#"no such\u{1b}host"#) == true)
+    }
+
+    /// A reader that shows what it was given.
+    private struct Reader: PageReader {
+        func read(_ html: String, at address: String, limit: Int) async throws -> (
+            title: String, text: String, isTruncated: Bool
+        ) { ("T", "\(address) \(html.utf8.count) \(html.prefix(limit))", html.utf8.count > limit) }
+    }
+
+    @Test func aPageIsMadeReadableUnlessItsSourceIsWanted() async throws {
+        let long = "<p>" + String(repeating: "x", count: 100_000)
+        let meta = WebAnswer(
+            status: 200, headers: [("content-type", "text/html")],
+            body: Array("<meta charset=\"ISO-8859-1\">".utf8) + [0xe4], isTruncated: false)
+        let web = FakeWeb([
+            "http://x.example/long": FakeWeb.page(long, type: "text/html"), "http://x.example/meta": meta,
+            "http://x.example/text": FakeWeb.page(long),
+        ])
+        let world = try World([WebFetchTool(web, pages: Reader())], grants: ["tool: web_fetch", "network: *"])
+        func fetch(_ name: String, raw: Bool = false) async -> JSONValue {
+            await world.call(
+                "web_fetch",
+                ["url": .string("http://x.example/\(name)"), "max_bytes": 10, "raw": .bool(raw)]
+            ).value
+        }
+        // All of the page is read, and so much of the text is given.
+        let page = await fetch("long")
+        #expect(page["body"]?.text == "http://x.example/long 100003 <p>xxxxxxx" && page["title"] == "T")
+        #expect(page["extracted"] == true && page["truncated"] == true && page["bytes_read"] == 100_003)
+        let source = await fetch("long", raw: true)
+        #expect(source["body"]?.text == "<p>xxxxxxx" && source["extracted"] == false && source["title"] == nil)
+        #expect(await fetch("meta")["body"]?.text?.hasPrefix("http://x.example/meta 29 ") == true)
+        let text = await fetch("text")
+        #expect(text["body"]?.text == "<p>xxxxxxx" && text["bytes_read"] == 10 && text["extracted"] == false)
     }
 
     @Test func bytesAreBoundedByCallerAndGrant() async throws {

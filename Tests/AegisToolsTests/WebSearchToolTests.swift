@@ -59,6 +59,30 @@ struct WebSearchToolTests {
         #expect(reply.code == "search-failed")
     }
 
+    /// Where the operator's own service is was not said by a model; what it is asked for is granted by a name of its own.
+    @Test func aServiceOfTheOperatorMayBeOnThisHost() async throws {
+        func admitted(_ url: String, _ found: String, _ port: UInt16) throws -> Bool {
+            let provider = try SearchProvider(url: url + "?q={query}", results: "r")
+            return provider.admits(found, port, at: try provider.address(of: "x", count: 1))
+        }
+        #expect(try admitted("http://127.0.0.1:8888/s", "127.0.0.1", 8888))
+        #expect(try !admitted("http://127.0.0.1:8888/s", "127.0.0.2", 8888))
+        #expect(try !admitted("http://127.0.0.1:8888/s", "127.0.0.1", 80))
+        #expect(try admitted("http://localhost:8888/s", "127.0.0.1", 8888))
+        #expect(try admitted("http://search.lan/s", "10.1.2.3", 80))
+        for address in ["127.0.0.1", "169.254.169.254", "::1"] {
+            #expect(try !admitted("http://search.lan/s", address, 80))
+        }
+        for (url, wanted) in [
+            ("http://127.0.0.1:8888", "web-search.internal"), ("http://10.0.0.1:8888", "web-search.internal"),
+            ("http://search.example:8888", "search.example"),
+        ] {
+            let provider = try SearchProvider(url: url + "?q={query}", results: "r")
+            let destination = provider.destination(of: try provider.address(of: "x", count: 1))
+            #expect("\(destination)" == "\(wanted):8888")
+        }
+    }
+
     @Test func aProviderIsCheckedWhenItIsMade() {
         for url in ["https://search.example/", "ftp://x/?q={query}", "{query}"] {
             #expect(throws: AegisError.self) { try SearchProvider(url: url, results: "r") }

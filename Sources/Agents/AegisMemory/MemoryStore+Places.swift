@@ -70,6 +70,20 @@ extension MemoryStore {
         }
     }
 
+    /// How many records another model has embedded: a query embeds some of its place again before it compares.
+    ///
+    /// - Throws: what the database throws.
+    package func staleCount() async throws -> Int {
+        try await blocking { [self] in
+            try database.read { tx in
+                try tx.first(
+                    "SELECT count(*) FROM memories WHERE model <> ? OR dimension <> ?", embedder.model,
+                    embedder.dimensions
+                ) { row throws(SQLiteError) in try row.get(0, as: Int.self) } ?? 0
+            }
+        }
+    }
+
     // MARK: Identities
 
     /// The identity of an agent that asked to keep its memory from run to run; the first call makes it.
@@ -81,7 +95,10 @@ extension MemoryStore {
         precondition(!name.isEmpty, "an agent has a name")
         let fresh = PersistentIdentity(name: name, identity: newIdentity(), createdAt: now())
         return try await blocking { [self] in
-            try database.transaction(.synced) { tx in
+            // Asked for at every call of a tool: what is there is only read.
+            let known = try database.read { tx in try identity(of: name, tx) }
+            if let known { return known }
+            return try database.transaction(.synced) { tx in
                 if let known = try identity(of: name, tx) { return known }
                 try tx.run(
                     "INSERT INTO memory_identities(name, identity, created_at) VALUES (?, ?, ?)", fresh.name,

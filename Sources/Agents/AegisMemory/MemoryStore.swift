@@ -54,14 +54,18 @@ package final class MemoryStore: Sendable {
     ///   - draft: what; with `replaces` the old record goes in the same transaction.
     ///   - place: where.
     ///   - author: the identity that stores it.
+    ///   - records: how many the place keeps, if that is not the store's own limit; at most what all places may have.
+    ///   - longest: bytes of the longest text, if that is not the store's own limit.
     /// - Returns: the new record.
     /// - Throws: `memory-empty`, `memory-too-large`, `memory-not-found` for a record to replace that is not the author's,
     ///   `memory-full`, `embedding-invalid`, what the embedder or the database throws.
     @discardableResult
     package func store(
-        _ draft: MemoryDraft, in place: MemoryPlace, by author: String
+        _ draft: MemoryDraft, in place: MemoryPlace, by author: String, keeping records: Int? = nil,
+        longest: Int? = nil
     ) async throws -> MemoryRecord {
-        try check(draft)
+        try check(draft, longest: longest ?? limits.contentBytes)
+        let kept = min(records ?? limits.records, limits.totalRecords)
         let vector = try await embedder.unitVectors([draft.content])[0]
         let time = now()
         let record = MemoryRecord(
@@ -69,7 +73,9 @@ package final class MemoryStore: Sendable {
             content: draft.content, metadata: draft.metadata, createdAt: time, usedAt: time, replaced: draft.replaces,
             model: embedder.model, dimension: embedder.dimensions)
         try await inTurn(place) { [self] in
-            let (seq, removed) = try database.transaction(.saved) { tx in try replace(record, vector, tx) }
+            let (seq, removed) = try database.transaction(.saved) { tx in
+                try replace(record, vector, keeping: kept, tx)
+            }
             count(by: 1 - removed.count)
             cache.change(place) { matrix in
                 for old in removed { matrix.remove(old) }
@@ -79,14 +85,14 @@ package final class MemoryStore: Sendable {
         return record
     }
 
-    private func check(_ draft: MemoryDraft) throws(AegisError) {
+    private func check(_ draft: MemoryDraft, longest: Int) throws(AegisError) {
         guard draft.content.unicodeScalars.contains(where: { !$0.properties.isWhitespace }) else {
             throw AegisError(.usage, "memory-empty", "there is nothing to remember in an empty text")
         }
         let size = draft.content.utf8.count
-        guard size <= limits.contentBytes else {
+        guard size <= longest else {
             throw AegisError(
-                .tooLarge, "memory-too-large", "the text has \(size) bytes, a record at most \(limits.contentBytes)",
+                .tooLarge, "memory-too-large", "the text has \(size) bytes, a record at most \(longest)",
                 hint: "store what matters in several short records, or write a file and remember its path")
         }
         let metadata = JSONValue.object(draft.metadata).compact.count
@@ -99,7 +105,7 @@ package final class MemoryStore: Sendable {
 
     /// The old record goes and the new one comes, or neither; then the place is brought back to its size.
     private func replace(
-        _ record: MemoryRecord, _ vector: [Float], _ tx: borrowing Transaction
+        _ record: MemoryRecord, _ vector: [Float], keeping records: Int, _ tx: borrowing Transaction
     ) throws -> (Int64, [Int64]) {
         var removed: [Int64] = []
         if let old = record.replaced {
@@ -110,7 +116,7 @@ package final class MemoryStore: Sendable {
             }
             removed.append(seq)
         }
-        removed += try MemoryRows.trim(record.place, to: limits.records - 1, tx)
+        removed += try MemoryRows.trim(record.place, to: records - 1, tx)
         guard try counted(tx) - removed.count < limits.totalRecords else {
             throw AegisError(
                 .unavailable, "memory-full",

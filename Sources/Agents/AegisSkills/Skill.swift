@@ -27,14 +27,22 @@ package struct SkillRoot: Sendable, Equatable {
     package var base: String
     /// A path beneath it that is opened without following any link; empty for the folder itself.
     package var inside: String
+    /// The agent whose workspace it is, for messages.
+    package var agent: String?
 
     /// A folder of skills.
     package init(_ source: SkillSource, _ folder: String) {
         (self.source, base, inside) = (source, folder, "")
     }
     /// The skills of a workspace: a link in it cannot lead elsewhere.
-    package static func workspace(_ folder: String) -> SkillRoot {
+    ///
+    /// - Parameters:
+    ///   - folder: the workspace.
+    ///   - agent: whose it is; messages name it.
+    /// - Returns: the root.
+    package static func workspace(_ folder: String, agent: String? = nil) -> SkillRoot {
         var root = SkillRoot(.workspace, folder)
+        root.agent = agent
         root.inside = ".agents/skills"
         return root
     }
@@ -88,8 +96,19 @@ package struct Skill: Sendable, Equatable {
     package var files: [SkillFile]
     /// The hash of all its files: what trust is given to.
     package var hash: String
+    /// Whether somebody else than root and the daemon's own user can change it.
+    package var isOpen: Bool
     /// SKILL.md itself.
     var document: SkillFile
+
+    /// Whether it counts only once a person has looked at it: others can write it.
+    package var needsTrust: Bool { source == .workspace || (source != .bundled && isOpen) }
+    /// What trusts it.
+    package var trustCommand: String { "aegis skill trust \(name)" + (root.agent.map { " --agent \($0)" } ?? "") }
+    /// Why it is not simply used.
+    var whyUntrusted: String {
+        source == .workspace ? "it came with the workspace" : "others than the daemon's user can change it"
+    }
 }
 
 /// What was noticed while skills were loaded; none of it keeps other skills from being used.

@@ -30,22 +30,32 @@ struct SkillFolder: ~Copyable {
         /// Names seen, folders among them: a tree of empty folders is large, too.
         var names = 0
         var bytes = 0
+        /// Whether somebody else can change what was seen.
+        var isOpen = false
+    }
+
+    /// Whether somebody but root and the daemon's own user can change what has this status.
+    static func isOpen(_ status: FileStatus) -> Bool {
+        let isOwn = status.user == 0 || status.user == CurrentProcess.effectiveUser
+        // Whoever is in its group, or anybody.
+        return !isOwn || (status.type != .symbolicLink && status.permissions & 0o022 != 0)
     }
 
     /// All its files with their hashes, by path. Names that begin with a dot are left out.
     ///
     /// - Parameter budget: bytes that may be read, for this skill and those after it; less when this returns or throws.
-    /// - Returns: the files.
+    /// - Returns: the files, and whether somebody else than the daemon's user can change one of them.
     /// - Throws: `skill-invalid` for what leads out of it, is no file, or is too much.
-    borrowing func files(budget: inout Int) throws(AegisError) -> [SkillFile] {
+    borrowing func files(budget: inout Int) throws(AegisError) -> (files: [SkillFile], isOpen: Bool) {
         var walk = Walk()
         defer { budget -= walk.bytes }
         try look("", depth: 0, &walk, min(limits.total, budget))
-        return walk.found.sorted { $0.path < $1.path }
+        return (walk.found.sorted { $0.path < $1.path }, walk.isOpen)
     }
 
     private borrowing func look(_ path: String, depth: Int, _ walk: inout Walk, _ most: Int) throws(AegisError) {
         guard depth <= limits.depth else { throw refused(path, "its folders are more than \(limits.depth) deep") }
+        if !walk.isOpen { walk.isOpen = try isOpen(path) }
         for entry in try entries(path) where !entry.name.hasPrefix(".") && entry.name != "node_modules" {
             let inner = path.isEmpty ? entry.name : "\(path)/\(entry.name)"
             walk.names += 1
@@ -62,11 +72,22 @@ struct SkillFolder: ~Copyable {
             let limit = inner == SkillDocument.file ? limits.document : most
             let bytes = try read(inner, limit: min(limit, max(0, most - walk.bytes)))
             walk.bytes += bytes.count
+            if !walk.isOpen { walk.isOpen = try isOpen(inner) }
             walk.found.append(SkillFile(path: inner, size: bytes.count, hash: SkillHash.of(bytes)))
             guard walk.found.count <= limits.files else {
                 throw refused(inner, "it has more than \(limits.files) files")
             }
         }
+    }
+
+    /// Looks at the name itself and, for a link, at what it leads to.
+    private borrowing func isOpen(_ path: String) throws(AegisError) -> Bool {
+        do throws(Errno) {
+            guard !path.isEmpty else { return Self.isOpen(try descriptor.status()) }
+            let own = try descriptor.status(of: path)
+            guard own.type == .symbolicLink, !Self.isOpen(own) else { return Self.isOpen(own) }
+            return Self.isOpen(try descriptor.status(of: path, followLinks: true))
+        } catch { throw refused(path, "\(error)") }
     }
 
     private borrowing func entries(_ path: String) throws(AegisError) -> [DirectoryEntry] {

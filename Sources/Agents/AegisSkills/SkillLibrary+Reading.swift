@@ -24,7 +24,18 @@ extension SkillLibrary {
     /// - Throws: `skill-not-found`, `skill-untrusted`, `skill-file-not-found`, `skill-file-too-large`, `skill-file-not-text`,
     ///   `skill-changed`.
     package func read(_ name: String, file: String? = nil) throws(AegisError) -> SkillText {
-        let skill = try self.skill(name)
+        try text(of: try usable(name), file: file)
+    }
+
+    /// What a person is shown of a skill, trusted or not. Blocks on the disk.
+    ///
+    /// - Parameters:
+    ///   - skill: one of this library.
+    ///   - file: a path beneath its folder; nil for the instructions.
+    /// - Returns: the text.
+    /// - Throws: as `read` does.
+    package func text(of skill: Skill, file: String? = nil) throws(AegisError) -> SkillText {
+        let name = skill.name
         guard let file, file != SkillDocument.file else {
             let bytes = try bytes(of: skill.document, in: skill)
             let document = try SkillDocument(bytes, folder: skill.name)
@@ -55,15 +66,31 @@ extension SkillLibrary {
         return SkillText(skill: name, source: skill.source, file: known.path, text: text, files: skill.files)
     }
 
-    private func skill(_ name: String) throws(AegisError) -> Skill {
+    /// A skill that agents may use.
+    private func usable(_ name: String) throws(AegisError) -> Skill {
         if let skill = skills.first(where: { $0.name == name }) { return skill }
-        if untrusted.contains(where: { $0.name == name }) {
+        if let skill = untrusted.first(where: { $0.name == name }) {
             throw AegisError(
-                .denied, "skill-untrusted", "the skill '\(name)' came with the workspace and nobody has trusted it",
-                hint: "a person can read it and run `aegis skill trust \(name)`; work without it until then")
+                .denied, "skill-untrusted", "the skill '\(name)' is not trusted: \(skill.whyUntrusted)",
+                hint:
+                    "a person can look at it (`aegis skill show`) and run `\(skill.trustCommand)`; work without it until then"
+            )
         }
-        let names = skills.map(\.name)
-        throw .notFound(
+        throw missing(name, among: skills)
+    }
+
+    /// A skill for a person: one that waits for trust rather than the one that is used meanwhile.
+    ///
+    /// - Throws: `skill-not-found` with the nearest.
+    package func find(_ name: String) throws(AegisError) -> Skill {
+        let all = untrusted + skills
+        guard let skill = all.first(where: { $0.name == name }) else { throw missing(name, among: all) }
+        return skill
+    }
+
+    private func missing(_ name: String, among known: [Skill]) -> AegisError {
+        let names = known.map(\.name)
+        return .notFound(
             "skill-not-found", "there is no skill '\(name.prefix(100))'",
             hint: nearest(name, in: names).map { "did you mean '\($0)'?" }
                 ?? (names.isEmpty ? "there are no skills" : "there are \(names.prefix(40).joined(separator: ", "))"))
@@ -73,7 +100,9 @@ extension SkillLibrary {
     private func bytes(of file: SkillFile, in skill: Skill) throws(AegisError) -> [UInt8] {
         let changed = AegisError(
             .conflict, "skill-changed", "'\(file.path)' of the skill '\(skill.name)' has changed since it was loaded",
-            hint: "`aegis skill list` loads it again; a workspace's skill must be trusted again")
+            hint:
+                "`aegis skill list` loads it again; one that others can write must be trusted again: `\(skill.trustCommand)`"
+        )
         let bytes: [UInt8]
         do {
             guard let root = try SkillFolder.open(skill.root) else { throw changed }

@@ -1,5 +1,4 @@
 internal import AegisCore
-internal import LinuxSys
 
 /// The skills that agents may use, as they were when they were loaded.
 ///
@@ -7,7 +6,7 @@ internal import LinuxSys
 package struct SkillLibrary: Sendable {
     /// By name.
     package private(set) var skills: [Skill] = []
-    /// Skills of workspaces that nobody has trusted, by name.
+    /// Skills that others can write and that were not trusted, by name.
     package private(set) var untrusted: [Skill] = []
     package private(set) var notices: [SkillNotice] = []
     let limits: SkillLimits
@@ -17,24 +16,29 @@ package struct SkillLibrary: Sendable {
     /// - Parameters:
     ///   - roots: where to look; a skill of a later one takes the place of one of the same name.
     ///   - limits: what a skill may be.
-    ///   - isTrusted: whether a skill of a workspace with that hash may be used.
+    ///   - isTrusted: whether a skill that others can write may be used, by its hash.
     package init(
         roots: [SkillRoot], limits: SkillLimits = SkillLimits(), isTrusted: (_ hash: String) -> Bool = { _ in false }
     ) {
+        self.init(roots.map { SkillScan($0, limits: limits) }, limits: limits, isTrusted: isTrusted)
+    }
+
+    /// Takes what was found, as far as it may be used.
+    init(_ scans: [SkillScan], limits: SkillLimits, isTrusted: (_ hash: String) -> Bool) {
         self.limits = limits
         var found: [String: Skill] = [:]
-        for root in roots {
-            for skill in load(root) {
-                guard root.source != .workspace || isTrusted(skill.hash) else {
+        for scan in scans {
+            notices += scan.notices
+            for skill in scan.skills {
+                guard !skill.needsTrust || isTrusted(skill.hash) else {
                     untrusted.append(skill)
                     note(
-                        .untrusted, skill,
-                        "it came with the workspace and is not used until "
-                            + "`aegis skill trust \(skill.name)` says so")
+                        .untrusted, skill, "\(skill.whyUntrusted) and is not used until `\(skill.trustCommand)` says so"
+                    )
                     continue
                 }
                 if let other = found[skill.name] {
-                    note(.shadowed, other, "the one in \(root.path) is used instead")
+                    note(.shadowed, other, "the one in \(scan.root.path) is used instead")
                 }
                 found[skill.name] = skill
             }
@@ -45,62 +49,6 @@ package struct SkillLibrary: Sendable {
 
     private mutating func note(_ kind: SkillNotice.Kind, _ skill: Skill, _ message: String) {
         notices.append(SkillNotice(kind: kind, path: "\(skill.root.path)/\(skill.name)", message: message))
-    }
-
-    private mutating func broken(_ path: String, _ message: String) {
-        notices.append(SkillNotice(kind: .broken, path: path, message: message))
-    }
-
-    private mutating func load(_ root: SkillRoot) -> [Skill] {
-        do throws(Errno) {
-            if let folder = try SkillFolder.open(root) { return try load(root, folder) }
-            // Somebody has named it, so somebody expects it.
-            if root.source == .configured { broken(root.path, "there is no such folder") }
-        } catch { broken(root.path, "it cannot be read: \(error)") }
-        return []
-    }
-
-    private mutating func load(_ root: SkillRoot, _ folder: borrowing FileDescriptor) throws(Errno) -> [Skill] {
-        let names = try folder.entries(limit: limits.skills * 4).filter { $0.type == .directory }.map(\.name)
-            .filter { !$0.hasPrefix(".") && $0 != "node_modules" }.sorted()
-        if names.count > limits.skills { broken(root.path, "only the first \(limits.skills) skills are used") }
-        var skills: [Skill] = []
-        var budget = limits.root
-        for name in names.prefix(limits.skills) {
-            do throws(AegisError) {
-                if let skill = try Self.skill(name, in: folder, root, limits, &budget) { skills.append(skill) }
-            } catch { broken("\(root.path)/\(name)", error.message) }
-        }
-        return skills
-    }
-
-    /// Reads one folder; nil when it is no skill, for want of a SKILL.md.
-    private static func skill(
-        _ name: String, in root: borrowing FileDescriptor, _ place: SkillRoot, _ limits: SkillLimits,
-        _ budget: inout Int
-    ) throws(AegisError) -> Skill? {
-        let folder = try open(name, in: root, limits)
-        guard (try? folder.descriptor.status(of: SkillDocument.file)) != nil else { return nil }
-        let files = try folder.files(budget: &budget)
-        guard let own = files.first(where: { $0.path == SkillDocument.file }) else { return nil }
-        let bytes = try folder.read(SkillDocument.file, limit: limits.document)
-        guard SkillHash.of(bytes) == own.hash else {
-            throw AegisError(.conflict, "skill-invalid", "it is being changed just now")
-        }
-        let document = try SkillDocument(bytes, folder: name)
-        return Skill(
-            name: name, description: document.description, license: document.license,
-            compatibility: document.compatibility, metadata: document.metadata, allowedTools: document.allowedTools,
-            source: place.source, root: place, files: files.filter { $0 != own }, hash: SkillHash.of(files),
-            document: own)
-    }
-
-    private static func open(
-        _ name: String, in root: borrowing FileDescriptor, _ limits: SkillLimits
-    ) throws(AegisError) -> SkillFolder {
-        do throws(Errno) { return try SkillFolder(name, in: root, limits: limits) } catch {
-            throw AegisError(.usage, "skill-invalid", "it cannot be opened: \(error)")
-        }
     }
 
     // MARK: The catalogue

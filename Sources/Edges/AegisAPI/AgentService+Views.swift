@@ -1,9 +1,15 @@
-internal import AegisAgents
+package import AegisAgents
 internal import AegisCore
-internal import AegisInstances
+package import AegisInstances
 internal import AegisJSON
 
 extension AgentService {
+    /// What erases the archives of agents that want it.
+    package var archives: ArchiveSweeper { ArchiveSweeper(services) }
+
+    /// The id of a live agent that the caller may have to do with; nil when none is called that.
+    package func id(of word: String, _ caller: Caller) async -> String? { try? await find(word, caller).id }
+
     // MARK: Deployed manifests
 
     func deployed(_ caller: Caller) throws(AegisError) -> [JSONValue] {

@@ -134,7 +134,6 @@ package struct AgentService: Sendable {
         }
         let warnings =
             GrantSpec.warnings(manifest.capabilities)
-            + manifest.withoutEffect.map { "'\($0)' is understood, and has no effect in this release" }
         fields.append(.init("warnings", .array(warnings.map { .string($0) })))
         return fields
     }

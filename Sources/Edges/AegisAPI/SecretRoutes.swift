@@ -1,9 +1,19 @@
+package import AegisAudit
 internal import AegisCore
 internal import AegisIO
+internal import AegisInstances
+internal import AegisJSON
 internal import AegisSandboxTypes
 package import AegisSecrets
 internal import AegisWire
 internal import FoundationEssentials
+
+extension AuditKind {
+    /// A secret is about to get a value.
+    static let secretSet = AuditKind("secret_set")
+    /// A secret is about to be deleted.
+    static let secretDeleted = AuditKind("secret_deleted")
+}
 
 /// Secrets: set, list, delete. A value goes in and never comes out.
 package struct SecretRoutes: Sendable {
@@ -26,9 +36,13 @@ package struct SecretRoutes: Sendable {
     private typealias Shown = AegisSandboxTypes.SecretInfo
 
     private let secrets: SecretStore
+    private let audit: any AuditTrail
 
-    /// Routes over a store.
-    package init(_ secrets: SecretStore) { self.secrets = secrets }
+    /// Routes over a store, whose changes are recorded.
+    package init(_ secrets: SecretStore, audit: any AuditTrail) {
+        self.secrets = secrets
+        self.audit = audit
+    }
 
     package var routes: [Route] {
         [
@@ -40,24 +54,35 @@ package struct SecretRoutes: Sendable {
                 try requireRoot(context)
                 return try Self.one(secrets, context.parameter("name"))
             },
-            .json(.put, "/v1/secrets/{name}", "Store a secret") { [secrets] context in
+            .json(.put, "/v1/secrets/{name}", "Store a secret") { [secrets, audit] context in
                 try requireRoot(context)
                 let name = context.parameter("name")
                 // Bytes as they are, or JSON {"value": text}.
                 let body = try await context.request.body.collect(upTo: 1 << 20)
                 let isJSON = context.request.headers.first("content-type")?.hasPrefix("application/json") == true
                 let value = isJSON ? try JSONBody.decode(Value.self, body).value : body
-                try await BlockingPool.shared.run { _ = try secrets.set(name, to: Secret(value)) }
+                let event = Self.event(.secretSet, name, context)
+                try await BlockingPool.shared.run {
+                    _ = try secrets.set(name, to: Secret(value)) { () throws(AegisError) in try audit.record(event) }
+                }
                 return try Self.one(secrets, name)
             },
-            .json(.delete, "/v1/secrets/{name}", "Delete a secret") { [secrets] context in
+            .json(.delete, "/v1/secrets/{name}", "Delete a secret") { [secrets, audit] context in
                 try requireRoot(context)
                 let name = context.parameter("name")
                 let last = try Self.one(secrets, name)
-                try await BlockingPool.shared.run { try secrets.delete(name) }
+                let event = Self.event(.secretDeleted, name, context)
+                try await BlockingPool.shared.run {
+                    try audit.record(event)
+                    try secrets.delete(name)
+                }
                 return last
             },
         ]
+    }
+
+    private static func event(_ kind: AuditKind, _ name: String, _ context: RequestContext) -> AuditEvent {
+        AuditEvent(kind, ("secret", .string(name)), ("uid", .number(context.caller.uid)))
     }
 
     private static func one(_ secrets: SecretStore, _ name: String) throws -> Shown {
@@ -86,9 +111,5 @@ func requireSocket(_ context: RequestContext) throws(AegisError) {
 
 /// Secrets and images belong to the node: only root and the daemon's own user change them.
 func requireRoot(_ context: RequestContext) throws(AegisError) {
-    guard context.isAdministrator else {
-        throw AegisError(
-            .denied, "administrator-needed", "this belongs to the whole node",
-            hint: "ask as root or as the daemon's own user")
-    }
+    guard context.isAdministrator else { throw administratorNeeded }
 }

@@ -46,6 +46,13 @@ final class AgentFolders: Sendable {
         return path
     }
 
+    /// The workspace in which an agent's skills may lie, whether it is there already or not. Skills are read with the daemon's rights:
+    /// a folder of another user's has none.
+    func skillPlace(of record: AgentRecord) -> String? {
+        guard let folder = record.workspace else { return "\(home)/agents/\(record.tree)/workspace" }
+        return record.owner == 0 || record.owner == CurrentProcess.effectiveUser ? folder : nil
+    }
+
     /// Removes the workspace of a tree that is gone. Those of goals stay as long as the goal is known.
     func clear(_ record: AgentRecord) {
         guard record.parent == nil else { return }

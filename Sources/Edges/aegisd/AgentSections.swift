@@ -12,6 +12,9 @@ struct AgentsSection: ConfigSection {
     var maxGoals: Int
     /// The manifest that takes goals; nil is the one that comes with Aegis.
     var bootstrapManifest: String?
+    /// Whether the agent that comes with Aegis to take goals keeps its memory, and whether that is forgotten at the start.
+    var persistentMemory: Bool
+    var resetMemory: Bool
     /// Folders of skills beside the usual ones.
     var skillsDirs: [String]
 
@@ -25,6 +28,16 @@ struct AgentsSection: ConfigSection {
             "batch_cap", default: 3, variables: ["AAOS_SPAWN_AGENTS_BATCH_CAP"], check: range(1...32))
         maxGoals = reader.read("max_goals", default: 4, check: range(1...100))
         bootstrapManifest = reader.readIfPresent("bootstrap_manifest", variables: ["AAOS_BOOTSTRAP_MANIFEST"])
+        persistentMemory =
+            reader.read(
+                "persistent_memory", default: Switch(isOn: false), variables: ["AAOS_PERSISTENT_MEMORY"]
+            ).isOn
+        resetMemory =
+            reader.read("reset_memory", default: Switch(isOn: false), variables: ["AAOS_RESET_MEMORY"]).isOn
+        if persistentMemory, bootstrapManifest != nil {
+            reader.report(
+                "persistent_memory is for the manifest that comes with Aegis: yours says memory: {persistent: true}")
+        }
         skillsDirs = reader.readList("skills_dirs", of: String.self)
     }
 

@@ -124,9 +124,10 @@ enum Daemon {
             StreamRoutes(services.directory).routes, LogRoutes(services.directory).routes,
             EventRoutes(services.directory).routes, GroupRoutes(services.directory).routes,
             WorkspaceRoutes(services.directory).routes,
-            FileRoutes(services.directory).routes, SecretRoutes(services.secrets).routes,
+            FileRoutes(services.directory).routes, SecretRoutes(services.secrets, audit: services.audit.ledger).routes,
             ImageRoutes(services.images, directory: services.directory).routes,
-            DebugRoutes(services.directory).routes, AgentRoutes(agents.service).routes,
+            DebugRoutes(services.directory).routes, AgentRoutes(agents.service).routes, agents.routes,
+            MCPRoutes(agents.mcp).routes,
             AuditRoutes(services.audit.service, directory: services.directory).routes,
         ].flatMap(\.self)
         let routes = groups + [SystemRoutes.description(of: groups)]

@@ -2,6 +2,7 @@ internal import AegisBackends
 internal import AegisConfig
 internal import AegisCore
 internal import AegisInference
+internal import AegisMCP
 internal import AegisSandboxTypes
 internal import LinuxSys
 
@@ -17,7 +18,10 @@ struct DaemonSettings: Sendable {
     let agents: AgentsSection
     let providers: [ProviderSection]
     let selection: SelectionSection
+    let mcpServers: [MCPServerSection]
     let audit: AuditSection
+    let memory: MemorySection
+    let webSearch: WebSearchSection
     /// What TCP clients of the API must show.
     let token: Secret<String>
     /// Every value with its origin, secrets masked.
@@ -50,6 +54,9 @@ struct DaemonSettings: Sendable {
         agents = configuration.section(AgentsSection.self)
         providers = configuration.list(ProviderSection.self)
         selection = configuration.section(SelectionSection.self)
+        memory = configuration.section(MemorySection.self)
+        webSearch = configuration.section(WebSearchSection.self)
+        mcpServers = configuration.list(MCPServerSection.self)
         try configuration.finish()
         token = try network.token ?? ownToken()
         let machine = MachineDefaults(totalMemory: CgroupManager.machineMemory ?? 0)

@@ -23,6 +23,7 @@ enum Main {
         switch name {
         case "unpack": return UnpackHelper.main(arguments)
         case "open": return OpenHelper.main()
+        case "mcp": return HostServerHelper.main(arguments)
         default:
             say("aegisd: no helper '\(name)'")
             return 2

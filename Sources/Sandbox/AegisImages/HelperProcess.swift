@@ -66,6 +66,7 @@ struct HelperProcess: Sendable {
     }
 
     /// The streams of the standard descriptors that are pipes.
+    var input: FileStream? { child.stdin }
     var output: FileStream? { child.stdout }
     var errors: FileStream? { child.stderr }
 
@@ -83,6 +84,7 @@ struct HelperProcess: Sendable {
     /// Ends the process; nothing of it is left when this returns.
     func end() async {
         report.close()
+        child.stdin?.close()
         child.stdout?.close()
         child.stderr?.close()
         if child.exitStatus == nil { _ = await child.teardown([.signalGroup(9, allow: .seconds(10))]) }

@@ -56,6 +56,13 @@ package struct AuditService: Sendable {
         return try await BlockingPool.shared.run { [reader] in try reader.next(cursor, filter) }
     }
 
+    /// What is behind a place now; nothing is waited for.
+    ///
+    /// - Throws: `audit-unreadable`.
+    package func more(_ cursor: LedgerCursor, _ filter: AuditFilter) async throws -> LedgerBatch {
+        try await BlockingPool.shared.run { [reader] in try reader.next(cursor, filter) }
+    }
+
     /// Checks all of it, against the head in the database and others that the caller knows.
     ///
     /// - Throws: `audit-unreadable`.

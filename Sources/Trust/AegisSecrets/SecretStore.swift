@@ -109,10 +109,13 @@ package final class SecretStore: Sendable {
     /// - Parameters:
     ///   - name: see `SecretName`.
     ///   - value: 1 byte to 64 KiB, without NUL (it becomes an environment variable).
+    ///   - record: keeps record of it, once it is clear that it can be done: what it throws keeps it from being done.
     /// - Returns: what may be shown of it.
-    /// - Throws: `invalid-argument`, `secret-too-large`, `secret-limit`.
+    /// - Throws: `invalid-argument`, `secret-too-large`, `secret-limit`; what `record` throws.
     @discardableResult
-    package func set(_ name: String, to value: Secret<[UInt8]>) throws(AegisError) -> SecretInfo {
+    package func set(
+        _ name: String, to value: Secret<[UInt8]>, recording record: () throws(AegisError) -> Void = {}
+    ) throws(AegisError) -> SecretInfo {
         try SecretName.validate(name)
         let plain = value.reveal()
         guard !plain.isEmpty else {
@@ -131,6 +134,7 @@ package final class SecretStore: Sendable {
         }
         let sealed = key.seal(plain, label: Self.label(name))
         let time = now()
+        try record()
         return try database.transaction(.synced) { tx in
             let created = try tx.first("SELECT created_at FROM secrets WHERE name = ?", name) {
                 row throws(SQLiteError) in

@@ -17,6 +17,8 @@ package actor GoalQueue {
     private var order: [String] = []
     private var running: Set<String> = []
     private var waiters: [String: [Waiter<Goal>]] = [:]
+    /// What ends goals whose time is limited.
+    private var timers: [String: TaskScope.Handle] = [:]
     /// Goals that are over and whose agents are being stopped.
     private var ending: Set<String> = []
 
@@ -194,14 +196,22 @@ package actor GoalQueue {
         guard let goal = goals[id], let most = goal.maxTime, let start = goal.startedAt else { return }
         let (clock, now) = (services.clock, services.now)
         let end = start.milliseconds + most.milliseconds
-        services.scope.spawn("time of \(id)") { [self] in
+        timers[id] = services.scope.spawn("time of \(id)") { [self] in
             while now().milliseconds < end {
                 do { try await clock.sleep(for: .milliseconds(end - now().milliseconds)) } catch { return }
             }
-            let problem = TurnProblem(
-                code: "goal-timeout", message: "it was not reached within \(most), and its agents were stopped")
-            try? await finish(id, TurnResult(trace: goal.trace ?? "", stop: .error, problem: problem))
+            await runOut(id, after: most)
         }
+    }
+
+    private func runOut(_ id: String, after most: TimeSpan) async {
+        // The end of a goal ends its timer, which is what runs here.
+        timers[id] = nil
+        let error = AegisError(
+            .timeout, "goal-timeout", "it was not reached within \(most), and its agents were stopped",
+            hint: "give it more time, or less to do")
+        let result = TurnResult(trace: goals[id]?.trace ?? "", stop: .error, problem: TurnProblem(error))
+        try? await finish(id, result)
     }
 
     /// The agent of a goal with its message: found again after a restart, or spawned.
@@ -248,6 +258,7 @@ package actor GoalQueue {
     /// Keeps a goal that is over, stops its agents, and tells whoever waits: who is told finds nothing of it at work any more.
     private func end(_ goal: Goal, _ reason: String) async throws(AegisError) {
         try keep(goal)
+        timers.removeValue(forKey: goal.id)?.cancel()
         ending.insert(goal.id)
         if let agent = goal.agent { try? await directory.stop(agent, reason: reason) }
         ending.remove(goal.id)

@@ -190,6 +190,7 @@ struct ManifestReader {
         ) { (0.1...0.95).contains($0) ? nil : "must be 0.1 to 0.95, a part of the window" }
         memory.archiveTTLDays = reader.readIfPresent("archive_ttl_days", check: Self.range(1...36_500))
         memory.episodicEnabled = reader.read("episodic_enabled", default: memory.episodicEnabled)
+        memory.isPersistent = reader.read("persistent", default: memory.isPersistent)
         memory.episodicMaxRecords = reader.read(
             "episodic_max_records", default: memory.episodicMaxRecords, check: Self.range(1...1_000_000))
         memory.episodicMaxContentBytes = reader.read(

@@ -38,6 +38,8 @@ package struct AgentManifest: Sendable, Equatable {
         package var archiveTTLDays: Int?
         /// Whether the memory tools work for it.
         package var episodicEnabled = true
+        /// Whether its memory is kept for the next agent of its name and user.
+        package var isPersistent = false
         /// Memories that are kept, 1 to 1,000,000; the one unused longest goes first.
         package var episodicMaxRecords = 10_000
         /// The longest memory in bytes, 1 to 65,536.
@@ -101,19 +103,6 @@ package struct AgentManifest: Sendable, Equatable {
     package init(name: String, model: String) {
         self.name = name
         self.model = model
-    }
-
-    /// What the manifest says and this release does not do yet: said when it is deployed, never passed over in silence.
-    package var withoutEffect: [String] {
-        var keys: [String] = []
-        if memory.archiveTTLDays != nil { keys.append("memory.archive_ttl_days") }
-        let usual = Memory()
-        if memory.episodicEnabled != usual.episodicEnabled { keys.append("memory.episodic_enabled") }
-        if memory.episodicMaxRecords != usual.episodicMaxRecords { keys.append("memory.episodic_max_records") }
-        if memory.episodicMaxContentBytes != usual.episodicMaxContentBytes {
-            keys.append("memory.episodic_max_content_bytes")
-        }
-        return keys
     }
 
     /// Whether it lives on when it has nothing to do.

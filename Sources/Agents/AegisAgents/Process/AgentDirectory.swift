@@ -21,13 +21,13 @@ package actor AgentDirectory {
     /// When sandboxes are looked at because a grant ends.
     var sandboxEnds: Set<Timestamp> = []
     /// What is told to every agent about the skills that there are.
-    private let preamble: @Sendable (AgentManifest) -> String?
+    private let preamble: @Sendable (AgentManifest, AgentRecord) -> String?
 
     /// Makes an empty directory; `recover` fills it.
     package init(
         _ services: AgentServices, limits: AgentLimits = AgentLimits(),
         random: any RandomNumberGenerator & Sendable = SystemRandomNumberGenerator(),
-        preamble: @escaping @Sendable (AgentManifest) -> String? = { _ in nil }
+        preamble: @escaping @Sendable (AgentManifest, AgentRecord) -> String? = { _, _ in nil }
     ) {
         self.services = services
         self.limits = limits
@@ -164,7 +164,7 @@ package actor AgentDirectory {
             record.approvals = parent.record.approvals + parent.manifest.approvalRequired
         }
         record.prompt = manifest.systemPrompt
-        record.preamble = preamble(manifest)
+        record.preamble = preamble(manifest, record)
         return record
     }
 

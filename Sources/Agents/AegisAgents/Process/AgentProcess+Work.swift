@@ -42,12 +42,14 @@ extension AgentProcess {
     /// - Returns: the tools that its model is told of; nil when the turn was ended for want of room.
     private func makeRoom() async throws -> [ModelTool]? {
         while true {
-            let offered = services.registry.entries(for: holder, in: services.grants)
+            let offered = services.registry.entries(for: holder, in: services.grants).filter {
+                manifest.memory.episodicEnabled || !$0.declaration.name.hasPrefix("memory_")
+            }
             switch ContextPlan.make(session, window(offered), canSummarize: canSummarize) {
             case .ready:
                 return offered.map {
                     ModelTool(
-                        name: $0.declaration.name, description: $0.declaration.description,
+                        name: $0.wireName, description: $0.declaration.description,
                         schema: $0.declaration.input)
                 }
             case .summarize(let number): try await summarize(number)

@@ -83,7 +83,9 @@ extension SessionStep: Decodable {
     }
 }
 
-extension SessionStep {
+extension SessionStep: Encodable {
+    package func encode(to encoder: any Encoder) throws { try json().encode(to: encoder) }
+
     /// What is kept of it, and what `init(from:)` reads. By hand, as each step of each turn waits for it.
     ///
     /// - Returns: an object with its `kind` first.

@@ -111,6 +111,19 @@ package struct SessionStore: Sendable {
         return entries
     }
 
+    /// Puts a step in the place of another one, saved.
+    ///
+    /// - Throws: what SQLite says.
+    func replace(_ step: SessionStep, of agent: String, at seq: Int) throws(AegisError) {
+        let text: String
+        do { text = String(decoding: try JSONValue(encoding: step).compact, as: UTF8.self) } catch {
+            throw .failed("internal-error", "a step cannot be written: \(error)")
+        }
+        _ = try database.transaction(.saved) { t in
+            try t.run("UPDATE agent_steps SET step = ? WHERE agent = ? AND seq = ?", text, agent, seq)
+        }
+    }
+
     /// Saves an agent's record, synced.
     package func save(_ id: String, name: String, created: Timestamp, record: String) throws(AegisError) {
         _ = try database.transaction(.synced) { t in
@@ -121,10 +134,10 @@ package struct SessionStore: Sendable {
         }
     }
 
-    /// The records of agents that live, oldest first.
-    package func records() throws(AegisError) -> [(id: String, record: String)] {
+    /// The records of agents that live, oldest first; with `retired` also of those that live no more and are remembered.
+    package func records(retired: Bool = false) throws(AegisError) -> [(id: String, record: String)] {
         try database.read { t in
-            try t.all("SELECT id, record FROM agents WHERE retired IS NULL ORDER BY created, id") {
+            try t.all("SELECT id, record FROM agents WHERE ? OR retired IS NULL ORDER BY created, id", retired) {
                 row throws(SQLiteError) in
                 (try row.get(0, as: String.self), try row.get(1, as: String.self))
             }

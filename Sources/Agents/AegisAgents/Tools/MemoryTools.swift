@@ -6,16 +6,25 @@ package import AegisTools
 
 /// The tools of memory, and whose memory each call means.
 package struct MemoryTools: Sendable {
-    /// The identity of the caller's own memory; nil when it has none. Told by the runtime, never by the model.
-    package typealias Identity = @Sendable (ToolContext) -> String?
+    /// Whose memory the caller has and how much. Told by the runtime, never by the model.
+    package typealias Policy = @Sendable (ToolContext) async throws -> MemoryPolicy
+
+    /// Where a call works.
+    struct Place: Sendable {
+        let store: MemoryStore
+        let place: MemoryPlace
+        let policy: MemoryPolicy
+        /// The identity that stores and deletes.
+        let author: String
+    }
 
     private let store: MemoryStore
-    private let identity: Identity
+    private let policy: Policy
 
     /// Tools over a store.
-    package init(_ store: MemoryStore, identity: @escaping Identity) {
+    package init(_ store: MemoryStore, policy: @escaping Policy) {
         self.store = store
-        self.identity = identity
+        self.policy = policy
     }
 
     /// `memory_store`, `memory_query` and `memory_delete`.
@@ -39,22 +48,26 @@ package struct MemoryTools: Sendable {
 
     /// Runs what works in a place that the caller's grants allow.
     ///
-    /// - Throws: a `Denial` without `memory: SCOPE`, or when it was revoked meanwhile; `memory-no-identity`; what `body` throws.
+    /// - Throws: a `Denial` without `memory: SCOPE`, or when it was revoked meanwhile; `memory-no-identity`; `memory-disabled`; what
+    ///   `body` throws.
     func inScope<T: Sendable>(
-        _ input: JSONValue, _ context: ToolContext,
-        _ body: (MemoryStore, MemoryPlace, _ author: String) async throws -> T
+        _ input: JSONValue, _ context: ToolContext, _ body: (Place) async throws -> T
     ) async throws -> T {
         let scope = input["scope"]?.text ?? "self"
         let admission = try context.grants.admit(Request(.memory(scope: scope)), by: context.holder)
-        guard let own = identity(context) else {
+        let policy: MemoryPolicy
+        do { policy = try await self.policy(context) } catch {
+            admission.refund()
+            throw error
+        }
+        guard let own = policy.identity else {
             admission.refund()
             throw AegisError(
                 .denied, "memory-no-identity", "this agent has no memory",
                 hint: "give what should be kept to the agent that started you, in your answer")
         }
-        // A scope is shared by the agents of one user, and not by those of another.
-        let shared = context.owner == 0 ? scope : "\(context.owner)/\(scope)"
-        let result = try await body(store, scope == "self" ? .own(own) : .shared(shared), own)
+        let place = scope == "self" ? .own(own) : MemoryDesk.shared(scope, owner: context.owner)
+        let result = try await body(Place(store: store, place: place, policy: policy, author: own))
         admission.settle()
         return result
     }
@@ -84,7 +97,7 @@ private struct MemoryStoreTool: Tool {
             name: "memory_store",
             description:
                 "Remembers one short text, to be found again with memory_query. Write a whole sentence with the names "
-                + "that you would look for. At most \(limits.contentBytes) bytes; the longest unused record makes room.",
+                + "that you would look for. At most \(limits.contentBytes) bytes unless your manifest says otherwise; the longest unused record makes room.",
             input: [
                 "type": "object",
                 "properties": [
@@ -107,8 +120,12 @@ private struct MemoryStoreTool: Tool {
         let draft = MemoryDraft(
             input["content"]?.text ?? "", try MemoryCategory(word: input["category"]?.text ?? ""),
             replaces: input["replaces"]?.text, metadata: input["metadata"]?.fields ?? [])
-        let record = try await memory.inScope(input, context) { store, place, author in
-            try await store.store(draft, in: place, by: author)
+        let record = try await memory.inScope(input, context) { at in
+            // How much a shared scope holds is not for one of those who share it to say.
+            let isOwn = !at.place.owner.isEmpty
+            return try await at.store.store(
+                draft, in: at.place, by: at.author, keeping: isOwn ? at.policy.records : nil,
+                longest: at.policy.contentBytes)
         }
         return ToolReply(["memory_id": .string(record.id), "status": "stored"])
     }
@@ -147,9 +164,7 @@ private struct MemoryQueryTool: Tool {
             input["query"]?.text ?? "",
             category: try input["category"]?.text.map { word in try MemoryCategory(word: word) },
             limit: input["limit"]?.integer.map { Int(clamping: $0) } ?? 5)
-        let answer = try await memory.inScope(input, context) { store, place, _ in
-            try await store.query(query, in: place)
-        }
+        let answer = try await memory.inScope(input, context) { try await $0.store.query(query, in: $0.place) }
         var fields: [JSONValue.Field] = [
             .init("results", .array(answer.matches.map(MemoryTools.json))),
             .init("count", .number(answer.matches.count)),
@@ -175,8 +190,8 @@ private struct MemoryDeleteTool: Tool {
 
     func call(_ input: JSONValue, _ context: ToolContext) async throws -> ToolReply {
         let id = input["memory_id"]?.text ?? ""
-        let existed = try await memory.inScope(input, context) { store, place, author in
-            try await store.delete(id, in: place, by: author)
+        let existed = try await memory.inScope(input, context) {
+            try await $0.store.delete(id, in: $0.place, by: $0.author)
         }
         return ToolReply(["memory_id": .string(id), "status": "deleted", "existed": .bool(existed)])
     }

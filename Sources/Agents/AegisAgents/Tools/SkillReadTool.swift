@@ -5,8 +5,8 @@ package import AegisTools
 
 /// `skill_read`: the instructions of a skill of the catalogue, or one of its files.
 package struct SkillReadTool: Tool {
-    /// The skills of the caller: those of its workspace among them. It may block on the disk.
-    package typealias Library = @Sendable (ToolContext) throws -> SkillLibrary
+    /// The skills of the caller: those of its workspace among them.
+    package typealias Library = @Sendable (ToolContext) async throws -> SkillLibrary
 
     private let library: Library
     package let declaration = ToolDeclaration(
@@ -34,8 +34,8 @@ package struct SkillReadTool: Tool {
     package func call(_ input: JSONValue, _ context: ToolContext) async throws -> ToolReply {
         let name = input["skill_name"]?.text ?? ""
         let file = input["file"]?.text
-        let library = library
-        let found = try await BlockingPool.shared.run { try library(context).read(name, file: file) }
+        let library = try await library(context)
+        let found = try await BlockingPool.shared.run { try library.read(name, file: file) }
         var fields: [JSONValue.Field] = [
             .init("skill", .string(found.skill)), .init("source", .string("\(found.source)")),
         ]

@@ -37,7 +37,7 @@ package final class ToolGate: Sendable {
         if let known = resumed(call) { return known }
         if let problem = entry.schema.problems(input) { return refuse(call, misfit(problem, entry)) }
         let admission: Admission
-        do { admission = try context.grants.admit(Request(.tool(name)), by: context.holder) } catch {
+        do { admission = try context.grants.admit(Request(.tool(call.name)), by: context.holder) } catch {
             return refuse(call, denied(error, call, kinds: [.tool]))
         }
         return await run(call, admission)
@@ -55,7 +55,7 @@ package final class ToolGate: Sendable {
         guard let entry = registry.entry(name) else { return unknownTool(name, context) }
         let call = Call(entry: entry, input: .string(text), context: context)
         let error = AegisError(
-            .usage, "arguments-malformed", "the arguments of '\(name)' are not a JSON object: \(why)",
+            .usage, "arguments-malformed", "the arguments of '\(call.name)' are not a JSON object: \(why)",
             hint: "nothing was done: call it again with valid JSON")
         return refuse(call, ToolReply(error))
     }

@@ -10,19 +10,24 @@ package final class ToolRegistry: Sendable {
         package let tool: any Tool
         package let declaration: ToolDeclaration
         package let schema: JSONSchema
+        /// The name that models are told: providers take only letters, digits, `_` and `-` in it.
+        package let wireName: String
         /// Bytes of the schema as a model is sent it.
         package let schemaSize: Int
 
-        init(_ tool: any Tool, _ declaration: ToolDeclaration, _ schema: JSONSchema) {
+        init(_ tool: any Tool, _ declaration: ToolDeclaration, _ schema: JSONSchema, wireName: String) {
             self.tool = tool
             self.declaration = declaration
             self.schema = schema
+            self.wireName = wireName
             schemaSize = declaration.input.compact.count
         }
     }
 
     private struct State {
         var entries: [String: Entry] = [:]
+        /// Names that models are told, where they are not the tools' own.
+        var wire: [String: String] = [:]
         /// By name.
         var sorted: [Entry] = []
         var actions: [Action] = []
@@ -54,8 +59,9 @@ package final class ToolRegistry: Sendable {
     /// - Parameters:
     ///   - tool: what is added.
     ///   - foreign: whether others wrote its schema: keywords that are not known are passed over then, as the standard says.
+    ///   - replacing: whether it may take the place of one of its name; calls of that one which run go on.
     /// - Throws: `tool-invalid` when its declaration cannot be kept to; `tool-exists` when there is one of its name.
-    package func register(_ tool: any Tool, foreign: Bool = false) throws(AegisError) {
+    package func register(_ tool: any Tool, foreign: Bool = false, replacing: Bool = false) throws(AegisError) {
         let declaration = tool.declaration
         let name = declaration.name
         guard (try? Capability(parsing: "tool: \(name)")) == .tool(name) else {
@@ -65,15 +71,15 @@ package final class ToolRegistry: Sendable {
         do { schema = try JSONSchema(declaration.input, keywords: foreign ? .anything : .known) } catch {
             throw AegisError(.usage, "tool-invalid", "the input schema of the tool '\(name)': \(error)")
         }
-        let entry = Entry(tool, declaration, schema)
         try state.withLock { state throws(AegisError) in
-            guard state.entries[name] == nil else {
-                throw .conflict("tool-exists", "there is a tool '\(name)' already")
-            }
-            guard state.entries.count < most else {
+            let old = state.entries[name]
+            guard old == nil || replacing else { throw .conflict("tool-exists", "there is a tool '\(name)' already") }
+            guard old != nil || state.entries.count < most else {
                 throw AegisError(.conflict, "tool-invalid", "there are \(most) tools")
             }
-            state.entries[name] = entry
+            let wire = old?.wireName ?? WireName.of(name) { state.entries[$0] != nil || state.wire[$0] != nil }
+            state.entries[name] = Entry(tool, declaration, schema, wireName: wire)
+            if wire != name { state.wire[wire] = name }
             state.sort()
         }
     }
@@ -83,14 +89,20 @@ package final class ToolRegistry: Sendable {
     /// - Returns: whether there was one.
     @discardableResult package func remove(_ name: String) -> Bool {
         state.withLock { state in
-            guard state.entries.removeValue(forKey: name) != nil else { return false }
+            guard let old = state.entries.removeValue(forKey: name) else { return false }
+            if old.wireName != name { state.wire[old.wireName] = nil }
             state.sort()
             return true
         }
     }
 
-    /// A tool by its name.
-    package func entry(_ name: String) -> Entry? { state.withLock { $0.entries[name] } }
+    /// A tool by its name, or by the name that models are told.
+    package func entry(_ name: String) -> Entry? {
+        state.withLock { state in state.entries[name] ?? state.wire[name].flatMap { state.entries[$0] } }
+    }
+
+    /// The name that models are told of a tool.
+    package func wireName(_ name: String) -> String { entry(name)?.wireName ?? name }
 
     /// All declarations, by name.
     package var declarations: [ToolDeclaration] { state.withLock { $0.sorted }.map(\.declaration) }

@@ -21,11 +21,14 @@ package struct HTTPWebTransport: WebTransport {
             outgoing.reusesConnection = false
             outgoing.maximumBody = .max
             return try await client.send(outgoing) { response in
+                var most = request.mostBytes
+                let type = response.headers.first { $0.name.lowercased() == "content-type" }?.value ?? ""
+                if let pages = request.mostPageBytes, WebContent(type) == .page { most = pages }
                 var body: [UInt8] = []
                 var isTruncated = false
                 // One byte more than is wanted tells whether there is more.
                 while !isTruncated, let piece = try await response.read() {
-                    let room = request.mostBytes - body.count
+                    let room = most - body.count
                     body += piece.prefix(room)
                     isTruncated = piece.count > room
                 }

@@ -6,21 +6,26 @@ package import AegisJSON
 package struct WebFetchTool: Tool {
     package let declaration = ToolDeclaration(
         name: "web_fetch",
-        description: "Fetches a text from the web by GET. An answer whose status is not 2xx is an error.",
+        description:
+            "Fetches a text from the web by GET. Of an HTML page you get the readable text, with headings, lists, code and links. "
+            + "An answer whose status is not 2xx is an error.",
         input: [
             "type": "object",
             "properties": [
                 "url": ["type": "string", "minLength": 1, "description": "An http or https address."],
                 "max_bytes": [
                     "type": "integer", "minimum": 1, "maximum": 1_000_000,
-                    "description": "How much of the body is read; 50000.",
+                    "description": "How much of the text you get; 50000.",
                 ],
+                "raw": ["type": "boolean", "description": "The source of an HTML page instead of its text."],
             ], "required": ["url"], "additionalProperties": false,
         ], effects: .external, isIdempotent: true, isParallelSafe: true, resources: [.network], timeLimit: .seconds(60),
         outputLimit: 2 << 20)
 
     /// Redirects that are followed.
     static let mostRedirects = 5
+    /// How much of a page is read to make text of it.
+    static let pageBytes = 1_000_000
     /// How long one request may take.
     static let requestTime = Duration.seconds(30)
 
@@ -31,7 +36,7 @@ package struct WebFetchTool: Tool {
     ///
     /// - Parameters:
     ///   - transport: what speaks HTTP.
-    ///   - pages: what makes text of HTML; without it HTML is given as it is.
+    ///   - pages: what makes text of HTML; without it the source is given.
     package init(_ transport: any WebTransport, pages: (any PageReader)? = nil) {
         self.transport = transport
         self.pages = pages
@@ -47,11 +52,12 @@ package struct WebFetchTool: Tool {
 
     package func call(_ input: JSONValue, _ context: ToolContext) async throws -> ToolReply {
         var address = try WebAddress(parsing: try input.required("url"))
-        let most = Int(input["max_bytes"]?.integer ?? 50_000)
+        let wish = Wish(
+            most: Int(input["max_bytes"]?.integer ?? 50_000), isRaw: pages == nil || input["raw"]?.flag == true)
         for redirects in 0...Self.mostRedirects {
-            let answer = try await get(address, most, context)
+            let answer = try await get(address, wish, context)
             guard let next = try redirect(answer, from: address) else {
-                return try await reply(address, answer, redirects: redirects)
+                return try await reply(address, answer, wish, redirects: redirects)
             }
             address = next
         }
@@ -59,9 +65,18 @@ package struct WebFetchTool: Tool {
             "too-many-redirects", "more than \(Self.mostRedirects) redirects, the last to '\(address)'")
     }
 
+    /// What the caller wants of an answer.
+    private struct Wish {
+        /// Bytes of the text.
+        var most: Int
+        /// Whether HTML is given as it is.
+        var isRaw: Bool
+    }
+
     /// One request: admitted before it is sent, counted by what came.
-    private func get(_ address: WebAddress, _ most: Int, _ context: ToolContext) async throws -> WebAnswer {
-        let wants = Amounts(bytes: UInt64(most))
+    private func get(_ address: WebAddress, _ wish: Wish, _ context: ToolContext) async throws -> WebAnswer {
+        let pageBytes = wish.isRaw ? wish.most : max(wish.most, Self.pageBytes)
+        let wants = Amounts(bytes: UInt64(pageBytes))
         let admission = try context.grants.admit(
             Request(
                 .connect(address.destination, tool: declaration.name), needs: Amounts(bytes: 1), wants: wants),
@@ -70,7 +85,8 @@ package struct WebFetchTool: Tool {
             url: "\(address)",
             headers: [("Accept", "text/*, application/json, application/xml;q=0.9"), ("User-Agent", "aegis")],
             admits: { found, port in port == address.port && address.admits(found) },
-            mostBytes: Int(min(UInt64(most), admission.reserved.bytes)), timeLimit: Self.requestTime)
+            mostBytes: Int(min(UInt64(wish.most), admission.reserved.bytes)),
+            mostPageBytes: Int(min(UInt64(pageBytes), admission.reserved.bytes)), timeLimit: Self.requestTime)
         do {
             let answer = try await transport.get(request)
             admission.settle(used: Amounts(bytes: UInt64(answer.body.count)))
@@ -114,7 +130,9 @@ package struct WebFetchTool: Tool {
         return next
     }
 
-    private func reply(_ address: WebAddress, _ answer: WebAnswer, redirects: Int) async throws -> ToolReply {
+    private func reply(
+        _ address: WebAddress, _ answer: WebAnswer, _ wish: Wish, redirects: Int
+    ) async throws -> ToolReply {
         let type = answer.header("content-type") ?? ""
         let kind = WebContent(type)
         guard kind != .other || answer.body.isEmpty else {
@@ -122,21 +140,27 @@ package struct WebFetchTool: Tool {
                 .usage, "content-not-text",
                 "'\(address)' is '\(Escaped.line(type, atMost: 100))', and only text can be fetched")
         }
-        var isExtracted = false
-        var text: String
-        if kind == .page, let pages {
-            text = try await pages.text(of: answer.body, contentType: type)
-            isExtracted = true
-        } else {
-            text = try WebContent.decode(answer.body, type, isTruncated: answer.isTruncated)
-        }
-        if text.unicodeScalars.contains("\0") { text = text.replacing("\0", with: "\u{fffd}") }
-        return ToolReply(
-            [
-                "url": .string("\(address)"), "status": .number(answer.status), "content_type": .string(type),
-                "body": .string(text), "bytes_read": .number(answer.body.count), "truncated": .bool(answer.isTruncated),
-                "extracted": .bool(isExtracted), "redirects": .number(redirects),
-            ], isError: !(200..<300).contains(answer.status))
+        var fields: [JSONValue.Field] = [
+            .init("url", .string("\(address)")), .init("status", .number(answer.status)),
+            .init("content_type", .string(type)),
+        ]
+        let text = kind == .page ? WebContent.charset(ofPage: answer.body, type) : type
+        let source = try WebContent.decode(answer.body, text, isTruncated: answer.isTruncated)
+            .replacing("\0", with: "\u{fffd}")
+        let page = kind == .page && !wish.isRaw ? try await readable(source, address, wish.most) : nil
+        if let page, !page.title.isEmpty { fields.append(.init("title", .string(page.title))) }
+        fields += [
+            .init("body", .string(page?.text ?? source)), .init("bytes_read", .number(answer.body.count)),
+            .init("truncated", .bool(answer.isTruncated || page?.isTruncated == true)),
+            .init("extracted", .bool(page != nil)), .init("redirects", .number(redirects)),
+        ]
+        return ToolReply(.object(fields), isError: !(200..<300).contains(answer.status))
+    }
+
+    private func readable(
+        _ source: String, _ address: WebAddress, _ most: Int
+    ) async throws -> (title: String, text: String, isTruncated: Bool)? {
+        try await pages?.read(source, at: "\(address)", limit: most)
     }
 }
 
@@ -158,6 +182,17 @@ enum WebContent {
 
     private static func name(_ type: String) -> String {
         type.prefix { $0 != ";" }.lowercased().filter { $0 != " " }
+    }
+
+    /// The type of a page with the character set that it says itself, where its sender said none.
+    static func charset(ofPage bytes: [UInt8], _ type: String) -> String {
+        guard !type.lowercased().contains("charset=") else { return type }
+        if bytes.starts(with: [0xef, 0xbb, 0xbf]) { return type + "; charset=utf-8" }
+        let head = String(decoding: bytes.prefix(1024).map { $0 < 0x80 ? $0 : 0x3f }, as: UTF8.self).lowercased()
+        guard let found = head.firstRange(of: "charset=") else { return type }
+        let name = head[found.upperBound...].drop { $0 == "\"" || $0 == "'" || $0 == " " }
+            .prefix { $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "-" || $0 == "_") }
+        return name.isEmpty ? type : type + "; charset=\(name)"
     }
 
     /// A body as text.

@@ -38,6 +38,32 @@ package struct SearchProvider: Sendable {
         return try WebAddress(parsing: text)
     }
 
+    /// What a grant has to allow: the service's host; of one at an address that no grant can name, a name that stands for it.
+    func destination(of address: WebAddress) -> Destination {
+        guard isOfOperator(address), let own = Destination(host: Self.ownName, port: address.port) else {
+            return address.destination
+        }
+        return own
+    }
+
+    /// What stands for a search service of the operator's own, as in `network: web-search.internal`.
+    static let ownName = "web-search.internal"
+
+    /// Whether the service is on this host or in a private network, by its address.
+    private func isOfOperator(_ address: WebAddress) -> Bool {
+        guard case .address(let own) = address.destination.host else { return address.host == "localhost" }
+        return AddressClass(own) != .open
+    }
+
+    /// Whether an address may be connected to. Where the service is was said by the operator and not by a model: it may be in
+    /// a private network; but a name leads to this host only if it says so.
+    func admits(_ found: String, _ port: UInt16, at address: WebAddress) -> Bool {
+        guard port == address.port, let found = IPAddress(found) else { return false }
+        if case .address(let own) = address.destination.host { return found == own }
+        if case .forbidden = AddressClass(found) { return address.host == "localhost" }
+        return true
+    }
+
     /// A text as a part of a query.
     private static func encoded(_ text: String) -> String {
         let digits = Array("0123456789ABCDEF".utf8)
@@ -106,7 +132,7 @@ package struct WebSearchTool: Tool {
 
     package func preview(_ input: JSONValue, _ context: ToolContext) async throws -> ApprovalPreview {
         let query = try input.required("query")
-        let destination = try provider.address(of: query, count: 10).destination
+        let destination = provider.destination(of: try provider.address(of: query, count: 10))
         return ApprovalPreview("search for: \(query)", resource: "network: \(destination)")
     }
 
@@ -116,11 +142,11 @@ package struct WebSearchTool: Tool {
         let most = 1 << 20
         let admission = try context.grants.admit(
             Request(
-                .connect(address.destination, tool: declaration.name), needs: Amounts(bytes: 1),
+                .connect(provider.destination(of: address), tool: declaration.name), needs: Amounts(bytes: 1),
                 wants: Amounts(bytes: UInt64(most))), by: context.holder)
         let request = WebRequest(
             url: "\(address)", headers: [("Accept", "application/json"), ("User-Agent", "aegis")] + provider.headers,
-            admits: { found, port in port == address.port && address.admits(found) },
+            admits: { [provider] found, port in provider.admits(found, port, at: address) },
             mostBytes: Int(min(UInt64(most), admission.reserved.bytes)), timeLimit: .seconds(30))
         let answer: WebAnswer
         do { answer = try await transport.get(request) } catch let failure as WebFailure {

@@ -10,6 +10,8 @@ package struct WebRequest: Sendable {
     package var admits: AddressRule
     /// How much of the body is read, in bytes.
     package var mostBytes: Int
+    /// The same for a page of HTML, of which less is shown than is read; nil is no difference.
+    package var mostPageBytes: Int?
     /// How long all of it may take.
     package var timeLimit: Duration
 }
@@ -73,6 +75,13 @@ package protocol WebTransport: Sendable {
 package protocol PageReader: Sendable {
     /// The text of an HTML page.
     ///
+    /// - Parameters:
+    ///   - html: the page.
+    ///   - address: where it came from, for its links.
+    ///   - limit: bytes of the text.
+    /// - Returns: the title, the text and whether it was cut.
     /// - Throws: when the page cannot be read.
-    func text(of html: [UInt8], contentType: String) async throws -> String
+    func read(_ html: String, at address: String, limit: Int) async throws -> (
+        title: String, text: String, isTruncated: Bool
+    )
 }

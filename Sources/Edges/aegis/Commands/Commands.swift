@@ -39,7 +39,8 @@ package enum Commands {
             CommandTable.Section(
                 "Agents",
                 GoalCommands.commands + AgentManifests.commands + AgentProcesses.commands + ToolCommands.commands
-                    + ApprovalCommands.commands),
+                    + MCPCommands.commands + ApprovalCommands.commands + SkillCommands.commands
+                    + MemoryCommands.commands),
             CommandTable.Section(
                 "The ledger", [AuditTail.command, AuditVerify.command, AuditHead.command, AuditExport.command]),
             CommandTable.Section(
@@ -56,7 +57,9 @@ package enum Commands {
             "instance": "instances with a life of their own", "image": "what instances are made of",
             "secret": "values that only sandboxes see", "kit": "instances described once, to be made again and again",
             "goal": "what agents are to reach", "agent": "agents, which hold only what they were granted",
-            "tool": "what agents can be let do", "approval": "what agents may not do unasked",
+            "tool": "what agents can be let do", "mcp": "other programs whose tools agents can be let use",
+            "skill": "instructions that agents read when a task fits", "memory": "what agents remember",
+            "approval": "what agents may not do unasked",
             "workspace": "named workspaces, which outlive instances",
             "group": "instances that reach each other by name", "config": "the daemon's configuration",
             "audit": "what was decided and done, provably",

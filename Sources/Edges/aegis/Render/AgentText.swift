@@ -89,10 +89,16 @@ package enum AgentText {
         for item in items {
             table.add([
                 item["name"]?.text ?? "", item["effects"]?.text ?? "", item["approval"]?.flag == true ? "asks" : "-",
-                item["description"]?.text ?? "",
+                brief(item["description"]?.text ?? ""),
             ])
         }
         return table.text
+    }
+
+    /// The first line of a text that may be another program's.
+    private static func brief(_ text: String) -> String {
+        let line = text.prefix { !$0.isNewline }
+        return line.count > 120 ? line.prefix(119) + "…" : String(line)
     }
 
     /// What `aegis approval list` prints: each with what would be done, as a block.

@@ -49,6 +49,7 @@ package enum UnpackHelper {
                 output.write($0)
             }
             try untar.run(input: 0)
+        case ("page", _): try PageRole.run(Array(arguments.dropFirst()), output)
         case ("fetch", _):
             try FetchRole.run(Array(arguments.dropFirst()))
         default:

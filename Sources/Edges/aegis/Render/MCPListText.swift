@@ -1,0 +1,19 @@
+package import AegisJSON
+
+/// MCP servers as text.
+package enum MCPListText {
+    /// What `aegis mcp list` prints.
+    package static func servers(_ items: [JSONValue]) -> String {
+        guard !items.isEmpty else { return "No MCP servers: the configuration names them in mcp_servers\n" }
+        var table = Table(["NAME", "STATE", "PLACE", "REVISION", "TOOLS", "ASK", "LAST ERROR"])
+        for item in items {
+            let tools = item["tools"]?.elements ?? []
+            table.add([
+                item["name"]?.text ?? "", item["state"]?.text ?? "", item["place"]?.text ?? "",
+                item["revision"]?.text ?? "-", "\(tools.count)",
+                "\(tools.count { $0["approval"]?.flag == true })", item["last_error"]?["message"]?.text ?? "-",
+            ])
+        }
+        return table.text
+    }
+}

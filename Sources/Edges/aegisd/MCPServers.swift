@@ -1,0 +1,53 @@
+internal import AegisAudit
+internal import AegisCore
+internal import AegisHTTPClient
+internal import AegisIO
+internal import AegisInstances
+internal import AegisMCP
+internal import AegisSecrets
+internal import AegisStore
+internal import AegisTools
+internal import LinuxSys
+
+/// The MCP servers of the configuration, put together.
+enum MCPServers {
+    static func make(
+        _ settings: DaemonSettings, _ registry: ToolRegistry, _ services: DaemonServices, scope: TaskScope,
+        loop: EventLoop, logger: Logger
+    ) throws -> MCPPlane {
+        let sections = settings.mcpServers
+        let names = sections.map(\.name)
+        if let twice = names.first(where: { name in names.count { $0 == name } > 1 }) {
+            throw AegisError(
+                .usage, "invalid-config", "two entries of mcp_servers have the name '\(twice)'",
+                hint: "each server has a name of its own")
+        }
+        let client = try HTTPClient(on: loop)
+        let instances = MCPInstanceHost(directory: services.directory)
+        let secrets = services.secrets
+        let host = MCPHostPlace(
+            program: try Files.readLink("/proc/self/exe"), cgroups: services.cgroups, secrets: secrets, loop: loop,
+            scope: scope)
+        let clock = loop.clock
+        return MCPPlane(
+            sections, registry: registry, store: MCPStore(services.database), audit: services.audit.ledger,
+            scope: scope, clock: clock, logger: logger
+        ) { section, onNotice in
+            guard let url = section.url else {
+                let place: any MCPProcessHost = section.sandbox.isHost ? host : instances
+                let process = try await place.start(section)
+                return MCPStdioTransport(section.name, process, scope: scope, clock: clock, onNotice: onNotice)
+            }
+            let headers = try await BlockingPool.shared.run {
+                try section.headers.map { header in
+                    let value = try header.value { name throws(AegisError) in
+                        String(decoding: try secrets.value(of: name).reveal(), as: UTF8.self)
+                    }
+                    return (name: header.name, value: value)
+                }
+            }
+            return try MCPHTTPTransport(
+                section.name, url, headers: headers, client: client, scope: scope, clock: clock, onNotice: onNotice)
+        }
+    }
+}

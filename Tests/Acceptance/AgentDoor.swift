@@ -1,0 +1,147 @@
+import AegisIO
+import Foundation
+import LinuxSys
+import Testing
+
+/// A client of `agentd.sock` that knows nothing of ours.
+struct AgentDoor: Sendable {
+    let fixture: DaemonFixture
+
+    private static let client = """
+        import json, socket, sys
+        s = socket.socket(socket.AF_UNIX); s.settimeout(100); s.connect(sys.argv[1]); f = s.makefile('rwb')
+        f.write(sys.stdin.buffer.read() + b'\\n'); f.flush()
+        sys.stdout.buffer.write(f.readline())
+        """
+
+    private static func request(_ method: String, _ params: [String: Any]) throws -> [UInt8] {
+        let request: [String: Any] = ["jsonrpc": "2.0", "id": 1, "method": method, "params": params]
+        return Array(try JSONSerialization.data(withJSONObject: request))
+    }
+
+    private static func answer(_ result: CommandResult) throws -> [String: Any] {
+        try #require(result.code == 0, "\(result)")
+        return try #require(
+            try JSONSerialization.jsonObject(with: Data(result.out.utf8)) as? [String: Any], "\(result.out)")
+    }
+
+    /// Calls a method and gives the whole answer; as somebody else with `user`.
+    func call(_ method: String, _ params: [String: Any] = [:], user: Int? = nil) async throws -> [String: Any] {
+        var words = ["/usr/bin/python3", "-c", Self.client, "\(fixture.home)/agentd.sock"]
+        if let user {
+            words = ["/usr/bin/setpriv", "--reuid", "\(user)", "--regid", "\(user)", "--clear-groups"] + words
+        }
+        return try Self.answer(
+            try await fixture.run(words[0], Array(words.dropFirst()), input: try Self.request(method, params)))
+    }
+
+    /// Calls a method that succeeds.
+    func result(_ method: String, _ params: [String: Any] = [:], user: Int? = nil) async throws -> [String: Any] {
+        let answer = try await call(method, params, user: user)
+        return try #require(answer["result"] as? [String: Any], "\(method): \(answer)")
+    }
+
+    /// The word of a method's error; nil when it succeeds.
+    func problem(_ method: String, _ params: [String: Any] = [:], user: Int? = nil) async throws -> String? {
+        Self.code(try await call(method, params, user: user))
+    }
+
+    static func code(_ answer: [String: Any]) -> String? {
+        ((answer["error"] as? [String: Any])?["data"] as? [String: Any])?["code"] as? String
+    }
+
+    /// Spawns an agent.
+    func spawn(_ manifest: String, user: Int? = nil) async throws -> String {
+        try #require(try await result("agent.spawn", ["manifest": manifest], user: user)["agent_id"] as? String)
+    }
+
+    /// Calls a tool as an agent.
+    func invoke(
+        _ agent: String, _ tool: String, _ input: [String: Any], user: Int? = nil
+    ) async throws -> [String: Any] {
+        try await call("tool.invoke", ["agent_id": agent, "tool": tool, "input": input], user: user)
+    }
+
+    /// What a tool gave; nil when it failed.
+    static func value(_ answer: [String: Any]) -> [String: Any]? {
+        (answer["result"] as? [String: Any])?["result"] as? [String: Any]
+    }
+
+    /// Lets everybody to the sockets, as a group of users would be.
+    func openToAll() async throws {
+        let open = try await fixture.run(
+            "/bin/sh",
+            ["-c", #"chmod 711 "$0" "$(dirname "$0")" && chmod 666 "$0/agentd.sock" "$0/aegisd.sock""#, fixture.home])
+        try #require(open.code == 0, "\(open)")
+    }
+
+    private static func configuration(_ folder: String, _ more: String, _ rules: String = "") throws -> String {
+        let file = "\(folder)/scenario-\(UUID().uuidString).yaml"
+        try "apiVersion: aegis/v1\nkind: ModelScenario\nrules:\n\(rules)  - reply: { text: x }\n".write(
+            toFile: file, atomically: true, encoding: .utf8)
+        return """
+            apiVersion: 100monkeys.ai/v1
+            kind: NodeConfig
+            metadata: { name: faces }
+            spec:
+              llm_providers:
+                - name: demo
+                  type: scripted
+                  scenario: \(file)
+                  models: [{ alias: default, model: demo }]
+
+            """ + more
+    }
+
+    /// Writes the configuration of the next daemon: a model that says nothing of use, and whatever else there is to be.
+    static func configuration(_ fixture: DaemonFixture, _ more: String, rules: String = "") throws {
+        try configuration(fixture.home, more, rules).write(
+            toFile: "\(fixture.home)/aegis-config.yaml", atomically: true, encoding: .utf8)
+    }
+
+    /// Runs a test with a daemon whose model says nothing of use, and whatever else the configuration is to have.
+    static func with(
+        _ more: String = "", _ body: @escaping @Sendable (AgentDoor) async throws -> Void
+    ) async throws {
+        let folder = "/tmp/aegis-test-scenario-\(UUID().uuidString)"
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        try await DaemonFixture.with(config: try configuration(folder, more)) { f in
+            try await body(AgentDoor(fixture: f))
+        }
+    }
+}
+
+/// A server of a test's own on this machine; it ends with the test.
+struct LocalServer: Sendable {
+    let port: Int
+
+    /// Runs a Python program that prints its port first.
+    static func with(
+        _ fixture: DaemonFixture, _ program: String, _ body: (LocalServer) async throws -> Void
+    ) async throws {
+        let file = fixture.path("port-\(UUID().uuidString)")
+        let prelude = """
+            import http.server, json, os, sys, threading, urllib.parse
+            class Base(http.server.BaseHTTPRequestHandler):
+                protocol_version = "HTTP/1.1"
+                def log_message(self, *a): pass
+                def answer(self, status, type, body):
+                    self.send_response(status); self.send_header("Content-Type", type)
+                    self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
+            def serve(handler):
+                server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+                with open(sys.argv[1] + "~", "w") as f: f.write(str(server.server_address[1]))
+                os.rename(sys.argv[1] + "~", sys.argv[1])
+                server.serve_forever()
+
+            """
+        let running = try fixture.begin(program: "/usr/bin/python3", ["-c", prelude + program, file])
+        defer { _ = running.child.signal(9) }
+        try await fixture.eventually("the server listens") { FileManager.default.fileExists(atPath: file) }
+        let port = try #require(Int(try String(contentsOfFile: file, encoding: .utf8)))
+        try await body(LocalServer(port: port))
+        _ = running.child.signal(9)
+        _ = try await running.result()
+    }
+}
