@@ -47,7 +47,7 @@ extension AgentService {
                     .init("seq", .number(entry.seq)), .init("ts", .string("\(entry.time)")),
                 ]
                 if let trace = entry.trace { fields.append(.init("trace_id", .string(trace))) }
-                if let step = try? JSONValue(encoding: entry.step) { fields += step.fields ?? [] }
+                if let step = try? entry.step.json() { fields += step.fields ?? [] }
                 return .object(fields)
             }
         }

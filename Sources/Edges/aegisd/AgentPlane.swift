@@ -38,7 +38,7 @@ struct AgentPlane: Sendable {
     static let migrations =
         SessionStore.migrations + ManifestStore.migrations + GoalStore.migrations + [BudgetBook.migration]
         + [MemoryStore.migration, SkillTrust.migration] + GrantStore.migrations + ApprovalQueue.migrations
-        + SessionStore.mailMigrations + MCPStore.migrations
+        + SessionStore.mailMigrations + MCPStore.migrations + SessionStore.indexMigrations
 
     init(settings: DaemonSettings, home: DaemonHome, services: DaemonServices, logger: Logger) async throws {
         loop = try EventLoop.startThread(name: "agents")
