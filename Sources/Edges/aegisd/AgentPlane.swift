@@ -67,13 +67,11 @@ struct AgentPlane: Sendable {
             }, forgotten: { folders.clear(tree: $0) }, scope: scope, now: { Timestamp.now() }, clock: loop.clock,
             logger: logger)
         let skills = AgentSkills(settings.agents.skillsDirs, home: home.path, database: database, folders: folders)
-        directory = AgentDirectory(
-            agents, limits: settings.agents.limits, preamble: { skills.preamble($0, $1) })
+        directory = AgentDirectory(agents, limits: settings.agents.limits, preamble: { skills.preamble($0, $1) })
         let memories = MemoryDesk(memory, directory: directory)
         let own = AgentFaces.tools(directory, memory: memories, skills: skills)
         for tool in Self.tools(of: directory) + own { try registry.register(tool) }
-        let manifests = ManifestStore(database)
-        let bootstrap = Bootstrap(settings.agents)
+        let (manifests, bootstrap) = (ManifestStore(database), Bootstrap(settings.agents))
         goals = GoalQueue(
             directory, store: GoalStore(database), services: agents, limit: settings.agents.maxGoals
         ) { name, owner throws(AegisError) in
