@@ -217,8 +217,9 @@ let tools: [Target] = [
     .executableTarget(
         name: "aegis-bench",
         dependencies: [
-            "AegisMemory", "AegisRouter", "AegisAudit", "AegisCapabilities", "AegisJSON", "AegisSandboxTypes",
-            "AegisIO", "LinuxSys", "AegisCore",
+            "AegisAgents", "AegisMemory", "AegisInference", "AegisTools", "AegisRouter", "AegisAudit",
+            "AegisCapabilities", "AegisStore", "AegisConfig", "AegisWire", "AegisJSON", "AegisSandboxTypes", "AegisIO",
+            "LinuxSys", "AegisCore",
         ],
         path: "Benchmarks/aegis-bench",
         swiftSettings: strict, linkerSettings: ownRuntime)

@@ -10,6 +10,7 @@ enum Main {
             let options = try Options(Array(CommandLine.arguments.dropFirst()))
             try EventLoop.runMain { @Sendable loop in
                 if let port = options.relay { return try await Relay(backend: port).run(on: loop) }
+                if let steps = options.model { return try await ScriptedModel(steps: steps).run(on: loop) }
                 if !options.ask.isEmpty { return try await Asker(ports: options.ask).run(on: loop) }
                 try await Report(options: options, loop: loop).make()
             }
@@ -30,6 +31,8 @@ struct Options: Sendable {
     var images: String?
     /// Be the router before a server on that port.
     var relay: UInt16?
+    /// Be a model's server that asks for a tool so many times.
+    var model: Int?
     /// Be the client of servers on these ports.
     var ask: [UInt16] = []
 
@@ -47,6 +50,7 @@ struct Options: Sendable {
             case "--write": write = try value(word)
             case "--images": images = try value(word)
             case "--relay": relay = UInt16(try value(word))
+            case "--model": model = Int(try value(word))
             case "--ask":
                 ask = words.compactMap { UInt16($0) }
                 words = []
@@ -72,6 +76,8 @@ struct Report: Sendable {
             print(try LedgerBench(isQuick: options.isQuick).run().map(\.markdown).joined(separator: "\n"))
             return
         }
+        if options.only == ["turns"] { return print(try await turns.run().map(\.markdown).joined(separator: "\n")) }
+        if options.only == ["agents"] { return print(try await agents.run().map(\.markdown).joined(separator: "\n")) }
         if options.only == ["router"] { return print(try await routerTables().map(\.markdown).joined(separator: "\n")) }
         guard CurrentProcess.effectiveUser == 0 else { throw Runner.Failure(description: "the bench needs root") }
         let scratch = "/var/tmp/aegis-bench-\(CurrentProcess.pid)"
@@ -105,6 +111,12 @@ struct Report: Sendable {
 
     private var memory: MemorySearch { MemorySearch(isQuick: options.isQuick, loop: loop) }
 
+    private var turns: TurnBench { TurnBench(isQuick: options.isQuick) }
+
+    private var agents: AgentsBench {
+        AgentsBench(options: options, loop: loop, scratch: "/var/tmp/aegis-bench-\(CurrentProcess.pid)-agents")
+    }
+
     private func routerTables() async throws -> [ResultTable] {
         let scratch = "/var/tmp/aegis-bench-\(CurrentProcess.pid)-router"
         return try await RouterBench(isQuick: options.isQuick, loop: loop, scratch: scratch).run()
@@ -122,6 +134,7 @@ struct Report: Sendable {
             ("serve", { try await sections.serve() }), ("router", { try await routerTables() }),
             ("gate", { try Gate(isQuick: options.isQuick).run() }), ("memory", { try await memory.run() }),
             ("ledger", { try LedgerBench(isQuick: options.isQuick).run() }),
+            ("turns", { try await turns.run() }), ("agents", { try await agents.run() }),
         ]
         var tables: [ResultTable] = []
         var failures: [String] = []

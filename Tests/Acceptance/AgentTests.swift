@@ -6,7 +6,7 @@ import Testing
     private static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
         .deletingLastPathComponent()
 
-    private static func config(_ scenario: String) -> String {
+    private static func config(_ scenario: String, permits: Int = 3) -> String {
         """
         apiVersion: 100monkeys.ai/v1
         kind: NodeConfig
@@ -16,19 +16,20 @@ import Testing
             - name: demo
               type: scripted
               scenario: \(scenario)
+              max_concurrent: \(permits)
               models: [{ alias: default, model: demo }]
         """
     }
 
     /// Runs a test with a scenario of its own.
-    private static func with(
-        _ rules: String, _ body: @escaping @Sendable (DaemonFixture) async throws -> Void
+    static func with(
+        _ rules: String, permits: Int = 3, _ body: @escaping @Sendable (DaemonFixture) async throws -> Void
     ) async throws {
         let file = "/tmp/aegis-test-scenario-\(UUID().uuidString).yaml"
         let text = "apiVersion: aegis/v1\nkind: ModelScenario\nrules:\n" + rules
         try text.write(toFile: file, atomically: true, encoding: .utf8)
         defer { try? FileManager.default.removeItem(atPath: file) }
-        try await DaemonFixture.with(config: config(file), body)
+        try await DaemonFixture.with(config: config(file, permits: permits), body)
     }
 
     /// Sends lines to `agentd.sock` with a client of its own, and reads as many answers as are asked for.
@@ -57,7 +58,7 @@ import Testing
         return try #require(try await rpc(f, [text], answers: 1).first)
     }
 
-    private static func result(
+    static func result(
         _ f: DaemonFixture, _ method: String, _ params: [String: Any] = [:]
     ) async throws -> [String: Any] {
         let answer = try await call(f, method, params)

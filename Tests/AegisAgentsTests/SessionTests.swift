@@ -155,7 +155,7 @@ import Testing
             .summarized(messages: 3, text: "s"), .dropped(messages: 2),
         ]
         for step in steps {
-            let text = try JSONValue(encoding: step).compact
+            let text = try step.json().compact
             #expect(try JSONValue(parsing: text).decode(SessionStep.self) == step)
         }
     }
@@ -226,6 +226,7 @@ import Testing
                 #expect(number > 0)
                 session.apply(.dropped(messages: number))
             }
+            #expect(session.sizes == session.messages.map { ContextSize.tokens($0) })
             let calls = Set(session.prompt.flatMap(\.toolUses).map(\.id))
             #expect(session.prompt.flatMap(\.toolResults).allSatisfy { calls.contains($0.id) })
             #expect(session.prompt.first?.role == .user)

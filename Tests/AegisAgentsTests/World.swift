@@ -105,7 +105,7 @@ final class World: Sendable {
             ?? Database.open(
                 path: "\(folder.path)/aegis.db", applicationID: 1,
                 migrations: SessionStore.migrations + ManifestStore.migrations + GoalStore.migrations
-                    + GrantStore.migrations + SessionStore.mailMigrations)
+                    + GrantStore.migrations + SessionStore.mailMigrations + SessionStore.indexMigrations)
         let kept = try GrantStore(self.database, before: NoJournal())
         grants = GrantBook(kept.snapshot, journal: kept)
         loop = try EventLoop.startThread(name: "agents")

@@ -161,3 +161,28 @@ import Testing
         #expect(lines.split(separator: 10).count == 1600)
     }
 }
+
+extension ReaderTests {
+    /// Whoever comes back goes on behind the record that it saw last, in whichever segment that is.
+    @Test func thePlaceBehindARecordIsFound() throws {
+        try fixture.fill(40)
+        let reader = try LedgerReader(path: fixture.path)
+        let head = try reader.tail(0, AuditFilter()).cursor.seq
+        for seq in [0, 1, 2, 17, 30, head - 1, head, head + 5] {
+            var cursor = try reader.cursor(after: seq)
+            var next = min(seq, head) + 1
+            while true {
+                let batch = try reader.next(cursor, AuditFilter())
+                #expect(batch.lost == 0)
+                for line in batch.lines.split(separator: 10) {
+                    #expect(try JSONValue(parsing: line)["seq"]?.unsigned == next)
+                    next += 1
+                }
+                if batch.cursor == cursor { break }
+                cursor = batch.cursor
+            }
+            #expect(next == head + 1)
+        }
+        #expect(try reader.cursor(after: nil).seq == head)
+    }
+}

@@ -169,7 +169,7 @@ import Testing
             ("pause web", "aegis instance pause"), ("resume web", "aegis instance resume"),
             ("kill web", "aegis instance stop X"), ("inspect web", "aegis instance info X"),
             ("rmi x", "aegis image delete REF"), ("images", "aegis image list"), ("pull x", "aegis image pull REF"),
-            ("top", "aegis instance info X"), ("stats", "aegis instance list"), ("shell web", "aegis exec -it X -- sh"),
+            ("top web", "aegis instance info X"), ("stats", "aegis instance list"), ("shell web", "aegis exec -it X -- sh"),
             ("ssh web", "aegis exec -it X -- sh"), ("wait web", "aegis attach X"),
             ("port web", "aegis instance info X"),
             ("volume create x", "--workspace NAME"), ("login x", "--authfile"), ("commit web", "docker, podman"),

@@ -38,6 +38,25 @@ private let grandchild = HolderID("grandchild")
         #expect(try refusal("tool: x") == nil && refusal("tool: x")?.reason == .callsUsedUp)
     }
 
+    /// What a holder is offered is what it would be admitted to, and asking counts nothing and is told nobody.
+    @Test func whatIsAllowedIsWhatWouldBeAdmitted() throws {
+        let actions = try ["tool: x", "tool: y", "tool: z", "file_read: /proc/1/mem"].map { try action($0) }
+        #expect(book.allowed(actions, for: operatorHolder) == [false, false, false, false])
+        try book.issue(specs("{grant: \"tool: x\", max_calls: 1}", "tool: y", "file_read: /**"), to: operatorHolder)
+        #expect(book.allowed(actions, for: operatorHolder) == [true, true, false, false])
+        #expect(book.records(of: operatorHolder).allSatisfy { $0.calls == 0 } && journal.events.count == 1)
+        try admit("tool: x").settle()
+        try book.revoke(operatorHolder, capability: .tool("y"), reason: "over")
+        #expect(book.allowed(actions, for: operatorHolder) == [false, false, false, false])
+        let set = book.grants(of: operatorHolder)
+        for action in actions {
+            guard case .deny = evaluate(Request(action), with: set, at: time.now) else {
+                Issue.record("\(action) is allowed")
+                continue
+            }
+        }
+    }
+
     /// Of a holder whose grants are given anew: what was used before is used up, at it alone and without its rate.
     @Test func usesOfBeforeAreCountedOnce() throws {
         try book.issue(specs("{grant: \"tool: *\", max_calls: 9}"), to: operatorHolder)

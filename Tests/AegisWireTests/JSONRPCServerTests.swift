@@ -300,3 +300,82 @@ private let echo = method("echo") { params, _ in params }
         }
     }
 }
+
+/// Calls that go on after their answers.
+@Suite struct JSONRPCFollowTests {
+    private static func counting(_ count: Int, then end: Signal? = nil, gone: Signal? = nil) -> JSONRPCMethod {
+        JSONRPCMethod("count", params: "") { _, context in
+            try context.follow { notifier in
+                for number in 1...count {
+                    guard await notifier.notify("number", ["n": .number(number)]) else { break }
+                }
+                await end?.wait()
+                gone?.set()
+            }
+            return "begun"
+        }
+    }
+
+    @Test func notificationsFollowTheAnswer() async throws {
+        try await withRPC([Self.counting(3), echo]) { server in
+            let client = try await server.connect()
+            try await client.request(1, "count")
+            #expect(try await client.line()?["result"] == "begun")
+            for number in 1...3 {
+                let line = try #require(try await client.line())
+                #expect(line["method"] == "number" && line["params"]?["n"]?.integer == Int64(number))
+                #expect(line["id"] == nil)
+            }
+            // Who only stops sending still gets everything.
+            try await client.request(2, "count")
+            try client.stream.closeWrite()
+            var lines = 0
+            while try await client.line() != nil { lines += 1 }
+            #expect(lines == 4)
+        }
+    }
+
+    @Test func aConnectionHasSoManyAndANotificationNone() async throws {
+        let end = Signal()
+        var limits = JSONRPCLimits()
+        limits.follows = 2
+        try await withRPC([Self.counting(1, then: end), echo], limits: limits) { server in
+            let client = try await server.connect()
+            for id in 1...2 {
+                try await client.request(id, "count")
+                for _ in 0..<2 { _ = try await client.line() }
+            }
+            try await client.request(3, "count")
+            #expect(try await client.line()?["error"]?["data"]?["code"] == "too-many-subscriptions")
+            try await client.send(#"{"jsonrpc":"2.0","method":"count"}"# + "\n")
+            // Other calls go on as ever.
+            try await client.request(5, "echo")
+            #expect(try await client.line()?["id"]?.integer == 5)
+            end.set()
+        }
+    }
+
+    @Test func whoIsGoneEndsWhatFollows() async throws {
+        let gone = Signal()
+        let never = Signal()
+        try await withRPC([Self.counting(1, then: never, gone: gone)]) { server in
+            let client = try await server.connect()
+            try await client.request(1, "count")
+            for _ in 0..<2 { _ = try await client.line() }
+            client.stream.close()
+            await gone.wait()
+        }
+    }
+
+    /// A client that reads nothing holds so much memory and no more; when it reads, all comes in order.
+    @Test func aSlowReaderIsWaitedFor() async throws {
+        var limits = JSONRPCLimits()
+        limits.unsent = 1000
+        try await withRPC([Self.counting(5000)], limits: limits) { server in
+            let client = try await server.connect()
+            try await client.request(1, "count")
+            _ = try await client.line()
+            for number in 1...5000 { #expect(try await client.line()?["params"]?["n"]?.integer == Int64(number)) }
+        }
+    }
+}

@@ -11,30 +11,50 @@ extension JSONValue {
 
 /// A node under construction; containers share it with the encoder that made them.
 final class JSONBox {
-    enum Node { case leaf(JSONValue), list([JSONBox]), object([(String, JSONBox)]) }
+    /// A part of a node: whole already, or with containers that still write into it.
+    enum Slot {
+        case whole(JSONValue)
+        case open(JSONBox)
+
+        var value: JSONValue {
+            switch self {
+            case .whole(let value): value
+            case .open(let box): box.value
+            }
+        }
+    }
+    enum Node { case leaf(JSONValue), list([Slot]), object([(String, Slot)]) }
     var node = Node.leaf(.null)
 
     var value: JSONValue {
         switch node {
         case .leaf(let value): value
-        case .list(let boxes): .array(boxes.map(\.value))
+        case .list(let slots): .array(slots.map(\.value))
         case .object(let fields): .object(fields.map { JSONValue.Field($0.0, $0.1.value) })
         }
     }
+
+    func add(_ name: String, _ slot: Slot) {
+        guard case .object(var fields) = node else { return node = .object([(name, slot)]) }
+        // So that the array has one owner, and grows in place.
+        node = .leaf(.null)
+        fields.append((name, slot))
+        node = .object(fields)
+    }
     func child(_ name: String) -> JSONBox {
         let child = JSONBox()
-        if case .object(var fields) = node {
-            node = .leaf(.null)
-            fields.append((name, child))
-            node = .object(fields)
-        } else {
-            node = .object([(name, child)])
-        }
+        add(name, .open(child))
         return child
     }
     func element() -> JSONBox {
         let child = JSONBox()
-        if case .list(let boxes) = node { node = .list(boxes + [child]) } else { node = .list([child]) }
+        guard case .list(var slots) = node else {
+            node = .list([.open(child)])
+            return child
+        }
+        node = .leaf(.null)
+        slots.append(.open(child))
+        node = .list(slots)
         return child
     }
 }
@@ -88,7 +108,16 @@ private struct JSONObjectWriter<Key: CodingKey>: KeyedEncodingContainerProtocol 
     private func encoder(_ key: any CodingKey) -> JSONTreeEncoder {
         JSONTreeEncoder(box: box.child(key.stringValue), codingPath: codingPath + [key])
     }
-    func encodeNil(forKey key: Key) { encoder(key).encodeNil() }
+    private func set(_ key: Key, _ value: JSONValue) { box.add(key.stringValue, .whole(value)) }
+
+    func encodeNil(forKey key: Key) { set(key, .null) }
+    // What most fields are needs no encoder of its own.
+    func encode(_ value: Bool, forKey key: Key) { set(key, .bool(value)) }
+    func encode(_ value: String, forKey key: Key) { set(key, .string(value)) }
+    func encode(_ value: Int, forKey key: Key) { set(key, .number(String(value))) }
+    func encode(_ value: Int64, forKey key: Key) { set(key, .number(String(value))) }
+    func encode(_ value: UInt32, forKey key: Key) { set(key, .number(String(value))) }
+    func encode(_ value: UInt64, forKey key: Key) { set(key, .number(String(value))) }
     func encode<T: Encodable>(_ value: T, forKey key: Key) throws { try value.encode(to: encoder(key)) }
     func nestedContainer<N: CodingKey>(keyedBy type: N.Type, forKey key: Key) -> KeyedEncodingContainer<N> {
         encoder(key).container(keyedBy: type)
@@ -103,8 +132,8 @@ private struct JSONListWriter: UnkeyedEncodingContainer {
     let codingPath: [any CodingKey]
 
     var count: Int {
-        guard case .list(let boxes) = box.node else { return 0 }
-        return boxes.count
+        guard case .list(let slots) = box.node else { return 0 }
+        return slots.count
     }
     private func encoder() -> JSONTreeEncoder {
         let key = JSONIndexKey(index: count)

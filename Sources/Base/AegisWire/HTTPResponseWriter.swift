@@ -79,6 +79,28 @@ package struct HTTPBodyWriter: ~Copyable, Sendable {
         }
     }
 
+    /// Sends bytes to a reader who takes them in time, or not at all: an answer without an end must not wait for ever.
+    ///
+    /// - Parameters:
+    ///   - bytes: what to send.
+    ///   - limit: how long it may take the client to take them.
+    ///   - clock: whose time.
+    /// - Throws: `.timeout` when it did not; the connection is cut then.
+    package mutating func write(
+        _ bytes: [UInt8], within limit: Duration, clock: any Clock<Duration>
+    ) async throws(HTTPError) {
+        let connection = connection
+        do {
+            for piece in try encoder.encode(bytes[...]) {
+                try await withDeadline(limit, clock: clock) { try await connection.send(piece) }
+            }
+        } catch {
+            connection.state.withLock { $0.exchange?.breakResponse() }
+            if let error = error as? HTTPError { throw error }
+            throw (error as? IOError).map { HTTPError($0) } ?? HTTPError(.closed, "\(error)")
+        }
+    }
+
     /// Sends an array.
     package mutating func write(_ bytes: [UInt8]) async throws(HTTPError) { try await write(bytes[...]) }
 

@@ -14,6 +14,8 @@ final class JSONRPCConnection: Sendable {
         var outgoing: [[UInt8]] = []
         /// Nothing will be added to `outgoing`.
         var isFinished = false
+        /// Calls that go on after their answers.
+        var follows = 0
     }
 
     private let stream: FileStream
@@ -24,6 +26,8 @@ final class JSONRPCConnection: Sendable {
     private let state: Mutex<State>
     /// For the writer: there is something to send, or never will be.
     private let output = Signal()
+    /// For those who send notifications: the client has taken something, or never will.
+    private let room = Signal()
     /// For the reader: a request has ended, or the client has taken something.
     private let progress = Signal()
 
@@ -73,7 +77,7 @@ final class JSONRPCConnection: Sendable {
                 isLost = true
                 calls.cancelAll()
             }
-            let (wantsInput, isIdle) = state.withLock { ($0.machine.wantsInput, $0.machine.isIdle) }
+            let (wantsInput, isIdle) = state.withLock { ($0.machine.wantsInput, $0.machine.isIdle && $0.follows == 0) }
             if wantsInput, let line = lines.next(in: &buffer, ended: hasEnded) {
                 receive(line)
             } else if hasEnded, isIdle {
@@ -133,10 +137,41 @@ final class JSONRPCConnection: Sendable {
     // MARK: Running
 
     private func perform(_ job: JSONRPCMachine.Job) async {
-        let context = JSONRPCContext(caller: caller, isNotification: job.request.id == nil)
+        let follows = JSONRPCFollows(limit: limits.follows) { self.admitFollow() }
+        let context = JSONRPCContext(caller: caller, isNotification: job.request.id == nil, follows: follows)
         let outcome = await run(job.request, context)
         emit { $0.finished(job.ticket, outcome) }
         progress.set()
+        guard let body = follows.begun() else { return }
+        // What failed after it was admitted has nothing to go on with.
+        if case .success = outcome { await body(JSONRPCNotifier { await self.notify($0) }) }
+        state.withLock { $0.follows -= 1 }
+        progress.set()
+    }
+
+    private func admitFollow() -> Bool {
+        state.withLock { state in
+            guard state.follows < limits.follows else { return false }
+            state.follows += 1
+            return true
+        }
+    }
+
+    /// Sends a line that nobody asked for, once there is room.
+    private func notify(_ line: [UInt8]) async -> Bool {
+        while !Task.isCancelled {
+            let (isSent, isGone) = state.withLock { state -> (Bool, Bool) in
+                guard !state.machine.isForsaken, !state.isFinished else { return (false, true) }
+                guard state.machine.unsent < limits.unsent else { return (false, false) }
+                state.machine.pushed(line.count)
+                state.outgoing.append(line)
+                return (true, false)
+            }
+            if isSent { output.set() }
+            if isSent || isGone { return isSent }
+            await room.wait()
+        }
+        return false
     }
 
     private func emit(_ change: (inout JSONRPCMachine) -> [UInt8]?) {
@@ -179,6 +214,7 @@ final class JSONRPCConnection: Sendable {
                 rest = rest.dropFirst(count)
                 state.withLock { $0.machine.sent(count) }
                 progress.set()
+                room.set()
             } catch let error as IOError where error.kind == .closed {
                 return false
             } catch {
@@ -193,5 +229,6 @@ final class JSONRPCConnection: Sendable {
     private func forsake() {
         state.withLock { $0.machine.forsake() }
         progress.set()
+        room.set()
     }
 }

@@ -116,6 +116,9 @@ struct JSONRPCMachine: Sendable {
     /// Notes that the client has taken bytes.
     mutating func sent(_ count: Int) { unsent = max(0, unsent - count) }
 
+    /// Notes bytes that were sent unasked.
+    mutating func pushed(_ count: Int) { unsent += count }
+
     /// Notes that nobody can be answered any more: what waits for an answer is forgotten, notifications go on.
     mutating func forsake() {
         isForsaken = true

@@ -1,3 +1,4 @@
+package import AegisCore
 package import AegisJSON
 
 /// Who calls, as the kernel tells it.
@@ -15,11 +16,23 @@ package struct JSONRPCCaller: Sendable, Equatable {
 }
 
 /// What a method knows beside its parameters.
-package struct JSONRPCContext: Sendable, Equatable {
+package struct JSONRPCContext: Sendable {
     /// Who calls.
     package var caller: JSONRPCCaller
     /// Whether nobody waits for a result.
     package var isNotification: Bool
+    let follows: JSONRPCFollows
+
+    /// Goes on after the answer, until the body returns or the client has gone, which cancels it: what a subscription does.
+    ///
+    /// - Parameter body: gets what sends notifications to the client.
+    /// - Throws: `too-many-subscriptions`; `invalid-request` where nobody waits for the answer.
+    package func follow(_ body: @escaping @Sendable (JSONRPCNotifier) async -> Void) throws(AegisError) {
+        guard !isNotification else {
+            throw .usage("a notification has no answer to go on after", hint: "send it with an id")
+        }
+        try follows.take(body)
+    }
 }
 
 /// A method that clients may call.
@@ -52,6 +65,8 @@ package struct JSONRPCLimits: Sendable, Equatable {
     package var unsent = 1 << 20
     /// How long a client may take nothing of an answer before its connection is closed.
     package var writeTime = Duration.seconds(60)
+    /// Calls of one connection that go on after their answers.
+    package var follows = 8
     /// Connections at the same time.
     package var connections = 256
 

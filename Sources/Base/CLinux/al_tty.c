@@ -18,6 +18,8 @@ static int saved_fd = -1;
 static atomic_int state;
 static atomic_int prepared;
 static pid_t owner;
+static char farewell[64];
+static int farewell_count;
 
 int al_tty_is(int fd) { return isatty(fd); }
 
@@ -51,8 +53,19 @@ void al_tty_restore(void) {
     if (!atomic_compare_exchange_strong(&state, &expected, 0)) return;
     int before = errno;
     /* A forked child must not touch its parent's terminal. */
-    if (getpid() == owner) set(saved_fd, &saved);
+    if (getpid() == owner) {
+        /* Best effort: a terminal that takes nothing now must not hold up the end. */
+        if (farewell_count > 0 && write(saved_fd, farewell, (size_t)farewell_count) < 0) errno = before;
+        set(saved_fd, &saved);
+    }
+    farewell_count = 0;
     errno = before;
+}
+
+void al_tty_farewell(const char *bytes, int count) {
+    if (count < 0 || count > (int)sizeof farewell) return;
+    memcpy(farewell, bytes, (size_t)count);
+    farewell_count = count;
 }
 
 static const int fatals[] = {SIGSEGV, SIGBUS,  SIGILL,  SIGFPE, SIGTRAP, SIGABRT, SIGSYS,

@@ -13,7 +13,7 @@ package struct AgentMethods: Sendable {
     package init(_ service: AgentService) { self.service = service }
 
     /// All methods.
-    package var methods: [JSONRPCMethod] { processes + tools + goalMethods + approvalMethods }
+    package var methods: [JSONRPCMethod] { processes + tools + goalMethods + approvalMethods + budgetMethods }
 
     private static let source = ["manifest", "manifest_path", "name"]
     private static let sourceText = "manifest (YAML text), manifest_path or name (of a deployed one)"

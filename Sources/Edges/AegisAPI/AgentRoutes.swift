@@ -13,7 +13,9 @@ package struct AgentRoutes: Sendable {
     package init(_ service: AgentService) { self.service = service }
 
     /// All routes.
-    package var routes: [Route] { manifests + processes + messages + grants + tools + goalRoutes + approvalRoutes }
+    package var routes: [Route] {
+        manifests + processes + messages + grants + tools + goalRoutes + approvalRoutes + budgetRoutes
+    }
 
     static func body(_ context: RequestContext, _ known: [String]) async throws -> RPCParameters {
         let bytes = try await context.request.body.collect(upTo: JSONBody.limit)
@@ -104,10 +106,14 @@ package struct AgentRoutes: Sendable {
                     context.parameter("id"), context.parameter("trace"), wait: try context.flag("wait"), context.caller)
             },
             Route(
-                .get, "/v1/processes/{id}/events", "The steps of an agent (NDJSON), and follow them",
+                .get, "/v1/processes/{id}/events",
+                "The steps of an agent (NDJSON, or server-sent events), and follow them",
                 query: ["follow", "after"]
             ) { [service] context, writer in
                 let steps = try await service.steps(context.parameter("id"), context.caller)
+                if EventStreamWriter.isWanted(context.request) {
+                    return try await steps.serve(context, writer, clock: service.services.clock)
+                }
                 var next = try context.query["after"].map { try Self.number($0) + 1 } ?? 0
                 let follows = try context.flag("follow")
                 var body = try await writer.stream(200, headers: ["Content-Type": "application/x-ndjson"])

@@ -47,10 +47,13 @@ extension AgentService {
                     .init("seq", .number(entry.seq)), .init("ts", .string("\(entry.time)")),
                 ]
                 if let trace = entry.trace { fields.append(.init("trace_id", .string(trace))) }
-                if let step = try? JSONValue(encoding: entry.step) { fields += step.fields ?? [] }
+                if let step = try? entry.step.json() { fields += step.fields ?? [] }
                 return .object(fields)
             }
         }
+
+        /// Whether there may be more steps.
+        var isLive: Bool { process != nil }
 
         /// What `wait` compares with.
         func mark() async -> Int { process?.log.current.count ?? 0 }

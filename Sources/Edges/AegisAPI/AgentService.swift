@@ -3,7 +3,7 @@ internal import AegisCapabilities
 internal import AegisConfig
 internal import AegisCore
 package import AegisFiles
-internal import AegisInference
+package import AegisInference
 package import AegisInstances
 internal import AegisJSON
 package import AegisTools
@@ -16,6 +16,7 @@ package struct AgentService: Sendable {
     let manifests: ManifestStore
     let approvals: ApprovalQueue
     let services: AgentServices
+    let budgets: BudgetBook
     /// Reads a file with the rights of a caller (decision D31).
     let read: @Sendable (String, Caller) async throws -> [UInt8]
     /// Opens a folder with the rights of a caller.
@@ -24,7 +25,8 @@ package struct AgentService: Sendable {
     /// Serves agents.
     package init(
         _ directory: AgentDirectory, goals: GoalQueue, manifests: ManifestStore, approvals: ApprovalQueue,
-        services: AgentServices, folder: @escaping @Sendable (String, Caller) async throws -> OpenedPath,
+        services: AgentServices, budgets: BudgetBook,
+        folder: @escaping @Sendable (String, Caller) async throws -> OpenedPath,
         read: @escaping @Sendable (String, Caller) async throws -> [UInt8]
     ) {
         self.directory = directory
@@ -32,6 +34,7 @@ package struct AgentService: Sendable {
         self.manifests = manifests
         self.approvals = approvals
         self.services = services
+        self.budgets = budgets
         self.read = read
         self.folder = folder
     }

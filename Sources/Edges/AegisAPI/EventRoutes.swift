@@ -6,16 +6,25 @@ internal import AegisWire
 /// What happens to the caller's instances, as NDJSON.
 package struct EventRoutes: Sendable {
     private let directory: InstanceDirectory
+    private let ledger: LedgerEvents
 
-    /// Routes over a directory.
-    package init(_ directory: InstanceDirectory) { self.directory = directory }
+    /// Routes over a directory of instances, and a ledger of everything.
+    package init(_ directory: InstanceDirectory, ledger: LedgerEvents) {
+        self.directory = directory
+        self.ledger = ledger
+    }
 
     package var routes: [Route] {
         [
             Route(
-                .get, "/v1/events", "What happened of late (NDJSON), and follow it",
-                query: ["follow", "instance", "after"]
-            ) { [directory] context, writer in
+                .get, "/v1/events",
+                "What happened to instances of late (NDJSON), and follow it; everything with types, agent or SSE",
+                query: ["follow", "instance", "after", "types", "agent", "tail"]
+            ) { [directory, ledger] context, writer in
+                if EventStreamWriter.isWanted(context.request) { return try await ledger.serve(context, writer) }
+                if ["types", "agent", "tail"].contains(where: { context.query[$0] != nil }) {
+                    return try await ledger.serveLines(context, writer)
+                }
                 let instance = try context.query["instance"].map { try directory.find($0, for: context.caller).id }
                 let follows = try context.flag("follow")
                 var seen = try context.query["after"].map { try Self.number($0) } ?? 0

@@ -24,6 +24,7 @@ struct AgentPlane: Sendable {
     let directory: AgentDirectory
     let goals: GoalQueue
     let service: AgentService
+    let events: LedgerEvents
     private let faces: AgentFaces
     /// The routes beside those of `service`.
     var routes: [Route] { faces.routes }
@@ -37,7 +38,7 @@ struct AgentPlane: Sendable {
     static let migrations =
         SessionStore.migrations + ManifestStore.migrations + GoalStore.migrations + [BudgetBook.migration]
         + [MemoryStore.migration, SkillTrust.migration] + GrantStore.migrations + ApprovalQueue.migrations
-        + SessionStore.mailMigrations + MCPStore.migrations
+        + SessionStore.mailMigrations + MCPStore.migrations + SessionStore.indexMigrations
 
     init(settings: DaemonSettings, home: DaemonHome, services: DaemonServices, logger: Logger) async throws {
         loop = try EventLoop.startThread(name: "agents")
@@ -66,13 +67,11 @@ struct AgentPlane: Sendable {
             }, forgotten: { folders.clear(tree: $0) }, scope: scope, now: { Timestamp.now() }, clock: loop.clock,
             logger: logger)
         let skills = AgentSkills(settings.agents.skillsDirs, home: home.path, database: database, folders: folders)
-        directory = AgentDirectory(
-            agents, limits: settings.agents.limits, preamble: { skills.preamble($0, $1) })
+        directory = AgentDirectory(agents, limits: settings.agents.limits, preamble: { skills.preamble($0, $1) })
         let memories = MemoryDesk(memory, directory: directory)
         let own = AgentFaces.tools(directory, memory: memories, skills: skills)
         for tool in Self.tools(of: directory) + own { try registry.register(tool) }
-        let manifests = ManifestStore(database)
-        let bootstrap = Bootstrap(settings.agents)
+        let (manifests, bootstrap) = (ManifestStore(database), Bootstrap(settings.agents))
         goals = GoalQueue(
             directory, store: GoalStore(database), services: agents, limit: settings.agents.maxGoals
         ) { name, owner throws(AegisError) in
@@ -85,14 +84,18 @@ struct AgentPlane: Sendable {
         }
         service = AgentService(
             directory, goals: goals, manifests: manifests, approvals: approvals, services: agents,
+            budgets: desk.service.budgets,
             folder: { [instances = services.directory] in
                 try await instances.open($0, as: "workspace", isFolder: true, for: $1)
             }, read: AgentFaces.manifests(services.directory))
         faces = AgentFaces(
             service, skills: skills, memory: memories, bootstrap: bootstrap, audit: services.audit.service,
             instances: services.directory, logger: logger)
-        let methods = AgentMethods(service).methods + MCPRoutes(mcp).methods + faces.methods
-        server = JSONRPCServer(methods: methods, clock: loop.clock)
+        events = LedgerEvents(
+            services.audit.service, agents: directory, store: agents.store, instances: services.directory,
+            clock: loop.clock)
+        let methods = AgentMethods(service).methods + MCPRoutes(mcp).methods + EventMethods(events).methods
+        server = JSONRPCServer(methods: methods + faces.methods, clock: loop.clock)
         try? Files.removeFile(home.agentSocket)
         listener = try Listener.unix(path: home.agentSocket, mode: 0o600, on: loop)
         try home.share(home.agentSocket)

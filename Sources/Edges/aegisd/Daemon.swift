@@ -122,7 +122,7 @@ enum Daemon {
             SystemRoutes(facts, directory: services.directory).routes,
             InstanceRoutes(services.directory, kits: services.kits).routes, KitRoutes(services.kits).routes,
             StreamRoutes(services.directory).routes, LogRoutes(services.directory).routes,
-            EventRoutes(services.directory).routes, GroupRoutes(services.directory).routes,
+            EventRoutes(services.directory, ledger: agents.events).routes, GroupRoutes(services.directory).routes,
             WorkspaceRoutes(services.directory).routes,
             FileRoutes(services.directory).routes, SecretRoutes(services.secrets, audit: services.audit.ledger).routes,
             ImageRoutes(services.images, directory: services.directory).routes,

@@ -56,6 +56,13 @@ package struct AuditService: Sendable {
         return try await BlockingPool.shared.run { [reader] in try reader.next(cursor, filter) }
     }
 
+    /// The place behind a record; nil is the newest.
+    ///
+    /// - Throws: `audit-unreadable`.
+    package func cursor(after seq: UInt64?) async throws -> LedgerCursor {
+        try await BlockingPool.shared.run { [reader] in try reader.cursor(after: seq) }
+    }
+
     /// What is behind a place now; nothing is waited for.
     ///
     /// - Throws: `audit-unreadable`.

@@ -38,6 +38,9 @@ extension Ledger {
         }
     }
 
+    /// Whether nothing is recorded any more.
+    package var isClosed: Bool { state.withLock { $0.isClosed } }
+
     /// Whether something is counted that no record tells yet.
     var owes: Bool { state.withLock { $0.gate.owes } }
 }

@@ -38,8 +38,9 @@ final class LedgerFolder: Sendable {
 
     /// The segments that are there, oldest first.
     func segments() throws(Errno) -> [UInt64] {
-        try descriptor.rewind()
-        return try descriptor.entries().compactMap { Self.segment($0.name) }.sorted()
+        // A description of its own: readers at the same time share no position.
+        let own = try descriptor.open(".", [.readOnly, .directory])
+        return try own.entries().compactMap { Self.segment($0.name) }.sorted()
     }
 
     /// The content of a segment up to the last newline, and how many bytes follow that.

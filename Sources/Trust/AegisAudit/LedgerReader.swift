@@ -30,7 +30,7 @@ package struct LedgerReader: Sendable {
     /// The most records that a tail gives.
     package static let tailLimit = 100_000
 
-    private let folder: LedgerFolder
+    let folder: LedgerFolder
 
     /// Opens the folder of a ledger.
     ///

@@ -102,6 +102,19 @@ package final class GrantBook: Sendable {
         return GrantSet(held, protected: protected)
     }
 
+    /// Which actions a holder would be admitted to now, in the order of `actions`. Nothing is counted, and nothing is told of
+    /// those that it would not: what a holder is offered, not what it may do.
+    package func allowed(_ actions: [Action], for holder: HolderID) -> [Bool] {
+        locked { state, now in
+            guard let own = state.holders[holder] else { return actions.map { _ in false } }
+            return actions.map { action in
+                protected.refuses(action) == nil
+                    && choose(
+                        Request(action), from: own.index, at: now, standing: { own.live[$0].standing(at: now) }) != nil
+            }
+        }
+    }
+
     /// The records of a holder's live grants, in the order in which they were given.
     package func records(of holder: HolderID) -> [GrantRecord] {
         locked { state, _ in state.holders[holder]?.live.map(\.record) ?? [] }

@@ -37,14 +37,25 @@ package protocol GrantJournal: Sendable {
 
 /// All grants at a moment, as a value. A snapshot and the events after it give the next one.
 package struct GrantSnapshot: Sendable, Equatable, Codable {
+    /// A record is large, and a table has room for twice as many as there are.
+    ///
+    /// `@unchecked Sendable`: it is changed only where nobody else has it.
+    private final class Kept: @unchecked Sendable, Equatable {
+        var record: GrantRecord
+        init(_ record: GrantRecord) { self.record = record }
+        static func == (a: Kept, b: Kept) -> Bool { a === b || a.record == b.record }
+    }
+
     /// The version of this form, for stores.
     package var version = 1
+    private var kept: [GrantID: Kept] = [:]
+
     /// Every grant, revoked ones too until they are forgotten, in the order of their ids.
-    package private(set) var grants: [GrantRecord]
+    package var grants: [GrantRecord] { kept.values.map(\.record).sorted { $0.id < $1.id } }
 
     /// An empty book.
-    package init() { grants = [] }
-    init(_ grants: [GrantRecord]) { self.grants = grants.sorted { $0.id < $1.id } }
+    package init() {}
+    init(_ grants: [GrantRecord]) { add(grants) }
 
     private enum CodingKeys: String, CodingKey { case version, grants }
 
@@ -56,24 +67,27 @@ package struct GrantSnapshot: Sendable, Equatable, Codable {
                 forKey: .version, in: container,
                 debugDescription: "grants were saved in version \(version) by a newer Aegis; this one reads version 1")
         }
-        grants = try container.decode([GrantRecord].self, forKey: .grants).sorted { $0.id < $1.id }
+        add(try container.decode([GrantRecord].self, forKey: .grants))
+    }
+
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(version, forKey: .version)
+        try container.encode(grants, forKey: .grants)
     }
 
     /// The state after one more event.
     package mutating func apply(_ event: GrantEvent) {
         switch event {
-        case .issued(let records):
-            grants = (grants + records).sorted { $0.id < $1.id }
-        case .revoked(let ids, let time, _):
-            for id in ids { if let index = index(id), grants[index].revoked == nil { grants[index].revoked = time } }
+        case .issued(let records): add(records)
+        case .revoked(let ids, let time, _): for id in ids { change(id) { $0.revoked = $0.revoked ?? time } }
         case .charged(let id, let calls, let amounts, let time):
             line(id) { record in
                 record.calls = saturatingSum(record.calls, calls)
                 record.used = record.used.adding(amounts)
                 if calls > 0 { record.withRate { $0.add(time) } }
             }
-        case .recalled(let id, let calls):
-            if let index = index(id) { grants[index].calls = saturatingSum(grants[index].calls, calls) }
+        case .recalled(let id, let calls): change(id) { $0.calls = saturatingSum($0.calls, calls) }
         case .settled(let id, let reserved, let used):
             line(id) { $0.used = $0.used.removing(reserved).adding(used) }
         case .refunded(let id, let reserved, let time):
@@ -82,32 +96,40 @@ package struct GrantSnapshot: Sendable, Equatable, Codable {
                 record.used = record.used.removing(reserved)
                 record.withRate { $0.remove(time) }
             }
-        case .forgotten(let ids):
-            let gone = Set(ids)
-            grants.removeAll { gone.contains($0.id) }
+        case .forgotten(let ids): for id in ids { kept[id] = nil }
         }
     }
 
     /// A grant by its id.
-    package func record(_ id: GrantID) -> GrantRecord? { index(id).map { grants[$0] } }
+    package func record(_ id: GrantID) -> GrantRecord? { kept[id]?.record }
 
-    private func index(_ id: GrantID) -> Int? {
-        var low = 0
-        var high = grants.count
-        while low < high {
-            let middle = (low + high) / 2
-            if grants[middle].id < id { low = middle + 1 } else { high = middle }
+    /// Whether a grant that is kept, or one that it was derived from, has a limit.
+    package func isLimited(_ id: GrantID) -> Bool {
+        var next: GrantID? = id
+        while let id = next, let own = kept[id] {
+            if own.record.terms.limits != .none { return true }
+            next = own.record.parent
         }
-        return low < grants.count && grants[low].id == id ? low : nil
+        return false
+    }
+
+    private mutating func add(_ records: [GrantRecord]) { for record in records { kept[record.id] = Kept(record) } }
+
+    /// Changes a grant.
+    ///
+    /// - Returns: what it was derived from.
+    @discardableResult
+    private mutating func change(_ id: GrantID, _ body: (inout GrantRecord) -> Void) -> GrantID? {
+        guard let place = kept.index(forKey: id) else { return nil }
+        if !isKnownUniquelyReferenced(&kept.values[place]) { kept.values[place] = Kept(kept.values[place].record) }
+        body(&kept.values[place].record)
+        return kept.values[place].record.parent
     }
 
     /// Changes a grant and all that it was derived from, as far as they are kept.
-    private mutating func line(_ id: GrantID, _ change: (inout GrantRecord) -> Void) {
+    private mutating func line(_ id: GrantID, _ body: (inout GrantRecord) -> Void) {
         var next: GrantID? = id
-        while let id = next, let index = index(id) {
-            change(&grants[index])
-            next = grants[index].parent
-        }
+        while let id = next { next = change(id, body) }
     }
 }
 

@@ -144,6 +144,7 @@ package actor GoalQueue {
 
     private func keep(_ goal: Goal) throws(AegisError) {
         try store.save(goal, keeping: Self.remembered)
+        record(goal, services.audit)
         if goals[goal.id] == nil { order.append(goal.id) }
         goals[goal.id] = goal
         guard goal.isOver else { return }

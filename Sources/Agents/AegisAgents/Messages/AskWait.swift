@@ -26,7 +26,7 @@ struct AskWait: Sendable {
     /// Waits for whatever comes first.
     func end(_ waiter: Waiter<TurnResult>, within limit: Duration) async -> AskEnd {
         let clock = directory.services.clock
-        return await withTaskGroup(of: AskEnd.self) { group in
+        let end = await withTaskGroup(of: AskEnd.self) { group in
             group.addTask { await waiter.value().map { .answered($0) } ?? .cancelled }
             group.addTask {
                 do { try await clock.sleep(for: limit) } catch { return .cancelled }
@@ -41,6 +41,8 @@ struct AskWait: Sendable {
             group.cancelAll()
             return first
         }
+        await process.forget(waiter, for: trace)
+        return end
     }
 
     /// What the asker's model reads. What was not begun is taken back where nobody waits for it any more.

@@ -291,7 +291,8 @@ package actor AgentDirectory {
         AgentInfo(
             id: process.id, name: process.record.name, model: process.manifest.model, state: await process.state,
             lifecycle: process.manifest.lifecycle.word, parent: process.record.parent, depth: process.record.depth,
-            owner: process.record.owner, trace: await process.trace,
+            owner: process.record.owner, trace: await process.trace, step: await process.iterations,
+            mail: await process.mailCount,
             capabilityCount: services.grants.records(of: process.holder).count, createdAt: process.record.created)
     }
 

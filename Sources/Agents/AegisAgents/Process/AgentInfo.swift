@@ -13,12 +13,16 @@ package struct AgentInfo: Sendable, Codable, Hashable {
     package var owner: UInt32
     /// The trace of the turn that it works on.
     package var trace: String?
+    /// How often its model was called in that turn.
+    package var step: Int?
+    /// Messages that wait for it.
+    package var mail: Int
     /// How many grants it holds.
     package var capabilityCount: Int
     package var createdAt: Timestamp
 
     private enum CodingKeys: String, CodingKey {
-        case id, name, model, state, lifecycle, parent, depth, owner, trace
+        case id, name, model, state, lifecycle, parent, depth, owner, trace, step, mail
         case capabilityCount = "capability_count"
         case createdAt = "created_at"
     }

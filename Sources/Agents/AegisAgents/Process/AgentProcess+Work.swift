@@ -13,10 +13,10 @@ extension AgentProcess {
 
     /// Asks the model for the next answer; what goes wrong ends the turn with its cause.
     func ask() async throws {
-        guard try await makeRoom() else { return }
+        guard let tools = try await makeRoom() else { return }
         let reply: ModelReply
         do throws(AegisError) {
-            reply = try await answer(question(session.prompt, alias: manifest.model))
+            reply = try await answer(question(session.prompt, alias: manifest.model, tools: tools))
         } catch {
             // Somebody wants it to end, or the daemon does: the loop knows which.
             if Task.isCancelled { return }
@@ -31,19 +31,27 @@ extension AgentProcess {
         }
     }
 
-    private func question(_ messages: [ModelMessage], alias: String) -> ModelQuestion {
+    private func question(_ messages: [ModelMessage], alias: String, tools: [ModelTool] = []) -> ModelQuestion {
         ModelQuestion(
-            alias: alias, system: record.systemPrompt(manifest), messages: messages, tools: offered,
+            alias: alias, system: record.systemPrompt(manifest), messages: messages, tools: tools,
             maxOutputTokens: manifest.maxOutputTokens, agent: id, name: record.name, tree: record.tree)
     }
 
     /// Makes the conversation fit its model's window.
     ///
-    /// - Returns: false when the turn was ended for want of room.
-    private func makeRoom() async throws -> Bool {
+    /// - Returns: the tools that its model is told of; nil when the turn was ended for want of room.
+    private func makeRoom() async throws -> [ModelTool]? {
         while true {
-            switch ContextPlan.make(session, window(), canSummarize: canSummarize) {
-            case .ready: return true
+            let offered = services.registry.entries(for: holder, in: services.grants).filter {
+                manifest.memory.episodicEnabled || !$0.declaration.name.hasPrefix("memory_")
+            }
+            switch ContextPlan.make(session, window(offered), canSummarize: canSummarize) {
+            case .ready:
+                return offered.map {
+                    ModelTool(
+                        name: $0.wireName, description: $0.declaration.description,
+                        schema: $0.declaration.input)
+                }
             case .summarize(let number): try await summarize(number)
             case .drop(let number):
                 try log.record(.dropped(messages: number))
@@ -56,19 +64,19 @@ extension AgentProcess {
                         message:
                             "the message takes about \(tokens) tokens, and \(room) are left for it in the window of '\(manifest.model)'"
                     ))
-                return false
+                return nil
             }
-            if Task.isCancelled { return false }
+            if Task.isCancelled { return nil }
         }
     }
 
-    private func window() -> ContextPlan.Window {
+    private func window(_ offered: [ToolRegistry.Entry]) -> ContextPlan.Window {
         let model = services.models.window(of: manifest.model)
         let window = min(manifest.memory.contextWindow ?? model, model)
         let fixed =
             ContextSize.tokens(record.systemPrompt(manifest))
             + offered.reduce(0) {
-                $0 + 8 + ContextSize.tokens($1.description) + $1.schema.compact.count / 4
+                $0 + 8 + ContextSize.tokens($1.declaration.description) + $1.schemaSize / 4
             }
         // An answer must fit, too; but a small window is not eaten up by a large one.
         let answer = min(manifest.maxOutputTokens, window / 4)
@@ -83,7 +91,6 @@ extension AgentProcess {
         let text = Transcript.text(of: old, limit: services.models.window(of: summarizer) * 2)
         var question = question([.user(Transcript.summaryTask(text))], alias: summarizer)
         question.system = Transcript.summaryPrompt
-        question.tools = []
         question.maxOutputTokens = min(2048, manifest.maxOutputTokens)
         do throws(AegisError) {
             let summary = try await answer(question).text
@@ -101,15 +108,6 @@ extension AgentProcess {
 
     // MARK: Tools
 
-    /// The tools that its grants let it call, as its model is told of them.
-    var offered: [ModelTool] {
-        services.registry.declarations(for: holder, in: services.grants).filter {
-            manifest.memory.episodicEnabled || !$0.name.hasPrefix("memory_")
-        }.map {
-            ModelTool(name: services.registry.wireName($0.name), description: $0.description, schema: $0.input)
-        }
-    }
-
     /// Calls tools in the order of the answer; neighbours that say that they may run at the same time do. Those that were begun
     /// when a daemon ended are among them: the gate knows what becomes of them (decision D34).
     func call(_ uses: [ToolUse]) async throws {
@@ -119,18 +117,22 @@ extension AgentProcess {
             var batch = left.prefix(1)
             if isParallelSafe(first) { batch = left.prefix(Self.parallelCalls).prefix { isParallelSafe($0) } }
             left = left.dropFirst(batch.count)
-            let replies = await withTaskGroup(of: (String, ToolReply).self) { group in
-                for use in batch { group.addTask { (use.id, await self.reply(to: use)) } }
-                var replies: [(id: String, reply: ToolReply)] = []
-                for await (id, reply) in group { replies.append((id, reply)) }
-                return replies
-            }
-            for (id, reply) in replies {
+            for (id, reply) in await replies(to: batch) {
                 if let halt = reply.halt { throw AegisError.failed("not-recorded", halt) }
                 // The gate has saved what it ran; what it refused is saved here.
                 guard log.awaits(id), !(Task.isCancelled && reply.code == "interrupted") else { continue }
                 try log.end(id, with: reply)
             }
+        }
+    }
+
+    private func replies(to batch: ArraySlice<ToolUse>) async -> [(id: String, reply: ToolReply)] {
+        if let only = batch.first, batch.count == 1 { return [(only.id, await reply(to: only))] }
+        return await withTaskGroup(of: (String, ToolReply).self) { group in
+            for use in batch { group.addTask { (use.id, await self.reply(to: use)) } }
+            var replies: [(id: String, reply: ToolReply)] = []
+            for await (id, reply) in group { replies.append((id, reply)) }
+            return replies
         }
     }
 

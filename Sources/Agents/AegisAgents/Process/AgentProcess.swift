@@ -56,6 +56,9 @@ package actor AgentProcess {
     /// The trace that it works on, or will again.
     package var trace: String? { session.turn?.trace ?? (restartPause == nil ? nil : session.last?.turn.trace) }
 
+    /// How often its model was called in its turn.
+    package var iterations: Int? { session.turn?.iterations }
+
     // MARK: Messages
 
     /// Puts a message into the mailbox.

@@ -71,15 +71,11 @@ package final class GrantStore: GrantJournal {
     /// saved stays counted here: too much rather than too little.
     private func change(_ event: GrantEvent, _ ids: [GrantID], _ durability: Durability) throws(AegisError) {
         try kept.withLock { kept throws(AegisError) in
-            var line = Self.line(of: ids, in: kept)
-            if durability == .saved {
-                guard !line.isEmpty else { return }
-                // Numbers that nothing limits are for showing only, and not worth a write each.
-                guard
-                    line.contains(where: { kept.record($0).map { $0.terms.limits != .none } ?? false })
-                        || Self.isForgetting(event)
-                else { return kept.apply(event) }
+            // Numbers that nothing limits are for showing only, and not worth a write each.
+            if durability == .saved, !Self.isForgetting(event), !ids.contains(where: { kept.isLimited($0) }) {
+                return kept.apply(event)
             }
+            var line = Self.line(of: ids, in: kept)
             kept.apply(event)
             line.formUnion(Self.line(of: ids, in: kept))
             var rows: [(id: String, record: String?)] = []

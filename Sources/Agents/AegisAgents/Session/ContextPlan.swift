@@ -6,9 +6,15 @@ package enum ContextSize {
     /// Tokens of a text: four bytes each, as English and code have it; other scripts have fewer bytes a token at least.
     package static func tokens(_ text: String) -> Int { (text.utf8.count + 3) / 4 }
 
+    /// Tokens that a message takes beside its blocks.
+    static let frame = 4
+
     /// Tokens of a message, with what its frame takes.
-    package static func tokens(_ message: ModelMessage) -> Int {
-        message.blocks.reduce(4) { sum, block in
+    package static func tokens(_ message: ModelMessage) -> Int { frame + tokens(message.blocks) }
+
+    /// Tokens of blocks.
+    static func tokens(_ blocks: [ModelMessage.Block]) -> Int {
+        blocks.reduce(0) { sum, block in
             switch block {
             case .text(let text): sum + tokens(text)
             case .reasoning(let text, let signature): sum + tokens(text) + (signature.map(tokens) ?? 0)
@@ -61,7 +67,7 @@ package enum ContextPlan: Sendable, Hashable {
     ///   - canSummarize: false after a summary could not be made: what does not fit is dropped then, and nothing else.
     /// - Returns: what is to be done before the model is asked.
     package static func make(_ session: Session, _ window: Window, canSummarize: Bool) -> ContextPlan {
-        let sizes = session.messages.map { ContextSize.tokens($0) }
+        let sizes = session.sizes
         let used = sizes.reduce(0, +) + ContextSize.tokens(session.summary ?? "")
         let isTooMany = session.messages.count > window.messages
         if canSummarize, isTooMany || Double(used) > Double(window.room) * window.threshold {

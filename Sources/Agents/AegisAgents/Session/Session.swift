@@ -73,6 +73,8 @@ package struct Session: Sendable, Hashable {
 
     /// What the model is shown, oldest first. Tool results follow their calls, in one message.
     package private(set) var messages: [ModelMessage] = []
+    /// What each of them takes of a window, in tokens.
+    package private(set) var sizes: [Int] = []
     /// What stands for the messages that are not shown any more.
     package private(set) var summary: String?
     private var hasGap = false
@@ -240,14 +242,17 @@ package struct Session: Sendable, Hashable {
     private mutating func append(_ role: ModelMessage.Role, _ blocks: [ModelMessage.Block]) {
         guard role == .user, messages.last?.role == .user else {
             messages.append(ModelMessage(role, blocks))
+            sizes.append(ContextSize.frame + ContextSize.tokens(blocks))
             return
         }
         messages[messages.count - 1].blocks += blocks
+        sizes[sizes.count - 1] += ContextSize.tokens(blocks)
     }
 
     private mutating func remove(_ number: Int) {
         let number = min(max(number, 0), messages.count)
         messages.removeFirst(number)
+        sizes.removeFirst(number)
         turn?.start -= number
         if number > 0, summary == nil { hasGap = true }
     }

@@ -1,5 +1,6 @@
 package import AegisCore
 package import AegisInference
+package import AegisJSON
 
 /// Why a turn ended: the words of the contract.
 package enum TurnStop: String, Sendable, Codable, CaseIterable {
@@ -48,11 +49,11 @@ package enum SessionStep: Sendable, Hashable {
     case dropped(messages: Int)
 }
 
-extension SessionStep: Codable {
-    private enum Kind: String, Codable {
+extension SessionStep: Decodable {
+    fileprivate enum Kind: String, Decodable {
         case began, replied, intent, outcome, stopped, ended, restarted, summarized, dropped
     }
-    private enum Keys: String, CodingKey {
+    fileprivate enum Keys: String, CodingKey {
         case kind, trace, text, from, blocks, stop, usage, call, output, error, messages
     }
 
@@ -80,39 +81,42 @@ extension SessionStep: Codable {
         case .dropped: self = .dropped(messages: try c.decode(Int.self, forKey: .messages))
         }
     }
+}
 
-    package func encode(to encoder: any Encoder) throws {
-        var c = encoder.container(keyedBy: Keys.self)
+extension SessionStep: Encodable {
+    package func encode(to encoder: any Encoder) throws { try json().encode(to: encoder) }
+
+    /// What is kept of it, and what `init(from:)` reads. By hand, as each step of each turn waits for it.
+    ///
+    /// - Returns: an object with its `kind` first.
+    /// - Throws: what the blocks of an answer throw.
+    package func json() throws -> JSONValue {
+        func object(_ kind: Kind, _ fields: (Keys, JSONValue?)...) -> JSONValue {
+            .object(
+                [JSONValue.Field("kind", .string(kind.rawValue))]
+                    + fields.compactMap { key, value in value.map { JSONValue.Field(key.rawValue, $0) } })
+        }
         switch self {
         case .began(let trace, let text, let from):
-            try c.encode(Kind.began, forKey: .kind)
-            try c.encode(trace, forKey: .trace)
-            try c.encode(text, forKey: .text)
-            try c.encodeIfPresent(from, forKey: .from)
+            return object(
+                .began, (.trace, .string(trace)), (.text, .string(text)), (.from, from.map { .string($0) }))
         case .replied(let blocks, let stop, let usage):
-            try c.encode(Kind.replied, forKey: .kind)
-            try c.encode(blocks, forKey: .blocks)
-            try c.encode(stop, forKey: .stop)
-            try c.encode(usage, forKey: .usage)
-        case .intent(let call):
-            try c.encode(Kind.intent, forKey: .kind)
-            try c.encode(call, forKey: .call)
+            return object(
+                .replied, (.blocks, try JSONValue(encoding: blocks)), (.stop, try JSONValue(encoding: stop)),
+                (.usage, try JSONValue(encoding: usage)))
+        case .intent(let call): return object(.intent, (.call, .string(call)))
         case .outcome(let output):
-            try c.encode(Kind.outcome, forKey: .kind)
-            try c.encode(output, forKey: .output)
-        case .stopped: try c.encode(Kind.stopped, forKey: .kind)
-        case .restarted: try c.encode(Kind.restarted, forKey: .kind)
+            return object(
+                .outcome,
+                (.output, ["id": .string(output.id), "text": .string(output.text), "is_error": .bool(output.isError)]))
+        case .stopped: return object(.stopped)
+        case .restarted: return object(.restarted)
         case .ended(let stop, let problem):
-            try c.encode(Kind.ended, forKey: .kind)
-            try c.encode(stop, forKey: .stop)
-            try c.encodeIfPresent(problem, forKey: .error)
+            return object(
+                .ended, (.stop, .string(stop.rawValue)), (.error, try problem.map { try JSONValue(encoding: $0) }))
         case .summarized(let messages, let text):
-            try c.encode(Kind.summarized, forKey: .kind)
-            try c.encode(messages, forKey: .messages)
-            try c.encode(text, forKey: .text)
-        case .dropped(let messages):
-            try c.encode(Kind.dropped, forKey: .kind)
-            try c.encode(messages, forKey: .messages)
+            return object(.summarized, (.messages, .number(messages)), (.text, .string(text)))
+        case .dropped(let messages): return object(.dropped, (.messages, .number(messages)))
         }
     }
 }

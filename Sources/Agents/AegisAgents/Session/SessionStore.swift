@@ -23,6 +23,11 @@ package struct SessionStore: Sendable {
                 """)
     ]
 
+    /// What came later: nothing looked for steps by that index, and each step wrote a page more for it.
+    package static let indexMigrations = [
+        Migration("agent_steps: no index of traces", sql: "DROP INDEX agent_steps_trace")
+    ]
+
     /// Uses a database that has `migrations` applied.
     package init(_ database: Database) { self.database = database }
 
@@ -40,7 +45,7 @@ package struct SessionStore: Sendable {
         _ step: SessionStep, of agent: String, at seq: Int, trace: String?, time: Timestamp, synced: Bool = false
     ) throws(AegisError) {
         let text: String
-        do { text = String(decoding: try JSONValue(encoding: step).compact, as: UTF8.self) } catch {
+        do { text = String(decoding: try step.json().compact, as: UTF8.self) } catch {
             throw .failed("internal-error", "a step cannot be written: \(error)")
         }
         _ = try database.transaction(synced ? .synced : .saved) { t throws(SQLiteError) in

@@ -91,11 +91,11 @@ package struct BudgetAccount: Sendable, Hashable {
     }
 
     /// What is left of the tokens when `reserved` counts as used; nil is any number.
-    func restTokens(withReserved: Bool) -> Int? {
+    package func restTokens(withReserved: Bool) -> Int? {
         limit.maxTokens.map { $0.saturatingAdd(-usedTokens).saturatingAdd(withReserved ? -reservedTokens : 0) }
     }
     /// What is left of the money.
-    func restMicroUSD(withReserved: Bool) -> Int? {
+    package func restMicroUSD(withReserved: Bool) -> Int? {
         limit.maxMicroUSD.map { $0.saturatingAdd(-usedMicroUSD).saturatingAdd(withReserved ? -reservedMicroUSD : 0) }
     }
 

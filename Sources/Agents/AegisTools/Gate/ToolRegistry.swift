@@ -1,23 +1,43 @@
 package import AegisCapabilities
 package import AegisCore
+internal import AegisJSON
 internal import Synchronization
 
 /// The tools of a node. What is registered is complete: its schema has been read, and its name is one that a grant can name.
 package final class ToolRegistry: Sendable {
     /// A tool with what was made of its declaration.
-    package struct Entry: Sendable {
+    package final class Entry: Sendable {
         package let tool: any Tool
         package let declaration: ToolDeclaration
         package let schema: JSONSchema
         /// The name that models are told: providers take only letters, digits, `_` and `-` in it.
         package let wireName: String
+        /// Bytes of the schema as a model is sent it.
+        package let schemaSize: Int
+
+        init(_ tool: any Tool, _ declaration: ToolDeclaration, _ schema: JSONSchema, wireName: String) {
+            self.tool = tool
+            self.declaration = declaration
+            self.schema = schema
+            self.wireName = wireName
+            schemaSize = declaration.input.compact.count
+        }
     }
 
     private struct State {
         var entries: [String: Entry] = [:]
         /// Names that models are told, where they are not the tools' own.
         var wire: [String: String] = [:]
+        /// By name.
+        var sorted: [Entry] = []
+        var actions: [Action] = []
+
+        mutating func sort() {
+            sorted = entries.values.sorted { $0.declaration.name < $1.declaration.name }
+            actions = sorted.map { .tool($0.declaration.name) }
+        }
     }
+
     private let state = Mutex(State())
     private let most: Int
 
@@ -58,8 +78,9 @@ package final class ToolRegistry: Sendable {
                 throw AegisError(.conflict, "tool-invalid", "there are \(most) tools")
             }
             let wire = old?.wireName ?? WireName.of(name) { state.entries[$0] != nil || state.wire[$0] != nil }
-            state.entries[name] = Entry(tool: tool, declaration: declaration, schema: schema, wireName: wire)
+            state.entries[name] = Entry(tool, declaration, schema, wireName: wire)
             if wire != name { state.wire[wire] = name }
+            state.sort()
         }
     }
 
@@ -70,6 +91,7 @@ package final class ToolRegistry: Sendable {
         state.withLock { state in
             guard let old = state.entries.removeValue(forKey: name) else { return false }
             if old.wireName != name { state.wire[old.wireName] = nil }
+            state.sort()
             return true
         }
     }
@@ -83,16 +105,16 @@ package final class ToolRegistry: Sendable {
     package func wireName(_ name: String) -> String { entry(name)?.wireName ?? name }
 
     /// All declarations, by name.
-    package var declarations: [ToolDeclaration] {
-        state.withLock { $0.entries.values.map(\.declaration) }.sorted { $0.name < $1.name }
-    }
+    package var declarations: [ToolDeclaration] { state.withLock { $0.sorted }.map(\.declaration) }
 
     /// The tools that a holder may call now, by name: what its model is told of.
+    package func entries(for holder: HolderID, in grants: GrantBook) -> [Entry] {
+        let (sorted, actions) = state.withLock { ($0.sorted, $0.actions) }
+        return zip(sorted, grants.allowed(actions, for: holder)).filter(\.1).map(\.0)
+    }
+
+    /// Their declarations.
     package func declarations(for holder: HolderID, in grants: GrantBook) -> [ToolDeclaration] {
-        let set = grants.grants(of: holder)
-        let now = Timestamp.now()
-        return declarations.filter { declaration in
-            if case .allow = evaluate(Request(.tool(declaration.name)), with: set, at: now) { true } else { false }
-        }
+        entries(for: holder, in: grants).map(\.declaration)
     }
 }

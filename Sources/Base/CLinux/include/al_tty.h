@@ -12,6 +12,8 @@ int al_tty_set_size(int fd, uint16_t rows, uint16_t columns);
    fatal signal ends the process. 0, or -1 with errno. */
 int al_tty_raw(int fd);
 int al_tty_hide(int fd);
+/* What al_tty_restore writes to the terminal besides (at most 64 bytes): sequences that undo what a program has switched on. */
+void al_tty_farewell(const char *bytes, int count);
 /* Puts the remembered state back; safe in signal handlers, does nothing the second time. */
 void al_tty_restore(void);
 

@@ -101,7 +101,7 @@ package struct CommandLineParser: Sendable {
         if !command.arguments.contains(where: { $0.count == .many }), given > command.arguments.count {
             throw .usage(
                 "unexpected argument '\(invocation.arguments[command.arguments.count])' for \(command.title)",
-                hint: "usage: \(command.usage)")
+                hint: Habits.arguments(of: command.path) ?? "usage: \(command.usage)")
         }
         for (index, value) in invocation.arguments.enumerated() {
             guard let argument = command.arguments.dropFirst(index).first ?? command.arguments.last else { continue }

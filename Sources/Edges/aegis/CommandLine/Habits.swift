@@ -17,7 +17,7 @@ enum Habits {
         "kill": meant("instance stop X"), "inspect": meant("instance info X"), "info": meant("instance info X"),
         "unpause": meant("instance resume X"), "rmi": meant("image delete REF"), "images": meant("image list"),
         "pull": meant("image pull REF"), "port": "the ports of an instance are shown by 'aegis instance info X'",
-        "top": watching, "stats": watching,
+        "stats": watching,
         "shell": meant("exec -it X -- sh"), "ssh": meant("exec -it X -- sh"), "sh": meant("exec -it X -- sh"),
         "bash": meant("exec -it X -- sh"), "enter": meant("exec -it X -- sh"),
         "wait": "'aegis attach X' ends with the command of X, and with its exit code",
@@ -58,6 +58,9 @@ enum Habits {
         if let lack = lacks[group], lack.words.contains(word) { return lack.answer }
         return synonyms[word]?.first(where: known.contains).map { meant((parent + [$0]).joined(separator: " ")) }
     }
+
+    /// The answer to an argument of a command that takes none here, and does elsewhere.
+    static func arguments(of path: [String]) -> String? { path == ["top"] ? watching : nil }
 
     // MARK: Options
 

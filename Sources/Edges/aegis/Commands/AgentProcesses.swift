@@ -5,7 +5,7 @@ internal import AegisWire
 
 /// The verbs for live agents.
 enum AgentProcesses {
-    static let commands = [spawn, list, status, run, reply, logs, stop, grants, revoke]
+    static let commands = [spawn, list, status, run, reply, logs, stop, budget, grants, revoke]
 
     /// A file is one when there is one of that name, or when it looks like one; anything else is a deployed name.
     private static func source(_ word: String, _ context: Context) -> [JSONValue.Field] {
@@ -144,6 +144,26 @@ enum AgentProcesses {
         try await InstanceActions.eachInstance(invocation, context, "stopped") { client, agent throws(AegisError) in
             try await client.call(.delete, APIClient.Route("processes", agent))
         }
+    }
+
+    private static let budget = Command(
+        "agent budget", "show what agents have used, what is held for calls under way, and what is left",
+        details:
+            "An agent's numbers hold what its children use; what is left is the least that it and those above it have.",
+        arguments: [Argument("ID|NAME", .optional)],
+        examples: [Example("all", "aegis agent budget"), Example("one", "aegis agent budget researcher")]
+    ) { invocation, context in
+        let client = try await context.client()
+        guard let agent = invocation.arguments.first else {
+            let items = try await client.list(APIClient.Route("budgets"))
+            try await context.showValues(items, invocation, quiet: { $0["agent_id"]?.text ?? "" }) {
+                AgentText.budgets($0)
+            }
+            return 0
+        }
+        let answer = try await client.call(.get, APIClient.Route("processes", agent, "budget"))
+        try await context.show(answer, invocation) { AgentText.budget(answer) }
+        return 0
     }
 
     private static let grants = Command(

@@ -38,9 +38,9 @@ package enum Commands {
                 "Kits", [KitInstall.command, KitList.command, KitShow.command, KitUninstall.command]),
             CommandTable.Section(
                 "Agents",
-                GoalCommands.commands + AgentManifests.commands + AgentProcesses.commands + ToolCommands.commands
-                    + MCPCommands.commands + ApprovalCommands.commands + SkillCommands.commands
-                    + MemoryCommands.commands),
+                [TopCommand.command] + GoalCommands.commands + AgentManifests.commands + AgentProcesses.commands
+                    + ToolCommands.commands + MCPCommands.commands + ApprovalCommands.commands
+                    + SkillCommands.commands + MemoryCommands.commands),
             CommandTable.Section(
                 "The ledger", [AuditTail.command, AuditVerify.command, AuditHead.command, AuditExport.command]),
             CommandTable.Section(

@@ -30,6 +30,19 @@ package enum Terminal {
         guard al_tty_hide(descriptor) == 0 else { throw Errno.current }
     }
 
+    /// The whole screen for a program: raw mode, a screen of its own, no cursor. All of it is undone as raw mode is.
+    ///
+    /// - Returns: what to write to the terminal.
+    package static func takeScreen(_ descriptor: Int32) throws(Errno) -> String {
+        let leave = Array("\u{1b}[0m\u{1b}[?25h\u{1b}[?1049l".utf8CString.dropLast())
+        // SAFETY: read during the call, and copied.
+        unsafe leave.withUnsafeBufferPointer { bytes in
+            if let start = bytes.baseAddress { unsafe al_tty_farewell(start, Int32(bytes.count)) }
+        }
+        try makeRaw(descriptor)
+        return "\u{1b}[?1049h\u{1b}[?25l\u{1b}[2J"
+    }
+
     /// Puts the terminal back as it was found; does nothing when it was not changed.
     package static func restore() { al_tty_restore() }
 }

@@ -1,0 +1,160 @@
+package import AegisAgents
+package import AegisAudit
+internal import AegisCore
+internal import AegisIO
+package import AegisInstances
+internal import AegisJSON
+
+/// What happens on the node, told to those whom it concerns: the records of the ledger, as they are written. REST and JSON-RPC tell
+/// the same.
+///
+/// Whoever listens holds a place in the ledger and no memory: one that is slow reads later, and one that was away goes on where it
+/// was. What was dropped from the disk meanwhile is counted.
+package struct LedgerEvents: Sendable {
+    private let audit: AuditService
+    let clock: any Clock<Duration>
+    /// Whose an agent or instance is.
+    private let isOwn: @Sendable (String, Caller) async -> Bool
+
+    /// After how much silence a listener hears that it is still connected.
+    static let heartbeat = Duration.seconds(15)
+    /// How far back a listener may begin, in records of all kinds.
+    static let longestTail: UInt64 = 10_000
+
+    /// Tells of agents and instances.
+    package init(
+        _ audit: AuditService, agents: AgentDirectory, store: SessionStore, instances: InstanceDirectory,
+        clock: any Clock<Duration>
+    ) {
+        self.audit = audit
+        self.clock = clock
+        isOwn = { id, caller in
+            if let process = try? await agents.find(id) { return process.record.owner == caller.uid }
+            if let owner = try? store.owner(of: id) { return owner == caller.uid }
+            return (try? instances.find(id, for: caller)) != nil
+        }
+    }
+
+    /// Which events somebody wants to hear.
+    struct Wish: Sendable {
+        var caller: Caller
+        /// Kinds, or the first words of kinds (`tool` for `tool_invoked`); empty is all.
+        var types: [String] = []
+        /// Only those about this agent or instance.
+        var agent: String?
+
+        init(_ caller: Caller, types: [String], agent: String?) throws(AegisError) {
+            for type in types where !AuditKind.isName(type) {
+                throw .usage(
+                    "'\(type)' is not a type of events",
+                    hint: "write kinds, or their first words, as in tool,approval,agent_spawned")
+            }
+            self.caller = caller
+            self.types = types
+            self.agent = agent
+        }
+
+        func admits(kind: String) -> Bool {
+            types.isEmpty || types.contains { kind == $0 || kind.hasPrefix($0 + "_") }
+        }
+    }
+
+    /// One event.
+    struct Event: Sendable {
+        var seq: UInt64
+        var kind: String
+        var json: JSONValue
+    }
+
+    /// What came of waiting.
+    struct Batch: Sendable {
+        var events: [Event] = []
+        /// Records that are not on the disk any more.
+        var lost: UInt64 = 0
+        /// Nothing has happened for a while.
+        var isQuiet = false
+        /// The ledger is closed: the daemon ends.
+        var isOver = false
+    }
+
+    /// A listener's place, and what it knows of who owns what.
+    struct Listener: Sendable {
+        fileprivate var cursor: LedgerCursor
+        fileprivate var own: [String: Bool] = [:]
+        /// The last record that it has passed.
+        var seq: UInt64 { cursor.seq }
+    }
+
+    /// Begins to listen: after a record that is known, or from now on.
+    ///
+    /// - Throws: `audit-unreadable`.
+    func listen(after seq: UInt64?) async throws -> Listener { Listener(cursor: try await audit.cursor(after: seq)) }
+
+    /// Begins so many records before the newest.
+    ///
+    /// - Throws: `audit-unreadable`.
+    func listen(back count: UInt64) async throws -> Listener {
+        let head = audit.ledger.head.seq
+        guard count > 0 else { return try await listen(after: nil) }
+        // From the first one on nothing is lost that ever was.
+        guard head > count else { return Listener(cursor: try await audit.cursor(after: 0)) }
+        return try await listen(after: head - count)
+    }
+
+    /// Whether there is something after a record.
+    func hasMore(after seq: UInt64) -> Bool { audit.ledger.head.seq > seq }
+
+    /// Waits for what comes next; an empty batch after a while of silence.
+    ///
+    /// - Throws: `audit-unreadable`; `CancellationError`.
+    func next(_ listener: inout Listener, _ wish: Wish) async throws -> Batch {
+        if !(await hasNews(after: listener.seq)) {
+            try Task.checkCancellation()
+            return Batch(isQuiet: true, isOver: audit.ledger.isClosed)
+        }
+        let found = try await audit.more(listener.cursor, AuditFilter())
+        listener.cursor = found.cursor
+        var batch = Batch(lost: found.lost)
+        for line in found.lines.split(separator: 10) {
+            guard let record = try? JSONValue(parsing: line), let kind = record["kind"]?.text, wish.admits(kind: kind),
+                let seq = record["seq"]?.unsigned
+            else { continue }
+            let subject = record["agent"]?.text
+            guard wish.agent == nil || wish.agent == subject else { continue }
+            let owner = record["fields"]?["owner"]?.unsigned
+            guard await concerns(subject, ownedBy: owner, wish.caller, &listener) else { continue }
+            batch.events.append(Event(seq: seq, kind: kind, json: Self.shown(record)))
+        }
+        return batch
+    }
+
+    private func hasNews(after seq: UInt64) async -> Bool {
+        let (ledger, clock) = (audit.ledger, clock)
+        guard ledger.head.seq <= seq else { return true }
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { await ledger.wait(after: seq) }
+            group.addTask { try? await clock.sleep(for: Self.heartbeat) }
+            await group.next()
+            group.cancelAll()
+        }
+        return ledger.head.seq > seq
+    }
+
+    private func concerns(
+        _ subject: String?, ownedBy owner: UInt64?, _ caller: Caller, _ listener: inout Listener
+    ) async -> Bool {
+        guard caller.uid != 0 else { return true }
+        // A goal that waits has no agent yet.
+        guard let subject else { return owner == UInt64(caller.uid) }
+        if let known = listener.own[subject] { return known }
+        let isOwn = await isOwn(subject, caller)
+        if listener.own.count >= 1000 { listener.own = [:] }
+        listener.own[subject] = isOwn
+        return isOwn
+    }
+
+    /// Without what only proves that the record is the one that was written.
+    private static func shown(_ record: JSONValue) -> JSONValue {
+        .object((record.fields ?? []).filter { !["v", "prev", "hash"].contains($0.name) })
+    }
+}
