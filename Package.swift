@@ -137,7 +137,7 @@ let agents: [Target] = [
         [
             "AegisTools", "AegisAudit", "AegisHTTPClient", "AegisWire", "AegisSandboxTypes", "AegisStore",
             "AegisConfig",
-            "AegisJSON", "AegisIO", "CSodium", "AegisCore",
+            "AegisJSON", "AegisIO", "LinuxSys", "CSodium", "AegisCore",
         ]),
     library(
         "Agents", "AegisInference",

@@ -165,7 +165,9 @@ import Testing
             // It goes in the middle of a call, and is there again for the next.
             let quit = try await Self.invoke(f, "other", "mcp.calc.quit")
             #expect(quit.text.contains("mcp-unavailable") && quit.text.contains("exit code 7"), "\(quit)")
-            #expect(quit.text.contains("going away"), "\(quit)")
+            // What it wrote is for who runs the node, and for no model.
+            #expect(!quit.text.contains("going away") && quit.text.contains("aegis mcp list"), "\(quit)")
+            #expect(try await f.aegis("mcp", "list", "--output", "yaml").out.contains("going away"))
             #expect(try await Self.invoke(f, "adder", "mcp.calc.add", #"{"a": 1, "b": 1}"#).code == 0)
             try await f.eventually("its instance is gone") {
                 try await f.aegis("instance", "list", "--quiet").out.isEmpty

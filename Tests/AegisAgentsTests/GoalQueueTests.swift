@@ -3,6 +3,7 @@ import AegisCore
 import AegisInference
 import AegisStore
 import AegisTools
+import Synchronization
 import Testing
 
 @testable import AegisAgents
@@ -70,6 +71,62 @@ import Testing
         #expect(await reader.value == false)
         #expect(process.log.waiting == 0)
         _ = try await queue.cancel(goal.id)
+        await world.end()
+    }
+
+    /// One owner's goals neither keep others' from their turn nor push out what is known of them.
+    @Test func ownersDoNotStandInEachOthersWay() async throws {
+        let gates = ["first": Waiter<Bool>(), "second": Waiter<Bool>()]
+        let asked = Mutex<[String]>([])
+        let areTwo = Waiter<Bool>()
+        let world = try World(
+            ClosureDesk { question, number in
+                let text = question.messages[0].text
+                asked.withLock { $0.append(text) }
+                if number == 2 { areTwo.resolve(true) }
+                _ = await gates[text]?.value()
+                return ClosureDesk.text("done")
+            })
+        let queue = Self.queue(world, limit: 2)
+        let first = try await queue.submit("first", owner: 1)
+        let second = try await queue.submit("second", owner: 1)
+        _ = await areTwo.value()
+        let third = try await queue.submit("third", owner: 1)
+        let theirs = try await queue.submit("theirs", owner: 2)
+        gates["second"]?.resolve(true)
+        for id in [second.id, third.id, theirs.id] { #expect(try await queue.result(of: id)?.response == "done") }
+        #expect(asked.withLock { Array($0.suffix(2)) } == ["theirs", "third"])
+        gates["first"]?.resolve(true)
+        #expect(try await queue.result(of: first.id)?.response == "done")
+        for _ in 0..<GoalQueue.remembered + 5 {
+            _ = try await queue.cancel(try await queue.submit("again", owner: 1).id)
+        }
+        #expect(try await queue.find(theirs.id).response == "done")
+        await #expect(throws: AegisError.self) { try await queue.find(first.id) }
+        #expect(try GoalStore(world.database).all().count { $0.owner == 1 } == GoalQueue.remembered)
+        await world.end()
+    }
+
+    /// A goal whose end cannot be saved is over all the same: nothing works on for it.
+    @Test func anEndThatCannotBeKeptIsAnEnd() async throws {
+        let isAsked = Waiter<Bool>()
+        let never = Waiter<Bool>()
+        let world = try World(
+            ClosureDesk { _, _ throws(AegisError) in
+                isAsked.resolve(true)
+                _ = await never.value()
+                throw .failed("cancelled", "given up")
+            })
+        let queue = Self.queue(world)
+        let goal = try await queue.submit("go", owner: 0)
+        _ = await isAsked.value()
+        _ = try world.database.transaction(.saved) { t in
+            try t.run(
+                "CREATE TRIGGER full BEFORE INSERT ON goals BEGIN SELECT RAISE(ABORT, 'no room'); END")
+        }
+        await #expect(throws: AegisError.self) { try await queue.cancel(goal.id) }
+        #expect(await world.directory.all.isEmpty)
+        #expect(try await queue.result(of: goal.id)?.state == .cancelled)
         await world.end()
     }
 

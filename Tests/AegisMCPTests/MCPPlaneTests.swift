@@ -68,7 +68,7 @@ import Testing
         }
 
         var asks: Bool? { registry.entry("mcp.s.one")?.declaration.asksApproval }
-        func field(_ name: String) -> JSONValue? { plane.report.first?[name] }
+        func field(_ name: String) -> JSONValue? { plane.report(operators: true).first?[name] }
     }
 
     private func with(_ test: @escaping @Sendable (Stage, Database) async throws -> Void) async throws {

@@ -14,13 +14,13 @@ package struct MCPRoutes: Sendable {
 
     package var routes: [Route] {
         [
-            .json(.get, "/v1/mcp", "List MCP servers with their tools") { [plane] _ in
-                JSONValue.object([.init("items", .array(plane.report))])
+            .json(.get, "/v1/mcp", "List MCP servers with their tools") { [plane] context in
+                JSONValue.object([.init("items", .array(plane.report(operators: Self.runsNode(context.caller))))])
             },
             .json(.post, "/v1/mcp/{name}/refresh", "Ask an MCP server anew for its tools") { [plane] context in
                 try Self.check(context.caller)
                 try await plane.refresh(context.parameter("name"))
-                return JSONValue.object([.init("items", .array(plane.report))])
+                return JSONValue.object([.init("items", .array(plane.report(operators: true)))])
             },
         ]
     }
@@ -28,22 +28,25 @@ package struct MCPRoutes: Sendable {
     /// The same for JSON-RPC.
     package var methods: [JSONRPCMethod] {
         [
-            JSONRPCMethod("mcp.list", params: "") { [plane] params, _ in
+            JSONRPCMethod("mcp.list", params: "") { [plane] params, context in
                 _ = try RPCParameters(params, known: [], positional: 0)
-                return ["servers": .array(plane.report)]
+                let caller = Caller(uid: context.caller.user, gid: context.caller.group)
+                return ["servers": .array(plane.report(operators: Self.runsNode(caller)))]
             },
             JSONRPCMethod("mcp.refresh", params: "name") { [plane] params, context in
                 let parameters = try RPCParameters(params, known: ["name"], positional: 1)
                 try Self.check(Caller(uid: context.caller.user, gid: context.caller.group))
                 try await plane.refresh(try parameters.text("name"))
-                return ["servers": .array(plane.report)]
+                return ["servers": .array(plane.report(operators: true))]
             },
         ]
     }
 
+    private static func runsNode(_ caller: Caller) -> Bool { caller.maySee(owner: CurrentProcess.effectiveUser) }
+
     /// What servers do is the operator's: it starts programs that the configuration names.
     private static func check(_ caller: Caller) throws(AegisError) {
-        guard caller.maySee(owner: CurrentProcess.effectiveUser) else {
+        guard runsNode(caller) else {
             throw AegisError(
                 .denied, "administrator-needed", "MCP servers belong to the whole node",
                 hint: "ask as root or as the daemon's own user")

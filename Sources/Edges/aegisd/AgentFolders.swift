@@ -11,6 +11,7 @@ final class AgentFolders: Sendable {
     private let instances: InstanceDirectory
     /// Folders of owners, by the trees that work in them: opening one may take a process.
     private let opened = Mutex<[String: OpenedPath]>([:])
+    private static let keptOpen = 128
 
     init(home: String, runDirectory: String, instances: InstanceDirectory) {
         self.home = home
@@ -42,7 +43,11 @@ final class AgentFolders: Sendable {
         guard let path = try? await instances.open(folder, as: "workspace", isFolder: true, for: caller) else {
             return nil
         }
-        opened.withLock { $0[record.tree] = path }
+        // A few are kept: whoever looks into a goal that is over opens it once more.
+        opened.withLock { known in
+            if known.count >= Self.keptOpen { known.removeAll() }
+            known[record.tree] = path
+        }
         return path
     }
 
@@ -62,5 +67,8 @@ final class AgentFolders: Sendable {
     }
 
     /// Removes the workspace of a tree; a folder of the owner's stays.
-    func clear(tree: String) { try? Files.removeTree("\(home)/agents/\(tree)") }
+    func clear(tree: String) {
+        opened.withLock { _ = $0.removeValue(forKey: tree) }
+        try? Files.removeTree("\(home)/agents/\(tree)")
+    }
 }

@@ -29,11 +29,13 @@ struct MCPHostPlace: MCPProcessHost {
                 hint: "leave 'host: true' out: then it runs in an instance")
         }
         let (cgroups, secrets) = (cgroups, secrets)
+        // One that is still ending keeps its own: its end is none of this one's.
+        let name = "mcp-\(server.name)-\(String(UInt32.random(in: 0 ... .max), radix: 16))"
         let (account, values, group) = try await BlockingPool.shared.run {
             let account = try Self.account(sandbox.user ?? "", server.name)
             let values = try secrets.resolve(sandbox.secrets)
             let limits = Limits(cpus: sandbox.cpus, memory: sandbox.memory, pids: sandbox.pids)
-            return (account, values, try cgroups.make("mcp-\(server.name)", cgroups.resolve(limits)))
+            return (account, values, try cgroups.make(name, cgroups.resolve(limits)))
         }
         do {
             var spec = ProcessSpec(executable: program, arguments: try arguments(server))

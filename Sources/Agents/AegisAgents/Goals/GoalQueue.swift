@@ -26,9 +26,9 @@ package actor GoalQueue {
     package typealias Manifests =
         @Sendable (String?, UInt32) throws(AegisError) -> (file: ConfigFile, prompt: PromptReader)
 
-    /// Goals that are over and still known, with their workspaces.
+    /// Goals of one owner that are over and still known, with their workspaces.
     package static let remembered = 1000
-    /// Goals that may wait.
+    /// Goals of one owner that may wait.
     package static let queueLimit = 1000
 
     /// Makes an empty queue; `recover` fills it.
@@ -64,7 +64,7 @@ package actor GoalQueue {
         guard text.utf8.count <= AgentDirectory.messageLimit else {
             throw AegisError(.tooLarge, "message-too-large", "the goal has \(text.utf8.count) bytes")
         }
-        guard goals.values.count(where: { !$0.isOver }) < Self.queueLimit else {
+        guard goals.values.count(where: { !$0.isOver && $0.owner == owner }) < Self.queueLimit else {
             throw .conflict(
                 "goals-full", "\(Self.queueLimit) goals wait already", hint: "cancel some: aegis goal cancel")
         }
@@ -143,24 +143,38 @@ package actor GoalQueue {
     // MARK: Work
 
     private func keep(_ goal: Goal) throws(AegisError) {
-        try store.save(goal, keeping: Self.remembered)
+        // Each owner's own: nobody's results go because of others.
+        let over =
+            goal.isOver
+            ? order.filter { $0 != goal.id && goals[$0]?.isOver == true && goals[$0]?.owner == goal.owner } : []
+        let old = Set(over.prefix(max(0, over.count + 1 - Self.remembered)))
+        try store.save(goal, forgetting: Array(old))
         record(goal, services.audit)
+        hold(goal)
+        guard !old.isEmpty else { return }
+        for id in old { if let agent = goals.removeValue(forKey: id)?.agent { services.forgotten(agent) } }
+        order.removeAll { old.contains($0) }
+    }
+
+    private func hold(_ goal: Goal) {
         if goals[goal.id] == nil { order.append(goal.id) }
         goals[goal.id] = goal
-        guard goal.isOver else { return }
-        let over = order.filter { goals[$0]?.isOver == true }
-        for id in over.prefix(max(0, over.count - Self.remembered)) {
-            if let agent = goals.removeValue(forKey: id)?.agent { services.forgotten(agent) }
-            order.removeAll { $0 == id }
-        }
     }
 
     private func tell(_ goal: Goal) {
         for waiter in waiters.removeValue(forKey: goal.id) ?? [] { waiter.resolve(goal) }
     }
 
+    /// Begins goals, oldest first, those of whoever has the fewest under way before others'.
     private func pump() {
-        for goal in all where goal.state == .queued && running.count < limit { work(on: goal.id) }
+        while running.count < limit {
+            let busy = running.reduce(into: [UInt32: Int]()) { busy, id in
+                if let owner = goals[id]?.owner { busy[owner, default: 0] += 1 }
+            }
+            let queued = all.filter { $0.state == .queued && !running.contains($0.id) }
+            guard let next = queued.min(by: { busy[$0.owner, default: 0] < busy[$1.owner, default: 0] }) else { return }
+            work(on: next.id)
+        }
     }
 
     private func work(on id: String) {
@@ -257,12 +271,34 @@ package actor GoalQueue {
     }
 
     /// Keeps a goal that is over, stops its agents, and tells whoever waits: who is told finds nothing of it at work any more.
+    ///
+    /// - Throws: why it could not be kept; it is over all the same, and is kept once that is possible.
     private func end(_ goal: Goal, _ reason: String) async throws(AegisError) {
-        try keep(goal)
+        var failure: AegisError?
+        do throws(AegisError) { try keep(goal) } catch {
+            // Nothing may work on for a goal that is over: neither beyond its time nor against its owner's will.
+            failure = error
+            services.logger.error("the end of a goal is not kept yet", ("goal", goal.id), ("error", error.message))
+            hold(goal)
+            keepLater(goal)
+        }
         timers.removeValue(forKey: goal.id)?.cancel()
         ending.insert(goal.id)
         if let agent = goal.agent { try? await directory.stop(agent, reason: reason) }
         ending.remove(goal.id)
         tell(goal)
+        if let failure { throw failure }
     }
+
+    private func keepLater(_ goal: Goal) {
+        services.scope.spawn("end of \(goal.id)") { [self, clock = services.clock] in
+            repeat {
+                do { try await clock.sleep(for: Self.keepPause) } catch { return }
+            } while await !keeps(goal)
+        }
+    }
+
+    private func keeps(_ goal: Goal) -> Bool { (try? keep(goal)) != nil }
+
+    private static let keepPause = Duration.seconds(5)
 }

@@ -24,20 +24,18 @@ package struct GoalStore: Sendable {
     ///
     /// - Parameters:
     ///   - goal: the goal.
-    ///   - number: how many that are over are kept.
+    ///   - forgotten: ids of goals that are not kept any longer.
     /// - Throws: what SQLite says.
-    package func save(_ goal: Goal, keeping number: Int = 1000) throws(AegisError) {
+    package func save(_ goal: Goal, forgetting forgotten: [String] = []) throws(AegisError) {
         let text: String
         do { text = String(decoding: try JSONValue(encoding: goal).compact, as: UTF8.self) } catch {
             throw .failed("internal-error", "a goal cannot be written: \(error)")
         }
         _ = try database.transaction(.synced) { t throws(SQLiteError) in
-            _ = try t.run(
+            for id in forgotten { _ = try t.run("DELETE FROM goals WHERE id = ?", id) }
+            return try t.run(
                 "INSERT OR REPLACE INTO goals (id, created, over, record) VALUES (?, ?, ?, ?)", goal.id,
                 goal.createdAt.milliseconds, goal.isOver, text)
-            return try t.run(
-                "DELETE FROM goals WHERE id IN (SELECT id FROM goals WHERE over = 1 ORDER BY created DESC LIMIT -1 OFFSET ?)",
-                number)
         }
     }
 

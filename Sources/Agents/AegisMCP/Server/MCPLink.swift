@@ -121,11 +121,14 @@ final class MCPLink: Sendable {
         told(error, remarks: transport.remarks)
     }
 
+    /// How a hint begins that tells what a server wrote.
+    static let remarksMark = "it wrote: "
+
     static func told(_ error: AegisError, remarks: String) -> AegisError {
         let lines = MCPText.block(remarks, most: 4096).split(separator: "\n").suffix(5).joined(separator: " | ")
         guard !lines.isEmpty, error.hint == nil else { return error }
         var error = error
-        error.hint = "it wrote: \(MCPText.line(lines, most: 600))"
+        error.hint = "\(remarksMark)\(MCPText.line(lines, most: 600))"
         return error
     }
 

@@ -236,14 +236,18 @@ extension MCPPlane {
     // MARK: For people
 
     /// Every server: where it stands, what it speaks, its tools, and what went wrong.
-    package var report: [JSONValue] {
+    ///
+    /// - Parameter operators: whether who asks runs the node: others are told neither addresses, which may hold keys, nor what
+    ///   servers wrote.
+    /// - Returns: an object for each server.
+    package func report(operators: Bool) -> [JSONValue] {
         links.withLock { $0 }.map { name, link in
             let catalog = catalogs.withLock { $0[name] } ?? Catalog()
             let standing = link.standing
             let section = link.section
             var fields: [JSONValue.Field] = [
                 .init("name", .string(name)), .init("transport", section.url == nil ? "stdio" : "http"),
-                .init("place", .string(section.url ?? (section.sandbox.isHost ? "host" : "instance"))),
+                .init("place", .string(Self.place(section, operators: operators))),
                 .init("state", .string(Self.word(standing.phase))),
             ]
             if let hello = catalog.hello {
@@ -268,11 +272,16 @@ extension MCPPlane {
                 var told: [JSONValue.Field] = [
                     .init("code", .string(error.code)), .init("message", .string(error.message)),
                 ]
-                if let hint = error.hint { told.append(.init("hint", .string(hint))) }
+                if operators, let hint = error.hint { told.append(.init("hint", .string(hint))) }
                 fields.append(.init("last_error", .object(told)))
             }
             return .object(fields)
         }
+    }
+
+    private static func place(_ section: MCPServerSection, operators: Bool) -> String {
+        guard let url = section.url else { return section.sandbox.isHost ? "host" : "instance" }
+        return operators ? url : "elsewhere"
     }
 
     private static func word(_ phase: MCPLink.Phase) -> String {

@@ -1,6 +1,7 @@
 internal import AegisCore
 internal import AegisJSON
 internal import AegisTools
+internal import LinuxSys
 
 /// A tool of a server, as agents call it: behind the same gate as every other (decision D14).
 struct MCPTool: Tool {
@@ -28,7 +29,7 @@ struct MCPTool: Tool {
         let definition = entry.definition
         let limit = link.section.timeout(of: definition.name)
         let headers = MCPParameterHeaders.values(of: input, schema: definition.schema)
-        let result = try await link.use(proves: true) { client in
+        let result = try await use { client in
             // Only now: a server that was started for this has said anew what its tools are.
             guard desk.current(definition.name, of: link.section.name)?.hash == definition.hash else {
                 throw AegisError.conflict(
@@ -36,11 +37,23 @@ struct MCPTool: Tool {
                     hint: "nothing was done: look at its description again")
             }
             try context.confirm(MCPTool.fact, is: definition.hash)
-            if context.approved != nil { try desk.accepted(definition, of: link.section.name) }
+            // Servers are the node's: what anybody else agrees to counts for this call of their own agent.
+            let isOperators = context.owner == 0 || context.owner == CurrentProcess.effectiveUser
+            if context.approved != nil, isOperators { try desk.accepted(definition, of: link.section.name) }
             return try await client.call(definition.name, input, headers: headers, timeout: limit)
         }
         let framed = MCPCallResult.framed(result, from: declaration.name)
         return ToolReply(framed.value, isError: framed.isError)
+    }
+
+    /// What a server wrote beside its messages may hold what it was trusted with: that is for who runs it, and not for a model.
+    private func use<T: Sendable>(_ body: (MCPClient) async throws -> T) async throws -> T {
+        do { return try await link.use(proves: true, body) } catch var error as AegisError {
+            if error.hint?.hasPrefix(MCPLink.remarksMark) == true {
+                error.hint = "who runs this node finds what it wrote with 'aegis mcp list --output yaml'"
+            }
+            throw error
+        }
     }
 
     /// What an approval is bound to beside the arguments.
