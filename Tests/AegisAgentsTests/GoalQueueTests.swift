@@ -42,13 +42,7 @@ import Testing
 
     @Test func whoNoLongerWaitsIsForgotten() async throws {
         let isAsked = Waiter<Bool>()
-        let never = Waiter<Bool>()
-        let world = try World(
-            ClosureDesk { _, _ throws(AegisError) in
-                isAsked.resolve(true)
-                _ = await never.value()
-                throw .failed("cancelled", "given up")
-            })
+        let world = try World(ClosureDesk.silent(isAsked))
         let queue = Self.queue(world)
         let goal = try await queue.submit("this", owner: 3)
         _ = await isAsked.value()
@@ -110,13 +104,7 @@ import Testing
     /// A goal whose end cannot be saved is over all the same: nothing works on for it.
     @Test func anEndThatCannotBeKeptIsAnEnd() async throws {
         let isAsked = Waiter<Bool>()
-        let never = Waiter<Bool>()
-        let world = try World(
-            ClosureDesk { _, _ throws(AegisError) in
-                isAsked.resolve(true)
-                _ = await never.value()
-                throw .failed("cancelled", "given up")
-            })
+        let world = try World(ClosureDesk.silent(isAsked))
         let queue = Self.queue(world)
         let goal = try await queue.submit("go", owner: 0)
         _ = await isAsked.value()

@@ -239,12 +239,7 @@ import Testing
     /// Mail that waits behind a turn when the daemon ends is worked on by the next one, once.
     @Test func mailOutlivesTheDaemon() async throws {
         let begun = Waiter<Bool>()
-        let hanging = ClosureDesk { _, _ throws(AegisError) in
-            begun.resolve(true)
-            do { try await Task.sleep(for: .seconds(3600)) } catch { throw .failed("cancelled", "given up") }
-            return ClosureDesk.text("never")
-        }
-        let one = try World(hanging)
+        let one = try World(ClosureDesk.silent(begun))
         let agent = try await Self.peer(one)
         let first = try await one.directory.send("one", to: agent.id)
         _ = await begun.value()
@@ -275,8 +270,8 @@ import Testing
         let one = try World(
             Self.desk(Self.ask("peer", "question")) { _, _ throws(AegisError) in
                 begun.resolve(true)
-                do { try await Task.sleep(for: .seconds(3600)) } catch { throw .failed("cancelled", "given up") }
-                return ClosureDesk.text("never")
+                await untilCancelled()
+                throw .failed("cancelled", "given up")
             })
         let asker = try await one.directory.spawn(World.file("asker", Self.talker), by: .person(uid: 5))
         let peer = try await Self.peer(one)

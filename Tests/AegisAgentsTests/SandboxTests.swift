@@ -2,6 +2,7 @@ import AegisCapabilities
 import AegisCore
 import AegisJSON
 import AegisSandboxTypes
+import AegisTestSupport
 import AegisTools
 import Synchronization
 import Testing
@@ -166,6 +167,35 @@ private final class YesDesk: ApprovalDesk {
             try await world.directory.stop(process.id)
             #expect(sandboxes.removed == [process.id, process.id])
         }
+    }
+
+    /// What ends is taken from programs that run, by one task for all ends that there are.
+    @Test func aSandboxGoesWhenAGrantOfItEnds() async throws {
+        let sandboxes = NotedSandboxes()
+        let clock = TestClock()
+        let world = try World(
+            ClosureDesk { _, _ in ClosureDesk.text("x") }, sandboxes: sandboxes, clock: clock
+        ) { Timestamp(milliseconds: 1_000_000 + Int64(clock.now.offset / .milliseconds(1))) }
+        func spawn(_ name: String, _ grants: String) async throws -> AgentProcess {
+            try await world.directory.spawn(
+                World.file(name, "capabilities: ['tool: exec', 'exec: python3', \(grants)]"), by: .person(uid: 0))
+        }
+        let brief = try await spawn(
+            "brief",
+            "{grant: 'file_read: /workspace/a/**', expires: 10s}, {grant: 'file_read: /workspace/b/**', expires: 20s}")
+        let long = try await spawn("long", "{grant: 'file_read: /workspace/**', expires: 1h}")
+        for process in [long, brief] {
+            #expect(await process.invoke("exec", ["argv": ["python3"]], door: "test").isError == false)
+        }
+        // That of the first end: the later one's is not waited for beside it.
+        while clock.deadlines != [.milliseconds(10_001)] { await Task.yield() }
+        clock.advance(by: .milliseconds(10_001))
+        await clock.sleepers(1)
+        #expect(clock.deadlines == [.milliseconds(20_001)])
+        #expect(sandboxes.removed == [brief.id])
+        #expect(await brief.invoke("exec", ["argv": ["python3"]], door: "test").isError == false)
+        #expect(sandboxes.runs.last?.plan.workspace.map(\.path) == ["b"])
+        await world.end()
     }
 
     @Test func anApprovalShowsTheCommandAndIsBoundToIt() async throws {

@@ -107,7 +107,7 @@ final class World: Sendable {
                 migrations: SessionStore.migrations + ManifestStore.migrations + GoalStore.migrations
                     + GrantStore.migrations + SessionStore.mailMigrations + SessionStore.indexMigrations)
         let kept = try GrantStore(self.database, before: NoJournal())
-        grants = GrantBook(kept.snapshot, journal: kept)
+        grants = GrantBook(kept.snapshot, journal: kept, clock: now)
         loop = try EventLoop.startThread(name: "agents")
         scope = TaskScope(on: loop)
         store = SessionStore(self.database)

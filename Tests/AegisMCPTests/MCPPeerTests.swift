@@ -106,6 +106,51 @@ import Testing
         }
     }
 
+    /// Answers whatever it is asked with questions, and never with an answer.
+    private static let asker = """
+        import http.server
+        class Asker(http.server.BaseHTTPRequestHandler):
+            def log_message(self, *arguments): pass
+            def do_POST(self):
+                self.rfile.read(int(self.headers['Content-Length']))
+                self.send_response(200)
+                self.send_header('Content-Type', 'text/event-stream')
+                self.end_headers()
+                try:
+                    for number in range(1000000):
+                        self.wfile.write(b'data: {"jsonrpc":"2.0","id":%d,"method":"roots/list"}\\n\\n' % number)
+                except OSError: pass
+        server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Asker)
+        print(server.server_port, flush=True)
+        server.serve_forever()
+        """
+
+    @Test func whoOnlyAsksIsLeft() async throws {
+        try await onLoop { loop in
+            let peer = try await PythonServer(Self.asker, [], python: Self.python, in: "/", on: loop)
+            let http = try HTTPClient(on: loop)
+            let scope = TaskScope(on: loop)
+            let result: Result<String?, any Error>
+            do {
+                let transport = try MCPHTTPTransport(
+                    "asker", "http://127.0.0.1:\(peer.port)/mcp", headers: [], client: http, scope: scope,
+                    clock: loop.clock
+                ) { _ in }
+                var times = MCPClient.Times()
+                times.hello = .seconds(600)
+                result = .success(
+                    await code {
+                        _ = try await MCPClient("asker", over: transport, choice: .session, times: times)
+                    })
+                await transport.close()
+            } catch { result = .failure(error) }
+            await scope.end()
+            http.close()
+            await peer.stop()
+            #expect(try result.get() == "mcp-protocol")
+        }
+    }
+
     @Test(arguments: [
         (MCPRevision.Choice.auto, "2026-07-28", "events"), (.session, "2025-11-25", "events"),
         (.session, "2025-11-25", "json"), (.stateless, "2026-07-28", "json"),

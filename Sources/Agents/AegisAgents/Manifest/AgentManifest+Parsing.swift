@@ -54,7 +54,10 @@ struct ManifestReader {
     let prompt: PromptReader
 
     func manifest(_ reader: ConfigReader) -> AgentManifest {
-        let name = reader.require("name", placeholder: "agent") { Self.problem(kind: "spawn", $0) }
+        let name = reader.require("name", placeholder: "agent") { name in
+            // Where an agent is gone its id must not find another one, of somebody else perhaps.
+            AgentRecord.isID(name) ? "has the form of an agent's id" : Self.problem(kind: "spawn", name)
+        }
         let model = reader.require("model", placeholder: "default") { Self.problem(kind: "model", $0) }
         var manifest = AgentManifest(name: name, model: model)
         manifest.systemPrompt = systemPrompt(reader)

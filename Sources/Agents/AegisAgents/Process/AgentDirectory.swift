@@ -18,8 +18,8 @@ package actor AgentDirectory {
     private(set) var isEnding = false
     /// Who waits for whose answer.
     var asks = AskGraph()
-    /// When sandboxes are looked at because a grant ends.
-    var sandboxEnds: Set<Timestamp> = []
+    /// When sandboxes are looked at next because a grant ends, and what does it.
+    var sandboxReview: (end: Timestamp, task: TaskScope.Handle)?
     /// What is told to every agent about the skills that there are.
     private let preamble: @Sendable (AgentManifest, AgentRecord) -> String?
 

@@ -38,6 +38,11 @@ package struct SpawnOptions: Sendable, Codable, Hashable {
 
 /// What is kept of a live agent beside its steps.
 package struct AgentRecord: Sendable, Codable, Hashable {
+    /// Whether a text has the form of an agent's id: `a-` and 16 hexadecimal digits.
+    static func isID(_ text: String) -> Bool {
+        text.utf8.count == 18 && text.hasPrefix("a-") && text.dropFirst(2).allSatisfy(\.isHexDigit)
+    }
+
     /// The version of this form.
     package var version = 1
     package var id: String

@@ -38,23 +38,27 @@ extension AgentDirectory {
         ]
     }
 
-    /// A grant ends for the programs that run, too.
+    /// A grant ends for the programs that run, too. One task waits for the first end that there is.
     private func review(at end: Timestamp) {
-        guard sandboxEnds.insert(end).inserted else { return }
+        if let sandboxReview, sandboxReview.end <= end { return }
+        sandboxReview?.task.cancel()
         let (clock, now) = (services.clock, services.now)
-        services.scope.spawn("sandboxes") { [self] in
+        let task = services.scope.spawn("sandboxes") { [self] in
             // The wall's time may lag behind the clock that waits.
             while now() <= end {
                 let left = end.milliseconds - now().milliseconds + 1
                 do { try await clock.sleep(for: .milliseconds(max(1, left))) } catch { return }
             }
-            await looked(at: end)
+            await reviewEnds()
         }
+        sandboxReview = (end, task)
     }
 
-    private func looked(at end: Timestamp) async {
-        sandboxEnds.remove(end)
+    private func reviewEnds() async {
+        sandboxReview = nil
         await reviewSandboxes()
+        // Also those whose sandbox is just being made.
+        if let next = all.compactMap({ plan(of: $0).ends }).min() { review(at: next) }
     }
 
     private func plan(of process: AgentProcess) -> SandboxPlan {

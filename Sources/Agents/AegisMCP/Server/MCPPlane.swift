@@ -105,9 +105,13 @@ package final class MCPPlane: Sendable {
 
     /// What cannot be recorded is not worth an end here: each call is recorded by the gate before it is made.
     private func record(_ kind: AuditKind, _ server: String, _ fields: (String, String)...) {
+        _ = try? audit.record(Self.event(kind, server, fields))
+    }
+
+    private static func event(_ kind: AuditKind, _ server: String, _ fields: [(String, String)]) -> AuditEvent {
         var event = AuditEvent(kind, ("server", .string(server)))
         event.fields += fields.map { JSONValue.Field($0.0, .string($0.1)) }
-        _ = try? audit.record(event)
+        return event
     }
 
     // MARK: Lists
@@ -225,8 +229,9 @@ extension MCPPlane: MCPToolDesk {
         guard var entries = catalog?.entries, let place = entries.firstIndex(where: { $0.definition == definition }),
             !entries[place].isAccepted
         else { return }
+        // It counts for whoever comes after: not without a record.
+        try audit.record(Self.event(.mcpToolAccepted, server, [("tool", definition.name), ("hash", definition.hash)]))
         try store.accept(server, definition)
-        record(.mcpToolAccepted, server, ("tool", definition.name), ("hash", definition.hash))
         entries[place].accepted = definition.hash
         offer(entries, problems: catalog?.problems ?? [], of: link)
     }

@@ -251,26 +251,37 @@ package final class MCPHTTPTransport: MCPTransport {
         throw MCPFault.protocolBroken(server, "the answer to '\(request.method)' is no message of JSON-RPC with its id")
     }
 
+    /// Requests of a server in one stream: each costs one of ours, to refuse it.
+    private static let mostAsked = 100
+
     private func events(_ response: ClientResponse, _ id: Int64, _ request: MCPRequest) async throws -> MCPAnswer {
         var parser = EventStreamParser(maximum: largest)
         var found: MCPAnswer?
+        var asked = 0
         func take(_ event: StreamedEvent) {
             guard found == nil, let messages = try? MCPIncoming.parse(event.data) else { return }
             for message in messages {
                 switch message {
                 case .answer(id, let answer): found = answer
                 case .notification(let method, _): onNotice(MCPNotice(method: method))
-                case .request(let asked, let method): refuse(asked, method, request.revision)
+                case .request(let id, let method):
+                    asked += 1
+                    if asked <= Self.mostAsked { refuse(id, method, request.revision) }
                 default: continue
                 }
             }
         }
         do {
-            while found == nil, let bytes = try await response.read() { try parser.feed(bytes[...]) { take($0) } }
+            while found == nil, asked <= Self.mostAsked, let bytes = try await response.read() {
+                try parser.feed(bytes[...]) { take($0) }
+            }
         } catch is EventStreamError {
             throw MCPFault.protocolBroken(server, "a message has more than \(largest) bytes")
         }
         if found == nil, let last = parser.finish() { take(last) }
+        guard asked <= Self.mostAsked else {
+            throw MCPFault.protocolBroken(server, "it asked more than \(Self.mostAsked) things in one answer")
+        }
         guard let found else {
             throw MCPFault.unavailable(server, "the stream ended before the answer to '\(request.method)'")
         }
