@@ -155,7 +155,7 @@ import Testing
             .summarized(messages: 3, text: "s"), .dropped(messages: 2),
         ]
         for step in steps {
-            let text = try step.json().compact
+            let text = step.json.compact
             #expect(try JSONValue(parsing: text).decode(SessionStep.self) == step)
         }
     }

@@ -25,10 +25,24 @@ extension AgentProcess {
             let stop: TurnStop = isBudget ? .budgetExceeded : .error
             return try await close(stop, TurnProblem(error))
         }
-        try log.record(.replied(reply.blocks, reply.stop, reply.usage))
+        let step = SessionStep.replied(reply.blocks, reply.stop, reply.usage)
+        if beginsCalls(reply) { log.stage(step) } else { try log.record(step) }
         for block in reply.blocks {
             if case .text(let text) = block { tell(.agentThought, ("text", .string(Shown.preview(text)))) }
         }
+    }
+
+    /// Whether an answer asks for tools which are called without waiting for anybody.
+    private func beginsCalls(_ reply: ModelReply) -> Bool {
+        let policy = approvals
+        return reply.stop == .toolUse
+            && reply.toolUses.allSatisfy { use in
+                services.registry.entry(use.name).map { !policy.asks($0.declaration) } ?? true
+            }
+    }
+
+    private var approvals: ApprovalPolicy {
+        ApprovalPolicy(required: Set(manifest.approvalRequired + record.approvals))
     }
 
     private func question(_ messages: [ModelMessage], alias: String, tools: [ModelTool] = []) -> ModelQuestion {
@@ -153,7 +167,7 @@ extension AgentProcess {
             holder: holder, agent: id, name: record.name, parent: record.parent, trace: session.turn?.trace ?? "",
             step: session.turn?.iterations ?? 0, callID: use.id, grants: services.grants,
             files: await services.files(record), audit: services.audit, desk: services.desk,
-            approvals: ApprovalPolicy(required: Set(manifest.approvalRequired + record.approvals)), journal: log)
+            approvals: approvals, journal: log)
         context.identity = record.isPersistent ? id : nil
         context.owner = record.owner
         return context

@@ -225,13 +225,19 @@ package actor AgentProcess {
             // What was begun and has no outcome is said to be unclear; nothing more is called.
             return try await close(.cancelled, nil)
         }
-        switch session.next(TurnLimits(iterations: manifest.maxIterations)) {
+        switch session.next(limits) {
         case .rest: return
-        case .ask: try await ask()
+        case .ask:
+            try await ask()
+            // What the model asks for is begun at once: its answer is saved along.
+            if case .call(let uses) = session.next(limits), !Task.isCancelled { try await call(uses) }
+            try log.flush()
         case .call(let uses), .clarify(let uses): try await call(uses)
         case .close(let stop, let problem): try await close(stop, problem)
         }
     }
+
+    private var limits: TurnLimits { TurnLimits(iterations: manifest.maxIterations) }
 
     func close(_ stop: TurnStop, _ problem: TurnProblem?) async throws {
         guard let turn = session.turn else { return }
