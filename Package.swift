@@ -178,7 +178,7 @@ let edges: [Target] = [
             "AegisAgents", "AegisMCP", "AegisInference", "AegisHTTPClient", "AegisTools", "AegisMemory", "AegisSkills",
             "AegisHTML", "AegisAPI", "AegisAudit", "AegisJSON", "AegisRouter", "AegisProxy", "AegisKits",
             "AegisInstances",
-            "AegisNetwork", "AegisCapabilities",
+            "AegisNetwork", "AegisTLS", "AegisCapabilities",
             "AegisImages", "AegisFiles", "AegisLogs",
             "AegisSessions", "AegisChannel", "AegisBackends",
             "AegisSecrets", "AegisStore", "AegisConfig", "AegisWire", "AegisIO", "AegisSandboxTypes", "LinuxSys",
