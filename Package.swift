@@ -366,8 +366,9 @@ let testTargets: [Target] = [
     tests(
         "Endurance",
         [
+            "AegisAgents", "AegisMCP", "AegisInference", "AegisTools", "AegisSkills", "AegisAudit", "AegisHTML",
             "AegisKits", "AegisImages", "AegisNetwork", "AegisCapabilities", "AegisSandboxTypes", "AegisConfig",
-            "AegisWire", "AegisTar", "AegisCore", "AegisTestSupport",
+            "AegisStore", "AegisWire", "AegisIO", "AegisJSON", "AegisTar", "LinuxSys", "AegisCore", "AegisTestSupport",
         ]),
     tests("Acceptance", ["AegisIO", "LinuxSys", "AegisCore", "AegisSandboxTypes", "AegisTestSupport"]),
 ]

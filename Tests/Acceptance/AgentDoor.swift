@@ -27,12 +27,17 @@ struct AgentDoor: Sendable {
 
     /// Calls a method and gives the whole answer; as somebody else with `user`.
     func call(_ method: String, _ params: [String: Any] = [:], user: Int? = nil) async throws -> [String: Any] {
+        try Self.answer(try await send(method, params, user: user))
+    }
+
+    /// Calls a method, whether it is answered or not.
+    @discardableResult
+    func send(_ method: String, _ params: [String: Any] = [:], user: Int? = nil) async throws -> CommandResult {
         var words = ["/usr/bin/python3", "-c", Self.client, "\(fixture.home)/agentd.sock"]
         if let user {
             words = ["/usr/bin/setpriv", "--reuid", "\(user)", "--regid", "\(user)", "--clear-groups"] + words
         }
-        return try Self.answer(
-            try await fixture.run(words[0], Array(words.dropFirst()), input: try Self.request(method, params)))
+        return try await fixture.run(words[0], Array(words.dropFirst()), input: try Self.request(method, params))
     }
 
     /// Calls a method that succeeds.
