@@ -40,6 +40,18 @@ struct AgentDoor: Sendable {
         return try await fixture.run(words[0], Array(words.dropFirst()), input: try Self.request(method, params))
     }
 
+    /// Sends whatever bytes, and gives all that is answered until the daemon ends the connection.
+    func raw(_ bytes: [UInt8]) async throws -> CommandResult {
+        let script = """
+            import socket, sys
+            s = socket.socket(socket.AF_UNIX); s.settimeout(100); s.connect(sys.argv[1])
+            s.sendall(sys.stdin.buffer.read()); s.shutdown(socket.SHUT_WR)
+            while part := s.recv(65536): sys.stdout.buffer.write(part)
+            """
+        return try await fixture.run(
+            "/usr/bin/python3", ["-c", script, "\(fixture.home)/agentd.sock"], input: bytes)
+    }
+
     /// Calls a method that succeeds.
     func result(_ method: String, _ params: [String: Any] = [:], user: Int? = nil) async throws -> [String: Any] {
         let answer = try await call(method, params, user: user)

@@ -37,7 +37,7 @@ private actor AgentLife {
     private var agents: [String] = []
     private var counts: [String: Int] = [:]
 
-    var deeds: Int { counts.values.reduce(0, +) }
+    var deeds: Int { counts.filter { $0.key != "words" }.values.reduce(0, +) }
     var story: String { counts.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }.joined(separator: ", ") }
 
     private static let child = "name: child\\nmodel: default\\ncapabilities: ['tool: echo']"
@@ -71,6 +71,7 @@ private actor AgentLife {
         let end = ContinuousClock.now + time
         repeat {
             try await rounds(1)
+            try await babble()
             if killing, random.below(3) == 0 { try await kill() }
         } while ContinuousClock.now < end
     }
@@ -88,6 +89,35 @@ private actor AgentLife {
                 counts["refusals", default: 0] += 1
             }
         }
+    }
+
+    /// What a client may say that is broken.
+    private static let requests = [
+        #"{"jsonrpc":"2.0","id":1,"method":"agent.spawn","params":{"manifest":"name: odd\nmodel: default\nlifecycle: persistent\ncapabilities: ['tool: echo', 'file_read: /workspace/**']"}}"#,
+        #"[{"jsonrpc":"2.0","id":"a","method":"agent.list"},{"jsonrpc":"2.0","id":2,"method":"agent.status","params":{"agent_id":"a-0123456789abcdef"}}]"#,
+        #"{"jsonrpc":"2.0","id":3,"method":"tool.invoke","params":{"agent_id":"AGENT","tool":"echo","input":{"message":"x"}}}"#,
+        #"{"jsonrpc":"2.0","id":4,"method":"agent.revoke","params":{"agent_id":"AGENT","capability":"file_write: /workspace/**"}}"#,
+        #"{"jsonrpc":"2.0","id":5,"method":"agent.run","params":{"agent_id":"AGENT","message":"echo","wait":false}}"#,
+        #"{"jsonrpc":"2.0","id":6,"method":"audit.tail","params":{"count":3,"after":"1","kinds":["tool_invoked"],"since":"1h"}}"#,
+        #"{"jsonrpc":"2.0","id":7,"method":"memory.query","params":{"agent_id":"AGENT","query":"x","limit":5,"category":"fact"}}"#,
+        #"{"jsonrpc":"2.0","id":8,"method":"approval.respond","params":{"id":"ap-1","decision":"approve","for_session":true}}"#,
+        #"{"jsonrpc":"2.0","id":9,"method":"agent.budget","params":{"agent_id":"AGENT"}}"#,
+        #"{"jsonrpc":"2.0","id":10,"method":"tool.invoke","params":{"agent_id":"AGENT","tool":"file_write","input":{"path":"/workspace/f","content":"x"}}}"#,
+    ]
+
+    /// Says broken things: each is answered with JSON and a word of what is wrong, and the daemon lives on.
+    private func babble() async throws {
+        var said: [UInt8] = []
+        let samples = Self.requests.map { Array($0.replacing("AGENT", with: agents.last ?? "a-0123456789abcdef").utf8) }
+        for _ in 0..<20 { said += random.mutate(random.pick(samples), others: samples) + [10] }
+        let heard = try await door.raw(said)
+        #expect(heard.code == 0, "\(String(decoding: said, as: UTF8.self)): \(heard)")
+        for line in heard.stdout.split(separator: 10) {
+            let parsed = try? JSONSerialization.jsonObject(with: Data(line))
+            #expect(parsed != nil, "\(String(decoding: line, as: UTF8.self))")
+            #expect(!String(decoding: line, as: UTF8.self).contains("internal-error"), "\(heard.out)\n\(said)")
+        }
+        counts["words", default: 0] += 20
     }
 
     /// Kills the daemon while deeds are under way, whose answers nobody gets.

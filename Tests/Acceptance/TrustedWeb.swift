@@ -64,9 +64,8 @@ final class TrustedWeb: Sendable {
             labels, at = [], 12
             while data[at]: labels.append(data[at + 1:at + 1 + data[at]].decode()); at += data[at] + 1
             return '.'.join(labels).lower(), int.from_bytes(data[at + 1:at + 3], 'big'), data[12:at + 5]
-        def names():
-            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((address, 53)); s.settimeout(None)
-            threads.append(s)
+        resolver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); resolver.bind((address, 53))
+        def names(s):
             while True:
                 data, who = s.recvfrom(4096)
                 name, kind, raw = question(data)
@@ -78,7 +77,6 @@ final class TrustedWeb: Sendable {
                     found = ['10.9.9.9', address] if name.startswith('both') else [address if count == 1 else '10.9.9.9']
                 records = b''.join(b'\\xc0\\x0c\\0\\1\\0\\1\\0\\0\\0\\0\\0\\4' + socket.inet_aton(one) for one in found)
                 s.sendto(data[:2] + bytes([0x85, 0x80 | code]) + b'\\0\\1' + len(found).to_bytes(2, 'big') + b'\\0\\0\\0\\0' + raw + records, who)
-        threads = []
         contexts = {}
         for file in os.listdir(folder):
             if file.endswith('.example.pem'):
@@ -90,8 +88,7 @@ final class TrustedWeb: Sendable {
         tls, plain, seen = Server((address, 443), Web), Server((address, 8081), Web), Seen(('', 8080), Web)
         tls.socket = first.wrap_socket(tls.socket, server_side=True, do_handshake_on_connect=False)
         for one in (tls, plain, seen): threading.Thread(target=one.serve_forever, daemon=True).start()
-        threading.Thread(target=names, daemon=True).start()
-        while not threads: pass
+        threading.Thread(target=names, args=(resolver,), daemon=True).start()
         print('ready', flush=True)
         threading.Event().wait()
         """

@@ -42,6 +42,7 @@ import Testing
                 "import urllib.request as u; print(u.urlopen('https://company.example/page', timeout=90).read())")
             #expect(inspected.out.contains("Twice a day."), "\(inspected)")
             try await f.refuse("image", "pull", "company.example/none:1", code: 4, error: "image-not-found")
+            try await f.refuse("image", "pull", "system.example/none:1", code: 4, error: "image-not-found")
             try await f.refuse("image", "pull", "stranger.example/none:1", code: 1, error: "registry-tls")
 
             // Without the configuration the system counts alone.
