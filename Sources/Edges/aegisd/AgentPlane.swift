@@ -44,15 +44,14 @@ struct AgentPlane: Sendable {
         loop = try EventLoop.startThread(name: "agents")
         scope = TaskScope(on: loop)
         let (database, ledger) = (services.database, services.audit.ledger)
-        let (providers, selection) = (settings.providers, settings.selection)
-        let desk = try InferenceDesk(providers, selection, database: database, ledger: ledger, loop: loop)
+        let desk = try InferenceDesk(settings, database: database, ledger: ledger, loop: loop)
         let approvals = ApprovalQueue(database, audit: ledger, clock: loop.clock)
-        let http = try HTTPClient(on: loop)
+        let http = try HTTPClient(on: loop, authorities: settings.tls.authorities)
         let registry = try ToolRegistry(
             [EchoTool()] + FileTools.all + (try WebTools(http, search: settings.webSearch, on: loop).all))
         mcp = try MCPServers.make(settings, registry, services, scope: scope, loop: loop, logger: logger)
         let folders = AgentFolders(home: home.path, runDirectory: home.runDirectory, instances: services.directory)
-        let memory = try settings.memory.makeStore(database, providers, http)
+        let memory = try settings.memory.makeStore(database, settings.providers, http)
         let sandboxes = AgentSandboxHost(services.directory, kits: services.kits, loop: services.loop, logger: logger)
         let agents = AgentServices(
             store: SessionStore(database), models: desk, registry: registry,

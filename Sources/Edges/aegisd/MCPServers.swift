@@ -22,7 +22,7 @@ enum MCPServers {
                 .usage, "invalid-config", "two entries of mcp_servers have the name '\(twice)'",
                 hint: "each server has a name of its own")
         }
-        let client = try HTTPClient(on: loop)
+        let client = try HTTPClient(on: loop, authorities: settings.tls.authorities)
         let instances = MCPInstanceHost(directory: services.directory)
         let secrets = services.secrets
         let host = MCPHostPlace(
