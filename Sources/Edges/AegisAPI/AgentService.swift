@@ -257,7 +257,7 @@ extension AgentService {
         let declarations: [ToolDeclaration]
         if let word {
             let process = try await find(word, caller)
-            declarations = services.registry.declarations(for: process.holder, in: services.grants)
+            declarations = await process.declarations()
         } else {
             declarations = services.registry.declarations
         }

@@ -9,8 +9,20 @@ internal import AegisStore
 internal import AegisTools
 internal import LinuxSys
 
-/// The MCP servers of the configuration, put together.
+/// The MCP servers of the configuration and of kits, put together.
 enum MCPServers {
+    /// The sandboxes of agents, with the servers that kits bring.
+    static func inSandboxes(
+        _ settings: DaemonSettings, _ services: DaemonServices, scope: TaskScope, loop: EventLoop, logger: Logger
+    ) -> KitServers {
+        let host = AgentSandboxHost(services.directory, kits: services.kits, loop: services.loop, logger: logger)
+        return KitServers(
+            host,
+            KitServers.Services(
+                kits: services.kits, store: MCPStore(services.database), audit: services.audit.ledger, scope: scope,
+                clock: loop.clock, logger: logger, taken: Set(settings.mcpServers.map(\.name))))
+    }
+
     static func make(
         _ settings: DaemonSettings, _ registry: ToolRegistry, _ services: DaemonServices, scope: TaskScope,
         loop: EventLoop, logger: Logger

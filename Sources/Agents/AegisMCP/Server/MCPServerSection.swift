@@ -50,6 +50,8 @@ package struct MCPServerSection: ConfigSection, Sendable {
     package var tools: [String: ToolPolicy] = [:]
     /// What it runs in.
     package var sandbox = MCPSandbox()
+    /// The name under which is kept what it said and what was agreed to; nil is its own. No two servers have the same.
+    package var keptAs: String?
 
     /// A server with the usual settings.
     package init(_ name: String, command: [String] = [], url: String? = nil) {
@@ -145,6 +147,9 @@ package struct MCPServerSection: ConfigSection, Sendable {
 
     /// The name under which grants and models know a tool.
     package func fullName(_ tool: String) -> String { "mcp.\(name).\(tool)" }
+
+    /// The name under which it is kept.
+    var keptName: String { keptAs ?? name }
 
     /// What a kept list of tools belongs to: with another command or address it counts for nothing.
     var origin: String {
