@@ -259,7 +259,7 @@ extension AgentService {
             let process = try await find(word, caller)
             declarations = await process.declarations()
         } else {
-            declarations = services.registry.declarations
+            declarations = services.registry.declarations(forUser: caller.uid)
         }
         return declarations.map { tool in
             [

@@ -21,7 +21,7 @@ package struct MCPRoutes: Sendable {
     }
 
     private func report(_ caller: Caller) -> JSONValue {
-        .array(plane.report(operators: Self.runsNode(caller)) + more(caller))
+        .array(plane.report(operators: Self.runsNode(caller), user: caller.uid) + more(caller))
     }
 
     package var routes: [Route] {

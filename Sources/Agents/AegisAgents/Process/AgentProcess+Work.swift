@@ -43,9 +43,10 @@ extension AgentProcess {
     private func makeRoom() async throws -> [ModelTool]? {
         let own = await ownTools()
         while true {
-            let offered = services.registry.entries(for: holder, in: services.grants, with: own).filter {
-                manifest.memory.episodicEnabled || !$0.declaration.name.hasPrefix("memory_")
-            }
+            let offered = services.registry.entries(for: holder, in: services.grants, owner: record.owner, with: own)
+                .filter {
+                    manifest.memory.episodicEnabled || !$0.declaration.name.hasPrefix("memory_")
+                }
             switch ContextPlan.make(session, window(offered), canSummarize: canSummarize) {
             case .ready:
                 return offered.map {

@@ -46,6 +46,7 @@ extension AgentProcess {
 
     /// The tools that the agent may call now, by name.
     package nonisolated func declarations() async -> [ToolDeclaration] {
-        services.registry.entries(for: holder, in: services.grants, with: await ownTools()).map(\.declaration)
+        services.registry.entries(for: holder, in: services.grants, owner: record.owner, with: await ownTools()).map(
+            \.declaration)
     }
 }

@@ -253,11 +253,13 @@ extension MCPPlane {
 
     /// Every server: where it stands, what it speaks, its tools, and what went wrong.
     ///
-    /// - Parameter operators: whether who asks runs the node: others are told neither addresses, which may hold keys, nor what
-    ///   servers wrote.
+    /// - Parameters:
+    ///   - operators: whether who asks runs the node: others are told neither addresses, which may hold keys, nor what servers
+    ///     wrote.
+    ///   - user: who asks; those that are not for them are left out.
     /// - Returns: an object for each server.
-    package func report(operators: Bool) -> [JSONValue] {
-        links.withLock { $0 }.map { name, link in
+    package func report(operators: Bool, user: UInt32 = 0) -> [JSONValue] {
+        links.withLock { $0 }.filter { $0.link.section.serves(user: user) }.map { name, link in
             let catalog = catalogs.withLock { $0[name] } ?? Catalog()
             let standing = link.standing
             let section = link.section

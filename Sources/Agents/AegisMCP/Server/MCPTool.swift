@@ -25,6 +25,8 @@ struct MCPTool: Tool {
         self.desk = desk
     }
 
+    func serves(user: UInt32) -> Bool { link.section.serves(user: user) }
+
     func call(_ input: JSONValue, _ context: ToolContext) async throws -> ToolReply {
         let definition = entry.definition
         let limit = link.section.timeout(of: definition.name)

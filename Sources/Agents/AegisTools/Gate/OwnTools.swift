@@ -21,9 +21,23 @@ package struct OwnTools: Sendable {
 }
 
 extension ToolRegistry {
+    /// The tools that there are for agents of a user.
+    package func declarations(forUser user: UInt32) -> [ToolDeclaration] {
+        all.filter { $0.tool.serves(user: user) }.map(\.declaration)
+    }
+
     /// The tools that a holder may call now, by name, an agent's own among them.
-    package func entries(for holder: HolderID, in grants: GrantBook, with own: OwnTools?) -> [Entry] {
-        let all = entries(for: holder, in: grants)
+    ///
+    /// - Parameters:
+    ///   - holder: whose grants count.
+    ///   - grants: where they are.
+    ///   - owner: the user that the agent belongs to.
+    ///   - own: the agent's own tools.
+    /// - Returns: the tools.
+    package func entries(
+        for holder: HolderID, in grants: GrantBook, owner: UInt32, with own: OwnTools?
+    ) -> [Entry] {
+        let all = entries(for: holder, in: grants).filter { $0.tool.serves(user: owner) }
         guard let own else { return all }
         let more = own.registry.entries(for: holder, in: grants).filter { entry($0.declaration.name) == nil }
         return (all + more).sorted { $0.declaration.name < $1.declaration.name }
@@ -33,6 +47,7 @@ extension ToolRegistry {
 extension ToolGate {
     /// A tool by its name: the node's, else one of the caller's own.
     func find(_ name: String, _ context: ToolContext) -> ToolRegistry.Entry? {
-        registry.entry(name) ?? context.own?.registry.entry(name)
+        guard let entry = registry.entry(name) else { return context.own?.registry.entry(name) }
+        return entry.tool.serves(user: context.owner) ? entry : nil
     }
 }

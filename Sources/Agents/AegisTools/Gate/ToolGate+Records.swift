@@ -96,7 +96,7 @@ extension ToolGate {
     }
 
     func unknownTool(_ name: String, _ context: ToolContext) -> ToolReply {
-        let granted = registry.entries(for: context.holder, in: context.grants, with: context.own)
+        let granted = registry.entries(for: context.holder, in: context.grants, owner: context.owner, with: context.own)
             .map(\.declaration.name)
         let near = nearest(name, in: granted)
         let shown = Escaped.line(name, atMost: 128)
