@@ -55,10 +55,12 @@ extension AgentProcess {
     ///
     /// - Returns: the tools that its model is told of; nil when the turn was ended for want of room.
     private func makeRoom() async throws -> [ModelTool]? {
+        let own = await ownTools()
         while true {
-            let offered = services.registry.entries(for: holder, in: services.grants).filter {
-                manifest.memory.episodicEnabled || !$0.declaration.name.hasPrefix("memory_")
-            }
+            let offered = services.registry.entries(for: holder, in: services.grants, owner: record.owner, with: own)
+                .filter {
+                    manifest.memory.episodicEnabled || !$0.declaration.name.hasPrefix("memory_")
+                }
             switch ContextPlan.make(session, window(offered), canSummarize: canSummarize) {
             case .ready:
                 return offered.map {
@@ -170,6 +172,7 @@ extension AgentProcess {
             approvals: approvals, journal: log)
         context.identity = record.isPersistent ? id : nil
         context.owner = record.owner
+        if services.registry.entry(use.name) == nil { context.own = await ownTools() }
         return context
     }
 

@@ -19,6 +19,8 @@ package actor AgentProcess {
     let services: AgentServices
     /// Tells the directory of what a turn came to.
     let ended: @Sendable (AgentProcess, TurnResult) async -> Void
+    /// Finds the tools that it has beside those of the node.
+    let findTools: @Sendable (AgentProcess) async -> OwnTools?
     /// Its session.
     package nonisolated let log: SessionLog
     /// The trace of each message that has no result yet, and who waits for it.
@@ -30,6 +32,7 @@ package actor AgentProcess {
 
     init(
         record: AgentRecord, manifest: AgentManifest, session: Session, mail: [Mail] = [], services: AgentServices,
+        findTools: @escaping @Sendable (AgentProcess) async -> OwnTools? = { _ in nil },
         ended: @escaping @Sendable (AgentProcess, TurnResult) async -> Void
     ) {
         id = record.id
@@ -37,6 +40,7 @@ package actor AgentProcess {
         self.manifest = manifest
         log = SessionLog(agent: record.id, session: session, store: services.store, now: services.now)
         self.services = services
+        self.findTools = findTools
         self.ended = ended
         mailbox = mail
     }
