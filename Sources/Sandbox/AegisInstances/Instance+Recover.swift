@@ -94,7 +94,7 @@ extension Instance {
         }
         let paused = stored.info.state == .paused
         sandbox = found
-        openGuestDoor(in: found)
+        issueGrants()
         do {
             let (state, stream) = try await found.channel()
             let task = state.processes.first { $0.number == Channel.taskProcess }
@@ -117,7 +117,10 @@ extension Instance {
                 .adopted(
                     .init(
                         attempt: attempt, isPaused: paused, isLaunched: task != nil, intent: intent, outcome: outcome)))
-            for process in state.processes where process.number != Channel.taskProcess { end(process, on: session) }
+            for process in state.processes where ![Channel.taskProcess, Door.process].contains(process.number) {
+                end(process, on: session)
+            }
+            adoptGuestDoor(state.processes.first { $0.number == Door.process }, on: session)
             recallInspection()
             await adoptNetwork(found)
             follow(session, on: stream, of: found, known: state.processes, attempt: attempt)
