@@ -7,6 +7,8 @@ package enum Door {
     package static let version: UInt16 = 2
     /// The process number that it has.
     package static let process: UInt16 = .max
+    /// The number of one that was opened on the usual port before it was known whose sandbox it would be.
+    package static let earlyProcess: UInt16 = .max - 1
     /// Bytes of a frame's header.
     package static let headerSize = 8
     /// The most bytes of a connection in one frame.

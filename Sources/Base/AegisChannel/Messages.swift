@@ -76,6 +76,13 @@ package struct StartProcess: Sendable, Equatable {
     }
 }
 
+extension StartProcess {
+    /// Open the door of programs inside, on a port of the loopback and a socket.
+    package static func door(port: [UInt8], socket: [UInt8]) -> StartProcess {
+        StartProcess(kind: .door, arguments: [port, socket], environment: [], directory: [], stdin: true)
+    }
+}
+
 /// Why a process could not be started.
 package enum StartFailure: UInt8, Sendable {
     /// No such program (exit 127).

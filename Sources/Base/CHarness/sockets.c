@@ -58,6 +58,17 @@ long ah_listen_socket(const void *path) {
     return result;
 }
 
+void ah_remove_socket(const void *path) {
+    char folder[sizeof((struct sockaddr_un *)0)->sun_path];
+    size_t length = strlen(path);
+    if (length >= sizeof folder || unlink(path)) return;
+    memcpy(folder, path, length + 1);
+    char *slash = strrchr(folder, '/');
+    if (!slash || slash == folder) return;
+    *slash = 0;
+    rmdir(folder);
+}
+
 long ah_accept_program(int listener) {
     int fd;
     do fd = accept4(listener, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK);

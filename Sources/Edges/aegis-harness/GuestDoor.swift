@@ -27,6 +27,8 @@ final class GuestDoor {
     var link = DoorLink(.harness)
     /// The port's and the socket's; -1 for one that could not be opened.
     var listeners: [Int32]
+    /// Where the socket is, with a NUL at the end.
+    let path: [UInt8]
     /// Whether somebody may wait at each.
     var waiting = [true, true]
     var connections: [DoorConnection] = []
@@ -46,8 +48,9 @@ final class GuestDoor {
     /// With more than this waiting for the daemon nobody is let in.
     static let pendingLimit = 4096
 
-    init(number: UInt16, port: Int32, socket: Int32) {
+    init(number: UInt16, port: Int32, socket: Int32, path: [UInt8]) {
         self.number = number
+        self.path = path
         listeners = [port, socket]
     }
 
@@ -66,6 +69,7 @@ final class GuestDoor {
     }
 
     func closeAll() {
+        if listeners[1] >= 0 { unsafe ah_remove_socket(path) }
         for descriptor in listeners where descriptor >= 0 { ah_close(descriptor) }
         listeners = [-1, -1]
         while !connections.isEmpty { drop(connections.count - 1) }

@@ -16,8 +16,9 @@ extension Harness {
             return refuse(number, .other, -listener, text)
         }
         let path = request.arguments.count > 1 ? request.arguments[1] : []
-        let socket = path.isEmpty ? -Code.noEntry : ah_listen_socket(terminated(path))
-        let door = GuestDoor(number: number, port: Int32(listener), socket: Int32(max(-1, socket)))
+        let socket = path.isEmpty ? -Code.noEntry : unsafe ah_listen_socket(terminated(path))
+        let door = GuestDoor(
+            number: number, port: Int32(listener), socket: Int32(max(-1, socket)), path: terminated(path))
         self.door = door
         for i in 0..<2 where door.listeners[i] >= 0 { watchDoor(door.listeners[i], Source.listener, UInt32(i)) }
         outgoing.appendFrame(.started, stream: number, ProcessStarted(pid: UInt32(ah_own_pid())).encoded())

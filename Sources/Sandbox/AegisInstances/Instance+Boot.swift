@@ -140,7 +140,7 @@ extension Instance {
             let (state, stream) = try await sandbox.channel()
             let session = HarnessSession(sink: processes, tap: tap)
             link.withLock { $0 = session }
-            openGuestDoor(on: session)
+            openGuestDoor(on: session, besides: state.processes)
             follow(session, on: stream, of: sandbox, known: state.processes, attempt: attempt)
             return true
         } catch {

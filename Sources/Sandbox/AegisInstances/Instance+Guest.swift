@@ -51,6 +51,11 @@ extension Instance {
     /// The door's other way in.
     private static var guestSocket: String { "/run/aegis/api.sock" }
 
+    /// Has a harness open a door on a port.
+    static func guestDoor(_ port: UInt16) -> StartProcess {
+        .door(port: Array(String(port).utf8), socket: Array(guestSocket.utf8))
+    }
+
     /// Where the guest API is.
     var guestAPI: GuestAPISetting { stored.guestAPI ?? .standard }
 
@@ -62,11 +67,12 @@ extension Instance {
     }
 
     /// Has the door opened in a sandbox of this release, before anything runs in it; nobody waits for that. A failure is told in the
-    /// instance's log.
-    func openGuestDoor(on session: HarnessSession) {
+    /// instance's log. One that was kept ready may have a door already: on the usual port.
+    func openGuestDoor(on session: HarnessSession, besides known: [ProcessState] = []) {
+        if takeGuestDoor(known, on: session) { return }
         guard let port = guestAPI.port else { return }
         let door = makeGuestDoor(on: session)
-        session.startDoor(port: port, socket: Self.guestSocket) { [weak self] result in
+        session.startDoor(Self.guestDoor(port)) { [weak self] result in
             guard case .failure(let error) = result else { return }
             door.close()
             session.forget(Door.process)
@@ -77,18 +83,29 @@ extension Instance {
     }
 
     /// Goes on with the door that an earlier daemon had opened, or has one opened if that did not come to it.
-    func adoptGuestDoor(_ known: ProcessState?, on session: HarnessSession) {
-        if let known {
-            _ = makeGuestDoor(on: session, resuming: known)
-        } else if guestAPI.port != nil {
-            background("guest-api") { instance in
-                guard let version = await session.harnessVersion() else { return }
-                guard version >= Door.version else {
-                    return instance.noteDoor("not there until the next start: an earlier release started this sandbox")
-                }
-                await instance.openGuestDoor(ifStill: session)
+    func adoptGuestDoor(_ known: [ProcessState], on session: HarnessSession) {
+        guard !takeGuestDoor(known, on: session), guestAPI.port != nil else { return }
+        background("guest-api") { instance in
+            guard let version = await session.harnessVersion() else { return }
+            guard version >= Door.version else {
+                return instance.noteDoor("not there until the next start: an earlier release started this sandbox")
             }
+            await instance.openGuestDoor(ifStill: session)
         }
+    }
+
+    /// Goes on with a door that is there, and shuts what is not wanted, before anything that is started from here on runs.
+    ///
+    /// - Returns: whether there is one to go on with.
+    private func takeGuestDoor(_ known: [ProcessState], on session: HarnessSession) -> Bool {
+        let wanted =
+            guestAPI == .standard ? [Door.process, Door.earlyProcess] : guestAPI.port == nil ? [] : [Door.process]
+        let found = wanted.lazy.compactMap { number in known.first { $0.number == number } }.first
+        if let found { _ = makeGuestDoor(on: session, resuming: found) }
+        for door in known where door.number >= Door.earlyProcess && door.number != found?.number {
+            end(door, on: session)
+        }
+        return found != nil
     }
 
     private func openGuestDoor(ifStill session: HarnessSession) {

@@ -21,7 +21,10 @@ final class ProcessTable: SessionSink {
     /// What comes by the door's number is the door's.
     func set(_ door: GuestDoor?) { state.withLock { $0.door = door } }
 
-    private func door(_ number: UInt16) -> GuestDoor? { number == Door.process ? state.withLock { $0.door } : nil }
+    private func door(_ number: UInt16) -> GuestDoor? {
+        guard number >= Door.earlyProcess, let door = state.withLock({ $0.door }) else { return nil }
+        return door.number == number ? door : nil
+    }
 
     func remove(_ number: UInt16) { state.withLock { _ = $0.relays.removeValue(forKey: number) } }
 
@@ -30,8 +33,8 @@ final class ProcessTable: SessionSink {
         state.withLock { state in
             for _ in 0..<UInt16.max {
                 let number = state.next
-                // The last number is the door's.
-                state.next = number == Door.process - 1 ? 2 : number + 1
+                // The last numbers are the door's.
+                state.next = number == Door.earlyProcess - 1 ? 2 : number + 1
                 if state.relays[number] == nil { return number }
             }
             return nil

@@ -50,6 +50,8 @@ package final class GuestDoor: Sendable {
         var hasSpoken = false
     }
 
+    /// The process number that it has.
+    package let number: UInt16
     let state: Mutex<State>
     private let session: HarnessSession
     /// Told of what there is to say about the door, for people.
@@ -59,6 +61,7 @@ package final class GuestDoor: Sendable {
     package init(
         on session: HarnessSession, resuming known: ProcessState? = nil, note: @escaping @Sendable (String) -> Void
     ) {
+        number = known?.number ?? Door.process
         self.session = session
         self.note = note
         let from = known?.stdoutAcknowledged ?? 0
@@ -79,7 +82,7 @@ package final class GuestDoor: Sendable {
                 return !state.hasSpoken && !bytes.isEmpty
             }
             if isFirst { note(String(decoding: bytes.prefix(512), as: UTF8.self)) }
-            return session.acknowledge(Door.process, .stderr, upTo: offset + UInt64(bytes.count))
+            return session.acknowledge(number, .stderr, upTo: offset + UInt64(bytes.count))
         }
         var breach: DoorBreach?
         let waiters = state.withLock { state -> [CheckedContinuation<Void, Never>] in
@@ -104,7 +107,7 @@ package final class GuestDoor: Sendable {
         for waiter in waiters { waiter.resume() }
         guard let breach else { return }
         note("it is shut until the next start: what came through it was malformed (\(breach.reason))")
-        session.signal(Door.process, 9, group: true)
+        session.signal(number, 9, group: true)
     }
 
     private func takeFrames(_ state: inout State) throws(DoorBreach) -> [CheckedContinuation<Void, Never>] {
@@ -149,7 +152,7 @@ package final class GuestDoor: Sendable {
     /// The harness has ended the door, or could not open it.
     package func ended() {
         close()
-        session.forget(Door.process)
+        session.forget(number)
     }
 
     /// Ends every connection; idempotent.
@@ -180,9 +183,9 @@ package final class GuestDoor: Sendable {
         defer { close() }
         while let (batch, dealt) = await nextBatch() {
             if !batch.isEmpty {
-                do throws(IOError) { try await session.write(Door.process, whole: batch) } catch { return }
+                do throws(IOError) { try await session.write(number, whole: batch) } catch { return }
             }
-            if let dealt { session.acknowledge(Door.process, .stdout, upTo: dealt) }
+            if let dealt { session.acknowledge(number, .stdout, upTo: dealt) }
         }
     }
 

@@ -100,10 +100,7 @@ package final class HarnessSession: Sendable {
     }
 
     /// Asks for the door of programs inside, and goes on: what is started after it finds it open.
-    package func startDoor(port: UInt16, socket: String, then answer: @escaping StartAnswer) {
-        let message = StartProcess(
-            kind: .door, arguments: [Array(String(port).utf8), Array(socket.utf8)], environment: [], directory: [],
-            stdin: true)
+    package func startDoor(_ message: StartProcess, then answer: @escaping StartAnswer) {
         start(Door.process, message.encoded(), answer)
     }
 
