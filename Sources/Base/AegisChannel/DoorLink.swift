@@ -48,7 +48,9 @@ package struct DoorLink: Sendable {
 
     /// An end without connections.
     ///
-    /// - Parameter resumes: whether it is that of a daemon at a door which another daemon had opened; `begin` comes first then.
+    /// - Parameters:
+    ///   - side: whose end it is.
+    ///   - resumes: whether it is that of a daemon at a door which another daemon had opened; `begin` comes first then.
     package init(_ side: Side, resumes: Bool = false) {
         self.side = side
         isBeginning = resumes

@@ -67,7 +67,10 @@ package final class GuestDoor: Sendable {
         let from = known?.stdoutAcknowledged ?? 0
         var state = State(
             link: DoorLink(.daemon, resumes: known != nil), received: from, dealt: from, told: from)
-        if known != nil { state.link.begin(into: &state.outgoing) }
+        if let known {
+            session.know(known)
+            state.link.begin(into: &state.outgoing)
+        }
         self.state = Mutex(state)
     }
 

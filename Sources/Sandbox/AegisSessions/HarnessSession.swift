@@ -63,11 +63,7 @@ package final class HarnessSession: Sendable {
     /// - Returns: whether the sandbox has ended: everything that it said before was handed over.
     /// - Throws: `ChannelError` for a hostile or broken harness; the caller then kills the sandbox.
     package func run(on stream: any ByteStream, known: [ProcessState]) async throws -> Bool {
-        state.withLock { state in
-            for process in known {
-                state.inputs[process.number] = Input(sent: process.stdinTaken, taken: process.stdinTaken)
-            }
-        }
+        for process in known { know(process) }
         defer { close() }
         return try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await self.outbox.drain(to: stream) }
@@ -78,6 +74,14 @@ package final class HarnessSession: Sendable {
                 if frame.header.type == .ended { return true }
             }
             return false
+        }
+    }
+
+    /// A process of an earlier daemon is there, and may be written to from here on.
+    package func know(_ process: ProcessState) {
+        state.withLock { state in
+            guard !state.closed, state.inputs[process.number] == nil else { return }
+            state.inputs[process.number] = Input(sent: process.stdinTaken, taken: process.stdinTaken)
         }
     }
 
