@@ -105,7 +105,7 @@ extension FuzzTests {
             ToolUseText.outcome("c1"), .intent(call: "c2"), ToolUseText.outcome("c2"), ToolUseText.replied([]),
             .ended(.complete, nil), .summarized(messages: 3, text: "s"), .dropped(messages: 1),
         ]
-        return steps.flatMap { ((try? $0.json().compact) ?? []) + [10] }
+        return steps.flatMap { $0.json.compact + [10] }
     }()
 
     private static func unpaired(_ session: Session) -> String? {

@@ -135,8 +135,14 @@ extension FuzzTests {
                     ToolUseText.outcome("c\(turn)"), .ended(.complete, nil),
                 ]
             }
-            for (seq, step) in steps.enumerated() {
-                try store.append(step, of: "a-1", at: seq, trace: nil, time: Timestamp(milliseconds: 1))
+            var drafts = steps.enumerated().map { seq, step in
+                SessionStore.Draft(step, at: seq, trace: nil, time: Timestamp(milliseconds: 1))
+            }[...]
+            // One, two or three at once, as agents save them.
+            while let first = drafts.first {
+                let portion = drafts.prefix(first.seq % 3 + 1)
+                try store.append(Array(portion), of: "a-1")
+                drafts = drafts.dropFirst(portion.count)
             }
             main = try Files.read(path, limit: 1 << 24)
             log = try Files.read(path + "-wal", limit: 1 << 24)
