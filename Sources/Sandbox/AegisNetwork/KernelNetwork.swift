@@ -110,11 +110,12 @@ extension FileDescriptor {
         return (IPAddress(ipv4: address), port)
     }
 
-    /// The port of the other side of a connection.
-    borrowing func peerPort() throws(Errno) -> UInt16 {
+    /// The other side of a connection.
+    borrowing func peer() throws(Errno) -> (address: IPAddress, port: UInt16) {
+        var address: UInt32 = 0
         var port: UInt16 = 0
-        guard unsafe cn_peer_port(raw, &port) == 0 else { throw Errno.current }
-        return port
+        guard unsafe cn_peer(raw, &address, &port) == 0 else { throw Errno.current }
+        return (IPAddress(ipv4: address), port)
     }
 
     /// Takes one datagram.

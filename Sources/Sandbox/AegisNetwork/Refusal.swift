@@ -12,6 +12,8 @@ struct Refusal: Sendable, Equatable {
     var transport: UInt8
     /// Where it was for; 0 when that is not known.
     var address: UInt32
+    /// Whom it says that it is from.
+    var source: UInt32
     var port: UInt16
     var sourcePort: UInt16
 
@@ -24,8 +26,8 @@ struct Refusal: Sendable, Equatable {
         guard count >= 0 else { throw Errno.current }
         return room[..<Int(count)].map { one in
             Refusal(
-                link: one.link, etherType: one.ethertype, transport: one.protocol, address: one.address, port: one.port,
-                sourcePort: one.source_port)
+                link: one.link, etherType: one.ethertype, transport: one.protocol, address: one.address,
+                source: one.source, port: one.port, sourcePort: one.source_port)
         }
     }
 

@@ -46,6 +46,7 @@ struct cn_refusal {
     uint16_t ethertype; /* as 0x0800 */
     uint8_t protocol;   /* of IPv4 */
     uint32_t address;   /* where it was for, with IPv4 */
+    uint32_t source;    /* whom it says that it is from */
     uint16_t port, source_port;
 };
 /* A socket that hears such a group (blocking). */
@@ -75,8 +76,8 @@ struct cn_attempt {
 };
 /* Makes attempts side by side in a namespace, for at most `patience` milliseconds. */
 int cn_attempt_all(int ns, struct cn_attempt *list, size_t count, int patience);
-/* The port that the other side of a TCP connection of IPv4 has. */
-int cn_peer_port(int socket, uint16_t *port);
+/* The address and port that the other side of a TCP connection of IPv4 has. */
+int cn_peer(int socket, uint32_t *address, uint16_t *port);
 
 /* Where a redirected connection was going. */
 int cn_original_destination(int socket, uint32_t *address, uint16_t *port);
