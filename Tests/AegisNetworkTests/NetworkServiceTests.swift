@@ -12,7 +12,7 @@ import Testing
 /// Networks in the kernel, without instances (needs root and a kernel with nf_tables).
 @Suite struct NetworkServiceTests {
     /// Remembers what it is told.
-    private final class Listener: NetworkObserver {
+    final class Listener: NetworkObserver {
         func used(_ secrets: [String], host: String, method: String) {}
         private let failures = Mutex<[AegisError]>([])
         private let news = AsyncStream<AegisError>.makeStream()
@@ -42,7 +42,7 @@ import Testing
     }
 
     /// A network namespace, as a sandbox has one; it lasts as long as the process in it.
-    private static func namespace(on loop: EventLoop) async throws -> (holder: ChildProcess, SharedNamespace) {
+    static func namespace(on loop: EventLoop) async throws -> (holder: ChildProcess, SharedNamespace) {
         let holder = try ChildProcess.spawn(
             ProcessSpec(
                 executable: "/usr/bin/unshare", arguments: ["unshare", "-n", "/bin/sh", "-c", "echo ready; exec cat"],
@@ -52,7 +52,7 @@ import Testing
         return (holder, SharedNamespace(try FileDescriptor.open("/proc/\(holder.pid)/ns/net", [.readOnly])))
     }
 
-    private static func with(
+    static func with(
         _ body: @escaping @Sendable (NetworkService, EventLoop) async throws -> Void
     ) async throws {
         try await withTwo { service, _, _, loop in try await body(service, loop) }
@@ -84,58 +84,51 @@ import Testing
     }
 
     /// A linked instance.
-    private struct Linked: Sendable {
+    struct Linked: Sendable {
         let member: NetworkMember
         let place: NetworkService.Place
         let holder: ChildProcess
         let observer = Listener()
+
+        func end(_ service: NetworkService) async throws {
+            await service.detach(member.id, place)
+            _ = holder.signal(9)
+            _ = try await holder.wait()
+        }
     }
 
     /// An instance with a network, and what is done with it.
-    private static func withLinked(
+    static func withLinked(
         _ policy: NetworkPolicy,
         _ body: @escaping @Sendable (NetworkService, Linked, EventLoop) async throws -> Void
     ) async throws {
         try await with { service, loop in
-            let (holder, namespace) = try await namespace(on: loop)
-            let member = NetworkMember(id: "i-0000000000000007", name: "seven", owner: 0)
-            let linked = Linked(member: member, place: try await service.reserve(member, policy), holder: holder)
-            try await service.attach(
-                member, linked.place, policy: policy, inspection: nil, namespace: namespace.raw,
-                observer: linked.observer)
+            let linked = try await link("i-0000000000000007", policy, to: service, on: loop)
             let outcome: Result<Void, any Error>
             do { outcome = .success(try await body(service, linked, loop)) } catch { outcome = .failure(error) }
-            await service.detach(member.id, linked.place)
-            _ = holder.signal(9)
-            _ = try await holder.wait()
+            try await linked.end(service)
             try outcome.get()
         }
     }
 
-    private static func run(_ arguments: [String], on loop: EventLoop) async throws -> String {
+    /// Links one more instance.
+    static func link(
+        _ id: String, _ policy: NetworkPolicy, to service: NetworkService, on loop: EventLoop
+    ) async throws -> Linked {
+        let (holder, namespace) = try await namespace(on: loop)
+        let member = NetworkMember(id: id, name: "name-\(id)", owner: 0)
+        let linked = Linked(member: member, place: try await service.reserve(member, policy), holder: holder)
+        try await service.attach(
+            member, linked.place, policy: policy, inspection: nil, namespace: namespace.raw, observer: linked.observer)
+        return linked
+    }
+
+    static func run(_ arguments: [String], on loop: EventLoop) async throws -> String {
         let output = try await runProcess(
             ProcessSpec(executable: "/usr/bin/nsenter", arguments: ["nsenter"] + arguments), deadline: .seconds(60),
             on: loop)
         try #require(output.status.shellCode == 0, "\(arguments): \(String(decoding: output.stderr, as: UTF8.self))")
         return String(decoding: output.stdout, as: UTF8.self)
-    }
-
-    /// Somebody takes the rules away and has the gateway forward: whatever gets through ends with us, wherever it was for, and
-    /// the instance that sent it is known for what it is at once.
-    @Test func whatABrokenPolicyLetsThroughEndsInTheTrap() async throws {
-        try await Self.withLinked(try NetworkPolicy(NetworkRequest(allow: ["a.example"]))) { service, linked, loop in
-            let breakIt = "/usr/sbin/nft flush ruleset && echo 1 >/proc/sys/net/ipv4/ip_forward"
-            _ = try await Self.run(["--net=\(service.path)", "/bin/sh", "-c", breakIt], on: loop)
-            let said = try await Self.run(
-                ["-t", "\(linked.holder.pid)", "-n", "/bin/bash", "-c", "exec 3<>/dev/tcp/93.184.216.34/443; cat <&3"],
-                on: loop)
-            #expect(Array(said.utf8) == ProofTrap.greeting)
-            let error = await linked.observer.alarm()
-            #expect(error?.code == "policy-unproven")
-            #expect(error?.message.contains("TCP to 192.0.2.1:443: answered") == true, "\(String(describing: error))")
-            let proof = await service.proved(linked.member.id).proofs.first
-            #expect(proof?.cause == .alarm)
-        }
     }
 
     /// Sends from a port of its own, and prints what became of it: what it was told, if it was a connection.

@@ -58,9 +58,9 @@ enum KernelNetwork {
         guard status == 0 else { throw Errno.current }
     }
 
-    /// A socket that hears what the rules of a namespace refuse.
-    static func refusals(gateway: Int32) throws(Errno) -> FileDescriptor {
-        try FileDescriptor(checking: cn_refusals(gateway, GatewayRules.logGroup))
+    /// A socket that hears what the rules of a namespace tell of.
+    static func log(of namespace: Int32) throws(Errno) -> FileDescriptor {
+        try FileDescriptor(checking: cn_refusals(namespace, GatewayRules.logGroup))
     }
 
     /// The kernel's number of an interface of the gateway's.

@@ -108,7 +108,7 @@ struct PolicyProver: Sendable {
             Trial(kind: .echo, address: AddressPlan.control, port: ProofTargets.controlPort),
             Trial(kind: .tcp, address: forbidden, port: 443), Trial(kind: .tcp, address: forbidden, port: 9),
             Trial(kind: .tcp, address: 0xa9fe_a9fe, port: 80), Trial(kind: .tcp, address: stranger, port: 80),
-            Trial(kind: .tcpSix), Trial(kind: .udp, address: forbidden, port: ProofTrap.datagramPort),
+            Trial(kind: .tcpSix), Trial(kind: .udp, address: forbidden, port: 123),
         ]
         for port in Set(ProofTargets.ports + hostPorts).sorted() {
             trials.append(Trial(kind: .tcp, address: AddressPlan.gateway, port: port))
@@ -148,12 +148,13 @@ struct PolicyProver: Sendable {
         var attempts: [PolicyProof.Attempt] = []
         let limit = SystemTime.monotonic + UInt64(Self.newsTime / .nanoseconds(1))
         for (index, trial) in trials.enumerated() {
-            let result = results[index]
+            var result = results[index]
             var counted = flows[index].flatMap(uplink.refusal)
             while counted == nil, Self.waits(trial, result), SystemTime.monotonic < limit {
                 try await uplink.gate.loop.clock.sleep(for: .milliseconds(2))
                 counted = flows[index].flatMap(uplink.refusal)
             }
+            if counted == ProofTrap.reason { (counted, result.outcome) = (nil, CN_ANSWERED) }
             attempts.append(Self.judge(trial, result, counted: counted, nonce: nonce))
         }
         let took = Double((SystemTime.monotonic - begin) / 1000) / 1000

@@ -22,13 +22,12 @@ struct ProbeFlow: Sendable, Hashable {
 }
 
 extension ProbeFlow {
-    /// What a trial will be seen as.
+    /// What a trial will be seen as; nil for what cannot be sent at all, so that nobody sees it.
     ///
     /// - Parameters:
     ///   - trial: what is tried.
     ///   - port: the port that it is tried from.
     ///   - own: the instance's address.
-    /// - Returns: nil for what cannot be sent at all, so that nobody sees it.
     init?(_ trial: PolicyProver.Trial, from port: UInt16, of own: UInt32) {
         var source = own
         switch trial.kind {
@@ -43,9 +42,7 @@ extension ProbeFlow {
         destination = Place(address: IPAddress(ipv4: trial.address), port: trial.port)
     }
 
-    /// What a redirected connection is.
-    ///
-    /// - Returns: nil when it has ended already.
+    /// What a redirected connection is; nil when it has ended already.
     init?(_ client: FileStream) {
         let ends = try? client.withDescriptor("asking for its ends") { descriptor throws(Errno) in
             (try descriptor.peer(), try descriptor.originalDestination())
@@ -55,10 +52,8 @@ extension ProbeFlow {
             transport: .tcp, source: Place(address: from, port: port), destination: Place(address: to, port: wanted))
     }
 
-    /// What a packet is that the kernel has told of.
-    ///
-    /// - Returns: nil for what no probe sends.
-    init?(_ packet: Refusal, inGroup: Bool) {
+    /// What a packet is that the kernel has told of; nil for what no probe sends.
+    init?(_ packet: LoggedPacket, inGroup: Bool = false) {
         guard packet.etherType == 0x0800, let transport = Transport(rawValue: packet.transport) else { return nil }
         self.init(
             transport: transport, source: Place(address: IPAddress(ipv4: packet.source), port: packet.sourcePort),

@@ -12,8 +12,8 @@ extension Uplink {
     ///   - flow: what it was seen as, if known: what a probe of ours tried is not the instance's doing.
     func report(_ denial: NetworkDenial, of flow: ProbeFlow? = nil) {
         let (tells, schedules) = state.withLock { state -> (Bool, Bool) in
-            if let flow, state.probe[flow] != nil {
-                state.probe[flow] = .some(denial.reason)
+            if let flow, let known = state.probe[flow] {
+                if known != ProofTrap.reason { state.probe[flow] = .some(denial.reason) }
                 return (false, false)
             }
             state.denials += 1
@@ -49,7 +49,7 @@ extension Uplink {
     }
 
     /// Takes what the kernel's rules refused on the instance's link, or on its port in a group.
-    func refused(_ refusal: Refusal, inGroup: Bool) {
+    func refused(_ refusal: LoggedPacket, inGroup: Bool) {
         state.withLock { state in
             state.heard += 1
             state.hasHeard = true
@@ -116,6 +116,17 @@ extension Uplink {
 
     /// Whether this is an attempt of a probe that is under way.
     func expects(_ flow: ProbeFlow) -> Bool { state.withLock { $0.probe[flow] != nil } }
+
+    /// An attempt of a probe's has come where nothing may.
+    ///
+    /// - Returns: whether it is one; then its proof fails for it.
+    func cameThrough(_ flow: ProbeFlow) -> Bool {
+        state.withLock { state in
+            guard state.probe[flow] != nil else { return false }
+            state.probe[flow] = .some(ProofTrap.reason)
+            return true
+        }
+    }
 
     /// For what reason an attempt was refused, as far as is known.
     func refusal(of flow: ProbeFlow) -> String? { state.withLock { $0.probe[flow] ?? nil } }

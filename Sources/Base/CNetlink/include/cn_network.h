@@ -40,7 +40,7 @@ int cn_join(
 /* Removes a member's port, what it might carry, and the bridge unless that is NULL; fine when they are gone. */
 int cn_leave(int gateway_ns, const char *bridge, const char *port, const char *table, uint32_t address);
 
-/* What the rules of a namespace refused and said to a group of the kernel's packet log. */
+/* What the rules of a namespace said to a group of the kernel's packet log: most of all what they refused. */
 struct cn_refusal {
     uint32_t link;      /* the index of the interface; of a bridge, of its port */
     uint16_t ethertype; /* as 0x0800 */
