@@ -284,7 +284,8 @@ import Testing
             let opened = try await f.run("/bin/sh", ["-c", #"chown -R 65534:65534 "$0""#, folder])
             try #require(opened.code == 0)
             let done = try await f.aegis(
-                "goal", "take it", "--workspace", folder, "--artifacts", f.path("out"), "--quiet")
+                "goal", "take it", "--workspace", folder, "--artifacts", f.path("out"), "--quiet",
+                "--budget-tokens", "900k")
             // Inside it is the program's own, at the host it stays its owner's.
             #expect(done.code == 0 && done.out == "0\n", "\(done)")
             #expect(try String(contentsOfFile: f.path("out/taken"), encoding: .utf8) == "given\n")
@@ -292,6 +293,11 @@ import Testing
             #expect(owner.out == "65534\n", "\(owner)")
             let wrong = try await f.aegis("goal", "take it", "--workspace", f.home)
             #expect(wrong.code == 6 && wrong.err.contains("belongs to AEGIS_HOME"), "\(wrong)")
+            let poor = try await f.aegis("goal", "take it", "--budget-tokens", "lots")
+            #expect(poor.code == 2 && poor.err.contains("500k"), "\(poor)")
+            // Too little for the question alone; the tokens of a goal count, also as thousands.
+            let short = try await f.aegis("goal", "take it", "--budget-tokens", "1")
+            #expect(short.code == 1 && short.err.contains("budget"), "\(short)")
             let late = try await f.aegis("goal", "slow", "--max-time", "1s")
             #expect(late.code == 1 && late.err.contains("was not reached within 1s"), "\(late)")
             // Ctrl+C.

@@ -86,7 +86,7 @@ import Testing
         #expect(manifest.capabilities.contains { $0.limits.maxCalls == 20 && $0.lifetime == .seconds(3600) })
         #expect(manifest.memory.summarizationModel == "fast")
         #expect(manifest.memory.summarizationThreshold == 0.5)
-        #expect(manifest.budget?.maxTokens == 10_240)
+        #expect(manifest.budget?.maxTokens == 10_000)
         #expect(manifest.budget?.maxMicroUSD == 1_500_000)
         #expect(manifest.metadata.map(\.name) == ["team", "tags"])
         #expect(manifest.metadata.last?.value == ["a", 1, true, .null])
@@ -97,6 +97,11 @@ import Testing
         #expect(manifest.restart.pause == .seconds(2))
         #expect(manifest.maxIterations == 7)
         #expect(manifest.maxOutputTokens == 100)
+    }
+
+    @Test func aBudgetMayBeOfMoneyAlone() throws {
+        let budget = try read("name: a\nmodel: m\nbudget_config: {max_usd: 2}").budget
+        #expect(budget?.maxTokens == nil && budget?.maxMicroUSD == 2_000_000 && budget?.resetPeriodSeconds == 3600)
     }
 
     /// Each field with something wrong, and what is said of it.
@@ -117,6 +122,7 @@ import Testing
         ("name: a-0123456789abcdef\nmodel: m", "form of an agent's id"),
         ("name: a\nmodel: m\nmemory: {summarization_threshold: 2}", "0.1 to 0.95"),
         ("name: a\nmodel: m\nbudget_config: {reset_period_seconds: 1}", "max_tokens is missing"),
+        ("name: a\nmodel: m\nbudget_config: {max_usd: 0}", "must be above 0"),
         ("name: a\nmodel: m\nbudget_config: {max_tokens: -5}", "a number of tokens"),
         ("name: a\nmodel: m\nsystem_prompt: [x]", "expected a text"),
         ("name: a\nmodel: m\nsystem_prompt: {file: other.md}", "there is no other.md"),

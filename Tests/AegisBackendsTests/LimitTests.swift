@@ -126,6 +126,29 @@ struct LimitTests {
     }
 
     @Test(arguments: Runtime.allCases)
+    func aLimitBelowWhatIsUsedIsRefusedAndKillsNobody(_ runtime: Runtime) async throws {
+        try await inWorld(runtime) { world in
+            let sandbox = try await world.boot(limits: Limits(memory: ByteSize(512 << 20)))
+            let talk = try await Conversation(sandbox)
+            let script = """
+                python3 -c 'import time
+                held = bytearray(b"x") * (200 << 20)
+                open("/tmp/held", "w").close()
+                time.sleep(600)' &
+                until [ -e /tmp/held ]; do sleep 0.1; done; echo $!
+                """
+            let program = try await talk.run(script).stdout.split(separator: "\n").joined()
+            let error = await #expect(throws: AegisError.self) {
+                try await sandbox.update(Limits(memory: ByteSize(128 << 20)))
+            }
+            #expect(error?.code == "memory-in-use")
+            #expect(try await talk.run("kill -0 \(program) && echo lives").stdout == "lives\n")
+            try await sandbox.update(Limits(memory: ByteSize(384 << 20)))
+            #expect(try await sandbox.usage().oomKills == 0)
+        }
+    }
+
+    @Test(arguments: Runtime.allCases)
     func theProcessorQuotaHolds(_ runtime: Runtime) async throws {
         try await inWorld(runtime) { world in
             let sandbox = try await world.boot(limits: Limits(cpus: 0.2))

@@ -131,7 +131,8 @@ package struct AgentService: Sendable {
                 .init(
                     "budget",
                     [
-                        "max_tokens": .number(budget.maxTokens),
+                        "max_tokens": budget.maxTokens.map { .number($0) } ?? .null,
+                        "max_usd": budget.maxMicroUSD.map { .string(dollars(Int(clamping: $0))) } ?? .null,
                         "reset_period_seconds": .number(budget.resetPeriodSeconds),
                     ]))
         }

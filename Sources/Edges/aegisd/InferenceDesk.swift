@@ -39,7 +39,8 @@ struct InferenceDesk: ModelDesk {
     func admit(_ record: AgentRecord, _ budget: AgentManifest.Budget?) throws(AegisError) {
         let limit = budget.map {
             BudgetLimit(
-                maxTokens: Int(clamping: $0.maxTokens), maxMicroUSD: $0.maxMicroUSD.map { Int(clamping: $0) },
+                maxTokens: $0.maxTokens.map { Int(clamping: $0) },
+                maxMicroUSD: $0.maxMicroUSD.map { Int(clamping: $0) },
                 period: .seconds(Int64(clamping: $0.resetPeriodSeconds)))
         }
         try service.budgets.open(.agent(record.id), parent: record.parent, limit: limit ?? .none)

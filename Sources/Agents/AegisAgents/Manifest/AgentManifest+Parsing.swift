@@ -67,7 +67,7 @@ struct ManifestReader {
         }
         manifest.lifecycle = lifecycle(reader)
         manifest.memory = reader.section("memory") { memory($0) }
-        manifest.budget = reader.sectionIfPresent("budget_config") { budget($0) }
+        manifest.budget = reader.sectionIfPresent("budget_config") { BudgetReader.read($0) }
         manifest.metadata =
             reader.readRaw("metadata") { node, problem in
                 guard case .map = node.content, let fields = node.json.fields else {
@@ -199,20 +199,6 @@ struct ManifestReader {
         memory.episodicMaxContentBytes = reader.read(
             "episodic_max_content_bytes", default: memory.episodicMaxContentBytes, check: Self.range(1...65_536))
         return memory
-    }
-
-    private func budget(_ reader: ConfigReader) -> AgentManifest.Budget {
-        let tokens = reader.require("max_tokens", placeholder: TokenCount(tokens: 1)) {
-            $0.tokens > 0 ? nil : "must be at least 1"
-        }
-        var budget = AgentManifest.Budget(maxTokens: UInt64(tokens.tokens))
-        budget.maxMicroUSD = reader.readIfPresent("max_usd", as: Double.self) {
-            $0 > 0 && $0 <= 1_000_000 ? nil : "must be above 0 and at most 1000000"
-        }.map { UInt64(($0 * 1_000_000).rounded()) }
-        budget.resetPeriodSeconds = UInt64(
-            reader.read(
-                "reset_period_seconds", default: Int(budget.resetPeriodSeconds), check: Self.range(0...315_360_000)))
-        return budget
     }
 
     // MARK: Small checks

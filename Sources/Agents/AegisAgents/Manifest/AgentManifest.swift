@@ -50,14 +50,14 @@ package struct AgentManifest: Sendable, Equatable {
 
     /// What it may use up (beside what its grants limit).
     package struct Budget: Sendable, Equatable {
-        /// Tokens of a period, in and out.
-        package var maxTokens: UInt64
+        /// Tokens of a period, in and out; nil is without limit.
+        package var maxTokens: UInt64?
         /// Millionths of a dollar of a period; nil is without limit.
         package var maxMicroUSD: UInt64?
         /// The length of a period in seconds; 0 is one without end.
         package var resetPeriodSeconds: UInt64 = 3600
         /// A budget of so many tokens an hour.
-        package init(maxTokens: UInt64) { self.maxTokens = maxTokens }
+        package init(maxTokens: UInt64?) { self.maxTokens = maxTokens }
     }
 
     /// Where its programs run (decision D46).

@@ -24,7 +24,7 @@ enum GoalCommands {
             Option("workspace", .value("DIR"), "a folder of yours that its agents work in"),
             Option("artifacts", .value("DIR"), "copy /workspace/output to DIR at the end"),
             Option("max-time", .value("TIME"), "end it after that time"),
-            Option("budget-tokens", .value("N"), "tokens that it may use in all"),
+            Option("budget-tokens", .value("N"), "tokens that it may use in all, as 500000 or 500k"),
             Option("budget-usd", .value("X"), "dollars that it may use in all"),
             Option("follow", "f", .flag, "tell on stderr what its bootstrap agent does"),
             Option("detach", "d", .flag, "print its id and do not wait"),
@@ -32,7 +32,7 @@ enum GoalCommands {
         examples: [
             Example("wait for the answer", "aegis goal 'Write a report on the files in /workspace'"),
             Example("on a folder of yours", "aegis goal --workspace . --follow 'Find out why the tests fail'"),
-            Example("later", "aegis goal --detach --budget-tokens 200000 'Find the bug'"),
+            Example("later", "aegis goal --detach --budget-tokens 200k 'Find the bug'"),
         ], run: submit)
 
     @Sendable private static func submit(_ invocation: Invocation, _ context: Context) async throws -> Int32 {
@@ -43,8 +43,9 @@ enum GoalCommands {
         if !hosts.isEmpty { fields.append(.init("allow", .array(hosts.map { .string($0) }))) }
         for (option, field) in [("budget-tokens", "budget_tokens"), ("budget-usd", "budget_usd")] {
             guard let text = invocation[option] else { continue }
-            guard let number = try? JSONValue(parsing: text.utf8), case .number = number else {
-                throw AegisError.usage("'\(text)' is not a number", hint: "write --\(option) 100000")
+            guard let number = Self.amount(text, of: option) else {
+                throw AegisError.usage(
+                    "'\(text)' is not a number", hint: "write --\(option) \(option == "budget-usd" ? "0.50" : "500k")")
             }
             fields.append(.init(field, number))
         }
@@ -73,6 +74,17 @@ enum GoalCommands {
             ).all(artifacts)
         }
         return try await result(over, invocation, context)
+    }
+
+    /// The number of an option; tokens also as `500k` or `2M`, as in manifests.
+    private static func amount(_ text: String, of option: String) -> JSONValue? {
+        let factor = option != "budget-tokens" ? 1 : text.hasSuffix("k") ? 1000 : text.hasSuffix("M") ? 1_000_000 : 1
+        if factor > 1 {
+            guard let number = Int(text.dropLast()), number > 0, number <= 1_000_000_000 else { return nil }
+            return .number(number * factor)
+        }
+        guard let number = try? JSONValue(parsing: text.utf8), case .number = number else { return nil }
+        return number
     }
 
     /// Waits until a goal is over.

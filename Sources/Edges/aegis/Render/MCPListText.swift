@@ -14,6 +14,10 @@ package enum MCPListText {
                 "\(tools.count { $0["approval"]?.flag == true })", item["last_error"]?["message"]?.text ?? "-",
             ])
         }
-        return table.text
+        // "It ended with exit code 1" helps nobody without what it wrote.
+        let causes = items.compactMap { item in
+            item["last_error"]?["hint"]?.text.map { "  \(Plain.text(item["name"]?.text ?? "")): \(Plain.text($0))\n" }
+        }
+        return table.text + causes.joined()
     }
 }

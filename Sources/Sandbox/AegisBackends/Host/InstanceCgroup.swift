@@ -86,6 +86,7 @@ package struct InstanceCgroup: Sendable {
 
     private func applyMemory(_ bytes: UInt64, mayRaise: Bool) throws(Errno) {
         if layout.version(of: "memory") == .v2 {
+            if mayRaise { try squeeze(below: bytes) }
             try write("memory", "memory.max", "\(bytes)")
             // Absent where the kernel does not count swap.
             do { try write("memory", "memory.swap.max", "0") } catch { if error != .noSuchFile { throw error } }
@@ -99,6 +100,15 @@ package struct InstanceCgroup: Sendable {
         if counted, raising { try write("memory", swap, "\(bytes)") }
         try write("memory", "memory.limit_in_bytes", "\(bytes)")
         if counted, !raising { try write("memory", swap, "\(bytes)") }
+    }
+
+    /// Version 2 takes a limit below what is used, and kills until it holds; version 1 refuses it, which is what we want of both.
+    private func squeeze(below bytes: UInt64) throws(Errno) {
+        guard let folder = folder("memory"), let used = ControlFile.number("\(folder)/memory.current"), used > bytes
+        else { return }
+        // It answers EAGAIN when it could not free all of it, and is missing before Linux 5.19: what counts is what is used then.
+        do { try write("memory", "memory.reclaim", "\(used - bytes)") } catch {}
+        if let still = ControlFile.number("\(folder)/memory.current"), still > bytes { throw .busy }
     }
 
     // MARK: - Counters

@@ -6,6 +6,8 @@ import LinuxSys
 extension OCISandbox {
     /// How long freezing may take; a process in the middle of a long kernel call delays it.
     private static var freezeDeadline: Duration { .seconds(2) }
+    /// gVisor gives the memory of a process that has ended back in the background, a little at a time.
+    private static var squeezeDeadline: Duration { .seconds(3) }
 
     package func dial(_ port: UInt16, deadline: Duration) async throws -> FileStream {
         guard let network else { throw gone }
@@ -126,14 +128,21 @@ extension OCISandbox {
             try await backend.disk.change(record.id, limit: limits.disk)
         }
         let resolved = backend.runtime.hostLimits(backend.cgroups.resolve(limits))
-        do throws(Errno) { try group.apply(resolved, lowering: true) } catch {
-            if error == .busy {
+        let end = loop.clock.now.advanced(by: Self.squeezeDeadline)
+        while true {
+            do throws(Errno) { return try group.apply(resolved, lowering: true) } catch {
+                guard error == .busy else {
+                    throw AegisError.failed("update-failed", "cannot change the limits of \(record.id): \(error)")
+                }
+            }
+            guard ended.now == nil else { throw gone }
+            guard loop.clock.now < end else {
                 throw AegisError.conflict(
                     "memory-in-use",
                     "\(record.id) uses more than \(ByteSize(resolved.memory)) and cannot be squeezed below",
                     hint: "give it more, or stop something inside")
             }
-            throw AegisError.failed("update-failed", "cannot change the limits of \(record.id): \(error)")
+            try await loop.clock.sleep(for: .milliseconds(50))
         }
     }
 
