@@ -52,6 +52,30 @@ import Testing
         }
     }
 
+    /// It listens, and then dies, while the instance goes on: whoever comes next waits for it and is served by its successor.
+    @Test(arguments: backends) func aServerThatDiesAndComesBackIsWaitedFor(_ backend: String) async throws {
+        try await DaemonFixture.shared { f in
+            let name = "again-\(backend)"
+            let guest = try await f.guest(
+                name, backend, ["80:http,wait=100s", "7:tcp,wait=100s"], "--env", "SUPERVISED=1")
+            try guest.go()
+            let (url, bytes) = (try await f.url(name), try await f.number(name, 7))
+            #expect(try await f.get(url) == "hello\n")
+            try guest.halt()
+            let lost = try await f.ask(url + "/die")
+            #expect(lost.status == "502" && lost.body.contains("backend-lost"), "\(lost)")
+            async let page = f.ask(url)
+            async let echo = f.peer("bytes_peer", "first", bytes)
+            try await f.eventually("both wait") { try await f.served(name).connections == 2 }
+            try guest.go()
+            let (answer, said) = try await (page, echo)
+            #expect(answer.status == "200" && answer.body == "hello\n", "\(answer)")
+            #expect(said == "ok\n")
+            #expect(try await f.hasRun(name, 1))
+            try await guest.delete()
+        }
+    }
+
     @Test(arguments: backends) func connectionsOfAKilledDaemonEndAndItsPortsComeBack(_ backend: String) async throws {
         try await DaemonFixture.with { f in
             let guest = try await f.guest(
