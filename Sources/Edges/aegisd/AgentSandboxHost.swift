@@ -110,7 +110,9 @@ private struct CommandRun {
         request.stdin = command.input != nil
         request.start = true
         let process: RunningProcess
-        do { process = try await instance.exec(request) } catch let error as ProcessStartError { throw error.error }
+        // What ends it where this daemon cannot: killed in the middle, with none after it.
+        let limit = command.timeLimit + Self.grace + .seconds(1)
+        do { process = try await instance.exec(request, limit: limit) } catch let error as ProcessStartError { throw error.error }
         let start = ContinuousClock.now
         let watcher: UInt64
         do { watcher = try process.relay.attach(from: nil).watcher } catch {

@@ -24,8 +24,12 @@ package struct RunningProcess: Sendable {
 extension Instance {
     /// Starts a further process; wakes a paused instance.
     ///
+    /// - Parameters:
+    ///   - request: what is to run.
+    ///   - limit: after how long it is killed, whatever has become of this daemon by then; nil is never.
+    /// - Returns: the process.
     /// - Throws: `instance-stopped` unless the request asks for a start; `ProcessStartError` for an unknown command.
-    package func exec(_ request: ExecRequest) async throws -> RunningProcess {
+    package func exec(_ request: ExecRequest, limit: Duration? = nil) async throws -> RunningProcess {
         guard !request.command.isEmpty else {
             throw AegisError.usage("a command is missing", hint: "write it after --, as in: aegis exec \(label) -- ls")
         }
@@ -41,7 +45,7 @@ extension Instance {
             user: Array(try config.user(overriddenBy: request.user ?? stored.user).description.utf8),
             terminal: request.tty ?? false,
             stdin: request.stdin ?? false, createDirectory: false, columns: request.columns ?? 80,
-            rows: request.rows ?? 24)
+            rows: request.rows ?? 24, limit: limit.map { UInt32(clamping: max(1, Int64($0 / .milliseconds(1)))) } ?? 0)
         try services.audit.record(.exec(request.command, id: execID, user: request.user ?? stored.user, in: id))
         var process = try await run(
             message, on: session, execID: execID, logged: true, takesInput: request.stdin ?? false)
