@@ -74,3 +74,45 @@ import Testing
         }
     }
 }
+
+extension AgentExecTests {
+    /// Nobody waits for a registry that does not answer: neither who takes something back, nor who stops the agent.
+    @Test func aRevocationDoesNotWaitForAnImage() async throws {
+        try await AgentDoor.with { door in
+            let f = door.fixture
+            let program = """
+                class Handler(Base):
+                    def do_GET(self):
+                        open(sys.argv[1] + ".asked", "a").write("x")
+                        threading.Event().wait()
+                    do_HEAD = do_GET
+                serve(Handler)
+                """
+            try await LocalServer.with(f, program) { server in
+                let agent = try await door.spawn(
+                    """
+                    name: worker
+                    model: default
+                    lifecycle: persistent
+                    capabilities: ['tool: *', 'exec: *', 'file_read: /workspace/**']
+                    sandbox: {image: "127.0.0.1:\(server.port)/never/comes:1"}
+                    """)
+                for end in [["agent", "revoke", agent, "file_read: /workspace/**"], ["agent", "stop", agent]] {
+                    let exec = try f.begin(
+                        program: DaemonFixture.cli, ["tool", "invoke", "--agent", agent, "exec", #"{"argv":["true"]}"#])
+                    try await f.eventually("the registry is asked for the image") {
+                        FileManager.default.fileExists(atPath: server.file + ".asked")
+                    }
+                    // Whoever looks sees what it waits for.
+                    let logs = try await f.aegis("agent", "logs", agent)
+                    #expect(logs.out.contains("fetching the image '127.0.0.1:\(server.port)/never/comes:1'"), "\(logs)")
+                    #expect(try await f.run(DaemonFixture.cli, end).code == 0)
+                    let refused = try await exec.result()
+                    #expect(refused.err.contains("(sandbox-lost)"), "\(refused)")
+                    try FileManager.default.removeItem(atPath: server.file + ".asked")
+                }
+                #expect(try await f.list().isEmpty)
+            }
+        }
+    }
+}

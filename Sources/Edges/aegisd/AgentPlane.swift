@@ -53,7 +53,7 @@ struct AgentPlane: Sendable {
         mcp = try MCPServers.make(settings, registry, services, scope: scope, loop: loop, logger: logger)
         let folders = AgentFolders(home: home.path, runDirectory: home.runDirectory, instances: services.directory)
         let memory = try settings.memory.makeStore(database, providers, http)
-        let sandboxes = AgentSandboxHost(services.directory, kits: services.kits, loop: services.loop, logger: logger)
+        let sandboxes = AgentSandboxHost(services, logger: logger)
         let agents = AgentServices(
             store: SessionStore(database), models: desk, registry: registry,
             tools: ToolGate(registry, clock: loop.clock), grants: services.grants, audit: ledger, desk: approvals,

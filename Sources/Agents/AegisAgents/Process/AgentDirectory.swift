@@ -20,6 +20,8 @@ package actor AgentDirectory {
     var asks = AskGraph()
     /// When sandboxes are looked at next because a grant ends, and what does it.
     var sandboxReview: (end: Timestamp, task: TaskScope.Handle)?
+    /// Programs that run, or wait for a sandbox.
+    var permits: [SandboxPermit] = []
     /// What is told to every agent about the skills that there are.
     private let preamble: @Sendable (AgentManifest, AgentRecord) -> String?
 
@@ -226,6 +228,7 @@ package actor AgentDirectory {
         await process.stop()
         schedules.removeValue(forKey: process.id)?.cancel()
         guard agents.removeValue(forKey: process.id) != nil else { return }
+        withdrawPermits(of: process.id)
         await services.sandboxes?.remove(process.id)
         await services.gone(process.record)
         do throws(AegisError) { try services.models.dismiss(process.record) } catch {

@@ -160,6 +160,7 @@ package enum AgentText {
             return line("end", (json["stop"]?.text ?? "") + why)
         case "summarized": return line("summary", json["text"]?.text ?? "")
         case "restarted": return line("restarted", "the turn is begun anew where it stood")
+        case "note": return line("note", json["text"]?.text ?? "")
         case "dropped": return line("dropped", "\(json["messages"]?.unsigned ?? 0) of the oldest messages")
         default: return ""
         }
