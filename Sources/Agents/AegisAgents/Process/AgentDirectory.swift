@@ -212,14 +212,19 @@ package actor AgentDirectory {
     /// - Parameters:
     ///   - id: the agent.
     ///   - reason: for the ledger.
+    /// - Returns: what all of them have used of models.
     /// - Throws: `agent-not-found`.
-    package func stop(_ id: String, reason: String = "stopped by its owner") async throws(AegisError) {
+    @discardableResult
+    package func stop(
+        _ id: String, reason: String = "stopped by its owner"
+    ) async throws(AegisError) -> ModelSpending? {
         guard let process = agents[id] else { throw notFound(id, among: []) }
-        await remove(process, reason)
+        return await remove(process, reason)
     }
 
     /// The one way out.
-    private func remove(_ process: AgentProcess, _ reason: String) async {
+    @discardableResult
+    private func remove(_ process: AgentProcess, _ reason: String) async -> ModelSpending? {
         // Nothing that it still does is allowed from here on, nor what it has handed on; then it ends.
         revoke(process, reason)
         for child in agents.values where child.record.parent == process.id {
@@ -227,10 +232,11 @@ package actor AgentDirectory {
         }
         await process.stop()
         schedules.removeValue(forKey: process.id)?.cancel()
-        guard agents.removeValue(forKey: process.id) != nil else { return }
+        guard agents.removeValue(forKey: process.id) != nil else { return nil }
         withdrawPermits(of: process.id)
         await services.sandboxes?.remove(process.id)
         await services.gone(process.record)
+        let spent = services.models.spending(of: process.id)
         do throws(AegisError) { try services.models.dismiss(process.record) } catch {
             services.logger.error(
                 "the account of a stopped agent stays", ("agent", process.id), ("error", error.message))
@@ -244,6 +250,7 @@ package actor AgentDirectory {
             services.logger.error(
                 "the record of a stopped agent stays", ("agent", process.id), ("error", error.message))
         }
+        return spent
     }
 
     private func revoke(_ process: AgentProcess, _ reason: String) {
