@@ -94,19 +94,22 @@ package actor AgentDirectory {
         return process
     }
 
-    /// Calls a scheduled agent when it is due, for as long as it lives. What is due while it still has 64 messages is left out.
+    /// Calls a scheduled agent when it is due, for as long as it lives. What is due while the last call still waits is left out.
     private func keepSchedule(of process: AgentProcess) {
         guard case .scheduled(let schedule) = process.manifest.lifecycle else { return }
         let (now, clock, logger) = (services.now, services.clock, services.logger)
         schedules[process.id] = services.scope.spawn("schedule \(process.id)") { [self] in
             // The wall's time may lag behind the clock that waits: no minute comes twice.
             var last = now()
+            var trace = ""
             while let due = schedule.next(after: max(now(), last)) {
                 do { try await clock.sleep(for: .milliseconds(max(0, due.milliseconds - now().milliseconds))) } catch {
                     return
                 }
                 last = due
-                do { _ = try await send("It is \(due): do your scheduled work.", to: process.id) } catch {
+                // It has its work before it already.
+                if await process.waits(trace) { continue }
+                do { trace = try await send("It is \(due): do your scheduled work.", to: process.id) } catch {
                     logger.warning("a scheduled agent was not called", ("agent", process.id), ("error", "\(error)"))
                 }
             }
