@@ -214,6 +214,7 @@ private final class InstantDesk: ModelDesk {
     func quote(_ question: ModelQuestion) -> ModelQuote { ModelQuote(inputTokens: 1000, prices: nil) }
     func admit(_ record: AgentRecord, _ budget: AgentManifest.Budget?) {}
     func dismiss(_ record: AgentRecord) {}
+    func spending(of agent: String) -> ModelSpending? { nil }
 
     func answer(_ question: ModelQuestion) async throws(AegisError) -> ModelReply {
         let asked = SystemTime.monotonic

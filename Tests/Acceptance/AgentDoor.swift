@@ -132,6 +132,8 @@ struct AgentDoor: Sendable {
 /// A server of a test's own on this machine; it ends with the test.
 struct LocalServer: Sendable {
     let port: Int
+    /// Its file, which the program has as its argument; others beside it are the test's.
+    let file: String
 
     /// Runs a Python program that prints its port first.
     static func with(
@@ -157,7 +159,7 @@ struct LocalServer: Sendable {
         defer { _ = running.child.signal(9) }
         try await fixture.eventually("the server listens") { FileManager.default.fileExists(atPath: file) }
         let port = try #require(Int(try String(contentsOfFile: file, encoding: .utf8)))
-        try await body(LocalServer(port: port))
+        try await body(LocalServer(port: port, file: file))
         _ = running.child.signal(9)
         _ = try await running.result()
     }

@@ -96,6 +96,8 @@ import Testing
         }
     }
 
+    private static let bootstrapID = "0b6e7c1a-52f3-4d0e-9a57-3f1c2d4e5f60"
+
     /// The agent that takes goals remembers only where the configuration says so, and forgets where it says that.
     @Test func whoTakesGoalsKeepsItsMemoryIfToldTo() async throws {
         try await DaemonFixture.with(config: nil) { f in
@@ -108,6 +110,9 @@ import Testing
                 """
             for (more, count) in [
                 ("", 0), ("  agents: { persistent_memory: true }\n", 1), ("  agents: { persistent_memory: true }\n", 2),
+                ("  agents: { persistent_memory: true, bootstrap_id: \(Self.bootstrapID) }\n", 1),
+                ("  agents: { persistent_memory: true, bootstrap_id: \(Self.bootstrapID) }\n", 2),
+                ("  agents: { persistent_memory: true }\n", 3),
                 ("  agents: { persistent_memory: true, reset_memory: true }\n", 1),
             ] {
                 try await f.succeed("down")
@@ -115,8 +120,10 @@ import Testing
                 try await f.up()
                 try await f.succeed("goal", "learn something")
                 let places = try await door.result("memory.list")["places"] as? [[String: Any]]
+                // The place that was used last stands first: each id has its own.
+                let name = more.contains("bootstrap_id") ? "bootstrap#\(Self.bootstrapID)" : "bootstrap"
                 #expect(places?.first?["records"] as? Int ?? 0 == count, "\(more)")
-                #expect(count == 0 || places?.first?["agent_id"] as? String == "bootstrap")
+                #expect(count == 0 || places?.first?["agent_id"] as? String == name, "\(more): \(places ?? [])")
             }
         }
     }

@@ -77,6 +77,7 @@ import Testing
             #expect(goal.code == 0 && goal.out == "The report is in /workspace/output/report.md.\n", "\(goal)")
             let listed = try await f.aegis("goal", "list", "--output", "json")
             #expect(listed.out.contains(#""stop_reason": "complete""#), "\(listed)")
+            try await Self.goalCountsItsChildren(f)
             // A program in the agent's sandbox has written it, from what the children found and from their notes.
             let report = try String(contentsOfFile: f.path("home/report/report.md"), encoding: .utf8)
             #expect(report.contains("- tides: two lines about the sea"), "\(report)")
@@ -90,6 +91,18 @@ import Testing
             #expect(try await f.aegis("audit", "verify").code == 0)
             let steps = try await f.aegis("goal", "logs", "goal-")
             #expect(steps.out.contains("calls spawn_agents"), "\(steps)")
+        }
+    }
+
+    /// What a goal has used is what all of its agents' calls of models took.
+    private static func goalCountsItsChildren(_ f: DaemonFixture) async throws {
+        let told = try await result(f, "audit.tail", ["kinds": ["model_call_answered"], "count": 1000])
+        let calls = try #require(told["records"] as? [[String: Any]]).compactMap { $0["fields"] as? [String: Any] }
+        #expect(Set(calls.compactMap { $0["name"] as? String }) == ["bootstrap", "reader"])
+        let goals = try #require(try await result(f, "goal.list")["goals"] as? [[String: Any]])
+        for (field, used) in [("input_tokens", "input"), ("output_tokens", "output")] {
+            let sum = calls.reduce(0) { $0 + (($1["usage"] as? [String: Any])?[used] as? Int ?? 0) }
+            #expect(sum > 0 && goals.first?[field] as? Int == sum, "\(field): \(goals)")
         }
     }
 

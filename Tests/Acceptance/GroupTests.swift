@@ -57,9 +57,11 @@ import Testing
 
     @Test(arguments: backends) func membersReachEachOtherAndNothingElse(_ backend: String) async throws {
         try await OutsideWorld.with { f in
-            // A network of the host's where the groups' would be: neither notices the other.
+            // Networks of the host's where the groups', the gateway and the names would be: neither notices the other.
             try await inHost(f, "link add collision type veth peer name collided")
-            try await inHost(f, "addr add 198.19.0.1/24 dev collision")
+            for address in ["198.19.0.1/24", "198.18.0.1/16"] {
+                try await inHost(f, "addr add \(address) dev collision")
+            }
             try await inHost(f, "link set collision up")
             try await serve(f, "db", backend, "--group", "shop")
             try await serve(f, "alien", backend == "runc" ? "runsc" : "runc", "--group", "zoo")

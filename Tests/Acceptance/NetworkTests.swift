@@ -361,29 +361,6 @@ import Testing
         }
     }
 
-    /// Without nft there is no network, and that is said; what needs none runs.
-    @Test func withoutItsToolsThereIsNoNetwork() async throws {
-        let hidden = """
-            mount --make-rprivate /; for tool in /usr/sbin/nft /sbin/nft; do
-            [ ! -e $tool ] || mount --bind /dev/null $tool; done; exec "$@"
-            """
-        try await DaemonFixture.with(launcher: ["/usr/bin/unshare", "-m", "/bin/sh", "-c", hidden, "sh"]) { f in
-            for place in [["--allow", "web.example"], ["--group", "shop"], ["--network", "allow"]] {
-                let result = try await f.run(DaemonFixture.cli, ["run"] + place + ["--", "true"])
-                #expect(
-                    result.code == 125 && result.err.contains("(network-unavailable)")
-                        && result.err.contains("install nftables"), "\(result)")
-            }
-            try await f.succeed("run", "--", "true")
-            try await f.succeed("run", "-d", "--name", "later", "--", "sleep", "100000")
-            try await f.refuse(
-                "instance", "network", "later", "--allow", "web.example", code: 1, error: "network-unavailable")
-            #expect(try await f.record("later").state == "running")
-            let shown = try await f.succeed("instance", "info", "later", "--output", "json").out
-            #expect(!shown.contains("web.example"), "\(shown)")
-        }
-    }
-
     @Test func whatCannotBeIsRefused() async throws {
         try await DaemonFixture.shared { f in
             try await f.refuse("run", "--allow", "localhost", "--", "true", code: 2, error: "invalid-capability")

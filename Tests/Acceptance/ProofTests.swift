@@ -129,6 +129,50 @@ import Testing
         }
     }
 
+    /// A hole that no proof looks for: who sends something through it is stopped at once, and nobody else is.
+    @Test(arguments: backends) func whoGotThroughForAMomentIsStopped(_ backend: String) async throws {
+        try await OutsideWorld.with { f in
+            for name in ["quick", "calm"] {
+                try await f.succeed(
+                    "run", "-d", "--name", name, "--isolation", backend, "--allow", "web.example", "--", "sleep", "1000"
+                )
+            }
+            let table = "inet aegis_\(try f.node)"
+            for chain in ["early", "forward"] {
+                try await breakRules(f, "insert rule \(table) \(chain) udp dport 9999 accept")
+            }
+            try await forward(f, true)
+            // What ends it may end this exec, too.
+            _ = try await f.aegis(
+                "exec", "quick", "--", "python3", "-c",
+                "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('93.184.216.34', 9999))")
+            try await f.eventually("it is stopped") { try await f.record("quick").state == "stopped" }
+            try await forward(f, false)
+            #expect(try await f.record("quick").stopReason == "policy-failed")
+            let what = "UDP to 93.184.216.34:9999 left the instance"
+            let told = try await f.succeed("events").out.split(separator: "\n")
+            #expect(told.contains { $0.contains("policy-failed  quick") && $0.contains(what) }, "\(told)")
+            #expect(!told.contains { $0.contains("policy-failed  calm") }, "\(told)")
+            let log = try await f.succeed("logs", "quick")
+            #expect((log.out + log.err).contains(what), "\(log)")
+            // The others are looked at, for all that nothing was found.
+            try await f.eventually("the other is proved") {
+                try await f.succeed("doctor", "--policy", "calm").out.contains("alarm: ")
+            }
+            #expect(try await f.record("calm").state == "running")
+        }
+    }
+
+    private func forward(_ f: DaemonFixture, _ does: Bool) async throws {
+        let command =
+            f.launcher + [
+                "/usr/bin/nsenter", "--net=/run/aegis/\(try f.node)/net", "/bin/sh", "-c",
+                "echo \(does ? 1 : 0) > /proc/sys/net/ipv4/ip_forward",
+            ]
+        let result = try await f.run(command[0], Array(command.dropFirst()))
+        try #require(result.code == 0, "\(result)")
+    }
+
     /// Nobody changes anything: it is the daemon's own look, some time later, that finds it out.
     @Test(arguments: backends) func aPolicyThatBreaksLaterStopsTheInstance(_ backend: String) async throws {
         let config = """

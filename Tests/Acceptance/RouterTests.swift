@@ -66,8 +66,9 @@ extension DaemonFixture {
 
     /// Requests that two servers could read in two ways, ones that are too large and ones that never end: no server inside
     /// sees any of them. (It takes the fifteen seconds that a head may take.)
-    @Test func whatIsNoRequestReachesNobody() async throws {
+    @Test(arguments: backends) func whatIsNoRequestReachesNobody(_ backend: String) async throws {
         try await DaemonFixture.shared { f in
+            let name = "guarded-\(backend)"
             let server = """
                 import http.server
                 class Web(http.server.BaseHTTPRequestHandler):
@@ -82,9 +83,10 @@ extension DaemonFixture {
                 http.server.ThreadingHTTPServer(('127.0.0.1', 80), Web).serve_forever()
                 """
             try await f.succeed(
-                "instance", "start", "--name", "guarded", "--expose", "80", "--", "python3", "-c", server)
-            let ports = [try await f.number("guarded", 80), try await f.router().port]
-            let host = "Host: guarded.aegis.localhost\r\n"
+                "instance", "start", "--name", name, "--isolation", backend, "--expose", "80", "--", "python3", "-c",
+                server)
+            let ports = [try await f.number(name, 80), try await f.router().port]
+            let host = "Host: \(name).aegis.localhost\r\n"
             let second = "GET /second HTTP/1.1\r\n\(host)\r\n"
             let (length, hex) = (second.utf8.count, String(second.utf8.count, radix: 16))
             let chunked = "Transfer-Encoding: chunked\r\n"
@@ -93,6 +95,7 @@ extension DaemonFixture {
                 "\(chunked)Content-Length: \(hex.count + 2)\r\n\r\n\(hex)\r\n\(second)\r\n0\r\n\r\n",
                 "Content-Length: 0\r\nContent-Length: \(length)\r\n\r\n\(second)",
                 "X: y\r\n Content-Length: \(length)\r\n\r\n\(second)",
+                "X: y\nContent-Length: \(length)\r\n\r\n\(second)", "Content-Length: \(length)\n\n\(second)",
                 "Content-Length: 0\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n\(second)",
             ]
             for port in ports {
@@ -112,12 +115,12 @@ extension DaemonFixture {
                 return try await group.reduce(into: []) { $0.append($1) }
             }
             #expect(slow.allSatisfy { $0.isEmpty || $0.hasPrefix("HTTP/1.1 408 ") }, "\(slow)")
-            for port in ports { #expect(try await f.get("http://guarded.aegis.localhost:\(port)/last") == "ok\n") }
+            for port in ports { #expect(try await f.get("http://\(name).aegis.localhost:\(port)/last") == "ok\n") }
             try await f.eventually("both were seen") {
-                try await f.succeed("logs", "guarded").out.contains("saw /last\nsaw /last\n")
+                try await f.succeed("logs", name).out.contains("saw /last\nsaw /last\n")
             }
-            #expect(try await f.succeed("logs", "guarded").out == "saw /last\nsaw /last\n")
-            try await f.succeed("instance", "delete", "guarded")
+            #expect(try await f.succeed("logs", name).out == "saw /last\nsaw /last\n")
+            try await f.succeed("instance", "delete", name)
         }
     }
 }

@@ -52,6 +52,30 @@ import Testing
         }
     }
 
+    /// It listens, and then dies, while the instance goes on: whoever comes next waits for it and is served by its successor.
+    @Test(arguments: backends) func aServerThatDiesAndComesBackIsWaitedFor(_ backend: String) async throws {
+        try await DaemonFixture.shared { f in
+            let name = "again-\(backend)"
+            let guest = try await f.guest(
+                name, backend, ["80:http,wait=100s", "7:tcp,wait=100s"], "--env", "SUPERVISED=1")
+            try guest.go()
+            let (url, bytes) = (try await f.url(name), try await f.number(name, 7))
+            #expect(try await f.get(url) == "hello\n")
+            try guest.halt()
+            let lost = try await f.ask(url + "/die")
+            #expect(lost.status == "502" && lost.body.contains("backend-lost"), "\(lost)")
+            async let page = f.ask(url)
+            async let echo = f.peer("bytes_peer", "first", bytes)
+            try await f.eventually("both wait") { try await f.served(name).connections == 2 }
+            try guest.go()
+            let (answer, said) = try await (page, echo)
+            #expect(answer.status == "200" && answer.body == "hello\n", "\(answer)")
+            #expect(said == "ok\n")
+            #expect(try await f.hasRun(name, 1))
+            try await guest.delete()
+        }
+    }
+
     @Test(arguments: backends) func connectionsOfAKilledDaemonEndAndItsPortsComeBack(_ backend: String) async throws {
         try await DaemonFixture.with { f in
             let guest = try await f.guest(
@@ -169,42 +193,8 @@ import Testing
         try outcome.get()
     }
 
-    /// Clients come and go while the instance falls asleep and is woken; nothing of them may stay.
+    /// (Tier 3 has twenty thousand.)
     @Test(arguments: backends) func twoThousandDropsLeaveNothingBehind(_ backend: String) async throws {
-        try await DaemonFixture.shared { f in
-            let name = "drops-\(backend)"
-            let guest = try await f.guest(
-                name, backend, ["80:http", "7:tcp", "50:grpc"], "--idle-pause", "100ms", "--idle-stop", "0s")
-            try guest.go()
-            let ports = try await f.served(name).expose.map { UInt16($0.number) }
-            try await withThrowingTaskGroup(of: Void.self) { group in
-                for worker in 0..<20 {
-                    group.addTask {
-                        for turn in 0..<100 { try await Self.drop(ports[turn % 3], worker * 100 + turn, f.loop) }
-                    }
-                }
-                let pause = [
-                    "-sS", "--max-time", "60", "--unix-socket", "\(f.home)/aegisd.sock", "-X", "POST", "-o",
-                    "/dev/null", "http://aegis/v1/instances/\(name)/pause?force=true",
-                ]
-                for _ in 0..<20 { _ = try await f.run("/usr/bin/curl", pause) }
-                try await group.waitForAll()
-            }
-            #expect(try await f.get(try await f.url(name)) == "hello\n")
-            try await f.eventually("nothing is open") { try await f.served(name).connections == 0 }
-            try await f.eventually("it sleeps") { try await f.record(name).state == "paused" }
-            #expect(try await f.get(try await f.url(name)) == "hello\n")
-            #expect(try await f.hasRun(name, 1))
-            try await guest.delete()
-        }
-    }
-
-    private static func drop(_ port: UInt16, _ number: Int, _ loop: EventLoop) async throws {
-        let client = try await Connect.tcp(host: "127.0.0.1", port: port, on: loop)
-        let get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-        let words = ["", "GET / HT", get, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "POST / HTTP/1.1\r\nContent-Le"]
-        try? await client.write(words[number / 3 % words.count])
-        if number % 7 == 0 { await Task.yield() }
-        if number % 2 == 0 { client.reset() } else { client.close() }
+        try await DaemonFixture.with { f in try await f.drop(2000, backend) }
     }
 }

@@ -33,14 +33,16 @@ import Testing
         }
     }
 
-    @Test func aBrowserIsLedFromTheLoadingPageToTheRealOneWithoutScripts() async throws {
+    @Test(arguments: backends)
+    func aBrowserIsLedFromTheLoadingPageToTheRealOneWithoutScripts(_ backend: String) async throws {
         try await DaemonFixture.shared { f in
-            let guest = try await f.guest("browsed", "runc", ["80:http,ui"])
-            try await f.eventually("it has begun") { try await f.runs("browsed") == 1 }
-            try await f.succeed("instance", "stop", "browsed")
+            let name = "browsed-\(backend)"
+            let guest = try await f.guest(name, backend, ["80:http,ui"])
+            try await f.eventually("it has begun") { try await f.runs(name) == 1 }
+            try await f.succeed("instance", "stop", name)
             // It does not listen before the browser has seen the page that says so.
-            #expect(try await f.peer("browser_peer", try await f.url("browsed") + "/", guest.permission) == "ok\n")
-            #expect(try await f.hasRun("browsed", 2))
+            #expect(try await f.peer("browser_peer", try await f.url(name) + "/", guest.permission) == "ok\n")
+            #expect(try await f.hasRun(name, 2))
             try await guest.delete()
         }
     }

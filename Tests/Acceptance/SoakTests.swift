@@ -47,6 +47,22 @@ import Testing
             "run", "--isolation", backend, "--", "no-such-command", code: 127, error: "command-not-found")
     }
 
+    @Test(
+        .enabled(if: Endurance.includes(Endurance.parts - 2), "another part was asked for"), arguments: backends)
+    func twentyThousandDropsLeaveNothingBehind(_ backend: String) async throws {
+        try await DaemonFixture.with { f in
+            let begin = ContinuousClock.now
+            // Pools and caches fill up in the first half.
+            var (paused, weights) = (0, [try await weight(f)])
+            for _ in 0..<2 {
+                paused += try await f.drop(10_000, backend)
+                weights.append(try await weight(f))
+            }
+            print("20,000 drops on \(backend), paused \(paused) times, in \(ContinuousClock.now - begin): \(weights)")
+            #expect(weights[2].resident <= weights[1].resident + 8192)
+        }
+    }
+
     @Test(.enabled(if: Endurance.includes(Endurance.parts - 2), "another part was asked for"))
     func nothingGrowsOverManyDays() async throws {
         try await DaemonFixture.with { f in

@@ -135,6 +135,24 @@ import Testing
         await world.end()
     }
 
+    /// What takes longer than the time between two calls is not called again and again for what it has before it already.
+    @Test func aScheduledAgentHasOneCallWaitingAtMost() async throws {
+        let (isAsked, clock) = (Waiter<Bool>(), TestClock())
+        let world = try World(ClosureDesk.silent(isAsked), clock: clock) {
+            Timestamp(milliseconds: 1_000_000 + Int64(clock.now.offset / .milliseconds(1)))
+        }
+        let process = try await world.directory.spawn(
+            World.file("timer", "lifecycle: scheduled\nschedule: '@every 5s'"), by: .person(uid: 0))
+        for number in 1...4 as ClosedRange<Int64> {
+            while clock.deadlines != [.seconds(5 * number)] { await Task.yield() }
+            clock.advance(by: .seconds(5))
+            if number == 1 { _ = await isAsked.value() }
+        }
+        while clock.deadlines != [.seconds(25)] { await Task.yield() }
+        #expect(await process.mailCount == 1)
+        await world.end()
+    }
+
     @Test func aChildGetsAPartAndNotMore() async throws {
         let wide = "name: child\nmodel: m\ncapabilities: ['file_read: /etc/**']"
         let narrow = "name: child\nmodel: m\ncapabilities: ['tool: probe']"

@@ -1,6 +1,7 @@
 import AegisConfig
 import AegisCore
 import AegisInference
+import AegisJSON
 import AegisStore
 import AegisTools
 import Synchronization
@@ -27,6 +28,42 @@ import Testing
         #expect(over.response == "did this")
         #expect(over.stop == .complete)
         #expect(await world.directory.all.isEmpty)
+        #expect(try GoalStore(world.database).all() == [over])
+        await world.end()
+    }
+
+    /// What children use counts, while they are at it and once the goal is over.
+    @Test func aGoalCountsWhatItsChildrenUse() async throws {
+        let (isAsked, goesOn) = (Waiter<Bool>(), Waiter<Bool>())
+        let desk = ClosureDesk(prices: [ModelPrice(input: 1_000_000, output: 10_000_000)]) { question, _ in
+            if question.name == "child" { return ClosureDesk.text("counted") }
+            guard question.messages.last?.toolResults.isEmpty == false else {
+                let child: JSONValue = ["manifest": "name: child\nmodel: m", "message": "count"]
+                return ClosureDesk.calls(
+                    ToolUse(id: "a", name: "spawn_agents", input: ["children": [child, child]]))
+            }
+            isAsked.resolve(true)
+            _ = await goesOn.value()
+            return ClosureDesk.text("done")
+        }
+        let world = try World(desk)
+        let queue = GoalQueue(
+            world.directory, store: GoalStore(world.database), services: world.directory.services
+        ) { _, _ throws(AegisError) in
+            let grants = "capabilities: ['tool: spawn_agents', 'spawn: *']"
+            return (World.file("bootstrap", grants), AgentDirectory.noPromptFile)
+        }
+        let goal = try await queue.submit("this", owner: 3)
+        _ = await isAsked.value()
+        // One answer of its own, and one of each child; 100 tokens in and 10 out for each.
+        let working = try await queue.find(goal.id)
+        #expect(working.state == .running)
+        #expect([working.inputTokens, working.outputTokens] == [300, 30])
+        #expect(await queue.all.map(\.inputTokens) == [300])
+        goesOn.resolve(true)
+        let over = try #require(try await queue.result(of: goal.id))
+        #expect([over.inputTokens, over.outputTokens] == [400, 40])
+        #expect(over.cost == "0.0008")
         #expect(try GoalStore(world.database).all() == [over])
         await world.end()
     }

@@ -177,6 +177,8 @@ import Testing
         ("5-10/5 0 * jan *", "2026-11-21T00:00:00.000Z", "2027-01-01T00:05:00.000Z"),
         ("@daily", "2026-12-31T23:59:59.999Z", "2027-01-01T00:00:00.000Z"),
         ("0 12 * * 7", "2026-11-21T00:00:00.000Z", "2026-11-22T12:00:00.000Z"),
+        ("@every 1s", "2026-11-21T00:00:59.250Z", "2026-11-21T00:01:00.250Z"),
+        ("@Every  1h30m", "2026-11-21T23:00:00.000Z", "2026-11-22T00:30:00.000Z"),
     ])
     func theNextMomentIsFound(_ schedule: String, _ from: String, _ expected: String) throws {
         #expect(try CronSchedule(parsing: schedule).next(after: time(from)) == time(expected))
@@ -184,7 +186,8 @@ import Testing
 
     @Test(arguments: [
         "", "* * * *", "* * * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *", "* * * * 8", "5-1 * * * *",
-        "*/0 * * * *", "a * * * *", "1, * * * *", "0 0 31 2 *", "@sometimes", "1-2-3 * * * *",
+        "*/0 * * * *", "a * * * *", "1, * * * *", "0 0 31 2 *", "@sometimes", "1-2-3 * * * *", "@every", "@every 999ms",
+        "@every 1s 1s", "@every x", "@every 367d", "@every -1s",
     ])
     func whatIsNoScheduleIsRefused(_ text: String) {
         #expect(throws: AegisError.self) { try CronSchedule(parsing: text) }

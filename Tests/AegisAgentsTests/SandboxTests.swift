@@ -21,7 +21,7 @@ private final class NotedSandboxes: AgentSandboxes {
     var removed: [String] { state.withLock { $0.removed } }
 
     func run(
-        _ command: SandboxCommand, for agent: AgentRecord, _ plan: SandboxPlan
+        _ command: SandboxCommand, for agent: AgentRecord, _ plan: SandboxPlan, _ permit: SandboxPermit
     ) async throws -> SandboxOutcome {
         state.withLock {
             $0.runs.append(Run(command: command, agent: agent.id, plan: plan))

@@ -29,7 +29,9 @@ final class ClosureDesk: ModelDesk {
     }
     func window(of alias: String) -> Int { size }
     func admit(_ record: AgentRecord, _ budget: AgentManifest.Budget?) {}
-    func dismiss(_ record: AgentRecord) {}
+    func dismiss(_ record: AgentRecord) { _ = spent.withLock { $0.removeValue(forKey: record.id) } }
+    private let spent = Mutex<[String: ModelSpending]>([:])
+    func spending(of agent: String) -> ModelSpending? { spent.withLock { $0[agent] } }
     func quote(_ question: ModelQuestion) -> ModelQuote { ModelQuote(inputTokens: 100, prices: prices) }
     func answer(_ question: ModelQuestion) async throws(AegisError) -> ModelReply {
         let number = count.withLock {
@@ -38,6 +40,13 @@ final class ClosureDesk: ModelDesk {
         let reply = try await answer(question, number)
         let cost = prices?.first?.cost(of: reply.usage) ?? 0
         question.bill.add(tokens: reply.usage.total, microUSD: cost)
+        spent.withLock { spent in
+            var sum = spent[question.tree] ?? ModelSpending(inputTokens: 0, outputTokens: 0, microUSD: 0)
+            sum.inputTokens += reply.usage.totalInput
+            sum.outputTokens += reply.usage.output
+            sum.microUSD += cost
+            spent[question.tree] = sum
+        }
         return reply
     }
     /// A model that answers nobody; `asked` is resolved by the first question.

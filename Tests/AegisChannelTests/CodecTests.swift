@@ -46,6 +46,14 @@ import Testing
         for length in 0..<bytes.count {
             #expect(throws: ChannelError.self) { try StartProcess(decoding: Array(bytes[..<length])) }
         }
+        // What came later stands at the end, and is left out where it says nothing.
+        var limited = start
+        limited.limit = 90_000
+        #expect(limited.encoded() == bytes + [0, 1, 0x5f, 0x90])
+        #expect(try StartProcess(decoding: limited.encoded()) == limited)
+        for length in 1..<4 {
+            #expect(throws: ChannelError.self) { try StartProcess(decoding: bytes + [0, 1, 0x5f].prefix(length)) }
+        }
     }
 
     @Test func smallMessagesRoundTrip() throws {

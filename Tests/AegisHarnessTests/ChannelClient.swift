@@ -85,12 +85,12 @@ final class ChannelClient {
         _ number: UInt16, _ arguments: [String], kind: ProcessKind = .exec,
         environment: [String] = ["PATH=/usr/bin:/bin"],
         directory: String = "/", user: String = "", terminal: Bool = false, stdin: Bool = false,
-        createDirectory: Bool = false, columns: UInt16 = 80, rows: UInt16 = 24
+        createDirectory: Bool = false, columns: UInt16 = 80, rows: UInt16 = 24, limit: UInt32 = 0
     ) throws {
         let message = StartProcess(
             kind: kind, arguments: arguments.map { Array($0.utf8) }, environment: environment.map { Array($0.utf8) },
             directory: Array(directory.utf8), user: Array(user.utf8), terminal: terminal, stdin: stdin,
-            createDirectory: createDirectory, columns: columns, rows: rows)
+            createDirectory: createDirectory, columns: columns, rows: rows, limit: limit)
         processes[number] = Collected()
         try send(.start, stream: number, message.encoded())
     }

@@ -59,6 +59,24 @@ import Testing
         #expect(try harness.wait() == 0)
     }
 
+    @Test func aLimitedProcessIsKilledWithItsGroup() throws {
+        let harness = try HostHarness(asInit: true)
+        let stubborn = "trap '' TERM; sleep 4242 & echo ready; wait; wait"
+        // Two limits at once, and a process that has none.
+        try harness.client.start(1, ["sh", "-c", stubborn], limit: 600)
+        try harness.client.start(2, ["sh", "-c", stubborn], limit: 100)
+        try harness.client.start(3, ["sh", "-c", "echo ready; read line; exit 7"], stdin: true)
+        try harness.client.start(4, ["true"], limit: 100)
+        #expect(try harness.client.finish(2).exited?.signal == 9)
+        #expect(try harness.client.finish(1).exited?.signal == 9)
+        #expect(try harness.client.finish(4).exited?.code == 0)
+        // Nobody is left of their groups, and what had no limit goes on.
+        try harness.client.start(5, ["sh", "-c", "until ! pgrep -f 'sleep 424[2]'; do sleep 0.05; done"])
+        #expect(try harness.client.finish(5).exited?.code == 0)
+        try harness.client.input(3, Array("\n".utf8), end: true)
+        #expect(try harness.client.finish(3).exited?.code == 7)
+    }
+
     @Test func shutdownLosesNoEndOfManyAtOnce() throws {
         // Processes that end while the harness looks whether any is left: each is reported, none is waited for in vain.
         for _ in 1...5 {

@@ -102,11 +102,12 @@ import Testing
 
 @Suite struct RefusalTests {
     @Test func saysWhatItWas() {
-        let udp = Refusal(link: 1, etherType: 0x0800, transport: 17, address: 0x0808_0808, port: 123, sourcePort: 4)
+        let udp = LoggedPacket(
+            link: 1, etherType: 0x0800, transport: 17, address: 0x0808_0808, source: 0, port: 123, sourcePort: 4)
         let one = udp.denial(of: "i", inGroup: false)
         #expect(one.host == "8.8.8.8" && one.port == 123 && one.reason == "protocol-denied")
         #expect(one.message.hasPrefix("UDP to 8.8.8.8:123 is refused"))
-        let six = Refusal(link: 1, etherType: 0x86dd, transport: 0, address: 0, port: 0, sourcePort: 0)
+        let six = LoggedPacket(link: 1, etherType: 0x86dd, transport: 0, address: 0, source: 0, port: 0, sourcePort: 0)
         let two = six.denial(of: "i", inGroup: true)
         #expect(two.host == "IPv6" && two.port == nil && two.reason == "frame-denied")
     }

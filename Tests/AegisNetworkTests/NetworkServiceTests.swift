@@ -12,7 +12,7 @@ import Testing
 /// Networks in the kernel, without instances (needs root and a kernel with nf_tables).
 @Suite struct NetworkServiceTests {
     /// Remembers what it is told.
-    private final class Listener: NetworkObserver {
+    final class Listener: NetworkObserver {
         func used(_ secrets: [String], host: String, method: String) {}
         private let failures = Mutex<[AegisError]>([])
         private let news = AsyncStream<AegisError>.makeStream()
@@ -22,7 +22,13 @@ import Testing
             return nil
         }
         var unproven: [AegisError] { failures.withLock { $0 } }
-        func denied(_ denial: NetworkDenial, count: UInt64) {}
+        private let refused = AsyncStream<NetworkDenial>.makeStream()
+        /// Waits for the next denial.
+        func denial() async -> NetworkDenial? {
+            for await denial in refused.stream { return denial }
+            return nil
+        }
+        func denied(_ denial: NetworkDenial, count: UInt64) { refused.continuation.yield(denial) }
         func failed(_ error: AegisError) {}
         func unproven(_ error: AegisError) {
             failures.withLock { $0.append(error) }
@@ -30,8 +36,13 @@ import Testing
         }
     }
 
+    /// Every name leads to this host.
+    private struct Inwards: NameResolver {
+        func addresses(of name: String, for instance: String) -> [IPAddress] { [IPAddress(ipv4: 0x7f00_0001)] }
+    }
+
     /// A network namespace, as a sandbox has one; it lasts as long as the process in it.
-    private static func namespace(on loop: EventLoop) async throws -> (holder: ChildProcess, SharedNamespace) {
+    static func namespace(on loop: EventLoop) async throws -> (holder: ChildProcess, SharedNamespace) {
         let holder = try ChildProcess.spawn(
             ProcessSpec(
                 executable: "/usr/bin/unshare", arguments: ["unshare", "-n", "/bin/sh", "-c", "echo ready; exec cat"],
@@ -41,7 +52,7 @@ import Testing
         return (holder, SharedNamespace(try FileDescriptor.open("/proc/\(holder.pid)/ns/net", [.readOnly])))
     }
 
-    private static func with(
+    static func with(
         _ body: @escaping @Sendable (NetworkService, EventLoop) async throws -> Void
     ) async throws {
         try await withTwo { service, _, _, loop in try await body(service, loop) }
@@ -57,8 +68,8 @@ import Testing
             let node = try Random.hex(bytes: 4)
             let services = scopes.map { scope in
                 NetworkService(
-                    node: node, runDirectory: folder.path("run"), grants: GrantBook(), on: loop, scope: scope,
-                    logger: .none)
+                    node: node, runDirectory: folder.path("run"), grants: GrantBook(), resolver: Inwards(), on: loop,
+                    scope: scope, logger: .none)
             }
             let outcome: Result<Void, any Error>
             do { outcome = .success(try await body(services[0], scopes[0], services[1], loop)) } catch {
@@ -73,35 +84,46 @@ import Testing
     }
 
     /// A linked instance.
-    private struct Linked: Sendable {
+    struct Linked: Sendable {
         let member: NetworkMember
         let place: NetworkService.Place
         let holder: ChildProcess
         let observer = Listener()
+
+        func end(_ service: NetworkService) async throws {
+            await service.detach(member.id, place)
+            _ = holder.signal(9)
+            _ = try await holder.wait()
+        }
     }
 
     /// An instance with a network, and what is done with it.
-    private static func withLinked(
+    static func withLinked(
         _ policy: NetworkPolicy,
         _ body: @escaping @Sendable (NetworkService, Linked, EventLoop) async throws -> Void
     ) async throws {
         try await with { service, loop in
-            let (holder, namespace) = try await namespace(on: loop)
-            let member = NetworkMember(id: "i-0000000000000007", name: "seven", owner: 0)
-            let linked = Linked(member: member, place: try await service.reserve(member, policy), holder: holder)
-            try await service.attach(
-                member, linked.place, policy: policy, inspection: nil, namespace: namespace.raw,
-                observer: linked.observer)
+            let linked = try await link("i-0000000000000007", policy, to: service, on: loop)
             let outcome: Result<Void, any Error>
             do { outcome = .success(try await body(service, linked, loop)) } catch { outcome = .failure(error) }
-            await service.detach(member.id, linked.place)
-            _ = holder.signal(9)
-            _ = try await holder.wait()
+            try await linked.end(service)
             try outcome.get()
         }
     }
 
-    private static func run(_ arguments: [String], on loop: EventLoop) async throws -> String {
+    /// Links one more instance.
+    static func link(
+        _ id: String, _ policy: NetworkPolicy, to service: NetworkService, on loop: EventLoop
+    ) async throws -> Linked {
+        let (holder, namespace) = try await namespace(on: loop)
+        let member = NetworkMember(id: id, name: "name-\(id)", owner: 0)
+        let linked = Linked(member: member, place: try await service.reserve(member, policy), holder: holder)
+        try await service.attach(
+            member, linked.place, policy: policy, inspection: nil, namespace: namespace.raw, observer: linked.observer)
+        return linked
+    }
+
+    static func run(_ arguments: [String], on loop: EventLoop) async throws -> String {
         let output = try await runProcess(
             ProcessSpec(executable: "/usr/bin/nsenter", arguments: ["nsenter"] + arguments), deadline: .seconds(60),
             on: loop)
@@ -109,21 +131,81 @@ import Testing
         return String(decoding: output.stdout, as: UTF8.self)
     }
 
-    /// Somebody takes the rules away and has the gateway forward: whatever gets through ends with us, wherever it was for, and
-    /// the instance that sent it is known for what it is at once.
-    @Test func whatABrokenPolicyLetsThroughEndsInTheTrap() async throws {
+    /// Sends from a port of its own, and prints what became of it: what it was told, if it was a connection.
+    private static let sender = """
+        import socket, sys
+        kind, port, address, to = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+        def ask(name):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+                s.settimeout(60)
+                s.sendto(bytes(2) + bytes([1, 0, 0, 1]) + bytes(6) + b''.join(
+                    bytes([len(word)]) + word.encode() for word in name.split('.')) + bytes([0, 0, 1, 0, 1]), ('198.18.0.1', 53))
+                return socket.inet_ntoa(s.recv(500)[-4:])
+        if not address[0].isdigit(): address = ask(address)
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM if kind == 'udp' else socket.SOCK_STREAM)
+        s.settimeout(60); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(('', port))
+        try:
+            s.connect((address, to))
+            print(s.recv(100).decode().strip() if kind == 'tcp' else s.send(b'x') and 'sent')
+        except ConnectionResetError: print('reset')
+        """
+
+    private static func send(
+        _ kind: String, from port: UInt16, to address: String, _ number: UInt16, _ linked: Linked, on loop: EventLoop
+    ) async throws -> String {
+        try await run(
+            [
+                "-t", "\(linked.holder.pid)", "-n", "/usr/bin/python3", "-c", sender, kind, "\(port)", address,
+                "\(number)",
+            ], on: loop)
+    }
+
+    /// A program that happens to have the port of a probe's attempt is none the less told of as what it is, and gets no more
+    /// than it would without.
+    @Test func onlyTheAttemptItselfIsTakenForTheProbe() async throws {
         try await Self.withLinked(try NetworkPolicy(NetworkRequest(allow: ["a.example"]))) { service, linked, loop in
-            let breakIt = "/usr/sbin/nft flush ruleset && echo 1 >/proc/sys/net/ipv4/ip_forward"
-            _ = try await Self.run(["--net=\(service.path)", "/bin/sh", "-c", breakIt], on: loop)
-            let said = try await Self.run(
-                ["-t", "\(linked.holder.pid)", "-n", "/bin/bash", "-c", "exec 3<>/dev/tcp/93.184.216.34/443; cat <&3"],
-                on: loop)
-            #expect(Array(said.utf8) == ProofTrap.greeting)
-            let error = await linked.observer.alarm()
-            #expect(error?.code == "policy-unproven")
-            #expect(error?.message.contains("TCP to 192.0.2.1:443: answered") == true, "\(String(describing: error))")
-            let proof = await service.proved(linked.member.id).proofs.first
-            #expect(proof?.cause == .alarm)
+            let uplink = try #require(await service.links[linked.member.id]?.uplink)
+            let own = AddressPlan.instance(linked.place.index)
+            let trials = [
+                PolicyProver.Trial(kind: .tcp, address: 0xc000_0201, port: 443),
+                PolicyProver.Trial(kind: .udp, address: 0xc000_0201, port: 123),
+            ]
+            // One for each: the second connection from a port would come from another one.
+            let ports: [UInt16] = [20_001, 20_002, 20_003, 20_004, 20_005, 20_006]
+            let flows = try ports.flatMap { port in try trials.map { try #require(ProbeFlow($0, from: port, of: own)) }
+            }
+            uplink.expect(flows)
+            func send(_ kind: String, _ port: Int, _ address: String, _ number: UInt16) async throws -> String {
+                try await Self.send(kind, from: ports[port], to: address, number, linked, on: loop)
+            }
+            #expect(try await send("tcp", 0, "198.51.100.9", 443) == "reset\n")
+            #expect(await linked.observer.denial()?.host == "198.51.100.9")
+            #expect(try await send("tcp", 1, "192.0.2.1", 80) == "reset\n")
+            #expect(await linked.observer.denial()?.port == 80)
+            #expect(try await send("udp", 2, "198.51.100.9", 123) == "sent\n")
+            #expect(await linked.observer.denial()?.reason == "protocol-denied")
+            // To where it may go it goes, instead of to what answers probes; the name leads to this host, which is refused.
+            #expect(try await send("tcp", 3, "a.example", 9000) == "reset\n")
+            #expect(await linked.observer.denial()?.reason == "address-refused")
+            #expect(flows.allSatisfy { uplink.refusal(of: $0) == nil })
+            // The attempt itself, and the same again when nothing is under way.
+            #expect(try await send("tcp", 4, "192.0.2.1", 443) == "reset\n")
+            #expect(uplink.refusal(of: flows[8]) == "capability-denied")
+            uplink.forget(flows)
+            #expect(try await send("tcp", 5, "192.0.2.1", 443) == "reset\n")
+            let last = await linked.observer.denial()
+            #expect(last?.host == "192.0.2.1" && last?.port == 443, "\(String(describing: last))")
+        }
+    }
+
+    /// A busy instance has had a good part of those that the kernel gives out within the last minutes.
+    @Test func probesTakeNoPortThatProgramsAreGiven() throws {
+        let given = try kernelText("/proc/sys/net/ipv4/ip_local_port_range").split(separator: "\t").compactMap {
+            UInt16($0)
+        }
+        for _ in 0..<100 {
+            let ports = try PolicyProver.ports(40)
+            #expect(Set(ports).count == 40 && ports.allSatisfy { $0 > 1024 && $0 < 32_768 && $0 < given[0] })
         }
     }
 

@@ -2,6 +2,7 @@ import AegisCore
 import AegisIO
 import AegisTestSupport
 import AegisWire
+import Synchronization
 import Testing
 
 @Suite struct HTTPServerTimeTests {
@@ -55,6 +56,44 @@ import Testing
             clock.advance(by: .seconds(1))
             #expect(try await idle.rest() == "")
         }
+    }
+
+    /// Who reads is waited for, however long it takes; who reads nothing is not.
+    @Test func aReaderIsCutOffOnlyWhenItReadsNothing() async throws {
+        let clock = TestClock()
+        let ended = Mutex<HTTPError.Code?>(nil)
+        let handler: HTTPServer.Handler = { _, writer in
+            var body = try await writer.stream(200)
+            do {
+                while true { try await body.write(pattern(200_000), within: .seconds(60), clock: clock) }
+            } catch {
+                ended.withLock { $0 = (error as? HTTPError)?.code }
+                throw error
+            }
+        }
+        let server = HTTPServer(clock: clock, handler: handler)
+        let (near, far) = BytePipe.pair(capacity: 4096)
+        async let served: Void = server.serve(far, peer: .unknown)
+        try await near.write(wire("GET / HTTP/1.1¬Host: x¬¬")[...])
+        var read = 0
+        for _ in 0..<10 {
+            var buffer = ByteBuffer()
+            _ = try await near.fill(&buffer, to: 32 << 10)
+            read += buffer.readableBytes
+            // It waits for the next part to be taken.
+            let now = clock.now.offset
+            while clock.deadlines != [now + .seconds(60)] { await Task.yield() }
+            clock.advance(by: .seconds(50))
+        }
+        #expect(read == 320 << 10)
+        while ended.withLock({ $0 }) == nil {
+            clock.advance(by: .seconds(60))
+            await Task.yield()
+        }
+        #expect(ended.withLock { $0 } == .timeout)
+        let rest = try? await near.readAll(limit: 1 << 20)
+        #expect((rest?.count ?? 0) <= 4096)
+        await served
     }
 
     @Test func slowBodyEndsTheHandlersReadAndIsAnsweredWith408() async throws {

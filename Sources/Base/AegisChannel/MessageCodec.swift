@@ -29,6 +29,7 @@ extension StartProcess {
         w.text(user)
         w.texts(arguments)
         w.texts(environment)
+        if limit > 0 { w.u32(limit) }
         return w.bytes
     }
     /// Reads the payload of a `start` frame.
@@ -48,6 +49,7 @@ extension StartProcess {
         user = try r.text()
         arguments = try r.texts()
         environment = try r.texts()
+        limit = r.remaining > 0 ? try r.u32() : 0
         guard !arguments.isEmpty else { throw ChannelError.malformed(type: FrameType.start.rawValue) }
     }
 }

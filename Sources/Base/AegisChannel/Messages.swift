@@ -56,12 +56,14 @@ package struct StartProcess: Sendable, Equatable {
     package var createDirectory: Bool
     package var columns: UInt16
     package var rows: UInt16
+    /// Milliseconds after which its process group is sent SIGKILL, whatever has become of the daemon; 0 is never.
+    package var limit: UInt32
 
     /// Makes a start message.
     package init(
         kind: ProcessKind, arguments: [[UInt8]], environment: [[UInt8]], directory: [UInt8], user: [UInt8] = [],
         terminal: Bool = false, stdin: Bool = false, createDirectory: Bool = false, columns: UInt16 = 80,
-        rows: UInt16 = 24
+        rows: UInt16 = 24, limit: UInt32 = 0
     ) {
         self.kind = kind
         self.arguments = arguments
@@ -73,6 +75,7 @@ package struct StartProcess: Sendable, Equatable {
         self.createDirectory = createDirectory
         self.columns = columns
         self.rows = rows
+        self.limit = limit
     }
 }
 

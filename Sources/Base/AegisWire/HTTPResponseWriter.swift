@@ -79,11 +79,11 @@ package struct HTTPBodyWriter: ~Copyable, Sendable {
         }
     }
 
-    /// Sends bytes to a reader who takes them in time, or not at all: an answer without an end must not wait for ever.
+    /// Sends bytes to a reader for as long as it reads, however slowly: an answer without an end must not wait for ever.
     ///
     /// - Parameters:
     ///   - bytes: what to send.
-    ///   - limit: how long it may take the client to take them.
+    ///   - limit: how long it may take the client to take a part of them, of 16 KiB at most.
     ///   - clock: whose time.
     /// - Throws: `.timeout` when it did not; the connection is cut then.
     package mutating func write(
@@ -92,7 +92,12 @@ package struct HTTPBodyWriter: ~Copyable, Sendable {
         let connection = connection
         do {
             for piece in try encoder.encode(bytes[...]) {
-                try await withDeadline(limit, clock: clock) { try await connection.send(piece) }
+                var rest = piece
+                while !rest.isEmpty {
+                    let part = rest.prefix(Self.part)
+                    try await withDeadline(limit, clock: clock) { try await connection.send(part) }
+                    rest = rest.dropFirst(part.count)
+                }
             }
         } catch {
             connection.state.withLock { $0.exchange?.breakResponse() }
@@ -100,6 +105,8 @@ package struct HTTPBodyWriter: ~Copyable, Sendable {
             throw (error as? IOError).map { HTTPError($0) } ?? HTTPError(.closed, "\(error)")
         }
     }
+
+    private static let part = 16 << 10
 
     /// Sends an array.
     package mutating func write(_ bytes: [UInt8]) async throws(HTTPError) { try await write(bytes[...]) }

@@ -165,11 +165,12 @@ int cn_attempt_all(int ns, struct cn_attempt *list, size_t count, int patience)
     return cn_inside(ns, run, &round);
 }
 
-int cn_peer_port(int socket, uint16_t *port)
+int cn_peer(int socket, uint32_t *address, uint16_t *port)
 {
     struct sockaddr_in peer = {0};
     socklen_t length = sizeof peer;
     if (getpeername(socket, (struct sockaddr *)&peer, &length) < 0) return -1;
+    *address = ntohl(peer.sin_addr.s_addr);
     *port = ntohs(peer.sin_port);
     return 0;
 }

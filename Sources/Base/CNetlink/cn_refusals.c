@@ -69,6 +69,8 @@ static void look_into(struct cn_refusal *out, const uint8_t *packet, size_t leng
     if (out->ethertype != 0x0800 || length < 20 || packet[0] >> 4 != 4) return;
     size_t header = (size_t)(packet[0] & 15) * 4;
     out->protocol = packet[9];
+    memcpy(&out->source, packet + 12, 4);
+    out->source = ntohl(out->source);
     memcpy(&out->address, packet + 16, 4);
     out->address = ntohl(out->address);
     /* Later fragments have no ports. */

@@ -116,16 +116,16 @@ package struct AgentRoutes: Sendable {
                 }
                 var next = try context.query["after"].map { try Self.number($0) + 1 } ?? 0
                 let follows = try context.flag("follow")
-                var body = try await writer.stream(200, headers: ["Content-Type": "application/x-ndjson"])
+                var lines = try await LineStreamWriter(writer, clock: service.services.clock)
                 while !Task.isCancelled {
                     let mark = await steps.mark()
                     let entries = try steps.read(from: next)
-                    for entry in entries { try await body.write(entry.compact + [10]) }
+                    for entry in entries { try await lines.send([entry]) }
                     next += entries.count
                     guard entries.isEmpty else { continue }
                     guard follows, await steps.wait(after: mark) else { break }
                 }
-                try await body.finish()
+                try await lines.finish()
             },
         ]
     }

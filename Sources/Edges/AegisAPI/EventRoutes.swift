@@ -28,15 +28,15 @@ package struct EventRoutes: Sendable {
                 let instance = try context.query["instance"].map { try directory.find($0, for: context.caller).id }
                 let follows = try context.flag("follow")
                 var seen = try context.query["after"].map { try Self.number($0) } ?? 0
-                var body = try await writer.stream(200, headers: ["Content-Type": "application/x-ndjson"])
+                var lines = try await LineStreamWriter(writer, clock: ledger.clock)
                 while true {
                     let (events, last) = directory.events.events(after: seen, for: context.caller, instance: instance)
-                    for event in events { try await body.write(JSONBody.encode(event)) }
+                    for event in events { try await lines.send(try JSONBody.encode(event)) }
                     seen = last
                     guard follows, !Task.isCancelled else { break }
                     await directory.events.wait(after: seen)
                 }
-                try await body.finish()
+                try await lines.finish()
             }
         ]
     }

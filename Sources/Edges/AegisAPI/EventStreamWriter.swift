@@ -7,7 +7,7 @@ struct EventStreamWriter: ~Copyable {
     private var body: HTTPBodyWriter
     private let clock: any Clock<Duration>
     /// How long a reader may take nothing before its connection is closed; it can come back and go on where it was.
-    static let patience = Duration.seconds(60)
+    static let patience = LineStreamWriter.patience
 
     /// Begins the answer.
     init(_ writer: consuming HTTPResponseWriter, clock: any Clock<Duration>) async throws {
@@ -56,6 +56,33 @@ struct EventStreamWriter: ~Copyable {
     consuming func finish() async throws { try await body.finish() }
 }
 
+/// An answer of lines of JSON that goes on for as long as its reader reads.
+struct LineStreamWriter: ~Copyable {
+    private var body: HTTPBodyWriter
+    private let clock: any Clock<Duration>
+    /// How long a reader may take nothing before its connection is closed.
+    static let patience = Duration.seconds(60)
+
+    /// Begins the answer.
+    init(_ writer: consuming HTTPResponseWriter, clock: any Clock<Duration>) async throws {
+        body = try await writer.stream(200, headers: ["Content-Type": "application/x-ndjson"])
+        self.clock = clock
+    }
+
+    /// Sends a line for each value.
+    mutating func send(_ values: [JSONValue]) async throws {
+        try await send(Array(values.map { $0.compact + [10] }.joined()))
+    }
+
+    /// Sends lines that end with a line feed each.
+    mutating func send(_ lines: [UInt8]) async throws {
+        if !lines.isEmpty { try await body.write(lines, within: Self.patience, clock: clock) }
+    }
+
+    /// Ends the answer.
+    consuming func finish() async throws { try await body.finish() }
+}
+
 extension LedgerEvents {
     /// What a request wants to hear, and from where on.
     private func begin(_ context: RequestContext) async throws -> (Wish, Listener) {
@@ -92,17 +119,15 @@ extension LedgerEvents {
     func serveLines(_ context: RequestContext, _ writer: consuming HTTPResponseWriter) async throws {
         let follows = try context.flag("follow")
         var (wish, listener) = try await begin(context)
-        var body = try await writer.stream(200, headers: ["Content-Type": "application/x-ndjson"])
+        var lines = try await LineStreamWriter(writer, clock: clock)
         while !Task.isCancelled {
             guard follows || hasMore(after: listener.seq) else { break }
             let batch = try await next(&listener, wish)
-            var bytes: [UInt8] = []
-            if batch.lost > 0 { bytes = JSONValue.object([.init("gap", .number(batch.lost))]).compact + [10] }
-            for event in batch.events { bytes += event.json.compact + [10] }
-            if !bytes.isEmpty { try await body.write(bytes, within: EventStreamWriter.patience, clock: clock) }
+            if batch.lost > 0 { try await lines.send([["gap": .number(batch.lost)]]) }
+            try await lines.send(batch.events.map(\.json))
             if batch.isOver { break }
         }
-        try await body.finish()
+        try await lines.finish()
     }
 }
 

@@ -51,6 +51,8 @@ final class GuestProcess {
     var output = [OutputPipe(), OutputPipe()]
     /// How it ended, once it was reaped.
     var end: (code: UInt32, signal: UInt8)?
+    /// When it is killed if it has not ended by then, in microseconds.
+    var deadline: UInt64?
     /// What it was called with, for the text of a failure.
     let program: [UInt8]
     let directory: [UInt8]

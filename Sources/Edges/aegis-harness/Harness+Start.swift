@@ -109,6 +109,7 @@ extension Harness {
         process.input.descriptor = stdio.ours[0]
         process.output[0].descriptor = stdio.ours[1]
         process.output[1].descriptor = stdio.ours[2]
+        if request.limit > 0 { setDeadline(of: process, UInt64(request.limit) * 1000) }
         processes.append(process)
         if process.input.descriptor >= 0 && !process.terminal { watch(stdio.ours[0], Source.input, number) }
         watch(stdio.ours[1], Source.stdout, number)

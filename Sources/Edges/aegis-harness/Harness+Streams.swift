@@ -163,6 +163,30 @@ extension Harness {
         }
     }
 
+    // MARK: Time limits
+
+    /// Limits the time of a process. Whoever started it may be gone by then: this holds without a daemon.
+    func setDeadline(of process: GuestProcess, _ microseconds: UInt64) {
+        let end = ah_now_microseconds() + microseconds
+        process.deadline = end
+        deadline = min(deadline ?? end, end)
+    }
+
+    /// Kills those whose time is over.
+    func keepDeadlines() {
+        let now = ah_now_microseconds()
+        deadline = nil
+        for process in processes where process.end == nil {
+            guard let end = process.deadline else { continue }
+            if end > now {
+                deadline = min(deadline ?? end, end)
+            } else {
+                process.deadline = nil
+                ah_signal_group(process.pid, 9)
+            }
+        }
+    }
+
     // MARK: Shutdown
 
     func beginShutdown(_ request: Shutdown) {

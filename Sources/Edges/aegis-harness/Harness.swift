@@ -1,7 +1,7 @@
 import AegisChannelEmbedded
 import CHarness
 
-/// PID 1 of a sandbox (or its supervisor): one thread, one loop, no timers unless a shutdown runs.
+/// PID 1 of a sandbox (or its supervisor): one thread, one loop, no timers but those of a shutdown and of limited processes.
 ///
 /// Nothing in the loop blocks: every descriptor is non-blocking and edge-triggered, what cannot be sent now is not
 /// read. Whatever may take long (finding and starting a program, copying files) happens in a child.
@@ -24,6 +24,8 @@ final class Harness {
     /// When everything that still runs is killed, when it is over whatever the daemon has acknowledged, and whether the
     /// harness stays then.
     var shutdown: (kill: UInt64, exit: UInt64, killed: Bool, stays: Bool)?
+    /// When the first of the processes whose time is limited is to end.
+    var deadline: UInt64?
     /// Questions for health that are answered when a shutdown in which the harness stays is over.
     var questions: [(flags: UInt8, payload: [UInt8])] = []
     /// Whether something happened since memory was last given back.
@@ -105,6 +107,7 @@ final class Harness {
         }
         if door != nil { isBusy = pumpDoor() || isBusy }
         flush()
+        if let deadline, deadline <= ah_now_microseconds() { keepDeadlines() }
         if shutdown != nil { continueShutdown() }
         return isBusy && (channelWritable || outgoing.count < Harness.highWater)
     }
@@ -249,12 +252,14 @@ final class Harness {
 
     /// Milliseconds to wait: until the next deadline, or once for a second to give memory back, or for ever.
     private func patience() -> Int32 {
-        if let shutdown {
-            let next = shutdown.killed ? shutdown.exit : shutdown.kill
-            let now = ah_now_microseconds()
-            return next > now ? Int32(truncatingIfNeeded: min((next - now) / 1000 + 1, 1 << 30)) : 0
-        }
-        return isWarm ? 1000 : -1
+        if let shutdown { return wait(until: shutdown.killed ? shutdown.exit : shutdown.kill) }
+        guard let deadline else { return isWarm ? 1000 : -1 }
+        return isWarm ? min(1000, wait(until: deadline)) : wait(until: deadline)
+    }
+
+    private func wait(until time: UInt64) -> Int32 {
+        let now = ah_now_microseconds()
+        return time > now ? Int32(truncatingIfNeeded: min((time - now) / 1000 + 1, 1 << 30)) : 0
     }
 
     private func coolDown() {

@@ -63,7 +63,16 @@ extension AgentFaces {
     /// What reads the file of a manifest, with the rights of a caller.
     static func manifests(_ instances: InstanceDirectory) -> @Sendable (String, Caller) async throws -> [UInt8] {
         { path, caller in
-            let opened = try await instances.open(path, as: "manifest", for: caller)
+            let opened: OpenedPath
+            do { opened = try await instances.open(path, as: "manifest", for: caller) } catch let error as AegisError
+                where error.code == "path-refused"
+            {
+                throw AegisError(
+                    .denied, error.code, error.message,
+                    hint:
+                        "manifests and the files of their prompts lie outside of what is Aegis's own: copy it elsewhere"
+                )
+            }
             guard !opened.isDirectory else {
                 throw AegisError.usage("'\(path)' is a folder", hint: "name the file of the manifest")
             }

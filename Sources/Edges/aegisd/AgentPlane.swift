@@ -64,7 +64,7 @@ struct AgentPlane: Sendable {
             logger: logger)
         let skills = AgentSkills(settings.agents.skillsDirs, home: home.path, database: database, folders: folders)
         directory = AgentDirectory(agents, limits: settings.agents.limits, preamble: { skills.preamble($0, $1) })
-        let memories = MemoryDesk(memory, directory: directory)
+        let memories = MemoryDesk(memory, directory: directory, bootstrapID: settings.agents.bootstrapID)
         let own = AgentFaces.tools(directory, memory: memories, skills: skills)
         for tool in Self.tools(of: directory) + own { try registry.register(tool) }
         let (manifests, bootstrap) = (ManifestStore(database), Bootstrap(settings.agents))

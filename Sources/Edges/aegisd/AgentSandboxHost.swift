@@ -3,6 +3,7 @@ internal import AegisAgents
 internal import AegisChannel
 internal import AegisCore
 internal import AegisIO
+internal import AegisImages
 internal import AegisInstances
 internal import AegisKits
 internal import AegisSandboxTypes
@@ -13,34 +14,34 @@ internal import AegisSessions
 struct AgentSandboxHost: AgentSandboxes {
     let directory: InstanceDirectory
     let kits: Kits
+    let images: ImageStore
     /// The instances' loop.
     let loop: EventLoop
     let logger: Logger
     /// One instance for an agent, however many of its programs begin at once.
-    private let turn = Turnstile()
+    let maker = SandboxMaker()
 
-    init(_ directory: InstanceDirectory, kits: Kits, loop: EventLoop, logger: Logger) {
-        self.directory = directory
-        self.kits = kits
-        self.loop = loop
+    init(_ services: DaemonServices, logger: Logger) {
+        (directory, kits, images, loop) = (services.directory, services.kits, services.images, services.loop)
         self.logger = logger
     }
 
     func run(
-        _ command: SandboxCommand, for agent: AgentRecord, _ plan: SandboxPlan
+        _ command: SandboxCommand, for agent: AgentRecord, _ plan: SandboxPlan, _ permit: SandboxPermit
     ) async throws -> SandboxOutcome {
         try await loop.run {
-            let instance = try await instance(for: agent, plan)
-            return try await CommandRun(instance: instance, command: command).run()
+            let instance = try await maker.make(for: agent.id, permit) {
+                try await self.instance(for: agent, plan, permit)
+            }
+            let run = CommandRun(instance: instance, command: command)
+            return try await permit.hold(or: run.lost) { try await run.run() }
         }
     }
 
     func remove(_ agent: String) async {
         await loop.run {
-            await turn.enter(agent)
             // Without grace: what it had may be what was just taken back.
-            await directory.instance(ofAgent: agent)?.discard()
-            turn.leave(agent)
+            await maker.remove(agent) { await directory.instance(ofAgent: agent)?.discard() }
         }
     }
 
@@ -49,15 +50,16 @@ struct AgentSandboxHost: AgentSandboxes {
     }
 
     /// The agent's instance as its grants are now.
-    func instance(for agent: AgentRecord, _ plan: SandboxPlan) async throws -> Instance {
-        await turn.enter(agent.id)
-        defer { turn.leave(agent.id) }
-        try Task.checkCancellation()
+    func instance(
+        for agent: AgentRecord, _ plan: SandboxPlan, _ permit: SandboxPermit
+    ) async throws -> Instance {
         if let instance = directory.instance(ofAgent: agent.id) {
             if instance.agent?.policy == plan.policy { return instance }
             await instance.discard()
+            try Task.checkCancellation()
         }
         let caller = Caller(uid: agent.owner, gid: agent.group)
+        if plan.kit == nil, let wait = await wait(for: plan.image ?? "base") { permit.tell(wait) }
         let (info, _) = try await kits.createOrRestart(request(for: agent, plan), for: caller)
         let instance = try directory.find(info.id, for: caller)
         // Its owner may have made one of that name: what that sees is not what was granted.
@@ -67,6 +69,16 @@ struct AgentSandboxHost: AgentSandboxes {
                 hint: "delete that instance")
         }
         return instance
+    }
+
+    /// Why a sandbox of an image is not there at once; nil when it is.
+    private func wait(for image: String) async -> String? {
+        guard let reference = try? directory.reference(image), (try? await images.local(reference)) == nil else {
+            return nil
+        }
+        return reference == .base
+            ? "building the base image, which takes a minute or two and happens once ('aegis image build base' does it beforehand)"
+            : "fetching the image '\(image)'"
     }
 
     private func request(for agent: AgentRecord, _ plan: SandboxPlan) -> CreateInstance {
@@ -98,6 +110,13 @@ private struct CommandRun {
     /// How long a program has after SIGTERM, and how long its end may take after SIGKILL.
     private static let (grace, patience) = (Duration.seconds(2), Duration.seconds(5))
 
+    /// The error of a program whose sandbox ended under it.
+    var lost: AegisError {
+        .failed(
+            "sandbox-lost", "the sandbox ended while '\(command.arguments[0])' ran in it",
+            hint: "it was stopped, or what may be seen in it has changed; what the program did until then has happened")
+    }
+
     private enum Step: Sendable {
         case nothing, timeUp, kill, giveUp
         case ended(ProcessRelayEnd, BoundedOutput, BoundedOutput)
@@ -110,7 +129,11 @@ private struct CommandRun {
         request.stdin = command.input != nil
         request.start = true
         let process: RunningProcess
-        do { process = try await instance.exec(request) } catch let error as ProcessStartError { throw error.error }
+        // What ends it where this daemon cannot: killed in the middle, with none after it.
+        let limit = command.timeLimit + Self.grace + .seconds(1)
+        do { process = try await instance.exec(request, limit: limit) } catch let error as ProcessStartError {
+            throw error.error
+        }
         let start = ContinuousClock.now
         let watcher: UInt64
         do { watcher = try process.relay.attach(from: nil).watcher } catch {
@@ -126,11 +149,7 @@ private struct CommandRun {
                 duration: start.duration(to: .now))
         case .lost:
             await instance.finish(process)
-            throw AegisError.failed(
-                "sandbox-lost", "the sandbox ended while '\(command.arguments[0])' ran in it",
-                hint:
-                    "it was stopped, or what may be seen in it has changed; what the program did until then has happened"
-            )
+            throw lost
         case .left:
             process.hangUp(in: instance, watcher: watcher)
             throw isTimedOut ? IOError.timeout : CancellationError() as any Error

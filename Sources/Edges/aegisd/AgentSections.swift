@@ -15,6 +15,8 @@ struct AgentsSection: ConfigSection {
     /// Whether the agent that comes with Aegis to take goals keeps its memory, and whether that is forgotten at the start.
     var persistentMemory: Bool
     var resetMemory: Bool
+    /// Which of several memories it keeps.
+    var bootstrapID: String?
     /// Folders of skills beside the usual ones.
     var skillsDirs: [String]
 
@@ -38,7 +40,19 @@ struct AgentsSection: ConfigSection {
             reader.report(
                 "persistent_memory is for the manifest that comes with Aegis: yours says memory: {persistent: true}")
         }
+        bootstrapID = reader.readIfPresent("bootstrap_id", variables: ["AAOS_BOOTSTRAP_ID"]) { (text: String) in
+            Self.isID(text) ? nil : "is no UUID, as in 0b6e7c1a-52f3-4d0e-9a57-3f1c2d4e5f60"
+        }?.lowercased()
+        if bootstrapID != nil, !persistentMemory {
+            reader.report("bootstrap_id says which memory is kept: it needs persistent_memory: true")
+        }
         skillsDirs = reader.readList("skills_dirs", of: String.self)
+    }
+
+    private static func isID(_ text: String) -> Bool {
+        let parts = text.split(separator: "-", omittingEmptySubsequences: false)
+        return parts.map(\.utf8.count) == [8, 4, 4, 4, 12]
+            && parts.allSatisfy { $0.allSatisfy { $0.isASCII && $0.isHexDigit } }
     }
 
     /// The bounds of the directory.

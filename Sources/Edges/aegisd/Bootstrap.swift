@@ -48,7 +48,7 @@ struct Bootstrap: Sendable {
     /// - Throws: what the ledger or the database throws.
     func resetIfAsked(_ memory: MemoryDesk, _ ledger: Ledger, _ logger: Logger) async throws {
         guard forgetsMemory else { return }
-        for kept in try await memory.store.persistentIdentities() where kept.name.hasSuffix("/bootstrap") {
+        for kept in try await memory.store.persistentIdentities() where MemoryDesk.isBootstrap(kept.name) {
             try ledger.record(
                 AuditEvent(.memoryReset, ("name", .string(kept.name)), ("identity", .string(kept.identity))))
             let count = try await memory.store.reset(identity: kept.identity)

@@ -44,6 +44,14 @@ struct InferenceDesk: ModelDesk {
         try service.budgets.open(.agent(record.id), parent: record.parent, limit: limit ?? .none)
     }
 
+    func spending(of agent: String) -> ModelSpending? {
+        service.budgets.report(.agent(agent)).map { account in
+            ModelSpending(
+                inputTokens: account.total.totalInput, outputTokens: account.total.output,
+                microUSD: account.totalMicroUSD)
+        }
+    }
+
     func dismiss(_ record: AgentRecord) throws(AegisError) { try service.budgets.close(.agent(record.id)) }
 
     func quote(_ question: ModelQuestion) throws(AegisError) -> ModelQuote { try service.quote(request(question)) }

@@ -18,15 +18,18 @@ extension AgentSandboxHost {
     ///   - name: the server.
     ///   - agent: whose sandbox it is.
     ///   - plan: what that is to be.
+    ///   - permit: what it is made with: it is given up when that is withdrawn.
     ///   - optional: secrets that the kit can do without.
     /// - Returns: its process.
     /// - Throws: why there is no sandbox, or why it does not run; `kit-secret-missing`; `administrator-needed` where it wants secrets
     ///   and its owner may give none.
     func serve(
-        _ name: String, for agent: AgentRecord, _ plan: SandboxPlan, optional: Set<String>
+        _ name: String, for agent: AgentRecord, _ plan: SandboxPlan, _ permit: SandboxPermit, optional: Set<String>
     ) async throws -> any MCPProcess {
         try await loop.run {
-            let instance = try await instance(for: agent, plan)
+            let instance = try await maker.make(for: agent.id, permit) {
+                try await self.instance(for: agent, plan, permit)
+            }
             // What it was made from counts: an installed kit of a higher version has other files.
             guard let server = await instance.kitServers.first(where: { $0.name == name }) else {
                 throw AegisError.notFound(

@@ -24,6 +24,13 @@ final class KitServers: AgentSandboxes {
         var names: [String]
         var plane: MCPPlane
         var registry: ToolRegistry
+        /// Withdrawn when they go: a sandbox that is being made for one of them is given up.
+        var permit: SandboxPermit
+
+        func end() async {
+            permit.withdraw()
+            await plane.end()
+        }
     }
 
     /// What it needs of the house.
@@ -49,9 +56,9 @@ final class KitServers: AgentSandboxes {
 
     // MARK: Sandboxes
 
-    func run(_ command: SandboxCommand, for agent: AgentRecord, _ plan: SandboxPlan) async throws -> SandboxOutcome {
-        try await host.run(command, for: agent, plan)
-    }
+    func run(
+        _ command: SandboxCommand, for agent: AgentRecord, _ plan: SandboxPlan, _ permit: SandboxPermit
+    ) async throws -> SandboxOutcome { try await host.run(command, for: agent, plan, permit) }
 
     func remove(_ agent: String) async {
         // First, so that none of them is started once more.
@@ -63,7 +70,7 @@ final class KitServers: AgentSandboxes {
 
     private func leave(_ agent: String) async {
         let gone = held.withLock { $0.removeValue(forKey: agent) }
-        await gone?.plane.end()
+        await gone?.end()
     }
 
     /// Forgets what was agreed to for the agents of a tree that is gone.
@@ -79,7 +86,7 @@ final class KitServers: AgentSandboxes {
             defer { held = [:] }
             return Array(held.values)
         }
-        await withDiscardingTaskGroup { group in for held in all { group.addTask { await held.plane.end() } } }
+        await withDiscardingTaskGroup { group in for held in all { group.addTask { await held.end() } } }
     }
 
     // MARK: Tools
@@ -131,7 +138,7 @@ final class KitServers: AgentSandboxes {
             defer { held[owner.id] = made }
             return (made, held[owner.id])
         }
-        await other?.plane.end()
+        await other?.end()
         // Whoever went away meanwhile has not seen these.
         do { try await check(stands, owner) } catch {
             await leave(owner.id)
@@ -162,12 +169,13 @@ final class KitServers: AgentSandboxes {
             return section
         }
         let (scope, clock, optional) = (services.scope, services.clock, found.optional)
+        let permit = SandboxPermit(forServersOf: owner.id, policy: plan.policy)
         let plane = MCPPlane(
             sections, registry: registry, store: services.store, audit: services.audit, agent: owner.id, scope: scope,
             clock: clock, logger: services.logger
         ) { [self] section, onNotice in
             try await check(stands, owner)
-            let process = try await host.serve(section.name, for: owner, plan, optional: optional)
+            let process = try await host.serve(section.name, for: owner, plan, permit, optional: optional)
             do { try await check(stands, owner) } catch {
                 // What was taken back while it started is not left in it. Not waited for: this is itself waited for there.
                 await process.stop()
@@ -178,7 +186,7 @@ final class KitServers: AgentSandboxes {
         }
         return Held(
             policy: plan.policy, kit: found.kit, owner: owner, names: sections.map(\.name), plane: plane,
-            registry: registry)
+            registry: registry, permit: permit)
     }
 
     // MARK: For people

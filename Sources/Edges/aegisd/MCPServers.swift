@@ -16,7 +16,7 @@ enum MCPServers {
     static func inSandboxes(
         _ settings: DaemonSettings, _ services: DaemonServices, scope: TaskScope, loop: EventLoop, logger: Logger
     ) -> KitServers {
-        let host = AgentSandboxHost(services.directory, kits: services.kits, loop: services.loop, logger: logger)
+        let host = AgentSandboxHost(services, logger: logger)
         return KitServers(
             host,
             KitServers.Services(

@@ -26,14 +26,15 @@ extension Instance {
     /// Starts a further process; wakes a paused instance.
     ///
     /// - Parameters:
-    ///   - request: what is run.
+    ///   - request: what is to run.
     ///   - secrets: names of secrets that this process alone gets, as variables.
     ///   - logged: whether its output is stored; that of a process with secrets of its own must not be.
+    ///   - limit: after how long it is killed, whatever has become of this daemon by then; nil is never.
     /// - Returns: the process.
     /// - Throws: `instance-stopped` unless the request asks for a start; `ProcessStartError` for an unknown command;
     ///   `secret-not-found`.
     package func exec(
-        _ request: ExecRequest, secrets: [String] = [], logged: Bool = true
+        _ request: ExecRequest, secrets: [String] = [], logged: Bool = true, limit: Duration? = nil
     ) async throws -> RunningProcess {
         guard !request.command.isEmpty else {
             throw AegisError.usage("a command is missing", hint: "write it after --, as in: aegis exec \(label) -- ls")
@@ -50,7 +51,7 @@ extension Instance {
             user: Array(try config.user(overriddenBy: request.user ?? stored.user).description.utf8),
             terminal: request.tty ?? false,
             stdin: request.stdin ?? false, createDirectory: false, columns: request.columns ?? 80,
-            rows: request.rows ?? 24)
+            rows: request.rows ?? 24, limit: limit.map { UInt32(clamping: max(1, Int64($0 / .milliseconds(1)))) } ?? 0)
         try services.audit.record(.exec(request.command, id: execID, user: request.user ?? stored.user, in: id))
         var process = try await run(
             message, on: session, execID: execID, logged: logged && secrets.isEmpty, takesInput: request.stdin ?? false)

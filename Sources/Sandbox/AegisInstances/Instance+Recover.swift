@@ -118,11 +118,12 @@ extension Instance {
                     .init(
                         attempt: attempt, isPaused: paused, isLaunched: task != nil, intent: intent, outcome: outcome)))
             let others = state.processes.filter { $0.number != Channel.taskProcess }
-            for process in others where process.number < Door.earlyProcess { end(process, on: session) }
+            let orphans = others.filter { $0.number < Door.earlyProcess }.map { end($0, on: session) }
             adoptGuestDoor(others, on: session)
             recallInspection()
             await adoptNetwork(found)
             follow(session, on: stream, of: found, known: state.processes, attempt: attempt)
+            if agent != nil, !paused { await waitForEnds(of: orphans) }
             services.logger.info("a running sandbox was taken over", ("instance", id))
         } catch {
             services.logger.error("a sandbox does not answer", ("instance", id), ("error", "\(error)"))
@@ -152,8 +153,18 @@ extension Instance {
             hint: "start it again; aegisd.log has more")
     }
 
+    /// An agent is told that a program of the daemon before may or may not have done its work: it is at work no more by then. What
+    /// does not answer in time has its signal all the same.
+    private func waitForEnds(of orphans: [ProcessRelay]) async {
+        guard !orphans.isEmpty else { return }
+        try? await withDeadline(.seconds(5), clock: services.clock) {
+            for relay in orphans { await relay.drain() }
+        }
+    }
+
     /// Ends an exec of the daemon before: it has nobody to report to. Its number is taken until its end is known.
-    func end(_ process: ProcessState, on session: HarnessSession) {
+    @discardableResult
+    func end(_ process: ProcessState, on session: HarnessSession) -> ProcessRelay {
         let relay = ProcessRelay(
             number: process.number, journal: nil, holdsForWatcher: false, stdoutFrom: process.stdoutAcknowledged,
             stderrFrom: process.stderrAcknowledged
@@ -166,6 +177,7 @@ extension Instance {
             table.remove(process.number)
             session.forget(process.number)
         }
+        return relay
     }
 
     private func settleLost(_ reason: InstanceLifecycle.StopReason, _ error: AegisError? = nil) {

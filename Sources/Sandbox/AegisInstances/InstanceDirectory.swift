@@ -313,7 +313,10 @@ package final class InstanceDirectory: Sendable {
                     hint: "remove some with 'aegis instance prune', or raise instances.max in the configuration")
             }
             if let name = stored.info.name {
-                guard state.byName[name] == nil else { return InstanceStore.nameInUse(name) }
+                if let taken = state.byName[name] {
+                    let (own, other) = (stored.info.owner, state.byID[taken]?.owner)
+                    return InstanceStore.nameInUse(name, isForeign: own != 0 && other != nil && other != own)
+                }
                 state.byName[name] = stored.info.id
             }
             state.coming += 1

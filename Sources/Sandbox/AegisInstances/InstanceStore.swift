@@ -43,11 +43,18 @@ package struct InstanceStore: Sendable {
         if isTaken { throw InstanceStore.nameInUse(name ?? "") }
     }
 
-    /// The error for a name that another instance has.
-    static func nameInUse(_ name: String) -> AegisError {
+    /// The error for a name that another instance has: names are those of the node, as hosts of the router are made of them.
+    ///
+    /// - Parameters:
+    ///   - name: the name.
+    ///   - isForeign: whether the other instance is nothing that the caller may see.
+    /// - Returns: the error.
+    static func nameInUse(_ name: String, isForeign: Bool = false) -> AegisError {
         .conflict(
-            "name-in-use", "the name '\(name)' is in use",
-            hint: "choose another --name, or remove that instance with 'aegis instance delete \(name)'")
+            "name-in-use", "the name '\(name)' is in use\(isForeign ? " by another user" : "")",
+            hint: isForeign
+                ? "choose another --name"
+                : "choose another --name, or remove that instance with 'aegis instance delete \(name)'")
     }
 
     /// Replaces a record; nothing happens if it was deleted meanwhile.

@@ -19,7 +19,7 @@ struct EgressConnection: Sendable {
         do {
             try await serve()
         } catch let denial as NetworkDenial {
-            uplink.report(denial, from: clientPort)
+            uplink.report(denial, of: ProbeFlow(client))
         } catch let error as AegisError {
             uplink.note(error)
         } catch {
@@ -43,7 +43,7 @@ struct EgressConnection: Sendable {
         switch (destination.host, destination.port) {
         case (.name(ProofTargets.controlName), _): try await echo()
         // What a probe tries must have been refused by now. Nobody is to hear of it; the probe is to hear that it was let through.
-        case _ where clientPort.map(uplink.expects) == true:
+        case _ where ProbeFlow(client).map(uplink.expects) == true:
             try await answerProbe { try await $0.write(ProofTrap.greeting[...]) }
         case (.name(let name), 80): await serveHTTP(destination, name)
         case _ where inspects: try await inspect(destination, live)
@@ -60,10 +60,6 @@ struct EgressConnection: Sendable {
         }
         guard let name = uplink.name(of: address) else { return Destination(address, port: port) }
         return Destination(name, port: port)
-    }
-
-    private var clientPort: UInt16? {
-        try? client.withDescriptor("asking for the peer") { descriptor throws(Errno) in try descriptor.peerPort() }
     }
 
     /// The other side of a probe's control: answers with what it is told, once. To the instance itself it is of no use.

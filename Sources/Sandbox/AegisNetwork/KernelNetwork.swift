@@ -58,9 +58,9 @@ enum KernelNetwork {
         guard status == 0 else { throw Errno.current }
     }
 
-    /// A socket that hears what the rules of a namespace refuse.
-    static func refusals(gateway: Int32) throws(Errno) -> FileDescriptor {
-        try FileDescriptor(checking: cn_refusals(gateway, GatewayRules.logGroup))
+    /// A socket that hears what the rules of a namespace tell of.
+    static func log(of namespace: Int32) throws(Errno) -> FileDescriptor {
+        try FileDescriptor(checking: cn_refusals(namespace, GatewayRules.logGroup))
     }
 
     /// The kernel's number of an interface of the gateway's.
@@ -110,11 +110,12 @@ extension FileDescriptor {
         return (IPAddress(ipv4: address), port)
     }
 
-    /// The port of the other side of a connection.
-    borrowing func peerPort() throws(Errno) -> UInt16 {
+    /// The other side of a connection.
+    borrowing func peer() throws(Errno) -> (address: IPAddress, port: UInt16) {
+        var address: UInt32 = 0
         var port: UInt16 = 0
-        guard unsafe cn_peer_port(raw, &port) == 0 else { throw Errno.current }
-        return port
+        guard unsafe cn_peer(raw, &address, &port) == 0 else { throw Errno.current }
+        return (IPAddress(ipv4: address), port)
     }
 
     /// Takes one datagram.

@@ -13,7 +13,7 @@ extension NetworkService {
 
     /// Tells instances what the rules of the gateway refuse, and proves them at random moments, until the daemon ends.
     func hear(_ gateway: SharedNamespace) throws {
-        let news = try FileStream(KernelNetwork.refusals(gateway: gateway.raw), on: gate.loop)
+        let news = try FileStream(KernelNetwork.log(of: gateway.raw), on: gate.loop)
         scope.spawn("network-refusals") {
             await self.read(news)
             news.close()
@@ -29,26 +29,67 @@ extension NetworkService {
         }
     }
 
-    /// Proves every network: something came through.
-    func lookAtOnce() async {
-        gate.logger.error("the gateway let something through that it must refuse; all networks are proved")
-        await withDiscardingTaskGroup { group in
-            for id in links.keys { group.addTask { await self.check(id, .alarm) } }
+    /// Something came through. Whoever sent it does not go on, whatever its next proof would say: what was open for a moment has
+    /// been open. All others are proved.
+    func alarm(_ packets: Set<LoggedPacket>) {
+        for packet in packets {
+            let id = sender(of: packet)
+            if let id, let flow = ProbeFlow(packet), links[id]?.uplink.cameThrough(flow) == true { continue }
+            gate.logger.error(
+                "the gateway let something through that it must refuse", ("instance", id ?? "-"),
+                ("packet", packet.text), ("source", IPAddress(ipv4: packet.source).description))
+            guard let id else { continue }
+            lose(
+                id, links[id]?.uplink,
+                AegisError(
+                    .failed, "policy-unproven",
+                    "the network did not refuse what it has to: \(packet.text) left the instance and ended in the trap",
+                    hint: "has another program changed rules or links of Aegis's namespace?"))
         }
+        hasAlarm = true
+        guard !isAlarmed else { return }
+        isAlarmed = true
+        scope.spawn("network-alarm") { await self.proveAll() }
+    }
+
+    /// What comes meanwhile is heard, and is looked into in the next round.
+    private func proveAll() async {
+        while hasAlarm {
+            hasAlarm = false
+            await withDiscardingTaskGroup { group in
+                for (id, link) in links where !link.isLost { group.addTask { await self.check(id, .alarm) } }
+            }
+        }
+        isAlarmed = false
+    }
+
+    /// The instance that sent a packet. The kernel takes an address only from the link that its route leads back to
+    /// (`rp_filter`), so that it says on which one the packet came in; and it does so whatever has become of the rules.
+    private func sender(of packet: LoggedPacket) -> String? {
+        guard AddressPlan.instances.contains(packet.source) else { return nil }
+        return taken[packet.source - AddressPlan.instances.lowerBound]
+    }
+
+    /// Says, once, that an instance must not go on. It may have ended meanwhile, and have been started anew: that start has a
+    /// proof of its own.
+    private func lose(_ id: String, _ uplink: Uplink?, _ failure: AegisError) {
+        guard let link = links[id], link.uplink === uplink, !link.isLost else { return }
+        links[id]?.isLost = true
+        link.observer.unproven(failure)
     }
 
     private nonisolated func read(_ news: FileStream) async {
         while !Task.isCancelled {
             do throws(IOError) {
                 let refusals = try news.withDescriptor("reading what was refused") { descriptor throws(Errno) in
-                    try Refusal.read(descriptor)
+                    try LoggedPacket.read(descriptor)
                 }
                 await tell(refusals)
             } catch {
                 switch error.errno {
                 case .wouldBlock?: guard (try? await news.waitUntilReadable()) != nil else { return }
                 // More than could be kept: what is lost here is in the kernel's counters.
-                case Errno(105)?: continue
+                case .noBufferSpace?: continue
                 default:
                     gate.logger.error("refusals of networks cannot be read", ("error", "\(error)"))
                     return
@@ -57,7 +98,7 @@ extension NetworkService {
         }
     }
 
-    private func tell(_ refusals: [Refusal]) {
+    private func tell(_ refusals: [LoggedPacket]) {
         for one in refusals {
             guard let (id, inGroup) = interfaces[one.link] else { continue }
             links[id]?.uplink.refused(one, inGroup: inGroup)
@@ -94,9 +135,7 @@ extension NetworkService {
         do {
             let failure = try await prove(id, cause).failure
             links[id]?.misses = 0
-            guard let failure else { return }
-            // It may have ended meanwhile, and have been started anew: that start has a proof of its own.
-            if links[id]?.uplink === link.uplink { link.observer.unproven(failure) }
+            if let failure { lose(id, link.uplink, failure) }
         } catch {
             // It ended meanwhile, or the machine has no room for a probe.
             gate.logger.warning("a network was not proved", ("instance", id), ("error", "\(error)"))
@@ -104,7 +143,8 @@ extension NetworkService {
             links[id]?.misses += 1
             // What cannot be looked at for long is not trusted either.
             guard let misses = links[id]?.misses, misses >= Self.mostMisses else { return }
-            link.observer.unproven(
+            lose(
+                id, link.uplink,
                 .failed("policy-unproven", "the network could not be proved \(misses) times in a row: \(error)"))
         }
     }

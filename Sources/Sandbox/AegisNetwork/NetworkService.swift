@@ -19,11 +19,14 @@ package actor NetworkService {
     nonisolated let proofInterval: Duration
     var gateway: SharedNamespace?
     private var trap: ProofTrap?
+    /// Whether every network is being proved because something came through, and whether more has come since that began.
+    var isAlarmed = false
+    var hasAlarm = false
     private var opening = false
     private var waiters: [CheckedContinuation<Void, Never>] = []
     var links: [String: Link] = [:]
     /// Which instance has which number.
-    private var taken: [UInt32: String] = [:]
+    var taken: [UInt32: String] = [:]
     /// Which instance an interface of the gateway belongs to, by the kernel's number, and whether it is a port of a group.
     var interfaces: [UInt32: (instance: String, inGroup: Bool)] = [:]
     var proofs: [String: [PolicyProof]] = [:]
@@ -43,6 +46,8 @@ package actor NetworkService {
         var address: UInt32?
         /// How often in a row it could not be looked whether its network is what it has to be.
         var misses = 0
+        /// Whether its observer has been told that it must not go on.
+        var isLost = false
         /// What it may reach; a holder may have others, which are not the network's.
         var grants: [Given]
     }
@@ -305,19 +310,16 @@ package actor NetworkService {
             for waiter in waiters { waiter.resume() }
             waiters = []
         }
-        let path = path
-        let raw = try await BlockingPool.shared.run { try Self.openOrMake(path).take() }
-        // Before anything is linked to it; and again after a restart, where they may be of an older version.
-        do { try await loadRules() } catch {
-            _ = FileDescriptor(owning: raw)
-            throw error
+        let (path, trapPath) = (path, trapPath)
+        let (made, trap) = try await BlockingPool.shared.run {
+            (SharedNamespace(try Self.openOrMake(path)), SharedNamespace(try Self.openOrMake(trapPath)))
         }
-        let made = SharedNamespace(FileDescriptor(owning: raw))
-        let trapPath = trapPath
-        let trap = try await BlockingPool.shared.run {
-            let namespace = try Self.openOrMake(trapPath)
-            try KernelNetwork.makeTrap(ProofTrap.link, gateway: made.raw, trap: namespace.raw)
-            return SharedNamespace(namespace)
+        // Before anything is linked to them; and again after a restart, where they may be of an older version.
+        async let trapRules: Void = load(ProofTrap.rules(node), in: trapPath)
+        try await load(GatewayRules.text(node: node), in: path)
+        try await trapRules
+        try await BlockingPool.shared.run {
+            try KernelNetwork.makeTrap(ProofTrap.link, gateway: made.raw, trap: trap.raw)
         }
         try watch(ProofTrap(in: trap, on: gate.loop))
         try hear(made)
@@ -329,7 +331,7 @@ package actor NetworkService {
     private func watch(_ made: ProofTrap) {
         trap?.close()
         trap = made
-        scope.spawn("network-trap") { await made.serve { await self.lookAtOnce() } }
+        scope.spawn("network-trap") { await made.serve { await self.alarm($0) } }
     }
 
     private static func openOrMake(_ path: String) throws -> FileDescriptor {
@@ -341,14 +343,14 @@ package actor NetworkService {
         return try KernelNetwork.makeNamespace(on: path)
     }
 
-    private func loadRules() async throws {
+    private nonisolated func load(_ rules: String, in path: String) async throws {
         let spec = ProcessSpec(
             executable: try NetworkTools.nsenter(), arguments: ["nsenter", "--net=\(path)", "nft", "-f", "-"],
             environment: ["PATH=\(NetworkTools.path)"], workingDirectory: "/", newSession: true)
         let output: ProcessOutput
         do {
             output = try await runProcess(
-                spec, input: Array(GatewayRules.text(node: node).utf8), deadline: .seconds(20), on: gate.loop)
+                spec, input: Array(rules.utf8), deadline: .seconds(20), on: gate.loop)
         } catch {
             throw AegisError(
                 .unavailable, "network-unavailable", "the rules of the network cannot be loaded: \(error)",

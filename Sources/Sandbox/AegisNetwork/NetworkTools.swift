@@ -48,7 +48,8 @@ package enum NetworkTools {
         let reason: String
         do {
             let output = try await runProcess(
-                spec, input: Array(GatewayRules.text(node: node).utf8), deadline: .seconds(20), on: loop)
+                spec, input: Array((GatewayRules.text(node: node) + ProofTrap.rules(node)).utf8),
+                deadline: .seconds(20), on: loop)
             if output.status.isSuccess {
                 return DoctorCheck("netfilter", "ok", "the kernel takes the rules of networks")
             }

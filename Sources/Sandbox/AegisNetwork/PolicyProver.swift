@@ -108,7 +108,7 @@ struct PolicyProver: Sendable {
             Trial(kind: .echo, address: AddressPlan.control, port: ProofTargets.controlPort),
             Trial(kind: .tcp, address: forbidden, port: 443), Trial(kind: .tcp, address: forbidden, port: 9),
             Trial(kind: .tcp, address: 0xa9fe_a9fe, port: 80), Trial(kind: .tcp, address: stranger, port: 80),
-            Trial(kind: .tcpSix), Trial(kind: .udp, address: forbidden, port: ProofTrap.datagramPort),
+            Trial(kind: .tcpSix), Trial(kind: .udp, address: forbidden, port: 123),
         ]
         for port in Set(ProofTargets.ports + hostPorts).sorted() {
             trials.append(Trial(kind: .tcp, address: AddressPlan.gateway, port: port))
@@ -138,8 +138,9 @@ struct PolicyProver: Sendable {
         let trials = trials(hostPorts: ProofTargets.listening(table("tcp"), table("tcp6")))
         let ports = try Self.ports(trials.count)
         let nonce = try Random.bytes(16)
-        uplink.expect(ports)
-        defer { uplink.forget(ports) }
+        let flows = zip(trials, ports).map { ProbeFlow($0, from: $1, of: AddressPlan.instance(uplink.index)) }
+        uplink.expect(flows.compactMap(\.self))
+        defer { uplink.forget(flows.compactMap(\.self)) }
         let (namespace, patience) = (namespace, Self.patience)
         let results = try await BlockingPool.shared.run {
             try KernelNetwork.attempt(trials, from: ports, nonce: nonce, in: namespace.raw, patience: patience)
@@ -147,12 +148,13 @@ struct PolicyProver: Sendable {
         var attempts: [PolicyProof.Attempt] = []
         let limit = SystemTime.monotonic + UInt64(Self.newsTime / .nanoseconds(1))
         for (index, trial) in trials.enumerated() {
-            let result = results[index]
-            var counted = uplink.refusal(of: ports[index])
+            var result = results[index]
+            var counted = flows[index].flatMap(uplink.refusal)
             while counted == nil, Self.waits(trial, result), SystemTime.monotonic < limit {
                 try await uplink.gate.loop.clock.sleep(for: .milliseconds(2))
-                counted = uplink.refusal(of: ports[index])
+                counted = flows[index].flatMap(uplink.refusal)
             }
+            if counted == ProofTrap.reason { (counted, result.outcome) = (nil, CN_ANSWERED) }
             attempts.append(Self.judge(trial, result, counted: counted, nonce: nonce))
         }
         let took = Double((SystemTime.monotonic - begin) / 1000) / 1000
@@ -164,11 +166,13 @@ struct PolicyProver: Sendable {
         !trial.isControl && trial.kind != .tcpSix && result.outcome != CN_ANSWERED
     }
 
-    /// Different ports out of the range that programs get theirs of.
-    private static func ports(_ count: Int) throws(Errno) -> [UInt16] {
+    /// Different ports below those that the kernel gives to programs. A port that a connection of the instance's has, or had a
+    /// minute ago, is changed for another one where the next connection from it is redirected, so that its attempt would be
+    /// known by nothing.
+    static func ports(_ count: Int) throws(Errno) -> [UInt16] {
         let bytes = try Random.bytes(2)
         let first = Int(bytes[0]) << 8 | Int(bytes[1])
-        return (0..<count).map { UInt16(32_768 + (first + $0 * 61) % 28_000) }
+        return (0..<count).map { UInt16(10_000 + (first + $0 * 61) % 22_000) }
     }
 
     /// What an attempt proves. A refusal without a count proves nothing: nobody can tell it from a failure.

@@ -9,11 +9,11 @@ extension Uplink {
     ///
     /// - Parameters:
     ///   - denial: what was refused.
-    ///   - port: the instance's port, if known: what a probe of ours tried is not the instance's doing.
-    func report(_ denial: NetworkDenial, from port: UInt16? = nil) {
+    ///   - flow: what it was seen as, if known: what a probe of ours tried is not the instance's doing.
+    func report(_ denial: NetworkDenial, of flow: ProbeFlow? = nil) {
         let (tells, schedules) = state.withLock { state -> (Bool, Bool) in
-            if let port, state.probe[port] != nil {
-                state.probe[port] = .some(denial.reason)
+            if let flow, let known = state.probe[flow] {
+                if known != ProofTrap.reason { state.probe[flow] = .some(denial.reason) }
                 return (false, false)
             }
             state.denials += 1
@@ -49,12 +49,12 @@ extension Uplink {
     }
 
     /// Takes what the kernel's rules refused on the instance's link, or on its port in a group.
-    func refused(_ refusal: Refusal, inGroup: Bool) {
+    func refused(_ refusal: LoggedPacket, inGroup: Bool) {
         state.withLock { state in
             state.heard += 1
             state.hasHeard = true
         }
-        report(refusal.denial(of: instance, inGroup: inGroup), from: refusal.sourcePort)
+        report(refusal.denial(of: instance, inGroup: inGroup), of: ProbeFlow(refusal, inGroup: inGroup))
     }
 
     /// Counts what the kernel drops on an interface from now on. Blocks.
@@ -109,17 +109,30 @@ extension Uplink {
 
     // MARK: Probes
 
-    /// From now on denials of connections from these ports are a probe's.
-    func expect(_ ports: [UInt16]) { state.withLock { state in for port in ports { state.probe[port] = .some(nil) } } }
+    /// From now on denials of these attempts are a probe's.
+    func expect(_ flows: [ProbeFlow]) {
+        state.withLock { state in for flow in flows { state.probe[flow] = .some(nil) } }
+    }
 
-    /// Whether a connection from this port is a probe's.
-    func expects(_ port: UInt16) -> Bool { state.withLock { $0.probe[port] != nil } }
+    /// Whether this is an attempt of a probe that is under way.
+    func expects(_ flow: ProbeFlow) -> Bool { state.withLock { $0.probe[flow] != nil } }
 
-    /// For what reason the attempt from a port was refused, as far as is known.
-    func refusal(of port: UInt16) -> String? { state.withLock { $0.probe[port] ?? nil } }
+    /// An attempt of a probe's has come where nothing may.
+    ///
+    /// - Returns: whether it is one; then its proof fails for it.
+    func cameThrough(_ flow: ProbeFlow) -> Bool {
+        state.withLock { state in
+            guard state.probe[flow] != nil else { return false }
+            state.probe[flow] = .some(ProofTrap.reason)
+            return true
+        }
+    }
+
+    /// For what reason an attempt was refused, as far as is known.
+    func refusal(of flow: ProbeFlow) -> String? { state.withLock { $0.probe[flow] ?? nil } }
 
     /// A probe is over.
-    func forget(_ ports: [UInt16]) { state.withLock { state in for port in ports { state.probe[port] = nil } } }
+    func forget(_ flows: [ProbeFlow]) { state.withLock { state in for flow in flows { state.probe[flow] = nil } } }
 }
 
 /// Lets each distinct text through once a minute.

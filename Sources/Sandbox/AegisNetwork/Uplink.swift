@@ -50,8 +50,8 @@ final class Uplink: Sendable {
         var heard: UInt64 = 0
         var hasHeard = false
         var isClosed = false
-        /// The source ports of a probe under way, with the reasons for which its attempts were refused.
-        var probe: [UInt16: String?] = [:]
+        /// The attempts of a probe under way, with the reasons for which they were refused.
+        var probe: [ProbeFlow: String?] = [:]
         var conversations = 0
         var task: TaskScope.Handle?
         /// The grants that only brokered secrets have asked for.

@@ -165,6 +165,7 @@ struct ChannelDescriber {
             "directory": text(message.directory), "user": text(message.user), "tty": .flag(message.terminal),
             "stdin": .flag(message.stdin),
         ]
+        if message.limit > 0 { fields["limit_ms"] = .number(UInt64(message.limit)) }
         if message.terminal {
             fields["columns"] = .number(UInt64(message.columns))
             fields["rows"] = .number(UInt64(message.rows))

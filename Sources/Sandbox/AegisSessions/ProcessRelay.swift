@@ -233,6 +233,15 @@ package final class ProcessRelay: Sendable {
         }
     }
 
+    /// Discards what the process writes until it has ended, or the task is cancelled.
+    package func drain() async {
+        guard let watcher = try? attach(from: nil).watcher else { return }
+        while case .bytes(let kind, let offset, let bytes)? = await next(watcher) {
+            consumed(watcher, kind, upTo: offset + UInt64(bytes.count))
+        }
+        detach(watcher)
+    }
+
     // MARK: Inside the lock
 
     private enum Next { case piece(Piece), gone, wait }

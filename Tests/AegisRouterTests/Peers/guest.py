@@ -1,6 +1,7 @@
 """The servers inside an instance that tests of serving use. What they do is what their ports and paths say.
 
-    guest.py PORT...   HTTP on the ports; on 7 and 8 bytes. They begin to listen once there is a file /workspace/go.
+    guest.py PORT...   HTTP on the ports; on 7 and 8 bytes. They begin to listen once there is a file /workspace/go. With
+                       SUPERVISED set they are a child's, and when that dies there is another one, as soon as there is the file.
 """
 
 import http.server
@@ -80,8 +81,13 @@ class Server(socketserver.ThreadingTCPServer):
 
 
 print("run", flush=True)
-while not os.path.exists("/workspace/go"):
-    time.sleep(0.01)
+while True:
+    while not os.path.exists("/workspace/go"):
+        time.sleep(0.01)
+    child = os.fork() if "SUPERVISED" in os.environ else 0
+    if child == 0:
+        break
+    os.waitpid(child, 0)
 for port in [int(word) for word in sys.argv[1:]]:
     server = Server(("127.0.0.1", port), Bytes if port in (7, 8) else Web)
     threading.Thread(target=server.serve_forever, daemon=True).start()

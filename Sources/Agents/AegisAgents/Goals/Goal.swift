@@ -1,4 +1,5 @@
 package import AegisCore
+internal import AegisInference
 
 /// What somebody wants to be done, from the queue to its result.
 package struct Goal: Sendable, Codable, Hashable {
@@ -19,8 +20,11 @@ package struct Goal: Sendable, Codable, Hashable {
     package var response: String?
     package var stop: TurnStop?
     package var problem: TurnProblem?
+    /// What its agents have used, all of them together: so far, or in all.
     package var inputTokens: Int?
     package var outputTokens: Int?
+    /// What that has cost in dollars, where the models have prices.
+    package var cost: String?
     /// What is wanted otherwise than the bootstrap manifest has it.
     package var options = SpawnOptions()
     /// The deployed manifest that takes it; nil is the daemon's own.
@@ -49,9 +53,17 @@ package struct Goal: Sendable, Codable, Hashable {
         case problem = "error"
         case inputTokens = "input_tokens"
         case outputTokens = "output_tokens"
+        case cost = "cost_usd"
         case createdAt = "created_at"
         case startedAt = "started_at"
         case endedAt = "ended_at"
+    }
+
+    /// Takes in what its agents have used.
+    mutating func take(_ spending: ModelSpending?) {
+        guard let spending else { return }
+        (inputTokens, outputTokens) = (spending.inputTokens, spending.outputTokens)
+        cost = spending.microUSD > 0 ? dollars(spending.microUSD) : nil
     }
 
     /// Whether nothing comes after this.

@@ -82,19 +82,27 @@ package actor GoalQueue {
     }
 
     /// Goals, oldest first.
-    package var all: [Goal] { order.compactMap { goals[$0] } }
+    package var all: [Goal] { order.compactMap { goals[$0].map(current) } }
+
+    /// A goal with what its agents have used until now.
+    private func current(_ goal: Goal) -> Goal {
+        guard goal.state == .running, let agent = goal.agent else { return goal }
+        var goal = goal
+        goal.take(services.models.spending(of: agent))
+        return goal
+    }
 
     /// One goal, by its id or the beginning of it.
     ///
     /// - Throws: `goal-not-found`.
     package func find(_ word: String) throws(AegisError) -> Goal {
-        if let goal = goals[word] { return goal }
+        if let goal = goals[word] { return current(goal) }
         let fitting = order.filter { $0.hasPrefix(word) || $0.hasPrefix("goal-\(word)") }
         guard let id = fitting.first, fitting.count == 1, !word.isEmpty, let goal = goals[id] else {
             throw .notFound(
                 "goal-not-found", "there is no goal '\(word)'", hint: "'aegis goal list' lists those that are known")
         }
-        return goal
+        return current(goal)
     }
 
     /// Waits until a goal is over and nothing works for it any more; nil when the waiting task was cancelled.
@@ -134,7 +142,8 @@ package actor GoalQueue {
         for process in await directory.all where process.record.parent == nil {
             guard let id = process.record.goal else { continue }
             if let goal = goals[id], !goal.isOver, goal.agent == process.id { continue }
-            try? await directory.stop(process.id, reason: "its goal is over, or has another agent")
+            let spent = try? await directory.stop(process.id, reason: "its goal is over, or has another agent")
+            if let goal = goals[id], goal.agent == process.id { book(spent, to: goal) }
         }
         for goal in all where goal.state == .running { work(on: goal.id) }
         pump()
@@ -252,7 +261,7 @@ package actor GoalQueue {
             try keep(goal)
             _ = try await directory.send(goal.text, to: process.id, trace: trace)
         } catch {
-            try? await directory.stop(process.id, reason: "its goal was not begun")
+            _ = try? await directory.stop(process.id, reason: "its goal was not begun")
             throw error
         }
         return process
@@ -264,8 +273,6 @@ package actor GoalQueue {
         goal.response = result.response
         goal.stop = result.stop
         goal.problem = result.problem
-        goal.inputTokens = result.usage.totalInput
-        goal.outputTokens = result.usage.output
         goal.endedAt = services.now()
         try await end(goal, "its goal is reached")
     }
@@ -274,6 +281,8 @@ package actor GoalQueue {
     ///
     /// - Throws: why it could not be kept; it is over all the same, and is kept once that is possible.
     private func end(_ goal: Goal, _ reason: String) async throws(AegisError) {
+        var goal = goal
+        if let agent = goal.agent { goal.take(services.models.spending(of: agent)) }
         var failure: AegisError?
         do throws(AegisError) { try keep(goal) } catch {
             // Nothing may work on for a goal that is over: neither beyond its time nor against its owner's will.
@@ -284,10 +293,23 @@ package actor GoalQueue {
         }
         timers.removeValue(forKey: goal.id)?.cancel()
         ending.insert(goal.id)
-        if let agent = goal.agent { try? await directory.stop(agent, reason: reason) }
+        if let agent = goal.agent { goal = book(try? await directory.stop(agent, reason: reason), to: goal) }
         ending.remove(goal.id)
         tell(goal)
         if let failure { throw failure }
+    }
+
+    /// Keeps what the agents of a goal that is over have used in all: what ran until they were stopped counts.
+    @discardableResult
+    private func book(_ spending: ModelSpending?, to goal: Goal) -> Goal {
+        var booked = goal
+        booked.take(spending)
+        guard booked != goal, goals[goal.id] != nil else { return goal }
+        hold(booked)
+        do throws(AegisError) { try store.save(booked) } catch {
+            services.logger.error("what a goal has used is not kept", ("goal", goal.id), ("error", error.message))
+        }
+        return booked
     }
 
     private func keepLater(_ goal: Goal) {

@@ -1,6 +1,6 @@
 package import AegisCore
 
-/// When a scheduled agent is called: five fields as in crontab(5), in UTC.
+/// When a scheduled agent is called: five fields as in crontab(5), in UTC, or `@every` and a length of time.
 ///
 /// Minute, hour, day of the month, month, day of the week (0 and 7 are Sunday); `*`, numbers, `A-B`, `*/N`, `A-B/N` and lists with
 /// commas; months and days by their English names, too. When both days are restricted, either is enough, as cron has it.
@@ -13,6 +13,11 @@ package struct CronSchedule: Sendable, Hashable, CustomStringConvertible {
     private let months: Set<Int>
     private let weekdays: Set<Int>
     private let eitherDay: Bool
+    /// What lies between two calls where that is all that is said.
+    private let interval: TimeSpan?
+
+    /// What may lie between two calls of `@every`.
+    package static let intervals = TimeSpan.seconds(1)...TimeSpan.seconds(366 * 86_400)
 
     private static let shorthands = [
         "@hourly": "0 * * * *", "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@weekly": "0 0 * * 0",
@@ -29,12 +34,19 @@ package struct CronSchedule: Sendable, Hashable, CustomStringConvertible {
     package init(parsing text: String) throws(AegisError) {
         let source = Self.shorthands[text.lowercased()] ?? text
         let fields = source.split(separator: " ", omittingEmptySubsequences: true).map(String.init)
+        if fields.first?.lowercased() == "@every" {
+            let span = try Self.interval(fields.dropFirst())
+            (interval, description) = (span, "@every \(span)")
+            (minutes, hours, days, months, weekdays, eitherDay) = ([], [], [], [], [], false)
+            return
+        }
+        interval = nil
         guard fields.count == 5 else {
             let near = nearest(text.lowercased(), in: Self.shorthands.keys.sorted())
             throw .usage(
                 "'\(text)' is no schedule: it has \(fields.count) fields",
                 hint: near.map { "did you mean '\($0)'?" }
-                    ?? "write minute hour day month weekday, as in '*/15 9-17 * * mon-fri' (UTC)")
+                    ?? "write minute hour day month weekday, as in '*/15 9-17 * * mon-fri' (UTC), or '@every 90s'")
         }
         minutes = try Self.field(fields[0], "minute", 0...59)
         hours = try Self.field(fields[1], "hour", 0...23)
@@ -48,8 +60,19 @@ package struct CronSchedule: Sendable, Hashable, CustomStringConvertible {
         }
     }
 
-    /// The first moment after one at which it is due, on the minute; nil when there is none within 9 years.
+    private static func interval(_ words: ArraySlice<String>) throws(AegisError) -> TimeSpan {
+        let hint = "write one length of time, \(intervals.lowerBound) to \(intervals.upperBound), as in '@every 90s'"
+        guard let word = words.first, words.count == 1 else {
+            throw .usage("'@every' has \(words.count) lengths of time", hint: hint)
+        }
+        let span = try TimeSpan(parsing: word)
+        guard intervals.contains(span) else { throw .usage("'\(word)' is out of range", hint: hint) }
+        return span
+    }
+
+    /// The first moment after one at which it is due: on the minute, or one interval later; nil when there is none within 9 years.
     package func next(after time: Timestamp) -> Timestamp? {
+        if let interval { return Timestamp(milliseconds: time.milliseconds + interval.milliseconds) }
         var minute = (time.milliseconds / 60_000) + 1
         let last = minute + 9 * 366 * 1440
         while minute < last {

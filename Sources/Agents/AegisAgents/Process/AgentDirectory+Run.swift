@@ -49,10 +49,10 @@ extension AgentDirectory {
                     hint: "spawn it, then run it ('aegis agent spawn', 'aegis agent run')")
             }
             let result = try await run(text, on: process)
-            try? await stop(process.id, reason: "its work is done")
+            _ = try? await stop(process.id, reason: "its work is done")
             return (process.id, result)
         } catch {
-            try? await stop(process.id, reason: "its run was given up")
+            _ = try? await stop(process.id, reason: "its run was given up")
             throw error
         }
     }

@@ -21,6 +21,8 @@ package actor AgentDirectory {
     var asks = AskGraph()
     /// When sandboxes are looked at next because a grant ends, and what does it.
     var sandboxReview: (end: Timestamp, task: TaskScope.Handle)?
+    /// Programs that run, or wait for a sandbox.
+    var permits: [SandboxPermit] = []
     /// What is told to every agent about the skills that there are.
     private let preamble: @Sendable (AgentManifest, AgentRecord) -> String?
 
@@ -94,19 +96,22 @@ package actor AgentDirectory {
         return process
     }
 
-    /// Calls a scheduled agent when it is due, for as long as it lives. What is due while it still has 64 messages is left out.
+    /// Calls a scheduled agent when it is due, for as long as it lives. What is due while the last call still waits is left out.
     private func keepSchedule(of process: AgentProcess) {
         guard case .scheduled(let schedule) = process.manifest.lifecycle else { return }
         let (now, clock, logger) = (services.now, services.clock, services.logger)
         schedules[process.id] = services.scope.spawn("schedule \(process.id)") { [self] in
             // The wall's time may lag behind the clock that waits: no minute comes twice.
             var last = now()
+            var trace = ""
             while let due = schedule.next(after: max(now(), last)) {
                 do { try await clock.sleep(for: .milliseconds(max(0, due.milliseconds - now().milliseconds))) } catch {
                     return
                 }
                 last = due
-                do { _ = try await send("It is \(due): do your scheduled work.", to: process.id) } catch {
+                // It has its work before it already.
+                if await process.waits(trace) { continue }
+                do { trace = try await send("It is \(due): do your scheduled work.", to: process.id) } catch {
                     logger.warning("a scheduled agent was not called", ("agent", process.id), ("error", "\(error)"))
                 }
             }
@@ -215,14 +220,19 @@ package actor AgentDirectory {
     /// - Parameters:
     ///   - id: the agent.
     ///   - reason: for the ledger.
+    /// - Returns: what all of them have used of models.
     /// - Throws: `agent-not-found`.
-    package func stop(_ id: String, reason: String = "stopped by its owner") async throws(AegisError) {
+    @discardableResult
+    package func stop(
+        _ id: String, reason: String = "stopped by its owner"
+    ) async throws(AegisError) -> ModelSpending? {
         guard let process = agents[id] else { throw notFound(id, among: []) }
-        await remove(process, reason)
+        return await remove(process, reason)
     }
 
     /// The one way out.
-    private func remove(_ process: AgentProcess, _ reason: String) async {
+    @discardableResult
+    private func remove(_ process: AgentProcess, _ reason: String) async -> ModelSpending? {
         // Nothing that it still does is allowed from here on, nor what it has handed on; then it ends.
         revoke(process, reason)
         for child in agents.values where child.record.parent == process.id {
@@ -230,9 +240,11 @@ package actor AgentDirectory {
         }
         await process.stop()
         schedules.removeValue(forKey: process.id)?.cancel()
-        guard agents.removeValue(forKey: process.id) != nil else { return }
+        guard agents.removeValue(forKey: process.id) != nil else { return nil }
+        withdrawPermits(of: process.id)
         await services.sandboxes?.remove(process.id)
         await services.gone(process.record)
+        let spent = services.models.spending(of: process.id)
         do throws(AegisError) { try services.models.dismiss(process.record) } catch {
             services.logger.error(
                 "the account of a stopped agent stays", ("agent", process.id), ("error", error.message))
@@ -246,6 +258,7 @@ package actor AgentDirectory {
             services.logger.error(
                 "the record of a stopped agent stays", ("agent", process.id), ("error", error.message))
         }
+        return spent
     }
 
     private func revoke(_ process: AgentProcess, _ reason: String) {

@@ -11,6 +11,8 @@ extension AuditKind {
     package static let messageSent = AuditKind("agent_message_sent")
     /// A message has reached an agent, and a turn begins: `bytes`; from an agent also `from`, `from_trace`, `from_step`.
     package static let messageReceived = AuditKind("agent_message_received")
+    /// A program waits for the image of its sandbox: `text`.
+    package static let sandboxWaits = AuditKind("agent_sandbox_waits", .report)
     /// What a model said.
     package static let agentThought = AuditKind("agent_thought", .report)
     /// A turn has ended: `stop_reason`, `iterations`, `input_tokens`, `output_tokens`, `code`.
@@ -33,6 +35,17 @@ extension AgentProcess {
             ]
         }
         tell(.messageReceived, fields)
+    }
+
+    /// Says why a program does not run yet, to whoever looks at the agent.
+    nonisolated func noteSandbox(_ text: String) {
+        var event = AuditEvent(
+            .sandboxWaits, agent: id, parent: record.parent, trace: log.current.turn?.trace,
+            step: log.current.turn?.iterations)
+        event.fields = [.init("text", .string(text))]
+        // What cannot be told does not keep the program from running.
+        _ = try? services.audit.record(event)
+        try? log.record(.note(text))
     }
 
     func tellEnded(_ result: TurnResult) {

@@ -90,6 +90,9 @@ package actor AgentProcess {
         !isStopping && (self.trace == trace || mailbox.contains { $0.trace == trace })
     }
 
+    /// Whether a message waits that was not begun.
+    func waits(_ trace: String) -> Bool { mailbox.contains { $0.trace == trace } }
+
     /// Waits for the result of a message that is under way; nil when none of that trace is.
     func waiter(for trace: String) -> Waiter<TurnResult>? {
         guard hasUnderWay(trace) else { return nil }

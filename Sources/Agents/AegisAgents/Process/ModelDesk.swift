@@ -20,6 +20,19 @@ package struct ModelQuestion: Sendable {
     package let bill = ModelBill()
 }
 
+/// What a tree of agents has used of models.
+package struct ModelSpending: Sendable, Hashable {
+    package var inputTokens: Int
+    package var outputTokens: Int
+    /// In millionths of a dollar, as far as the models have prices.
+    package var microUSD: Int
+
+    /// Describes what was used.
+    package init(inputTokens: Int, outputTokens: Int, microUSD: Int) {
+        (self.inputTokens, self.outputTokens, self.microUSD) = (inputTokens, outputTokens, microUSD)
+    }
+}
+
 /// Who answers agents' questions: scheduling, budgets, retries and prices are behind it.
 package protocol ModelDesk: Sendable {
     /// How many tokens the model of an alias takes, question and answer together.
@@ -34,6 +47,9 @@ package protocol ModelDesk: Sendable {
     ///
     /// - Throws: when it cannot be kept.
     func admit(_ record: AgentRecord, _ budget: AgentManifest.Budget?) throws(AegisError)
+
+    /// What an agent and all below it have used so far; nil where that is not known, or its account is closed.
+    func spending(of agent: String) -> ModelSpending?
 
     /// Closes the account of an agent that is gone.
     func dismiss(_ record: AgentRecord) throws(AegisError)

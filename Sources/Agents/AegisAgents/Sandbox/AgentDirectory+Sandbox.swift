@@ -20,9 +20,37 @@ extension AgentDirectory {
         return SandboxPlace(owner: owner.record, plan: plan)
     }
 
-    /// Removes what a program has been given a sandbox for whose agent has gone meanwhile.
-    func leaveNoSandbox(of id: String) async {
-        if live(id) == nil { await services.sandboxes?.remove(id) }
+    /// The sandbox of an agent, and leave to run a program in it: in one step, so that whatever is taken back is either not part of
+    /// it or takes it back, too. `end` follows.
+    func permit(_ process: AgentProcess, for requests: [Request]) -> (SandboxPlace, SandboxPermit) {
+        let place = sandbox(of: process)
+        let permit = SandboxPermit(
+            agent: process.id, owner: place.owner.id, policy: place.plan.policy, requests: requests
+        ) { process.noteSandbox($0) }
+        permits.append(permit)
+        return (place, permit)
+    }
+
+    /// The program has ended. Removes what it has been given a sandbox for if its agent has gone meanwhile.
+    func end(_ permit: SandboxPermit) async {
+        permits.removeAll { $0 === permit }
+        if live(permit.owner) == nil { await services.sandboxes?.remove(permit.owner) }
+    }
+
+    /// Ends the programs of an agent that goes, and all that run in its sandbox.
+    func withdrawPermits(of id: String) {
+        for permit in permits where permit.agent == id || permit.owner == id { permit.withdraw() }
+    }
+
+    /// Whether a program may still do what it was begun with.
+    private func holds(_ permit: SandboxPermit, _ process: AgentProcess) -> Bool {
+        guard plan(of: process).policy == permit.policy else { return false }
+        let (set, now) = (services.grants.grants(of: process.holder), services.now())
+        return permit.requests.allSatisfy { request in
+            guard case .deny(let denial) = evaluate(request, with: set, at: now) else { return true }
+            // What is used up was used by those that run.
+            return ![.noGrant, .notCovered, .outOfReach, .revoked, .expired].contains(denial.reason)
+        }
     }
 
     /// What programs of an agent see and reach, for people; nil when it may start none.
@@ -78,6 +106,11 @@ extension AgentDirectory {
     /// when this returns no program has what was taken back.
     package func reviewSandboxes() async {
         guard let sandboxes = services.sandboxes else { return }
+        // A child may have less than the agent in whose sandbox its program runs.
+        let outdated = permits.filter { permit in live(permit.agent).map { !holds(permit, $0) } ?? true }
+        let owners = Set(outdated.map(\.owner))
+        for permit in permits where owners.contains(permit.owner) { permit.withdraw() }
+        for owner in owners { await sandboxes.remove(owner) }
         for (agent, policy) in await sandboxes.plans() {
             if let process = live(agent) {
                 let plan = plan(of: process)

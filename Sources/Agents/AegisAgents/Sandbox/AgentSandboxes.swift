@@ -56,11 +56,13 @@ package struct SandboxOutcome: Sendable {
 /// Where the programs of agents run: instances of the sandbox plane, one for an agent at most.
 package protocol AgentSandboxes: Sendable {
     /// Runs a command in the sandbox of an agent, which is made, or started, when it is not there; one that was made for another
-    /// plan is replaced. When the task is cancelled the command is ended.
+    /// plan is replaced. When the task is cancelled the command is ended, and so is all that is done with a permit that is withdrawn.
     ///
     /// - Throws: why there is no sandbox, or why the command could not be started: then nothing of it has run;
     ///   `sandbox-lost` when the sandbox ended under it.
-    func run(_ command: SandboxCommand, for agent: AgentRecord, _ plan: SandboxPlan) async throws -> SandboxOutcome
+    func run(
+        _ command: SandboxCommand, for agent: AgentRecord, _ plan: SandboxPlan, _ permit: SandboxPermit
+    ) async throws -> SandboxOutcome
 
     /// The tools that the sandbox of an agent brings: servers of its kit. Those that have not said what they have are asked, and
     /// started in the sandbox for that.

@@ -53,15 +53,17 @@ package struct ExecTool: Tool {
         guard let sandboxes = directory.services.sandboxes else {
             throw AegisError(.unavailable, "no-sandbox", "programs cannot be run here")
         }
-        let place = await directory.sandbox(of: process)
-        for (fact, value) in order.facts(place.plan) { try context.confirm(fact, is: value) }
-        try context.grants.admit(order.request, by: context.holder).settle()
+        let (place, permit) = await directory.permit(process, for: [order.request, Request(.tool("exec"))])
         let outcome: SandboxOutcome
-        do { outcome = try await sandboxes.run(order.command, for: place.owner, place.plan) } catch {
-            await directory.leaveNoSandbox(of: place.owner.id)
+        do {
+            for (fact, value) in order.facts(place.plan) { try context.confirm(fact, is: value) }
+            try context.grants.admit(order.request, by: context.holder).settle()
+            outcome = try await sandboxes.run(order.command, for: place.owner, place.plan, permit)
+        } catch {
+            await directory.end(permit)
             throw error
         }
-        await directory.leaveNoSandbox(of: place.owner.id)
+        await directory.end(permit)
         return order.reply(outcome, place.plan)
     }
 

@@ -117,6 +117,7 @@ package struct Session: Sendable, Hashable {
             hasGap = false
             remove(number)
         case .dropped(let number): remove(number)
+        case .note: break
         }
     }
 

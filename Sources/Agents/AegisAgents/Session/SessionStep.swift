@@ -47,11 +47,13 @@ package enum SessionStep: Sendable, Hashable {
     case summarized(messages: Int, text: String)
     /// So many of the oldest messages are left out, as there was no room and no summary.
     case dropped(messages: Int)
+    /// Why something takes its time: for people, the model is not told.
+    case note(String)
 }
 
 extension SessionStep: Decodable {
     fileprivate enum Kind: String, Decodable {
-        case began, replied, intent, outcome, stopped, ended, restarted, summarized, dropped
+        case began, replied, intent, outcome, stopped, ended, restarted, summarized, dropped, note
     }
     fileprivate enum Keys: String, CodingKey {
         case kind, trace, text, from, blocks, stop, usage, call, output, error, messages
@@ -79,6 +81,7 @@ extension SessionStep: Decodable {
             self = .summarized(
                 messages: try c.decode(Int.self, forKey: .messages), text: try c.decode(String.self, forKey: .text))
         case .dropped: self = .dropped(messages: try c.decode(Int.self, forKey: .messages))
+        case .note: self = .note(try c.decode(String.self, forKey: .text))
         }
     }
 }
@@ -116,6 +119,7 @@ extension SessionStep: Encodable {
         case .summarized(let messages, let text):
             return object(.summarized, (.messages, .number(messages)), (.text, .string(text)))
         case .dropped(let messages): return object(.dropped, (.messages, .number(messages)))
+        case .note(let text): return object(.note, (.text, .string(text)))
         }
     }
 }

@@ -35,11 +35,27 @@ package struct MemoryPolicy: Sendable, Equatable {
 package struct MemoryDesk: Sendable {
     package let store: MemoryStore
     private let directory: AgentDirectory
+    private let bootstrapID: String?
 
     /// A desk for the agents of a directory.
-    package init(_ store: MemoryStore, directory: AgentDirectory) {
+    ///
+    /// - Parameters:
+    ///   - store: where memory is.
+    ///   - directory: the agents.
+    ///   - bootstrapID: which of several memories the agent has that comes with Aegis to take goals; nil is the one without an id.
+    package init(_ store: MemoryStore, directory: AgentDirectory, bootstrapID: String? = nil) {
         self.store = store
         self.directory = directory
+        self.bootstrapID = bootstrapID
+    }
+
+    /// What the agent is called that comes with Aegis to take goals.
+    package static let bootstrap = "bootstrap"
+
+    /// Whether a name under which an identity is recorded is that of such an agent, whichever of its memories it is.
+    package static func isBootstrap(_ key: String) -> Bool {
+        guard let name = key.split(separator: "/", maxSplits: 1).last else { return false }
+        return name == bootstrap || name.hasPrefix(bootstrap + "#")
     }
 
     /// Under which name an identity is recorded: users' agents of one name are different ones.
@@ -80,7 +96,9 @@ package struct MemoryDesk: Sendable {
         let record = process.record
         guard record.parent == nil else { return nil }
         guard process.manifest.memory.isPersistent else { return record.isPersistent ? record.id : nil }
-        return try await store.persistentIdentity(of: Self.key(record.name, owner: record.owner)).identity
+        var name = record.name
+        if record.goal != nil, name == Self.bootstrap, let bootstrapID { name += "#\(bootstrapID)" }
+        return try await store.persistentIdentity(of: Self.key(name, owner: record.owner)).identity
     }
 
     /// Forgets what an agent that is gone has had for itself, unless it asked to keep it.

@@ -36,7 +36,9 @@ extension InferenceBackend {
         let path = section.file ?? ""
         let bytes: [UInt8]
         do throws(Errno) { bytes = try Files.read(path, limit: 1 << 20) } catch {
-            throw AegisError(.failed, "scenario-not-readable", "the scenario \(path) cannot be read: \(error)")
+            throw AegisError(
+                .failed, "scenario-not-readable", "the scenario \(path) cannot be read: \(error)",
+                hint: path.hasPrefix("/") ? nil : "a relative path starts at the folder that the daemon is started in")
         }
         return ScriptedProvider(
             name: section.name, scenario: try Scenario(ConfigFile(name: path, bytes: bytes)), time: time)

@@ -40,12 +40,13 @@ int cn_join(
 /* Removes a member's port, what it might carry, and the bridge unless that is NULL; fine when they are gone. */
 int cn_leave(int gateway_ns, const char *bridge, const char *port, const char *table, uint32_t address);
 
-/* What the rules of a namespace refused and said to a group of the kernel's packet log. */
+/* What the rules of a namespace said to a group of the kernel's packet log: most of all what they refused. */
 struct cn_refusal {
     uint32_t link;      /* the index of the interface; of a bridge, of its port */
     uint16_t ethertype; /* as 0x0800 */
     uint8_t protocol;   /* of IPv4 */
     uint32_t address;   /* where it was for, with IPv4 */
+    uint32_t source;    /* whom it says that it is from */
     uint16_t port, source_port;
 };
 /* A socket that hears such a group (blocking). */
@@ -75,8 +76,8 @@ struct cn_attempt {
 };
 /* Makes attempts side by side in a namespace, for at most `patience` milliseconds. */
 int cn_attempt_all(int ns, struct cn_attempt *list, size_t count, int patience);
-/* The port that the other side of a TCP connection of IPv4 has. */
-int cn_peer_port(int socket, uint16_t *port);
+/* The address and port that the other side of a TCP connection of IPv4 has. */
+int cn_peer(int socket, uint32_t *address, uint16_t *port);
 
 /* Where a redirected connection was going. */
 int cn_original_destination(int socket, uint32_t *address, uint16_t *port);

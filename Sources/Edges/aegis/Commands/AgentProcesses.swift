@@ -122,7 +122,25 @@ enum AgentProcesses {
 
     /// Prints the steps of an agent, and with `--follow` those that come.
     static func printSteps(of agent: String, _ invocation: Invocation, _ context: Context) async throws -> Int32 {
-        let query = invocation.has("follow") ? [("follow", "1")] : []
+        var last: Int64?
+        while true {
+            let before = last
+            do {
+                try await printSteps(of: agent, after: &last, invocation, context)
+                return 0
+            } catch let error as AegisError
+                where error.code == "connection-lost" && invocation.has("follow") && last != before
+            {
+                // Cut off while whoever reads this was away, as a pager is: it goes on where it was.
+            }
+        }
+    }
+
+    private static func printSteps(
+        of agent: String, after last: inout Int64?, _ invocation: Invocation, _ context: Context
+    ) async throws {
+        var query = invocation.has("follow") ? [("follow", "1")] : []
+        if let last { query.append(("after", "\(last)")) }
         let response = try await context.client().stream(
             .get, APIClient.Route("processes", agent, "events", query: query))
         var lines = LineReader(response)
@@ -133,8 +151,8 @@ enum AgentProcesses {
             case .yaml: try await context.console.print("---\n" + json.yaml)
             case .text: try await context.console.print(AgentText.step(json))
             }
+            last = json["seq"]?.integer ?? last
         }
-        return 0
     }
 
     private static let stop = Command(

@@ -116,12 +116,13 @@ package enum AgentText {
     /// What `aegis goal list` prints.
     package static func goals(_ items: [JSONValue]) -> String {
         guard !items.isEmpty else { return "No goals\n" }
-        var table = Table(["ID", "STATE", "STOP", "TOKENS", "CREATED", "GOAL"])
+        var table = Table(["ID", "STATE", "STOP", "TOKENS", "USD", "CREATED", "GOAL"])
         for item in items {
             let tokens = (item["input_tokens"]?.integer ?? 0) + (item["output_tokens"]?.integer ?? 0)
             table.add([
                 item["id"]?.text ?? "", item["state"]?.text ?? "", item["stop_reason"]?.text ?? "-", "\(tokens)",
-                item["created_at"]?.text ?? "", Plain.cut(item["text"]?.text ?? "", to: 60),
+                item["cost_usd"]?.text ?? "-", item["created_at"]?.text ?? "",
+                Plain.cut(item["text"]?.text ?? "", to: 60),
             ])
         }
         return table.text
@@ -136,6 +137,10 @@ package enum AgentText {
         fields.add("Stop", item["stop_reason"]?.text)
         fields.add("Error", item["error"]?["message"]?.text)
         fields.add("Agent", item["agent"]?.text)
+        if let input = item["input_tokens"]?.integer, let output = item["output_tokens"]?.integer {
+            fields.add("Tokens", "\(input) in, \(output) out, with its children's")
+        }
+        fields.add("Cost", item["cost_usd"]?.text.map { "\($0) USD" })
         fields.add("Created", item["created_at"]?.text)
         fields.add("Ended", item["ended_at"]?.text)
         fields.add("Answer", item["response"]?.text)
@@ -160,6 +165,7 @@ package enum AgentText {
             return line("end", (json["stop"]?.text ?? "") + why)
         case "summarized": return line("summary", json["text"]?.text ?? "")
         case "restarted": return line("restarted", "the turn is begun anew where it stood")
+        case "note": return line("note", json["text"]?.text ?? "")
         case "dropped": return line("dropped", "\(json["messages"]?.unsigned ?? 0) of the oldest messages")
         default: return ""
         }

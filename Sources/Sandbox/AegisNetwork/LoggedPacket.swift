@@ -2,8 +2,8 @@ import AegisCapabilities
 internal import CNetlink
 internal import LinuxSys
 
-/// A packet or frame that the kernel's rules refused.
-struct Refusal: Sendable, Equatable {
+/// A packet or frame that the kernel's rules have told of: one that they refused, or one that should not have come so far.
+struct LoggedPacket: Sendable, Hashable {
     /// The kernel's number of the interface that it came in on.
     var link: UInt32
     /// As 0x0800 for IPv4.
@@ -12,28 +12,35 @@ struct Refusal: Sendable, Equatable {
     var transport: UInt8
     /// Where it was for; 0 when that is not known.
     var address: UInt32
+    /// Whom it says that it is from.
+    var source: UInt32
     var port: UInt16
     var sourcePort: UInt16
 
-    /// Takes what a socket of `KernelNetwork.refusals` has.
+    /// Takes what a socket of `KernelNetwork.log` has.
     ///
     /// - Throws: `EAGAIN` when there is nothing, `ENOBUFS` when there was more than the kernel could keep.
-    static func read(_ socket: borrowing FileDescriptor) throws(Errno) -> [Refusal] {
+    static func read(_ socket: borrowing FileDescriptor) throws(Errno) -> [LoggedPacket] {
         var room = [cn_refusal](repeating: cn_refusal(), count: 64)
         let count = unsafe cn_read_refusals(socket.raw, &room, room.count)
         guard count >= 0 else { throw Errno.current }
         return room[..<Int(count)].map { one in
-            Refusal(
-                link: one.link, etherType: one.ethertype, transport: one.protocol, address: one.address, port: one.port,
-                sourcePort: one.source_port)
+            LoggedPacket(
+                link: one.link, etherType: one.ethertype, transport: one.protocol, address: one.address,
+                source: one.source, port: one.port, sourcePort: one.source_port)
         }
     }
 
+    private var host: String {
+        etherType == 0x0800 || address != 0 ? IPAddress(ipv4: address).description : kind
+    }
+
+    /// As `UDP to 192.0.2.1:123`.
+    var text: String { address == 0 ? kind : "\(kind) to \(host)\(port == 0 ? "" : ":\(port)")" }
+
     /// What is told of it.
     func denial(of instance: String, inGroup: Bool) -> NetworkDenial {
-        let host = etherType == 0x0800 || address != 0 ? IPAddress(ipv4: address).description : kind
-        let place = port == 0 ? host : "\(host):\(port)"
-        let what = address == 0 ? kind : "\(kind) to \(place)"
+        let (host, what) = (host, text)
         if inGroup {
             return NetworkDenial(
                 instance, host, port == 0 ? nil : port, reason: "frame-denied",

@@ -1,0 +1,122 @@
+internal import AegisCapabilities
+package import AegisCore
+internal import Synchronization
+
+/// Leave to run one program with what an agent was granted when it asked for it. It is withdrawn as soon as that is not so any
+/// more, or the agent goes: what is made for it is given up then, and waited for by nobody.
+package final class SandboxPermit: Sendable {
+    /// Who runs the program, and whose sandbox it runs in.
+    let (agent, owner): (String, String)
+    /// What may be seen and reached.
+    let policy: String
+    /// What has to be granted for as long as it runs.
+    let requests: [Request]
+    private let news: @Sendable (String) -> Void
+    private let state = Mutex<(isWithdrawn: Bool, holders: [Waiter<Bool>])>((false, []))
+
+    init(
+        agent: String, owner: String, policy: String, requests: [Request],
+        news: @escaping @Sendable (String) -> Void
+    ) {
+        (self.agent, self.owner) = (agent, owner)
+        self.policy = policy
+        self.requests = requests
+        self.news = news
+    }
+
+    /// Leave to run servers in the sandbox of an agent, until it is withdrawn.
+    package convenience init(forServersOf agent: String, policy: String) {
+        self.init(agent: agent, owner: agent, policy: policy, requests: []) { _ in }
+    }
+
+    /// Tells whoever looks at the agent why its program does not run yet.
+    package func tell(_ text: String) { news(text) }
+
+    /// Whether it was withdrawn.
+    package var isWithdrawn: Bool { state.withLock { $0.isWithdrawn } }
+
+    /// Ends all that is done with it.
+    package func withdraw() {
+        let holders = state.withLock { state in
+            defer { state.holders = [] }
+            state.isWithdrawn = true
+            return state.holders
+        }
+        for holder in holders { holder.resolve(true) }
+    }
+
+    /// Does something for as long as the permit holds; it is cancelled with it.
+    ///
+    /// - Parameters:
+    ///   - error: what is thrown where it was withdrawn before the end.
+    ///   - body: what is to be done.
+    /// - Returns: what `body` gives.
+    /// - Throws: `error`; what `body` throws.
+    package func hold<Value: Sendable>(
+        or error: AegisError, _ body: @escaping @Sendable () async throws -> Value
+    ) async throws -> Value {
+        let end = Waiter<Bool>()
+        guard enter(end) else { throw error }
+        defer { leave(end) }
+        do {
+            return try await withThrowingTaskGroup(of: Held<Value>.self) { group in
+                group.addTask { .done(try await body()) }
+                group.addTask {
+                    _ = await end.value()
+                    return .over
+                }
+                while let event = try await group.next() {
+                    group.cancelAll()
+                    if case .done(let value) = event { return value }
+                }
+                throw CancellationError()
+            }
+        } catch let failure { throw isWithdrawn ? error : failure }
+    }
+
+    private func enter(_ end: Waiter<Bool>) -> Bool {
+        state.withLock { state in
+            if !state.isWithdrawn { state.holders.append(end) }
+            return !state.isWithdrawn
+        }
+    }
+
+    private func leave(_ end: Waiter<Bool>) { state.withLock { $0.holders.removeAll { $0 === end } } }
+}
+
+/// What comes first: the end of what was done, or that of the permit.
+private enum Held<Value: Sendable>: Sendable { case done(Value), over }
+
+/// Makes and removes the sandboxes of agents, one thing at a time for each.
+package struct SandboxMaker: Sendable {
+    private let turn = Turnstile()
+
+    /// Makes nothing yet.
+    package init() {}
+
+    /// Makes the sandbox of an agent. What takes long, such as an image that is fetched, ends with the permit.
+    ///
+    /// - Returns: what `body` gives.
+    /// - Throws: `sandbox-lost` when the permit was withdrawn meanwhile; what `body` throws.
+    package func make<Value: Sendable>(
+        for agent: String, _ permit: SandboxPermit, _ body: @escaping @Sendable () async throws -> Value
+    ) async throws -> Value {
+        let error = AegisError.failed(
+            "sandbox-lost", "the sandbox was given up before the program ran: what it may do has changed meanwhile",
+            hint: "nothing has happened; call it again with what is granted now")
+        let turn = turn
+        return try await permit.hold(or: error) {
+            await turn.enter(agent)
+            defer { turn.leave(agent) }
+            try Task.checkCancellation()
+            return try await body()
+        }
+    }
+
+    /// Removes it, or does nothing where there is none; what is being made with a permit that holds is waited for.
+    package func remove(_ agent: String, _ body: () async -> Void) async {
+        await turn.enter(agent)
+        await body()
+        turn.leave(agent)
+    }
+}
