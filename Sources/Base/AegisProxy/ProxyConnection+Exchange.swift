@@ -82,6 +82,7 @@ extension ProxyConnection {
     private func exchange(
         over connection: UpstreamConnection, _ edits: ProxyEdits, _ out: inout ByteBuffer
     ) async -> Outcome {
+        let request = request
         out.removeAll()
         // Not before: as long as the last response is looked at, its fields would be copied.
         connection.index.reset()
@@ -152,6 +153,7 @@ extension ProxyConnection {
 
     /// Sends the rest of the request. When it fails, the response tells more, if one comes.
     private func upload(_ body: BodyMover, _ first: ByteBuffer, to connection: UpstreamConnection) async {
+        let request = request
         var body = body
         var out = first
         var buffer = ByteBuffer()
@@ -178,6 +180,7 @@ extension ProxyConnection {
     private func receive(
         from connection: UpstreamConnection, _ edits: ProxyEdits, _ asksUpgrade: Bool, _ out: inout ByteBuffer
     ) async -> Outcome {
+        let request = request
         let isHead = request.index.verb == .head
         while true {
             if let failure = await readHead(of: connection, isHead: isHead) { return failure }
@@ -275,6 +278,7 @@ extension ProxyConnection {
 
     /// Joins both streams after `101`; what came early on either side goes first.
     private func changeProtocol(_ connection: UpstreamConnection, _ out: inout ByteBuffer) async -> Outcome {
+        let request = request
         phase = .tunnel
         if !headIsGone { request.buffer.consume(request.index.length) }
         out.append(0..<connection.buffer.readableBytes, of: connection.buffer)

@@ -24,7 +24,8 @@ final class ProxyConnection: ProxyClientConnection, ProxyWaiter, @unchecked Send
 
     let proxy: HTTPProxy
     let stream: FileStream
-    /// What is known of the present request; that of nobody while the connection is parked, which needs none.
+    /// What is known of the present request; that of nobody while the connection is parked, which needs none. It changes only
+    /// where `run` begins and ends: functions that use it more than once hold it, as each access is watched over.
     private(set) var request: ProxyRequest
     private let client: ProxyClient
     private let director: any ProxyDirector
@@ -72,7 +73,8 @@ final class ProxyConnection: ProxyClientConnection, ProxyWaiter, @unchecked Send
 
     func run() async -> Bool {
         isParking = false
-        request = proxy.pools.takeRequest(of: client, limits: proxy.limits.message)
+        let request = proxy.pools.takeRequest(of: client, limits: proxy.limits.message)
+        self.request = request
         defer { giveRequestBack() }
         // What has come for one that was parked is looked at before it parks again.
         var keepsTask = phase == .parked
@@ -174,6 +176,7 @@ final class ProxyConnection: ProxyClientConnection, ProxyWaiter, @unchecked Send
     ///
     /// - Returns: false when there is none and everything was said that there is to say.
     private func nextHead() async -> Bool {
+        let request = request
         while true {
             if !request.buffer.isEmpty {
                 do throws(HTTPError) {
@@ -200,6 +203,7 @@ final class ProxyConnection: ProxyClientConnection, ProxyWaiter, @unchecked Send
 
     /// Memory is taken only once there is something to read.
     private func readHead() async throws(IOError) -> Int {
+        let request = request
         while true {
             guard request.buffer.isEmpty else {
                 return try await stream.readPlainly(into: &request.buffer, atMost: Self.headPortion)
@@ -232,6 +236,7 @@ final class ProxyConnection: ProxyClientConnection, ProxyWaiter, @unchecked Send
     ///
     /// - Returns: whether another request may follow.
     func give(_ answer: ProxyAnswer) async -> Bool {
+        let request = request
         var whole = false
         switch request.index.framing {
         case _ where headIsGone: whole = uploadIsWhole
@@ -276,6 +281,7 @@ final class ProxyConnection: ProxyClientConnection, ProxyWaiter, @unchecked Send
 
     /// Gives the client time to read the last answer: closing with unread bytes would reset the connection.
     func linger() async {
+        let request = request
         phase = .lingering
         deadline = proxy.now &+ proxy.limits.lingerTime.nanoseconds
         guard (try? stream.closeWrite()) != nil else { return }
