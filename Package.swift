@@ -178,7 +178,7 @@ let edges: [Target] = [
             "AegisAgents", "AegisMCP", "AegisInference", "AegisHTTPClient", "AegisTools", "AegisMemory", "AegisSkills",
             "AegisHTML", "AegisAPI", "AegisAudit", "AegisJSON", "AegisRouter", "AegisProxy", "AegisKits",
             "AegisInstances",
-            "AegisNetwork", "AegisCapabilities",
+            "AegisNetwork", "AegisTLS", "AegisCapabilities",
             "AegisImages", "AegisFiles", "AegisLogs",
             "AegisSessions", "AegisChannel", "AegisBackends",
             "AegisSecrets", "AegisStore", "AegisConfig", "AegisWire", "AegisIO", "AegisSandboxTypes", "LinuxSys",
@@ -366,8 +366,9 @@ let testTargets: [Target] = [
     tests(
         "Endurance",
         [
+            "AegisAgents", "AegisMCP", "AegisInference", "AegisTools", "AegisSkills", "AegisAudit", "AegisHTML",
             "AegisKits", "AegisImages", "AegisNetwork", "AegisCapabilities", "AegisSandboxTypes", "AegisConfig",
-            "AegisWire", "AegisTar", "AegisCore", "AegisTestSupport",
+            "AegisStore", "AegisWire", "AegisIO", "AegisJSON", "AegisTar", "LinuxSys", "AegisCore", "AegisTestSupport",
         ]),
     tests("Acceptance", ["AegisIO", "LinuxSys", "AegisCore", "AegisSandboxTypes", "AegisTestSupport"]),
 ]

@@ -27,12 +27,29 @@ struct AgentDoor: Sendable {
 
     /// Calls a method and gives the whole answer; as somebody else with `user`.
     func call(_ method: String, _ params: [String: Any] = [:], user: Int? = nil) async throws -> [String: Any] {
+        try Self.answer(try await send(method, params, user: user))
+    }
+
+    /// Calls a method, whether it is answered or not.
+    @discardableResult
+    func send(_ method: String, _ params: [String: Any] = [:], user: Int? = nil) async throws -> CommandResult {
         var words = ["/usr/bin/python3", "-c", Self.client, "\(fixture.home)/agentd.sock"]
         if let user {
             words = ["/usr/bin/setpriv", "--reuid", "\(user)", "--regid", "\(user)", "--clear-groups"] + words
         }
-        return try Self.answer(
-            try await fixture.run(words[0], Array(words.dropFirst()), input: try Self.request(method, params)))
+        return try await fixture.run(words[0], Array(words.dropFirst()), input: try Self.request(method, params))
+    }
+
+    /// Sends whatever bytes, and gives all that is answered until the daemon ends the connection.
+    func raw(_ bytes: [UInt8]) async throws -> CommandResult {
+        let script = """
+            import socket, sys
+            s = socket.socket(socket.AF_UNIX); s.settimeout(100); s.connect(sys.argv[1])
+            s.sendall(sys.stdin.buffer.read()); s.shutdown(socket.SHUT_WR)
+            while part := s.recv(65536): sys.stdout.buffer.write(part)
+            """
+        return try await fixture.run(
+            "/usr/bin/python3", ["-c", script, "\(fixture.home)/agentd.sock"], input: bytes)
     }
 
     /// Calls a method that succeeds.

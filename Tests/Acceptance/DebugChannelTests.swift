@@ -32,7 +32,10 @@ import Testing
                 lines.filter { $0["method"] as? String == method && $0["from"] as? String == from }
             }
             #expect(all("hello", "harness").count == 1 && all("runTask", "daemon").count == 1, "\(text)")
-            #expect(all("exec", "daemon").count == 2 && all("started", "harness").count == 3, "\(text)")
+            // The command, the two execs and the door to the guest API.
+            #expect(all("exec", "daemon").count == 2 && all("started", "harness").count == 4, "\(text)")
+            let door = all("openDoor", "daemon")
+            #expect(door.map { $0["arguments"] as? [String] } == [["7777", "/run/aegis/api.sock"]], "\(text)")
             #expect(all("stdin", "daemon").contains { $0["bytes"] as? Int == 5 }, "\(text)")
             #expect(all("stdout", "harness").contains { $0["bytes"] as? Int == 5 }, "\(text)")
             #expect(all("ended", "keeper").count == 1 && all("shutdown", "daemon").count == 1, "\(text)")

@@ -65,7 +65,7 @@ final class OtherRelease: Sendable {
         switch form {
         case .newer:
             guard ![0, 1, 2, 23, 24].contains(type) else { return payload }
-            return (isVersioned ? [0, 2] + payload.dropFirst(2) : payload) + [0xde, 0xad, 0xbe, 0xef]
+            return (isVersioned ? [0, 3] + payload.dropFirst(2) : payload) + [0xde, 0xad, 0xbe, 0xef]
         case .ancient: return isVersioned && !isDaemon ? [0, 0] + payload.dropFirst(2) : payload
         }
     }

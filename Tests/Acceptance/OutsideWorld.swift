@@ -86,19 +86,31 @@ final class OutsideWorld: Sendable {
         threading.Event().wait()
         """
 
+    /// What a world has beside the usual.
+    struct More: Sendable {
+        /// Lines of `/etc/hosts`.
+        var hosts = ""
+        /// Files and folders that the daemon's host has in place of its own.
+        var mounts: [(from: String, to: String)] = []
+        /// Programs on the internet, with their arguments; each says something once it is ready.
+        var programs: [[String]] = []
+    }
+
     /// Runs a test against a daemon in such a world; everything is taken away afterwards.
     ///
     /// - Parameters:
     ///   - config: the daemon's.
     ///   - peers: whether there are `h2.example` and `grpc.example` as well, which speak HTTP/2.
+    ///   - more: what there is beside the usual.
     ///   - body: the test.
     /// - Throws: what the test throws, or what keeps such a world from being made.
     static func with(
-        config: String? = nil, peers: Bool = false, _ body: @escaping @Sendable (DaemonFixture) async throws -> Void
+        config: String? = nil, peers: Bool = false, more: More = More(),
+        _ body: @escaping @Sendable (DaemonFixture) async throws -> Void
     ) async throws {
         let folder = try TemporaryDirectory()
         try await onLoop { loop in
-            let world = try await OutsideWorld(folder, loop, peers: peers)
+            let world = try await OutsideWorld(folder, loop, peers: peers, more: more)
             do {
                 let launcher = [
                     "/usr/bin/nsenter", "-t", "\(world.holder.pid)", "--net", "--mount", "/usr/bin/env",
@@ -113,7 +125,7 @@ final class OutsideWorld: Sendable {
         }
     }
 
-    private init(_ folder: TemporaryDirectory, _ loop: EventLoop, peers: Bool) async throws {
+    private init(_ folder: TemporaryDirectory, _ loop: EventLoop, peers: Bool, more: More) async throws {
         self.loop = loop
         let id = try Random.hex(bytes: 3)
         (host, internet) = ("agt\(id)h", "agt\(id)i")
@@ -129,7 +141,8 @@ final class OutsideWorld: Sendable {
         try await ip("link add out netns \(host) type veth peer name in netns \(internet)")
         try await ip("-n \(host) addr add 93.184.216.1/24 dev out")
         for address in [
-            "93.184.216.34/24", "93.184.216.35/24", "93.184.216.36/24", "10.9.9.9/32", "169.254.169.254/32",
+            "93.184.216.34/24", "93.184.216.35/24", "93.184.216.36/24", "93.184.216.37/24", "10.9.9.9/32",
+            "169.254.169.254/32",
         ] {
             try await ip("-n \(internet) addr add \(address) dev in")
         }
@@ -137,7 +150,8 @@ final class OutsideWorld: Sendable {
             try await ip("-n \(place) link set \(link) up")
         }
         try await ip("-n \(host) route add default via 93.184.216.34")
-        try Files.writeAtomically(folder.path("hosts"), Array(Self.hosts.utf8), mode: 0o644, synced: false)
+        try Files.writeAtomically(
+            folder.path("hosts"), Array((Self.hosts + more.hosts).utf8), mode: 0o644, synced: false)
         try Files.writeAtomically(folder.path("servers.py"), Array(Self.program.utf8), mode: 0o644, synced: false)
         let (status, _, errors) = try await runProcess(
             ProcessSpec(
@@ -154,15 +168,17 @@ final class OutsideWorld: Sendable {
             try Files.read(folder.path("web.key"), limit: 1 << 16) + Files.read(folder.path("web.pem"), limit: 1 << 16)
         try Files.writeAtomically(folder.path("both"), both, mode: 0o600, synced: false)
         // Keeps the mounts of the daemon's host over restarts of the daemon.
-        let script =
-            "mount --make-rprivate / && mount --bind '\(folder.path("hosts"))' /etc/hosts && echo ready && exec cat"
+        let mounts = ([(from: folder.path("hosts"), to: "/etc/hosts")] + more.mounts)
+            .map { "mount --bind '\($0.from)' '\($0.to)'" }
+        let script = (["mount --make-rprivate /"] + mounts + ["echo ready", "exec cat"]).joined(separator: " && ")
         holder = try await Self.started(
             ["/usr/bin/nsenter", "--net=/run/netns/\(host)", "/usr/bin/unshare", "-m", "/bin/sh", "-c", script], loop)
         let outside = ["/usr/sbin/ip", "netns", "exec", internet]
         var servers = [
             try await Self.started(
                 outside + [
-                    "/usr/bin/python3", folder.path("servers.py"), folder.path("both"), peers ? "93.184.216.34" : "",
+                    "/usr/bin/python3", folder.path("servers.py"), folder.path("both"),
+                    peers || !more.programs.isEmpty ? "93.184.216.34" : "",
                 ], loop, quiet: true)
         ]
         if peers {
@@ -172,6 +188,7 @@ final class OutsideWorld: Sendable {
                 servers.append(try await Self.started(python + words, loop, quiet: true))
             }
         }
+        for words in more.programs { servers.append(try await Self.started(outside + words, loop, quiet: true)) }
         self.servers = servers
     }
 

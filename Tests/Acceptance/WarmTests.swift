@@ -86,7 +86,7 @@ import Testing
                            if os.path.exists(f'/proc/self/fd/{n}')))
         tell('processes', sorted(read(f'/proc/{n}/cmdline') for n in os.listdir('/proc') if n.isdigit() and int(n) != os.getpid()))
         for path in sorted(glob.glob('/etc/*') + glob.glob('/.*') + glob.glob('/*') + glob.glob('/dev/*') + glob.glob('/.aegis/*')
-                           + glob.glob('/run/*') + glob.glob('/tmp/*') + glob.glob('/workspace/*') + glob.glob('/var/*')):
+                           + glob.glob('/run/*') + glob.glob('/run/*/*') + glob.glob('/tmp/*') + glob.glob('/workspace/*') + glob.glob('/var/*')):
             s = os.lstat(path)
             size = s.st_size if stat.S_ISREG(s.st_mode) else 0
             tell(path, (oct(s.st_mode), s.st_uid, s.st_gid, size, s.st_rdev))
@@ -102,6 +102,7 @@ import Testing
         for path in ['/', '/tmp', '/run', '/dev/shm', '/workspace']:
             v = os.statvfs(path)
             tell(f'room {path}', (v.f_bsize, v.f_blocks if path != '/' else 0, v.f_flag, v.f_namemax))
+        tell('doors', [socket.socket().connect_ex(('127.0.0.1', port)) for port in (7777, 9000)])
         # Of now, whenever the sandbox was made.
         tell('clock', abs(time.time() - time.clock_gettime(time.CLOCK_REALTIME)) < 1)
         tell('age of the workspace', time.time() - os.stat('/workspace').st_mtime < 60)
@@ -118,7 +119,7 @@ import Testing
             for extra in [
                 [], ["--user", "nobody"],
                 ["--env", "A=b", "--workdir", "/var/x", "--label", "l=1", "--timeout", "60s"],
-                ["-i"],
+                ["-i"], ["--guest-api", "off"], ["--guest-api", "9000"],
             ] {
                 let seen = try await both(f, backend, extra + ["--", "python3", "-c", Self.look])
                 #expect(seen.allSatisfy { $0.code == 0 && $0.err.isEmpty && $0.out.utf8.count > 2000 }, "\(seen)")

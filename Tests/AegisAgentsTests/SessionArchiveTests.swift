@@ -62,8 +62,8 @@ import Testing
             let store = SessionStore(database)
             let steps = Self.turn(1) + Self.turn(2) + [.summarized(messages: 8, text: "s")]
             for (seq, step) in steps.enumerated() {
-                try store.append(
-                    step, of: "a-1", at: seq, trace: "t", time: Timestamp(milliseconds: Int64(seq) * 1000))
+                let time = Timestamp(milliseconds: Int64(seq) * 1000)
+                try store.append([.init(step, at: seq, trace: "t", time: time)], of: "a-1")
             }
             let half = Timestamp(milliseconds: Int64(Self.turn(1).count) * 1000)
             let first = try SessionArchive.erase("a-1", before: half, in: store)

@@ -117,6 +117,18 @@ import Testing
         #expect(session.next(limits) == before)
     }
 
+    /// Each call has its answer, whatever stands in a damaged session.
+    @Test func anAnswerWhileCallsAreOpenChangesNothing() {
+        let before: [SessionStep] = [
+            .began(trace: "t", text: "go", from: nil), reply([.toolUse(use("a")), .toolUse(use("b"))], .toolUse),
+            output("a"),
+        ]
+        var session = Session(before + [reply([.toolUse(use("c"))], .toolUse), output("b")])
+        #expect(session.next(limits) == .ask && session.messages.count == 3)
+        session.apply(.ended(.complete, nil))
+        #expect(session.messages == Session(before + [output("b"), .ended(.complete, nil)]).messages)
+    }
+
     @Test func theLimitsEndATurnAfterItsToolsHaveAnswered() {
         var session = Session([.began(trace: "t", text: "go", from: nil)])
         for index in 0..<5 {
@@ -155,7 +167,7 @@ import Testing
             .summarized(messages: 3, text: "s"), .dropped(messages: 2),
         ]
         for step in steps {
-            let text = try step.json().compact
+            let text = step.json.compact
             #expect(try JSONValue(parsing: text).decode(SessionStep.self) == step)
         }
     }

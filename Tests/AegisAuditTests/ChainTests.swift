@@ -36,6 +36,15 @@ import Testing
         #expect(report.head.map { $0.hasPrefix("16:") } == true)
     }
 
+    /// Segments are counted from 1.
+    @Test func aFileWithAnotherNameIsNoSegment() throws {
+        try fixture.fill(3)
+        for name in ["000000000000.jsonl", "1.jsonl", "000000000001.jsonl~", "99999999999999999999.jsonl"] {
+            try Files.writeAtomically("\(fixture.path)/\(name)", Array("{}\n".utf8))
+        }
+        #expect(try fixture.verify().status == .intact)
+    }
+
     @Test func everyChangedByteIsFound() throws {
         try fixture.fill(6)
         let good = try fixture.bytes()

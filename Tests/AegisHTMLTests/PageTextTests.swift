@@ -69,6 +69,9 @@ private func page(_ html: String, at address: String = "https://site.example/doc
     @Test func charactersThatCannotBeSeenAreLeftOut() {
         let hidden = "a\u{200b}b\u{202e}c\u{e0041}d\u{feff}\u{7}e"
         #expect(page("<p>\(hidden)</p>").text == "abcde\n")
+        // A text in selectors of variants, and a return that would let a terminal write over what was there.
+        #expect(page("<p>\u{1f600}\u{fe0f}\u{e0141}\u{e0142}\u{3164}x</p>").text == "\u{1f600}\u{fe0f}x\n")
+        #expect(page("<pre>a&#13;b\r\nc\rd</pre>").text == "```\na\nb\nc\nd\n```\n")
     }
 
     @Test(arguments: [
@@ -76,6 +79,7 @@ private func page(_ html: String, at address: String = "https://site.example/doc
         ("//other.example/x", "https://other.example/x"), ("?q", "https://site.example/docs/guide/?q"),
         ("HTTP://x.example/a(b)", "HTTP://x.example/a%28b%29"), ("mailto:a@b.example", "mailto:a@b.example"),
         ("../../../../x", "https://site.example/x"), ("a b\nc", "https://site.example/docs/guide/abc"),
+        ("/\u{e4}\u{202e}x", "https://site.example/%C3%A4%E2%80%AEx"),
     ])
     func linksAreWhole(_ reference: String, _ whole: String) {
         #expect(page("<a href='\(reference)'>t</a>").text == "[t](\(whole))\n")

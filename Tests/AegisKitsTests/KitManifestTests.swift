@@ -45,7 +45,8 @@ import Testing
               min_isolation: namespaces
               grants: ["spawn: *"]
               tools:
-                - { name: search, description: finds, command: [mcp, --stdio], env: { X: y }, secrets: [API_KEY] }
+                - { name: search, description: finds, command: [mcp, --stdio], env: { X: y }, secrets: [API_KEY],
+                    timeout: 90s }
 
             """)
         #expect(manifest.name == "web" && manifest.version.description == "1.2.3" && manifest.description == "a server")
@@ -80,7 +81,7 @@ import Testing
             spec.tools == [
                 KitTool(
                     name: "search", description: "finds", command: ["mcp", "--stdio"], env: ["X": "y"],
-                    secrets: ["API_KEY"])
+                    secrets: ["API_KEY"], timeout: .seconds(90))
             ])
     }
 
@@ -126,6 +127,8 @@ import Testing
         ("  grants: ['fly: away']\n", "kit.yaml:5:12", "is wrong"),
         ("  grants: ['tool: web_fetch']\n", "kit.yaml:5:12", "not granted to instances"),
         ("  tools: [{ name: x, command: [y], secrets: [NONE] }]\n", "kit.yaml:5:46", "no secret of this kit"),
+        ("  tools: [{ name: a.b, command: [y] }]\n", "kit.yaml:5:19", "a-z, 0-9 and '-'"),
+        ("  tools: [{ name: x, command: [y], timeout: 1ms }]\n", "kit.yaml:5:45", "must be 1s to 1h"),
         ("  tools: [{ name: x, command: [y], host: true }]\n", "kit.yaml:5:36", "unknown key 'host'"),
     ])
     func whatIsWrongIsToldWhereItStands(_ spec: String, _ place: String, _ text: String) {

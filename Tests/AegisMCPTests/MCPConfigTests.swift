@@ -32,6 +32,7 @@ import Testing
               allow: ["read_*", list]
               deny: [read_all]
               approval: first
+              users: [alice, "4242"]
               tools: { list: { approval: always, timeout: 1s } }
             - name: web
               url: https://example.org/mcp
@@ -44,8 +45,12 @@ import Testing
         #expect(files.approval(of: "list") == .always && files.approval(of: "read_it") == .first)
         #expect(files.timeout(of: "list") == .seconds(1) && files.timeout(of: "x") == .seconds(5))
         #expect(files.fullName("list") == "mcp.files.list")
+        #expect(files.users == ["alice", "4242"] && !files.serves(user: 7))
+        var limited = files
+        limited.userIDs = [4242]
+        #expect(limited.serves(user: 4242) && limited.serves(user: 0) && !limited.serves(user: 7))
         let web = try #require(servers.last)
-        #expect(web.revision == .session && web.headers.map(\.secret) == ["TOKEN", nil])
+        #expect(web.serves(user: 7) && web.revision == .session && web.headers.map(\.secret) == ["TOKEN", nil])
         #expect(try web.headers[0].value { _ in "t" } == "Bearer t")
     }
 

@@ -212,4 +212,16 @@ extension Database {
         }
         #expect(try scratch.picture().keys.sorted() == ["a.db"])
     }
+
+    @Test func aStatementAloneIsATransaction() throws {
+        let database = try openNotes(scratch.file("alone.db"))
+        let two = "INSERT INTO notes(body) VALUES (?), (?)"
+        #expect(try database.run(.saved, two, ["a", "b"]) == 2)
+        // All of it or nothing.
+        #expect(throws: AegisError.self) { try database.run(.saved, two, ["c", "a"]) }
+        #expect(throws: AegisError.self) { try database.run(.saved, two, ["c"]) }
+        #expect(try database.count() == 2)
+        #expect(try database.run(.synced, "DELETE FROM notes WHERE body = ?", ["a"]) == 1)
+        #expect(try database.count() == 1)
+    }
 }

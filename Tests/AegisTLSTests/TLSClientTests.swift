@@ -162,6 +162,17 @@ import Testing
         #expect(throws: TLSError.self) { try TLSClient(authorities: Array("no certificate".utf8)) }
     }
 
+    @Test func certificatesInATextAreCounted() throws {
+        let one = try CertificateAuthority(name: "x").certificate
+        let key = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIAAA\n-----END PRIVATE KEY-----\n"
+        let broken = one.replacing("M", with: "A")
+        for (text, count) in [
+            ("", 0), ("none", 0), (key, 0), (one, 1), ("words\n\(one)\(key)\(one)", 2), (broken, nil),
+            (one + broken, nil),
+            (String(one.dropLast(30)), nil),
+        ] as [(String, Int?)] { #expect(CertificateText.count(in: Array(text.utf8)) == count, "\(text)") }
+    }
+
     @Test func aHandshakeCanBeCancelled() async throws {
         try await onLoop { loop in
             let client = try TLSClient()

@@ -34,7 +34,7 @@ package final class ToolAuthority: Sendable {
     package var certificate: [UInt8] { (try? Files.read(directory.path("root.pem"), limit: 1 << 16)) ?? [] }
 
     /// Makes it.
-    package init(on loop: EventLoop) async throws {
+    package init(name: String = "root", on loop: EventLoop) async throws {
         self.loop = loop
         directory = try TemporaryDirectory()
         let config = """
@@ -60,7 +60,7 @@ package final class ToolAuthority: Sendable {
         try await openssl(
             [
                 "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
-                "root.key", "-out", "root.pem", "-subj", "/CN=root", "-days", "30",
+                "root.key", "-out", "root.pem", "-subj", "/CN=\(name)", "-days", "30",
             ])
     }
 

@@ -16,8 +16,9 @@ struct Transcript: Equatable, CustomStringConvertible {
         lines.append(line)
     }
     mutating func add(_ bytes: ArraySlice<UInt8>) { body += bytes }
-    mutating func fail(_ error: any Error) {
-        say("\(error)")
+    mutating func fail(_ error: any Error) { fail(saying: "\(error)") }
+    mutating func fail(saying words: String) {
+        say(words)
         failed = true
     }
 

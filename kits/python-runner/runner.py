@@ -13,6 +13,7 @@ import contextlib
 import io
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import re
 import signal
@@ -28,7 +29,11 @@ SESSIONS = int(os.environ.get("RUNNER_SESSIONS", "16"))
 MOST_BODY = 4 << 20
 MOST_OUTPUT = 1 << 20
 MOST_RESULT = 64 << 10
-PATIENCE = 2.0
+PATIENCE = float(os.environ.get("RUNNER_PATIENCE", "2"))
+# Descriptors that code has nothing to do with.
+PRIVATE = []
+# Until a session listens to it.
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 
 
@@ -87,10 +92,19 @@ def evaluate(code, names, out, err):
 
 def serve_session(pipe):
     """The process of a session: answers requests one by one until its pipe is closed."""
-    def interrupt(number, frame):
-        raise Interrupted()
+    running = False
 
+    def interrupt(number, frame):
+        # Once at most for each request, and never between two: whoever sends this sends it until there is an answer.
+        nonlocal running
+        if running:
+            running = False
+            raise Interrupted()
+
+    for number in PRIVATE:
+        os.close(number)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGUSR1, interrupt)
     names = {"__name__": "__main__", "__builtins__": __builtins__}
     while True:
         try:
@@ -100,13 +114,14 @@ def serve_session(pipe):
         out, err = Bounded(), Bounded()
         answer = {"result": None, "error": None, "timed_out": False}
         try:
-            signal.signal(signal.SIGUSR1, interrupt)
-            answer["result"], answer["error"] = evaluate(code, names, out, err)
+            try:
+                running = True
+                answer["result"], answer["error"] = evaluate(code, names, out, err)
+            finally:
+                running = False
         except Interrupted:
             answer["timed_out"] = True
             answer["error"] = {"type": "TimeoutError", "message": "the time is over", "traceback": ""}
-        finally:
-            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         answer.update(stdout=out.text(), stderr=err.text(), truncated=out.truncated or err.truncated)
         pipe.send(answer)
 
@@ -121,13 +136,23 @@ class Session:
         self.process.start()
         theirs.close()
 
-    def run(self, code, limit):
-        """The answer; None when the session had to be ended."""
+    def run(self, code, limit, call=None):
+        """The answer; None when the session had to be ended. `call` is readable once nobody waits for it any more."""
+        if call and multiprocessing.connection.wait([call], 0):
+            return {
+                "result": None, "error": {"type": "Cancelled", "message": "it was not begun", "traceback": ""},
+                "timed_out": False,
+            }
         self.pipe.send(code)
-        if self.pipe.poll(limit):
+        ready = multiprocessing.connection.wait([self.pipe] + ([call] if call else []), limit)
+        if self.pipe in ready:
             return self.pipe.recv()
-        os.kill(self.process.pid, signal.SIGUSR1)
-        return self.pipe.recv() if self.pipe.poll(PATIENCE) else None
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            os.kill(self.process.pid, signal.SIGUSR1)
+            if self.pipe.poll(0.05):
+                return self.pipe.recv()
+        return None
 
     def end(self):
         self.process.kill()
@@ -160,13 +185,13 @@ class Sessions:
             session.end()
         return session is not None
 
-    def run(self, name, code, limit):
+    def run(self, name, code, limit, call=None):
         session = self.get(name)
         started = time.monotonic()
         with session.lock:
             session.used = started
             try:
-                answer = session.run(code, limit)
+                answer = session.run(code, limit, call)
             except (EOFError, OSError):
                 self.drop(name)
                 answer = {
@@ -187,6 +212,20 @@ class Sessions:
 
 
 sessions = Sessions()
+
+
+def session_name(value):
+    name = value.get("session", "default")
+    if not isinstance(name, str) or not NAME.match(name):
+        raise Refusal(400, "a session is named by 1 to 64 letters, digits, '_', '.' and '-'")
+    return name
+
+
+def check_run(code, limit):
+    if not isinstance(code, str):
+        raise Refusal(400, "'code' is missing")
+    if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit <= 3600:
+        raise Refusal(400, "'timeout' is a number of seconds, up to 3600")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -217,12 +256,6 @@ class Handler(BaseHTTPRequestHandler):
             raise Refusal(400, "the body is not an object")
         return value
 
-    def name(self, value):
-        name = value.get("session", "default")
-        if not isinstance(name, str) or not NAME.match(name):
-            raise Refusal(400, "a session is named by 1 to 64 letters, digits, '_', '.' and '-'")
-        return name
-
     def do_GET(self):
         if self.path == "/health":
             self.answer(200, {"ok": True})
@@ -235,13 +268,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         try:
             value = self.body()
-            name = self.name(value)
+            name = session_name(value)
             if self.path == "/run":
                 code, limit = value.get("code"), value.get("timeout", TIMEOUT)
-                if not isinstance(code, str):
-                    raise Refusal(400, "'code' is missing")
-                if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit <= 3600:
-                    raise Refusal(400, "'timeout' is a number of seconds, up to 3600")
+                check_run(code, limit)
                 self.answer(200, sessions.run(name, code, limit))
             elif self.path == "/reset":
                 self.answer(200, {"session": name, "reset": sessions.drop(name)})

@@ -66,7 +66,7 @@ package enum ChannelError: Error, Sendable, Equatable {
 /// The limits and versions of the channel.
 package enum Channel {
     /// The version that this build speaks.
-    package static let version: UInt16 = 1
+    package static let version: UInt16 = 2
     /// The oldest version that this build still speaks.
     package static let oldestVersion: UInt16 = 1
     /// Bytes of a header.

@@ -33,6 +33,9 @@ package enum ProcessKind: UInt8, Sendable {
     case copyIn = 3
     /// Write the path in `arguments[0]` to stdout as a tar stream.
     case copyOut = 4
+    /// The door of programs inside to the daemon, a part of the harness (from version 2 on): `arguments` are the port of the
+    /// loopback and the path of the socket.
+    case door = 5
 }
 
 /// Start a process; its number is in the frame's stream field.
@@ -70,6 +73,13 @@ package struct StartProcess: Sendable, Equatable {
         self.createDirectory = createDirectory
         self.columns = columns
         self.rows = rows
+    }
+}
+
+extension StartProcess {
+    /// Open the door of programs inside, on a port of the loopback and a socket.
+    package static func door(port: [UInt8], socket: [UInt8]) -> StartProcess {
+        StartProcess(kind: .door, arguments: [port, socket], environment: [], directory: [], stdin: true)
     }
 }
 

@@ -41,7 +41,15 @@ struct PageLink: Sendable {
             whole = "\(scheme)://\(authority)\(Self.cleaned("\(folder)\(text)"))"
         }
         // What would end the link's mark.
-        return whole.replacing("(", with: "%28").replacing(")", with: "%29")
+        return Self.encoded(whole).replacing("(", with: "%28").replacing(")", with: "%29")
+    }
+
+    /// With what is not ASCII percent-encoded: no address has it otherwise, and some of it cannot be seen.
+    private static func encoded(_ text: String) -> String {
+        guard !text.utf8.allSatisfy({ $0 < 0x80 }) else { return text }
+        let digits = Array("0123456789ABCDEF".utf8)
+        let bytes = text.utf8.flatMap { $0 < 0x80 ? [$0] : [0x25, digits[Int($0 >> 4)], digits[Int($0 & 15)]] }
+        return String(decoding: bytes, as: UTF8.self)
     }
 
     /// Without `.` and `..` in the path.

@@ -266,19 +266,25 @@ final class PageWriter {
 
     /// Without characters that cannot be seen, by which a page could say to a model what it does not say to a person.
     private static func plain(_ text: String) -> String {
-        guard text.unicodeScalars.contains(where: isInvisible) else { return text }
+        guard text.unicodeScalars.contains(where: { $0 == "\r" || isInvisible($0) }) else { return text }
         var out = String.UnicodeScalarView()
-        for scalar in text.unicodeScalars where !isInvisible(scalar) { out.append(scalar) }
+        var last: Unicode.Scalar = " "
+        for scalar in text.unicodeScalars {
+            // A carriage return would let a terminal write over what stands before it; to browsers it ends a line.
+            if scalar == "\r" { out.append("\n") }
+            if scalar != "\r", scalar != "\n" || last != "\r", !isInvisible(scalar) { out.append(scalar) }
+            last = scalar
+        }
         return String(out)
     }
 
     private static func isInvisible(_ scalar: Unicode.Scalar) -> Bool {
         switch scalar.value {
-        case 0x09, 0x0a, 0x0d: false
-        case 0..<0x20, 0x7f..<0xa0, 0xad, 0x61c, 0x180e, 0x200b, 0x200e, 0x200f, 0x202a...0x202e, 0x2060...0x206f,
-            0xfeff, 0xfff9...0xfffb, 0xe0000...0xe007f:
-            true
-        default: false
+        case 0x09, 0x0a, 0x0d, 0x20..<0x7f: false
+        case 0..<0x20, 0x7f..<0xa0, 0xfff9...0xfffb: true
+        // Joiners make one sign of several, and two selectors choose how a sign looks; the other ones can carry a text.
+        case 0x200c, 0x200d, 0xfe0e, 0xfe0f: false
+        default: scalar.properties.isDefaultIgnorableCodePoint
         }
     }
 }

@@ -46,8 +46,6 @@ package struct ClientRequest: Sendable {
     package var addresses: [String]?
     /// Which addresses may be talked to; nil admits all.
     package var admits: AddressRule?
-    /// A file of certificates (PEM) of authorities that count beside the system's.
-    package var extraAuthorities: String?
     /// Whether the proxy counts that `http_proxy`, `https_proxy` and `no_proxy` name.
     package var usesEnvironmentProxy = false
     /// Whether a kept connection may be used, and this one be kept. A request on a kept connection that turns out to be dead

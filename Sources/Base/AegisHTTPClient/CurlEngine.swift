@@ -9,14 +9,16 @@ internal import LinuxSys
 @safe final class CurlEngine: @unchecked Sendable {
     let loop: EventLoop
     let limits: HTTPClientLimits
+    let authorities: [UInt8]?
     private var handle: UnsafeMutablePointer<al_curl_client>?
     private var watch: LevelWatch?
     private var timer: LoopCall?
     private var transfers: [ObjectIdentifier: CurlTransfer] = [:]
 
-    init(on loop: EventLoop, limits: HTTPClientLimits) throws(HTTPClientError) {
+    init(on loop: EventLoop, limits: HTTPClientLimits, authorities: [UInt8]? = nil) throws(HTTPClientError) {
         self.loop = loop
         self.limits = limits
+        self.authorities = authorities
         guard CurlCalls.started == 0 else { throw HTTPClientError(.closed, "libcurl cannot be used here") }
         let none: UnsafeMutableRawPointer? = nil
         unsafe handle = al_curl_client_new(CurlCalls.table, none, limits.connections, limits.idleConnections)

@@ -66,7 +66,11 @@ internal import LinuxSys
         if let address {
             unsafe al_curl_connect_to(handle, address.contains(":") ? "::[\(address)]:" : "::\(address):")
         }
-        if let file = request.extraAuthorities { unsafe al_curl_trust(handle, file, "/etc/ssl/certs") }
+        if let authorities = engine.authorities {
+            unsafe authorities.withUnsafeBufferPointer { bytes in
+                unsafe al_curl_trust(handle, bytes.baseAddress, bytes.count, "/etc/ssl/certs")
+            }
+        }
         if request.usesEnvironmentProxy { unsafe al_curl_use_environment_proxy(handle) }
         if !request.reusesConnection { unsafe al_curl_use_new_connection(handle) }
         if request.acceptsCompression { unsafe al_curl_decompress(handle) }

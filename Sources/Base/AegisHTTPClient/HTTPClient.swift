@@ -26,10 +26,13 @@ package final class HTTPClient: Sendable {
     /// - Parameters:
     ///   - loop: who does the work.
     ///   - limits: what it may hold at once.
+    ///   - authorities: certificates (PEM) of authorities that count beside the system's.
     /// - Throws: `.closed` when libcurl or the loop cannot be used.
-    package init(on loop: EventLoop, limits: HTTPClientLimits = HTTPClientLimits()) throws(HTTPClientError) {
+    package init(
+        on loop: EventLoop, limits: HTTPClientLimits = HTTPClientLimits(), authorities: [UInt8]? = nil
+    ) throws(HTTPClientError) {
         self.loop = loop
-        engine = try CurlEngine(on: loop, limits: limits)
+        engine = try CurlEngine(on: loop, limits: limits, authorities: authorities)
     }
 
     deinit { close() }

@@ -90,7 +90,10 @@ package struct ByteBuffer: Sendable {
     }
 
     /// Appends a text's UTF-8 bytes. It has a label so that a literal never becomes a `String`.
-    package mutating func append(utf8 text: String) { append(Array(text.utf8)) }
+    package mutating func append(utf8 text: String) {
+        var text = text
+        text.withUTF8 { unsafe append(copying: UnsafeRawBufferPointer($0)) }
+    }
 
     /// Drops bytes from the front; at most `readableBytes`.
     package mutating func consume(_ count: Int) {

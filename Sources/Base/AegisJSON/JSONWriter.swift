@@ -74,10 +74,14 @@ extension JSONValue {
         out.append(UInt8(ascii: "\""))
         defer { out.append(UInt8(ascii: "\"")) }
         // Nearly all texts are plain ASCII: no need to look at scalars then.
-        if text.utf8.allSatisfy({ (0x20..<0x7f).contains($0) && $0 != 0x22 && $0 != 0x5c }) {
-            out.append(contentsOf: text.utf8)
-            return
+        let isPlain = unsafe text.utf8.withContiguousStorageIfAvailable { bytes in
+            guard unsafe bytes.allSatisfy({ (0x20..<0x7f).contains($0) && $0 != 0x22 && $0 != 0x5c }) else {
+                return false
+            }
+            unsafe out.append(contentsOf: bytes)
+            return true
         }
+        if isPlain == true { return }
         for scalar in text.unicodeScalars {
             switch scalar.value {
             case 0x22, 0x5c:

@@ -16,6 +16,8 @@ package final class HTTPProxy: @unchecked Sendable {
     let idleTime: UInt64
     /// What connections take turns with.
     package let pools = ProxyPools()
+    /// What connections have that serve no request.
+    let noRequest: ProxyRequest
     /// A monotonic time in nanoseconds that moves on once a tick: good enough for limits, and free.
     package private(set) var now: UInt64
     private var connections: [ObjectIdentifier: any ProxyClientConnection] = [:]
@@ -36,6 +38,7 @@ package final class HTTPProxy: @unchecked Sendable {
     package init(on loop: EventLoop, limits: ProxyLimits = ProxyLimits()) {
         self.loop = loop
         self.limits = limits
+        noRequest = ProxyRequest(client: ProxyClient(address: ""), limits: limits.message)
         headTime = limits.headTime.nanoseconds
         idleTime = limits.idleTime.nanoseconds
         scope = TaskScope(on: loop)

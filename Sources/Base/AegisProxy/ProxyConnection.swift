@@ -24,7 +24,9 @@ final class ProxyConnection: ProxyClientConnection, ProxyWaiter, @unchecked Send
 
     let proxy: HTTPProxy
     let stream: FileStream
-    let request: ProxyRequest
+    /// What is known of the present request; that of nobody while the connection is parked, which needs none.
+    private(set) var request: ProxyRequest
+    private let client: ProxyClient
     private let director: any ProxyDirector
     var phase = Phase.head
     /// When the client must have got on.
@@ -63,12 +65,15 @@ final class ProxyConnection: ProxyClientConnection, ProxyWaiter, @unchecked Send
         self.stream = stream
         self.director = director
         self.proxy = proxy
-        request = ProxyRequest(client: client, limits: proxy.limits.message)
+        self.client = client
+        request = proxy.noRequest
         deadline = proxy.now &+ proxy.headTime
     }
 
     func run() async -> Bool {
         isParking = false
+        request = proxy.pools.takeRequest(of: client, limits: proxy.limits.message)
+        defer { giveRequestBack() }
         // What has come for one that was parked is looked at before it parks again.
         var keepsTask = phase == .parked
         if phase == .parked {
@@ -87,14 +92,18 @@ final class ProxyConnection: ProxyClientConnection, ProxyWaiter, @unchecked Send
             idleSince = proxy.now
             if proxy.isStopping, phase == .idle { break }
         }
-        proxy.pools.give(&request.buffer)
         if isParking, !isCut, !proxy.isStopping {
             phase = .parked
-            request.index.release()
             return false
         }
         stream.close()
         return true
+    }
+
+    private func giveRequestBack() {
+        let used = request
+        request = proxy.noRequest
+        proxy.pools.give(used)
     }
 
     /// Waits for a whole head, unless enough other connections keep their tasks while they wait.

@@ -1,4 +1,5 @@
 import AegisIO
+import AegisWire
 
 /// Memory and pipes that the connections of one loop take turns with, so that idle ones have none.
 ///
@@ -6,10 +7,12 @@ import AegisIO
 package final class ProxyPools: @unchecked Sendable {
     private var buffers: [ByteBuffer] = []
     private var pipes: [SplicePipe] = []
+    private var requests: [ProxyRequest] = []
 
     private static var bufferLimit: Int { 256 }
     private static var bufferSize: Int { 128 << 10 }
     private static var pipeLimit: Int { 64 }
+    private static var requestLimit: Int { 64 }
 
     /// Nothing is kept yet.
     package init() {}
@@ -25,6 +28,21 @@ package final class ProxyPools: @unchecked Sendable {
         guard buffers.count < Self.bufferLimit, taken.capacity <= Self.bufferSize else { return }
         taken.removeAll()
         buffers.append(taken)
+    }
+
+    /// A request of which nothing is known but who sends it.
+    func takeRequest(of client: ProxyClient, limits: HTTPLimits) -> ProxyRequest {
+        guard let request = requests.popLast() else { return ProxyRequest(client: client, limits: limits) }
+        request.client = client
+        return request
+    }
+
+    /// Takes back a request, and its buffer's memory.
+    func give(_ request: ProxyRequest) {
+        give(&request.buffer)
+        guard requests.count < Self.requestLimit else { return }
+        request.index.release()
+        requests.append(request)
     }
 
     /// An empty pipe.

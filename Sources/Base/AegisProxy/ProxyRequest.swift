@@ -4,14 +4,14 @@ package import AegisWire
 
 /// The request that a connection serves now, for those who decide where it goes.
 ///
-/// One object serves all requests of a connection, on the proxy's loop only (hence `@unchecked Sendable`); what it tells
-/// is about the present one and only until that is under way.
+/// One object serves the requests of a connection until it is parked, and then those of another, on the proxy's loop only (hence
+/// `@unchecked Sendable`); what it tells is about the present one and only until that is under way.
 package final class ProxyRequest: @unchecked Sendable {
     var buffer = ByteBuffer()
     /// Where the parts of the head are.
     package internal(set) var index: HTTPRequestIndex
     /// Who asks.
-    package let client: ProxyClient
+    package internal(set) var client: ProxyClient
 
     init(client: ProxyClient, limits: HTTPLimits) {
         self.client = client

@@ -129,7 +129,9 @@ package struct RelayedRequest {
     private func appendClient(
         _ client: ProxyClient, host: Range<Int>?, from buffer: borrowing ByteBuffer, to out: inout ByteBuffer
     ) {
-        out.append(client.forwardedFields)
+        out.append("X-Forwarded-For: ")
+        out.append(utf8: client.address)
+        out.append("\r\nX-Forwarded-Proto: http\r\n")
         if let host {
             out.append("X-Forwarded-Host: ")
             out.append(host, of: buffer)
@@ -147,12 +149,7 @@ package struct RelayedRequest {
 package struct ProxyClient: Sendable {
     /// The numeric address.
     package let address: String
-    /// `X-Forwarded-For` and `X-Forwarded-Proto`, written once for all requests of the connection.
-    let forwardedFields: [UInt8]
 
     /// A client of plain HTTP, by its numeric address.
-    package init(address: String) {
-        self.address = address
-        forwardedFields = Array("X-Forwarded-For: \(address)\r\nX-Forwarded-Proto: http\r\n".utf8)
-    }
+    package init(address: String) { self.address = address }
 }

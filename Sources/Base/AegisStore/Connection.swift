@@ -65,15 +65,23 @@ internal import CSQLite
 
     /// Runs `body` with the prepared statement of `sql`, bound and fresh; afterwards it is reset and kept.
     ///
-    /// While in use it is out of the cache, so that the same text may be run again from within a row.
+    /// One that is in use is not used again: where the same text is run from within a row, it gets a statement of its own.
     func withStatement<T>(
         _ sql: String, _ values: [(any SQLiteValue)?], _ body: (Statement) throws(SQLiteError) -> T
     ) throws(SQLiteError) -> T {
         let statement: Statement
-        if let cached = cache.removeValue(forKey: sql) { statement = cached } else { statement = try prepare(sql) }
+        if let cached = cache[sql], !cached.isInUse {
+            statement = cached
+        } else {
+            statement = try prepare(sql)
+            keep(statement, for: sql)
+        }
+        clock += 1
+        statement.lastUse = clock
+        statement.isInUse = true
         defer {
             statement.reset()
-            keep(statement, for: sql)
+            statement.isInUse = false
         }
         try statement.bind(values, on: self)
         return try body(statement)
@@ -104,14 +112,13 @@ internal import CSQLite
         return statement
     }
 
+    /// Makes room for a statement and keeps it, unless the one of its text is in use.
     private func keep(_ statement: Statement, for sql: String) {
-        clock += 1
-        statement.lastUse = clock
-        cache[sql] = statement
-        guard cache.count > Self.cacheLimit, let oldest = cache.min(by: { $0.value.lastUse < $1.value.lastUse }) else {
-            return
+        guard cache[sql] == nil else { return }
+        if cache.count >= Self.cacheLimit, let oldest = cache.min(by: { $0.value.lastUse < $1.value.lastUse }) {
+            cache[oldest.key] = nil
         }
-        cache[oldest.key] = nil
+        cache[sql] = statement
     }
 
     /// Number of prepared statements that are kept.
@@ -158,6 +165,7 @@ internal import CSQLite
     // SAFETY: owned by this object alone; the connection outlives it (its cache is emptied before it closes).
     private let pointer: OpaquePointer
     var lastUse: UInt64 = 0
+    var isInUse = false
 
     init(owning pointer: OpaquePointer) { unsafe self.pointer = unsafe pointer }
     deinit { unsafe sqlite3_finalize(pointer) }

@@ -34,6 +34,27 @@ package final class Database: Sendable {
         }
     }
 
+    /// Runs one statement that gives no rows and is a transaction by itself, which costs less than one around it.
+    ///
+    /// - Parameters:
+    ///   - durability: what the commit survives.
+    ///   - sql: one statement with `?` for each value.
+    ///   - values: what to bind, in order; nil is NULL.
+    /// - Returns: how many rows it changed, once the commit has been done.
+    /// - Throws: a `SQLiteError`, turned into the `AegisError` that users see.
+    @discardableResult
+    package func run(
+        _ durability: Durability, _ sql: String, _ values: [(any SQLiteValue)?]
+    ) throws(AegisError) -> Int {
+        try locked(writer) { connection in
+            try connection.setDurability(durability)
+            return try connection.withStatement(sql, values) { statement throws(SQLiteError) in
+                while try statement.step(on: connection) {}
+                return connection.changes
+            }
+        }
+    }
+
     /// Runs `body` on one consistent snapshot that holds everything committed before; it cannot write.
     ///
     /// It does not wait for a writer. At most one read runs at a time.

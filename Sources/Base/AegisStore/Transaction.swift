@@ -21,6 +21,12 @@ package struct Transaction: ~Copyable {
     /// - Throws: SQLite's answer; `isDuplicate` tells that the key exists already.
     @discardableResult
     package func run(_ sql: String, _ values: (any SQLiteValue)?...) throws(SQLiteError) -> Int {
+        try run(sql, values: values)
+    }
+
+    /// The same, with the values in an array.
+    @discardableResult
+    package func run(_ sql: String, values: [(any SQLiteValue)?]) throws(SQLiteError) -> Int {
         try connection.withStatement(sql, values) { statement throws(SQLiteError) in
             while try statement.step(on: connection) {}
             return connection.changes

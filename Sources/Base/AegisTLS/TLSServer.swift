@@ -92,10 +92,14 @@ package final class TLSClient: Sendable {
     ///
     /// - Parameters:
     ///   - authorities: certificates in PEM that are trusted; nil trusts those that the system trusts.
+    ///   - besideSystem: whether those that the system trusts count as well.
     ///   - protocols: what it offers to speak inside.
     /// - Throws: `tls-failed` when there is nothing to trust.
-    package init(authorities: [UInt8]? = nil, protocols: [String] = []) throws(TLSError) {
-        settings = try TLSSettings(trusting: authorities, protocols)
+    package init(
+        authorities: [UInt8]? = nil, besideSystem: Bool = false, protocols: [String] = []
+    ) throws(TLSError) {
+        settings = try TLSSettings(
+            trusting: authorities, andSystem: besideSystem || authorities == nil, protocols)
     }
 
     /// Does the client's part of the handshake.

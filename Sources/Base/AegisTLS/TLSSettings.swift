@@ -15,18 +15,20 @@ final class TLSSettings: @unchecked Sendable {
         unsafe self.raw = raw
     }
 
-    /// What clients have in common, with the certificates of a text to trust; nil takes the system's store.
-    init(trusting pem: [UInt8]?, _ protocols: [String]) throws(TLSError) {
+    /// What clients have in common, with the certificates of a text to trust, and those of the system's store.
+    init(trusting pem: [UInt8]?, andSystem system: Bool, _ protocols: [String]) throws(TLSError) {
         var problem = al_tls_problem()
         let list = try Self.wire(protocols)
         let made: OpaquePointer?
         if let pem {
             unsafe made = pem.withUnsafeBytes { bytes in
                 unsafe al_tls_client_settings(
-                    bytes.assumingMemoryBound(to: CChar.self).baseAddress, bytes.count, list, list.count, &problem)
+                    bytes.assumingMemoryBound(to: CChar.self).baseAddress, bytes.count, system ? 1 : 0, list,
+                    list.count,
+                    &problem)
             }
         } else {
-            unsafe made = al_tls_client_settings(nil, 0, list, list.count, &problem)
+            unsafe made = al_tls_client_settings(nil, 0, system ? 1 : 0, list, list.count, &problem)
         }
         guard let raw = unsafe made else {
             throw TLSError(.failed, "no trusted certificates: \(TLSProblem(problem).text)")

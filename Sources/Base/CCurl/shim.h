@@ -249,9 +249,10 @@ static inline void al_curl_add_header(al_curl_transfer *t, const char *line) { a
 static inline void al_curl_connect_to(al_curl_transfer *t, const char *where) {
     al_curl_append(t, &t->connect_to, where);
 }
-// Authorities beside those of the system.
-static inline void al_curl_trust(al_curl_transfer *t, const char *file, const char *system_folder) {
-    al_curl_check(t, curl_easy_setopt(t->easy, CURLOPT_CAINFO, file));
+// Authorities (PEM, copied) beside those of the system's folder.
+static inline void al_curl_trust(al_curl_transfer *t, const uint8_t *pem, size_t count, const char *system_folder) {
+    struct curl_blob blob = {(void *)(uintptr_t)pem, count, CURL_BLOB_COPY};
+    al_curl_check(t, curl_easy_setopt(t->easy, CURLOPT_CAINFO_BLOB, &blob));
     al_curl_check(t, curl_easy_setopt(t->easy, CURLOPT_CAPATH, system_folder));
 }
 static inline void al_curl_use_environment_proxy(al_curl_transfer *t) {

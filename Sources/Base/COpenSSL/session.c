@@ -103,29 +103,37 @@ al_tls_settings *al_tls_server_settings(const uint8_t *protocols, size_t count, 
     return settings;
 }
 
-static int trust(SSL_CTX *context, const char *pem, size_t length) {
-    if (!pem) return SSL_CTX_set_default_verify_paths(context);
-    X509_STORE *store = SSL_CTX_get_cert_store(context);
+// Adds the certificates of a PEM text to a store, or only counts them; -1 when one cannot be read.
+static int read_certificates(const char *pem, size_t length, X509_STORE *store) {
     BIO *text = BIO_new_mem_buf(pem, (int)length);
     int found = 0;
     X509 *certificate;
+    ERR_clear_error();
     while (text && (certificate = PEM_read_bio_X509(text, NULL, NULL, NULL))) {
-        found += X509_STORE_add_cert(store, certificate);
+        found += store ? X509_STORE_add_cert(store, certificate) : 1;
         X509_free(certificate);
     }
-    BIO_free(text);
     // The end of the text is an error, too.
+    int ended = text && ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+    BIO_free(text);
     ERR_clear_error();
-    return found > 0;
+    return ended ? found : -1;
+}
+
+int al_tls_count_certificates(const char *pem, size_t length) { return read_certificates(pem, length, NULL); }
+
+static int trust(SSL_CTX *context, const char *pem, size_t length, int system) {
+    if (system && !SSL_CTX_set_default_verify_paths(context)) return 0;
+    return !pem || read_certificates(pem, length, SSL_CTX_get_cert_store(context)) > 0;
 }
 
 al_tls_settings *al_tls_client_settings(
-    const char *pem, size_t length, const uint8_t *protocols, size_t count, al_tls_problem *problem) {
+    const char *pem, size_t length, int system, const uint8_t *protocols, size_t count, al_tls_problem *problem) {
     al_tls_settings *settings = make_settings(TLS_client_method(), protocols, count, problem);
     if (!settings) return NULL;
     SSL_CTX_set_verify(settings->context, SSL_VERIFY_PEER, NULL);
     // OpenSSL's answer is 0 when it went well.
-    if (trust(settings->context, pem, length) &&
+    if (trust(settings->context, pem, length, system) &&
         (count == 0 || SSL_CTX_set_alpn_protos(settings->context, protocols, (unsigned)count) == 0))
         return settings;
     al_tls_fail(problem, "there is no certificate to trust");

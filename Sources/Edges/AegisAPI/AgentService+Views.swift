@@ -47,7 +47,7 @@ extension AgentService {
                     .init("seq", .number(entry.seq)), .init("ts", .string("\(entry.time)")),
                 ]
                 if let trace = entry.trace { fields.append(.init("trace_id", .string(trace))) }
-                if let step = try? entry.step.json() { fields += step.fields ?? [] }
+                fields += entry.step.json.fields ?? []
                 return .object(fields)
             }
         }
@@ -56,7 +56,7 @@ extension AgentService {
         var isLive: Bool { process != nil }
 
         /// What `wait` compares with.
-        func mark() async -> Int { process?.log.current.count ?? 0 }
+        func mark() async -> Int { process?.log.saved ?? 0 }
 
         /// Waits until there is more; false when there will be none.
         func wait(after mark: Int) async -> Bool { await process?.log.wait(after: mark) ?? false }

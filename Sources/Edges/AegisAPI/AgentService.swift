@@ -258,9 +258,9 @@ extension AgentService {
         let declarations: [ToolDeclaration]
         if let word {
             let process = try await find(word, caller)
-            declarations = services.registry.declarations(for: process.holder, in: services.grants)
+            declarations = await process.declarations()
         } else {
-            declarations = services.registry.declarations
+            declarations = services.registry.declarations(forUser: caller.uid)
         }
         return declarations.map { tool in
             [

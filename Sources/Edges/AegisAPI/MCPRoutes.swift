@@ -1,6 +1,6 @@
 internal import AegisCore
-internal import AegisInstances
-internal import AegisJSON
+package import AegisInstances
+package import AegisJSON
 package import AegisMCP
 package import AegisWire
 internal import LinuxSys
@@ -8,19 +8,31 @@ internal import LinuxSys
 /// MCP servers: what they are, and asking them anew for their tools.
 package struct MCPRoutes: Sendable {
     private let plane: MCPPlane
+    private let more: @Sendable (Caller) -> [JSONValue]
 
     /// Routes over the servers of a node.
-    package init(_ plane: MCPPlane) { self.plane = plane }
+    ///
+    /// - Parameters:
+    ///   - plane: those of the configuration.
+    ///   - more: tells a caller of those in the sandboxes of their agents.
+    package init(_ plane: MCPPlane, more: @escaping @Sendable (Caller) -> [JSONValue] = { _ in [] }) {
+        self.plane = plane
+        self.more = more
+    }
+
+    private func report(_ caller: Caller) -> JSONValue {
+        .array(plane.report(operators: Self.runsNode(caller), user: caller.uid) + more(caller))
+    }
 
     package var routes: [Route] {
         [
-            .json(.get, "/v1/mcp", "List MCP servers with their tools") { [plane] context in
-                JSONValue.object([.init("items", .array(plane.report(operators: Self.runsNode(context.caller))))])
+            .json(.get, "/v1/mcp", "List MCP servers with their tools") { context in
+                JSONValue.object([.init("items", report(context.caller))])
             },
             .json(.post, "/v1/mcp/{name}/refresh", "Ask an MCP server anew for its tools") { [plane] context in
                 try Self.check(context.caller)
                 try await plane.refresh(context.parameter("name"))
-                return JSONValue.object([.init("items", .array(plane.report(operators: true)))])
+                return JSONValue.object([.init("items", report(context.caller))])
             },
         ]
     }
@@ -28,16 +40,17 @@ package struct MCPRoutes: Sendable {
     /// The same for JSON-RPC.
     package var methods: [JSONRPCMethod] {
         [
-            JSONRPCMethod("mcp.list", params: "") { [plane] params, context in
+            JSONRPCMethod("mcp.list", params: "") { params, context in
                 _ = try RPCParameters(params, known: [], positional: 0)
                 let caller = Caller(uid: context.caller.user, gid: context.caller.group)
-                return ["servers": .array(plane.report(operators: Self.runsNode(caller)))]
+                return ["servers": report(caller)]
             },
             JSONRPCMethod("mcp.refresh", params: "name") { [plane] params, context in
                 let parameters = try RPCParameters(params, known: ["name"], positional: 1)
-                try Self.check(Caller(uid: context.caller.user, gid: context.caller.group))
+                let caller = Caller(uid: context.caller.user, gid: context.caller.group)
+                try Self.check(caller)
                 try await plane.refresh(try parameters.text("name"))
-                return ["servers": .array(plane.report(operators: true))]
+                return ["servers": report(caller)]
             },
         ]
     }

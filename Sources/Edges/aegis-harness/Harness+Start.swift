@@ -8,7 +8,8 @@ extension Harness {
             return refuse(number, .other, Code.invalid, bytes("the request to start a process is malformed"))
         }
         guard shutdown == nil else { return refuse(number, .other, 0, bytes("the sandbox is shutting down")) }
-        guard processes.count < Channel.liveLimit, process(number) == nil else {
+        if request.kind == .door && process(number) == nil { return openDoor(number, request) }
+        guard processes.count < Channel.liveLimit, process(number) == nil, door?.number != number else {
             return refuse(number, .limit, 0, bytes("the sandbox runs as many processes for Aegis as it may"))
         }
         guard !haveNUL(request.arguments), !haveNUL(request.environment), !request.directory.contains(0) else {

@@ -17,6 +17,8 @@ final class Harness {
     private var channelEnded = false
     var channelWritable = true
     var processes: [GuestProcess] = []
+    /// By which programs inside reach the daemon, if it wants that.
+    var door: GuestDoor?
     var passwd = AccountFile()
     var group = AccountFile()
     /// When everything that still runs is killed, when it is over whatever the daemon has acknowledged, and whether the
@@ -55,7 +57,7 @@ final class Harness {
         else { Harness.die(bytes("the channel cannot be waited for"), 1) }
     }
 
-    /// What an event belongs to: the low byte, with the process number above it.
+    /// What an event belongs to: the low byte, with the number of the process or of the door's connection above it.
     enum Source {
         static let channel: UInt64 = 0
         static let signals: UInt64 = 1
@@ -63,6 +65,8 @@ final class Harness {
         static let stdout: UInt64 = 3
         static let stderr: UInt64 = 4
         static let status: UInt64 = 5
+        static let listener: UInt64 = 6
+        static let connection: UInt64 = 7
     }
 
     static func die(_ text: [UInt8], _ code: Int32) -> Never {
@@ -99,6 +103,7 @@ final class Harness {
             }
             if !finish(process) { i += 1 }
         }
+        if door != nil { isBusy = pumpDoor() || isBusy }
         flush()
         if shutdown != nil { continueShutdown() }
         return isBusy && (channelWritable || outgoing.count < Harness.highWater)
@@ -113,6 +118,11 @@ final class Harness {
         case Source.signals:
             ah_drain_signals(signals)
             reap()
+        case Source.listener: door?.waiting[Int(event.data >> 8)] = true
+        case Source.connection:
+            guard let door, let at = door.index(UInt32(truncatingIfNeeded: event.data >> 8)) else { return }
+            if event.ready & UInt8(AH_IN | AH_HANGUP) != 0 { door.connections[at].readable = true }
+            if event.ready & UInt8(AH_OUT | AH_HANGUP) != 0 { door.connections[at].writable = true }
         default:
             guard let process = process(UInt16(truncatingIfNeeded: event.data >> 8)) else { return }
             switch event.data & 0xff {
@@ -180,9 +190,14 @@ final class Harness {
 
     private func takeFrame(_ header: FrameHeader) throws(ChannelError) {
         switch header.type {
-        case .stdin: try takeInput(header)
+        case .stdin:
+            if let door, door.number == header.stream { return try takeDoorInput(door, header) }
+            try takeInput(header)
         case .ack:
             let ack = try Acknowledgement(decoding: incoming.payload(of: header))
+            if let door, door.number == header.stream {
+                return try takeDoorAcknowledgement(door, header.flags, ack.offset)
+            }
             guard header.flags == 1 || header.flags == 2, let process = process(header.stream) else { return }
             let index = Int(header.flags) - 1
             guard ack.offset <= process.output[index].sent else { throw ChannelError.malformed(type: 3) }
@@ -190,6 +205,9 @@ final class Harness {
         case .start: start(header.stream, incoming.payload(of: header))
         case .signal:
             let message = try ProcessSignal(decoding: incoming.payload(of: header))
+            if door?.number == header.stream {
+                return closeDoor(code: 128 + UInt32(message.number), signal: message.number)
+            }
             guard let process = process(header.stream), process.end == nil else { return }
             if header.flags & ProcessSignal.groupFlag != 0 {
                 ah_signal_group(process.pid, Int32(message.number))
@@ -245,6 +263,7 @@ final class Harness {
         incoming.shrink()
         outgoing.shrink()
         for process in processes { process.input.queue.shrink() }
+        door?.shrink()
         ah_trim_memory()
     }
 }

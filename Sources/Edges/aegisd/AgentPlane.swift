@@ -29,6 +29,7 @@ struct AgentPlane: Sendable {
     /// The routes beside those of `service`.
     var routes: [Route] { faces.routes }
     let mcp: MCPPlane
+    let kitServers: KitServers
     private let loop: EventLoop
     private let scope: TaskScope
     private let listener: Listener
@@ -44,27 +45,22 @@ struct AgentPlane: Sendable {
         loop = try EventLoop.startThread(name: "agents")
         scope = TaskScope(on: loop)
         let (database, ledger) = (services.database, services.audit.ledger)
-        let (providers, selection) = (settings.providers, settings.selection)
-        let desk = try InferenceDesk(providers, selection, database: database, ledger: ledger, loop: loop)
+        let desk = try InferenceDesk(settings, database: database, ledger: ledger, loop: loop)
         let approvals = ApprovalQueue(database, audit: ledger, clock: loop.clock)
-        let http = try HTTPClient(on: loop)
+        let http = try HTTPClient(on: loop, authorities: settings.tls.authorities)
         let registry = try ToolRegistry(
             [EchoTool()] + FileTools.all + (try WebTools(http, search: settings.webSearch, on: loop).all))
         mcp = try MCPServers.make(settings, registry, services, scope: scope, loop: loop, logger: logger)
         let folders = AgentFolders(home: home.path, runDirectory: home.runDirectory, instances: services.directory)
-        let memory = try settings.memory.makeStore(database, providers, http)
-        let sandboxes = AgentSandboxHost(services.directory, kits: services.kits, loop: services.loop, logger: logger)
+        let memory = try settings.memory.makeStore(database, settings.providers, http)
+        kitServers = MCPServers.inSandboxes(settings, services, scope: scope, loop: loop, logger: logger)
+        let sandboxes = kitServers
         let agents = AgentServices(
             store: SessionStore(database), models: desk, registry: registry,
             tools: ToolGate(registry, clock: loop.clock), grants: services.grants, audit: ledger, desk: approvals,
             files: { await folders.scope(of: $0) }, sandboxes: sandboxes,
-            gone: { record in
-                folders.clear(record)
-                // Whoever waits for an answer on its behalf waits for nothing.
-                _ = try? await BlockingPool.shared.run { try approvals.stop(agent: record.id) }
-                // What it had for itself and did not ask to keep; the next start forgets what cannot be forgotten now.
-                try? await MemoryDesk.forget(record, in: memory)
-            }, forgotten: { folders.clear(tree: $0) }, scope: scope, now: { Timestamp.now() }, clock: loop.clock,
+            gone: { await Self.clear($0, folders, sandboxes, approvals, memory) },
+            forgotten: { folders.clear(tree: $0) }, scope: scope, now: { Timestamp.now() }, clock: loop.clock,
             logger: logger)
         let skills = AgentSkills(settings.agents.skillsDirs, home: home.path, database: database, folders: folders)
         directory = AgentDirectory(agents, limits: settings.agents.limits, preamble: { skills.preamble($0, $1) })
@@ -94,11 +90,26 @@ struct AgentPlane: Sendable {
         events = LedgerEvents(
             services.audit.service, agents: directory, store: agents.store, instances: services.directory,
             clock: loop.clock)
-        let methods = AgentMethods(service).methods + MCPRoutes(mcp).methods + EventMethods(events).methods
+        let methods =
+            AgentMethods(service).methods + MCPRoutes(mcp, more: sandboxes.report).methods
+            + EventMethods(events).methods
         server = JSONRPCServer(methods: methods + faces.methods, clock: loop.clock)
         try? Files.removeFile(home.agentSocket)
         listener = try Listener.unix(path: home.agentSocket, mode: 0o600, on: loop)
         try home.share(home.agentSocket)
+    }
+
+    /// Clears away what an agent that is gone has had.
+    private static func clear(
+        _ record: AgentRecord, _ folders: AgentFolders, _ sandboxes: KitServers, _ approvals: ApprovalQueue,
+        _ memory: MemoryStore
+    ) async {
+        folders.clear(record)
+        if record.parent == nil { sandboxes.forget(tree: record.tree) }
+        // Whoever waits for an answer on its behalf waits for nothing.
+        _ = try? await BlockingPool.shared.run { try approvals.stop(agent: record.id) }
+        // What it had for itself and did not ask to keep; the next start forgets what cannot be forgotten now.
+        try? await MemoryDesk.forget(record, in: memory)
     }
 
     /// The tools that have to do with agents themselves.
@@ -127,6 +138,7 @@ struct AgentPlane: Sendable {
     /// Interrupts agents where they are; the next daemon goes on from their steps.
     func end() async {
         await directory.end()
+        await kitServers.end()
         await mcp.end()
         listener.close()
         await scope.end()

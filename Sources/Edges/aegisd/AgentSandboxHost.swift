@@ -49,7 +49,7 @@ struct AgentSandboxHost: AgentSandboxes {
     }
 
     /// The agent's instance as its grants are now.
-    private func instance(for agent: AgentRecord, _ plan: SandboxPlan) async throws -> Instance {
+    func instance(for agent: AgentRecord, _ plan: SandboxPlan) async throws -> Instance {
         await turn.enter(agent.id)
         defer { turn.leave(agent.id) }
         try Task.checkCancellation()

@@ -11,6 +11,8 @@ struct AuditSection: ConfigSection {
     var retention: ByteSize
     /// A file that gets the heads.
     var witness: String?
+    /// Where the journal listens.
+    var journalSocket: String
 
     init(from reader: ConfigReader) {
         sinks = reader.readList("sinks", of: String.self, default: ["file"]) { word in
@@ -26,6 +28,10 @@ struct AuditSection: ConfigSection {
         }
         witness = reader.readIfPresent("witness") {
             $0.hasPrefix("/") ? nil : "must be the absolute path of a file"
+        }
+        journalSocket = reader.read("journal_socket", default: JournalSink.path) {
+            $0.hasPrefix("/") && $0.utf8.count <= JournalSink.longestPath
+                ? nil : "must be the absolute path of a socket, of \(JournalSink.longestPath) bytes at most"
         }
     }
 

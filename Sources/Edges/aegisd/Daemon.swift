@@ -127,7 +127,7 @@ enum Daemon {
             FileRoutes(services.directory).routes, SecretRoutes(services.secrets, audit: services.audit.ledger).routes,
             ImageRoutes(services.images, directory: services.directory).routes,
             DebugRoutes(services.directory).routes, AgentRoutes(agents.service).routes, agents.routes,
-            MCPRoutes(agents.mcp).routes,
+            MCPRoutes(agents.mcp, more: agents.kitServers.report).routes,
             AuditRoutes(services.audit.service, directory: services.directory).routes,
         ].flatMap(\.self)
         let routes = groups + [SystemRoutes.description(of: groups)]

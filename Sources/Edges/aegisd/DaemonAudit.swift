@@ -85,7 +85,7 @@ struct DaemonAudit: Sendable {
             path: "\(home.path)/\(DaemonHome.auditFolder)", keyFile: "\(home.path)/\(DaemonHome.auditKey)",
             node: home.node, settings: settings.settings, known: try heads.load())
         service = try AuditService(ledger, heads: heads)
-        let journal = JournalSink(node: home.node)
+        let journal = JournalSink(node: home.node, path: settings.journalSocket)
         mirrors = HeadMirrors(
             node: home.node, store: heads, witness: settings.witness,
             journal: journal

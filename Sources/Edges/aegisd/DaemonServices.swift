@@ -57,6 +57,7 @@ struct DaemonServices: Sendable {
         imageSettings.authFile = settings.registries.compactMap(\.authFile).first
         imageSettings.limits.pullTime = settings.images.pullTimeout.duration
         imageSettings.limits.stallTime = settings.images.stallTimeout.duration
+        imageSettings.authorities = settings.tls.authorities
         images = try ImageStore(
             root: "\(home.path)/images", helper: HelperProgram(executable: program), settings: imageSettings, loop: loop
         )
@@ -84,7 +85,8 @@ struct DaemonServices: Sendable {
         self.grants = grants
         network = NetworkService(
             node: home.node, runDirectory: home.runDirectory, grants: grants,
-            proofInterval: settings.network.proofInterval.duration, on: loop, scope: scope, logger: logger)
+            proofInterval: settings.network.proofInterval.duration, authorities: settings.tls.authorities, on: loop,
+            scope: scope, logger: logger)
         directory = InstanceDirectory(
             services: InstanceServices(
                 node: home.node, home: home.path, bootID: home.bootID, defaults: Self.defaults(settings, cgroups),

@@ -20,6 +20,7 @@ struct DaemonSettings: Sendable {
     let selection: SelectionSection
     let mcpServers: [MCPServerSection]
     let audit: AuditSection
+    let tls: TLSSection
     let memory: MemorySection
     let webSearch: WebSearchSection
     /// What TCP clients of the API must show.
@@ -50,6 +51,7 @@ struct DaemonSettings: Sendable {
         instances = configuration.section(InstancesSection.self)
         images = configuration.section(ImagesSection.self)
         audit = configuration.section(AuditSection.self)
+        tls = configuration.section(TLSSection.self)
         registries = configuration.list(RegistrySection.self)
         agents = configuration.section(AgentsSection.self)
         providers = configuration.list(ProviderSection.self)

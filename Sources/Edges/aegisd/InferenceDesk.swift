@@ -16,12 +16,10 @@ struct InferenceDesk: ModelDesk {
     /// Makes the providers.
     ///
     /// - Throws: what is wrong with the configuration, a scenario or a recording.
-    init(
-        _ providers: [ProviderSection], _ selection: SelectionSection, database: Database, ledger: Ledger,
-        loop: EventLoop
-    ) throws {
+    init(_ settings: DaemonSettings, database: Database, ledger: Ledger, loop: EventLoop) throws {
+        let (providers, selection) = (settings.providers, settings.selection)
         let time = InferenceTime(clock: loop.clock)
-        let transport = HTTPModelTransport(try HTTPClient(on: loop))
+        let transport = HTTPModelTransport(try HTTPClient(on: loop, authorities: settings.tls.authorities))
         let backends = try InferenceBackend.all(providers, time: time) { section throws(AegisError) in
             let endpoint = ProviderEndpoint(name: section.name, baseURL: section.endpoint, key: section.apiKey)
             return section.kind == .anthropic

@@ -1,4 +1,5 @@
 internal import AegisAudit
+internal import AegisChannel
 internal import AegisCore
 internal import AegisHTTPClient
 internal import AegisIO
@@ -9,20 +10,56 @@ internal import AegisStore
 internal import AegisTools
 internal import LinuxSys
 
-/// The MCP servers of the configuration, put together.
+/// The MCP servers of the configuration and of kits, put together.
 enum MCPServers {
+    /// The sandboxes of agents, with the servers that kits bring.
+    static func inSandboxes(
+        _ settings: DaemonSettings, _ services: DaemonServices, scope: TaskScope, loop: EventLoop, logger: Logger
+    ) -> KitServers {
+        let host = AgentSandboxHost(services.directory, kits: services.kits, loop: services.loop, logger: logger)
+        return KitServers(
+            host,
+            KitServers.Services(
+                kits: services.kits, store: MCPStore(services.database), audit: services.audit.ledger, scope: scope,
+                clock: loop.clock, logger: logger, taken: Set(settings.mcpServers.map(\.name))))
+    }
+
+    /// An entry with the numbers of the users that it names.
+    private static func withUsers(_ section: MCPServerSection) throws(AegisError) -> MCPServerSection {
+        guard !section.users.isEmpty else { return section }
+        var section = section
+        var numbers: Set<UInt32> = []
+        for user in section.users {
+            if let number = UInt32(user) {
+                numbers.insert(number)
+                continue
+            }
+            guard let passwd = try? Files.read("/etc/passwd", limit: Accounts.fileLimit),
+                let account = try? Accounts.resolve(Array(user.utf8), passwd: passwd, group: [])
+            else {
+                throw AegisError(
+                    .usage, "invalid-config",
+                    "the MCP server '\(section.name)' names the user '\(user)', who is not in /etc/passwd",
+                    hint: "write the user's number where the name is known elsewhere only")
+            }
+            numbers.insert(account.uid)
+        }
+        section.userIDs = numbers
+        return section
+    }
+
     static func make(
         _ settings: DaemonSettings, _ registry: ToolRegistry, _ services: DaemonServices, scope: TaskScope,
         loop: EventLoop, logger: Logger
     ) throws -> MCPPlane {
-        let sections = settings.mcpServers
+        let sections = try settings.mcpServers.map { section throws(AegisError) in try withUsers(section) }
         let names = sections.map(\.name)
         if let twice = names.first(where: { name in names.count { $0 == name } > 1 }) {
             throw AegisError(
                 .usage, "invalid-config", "two entries of mcp_servers have the name '\(twice)'",
                 hint: "each server has a name of its own")
         }
-        let client = try HTTPClient(on: loop)
+        let client = try HTTPClient(on: loop, authorities: settings.tls.authorities)
         let instances = MCPInstanceHost(directory: services.directory)
         let secrets = services.secrets
         let host = MCPHostPlace(

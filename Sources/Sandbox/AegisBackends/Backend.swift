@@ -195,11 +195,6 @@ package protocol Sandbox: AnyObject, Sendable {
     /// Connects to a port inside, on loopback first, then on the sandbox's own address.
     func dial(_ port: UInt16, deadline: Duration) async throws -> FileStream
 
-    /// Listens on a port of the sandbox's own loopback. Nothing outside of the sandbox reaches it.
-    ///
-    /// - Throws: `guest-port-taken` when a program inside has the port; `instance-stopped`.
-    func listen(_ port: UInt16) throws -> Listener
-
     /// The network namespace that the sandbox's processes are in; nil when there is none of this host's, or it has ended.
     var networkNamespace: SharedDescriptor? { get }
 

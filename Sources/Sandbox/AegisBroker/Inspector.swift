@@ -26,10 +26,13 @@ package final class Inspector: Sendable {
     ///
     /// - Parameters:
     ///   - authorities: whom servers' certificates must come from, in PEM; nil takes those that the system trusts.
+    ///   - besideSystem: whether those that the system trusts count as well.
     ///   - proxy: relays HTTP/2, and says what guests may do; of the loop of all connections.
     /// - Throws: `tls-failed` when there is nothing to trust.
-    package init(authorities: [UInt8]? = nil, proxy: HTTPProxy) throws(TLSError) {
-        client = try TLSClient(authorities: authorities, protocols: ["http/1.1"])
+    package init(
+        authorities: [UInt8]? = nil, besideSystem: Bool = false, proxy: HTTPProxy
+    ) throws(TLSError) {
+        client = try TLSClient(authorities: authorities, besideSystem: besideSystem, protocols: ["http/1.1"])
         server = try TLSServer(protocols: ["http/1.1"])
         self.proxy = proxy
     }

@@ -54,8 +54,9 @@ enum FetchFailure {
         if says("server gave http response to https client", "x509", "tls:", "certificate") {
             return AegisError(
                 .unavailable, "registry-tls", "no trusted connection to the registry of '\(name)': \(reason(text))",
-                hint: "put its authority's certificate into /etc/containers/certs.d/HOST:PORT/ca.crt, "
-                    + "or list it under registries with insecure: true")
+                hint: "name its authority's certificate as tls.ca_file, or put it into "
+                    + "/etc/containers/certs.d/HOST:PORT/ca.crt; or list the registry under registries with insecure: true"
+            )
         }
         if says(
             "connection refused", "no such host", "no route to host", "network is unreachable", "i/o timeout",

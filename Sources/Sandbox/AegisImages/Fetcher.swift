@@ -176,6 +176,9 @@ struct Fetcher: Sendable {
         in work: WorkDirectory
     ) async throws -> [UInt8] {
         let program = try findProgram()
+        if let authorities = settings.authorities, source == nil {
+            try await BlockingPool.shared.run { try Self.put(authorities, in: work) }
+        }
         let credentials = try await BlockingPool.shared.run { [credentials] () throws -> OpenCredentials? in
             guard source == nil, let credentials else { return nil }
             return try OpenCredentials(credentials)
@@ -206,6 +209,16 @@ struct Fetcher: Sendable {
             await process.end()
             throw error
         }
+    }
+
+    /// Writes down whom to trust where the program looks for it.
+    private static func put(_ authorities: [UInt8], in work: WorkDirectory) throws {
+        do throws(Errno) {
+            try work.directory.makeDirectories(FetchRole.authorities)
+            try work.directory.open(
+                "\(FetchRole.authorities)/ca.pem", [.writeOnly, .create, .truncate, .noFollow], resolve: .beneath
+            ).writeAll(authorities[...])
+        } catch { throw StoreDirectory.failure(error, "preparing a download") }
     }
 
     private var environment: [String] {

@@ -31,6 +31,8 @@ package struct ImageSettings: Sendable {
     package var authFile: String?
     /// The program that talks to registries; nil looks for `skopeo` in `PATH`.
     package var fetchProgram: String?
+    /// Certificates (PEM) of authorities that registries' certificates may come from, beside the system's.
+    package var authorities: [UInt8]?
     /// How often a download is tried again after a failure of the network.
     package var retries = 2
     /// The platform that images are chosen for.

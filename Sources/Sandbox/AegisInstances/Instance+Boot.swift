@@ -135,11 +135,12 @@ extension Instance {
     /// - Returns: false if the channel broke at once; the end of the sandbox is reported then.
     func connect(_ sandbox: any Sandbox, attempt: UInt64) async -> Bool {
         self.sandbox = sandbox
-        openGuestDoor(in: sandbox)
+        issueGrants()
         do {
             let (state, stream) = try await sandbox.channel()
             let session = HarnessSession(sink: processes, tap: tap)
             link.withLock { $0 = session }
+            openGuestDoor(on: session, besides: state.processes)
             follow(session, on: stream, of: sandbox, known: state.processes, attempt: attempt)
             return true
         } catch {
@@ -246,7 +247,7 @@ extension Instance {
         }
         values["AEGIS_INSTANCE_ID"] = Array(id.utf8)
         values["AEGIS_INSTANCE_NAME"] = Array((stored.info.name ?? id).utf8)
-        if let port = guestAPI.port { values["AEGIS_GUEST_API"] = Array("http://127.0.0.1:\(port)".utf8) }
+        for (name, value) in guestEnvironment { values[name] = Array(value.utf8) }
         if stored.tty { values["TERM"] = values["TERM"] ?? Array("xterm".utf8) }
         let secrets = try services.secrets.resolve(stored.plainSecrets, earlier: runSecrets.values)
         try keep(secrets)

@@ -6,6 +6,7 @@ internal import AegisImages
 internal import AegisJSON
 internal import AegisLogs
 package import AegisSandboxTypes
+internal import AegisSecrets
 package import AegisSessions
 
 /// A process that runs in an instance for a client, or a copy in or out of it.
@@ -24,8 +25,16 @@ package struct RunningProcess: Sendable {
 extension Instance {
     /// Starts a further process; wakes a paused instance.
     ///
-    /// - Throws: `instance-stopped` unless the request asks for a start; `ProcessStartError` for an unknown command.
-    package func exec(_ request: ExecRequest) async throws -> RunningProcess {
+    /// - Parameters:
+    ///   - request: what is run.
+    ///   - secrets: names of secrets that this process alone gets, as variables.
+    ///   - logged: whether its output is stored; that of a process with secrets of its own must not be.
+    /// - Returns: the process.
+    /// - Throws: `instance-stopped` unless the request asks for a start; `ProcessStartError` for an unknown command;
+    ///   `secret-not-found`.
+    package func exec(
+        _ request: ExecRequest, secrets: [String] = [], logged: Bool = true
+    ) async throws -> RunningProcess {
         guard !request.command.isEmpty else {
             throw AegisError.usage("a command is missing", hint: "write it after --, as in: aegis exec \(label) -- ls")
         }
@@ -36,7 +45,7 @@ extension Instance {
         let config = try knownImage()
         let message = StartProcess(
             kind: .exec, arguments: request.command.map { Array($0.utf8) },
-            environment: try environment(config, more: request.env ?? [:]),
+            environment: try environment(config, more: request.env ?? [:], secrets: secrets),
             directory: Array((request.workdir ?? workingDirectory(config)).utf8),
             user: Array(try config.user(overriddenBy: request.user ?? stored.user).description.utf8),
             terminal: request.tty ?? false,
@@ -44,9 +53,25 @@ extension Instance {
             rows: request.rows ?? 24)
         try services.audit.record(.exec(request.command, id: execID, user: request.user ?? stored.user, in: id))
         var process = try await run(
-            message, on: session, execID: execID, logged: true, takesInput: request.stdin ?? false)
+            message, on: session, execID: execID, logged: logged && secrets.isEmpty, takesInput: request.stdin ?? false)
         process.hold = SharedHold(hold)
         return process
+    }
+
+    /// The variables of a process, with secrets that it alone gets.
+    private func environment(
+        _ config: ImageConfig, more: [String: String], secrets names: [String]
+    ) throws -> [[UInt8]] {
+        let all = try environment(config, more: more)
+        guard !names.isEmpty else { return all }
+        let secrets = try services.secrets.resolve(names)
+        try services.audit.record(
+            AuditEvent(
+                .secretUsed, agent: id, parent: stored.info.parent,
+                ("secrets", .array(secrets.map { .string($0.name) })), ("as", "environment")))
+        let marks = names.map { Array("\($0)=".utf8) }
+        return all.filter { entry in !marks.contains { entry.starts(with: $0) } }
+            + secrets.map { Array("\($0.name)=".utf8) + $0.value.reveal() }
     }
 
     /// Starts to send a tree of the sandbox as a tar stream (on the process's stdout).

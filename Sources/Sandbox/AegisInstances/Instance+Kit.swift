@@ -4,7 +4,7 @@ internal import AegisCore
 internal import AegisFiles
 internal import AegisIO
 internal import AegisImages
-internal import AegisSandboxTypes
+package import AegisSandboxTypes
 internal import AegisSessions
 internal import LinuxSys
 
@@ -13,13 +13,16 @@ extension Instance {
     /// The most bytes of a hook's output that an error shows.
     private static let shownOutput = 2000
 
+    /// The MCP servers that the instance's kit brings.
+    package var kitServers: [KitTool] { stored.kit?.tools ?? [] }
+
     // MARK: The workspace
 
     /// Copies the kit's files into a workspace that is empty, once. A folder of the user's is the user's.
     nonisolated func layOut(_ stored: StoredInstance, in place: HostPlaces.Place, as user: FileIdentity) async throws {
-        guard let kit = stored.kit, !kit.workspace.isEmpty, kit.layout != .done, stored.workspaceKind != .host else {
-            return
-        }
+        guard let kit = stored.kit, !kit.workspace.isEmpty, kit.layout != .done, stored.workspaceKind != .host,
+            stored.agent?.folder == nil
+        else { return }
         let folder = place.opened
         // One that an earlier daemon had begun to fill is not empty and not whole.
         if kit.layout == nil {

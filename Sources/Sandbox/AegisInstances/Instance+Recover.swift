@@ -94,7 +94,7 @@ extension Instance {
         }
         let paused = stored.info.state == .paused
         sandbox = found
-        openGuestDoor(in: found)
+        issueGrants()
         do {
             let (state, stream) = try await found.channel()
             let task = state.processes.first { $0.number == Channel.taskProcess }
@@ -117,7 +117,9 @@ extension Instance {
                 .adopted(
                     .init(
                         attempt: attempt, isPaused: paused, isLaunched: task != nil, intent: intent, outcome: outcome)))
-            for process in state.processes where process.number != Channel.taskProcess { end(process, on: session) }
+            let others = state.processes.filter { $0.number != Channel.taskProcess }
+            for process in others where process.number < Door.earlyProcess { end(process, on: session) }
+            adoptGuestDoor(others, on: session)
             recallInspection()
             await adoptNetwork(found)
             follow(session, on: stream, of: found, known: state.processes, attempt: attempt)
@@ -151,7 +153,7 @@ extension Instance {
     }
 
     /// Ends an exec of the daemon before: it has nobody to report to. Its number is taken until its end is known.
-    private func end(_ process: ProcessState, on session: HarnessSession) {
+    func end(_ process: ProcessState, on session: HarnessSession) {
         let relay = ProcessRelay(
             number: process.number, journal: nil, holdsForWatcher: false, stdoutFrom: process.stdoutAcknowledged,
             stderrFrom: process.stderrAcknowledged

@@ -110,6 +110,7 @@ extension Instance: StandbyOwner {
                 var warmUp = WarmUp(sandbox: sandbox)
                 // The image's own programs may be the instance's by now, and its folders are not to be touched.
                 (warmUp.commands, warmUp.directory) = ([WarmUp.harness], "/")
+                if await guestAPI != .standard { warmUp.door = nil }
                 try await withDeadline(.seconds(5), clock: services.clock) { [warmUp] in try await warmUp.run() }
                 if await !isAwaited {
                     try await sandbox.pause()

@@ -31,13 +31,12 @@ package actor Instance {
     var sandbox: (any Sandbox)? {
         didSet {
             holds.setSandbox(sandbox)
-            guestDoor?.close()
-            guestDoor = nil
+            closeGuestDoor()
             if sandbox == nil { retireGrants() }
         }
     }
     /// Where programs inside reach Aegis, while there is a sandbox.
-    var guestDoor: Listener?
+    var guestDoor: GuestDoor?
     /// The live session; read by relays on the channel's own path, where a hop to the actor would cost.
     nonisolated let link = Mutex<HarnessSession?>(nil)
     var session: HarnessSession? { link.withLock { $0 } }

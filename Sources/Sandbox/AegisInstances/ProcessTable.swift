@@ -7,6 +7,7 @@ final class ProcessTable: SessionSink {
     private struct State {
         var relays: [UInt16: ProcessRelay] = [:]
         var next: UInt16 = 2
+        var door: GuestDoor?
     }
     private let state = Mutex(State())
     private let onExit: @Sendable (UInt16, ProcessExited) -> Void
@@ -17,6 +18,14 @@ final class ProcessTable: SessionSink {
 
     func add(_ relay: ProcessRelay) { state.withLock { $0.relays[relay.number] = relay } }
 
+    /// What comes by the door's number is the door's.
+    func set(_ door: GuestDoor?) { state.withLock { $0.door = door } }
+
+    private func door(_ number: UInt16) -> GuestDoor? {
+        guard number >= Door.earlyProcess, let door = state.withLock({ $0.door }) else { return nil }
+        return door.number == number ? door : nil
+    }
+
     func remove(_ number: UInt16) { state.withLock { _ = $0.relays.removeValue(forKey: number) } }
 
     /// A process number that is not in use; nil when all are.
@@ -24,7 +33,8 @@ final class ProcessTable: SessionSink {
         state.withLock { state in
             for _ in 0..<UInt16.max {
                 let number = state.next
-                state.next = number == .max ? 2 : number + 1
+                // The last numbers are the door's.
+                state.next = number == Door.earlyProcess - 1 ? 2 : number + 1
                 if state.relays[number] == nil { return number }
             }
             return nil
@@ -42,11 +52,13 @@ final class ProcessTable: SessionSink {
     }
 
     func output(process: UInt16, _ kind: OutputKind, offset: UInt64, bytes: ArraySlice<UInt8>, end: Bool) {
+        if let door = door(process) { return door.output(kind, offset: offset, bytes: bytes) }
         // A number that we did not give out: a hostile harness. Its stream gets no credit and stalls by itself.
         self[process]?.output(kind, offset: offset, bytes: bytes)
     }
 
     func exited(process: UInt16, _ end: ProcessExited) {
+        if let door = door(process) { return door.ended() }
         self[process]?.exited(end)
         onExit(process, end)
     }

@@ -90,6 +90,8 @@ struct WarmUp {
     /// Of ours, whatever is in the sandbox.
     static let harness = ["/.aegis/harness", "--version"]
     var directory = "/workspace"
+    /// Where programs inside will most likely want the guest API: opening its door takes some ten calls, each slow there.
+    var door: UInt16? = GuestAPISetting.standard.port
     /// Looked for as a command is: where it is not is known then, too.
     private static let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -110,6 +112,14 @@ struct WarmUp {
                     for await _ in ends { break }
                     session.forget(Self.number)
                     break
+                }
+                if let door {
+                    // Without one it is opened when the sandbox is somebody's.
+                    do {
+                        _ = try await session.start(Door.earlyProcess, Instance.guestDoor(door))
+                    } catch is ProcessStartError {
+                        session.forget(Door.earlyProcess)
+                    }
                 }
                 try await session.health()
             }

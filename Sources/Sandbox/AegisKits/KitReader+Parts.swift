@@ -161,14 +161,24 @@ extension KitReader {
                 declared.contains($0) ? nil : "is no secret of this kit"
             }
             return KitTool(
-                name: tool.require("name", placeholder: "tool") { name in
-                    Self.problem { () throws(AegisError) in try Names.validate(name, what: "tool") }
-                },
+                name: tool.require("name", placeholder: "tool", check: Self.server),
                 description: tool.readIfPresent("description"), command: self.command(tool, "command"),
-                env: self.variables(tool), secrets: secrets.isEmpty ? nil : secrets)
+                env: self.variables(tool), secrets: secrets.isEmpty ? nil : secrets,
+                timeout: tool.readIfPresent("timeout") {
+                    (1000...3_600_000).contains($0.milliseconds) ? nil : "must be 1s to 1h"
+                })
         }
         if Set(tools.map(\.name)).count != tools.count { reader.report("tools has two entries of one name") }
         return tools.isEmpty ? nil : tools
+    }
+
+    /// Grants name its tools `mcp.NAME.TOOL`: the rule is that of servers in the configuration.
+    private static func server(_ name: String) -> String? {
+        let isPlain = name.utf8.allSatisfy {
+            (48...57).contains($0) || (97...122).contains($0) || $0 == 45
+        }
+        return isPlain && (1...24).contains(name.utf8.count) && name.utf8.first != 45
+            ? nil : "must be 1 to 24 of a-z, 0-9 and '-'"
     }
 
     private func variables(_ reader: ConfigReader) -> [String: String]? {

@@ -21,11 +21,15 @@ struct KitRequest {
         all.workdir = request.workdir ?? kit.workdir
         all.user = request.user ?? kit.user
         if let env = kit.env { all.env = env.merging(request.env ?? [:]) { $1 } }
-        all.expose = try ports(request.expose)
-        all.secrets = try secrets(request.secrets, known: known)
+        // Nobody has opened a port of an agent's sandbox, and what that reaches is what the agent was granted (decision D46).
+        let isAgents = request.agent != nil
+        // Something has to run for as long as the sandbox is to be there.
+        if isAgents, all.command == nil, all.image ?? "base" == "base" { all.command = ["sleep", "infinity"] }
+        all.expose = isAgents ? request.expose : try ports(request.expose)
+        all.secrets = try secrets(request.secrets, known: known, besides: isAgents ? ofServers : [])
         all.limits = limits(request.limits)
         all.idle = idle(request)
-        all.network = network(request.network)
+        all.network = isAgents ? granted(request.network) : network(request.network)
         if let own = kit.grants { all.grants = own + (request.grants ?? []).filter { !own.contains($0) } }
         all.minIsolation = try grade(request.minIsolation)
         return all
@@ -47,13 +51,18 @@ struct KitRequest {
         return all.isEmpty ? nil : all
     }
 
-    private func secrets(_ given: [String]?, known: [String]) throws(AegisError) -> [String]? {
+    /// Secrets that go to the kit's servers, each to those that name it, and to nothing else in an agent's sandbox.
+    private var ofServers: Set<String> { Set((kit.tools ?? []).flatMap { $0.secrets ?? [] }) }
+
+    private func secrets(
+        _ given: [String]?, known: [String], besides others: Set<String>
+    ) throws(AegisError) -> [String]? {
         guard given != ["*"] else { return given }
         // `NAME@HOST` is a use of NAME as well.
         let named = Set((given ?? []).map { String($0.prefix { $0 != "@" && $0 != "," }) })
         var all = given ?? []
         var missing: [KitSecret] = []
-        for secret in kit.secrets ?? [] where !named.contains(secret.name) {
+        for secret in kit.secrets ?? [] where !named.contains(secret.name) && !others.contains(secret.name) {
             if known.contains(secret.name) {
                 all.append(secret.name)
             } else if !secret.optional {
@@ -100,6 +109,14 @@ struct KitRequest {
         if ["none", "allow"].contains(given.mode), given.group == nil { all.group = own.group }
         let places = own.allow + (given.allow ?? []).filter { !own.allow.contains($0) }
         all.allow = places.isEmpty ? nil : places
+        return all
+    }
+
+    /// What an agent's sandbox reaches; a kit's group is seen, and refused, where that is decided.
+    private func granted(_ given: NetworkRequest?) -> NetworkRequest? {
+        guard let group = kit.network?.group else { return given }
+        var all = given ?? NetworkRequest()
+        all.group = group
         return all
     }
 

@@ -113,6 +113,18 @@ package final class Kits: Sendable {
         return last
     }
 
+    /// The MCP servers that a kit brings, and which of its secrets they can do without.
+    ///
+    /// - Returns: the kit as `NAME@VERSION`, its servers, and the names of optional secrets.
+    /// - Throws: `kit-not-found`, `kit-broken`.
+    package func servers(of reference: String) async throws -> (kit: String, servers: [KitTool], optional: Set<String>)
+    {
+        let kit = try await find(reference)
+        let spec = try kit.manifest.get().spec
+        let optional = (spec.secrets ?? []).filter(\.optional).map(\.name)
+        return (kit.reference, spec.tools ?? [], Set(optional))
+    }
+
     private func find(_ text: String) async throws -> KitStore.Installed {
         let reference = try KitReference(parsing: text)
         let store = store

@@ -11,7 +11,7 @@ struct EgressGate: Sendable {
     /// Relays plain HTTP, request by request.
     let http: HTTPProxy
     /// Looks into TLS where that is demanded.
-    let inspector = SharedInspector()
+    let inspector: SharedInspector
     let loop: EventLoop
     let scope: TaskScope
     let logger: Logger

@@ -46,13 +46,17 @@ package struct Inspection: Sendable {
 /// The inspector of a node, made when it is first needed: reading whom the system trusts takes a while.
 final class SharedInspector: Sendable {
     private let made = Mutex<Inspector?>(nil)
+    /// Whom the configuration trusts beside the system, in PEM.
+    private let authorities: [UInt8]?
+
+    init(authorities: [UInt8]?) { self.authorities = authorities }
 
     /// - Throws: `tls-failed` when the system trusts nobody.
     func get(_ proxy: HTTPProxy) throws -> Inspector {
         try made.withLock { made in
             if let made { return made }
             do throws(TLSError) {
-                let new = try Inspector(proxy: proxy)
+                let new = try Inspector(authorities: authorities, besideSystem: true, proxy: proxy)
                 made = new
                 return new
             } catch { throw error.aegisError }

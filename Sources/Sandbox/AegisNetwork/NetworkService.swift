@@ -74,12 +74,13 @@ package actor NetworkService {
     ///   - grants: who may do what.
     ///   - proofInterval: how long one instance goes without a proof, on average.
     ///   - resolver: where names lead to; nil: as this host says.
+    ///   - authorities: whose certificates (PEM) servers of inspected connections may show, beside the system's.
     ///   - loop: the loop of all streams.
     ///   - scope: ends what runs here.
     ///   - logger: for what concerns no single instance.
     package init(
         node: String, runDirectory: String, grants: GrantBook, proofInterval: Duration = .seconds(300),
-        resolver: (any NameResolver)? = nil,
+        resolver: (any NameResolver)? = nil, authorities: [UInt8]? = nil,
         on loop: EventLoop, scope: TaskScope, logger: Logger
     ) {
         self.node = node
@@ -89,7 +90,7 @@ package actor NetworkService {
         gate = EgressGate(
             grants: grants, groups: NetworkGroups(),
             dialer: EgressDialer(grants: grants, resolver: resolver ?? HostResolver(on: loop), loop: loop),
-            http: HTTPProxy(on: loop),
+            http: HTTPProxy(on: loop), inspector: SharedInspector(authorities: authorities),
             loop: loop, scope: scope, logger: logger)
         let http = gate.http
         scope.spawn("network-http") { await http.run() }

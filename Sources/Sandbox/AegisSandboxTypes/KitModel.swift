@@ -155,16 +155,19 @@ package struct KitTool: Sendable, Codable, Equatable {
     package var env: [String: String]?
     /// Secrets of the kit that the server gets.
     package var secrets: [String]?
-    /// Declares a tool.
+    /// How long a call may take.
+    package var timeout: TimeSpan?
+    /// Declares a server.
     package init(
         name: String, description: String? = nil, command: [String], env: [String: String]? = nil,
-        secrets: [String]? = nil
+        secrets: [String]? = nil, timeout: TimeSpan? = nil
     ) {
         self.name = name
         self.description = description
         self.command = command
         self.env = env
         self.secrets = secrets
+        self.timeout = timeout
     }
 }
 

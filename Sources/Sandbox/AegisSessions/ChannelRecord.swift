@@ -91,6 +91,7 @@ struct ChannelDescriber {
             case .exec?: "exec"
             case .copyIn?: "copyIn"
             case .copyOut?: "copyOut"
+            case .door?: "openDoor"
             case nil: "start"
             }
         default: "\(type)"

@@ -25,13 +25,19 @@ package final class HarnessSession: Sendable {
         var waiter: CheckedContinuation<Void, Never>?
     }
     private struct State {
-        var starts: [UInt16: CheckedContinuation<UInt32, any Error>] = [:]
+        var starts: [UInt16: StartAnswer] = [:]
         /// Processes whose start was answered before anyone waited (after adoption).
         var inputs: [UInt16: Input] = [:]
         var health: [UInt64: CheckedContinuation<Void, any Error>] = [:]
         var nonce: UInt64 = 0
         var closed = false
+        /// Of the harness, once it has said hello.
+        var version: UInt16?
+        var versionWaiters: [CheckedContinuation<UInt16?, Never>] = []
     }
+
+    /// Gets the pid inside, or why there is none.
+    package typealias StartAnswer = @Sendable (Result<UInt32, any Error>) -> Void
 
     private let state = Mutex(State())
     private let outbox = Outbox()
@@ -57,11 +63,7 @@ package final class HarnessSession: Sendable {
     /// - Returns: whether the sandbox has ended: everything that it said before was handed over.
     /// - Throws: `ChannelError` for a hostile or broken harness; the caller then kills the sandbox.
     package func run(on stream: any ByteStream, known: [ProcessState]) async throws -> Bool {
-        state.withLock { state in
-            for process in known {
-                state.inputs[process.number] = Input(sent: process.stdinTaken, taken: process.stdinTaken)
-            }
-        }
+        for process in known { know(process) }
         defer { close() }
         return try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await self.outbox.drain(to: stream) }
@@ -72,6 +74,14 @@ package final class HarnessSession: Sendable {
                 if frame.header.type == .ended { return true }
             }
             return false
+        }
+    }
+
+    /// A process of an earlier daemon is there, and may be written to from here on.
+    package func know(_ process: ProcessState) {
+        state.withLock { state in
+            guard !state.closed, state.inputs[process.number] == nil else { return }
+            state.inputs[process.number] = Input(sent: process.stdinTaken, taken: process.stdinTaken)
         }
     }
 
@@ -89,14 +99,35 @@ package final class HarnessSession: Sendable {
                 hint: "the limit is \(Channel.controlLimit) bytes: pass long input by stdin or a file")
         }
         return try await withCheckedThrowingContinuation { continuation in
-            let open = state.withLock { state -> Bool in
-                guard !state.closed else { return false }
-                state.starts[number] = continuation
-                state.inputs[number] = Input(sent: 0, taken: 0)
-                return true
+            start(number, payload) { continuation.resume(with: $0) }
+        }
+    }
+
+    /// Asks for the door of programs inside, and goes on: what is started after it finds it open.
+    package func startDoor(_ message: StartProcess, then answer: @escaping StartAnswer) {
+        start(Door.process, message.encoded(), answer)
+    }
+
+    private func start(_ number: UInt16, _ payload: [UInt8], _ answer: @escaping StartAnswer) {
+        let open = state.withLock { state -> Bool in
+            guard !state.closed else { return false }
+            state.starts[number] = answer
+            state.inputs[number] = Input(sent: 0, taken: 0)
+            return true
+        }
+        guard open else { return answer(.failure(IOError.closed)) }
+        send(.start, stream: number, payload)
+    }
+
+    /// The protocol version of the harness; waits until it has said hello. Nil when the channel ends before.
+    package func harnessVersion() async -> UInt16? {
+        await withCheckedContinuation { continuation in
+            let known = state.withLock { state -> UInt16?? in
+                if state.version != nil || state.closed { return .some(state.version) }
+                state.versionWaiters.append(continuation)
+                return nil
             }
-            guard open else { return continuation.resume(throwing: IOError.closed) }
-            send(.start, stream: number, payload)
+            if let known { continuation.resume(returning: known) }
         }
     }
 
@@ -104,17 +135,27 @@ package final class HarnessSession: Sendable {
     package func write(_ number: UInt16, _ bytes: ArraySlice<UInt8>) async throws(IOError) {
         var rest = bytes
         while !rest.isEmpty {
-            let room = await room(number)
+            let room = await room(number, atLeast: 1)
             guard room > 0 else { throw IOError.closed }
             let piece = rest.prefix(min(room, Channel.dataLimit))
             rest = rest.dropFirst(piece.count)
-            guard let offset = reserve(number, piece.count) else { throw IOError.closed }
-            if tap.isWatched { tap.sawInput(number, offset: offset, count: piece.count, end: false) }
-            outbox.append { out in
-                FrameHeader(.stdin, stream: number, length: piece.count + 8).encode(into: &out)
-                appendOffset(offset, to: &out)
-                out.append(contentsOf: piece)
-            }
+            try put(number, piece)
+        }
+    }
+
+    /// Sends bytes that must not be torn apart, in one frame: at most 64 KiB. One task at a time.
+    package func write(_ number: UInt16, whole bytes: [UInt8]) async throws(IOError) {
+        guard await room(number, atLeast: bytes.count) >= bytes.count else { throw IOError.closed }
+        try put(number, bytes[...])
+    }
+
+    private func put(_ number: UInt16, _ piece: ArraySlice<UInt8>) throws(IOError) {
+        guard let offset = reserve(number, piece.count) else { throw IOError.closed }
+        if tap.isWatched { tap.sawInput(number, offset: offset, count: piece.count, end: false) }
+        outbox.append { out in
+            FrameHeader(.stdin, stream: number, length: piece.count + 8).encode(into: &out)
+            appendOffset(offset, to: &out)
+            out.append(contentsOf: piece)
         }
     }
 
@@ -233,14 +274,14 @@ package final class HarnessSession: Sendable {
         case .started:
             var fields = FieldReader(frame.payload, type: .started)
             let pid = try fields.u32()
-            state.withLock { $0.starts.removeValue(forKey: number) }?.resume(returning: pid)
+            state.withLock { $0.starts.removeValue(forKey: number) }?(.success(pid))
         case .failed:
             let failure = try ProcessFailed(decoding: frame.payload)
             let waiter = state.withLock { state in
                 state.inputs[number] = nil
                 return state.starts.removeValue(forKey: number)
             }
-            waiter?.resume(throwing: ProcessStartError(failure))
+            waiter?(.failure(ProcessStartError(failure)))
         case .ack:
             var fields = FieldReader(frame.payload, type: .ack)
             let offset = try fields.u64()
@@ -249,7 +290,7 @@ package final class HarnessSession: Sendable {
             var fields = FieldReader(frame.payload, type: .healthy)
             let nonce = try fields.u64()
             state.withLock { $0.health.removeValue(forKey: nonce) }?.resume()
-        case .hello: _ = try Hello(decoding: frame.payload)
+        case .hello: tell(version: try Hello(decoding: frame.payload).version)
         case .state, .booted, .bootFailed, .ended: onKeeperFrame(frame)
         case .stdin, .start, .signal, .resize, .health, .shutdown, .forget, .attach, .boot, .release, .kill:
             throw ChannelError.malformed(type: frame.header.type.rawValue)
@@ -268,16 +309,25 @@ package final class HarnessSession: Sendable {
         waiter?.resume()
     }
 
-    /// Bytes that may be sent now; waits for credit, 0 when the input has ended.
-    private func room(_ number: UInt16) async -> Int {
+    private func tell(version: UInt16) {
+        let waiters = state.withLock { state in
+            state.version = version
+            defer { state.versionWaiters = [] }
+            return state.versionWaiters
+        }
+        for waiter in waiters { waiter.resume(returning: version) }
+    }
+
+    /// Bytes that may be sent now; waits for credit for so many, 0 when the input has ended.
+    private func room(_ number: UInt16, atLeast count: Int) async -> Int {
         while true {
             let room = available(number)
-            if room != 0 || Task.isCancelled { return max(0, Task.isCancelled ? 0 : room) }
+            if room < 0 || room >= count || Task.isCancelled { return max(0, Task.isCancelled ? 0 : room) }
             await withTaskCancellationHandler {
                 await withCheckedContinuation { continuation in
                     let now = state.withLock { state -> Bool in
                         guard var input = state.inputs[number], !input.ended, !state.closed, !Task.isCancelled,
-                            input.sent - input.taken >= Channel.window
+                            Int(Channel.window - (input.sent - input.taken)) < count
                         else { return true }
                         input.waiter = continuation
                         state.inputs[number] = input
@@ -311,16 +361,18 @@ package final class HarnessSession: Sendable {
     /// Fails everyone who waits.
     private func close() {
         outbox.close()
-        let (starts, health, inputs) = state.withLock { state in
+        let (starts, health, inputs, versions) = state.withLock { state in
             state.closed = true
             defer {
+                state.versionWaiters = []
                 state.starts = [:]
                 state.health = [:]
                 state.inputs = [:]
             }
-            return (state.starts, state.health, state.inputs)
+            return (state.starts, state.health, state.inputs, state.versionWaiters)
         }
-        for waiter in starts.values { waiter.resume(throwing: IOError.closed) }
+        for waiter in versions { waiter.resume(returning: nil) }
+        for waiter in starts.values { waiter(.failure(IOError.closed)) }
         for waiter in health.values { waiter.resume(throwing: IOError.closed) }
         for input in inputs.values { input.waiter?.resume() }
     }

@@ -21,68 +21,6 @@ package struct LineSink: AuditSink {
     package func take(_ lines: [UInt8]) throws { try FileDescriptor.duplicating(descriptor).writeAll(lines[...]) }
 }
 
-/// Entries in the journal of systemd, in its own protocol.
-package struct JournalSink: AuditSink {
-    /// Where the journal listens.
-    package static let path = "/run/systemd/journal/socket"
-
-    private let path: String
-    private let node: String
-
-    /// Entries for the journal of a machine.
-    package init(node: String, path: String = JournalSink.path) {
-        self.node = node
-        self.path = path
-    }
-
-    package func take(_ lines: [UInt8]) throws {
-        let socket = try DatagramSocket()
-        for line in lines.lines {
-            guard let record = try? JSONValue(parsing: line) else { continue }
-            try socket.send(entry(line, record), to: path)
-        }
-    }
-
-    /// A head, for whoever looks later whether the ledger was cut.
-    ///
-    /// - Throws: when nobody listens.
-    package func tell(_ head: LedgerHead) throws {
-        try DatagramSocket().send(
-            Self.entry([
-                ("MESSAGE", "the ledger of aegis node \(node) is at \(head)"), ("PRIORITY", "6"),
-                ("SYSLOG_IDENTIFIER", "aegis-audit"), ("AEGIS_NODE", node), ("AEGIS_AUDIT_HEAD", head.description),
-            ]), to: path)
-    }
-
-    private func entry(_ line: ArraySlice<UInt8>, _ record: JSONValue) -> [UInt8] {
-        let kind = record["kind"]?.text ?? ""
-        var fields = [
-            ("MESSAGE", String(decoding: line, as: UTF8.self)),
-            ("PRIORITY", kind.hasSuffix("_denied") || kind == "denial_repeated" ? "4" : "6"),
-            ("SYSLOG_IDENTIFIER", "aegis-audit"), ("AEGIS_NODE", node), ("AEGIS_AUDIT_KIND", kind),
-            ("AEGIS_AUDIT_SEQ", record["seq"]?.unsigned.map { "\($0)" } ?? ""),
-        ]
-        for (name, key) in [("AEGIS_AGENT", "agent"), ("AEGIS_TRACE", "trace")] {
-            if let text = record[key]?.text { fields.append((name, text)) }
-        }
-        return Self.entry(fields)
-    }
-
-    /// A value with its length before it may hold anything, newlines too.
-    static func entry(_ fields: [(String, String)]) -> [UInt8] {
-        var out: [UInt8] = []
-        for (name, value) in fields {
-            out += Array(name.utf8) + [10]
-            let count = UInt64(value.utf8.count)
-            for shift in stride(from: UInt64(0), to: 64, by: 8) {
-                out.append(UInt8(truncatingIfNeeded: count >> shift))
-            }
-            out += Array(value.utf8) + [10]
-        }
-        return out
-    }
-}
-
 /// Hands heads to places outside the ledger, not more often than every ten seconds each.
 package final class HeadMirrors: Sendable {
     /// Milliseconds between two heads for outside.
@@ -159,7 +97,7 @@ package final class HeadMirrors: Sendable {
             } catch { trouble.append("the witness \(witness): \(error)") }
         }
         // A machine without a journal has none to tell.
-        if let journal, Files.exists(JournalSink.path) {
+        if let journal, journal.isThere {
             do { try journal.tell(head) } catch { trouble.append("the journal: \(error)") }
         }
         return trouble

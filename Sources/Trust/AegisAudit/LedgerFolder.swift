@@ -30,7 +30,9 @@ final class LedgerFolder: Sendable {
     }
 
     static func segment(_ name: String) -> UInt64? {
-        guard name.hasSuffix(".jsonl"), let number = UInt64(name.dropLast(6)), Self.name(number) == name else {
+        guard name.hasSuffix(".jsonl"), let number = UInt64(name.dropLast(6)), number > 0,
+            Self.name(number) == name
+        else {
             return nil
         }
         return number

@@ -83,7 +83,7 @@ extension GrantBook {
         let isClosed = protected.refuses(request.action) != nil
         let step: Step = locked { state, now in
             if let handle {
-                guard let node = state.handles[handle], node.holder == holder else {
+                guard let node = state.holders[holder]?.shown(handle) else {
                     return .failed(Self.unknownHandle(request.action), now)
                 }
                 let standing = node.standing(at: now)
@@ -93,11 +93,10 @@ extension GrantBook {
                 return charge(node, request, request.wants.atMost(standing.room), now)
             }
             guard let own = state.holders[holder] else { return .refused([], now) }
-            guard !isClosed,
-                let (position, reserved) = choose(
-                    request, from: own.index, at: now, standing: { own.live[$0].standing(at: now) })
-            else { return .refused(own.held(at: now), now) }
-            return charge(own.live[position], request, reserved, now)
+            guard !isClosed, let (node, reserved) = own.choose(request, at: now) else {
+                return .refused(own.held(at: now), now)
+            }
+            return charge(node, request, reserved, now)
         }
         func charge(_ node: GrantNode, _ request: Request, _ reserved: Amounts, _ now: Timestamp) -> Step {
             do { try record(.charged(node.id, calls: 1, amounts: reserved, at: now), action: request.action) } catch {

@@ -57,6 +57,7 @@ struct ValueProblem: Error {
 
 /// Text as it may be shown: without control, format and bidirectional characters, and not without end.
 func shown(_ text: String) -> String {
+    if text.utf8.count <= 200, text.utf8.allSatisfy({ (0x20..<0x7f).contains($0) }) { return text }
     var out = ""
     for scalar in text.unicodeScalars {
         guard out.unicodeScalars.count < 200 else { return out + "…" }

@@ -111,7 +111,8 @@ package struct Allowance: Sendable, Equatable, CustomStringConvertible {
 package func evaluate(_ request: Request, with grants: GrantSet, at now: Timestamp) -> Decision {
     if grants.protected.refuses(request.action) == nil,
         let (position, reserved) = choose(
-            request, from: grants.index, at: now, standing: { grants.grants[$0].standing })
+            request, from: grants.index, at: now, allows: { grants.grants[$0].terms.capability.allows(request.action) },
+            standing: { grants.grants[$0].standing })
     {
         let held = grants.grants[position]
         return .allow(Allowance(grant: held.id, capability: held.terms.capability, reserved: reserved))
@@ -121,10 +122,10 @@ package func evaluate(_ request: Request, with grants: GrantSet, at now: Timesta
 
 /// The part of the evaluator that the book shares: the first grant that allows an action and has enough left.
 func choose(
-    _ request: Request, from index: GrantIndex, at now: Timestamp, standing: (Int) -> Standing
+    _ request: Request, from index: GrantIndex, at now: Timestamp, allows: (Int) -> Bool, standing: (Int) -> Standing
 ) -> (position: Int, reserved: Amounts)? {
     var chosen: (Int, Amounts)?
-    index.find(request.action) { position in
+    index.find(request.action, allows: allows) { position in
         let standing = standing(position)
         guard standing.shortage(for: request, at: now) == nil else { return false }
         chosen = (position, request.wants.atMost(standing.room))

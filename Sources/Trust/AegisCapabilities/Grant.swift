@@ -78,24 +78,60 @@ package struct GrantHandle: Hashable, Sendable, CustomStringConvertible, CustomR
 }
 
 func hex(_ value: UInt64) -> String {
-    let text = String(value, radix: 16)
-    return String(repeating: "0", count: 16 - text.count) + text
+    unsafe String(unsafeUninitializedCapacity: 16) { out in
+        for index in 0..<16 {
+            let digit = UInt8(truncatingIfNeeded: value >> UInt64(60 - 4 * index) & 15)
+            // SAFETY: `index` is below the capacity of 16.
+            unsafe out[index] = digit < 10 ? 48 + digit : 87 + digit
+        }
+        return 16
+    }
 }
 
 /// What a grant allows in the end: a specification whose lifetime has become a moment.
-package struct GrantTerms: Hashable, Sendable, Codable {
+///
+/// A book, a store and whoever shows grants have the same terms, and most grants have neither limits nor an end: so copies share
+/// one object, and what is not there takes no room.
+package struct GrantTerms: Sendable {
+    private final class Bounds: Sendable {
+        let limits: Limits
+        let expires: Timestamp?
+
+        /// nil for what is without end.
+        init?(_ limits: Limits, _ expires: Timestamp?) {
+            guard limits != .none || expires != nil else { return nil }
+            (self.limits, self.expires) = (limits, expires)
+        }
+    }
+    private final class Storage: Sendable {
+        let capability: Capability
+        let bounds: Bounds?
+
+        init(_ capability: Capability, _ bounds: Bounds?) { (self.capability, self.bounds) = (capability, bounds) }
+    }
+    private var storage: Storage
+
     /// What is allowed.
-    package var capability: Capability
+    package var capability: Capability {
+        get { storage.capability }
+        set { storage = Storage(newValue, storage.bounds) }
+    }
     /// How much of it.
-    package var limits: Limits
+    package var limits: Limits {
+        get { storage.bounds?.limits ?? .none }
+        set { storage = Storage(capability, Bounds(newValue, expires)) }
+    }
     /// From when on it is not allowed any more; nil is never.
-    package var expires: Timestamp?
+    package var expires: Timestamp? {
+        get { storage.bounds?.expires }
+        set { storage = Storage(capability, Bounds(limits, newValue)) }
+    }
+    /// Whether it is limited in anything but time.
+    var isLimited: Bool { storage.bounds.map { $0.limits != .none } ?? false }
 
     /// Makes terms.
     package init(_ capability: Capability, limits: Limits = .none, expires: Timestamp? = nil) {
-        self.capability = capability
-        self.limits = limits
-        self.expires = expires
+        storage = Storage(capability, Bounds(limits, expires))
     }
 
     /// The terms of a specification that is granted now.
@@ -121,6 +157,35 @@ package struct GrantTerms: Hashable, Sendable, Codable {
         terms.limits = limits.narrowed(by: terms.limits)
         if let expires { terms.expires = min(expires, terms.expires ?? expires) }
         return terms
+    }
+}
+
+extension GrantTerms: Hashable {
+    package static func == (a: GrantTerms, b: GrantTerms) -> Bool {
+        a.storage === b.storage || a.capability == b.capability && a.limits == b.limits && a.expires == b.expires
+    }
+    package func hash(into hasher: inout Hasher) {
+        hasher.combine(capability)
+        hasher.combine(limits)
+        hasher.combine(expires)
+    }
+}
+
+extension GrantTerms: Codable {
+    private enum CodingKeys: String, CodingKey { case capability, limits, expires }
+
+    package init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        self.init(
+            try container.decode(Capability.self, forKey: .capability),
+            limits: try container.decode(Limits.self, forKey: .limits),
+            expires: try container.decodeIfPresent(Timestamp.self, forKey: .expires))
+    }
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(capability, forKey: .capability)
+        try container.encode(limits, forKey: .limits)
+        try container.encodeIfPresent(expires, forKey: .expires)
     }
 }
 

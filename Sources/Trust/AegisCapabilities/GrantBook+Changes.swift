@@ -52,7 +52,7 @@ extension GrantBook {
         _ spec: GrantSpec, using handle: GrantHandle, from parent: HolderID, to child: HolderID
     ) throws(AegisError) -> GrantRecord {
         let given = try locked { (state, now) throws(AegisError) in
-            guard let node = state.handles[handle], node.holder == parent else {
+            guard let node = state.holders[parent]?.shown(handle) else {
                 throw Self.unknownHandle(nil).asAegisError
             }
             return try give([try Self.derive(spec, from: [node], now)], to: child, &state, now)
@@ -74,11 +74,7 @@ extension GrantBook {
         try locked { (state, now) throws(AegisError) in
             guard let own = state.holders[holder] else { return }
             var left = calls
-            while left > 0,
-                let (position, _) = choose(
-                    Request(action), from: own.index, at: now, standing: { own.live[$0].standing(at: now) })
-            {
-                let node = own.live[position]
+            while left > 0, let (node, _) = own.choose(Request(action), at: now) {
                 let part = min(left, node.standing(at: now).callsLeft)
                 do throws(Denial) { try record(.recalled(node.id, calls: part)) } catch { throw error.asAegisError }
                 node.calls = saturatingSum(node.calls, part)
@@ -252,10 +248,7 @@ extension GrantBook {
         }
         guard !taken.isEmpty else { return [] }
         // It counts first: a revocation that cannot be recorded must not be one that does not work.
-        for node in taken {
-            node.revoked = now
-            state.handles[node.handle] = nil
-        }
+        for node in taken { node.revoked = now }
         revocations.raise()
         var failure: AegisError?
         let revoked = taken.map(\.id).sorted()

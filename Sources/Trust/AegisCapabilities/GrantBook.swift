@@ -25,15 +25,12 @@ package final class GrantBook: Sendable {
         var index = GrantIndex([])
         /// Oldest first.
         var revoked: [GrantNode] = []
-
-        mutating func reindex() { index = GrantIndex(live.map(\.terms.capability)) }
     }
 
     struct State: Sendable {
         var now = Timestamp(milliseconds: .min)
         var holders: [HolderID: Holder] = [:]
         var grants: [GrantID: GrantNode] = [:]
-        var handles: [GrantHandle: GrantNode] = [:]
         var generator: any RandomNumberGenerator & Sendable
     }
 
@@ -108,9 +105,7 @@ package final class GrantBook: Sendable {
         locked { state, now in
             guard let own = state.holders[holder] else { return actions.map { _ in false } }
             return actions.map { action in
-                protected.refuses(action) == nil
-                    && choose(
-                        Request(action), from: own.index, at: now, standing: { own.live[$0].standing(at: now) }) != nil
+                protected.refuses(action) == nil && own.choose(Request(action), at: now) != nil
             }
         }
     }
@@ -131,13 +126,6 @@ package final class GrantBook: Sendable {
     /// How many admissions of these grants are neither settled nor refunded: what a revocation has to wait for.
     package func openAdmissions(of grants: [GrantID]) -> Int {
         locked { state, _ in grants.reduce(0) { $0 + (state.grants[$1]?.open ?? 0) } }
-    }
-}
-
-extension GrantBook.Holder {
-    /// The evaluator's view.
-    func held(at now: Timestamp) -> [GrantSet.Held] {
-        (live + revoked).map { GrantSet.Held(id: $0.id, terms: $0.terms, standing: $0.standing(at: now)) }
     }
 }
 
@@ -188,7 +176,6 @@ extension GrantBook.State {
         grants[node.id] = node
         node.parent?.children.append(node.id)
         if node.revoked == nil {
-            handles[node.handle] = node
             holders[node.holder, default: GrantBook.Holder()].live.append(node)
         } else {
             holders[node.holder, default: GrantBook.Holder()].revoked.append(node)

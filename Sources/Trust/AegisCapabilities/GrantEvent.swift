@@ -107,7 +107,7 @@ package struct GrantSnapshot: Sendable, Equatable, Codable {
     package func isLimited(_ id: GrantID) -> Bool {
         var next: GrantID? = id
         while let id = next, let own = kept[id] {
-            if own.record.terms.limits != .none { return true }
+            if own.record.terms.isLimited { return true }
             next = own.record.parent
         }
         return false

@@ -59,7 +59,7 @@ final class GrantNode: @unchecked Sendable {
     }
 
     private func tighten(_ standing: inout Standing, at now: Timestamp) {
-        guard terms.limits != .none else { return }
+        guard terms.isLimited else { return }
         if let most = terms.limits.maxCalls { standing.callsLeft = min(standing.callsLeft, most - min(most, calls)) }
         let all = terms.limits.amounts
         // What is not limited stays endless, however much was used of it.

@@ -4,6 +4,7 @@ package import AegisConfig
 package import AegisCore
 internal import AegisIO
 internal import AegisJSON
+internal import AegisTools
 
 /// All live agents of the node: the one place where they come and go.
 package actor AgentDirectory {
@@ -75,7 +76,8 @@ package actor AgentDirectory {
         record.isOneShot = isOneShot
         if let goal { (record.goal, record.workspace) = (goal.id, goal.workspace) }
         let process = AgentProcess(
-            record: record, manifest: manifest, session: Session(), services: services, ended: { _, _ in })
+            record: record, manifest: manifest, session: Session(), services: services, findTools: finder,
+            ended: { _, _ in })
         try give(manifest, to: process, from: spawner)
         do throws(AegisError) {
             try save(record)
@@ -202,6 +204,9 @@ package actor AgentDirectory {
         event.parent = process.record.parent
         try services.audit.record(event)
     }
+
+    /// Finds the tools of an agent's sandbox.
+    private var finder: @Sendable (AgentProcess) async -> OwnTools? { { [weak self] in await self?.ownTools(of: $0) } }
 
     // MARK: Going
 
@@ -342,7 +347,7 @@ package actor AgentDirectory {
         let session = Session(try services.store.steps(of: record.id).lazy.map(\.step))
         let process = AgentProcess(
             record: record, manifest: manifest, session: session, mail: try services.store.mail(of: record.id),
-            services: services, ended: { _, _ in })
+            services: services, findTools: finder, ended: { _, _ in })
         try services.models.admit(record, manifest.budget)
         // Its grants are those that the book has kept, and no others: what was taken back does not return with a daemon.
         agents[record.id] = process

@@ -25,10 +25,24 @@ extension AgentProcess {
             let stop: TurnStop = isBudget ? .budgetExceeded : .error
             return try await close(stop, TurnProblem(error))
         }
-        try log.record(.replied(reply.blocks, reply.stop, reply.usage))
+        let step = SessionStep.replied(reply.blocks, reply.stop, reply.usage)
+        if beginsCalls(reply) { log.stage(step) } else { try log.record(step) }
         for block in reply.blocks {
             if case .text(let text) = block { tell(.agentThought, ("text", .string(Shown.preview(text)))) }
         }
+    }
+
+    /// Whether an answer asks for tools which are called without waiting for anybody.
+    private func beginsCalls(_ reply: ModelReply) -> Bool {
+        let policy = approvals
+        return reply.stop == .toolUse
+            && reply.toolUses.allSatisfy { use in
+                services.registry.entry(use.name).map { !policy.asks($0.declaration) } ?? true
+            }
+    }
+
+    private var approvals: ApprovalPolicy {
+        ApprovalPolicy(required: Set(manifest.approvalRequired + record.approvals))
     }
 
     private func question(_ messages: [ModelMessage], alias: String, tools: [ModelTool] = []) -> ModelQuestion {
@@ -41,10 +55,12 @@ extension AgentProcess {
     ///
     /// - Returns: the tools that its model is told of; nil when the turn was ended for want of room.
     private func makeRoom() async throws -> [ModelTool]? {
+        let own = await ownTools()
         while true {
-            let offered = services.registry.entries(for: holder, in: services.grants).filter {
-                manifest.memory.episodicEnabled || !$0.declaration.name.hasPrefix("memory_")
-            }
+            let offered = services.registry.entries(for: holder, in: services.grants, owner: record.owner, with: own)
+                .filter {
+                    manifest.memory.episodicEnabled || !$0.declaration.name.hasPrefix("memory_")
+                }
             switch ContextPlan.make(session, window(offered), canSummarize: canSummarize) {
             case .ready:
                 return offered.map {
@@ -153,9 +169,10 @@ extension AgentProcess {
             holder: holder, agent: id, name: record.name, parent: record.parent, trace: session.turn?.trace ?? "",
             step: session.turn?.iterations ?? 0, callID: use.id, grants: services.grants,
             files: await services.files(record), audit: services.audit, desk: services.desk,
-            approvals: ApprovalPolicy(required: Set(manifest.approvalRequired + record.approvals)), journal: log)
+            approvals: approvals, journal: log)
         context.identity = record.isPersistent ? id : nil
         context.owner = record.owner
+        if services.registry.entry(use.name) == nil { context.own = await ownTools() }
         return context
     }
 

@@ -19,6 +19,8 @@ package actor AgentProcess {
     let services: AgentServices
     /// Tells the directory of what a turn came to.
     let ended: @Sendable (AgentProcess, TurnResult) async -> Void
+    /// Finds the tools that it has beside those of the node.
+    let findTools: @Sendable (AgentProcess) async -> OwnTools?
     /// Its session.
     package nonisolated let log: SessionLog
     /// The trace of each message that has no result yet, and who waits for it.
@@ -30,6 +32,7 @@ package actor AgentProcess {
 
     init(
         record: AgentRecord, manifest: AgentManifest, session: Session, mail: [Mail] = [], services: AgentServices,
+        findTools: @escaping @Sendable (AgentProcess) async -> OwnTools? = { _ in nil },
         ended: @escaping @Sendable (AgentProcess, TurnResult) async -> Void
     ) {
         id = record.id
@@ -37,6 +40,7 @@ package actor AgentProcess {
         self.manifest = manifest
         log = SessionLog(agent: record.id, session: session, store: services.store, now: services.now)
         self.services = services
+        self.findTools = findTools
         self.ended = ended
         mailbox = mail
     }
@@ -225,13 +229,19 @@ package actor AgentProcess {
             // What was begun and has no outcome is said to be unclear; nothing more is called.
             return try await close(.cancelled, nil)
         }
-        switch session.next(TurnLimits(iterations: manifest.maxIterations)) {
+        switch session.next(limits) {
         case .rest: return
-        case .ask: try await ask()
+        case .ask:
+            try await ask()
+            // What the model asks for is begun at once: its answer is saved along.
+            if case .call(let uses) = session.next(limits), !Task.isCancelled { try await call(uses) }
+            try log.flush()
         case .call(let uses), .clarify(let uses): try await call(uses)
         case .close(let stop, let problem): try await close(stop, problem)
         }
     }
+
+    private var limits: TurnLimits { TurnLimits(iterations: manifest.maxIterations) }
 
     func close(_ stop: TurnStop, _ problem: TurnProblem?) async throws {
         guard let turn = session.turn else { return }

@@ -27,7 +27,13 @@ extension AgentDirectory {
 
     /// What programs of an agent see and reach, for people; nil when it may start none.
     package func sandboxView(of process: AgentProcess) async -> JSONValue? {
-        let mayRun = services.grants.records(of: process.holder).contains { $0.terms.capability.kind == .exec }
+        let brings = (live(process.record.tree) ?? process).manifest.sandbox?.kit != nil
+        let mayRun = services.grants.records(of: process.holder).contains { record in
+            guard case .tool(let name) = record.terms.capability, brings else {
+                return record.terms.capability.kind == .exec
+            }
+            return name?.hasPrefix("mcp.") ?? true
+        }
         guard mayRun, let sandboxes = services.sandboxes else { return nil }
         let place = sandbox(of: process)
         let isThere = await sandboxes.plans().contains { $0.agent == place.owner.id }

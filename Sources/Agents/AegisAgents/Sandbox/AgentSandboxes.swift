@@ -1,4 +1,5 @@
 internal import AegisCore
+package import AegisTools
 
 /// A command that an agent wants to run.
 package struct SandboxCommand: Sendable, Hashable {
@@ -60,6 +61,20 @@ package protocol AgentSandboxes: Sendable {
     /// - Throws: why there is no sandbox, or why the command could not be started: then nothing of it has run;
     ///   `sandbox-lost` when the sandbox ended under it.
     func run(_ command: SandboxCommand, for agent: AgentRecord, _ plan: SandboxPlan) async throws -> SandboxOutcome
+
+    /// The tools that the sandbox of an agent brings: servers of its kit. Those that have not said what they have are asked, and
+    /// started in the sandbox for that.
+    ///
+    /// - Parameters:
+    ///   - owner: whose sandbox it is.
+    ///   - plan: the sandbox.
+    ///   - mayCall: whether whoever asks holds a grant of a tool whose name begins so.
+    ///   - stands: whether the sandbox is still the owner's, and is to be as the plan has it: asked again before anything starts.
+    /// - Returns: the tools; nil when it brings none.
+    func tools(
+        of owner: AgentRecord, _ plan: SandboxPlan, mayCall: @escaping @Sendable (String) -> Bool,
+        stands: @escaping @Sendable () async -> Bool
+    ) async -> OwnTools?
 
     /// Removes the sandbox of an agent that is gone, or whose grants are not what they were; fine when there is none.
     func remove(_ agent: String) async

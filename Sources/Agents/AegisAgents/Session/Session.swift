@@ -167,7 +167,8 @@ package struct Session: Sendable, Hashable {
     private mutating func replied(
         _ blocks: [ModelMessage.Block], _ stop: StopReason, _ usage: TokenUsage
     ) {
-        guard turn != nil else { return }
+        // While calls of the last answer are open nobody is asked.
+        guard turn?.calls.isEmpty == true else { return }
         // An answer that was cut may end in the middle of a call: what it would have said is not known.
         let isCut = stop == .maxTokens
         var calls: [ToolUse] = []

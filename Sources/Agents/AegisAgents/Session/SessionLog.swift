@@ -4,15 +4,24 @@ package import AegisJSON
 package import AegisTools
 internal import Synchronization
 
-/// A session and its saved steps, always the same: a step is saved first, and has happened then. Thread-safe, for tools write
-/// into it from where they run.
+/// A session and its saved steps: a step is saved first, and has happened then. Thread-safe, for tools write into it from where
+/// they run.
+///
+/// One step may be a little ahead of what is saved: an answer of the model, from which nothing has come yet, is saved together
+/// with the first thing that comes of it, before that has its effect. One commit fewer for each step of a turn; whoever is
+/// killed between has to ask the model again, as if it had been killed before the answer.
 ///
 /// SQLite is called on the caller's thread: agents live on an event loop of their own.
 package final class SessionLog: Sendable {
     private let agent: String
     private let store: SessionStore
     private let now: @Sendable () -> Timestamp
-    private let session: Mutex<Session>
+    private struct State {
+        var session: Session
+        /// The newest steps of the session that are not saved.
+        var staged: [SessionStore.Draft] = []
+    }
+    private let state: Mutex<State>
     /// Who waits for the next step.
     private let readers = Mutex<(waiting: [Waiter<Bool>], isOver: Bool)>(([], false))
 
@@ -23,40 +32,74 @@ package final class SessionLog: Sendable {
         self.agent = agent
         self.store = store
         self.now = now
-        self.session = Mutex(session)
+        state = Mutex(State(session: session))
     }
 
     /// The session as it stands.
-    package var current: Session { session.withLock { $0 } }
+    package var current: Session { state.withLock { $0.session } }
+
+    /// How many of its steps are saved.
+    package var saved: Int { state.withLock { $0.session.count - $0.staged.count } }
 
     /// Whether a call of the turn has no outcome yet.
     func awaits(_ call: String) -> Bool {
-        session.withLock { session in
-            guard let turn = session.turn else { return false }
+        state.withLock { state in
+            guard let turn = state.session.turn else { return false }
             return turn.calls.contains { $0.id == call } && turn.outcomes[call] == nil
         }
     }
 
-    /// Saves a step and takes it in.
+    /// Saves a step, with what was staged before it, and takes it in.
     ///
     /// - Parameters:
     ///   - step: what has happened, or is about to.
     ///   - synced: whether it is to survive loss of power as well.
     /// - Throws: what SQLite says; then nothing has changed.
     package func record(_ step: SessionStep, synced: Bool = false) throws(AegisError) {
-        try session.withLock { session throws(AegisError) in
-            var trace = session.turn?.trace
-            if case .began(let own, _, _) = step { trace = own }
-            try store.append(step, of: agent, at: session.count, trace: trace, time: now(), synced: synced)
-            session.apply(step)
+        try state.withLock { state throws(AegisError) in
+            let draft = draft(step, state.session)
+            try store.append(state.staged + [draft], of: agent, synced: synced)
+            state.staged = []
+            state.session.apply(step)
         }
+        wake()
+    }
+
+    /// Takes a step in that the next one saves with itself; whoever stages one sees to it that `flush` follows.
+    func stage(_ step: SessionStep) {
+        state.withLock { state in
+            state.staged.append(draft(step, state.session))
+            state.session.apply(step)
+        }
+    }
+
+    /// Saves what is staged still.
+    ///
+    /// - Throws: what SQLite says; then it stays staged.
+    func flush() throws(AegisError) {
+        let isNew = try state.withLock { state throws(AegisError) in
+            guard !state.staged.isEmpty else { return false }
+            try store.append(state.staged, of: agent)
+            state.staged = []
+            return true
+        }
+        if isNew { wake() }
+    }
+
+    private func draft(_ step: SessionStep, _ session: Session) -> SessionStore.Draft {
+        var trace = session.turn?.trace
+        if case .began(let own, _, _) = step { trace = own }
+        return SessionStore.Draft(step, at: session.count, trace: trace, time: now())
+    }
+
+    private func wake() {
         for reader in readers.withLock({ readers in
             defer { readers.waiting = [] }
             return readers.waiting
         }) { reader.resolve(true) }
     }
 
-    /// Waits until there are more steps than so many.
+    /// Waits until more steps are saved than so many.
     ///
     /// - Returns: false when there will be none: the agent is gone, or the waiting task was cancelled.
     package func wait(after count: Int) async -> Bool {
@@ -65,7 +108,7 @@ package final class SessionLog: Sendable {
             readers.waiting.append(reader)
             return readers.isOver
         }
-        if current.count > count { reader.resolve(true) } else if isOver { reader.resolve(false) }
+        if saved > count { reader.resolve(true) } else if isOver { reader.resolve(false) }
         if let isMore = await reader.value() { return isMore }
         readers.withLock { readers in readers.waiting.removeAll { $0 === reader } }
         return false
@@ -85,8 +128,10 @@ package final class SessionLog: Sendable {
 
 extension SessionLog: CallJournal {
     package func state(of callID: String) throws(AegisError) -> CallState {
-        session.withLock { session in
-            guard let turn = session.turn, turn.calls.contains(where: { $0.id == callID }) else { return .unknown }
+        state.withLock { state in
+            guard let turn = state.session.turn, turn.calls.contains(where: { $0.id == callID }) else {
+                return .unknown
+            }
             if let output = turn.outcomes[callID] {
                 return .ended(ToolReply(.string(output.text), isError: output.isError))
             }

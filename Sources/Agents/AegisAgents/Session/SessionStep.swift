@@ -84,13 +84,12 @@ extension SessionStep: Decodable {
 }
 
 extension SessionStep: Encodable {
-    package func encode(to encoder: any Encoder) throws { try json().encode(to: encoder) }
+    package func encode(to encoder: any Encoder) throws { try json.encode(to: encoder) }
 
     /// What is kept of it, and what `init(from:)` reads. By hand, as each step of each turn waits for it.
     ///
-    /// - Returns: an object with its `kind` first.
-    /// - Throws: what the blocks of an answer throw.
-    package func json() throws -> JSONValue {
+    /// An object with its `kind` first.
+    package var json: JSONValue {
         func object(_ kind: Kind, _ fields: (Keys, JSONValue?)...) -> JSONValue {
             .object(
                 [JSONValue.Field("kind", .string(kind.rawValue))]
@@ -102,8 +101,7 @@ extension SessionStep: Encodable {
                 .began, (.trace, .string(trace)), (.text, .string(text)), (.from, from.map { .string($0) }))
         case .replied(let blocks, let stop, let usage):
             return object(
-                .replied, (.blocks, try JSONValue(encoding: blocks)), (.stop, try JSONValue(encoding: stop)),
-                (.usage, try JSONValue(encoding: usage)))
+                .replied, (.blocks, .array(blocks.map(\.json))), (.stop, .string(stop.word)), (.usage, usage.json))
         case .intent(let call): return object(.intent, (.call, .string(call)))
         case .outcome(let output):
             return object(
@@ -113,7 +111,8 @@ extension SessionStep: Encodable {
         case .restarted: return object(.restarted)
         case .ended(let stop, let problem):
             return object(
-                .ended, (.stop, .string(stop.rawValue)), (.error, try problem.map { try JSONValue(encoding: $0) }))
+                .ended, (.stop, .string(stop.rawValue)),
+                (.error, problem.map { ["code": .string($0.code), "message": .string($0.message)] }))
         case .summarized(let messages, let text):
             return object(.summarized, (.messages, .number(messages)), (.text, .string(text)))
         case .dropped(let messages): return object(.dropped, (.messages, .number(messages)))

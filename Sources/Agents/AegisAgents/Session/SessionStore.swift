@@ -31,31 +31,59 @@ package struct SessionStore: Sendable {
     /// Uses a database that has `migrations` applied.
     package init(_ database: Database) { self.database = database }
 
-    /// Saves a step (decision D12: it survives `kill -9` once this returns).
+    /// A step on its way into the table.
+    struct Draft: Sendable {
+        /// Its number in its session, from 0.
+        var seq: Int
+        /// When it happened.
+        var time: Timestamp
+        /// Of its turn.
+        var trace: String?
+        /// The turn that it begins; nil for every other step.
+        var begins: String?
+        /// The step as it is kept.
+        var text: String
+
+        init(_ step: SessionStep, at seq: Int, trace: String?, time: Timestamp) {
+            self.seq = seq
+            self.time = time
+            self.trace = trace
+            if case .began(let own, _, _) = step { begins = own }
+            text = String(decoding: step.json.compact, as: UTF8.self)
+        }
+    }
+
+    /// Saves steps, all or none (decision D12: they survive `kill -9` once this returns).
     ///
     /// - Parameters:
-    ///   - step: what happened.
+    ///   - drafts: what happened, in order.
     ///   - agent: whose session it is in.
-    ///   - seq: its number there, from 0.
-    ///   - trace: of the turn.
-    ///   - time: when.
     ///   - synced: whether it is to survive loss of power as well.
     /// - Throws: what SQLite says; then it has not happened.
-    package func append(
-        _ step: SessionStep, of agent: String, at seq: Int, trace: String?, time: Timestamp, synced: Bool = false
-    ) throws(AegisError) {
-        let text: String
-        do { text = String(decoding: try step.json().compact, as: UTF8.self) } catch {
-            throw .failed("internal-error", "a step cannot be written: \(error)")
+    func append(_ drafts: [Draft], of agent: String, synced: Bool = false) throws(AegisError) {
+        let durability: Durability = synced ? .synced : .saved
+        // Usually one or two rows: one statement, which is its own transaction.
+        guard drafts.contains(where: { $0.begins != nil }) || drafts.count > 2 else {
+            let sql = drafts.count == 1 ? Self.insertOne : Self.insertTwo
+            try database.run(durability, sql, drafts.flatMap { Self.values($0, of: agent) })
+            return
         }
-        _ = try database.transaction(synced ? .synced : .saved) { t throws(SQLiteError) in
-            try t.run(
-                "INSERT INTO agent_steps (agent, seq, time, trace, step) VALUES (?, ?, ?, ?, ?)", agent, seq,
-                time.milliseconds, trace, text)
-            // A message is either waiting or worked on, never both and never neither.
-            guard case .began(let own, _, _) = step else { return 0 }
-            return try t.run("DELETE FROM agent_mail WHERE agent = ? AND trace = ?", agent, own)
+        _ = try database.transaction(durability) { t throws(SQLiteError) in
+            for draft in drafts {
+                _ = try t.run(Self.insertOne, values: Self.values(draft, of: agent))
+                // A message is either waiting or worked on, never both and never neither.
+                guard let own = draft.begins else { continue }
+                _ = try t.run("DELETE FROM agent_mail WHERE agent = ? AND trace = ?", agent, own)
+            }
+            return drafts.count
         }
+    }
+
+    private static let insertOne = "INSERT INTO agent_steps (agent, seq, time, trace, step) VALUES (?, ?, ?, ?, ?)"
+    private static let insertTwo = insertOne + ", (?, ?, ?, ?, ?)"
+
+    private static func values(_ draft: Draft, of agent: String) -> [(any SQLiteValue)?] {
+        [agent, draft.seq, draft.time.milliseconds, draft.trace, draft.text]
     }
 
     /// A step with its place.
@@ -115,10 +143,7 @@ package struct SessionStore: Sendable {
     ///
     /// - Throws: what SQLite says.
     func replace(_ step: SessionStep, of agent: String, at seq: Int) throws(AegisError) {
-        let text: String
-        do { text = String(decoding: try JSONValue(encoding: step).compact, as: UTF8.self) } catch {
-            throw .failed("internal-error", "a step cannot be written: \(error)")
-        }
+        let text = String(decoding: step.json.compact, as: UTF8.self)
         _ = try database.transaction(.saved) { t in
             try t.run("UPDATE agent_steps SET step = ? WHERE agent = ? AND seq = ?", text, agent, seq)
         }

@@ -3,29 +3,14 @@ internal import AegisJSON
 /// How a block is stored: an object whose `type` is `text`, `reasoning`, `tool_use` or `tool_result`.
 extension ModelMessage.Block: Codable {
     private enum Keys: String, CodingKey { case type, text, signature }
-    private enum Kind: String, Codable {
+    private enum Kind: String, Decodable {
         case text, reasoning
         case toolUse = "tool_use"
         case toolResult = "tool_result"
     }
 
     package func encode(to encoder: any Encoder) throws {
-        var object = encoder.container(keyedBy: Keys.self)
-        switch self {
-        case .text(let text):
-            try object.encode(Kind.text, forKey: .type)
-            try object.encode(text, forKey: .text)
-        case .reasoning(let text, let signature):
-            try object.encode(Kind.reasoning, forKey: .type)
-            try object.encode(text, forKey: .text)
-            try object.encodeIfPresent(signature, forKey: .signature)
-        case .toolUse(let use):
-            try object.encode(Kind.toolUse, forKey: .type)
-            try use.encode(to: encoder)
-        case .toolResult(let output):
-            try object.encode(Kind.toolResult, forKey: .type)
-            try output.encode(to: encoder)
-        }
+        try json.encode(to: encoder)
     }
 
     package init(from decoder: any Decoder) throws {

@@ -1,3 +1,5 @@
+internal import AegisJSON
+
 /// A model's whole answer.
 package struct ModelReply: Sendable, Hashable, Codable {
     /// What it said, in order. Empty when the model ended its turn without a word.
@@ -117,12 +119,7 @@ extension TokenUsage: Codable {
     }
 
     package func encode(to encoder: any Encoder) throws {
-        var object = encoder.container(keyedBy: Keys.self)
-        try object.encode(input, forKey: .input)
-        try object.encode(output, forKey: .output)
-        try object.encode(cacheRead, forKey: .cacheRead)
-        try object.encode(cacheWrite, forKey: .cacheWrite)
-        if isEstimated { try object.encode(true, forKey: .estimated) }
+        try json.encode(to: encoder)
     }
 
     package init(from decoder: any Decoder) throws {

@@ -4,18 +4,15 @@ internal import AegisWire
 /// Reaches providers over HTTP with libcurl.
 package struct HTTPModelTransport: ModelTransport {
     private let client: HTTPClient
-    private let extraAuthorities: String?
     private let usesEnvironmentProxy: Bool
 
     /// Makes a transport.
     ///
     /// - Parameters:
     ///   - client: does the work; one for all providers.
-    ///   - extraAuthorities: a file of certificates (PEM) that count beside the system's.
     ///   - usesEnvironmentProxy: whether `https_proxy` and the like count.
-    package init(_ client: HTTPClient, extraAuthorities: String? = nil, usesEnvironmentProxy: Bool = false) {
+    package init(_ client: HTTPClient, usesEnvironmentProxy: Bool = false) {
         self.client = client
-        self.extraAuthorities = extraAuthorities
         self.usesEnvironmentProxy = usesEnvironmentProxy
     }
 
@@ -54,7 +51,6 @@ package struct HTTPModelTransport: ModelTransport {
         request.timeouts = ClientTimeouts(
             connect: timeouts.connect, firstByte: timeouts.firstByte, idle: timeouts.idle, total: timeouts.total)
         request.maximumBody = ReplyLimits.bytes + 1
-        request.extraAuthorities = extraAuthorities
         request.usesEnvironmentProxy = usesEnvironmentProxy
         return request
     }

@@ -114,7 +114,7 @@ final class MCPLink: Sendable {
         await timer?.wait()
     }
 
-    private var ended: AegisError { MCPFault.unavailable(section.name, "the daemon is stopping") }
+    private var ended: AegisError { MCPFault.unavailable(section.name, "it is stopped for good") }
 
     /// An end, with what the server wrote beside its messages.
     private static func told(_ error: AegisError, _ transport: any MCPTransport) -> AegisError {

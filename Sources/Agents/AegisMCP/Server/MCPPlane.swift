@@ -20,6 +20,8 @@ package final class MCPPlane: Sendable {
         /// What is wrong with tools that are not offered.
         var problems: [String] = []
         var registered: Set<String> = []
+        /// Whether it has said what its tools are.
+        var isListed = false
         var isListing = false
         var wantsList = false
     }
@@ -27,6 +29,8 @@ package final class MCPPlane: Sendable {
     private let registry: ToolRegistry
     private let store: MCPStore
     private let audit: any AuditTrail
+    /// The agent in whose sandbox the servers run; nil for those of the node.
+    private let agent: String?
     private let scope: TaskScope
     private let clock: any Clock<Duration>
     private let logger: Logger
@@ -45,6 +49,7 @@ package final class MCPPlane: Sendable {
     ///   - registry: where their tools go.
     ///   - store: what is kept of them.
     ///   - audit: where what matters is recorded.
+    ///   - agent: the agent in whose sandbox the servers run; nil for those of the node.
     ///   - scope: owns the tasks.
     ///   - clock: whose time counts.
     ///   - logger: told of what goes wrong when nobody waits for it.
@@ -52,12 +57,14 @@ package final class MCPPlane: Sendable {
     ///   - open: starts a server, or finds the way to it.
     package init(
         _ sections: [MCPServerSection], registry: ToolRegistry, store: MCPStore, audit: any AuditTrail,
+        agent: String? = nil,
         scope: TaskScope, clock: any Clock<Duration>, logger: Logger, times: MCPClient.Times = MCPClient.Times(),
         open: @escaping Opener
     ) {
         self.registry = registry
         self.store = store
         self.audit = audit
+        self.agent = agent
         self.scope = scope
         self.clock = clock
         self.logger = logger
@@ -79,7 +86,7 @@ package final class MCPPlane: Sendable {
     package func start() {
         for (name, link) in links.withLock({ $0 }) {
             do throws(AegisError) {
-                if let kept = try store.kept(name), kept.origin == link.section.origin {
+                if let kept = try store.kept(link.section.keptName), kept.origin == link.section.origin {
                     catalogs.withLock { $0[name, default: Catalog()].hello = (kept.revision, kept.software) }
                     offer(kept.entries, problems: [], of: link)
                     continue
@@ -105,11 +112,11 @@ package final class MCPPlane: Sendable {
 
     /// What cannot be recorded is not worth an end here: each call is recorded by the gate before it is made.
     private func record(_ kind: AuditKind, _ server: String, _ fields: (String, String)...) {
-        _ = try? audit.record(Self.event(kind, server, fields))
+        _ = try? audit.record(event(kind, server, fields))
     }
 
-    private static func event(_ kind: AuditKind, _ server: String, _ fields: [(String, String)]) -> AuditEvent {
-        var event = AuditEvent(kind, ("server", .string(server)))
+    private func event(_ kind: AuditKind, _ server: String, _ fields: [(String, String)]) -> AuditEvent {
+        var event = AuditEvent(kind, agent: agent, ("server", .string(server)))
         event.fields += fields.map { JSONValue.Field($0.0, .string($0.1)) }
         return event
     }
@@ -144,6 +151,9 @@ package final class MCPPlane: Sendable {
         return true
     }
 
+    /// Whether a server has said what its tools are.
+    package func isListed(_ name: String) -> Bool { catalogs.withLock { $0[name]?.isListed ?? false } }
+
     /// Asks a server for its tools, and offers them.
     ///
     /// - Throws: `mcp-server-not-found`, and why there is no list.
@@ -171,7 +181,7 @@ package final class MCPPlane: Sendable {
         let known = Dictionary(
             catalogs.withLock { $0[name]?.entries ?? [] }.map { ($0.definition.name, $0.definition.hash) }
         ) { first, _ in first }
-        let entries = try store.keep(name, origin: section.origin, hello, tools, at: .now()) { tool in
+        let entries = try store.keep(section.keptName, origin: section.origin, hello, tools, at: .now()) { tool in
             section.approval(of: tool) != .first
         }
         for entry in entries where entry.hasChanged && known[entry.definition.name] != entry.definition.hash {
@@ -208,6 +218,7 @@ package final class MCPPlane: Sendable {
                 catalogs[section.name, default: Catalog()].entries = entries
                 catalogs[section.name]?.problems = problems
                 catalogs[section.name]?.registered = registered
+                catalogs[section.name]?.isListed = true
                 return old.subtracting(registered)
             }
             for tool in gone { registry.remove(section.fullName(tool)) }
@@ -230,8 +241,8 @@ extension MCPPlane: MCPToolDesk {
             !entries[place].isAccepted
         else { return }
         // It counts for whoever comes after: not without a record.
-        try audit.record(Self.event(.mcpToolAccepted, server, [("tool", definition.name), ("hash", definition.hash)]))
-        try store.accept(server, definition)
+        try audit.record(event(.mcpToolAccepted, server, [("tool", definition.name), ("hash", definition.hash)]))
+        try store.accept(link.section.keptName, definition)
         entries[place].accepted = definition.hash
         offer(entries, problems: catalog?.problems ?? [], of: link)
     }
@@ -242,11 +253,13 @@ extension MCPPlane {
 
     /// Every server: where it stands, what it speaks, its tools, and what went wrong.
     ///
-    /// - Parameter operators: whether who asks runs the node: others are told neither addresses, which may hold keys, nor what
-    ///   servers wrote.
+    /// - Parameters:
+    ///   - operators: whether who asks runs the node: others are told neither addresses, which may hold keys, nor what servers
+    ///     wrote.
+    ///   - user: who asks; those that are not for them are left out.
     /// - Returns: an object for each server.
-    package func report(operators: Bool) -> [JSONValue] {
-        links.withLock { $0 }.map { name, link in
+    package func report(operators: Bool, user: UInt32 = 0) -> [JSONValue] {
+        links.withLock { $0 }.filter { $0.link.section.serves(user: user) }.map { name, link in
             let catalog = catalogs.withLock { $0[name] } ?? Catalog()
             let standing = link.standing
             let section = link.section
@@ -282,6 +295,12 @@ extension MCPPlane {
             }
             return .object(fields)
         }
+    }
+
+    /// What a server wrote is for people: a model is told where they find it.
+    package static func hideRemarks(in error: inout AegisError) {
+        guard error.hint?.hasPrefix(MCPLink.remarksMark) == true else { return }
+        error.hint = "who runs this node finds what it wrote with 'aegis mcp list --output yaml'"
     }
 
     private static func place(_ section: MCPServerSection, operators: Bool) -> String {

@@ -1,6 +1,7 @@
 package import AegisConfig
 package import AegisCore
 internal import AegisSandboxTypes
+internal import LinuxSys
 
 /// When a person is asked before a tool of a server is called (decision D14). A description or schema that is not the one that was
 /// agreed to is always asked about.
@@ -48,8 +49,14 @@ package struct MCPServerSection: ConfigSection, Sendable {
     package var deny: [String] = []
     package var approval = MCPApproval.changed
     package var tools: [String: ToolPolicy] = [:]
+    /// Which users of the node may use it, by name or number: root and the daemon's own user always may. Empty is everybody.
+    package var users: [String] = []
+    /// The numbers of `users`, set by who can look names up.
+    package var userIDs: Set<UInt32> = []
     /// What it runs in.
     package var sandbox = MCPSandbox()
+    /// The name under which is kept what it said and what was agreed to; nil is its own. No two servers have the same.
+    package var keptAs: String?
 
     /// A server with the usual settings.
     package init(_ name: String, command: [String] = [], url: String? = nil) {
@@ -75,6 +82,9 @@ package struct MCPServerSection: ConfigSection, Sendable {
         allow = reader.readList("allow", of: String.self, default: ["*"], check: Self.checkPattern)
         deny = reader.readList("deny", of: String.self, check: Self.checkPattern)
         approval = reader.read("approval", default: MCPApproval.changed)
+        users = reader.readList("users", of: String.self) {
+            $0.isEmpty ? "must be the name or the number of a user" : nil
+        }
         let policies = reader.namedSections("tools") { _, tool in
             ToolPolicy(
                 approval: tool.readIfPresent("approval"),
@@ -145,6 +155,15 @@ package struct MCPServerSection: ConfigSection, Sendable {
 
     /// The name under which grants and models know a tool.
     package func fullName(_ tool: String) -> String { "mcp.\(name).\(tool)" }
+
+    /// Whether a user of the node may use it.
+    package func serves(user: UInt32) -> Bool {
+        if users.isEmpty || user == 0 || user == CurrentProcess.effectiveUser { return true }
+        return userIDs.contains(user)
+    }
+
+    /// The name under which it is kept.
+    var keptName: String { keptAs ?? name }
 
     /// What a kept list of tools belongs to: with another command or address it counts for nothing.
     var origin: String {

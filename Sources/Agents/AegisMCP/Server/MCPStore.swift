@@ -120,6 +120,16 @@ package struct MCPStore: Sendable {
         }
     }
 
+    /// Forgets servers whose names begin so: what they served is gone.
+    package func forget(prefix: String) throws(AegisError) {
+        _ = try database.transaction(.saved) { t throws(SQLiteError) in
+            let end = prefix + "\u{10FFFF}"
+            try t.run("DELETE FROM mcp_servers WHERE name >= ? AND name < ?", prefix, end)
+            try t.run("DELETE FROM mcp_tools WHERE server >= ? AND server < ?", prefix, end)
+            return true
+        }
+    }
+
     /// Keeps that a person agreed to a definition.
     package func accept(_ server: String, _ definition: MCPToolDefinition) throws(AegisError) {
         _ = try database.transaction(.saved) { t throws(SQLiteError) in

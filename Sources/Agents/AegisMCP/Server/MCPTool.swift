@@ -25,6 +25,8 @@ struct MCPTool: Tool {
         self.desk = desk
     }
 
+    func serves(user: UInt32) -> Bool { link.section.serves(user: user) }
+
     func call(_ input: JSONValue, _ context: ToolContext) async throws -> ToolReply {
         let definition = entry.definition
         let limit = link.section.timeout(of: definition.name)
@@ -49,9 +51,7 @@ struct MCPTool: Tool {
     /// What a server wrote beside its messages may hold what it was trusted with: that is for who runs it, and not for a model.
     private func use<T: Sendable>(_ body: (MCPClient) async throws -> T) async throws -> T {
         do { return try await link.use(proves: true, body) } catch var error as AegisError {
-            if error.hint?.hasPrefix(MCPLink.remarksMark) == true {
-                error.hint = "who runs this node finds what it wrote with 'aegis mcp list --output yaml'"
-            }
+            MCPPlane.hideRemarks(in: &error)
             throw error
         }
     }

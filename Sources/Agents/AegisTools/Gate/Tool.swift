@@ -65,6 +65,9 @@ package protocol Tool: Sendable {
     /// What the tool says of itself; it does not change.
     var declaration: ToolDeclaration { get }
 
+    /// Whether it is there for agents of a user of the node. For others there is no such tool.
+    func serves(user: UInt32) -> Bool
+
     /// Does it. The input fits the schema, and `tool: NAME` was admitted; the tool itself asks for each resource, before it
     /// touches it, with `context.grants.admit`.
     ///
@@ -78,6 +81,9 @@ package protocol Tool: Sendable {
 }
 
 extension Tool {
+    /// For everybody's.
+    package func serves(user: UInt32) -> Bool { true }
+
     /// The arguments as they are.
     package func preview(_ input: JSONValue, _ context: ToolContext) async throws -> ApprovalPreview {
         ApprovalPreview(input.pretty)

@@ -37,6 +37,8 @@ package struct ToolContext: Sendable {
     package var identity: String?
     /// The user that the agent belongs to.
     package var owner: UInt32 = 0
+    /// Tools that the agent has beside those of the node.
+    package var own: OwnTools?
     /// What was shown when the call was approved; set by the gate. A tool compares it again at its effect.
     package internal(set) var approved: ApprovalPreview?
 

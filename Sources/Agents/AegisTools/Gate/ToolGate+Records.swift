@@ -96,11 +96,14 @@ extension ToolGate {
     }
 
     func unknownTool(_ name: String, _ context: ToolContext) -> ToolReply {
-        let granted = registry.declarations(for: context.holder, in: context.grants).map(\.name)
+        let granted = registry.entries(for: context.holder, in: context.grants, owner: context.owner, with: context.own)
+            .map(\.declaration.name)
         let near = nearest(name, in: granted)
         let shown = Escaped.line(name, atMost: 128)
-        let error = AegisError.notFound(
-            "tool-unknown", "there is no tool '\(shown)'", hint: near.map { "did you mean '\($0)'?" })
+        let error =
+            context.own?.problem(of: name)
+            ?? AegisError.notFound(
+                "tool-unknown", "there is no tool '\(shown)'", hint: near.map { "did you mean '\($0)'?" })
         let reply = ToolReply(error, details: [JSONValue.Field("tools", .array(granted.map { .string($0) }))])
         do throws(AegisError) {
             try context.audit.record(

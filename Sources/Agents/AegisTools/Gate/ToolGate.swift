@@ -32,7 +32,7 @@ package final class ToolGate: Sendable {
     ///   - context: who calls.
     /// - Returns: the answer, also when the call was refused or failed; `halt` says that the caller must not go on.
     package func call(_ name: String, input: JSONValue, _ context: ToolContext) async -> ToolReply {
-        guard let entry = registry.entry(name) else { return unknownTool(name, context) }
+        guard let entry = find(name, context) else { return unknownTool(name, context) }
         let call = Call(entry: entry, input: input, context: context)
         if let known = resumed(call) { return known }
         if let problem = entry.schema.problems(input) { return refuse(call, misfit(problem, entry)) }
@@ -52,7 +52,7 @@ package final class ToolGate: Sendable {
     ///   - context: who calls.
     /// - Returns: the answer.
     package func refuseMalformed(_ name: String, text: String, why: String, _ context: ToolContext) -> ToolReply {
-        guard let entry = registry.entry(name) else { return unknownTool(name, context) }
+        guard let entry = find(name, context) else { return unknownTool(name, context) }
         let call = Call(entry: entry, input: .string(text), context: context)
         let error = AegisError(
             .usage, "arguments-malformed", "the arguments of '\(call.name)' are not a JSON object: \(why)",

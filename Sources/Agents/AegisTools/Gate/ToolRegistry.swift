@@ -104,8 +104,11 @@ package final class ToolRegistry: Sendable {
     /// The name that models are told of a tool.
     package func wireName(_ name: String) -> String { entry(name)?.wireName ?? name }
 
+    /// All tools, by name.
+    var all: [Entry] { state.withLock { $0.sorted } }
+
     /// All declarations, by name.
-    package var declarations: [ToolDeclaration] { state.withLock { $0.sorted }.map(\.declaration) }
+    package var declarations: [ToolDeclaration] { all.map(\.declaration) }
 
     /// The tools that a holder may call now, by name: what its model is told of.
     package func entries(for holder: HolderID, in grants: GrantBook) -> [Entry] {

@@ -48,3 +48,16 @@ const char *ah_argument(int index);
 // Small thresholds, so that what was freed goes back to the kernel.
 void ah_tune_memory(void);
 void ah_trim_memory(void);
+
+// Sockets on which programs inside reach the harness.
+
+// Listens on a port of 127.0.0.1; non-blocking.
+long ah_listen_loopback(uint16_t port);
+// Listens on a Unix socket that everybody inside may use; makes the folder that it lies in, but replaces nothing. `path` ends with NUL.
+long ah_listen_socket(const void *path);
+// Removes such a socket, and the folder if nothing else is in it.
+void ah_remove_socket(const void *path);
+// Accepts a connection (non-blocking, close-on-exec).
+long ah_accept_program(int listener);
+// Tells the peer that nothing more comes.
+long ah_shutdown_write(int fd);

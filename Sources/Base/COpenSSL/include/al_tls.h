@@ -68,9 +68,11 @@ size_t al_tls_leaf_pem(const al_tls_leaf *leaf, char *out, size_t room);
 
 // `protocols` is the list of ALPN: each with its length before it; may be empty.
 al_tls_settings *al_tls_server_settings(const uint8_t *protocols, size_t count, al_tls_problem *problem);
-// Trusts the certificates of a PEM text, or the system's when `pem` is NULL.
+// Trusts the certificates of a PEM text when that is not NULL, and the system's when `system` is not 0.
 al_tls_settings *al_tls_client_settings(
-    const char *pem, size_t length, const uint8_t *protocols, size_t count, al_tls_problem *problem);
+    const char *pem, size_t length, int system, const uint8_t *protocols, size_t count, al_tls_problem *problem);
+// How many certificates a PEM text holds; -1 when one of them cannot be read.
+int al_tls_count_certificates(const char *pem, size_t length);
 void al_tls_settings_free(al_tls_settings *settings);
 
 al_tls_session *al_tls_server_session(const al_tls_settings *settings, al_tls_problem *problem);

@@ -8,7 +8,7 @@ enum MCPCommands {
     static let commands = [list, refresh]
 
     private static let list = Command(
-        "mcp list", "list the MCP servers of the configuration, with where they stand",
+        "mcp list", "list MCP servers, with where they stand",
         examples: [Example("with every tool", "aegis mcp list --output yaml")]
     ) { invocation, context in
         let items = try await context.client().list(APIClient.Route("mcp"))

@@ -59,8 +59,15 @@ package enum KitText {
         fields.add("Isolation", spec.minIsolation.map { "at least \($0)" })
         for grant in spec.grants ?? [] { fields.add("Grant", grant) }
         for tool in spec.tools ?? [] {
-            fields.add("Tool", tool.name + (tool.description.map { ": \($0)" } ?? ""))
+            fields.add("Tools", server(tool))
         }
+    }
+
+    private static func server(_ tool: KitTool) -> String {
+        [
+            "mcp.\(tool.name).*" + (tool.description.map { ": \($0)" } ?? ""), tool.command.joined(separator: " "),
+            tool.secrets.map { "with \($0.joined(separator: ", "))" } ?? "",
+        ].filter { !$0.isEmpty }.joined(separator: "; ")
     }
 
     private static func idle(_ spec: KitSpec) -> String {

@@ -51,19 +51,6 @@ extension OCISandbox {
         return try await Connect.socket(socket, to: address, on: loop, deadline: left)
     }
 
-    package func listen(_ port: UInt16) throws -> Listener {
-        guard let network, let address = SocketAddress(ip: "127.0.0.1", port: port) else { throw gone }
-        let socket = try NetworkNamespace.streamSocket(in: .duplicating(network.raw), ipv6: false)
-        do throws(Errno) { try socket.bind(to: address) } catch {
-            guard error == .addressInUse else { throw error }
-            throw AegisError.conflict(
-                "guest-port-taken", "port \(port) inside \(record.id) is taken by a program there",
-                hint: "choose another with --guest-api PORT, or --guest-api off")
-        }
-        try socket.listen(backlog: 64)
-        return try Listener(adopting: socket, on: loop)
-    }
-
     private var gone: AegisError {
         .conflict("instance-stopped", "the sandbox \(record.id) has ended")
     }

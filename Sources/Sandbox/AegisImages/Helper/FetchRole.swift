@@ -10,6 +10,8 @@ enum FetchRole {
     static let directory = "/tmp/pull"
     /// Where an image in a file or folder of this machine is inside.
     static let source = "/tmp/source"
+    /// Certificates of more authorities, in the directory.
+    static let authorities = "authorities"
     /// Where the registry credentials are inside.
     static let credentials = "/proc/self/fd/5"
 
@@ -75,6 +77,8 @@ enum FetchRole {
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=\(directory)",
             "TMPDIR=\(directory)",
             "XDG_RUNTIME_DIR=\(directory)", "LC_ALL=C",
+            // The places where the program looks by itself, and ours; the bundle of the system counts beside them.
+            "SSL_CERT_DIR=/etc/ssl/certs:/etc/pki/tls/certs:\(directory)/\(authorities)",
         ]
         var words = arguments.map { cString($0.utf8) }
         var variables = (environment + proxies()).map { cString($0.utf8) }

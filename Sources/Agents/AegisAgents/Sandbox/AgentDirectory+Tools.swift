@@ -1,0 +1,52 @@
+internal import AegisCapabilities
+package import AegisTools
+
+extension AgentSandboxes {
+    /// No tools.
+    package func tools(
+        of owner: AgentRecord, _ plan: SandboxPlan, mayCall: @escaping @Sendable (String) -> Bool,
+        stands: @escaping @Sendable () async -> Bool
+    ) async -> OwnTools? { nil }
+}
+
+extension AgentDirectory {
+    /// The tools that an agent has by way of the sandbox that its programs run in; nil when that brings none.
+    func ownTools(of process: AgentProcess) async -> OwnTools? {
+        guard let sandboxes = services.sandboxes, live(process.id) != nil else { return nil }
+        let top = live(process.record.tree) ?? process
+        guard top.manifest.sandbox?.kit != nil else { return nil }
+        let place = sandbox(of: process)
+        let (grants, holder) = (services.grants, process.holder)
+        return await sandboxes.tools(
+            of: place.owner, place.plan,
+            mayCall: { prefix in
+                grants.records(of: holder).contains { record in
+                    guard case .tool(let name) = record.terms.capability else { return false }
+                    return name?.hasPrefix(prefix) ?? true
+                }
+            },
+            stands: { [weak self] in await self?.stands(place) ?? false })
+    }
+
+    /// Whether a sandbox is still what its owner's grants say.
+    private func stands(_ place: SandboxPlace) async -> Bool {
+        // The workspace that it shows is made by the first who wants to have to do with it.
+        _ = await services.files(place.owner)
+        guard let owner = live(place.owner.id) else { return false }
+        return sandbox(of: owner).plan == place.plan
+    }
+}
+
+extension AgentProcess {
+    /// Tools beside those of the node. Only a kit brings any, which is named by the manifest at the top of the tree.
+    func ownTools() async -> OwnTools? {
+        guard record.parent != nil || manifest.sandbox?.kit != nil else { return nil }
+        return await findTools(self)
+    }
+
+    /// The tools that the agent may call now, by name.
+    package nonisolated func declarations() async -> [ToolDeclaration] {
+        services.registry.entries(for: holder, in: services.grants, owner: record.owner, with: await ownTools()).map(
+            \.declaration)
+    }
+}

@@ -1,0 +1,199 @@
+internal import AegisAgents
+internal import AegisAudit
+internal import AegisCore
+internal import AegisIO
+internal import AegisInstances
+internal import AegisJSON
+internal import AegisKits
+internal import AegisMCP
+internal import AegisSandboxTypes
+internal import AegisStore
+internal import AegisTools
+internal import Synchronization
+
+/// The sandboxes of agents, with the MCP servers that their kits bring: each runs in the sandbox of the agent whose tools it has
+/// (decision D14), and what it says of them counts for that agent and those that share its sandbox. A program in there could
+/// change what it says, so that no other agent is told it.
+final class KitServers: AgentSandboxes {
+    /// The servers of one sandbox.
+    private struct Held: Sendable {
+        /// What the sandbox was to be when they were set up.
+        var policy: String
+        var kit: String
+        var owner: AgentRecord
+        var names: [String]
+        var plane: MCPPlane
+        var registry: ToolRegistry
+    }
+
+    /// What it needs of the house.
+    struct Services: Sendable {
+        var kits: Kits
+        var store: MCPStore
+        var audit: any AuditTrail
+        var scope: TaskScope
+        var clock: any Clock<Duration>
+        var logger: Logger
+        /// The names of the node's own servers: those are theirs.
+        var taken: Set<String>
+    }
+
+    private let host: AgentSandboxHost
+    private let services: Services
+    private let held = Mutex<[String: Held]>([:])
+
+    init(_ host: AgentSandboxHost, _ services: Services) {
+        self.host = host
+        self.services = services
+    }
+
+    // MARK: Sandboxes
+
+    func run(_ command: SandboxCommand, for agent: AgentRecord, _ plan: SandboxPlan) async throws -> SandboxOutcome {
+        try await host.run(command, for: agent, plan)
+    }
+
+    func remove(_ agent: String) async {
+        // First, so that none of them is started once more.
+        await leave(agent)
+        await host.remove(agent)
+    }
+
+    func plans() async -> [(agent: String, policy: String)] { await host.plans() }
+
+    private func leave(_ agent: String) async {
+        let gone = held.withLock { $0.removeValue(forKey: agent) }
+        await gone?.plane.end()
+    }
+
+    /// Forgets what was agreed to for the agents of a tree that is gone.
+    func forget(tree: String) {
+        do throws(AegisError) { try services.store.forget(prefix: "\(tree)/") } catch {
+            services.logger.warning("what is kept of MCP servers stays", ("agent", tree), ("error", error.message))
+        }
+    }
+
+    /// Ends every server.
+    func end() async {
+        let all = held.withLock { held in
+            defer { held = [:] }
+            return Array(held.values)
+        }
+        await withDiscardingTaskGroup { group in for held in all { group.addTask { await held.plane.end() } } }
+    }
+
+    // MARK: Tools
+
+    func tools(
+        of owner: AgentRecord, _ plan: SandboxPlan, mayCall: @escaping @Sendable (String) -> Bool,
+        stands: @escaping @Sendable () async -> Bool
+    ) async -> OwnTools? {
+        guard let kit = plan.kit, mayCall("mcp.") else { return nil }
+        let servers: Held
+        do { servers = try await hold(owner, plan, kit, stands) } catch {
+            return OwnTools(ToolRegistry(), missing: [("mcp.", told(error, kit))])
+        }
+        let missing = await withTaskGroup(of: (String, AegisError)?.self) { group in
+            for name in servers.names where !servers.plane.isListed(name) && mayCall("mcp.\(name).") {
+                group.addTask {
+                    do {
+                        try await servers.plane.refresh(name)
+                        return nil
+                    } catch { return ("mcp.\(name).", self.told(error, servers.kit)) }
+                }
+            }
+            var missing: [(prefix: String, error: AegisError)] = []
+            for await case let (prefix, error)? in group { missing.append((prefix, error)) }
+            return missing
+        }
+        return OwnTools(servers.registry, missing: missing)
+    }
+
+    private func told(_ error: any Error, _ kit: String) -> AegisError {
+        guard var error = error as? AegisError else {
+            return .failed("mcp-unavailable", "the MCP servers of kit \(kit) are not there: \(error)")
+        }
+        MCPPlane.hideRemarks(in: &error)
+        return error
+    }
+
+    /// The servers of a sandbox as it is to be now.
+    private func hold(
+        _ owner: AgentRecord, _ plan: SandboxPlan, _ kit: String, _ stands: @escaping @Sendable () async -> Bool
+    ) async throws -> Held {
+        let policy = plan.policy
+        if let known = held.withLock({ $0[owner.id] }), known.policy == policy { return known }
+        let found = try await services.kits.servers(of: kit)
+        try await check(stands, owner)
+        let made = make(owner, plan, found, stands)
+        let (kept, other) = held.withLock { held -> (Held, Held?) in
+            if let known = held[owner.id], known.policy == policy { return (known, made) }
+            defer { held[owner.id] = made }
+            return (made, held[owner.id])
+        }
+        await other?.plane.end()
+        // Whoever went away meanwhile has not seen these.
+        do { try await check(stands, owner) } catch {
+            await leave(owner.id)
+            throw error
+        }
+        return kept
+    }
+
+    private func check(_ stands: @Sendable () async -> Bool, _ owner: AgentRecord) async throws {
+        guard await stands() else {
+            throw AegisError.conflict(
+                "sandbox-lost", "the sandbox of agent \(owner.name) is gone, or what it shows has changed",
+                hint: "call it again")
+        }
+    }
+
+    private func make(
+        _ owner: AgentRecord, _ plan: SandboxPlan, _ found: (kit: String, servers: [KitTool], optional: Set<String>),
+        _ stands: @escaping @Sendable () async -> Bool
+    ) -> Held {
+        let registry = ToolRegistry()
+        let servers = found.servers.filter { !services.taken.contains($0.name) }
+        let sections = servers.map { server in
+            var section = MCPServerSection(server.name, command: server.command)
+            section.keptAs = "\(owner.tree)/\(server.name)"
+            section.idleStop = plan.idle
+            if let timeout = server.timeout { section.timeout = timeout }
+            return section
+        }
+        let (scope, clock, optional) = (services.scope, services.clock, found.optional)
+        let plane = MCPPlane(
+            sections, registry: registry, store: services.store, audit: services.audit, agent: owner.id, scope: scope,
+            clock: clock, logger: services.logger
+        ) { [self] section, onNotice in
+            try await check(stands, owner)
+            let process = try await host.serve(section.name, for: owner, plan, optional: optional)
+            do { try await check(stands, owner) } catch {
+                // What was taken back while it started is not left in it. Not waited for: this is itself waited for there.
+                await process.stop()
+                scope.spawn("mcp: leaving") { await self.remove(owner.id) }
+                throw error
+            }
+            return MCPStdioTransport(section.name, process, scope: scope, clock: clock, onNotice: onNotice)
+        }
+        return Held(
+            policy: plan.policy, kit: found.kit, owner: owner, names: sections.map(\.name), plane: plane,
+            registry: registry)
+    }
+
+    // MARK: For people
+
+    /// The servers in the sandboxes of a caller's agents, as `MCPPlane.report` has them. What they wrote is their owner's: it ran
+    /// in a sandbox of theirs.
+    func report(for caller: Caller) -> [JSONValue] {
+        let all = held.withLock { Array($0.values) }.filter { caller.maySee(owner: $0.owner.owner) }
+        return all.sorted { $0.owner.id < $1.owner.id }.flatMap { held in
+            held.plane.report(operators: true).map { entry in
+                let fields = (entry.fields ?? []).map { field in
+                    field.name == "place" ? JSONValue.Field("place", .string("sandbox of \(held.owner.name)")) : field
+                }
+                return .object(fields + [.init("agent", .string(held.owner.id)), .init("kit", .string(held.kit))])
+            }
+        }
+    }
+}
