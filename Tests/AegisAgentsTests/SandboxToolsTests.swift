@@ -28,7 +28,9 @@ private final class BringingSandboxes: AgentSandboxes {
     var asked: [Asked] { state.withLock { $0.asked } }
     func fail(_ error: AegisError?) { state.withLock { $0.missing = error } }
 
-    func run(_ command: SandboxCommand, for agent: AgentRecord, _ plan: SandboxPlan) async throws -> SandboxOutcome {
+    func run(
+        _ command: SandboxCommand, for agent: AgentRecord, _ plan: SandboxPlan, _ permit: SandboxPermit
+    ) async throws -> SandboxOutcome {
         throw AegisError.failed("internal-error", "nothing is run here")
     }
     func remove(_ agent: String) async {}
