@@ -83,7 +83,9 @@ import Testing
             print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush=True)
         """#
 
-    private static func with(_ body: @escaping @Sendable (DaemonFixture) async throws -> Void) async throws {
+    private static func with(
+        servers more: String = "", _ body: @escaping @Sendable (DaemonFixture) async throws -> Void
+    ) async throws {
         let place = "/tmp/aegis-test-mcp-\(UUID().uuidString)"
         try FileManager.default.createDirectory(atPath: "\(place)/srv", withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: place) }
@@ -112,6 +114,7 @@ import Testing
                   mounts: ["\(place)/srv:\(place)/srv"]
                   env: { KEY: "k" }
                   idle_stop: 500ms
+            \(more)
             """
         try await DaemonFixture.with(config: config, body)
     }
@@ -130,6 +133,21 @@ import Testing
     ) async throws -> (code: Int32, text: String) {
         let result = try await f.aegis("tool", "invoke", "--agent", agent, tool, input, "--output", "json")
         return (result.code, result.out + result.err)
+    }
+
+    /// The first agent of a new node finds the tools that it was granted, or is told why there are none.
+    @Test func agentsWaitForWhatAServerSaysFirst() async throws {
+        let broken = "    - { name: broken, command: [sh, -c, 'echo no such luck >&2; exit 3'] }"
+        try await Self.with(servers: broken) { f in
+            try await Self.spawn(f, "adder", ["tool: mcp.calc.add"])
+            let run = try await f.aegis("agent", "run", "adder", "What is 40 and 2?")
+            #expect(run.code == 0 && run.out.contains("it is 42"), "\(run)")
+            #expect(try await Self.invoke(f, "adder", "mcp.calc.ad").text.contains("tool-unknown"))
+            try await Self.spawn(f, "other", ["tool: mcp.broken.mend"])
+            let failed = try await Self.invoke(f, "other", "mcp.broken.mend")
+            #expect(failed.code != 0 && failed.text.contains("mcp-unavailable"), "\(failed)")
+            #expect(failed.text.contains("exit code 3") && !failed.text.contains("no such luck"), "\(failed)")
+        }
     }
 
     @Test func aServerLivesInAnInstanceAsLongAsItIsUsed() async throws {

@@ -58,7 +58,7 @@ struct AgentPlane: Sendable {
         let agents = AgentServices(
             store: SessionStore(database), models: desk, registry: registry,
             tools: ToolGate(registry, clock: loop.clock), grants: services.grants, audit: ledger, desk: approvals,
-            files: { await folders.scope(of: $0) }, sandboxes: sandboxes,
+            files: { await folders.scope(of: $0) }, sandboxes: sandboxes, late: mcp,
             gone: { await Self.clear($0, folders, sandboxes, approvals, memory) },
             forgotten: { folders.clear(tree: $0) }, scope: scope, now: { Timestamp.now() }, clock: loop.clock,
             logger: logger)

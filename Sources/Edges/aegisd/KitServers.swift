@@ -100,19 +100,7 @@ final class KitServers: AgentSandboxes {
         do { servers = try await hold(owner, plan, kit, stands) } catch {
             return OwnTools(ToolRegistry(), missing: [("mcp.", told(error, kit))])
         }
-        let missing = await withTaskGroup(of: (String, AegisError)?.self) { group in
-            for name in servers.names where !servers.plane.isListed(name) && mayCall("mcp.\(name).") {
-                group.addTask {
-                    do {
-                        try await servers.plane.refresh(name)
-                        return nil
-                    } catch { return ("mcp.\(name).", self.told(error, servers.kit)) }
-                }
-            }
-            var missing: [(prefix: String, error: AegisError)] = []
-            for await case let (prefix, error)? in group { missing.append((prefix, error)) }
-            return missing
-        }
+        let missing = await servers.plane.missing(for: owner.owner, mayCall: mayCall)
         return OwnTools(servers.registry, missing: missing)
     }
 

@@ -19,6 +19,8 @@ package struct AgentServices: Sendable {
     package var files: @Sendable (AgentRecord) async -> FileScope?
     /// Where their programs run; nil where none can.
     package var sandboxes: (any AgentSandboxes)?
+    /// Tools that may come into the registry yet; nil where none do.
+    package var late: (any LateTools)?
     /// Clears away what an agent that is gone has had.
     package var gone: @Sendable (AgentRecord) async -> Void
     /// Clears away what a goal's agent has left in its workspace, once the goal is forgotten.
@@ -35,7 +37,7 @@ package struct AgentServices: Sendable {
         store: SessionStore, models: any ModelDesk, registry: ToolRegistry, tools: ToolGate, grants: GrantBook,
         audit: any AuditTrail,
         desk: (any ApprovalDesk)? = nil, files: @escaping @Sendable (AgentRecord) async -> FileScope? = { _ in nil },
-        sandboxes: (any AgentSandboxes)? = nil,
+        sandboxes: (any AgentSandboxes)? = nil, late: (any LateTools)? = nil,
         gone: @escaping @Sendable (AgentRecord) async -> Void = { _ in },
         forgotten: @escaping @Sendable (String) -> Void = { _ in },
         scope: TaskScope, now: @escaping @Sendable () -> Timestamp, clock: any Clock<Duration>, logger: Logger
@@ -49,6 +51,7 @@ package struct AgentServices: Sendable {
         self.desk = desk
         self.files = files
         self.sandboxes = sandboxes
+        self.late = late
         self.gone = gone
         self.forgotten = forgotten
         self.scope = scope

@@ -1,4 +1,5 @@
 internal import AegisCapabilities
+internal import AegisCore
 package import AegisTools
 
 extension AgentSandboxes {
@@ -16,15 +17,8 @@ extension AgentDirectory {
         let top = live(process.record.tree) ?? process
         guard top.manifest.sandbox?.kit != nil else { return nil }
         let place = sandbox(of: process)
-        let (grants, holder) = (services.grants, process.holder)
         return await sandboxes.tools(
-            of: place.owner, place.plan,
-            mayCall: { prefix in
-                grants.records(of: holder).contains { record in
-                    guard case .tool(let name) = record.terms.capability else { return false }
-                    return name?.hasPrefix(prefix) ?? true
-                }
-            },
+            of: place.owner, place.plan, mayCall: process.mayCall,
             stands: { [weak self] in await self?.stands(place) ?? false })
     }
 
@@ -38,10 +32,26 @@ extension AgentDirectory {
 }
 
 extension AgentProcess {
-    /// Tools beside those of the node. Only a kit brings any, which is named by the manifest at the top of the tree.
+    /// Tools beside those that the node has now. Of its own an agent has any only by a kit, which is named by the manifest at the
+    /// top of the tree; those of the node that have not come yet are waited for.
     func ownTools() async -> OwnTools? {
-        guard record.parent != nil || manifest.sandbox?.kit != nil else { return nil }
-        return await findTools(self)
+        var missing: [(prefix: String, error: AegisError)] = []
+        if let late = services.late, late.areExpected {
+            missing = await late.missing(for: record.owner, mayCall: mayCall)
+        }
+        let own = record.parent != nil || manifest.sandbox?.kit != nil ? await findTools(self) : nil
+        guard own != nil || !missing.isEmpty else { return nil }
+        return OwnTools(own?.registry ?? ToolRegistry(), missing: missing + (own?.missing ?? []))
+    }
+
+    /// Whether it may call tools whose names begin so.
+    nonisolated var mayCall: @Sendable (String) -> Bool {
+        { [grants = services.grants, holder] prefix in
+            grants.records(of: holder).contains { record in
+                guard case .tool(let name) = record.terms.capability else { return false }
+                return name?.hasPrefix(prefix) ?? true
+            }
+        }
     }
 
     /// The tools that the agent may call now, by name.

@@ -32,9 +32,9 @@ package final class MCPPlane: Sendable {
     /// The agent in whose sandbox the servers run; nil for those of the node.
     private let agent: String?
     private let scope: TaskScope
-    private let clock: any Clock<Duration>
+    let clock: any Clock<Duration>
     private let logger: Logger
-    private let links: Mutex<[(name: String, link: MCPLink)]>
+    let links: Mutex<[(name: String, link: MCPLink)]>
     private let catalogs = Mutex<[String: Catalog]>([:])
     /// Changes of the registry are made one after another.
     private let order = Mutex(())

@@ -20,6 +20,22 @@ package struct OwnTools: Sendable {
     }
 }
 
+/// Tools of the node that may still come: those of servers which have not said yet what they have.
+package protocol LateTools: Sendable {
+    /// Whether there are any. It is asked at each step of each agent.
+    var areExpected: Bool { get }
+
+    /// Waits for them, for a bounded time.
+    ///
+    /// - Parameters:
+    ///   - user: whose agent wants them.
+    ///   - mayCall: whether it may call tools whose names begin so.
+    /// - Returns: how the names of those begin that have not come, and why.
+    func missing(
+        for user: UInt32, mayCall: @escaping @Sendable (String) -> Bool
+    ) async -> [(prefix: String, error: AegisError)]
+}
+
 extension ToolRegistry {
     /// The tools that there are for agents of a user.
     package func declarations(forUser user: UInt32) -> [ToolDeclaration] {
