@@ -66,7 +66,7 @@ import Testing
         try harness.client.start(1, ["sh", "-c", stubborn], limit: 600)
         try harness.client.start(2, ["sh", "-c", stubborn], limit: 100)
         try harness.client.start(3, ["sh", "-c", "echo ready; read line; exit 7"], stdin: true)
-        try harness.client.start(4, ["true"], limit: 100)
+        try harness.client.start(4, ["true"], limit: 60_000)
         #expect(try harness.client.finish(2).exited?.signal == 9)
         #expect(try harness.client.finish(1).exited?.signal == 9)
         #expect(try harness.client.finish(4).exited?.code == 0)

@@ -11,14 +11,17 @@ import LinuxSys
 extension FuzzTests {
     /// Three segments of a ledger that was ended as it should, with its key and its head.
     private struct Sample: Sendable {
-        let folder: TemporaryDirectory
         let head: LedgerHead
+        /// The file of its key.
+        let keyFile: [UInt8]
         let key: LedgerPublicKey
         /// The segments, with a separator between them.
         var whole: [UInt8] = []
 
         init() throws {
-            folder = try TemporaryDirectory()
+            // Nobody ends what lasts as long as the process: nothing of it may need that.
+            let folder = try TemporaryDirectory()
+            defer { withExtendedLifetime(folder) {} }
             var settings = LedgerSettings()
             settings.segmentSize = 1200
             let ledger = try Ledger(
@@ -30,6 +33,7 @@ extension FuzzTests {
             ledger.close()
             head = ledger.head
             key = ledger.publicKey
+            keyFile = try Files.read(folder.path("audit.key"), limit: 4096)
             for file in try Files.list(folder.path("audit")).map(\.name).sorted() where file != LedgerFolder.seals {
                 if !whole.isEmpty { whole += separator }
                 whole += try Files.read("\(folder.path("audit"))/\(file)", limit: 1 << 20)
@@ -92,8 +96,7 @@ extension FuzzTests {
             let folder = try TemporaryDirectory()
             defer { withExtendedLifetime(folder) {} }
             try Files.makeDirectories(folder.path("audit"))
-            let key = try Files.read(sample.folder.path("audit.key"), limit: 4096)
-            try Files.writeAtomically(folder.path("audit.key"), key, mode: 0o600, synced: false)
+            try Files.writeAtomically(folder.path("audit.key"), sample.keyFile, mode: 0o600, synced: false)
             for (index, segment) in segments(input).enumerated() {
                 let name = LedgerFolder.name(UInt64(index + 1))
                 try Files.writeAtomically(folder.path("audit/\(name)"), segment, mode: 0o600, synced: false)

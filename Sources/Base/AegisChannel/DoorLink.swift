@@ -42,7 +42,7 @@ package struct DoorLink: Sendable {
     /// The highest number that was used.
     private var last: UInt32 = 0
     /// Numbers of connections that an earlier daemon knew come up until the harness has said `begun`.
-    private var isBeginning = false
+    package private(set) var isBeginning = false
     /// Whether the harness may say it: as often as daemons began, which a later one does not know.
     private let mayBegin: Bool
 

@@ -1,3 +1,4 @@
+internal import AegisCore
 internal import CLinux
 internal import LinuxSys
 internal import Synchronization
@@ -57,9 +58,13 @@ package final class BlockingPool: Sendable {
     package func run<T: Sendable>(_ body: @escaping @Sendable () throws -> T) async throws -> T {
         let shot = OneShot<Result<T, any Error>>()
         let claim = Claim()
+        let origin = WorkOrigin.current
         return try await withTaskCancellationHandler {
             if Task.isCancelled { throw CancellationError() }
-            try submit { if claim.take() { shot.finish(Result(catching: body)) } }
+            try submit {
+                guard claim.take() else { return }
+                shot.finish(Result { try WorkOrigin.$current.withValue(origin, operation: body) })
+            }
             return try await shot.value().get()
         } onCancel: {
             if claim.take() { shot.finish(.failure(CancellationError())) }

@@ -136,6 +136,7 @@ package struct AgentService: Sendable {
                         "reset_period_seconds": .number(budget.resetPeriodSeconds),
                     ]))
         }
+        if !manifest.metadata.isEmpty { fields.append(.init("metadata", .object(manifest.metadata))) }
         let warnings = GrantSpec.warnings(manifest.capabilities)
         fields.append(.init("warnings", .array(warnings.map { .string($0) })))
         return fields
@@ -159,6 +160,8 @@ package struct AgentService: Sendable {
 
     func info(_ process: AgentProcess) async throws -> JSONValue {
         var fields = try JSONValue(encoding: await directory.info(process)).fields ?? []
+        let metadata = process.manifest.metadata
+        if !metadata.isEmpty { fields.append(.init("metadata", .object(metadata))) }
         if let sandbox = await directory.sandboxView(of: process) { fields.append(.init("sandbox", sandbox)) }
         return .object(fields)
     }

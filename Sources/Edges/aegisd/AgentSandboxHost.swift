@@ -45,6 +45,18 @@ struct AgentSandboxHost: AgentSandboxes {
         }
     }
 
+    /// Removes the sandbox of an agent if it was made by that plan.
+    func remove(_ agent: String, madeAs policy: String) async {
+        await loop.run {
+            await maker.remove(agent) {
+                guard let instance = directory.instance(ofAgent: agent), instance.agent?.policy == policy else {
+                    return
+                }
+                await instance.discard()
+            }
+        }
+    }
+
     func plans() async -> [(agent: String, policy: String)] {
         directory.ofAgents.compactMap(\.agent).map { ($0.agent, $0.policy) }
     }

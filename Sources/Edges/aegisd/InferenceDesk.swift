@@ -21,10 +21,10 @@ struct InferenceDesk: ModelDesk {
         let time = InferenceTime(clock: loop.clock)
         let transport = HTTPModelTransport(try HTTPClient(on: loop, authorities: settings.tls.authorities))
         let backends = try InferenceBackend.all(providers, time: time) { section throws(AegisError) in
-            let endpoint = ProviderEndpoint(name: section.name, baseURL: section.endpoint, key: section.apiKey)
-            return section.kind == .anthropic
-                ? AnthropicProvider(endpoint, over: transport)
-                : OpenAICompatibleProvider(endpoint, options: OpenAIOptions(), over: transport)
+            guard let provider = section.remoteProvider(over: transport) else {
+                throw .failed("internal-error", "the provider '\(section.name)' is none on the network")
+            }
+            return provider
         }
         service = try InferenceService(
             catalog: try ModelCatalog(providers: providers, selection: selection), backends: backends,
@@ -64,7 +64,7 @@ struct InferenceDesk: ModelDesk {
         var request = InferenceRequest(
             alias: question.alias, system: question.system, messages: question.messages, tools: question.tools,
             maxOutputTokens: question.maxOutputTokens, caller: CallerID(agent: question.agent, tree: question.tree),
-            agentName: question.name)
+            agentName: question.name, priority: question.priority)
         request.bill = question.bill
         return request
     }

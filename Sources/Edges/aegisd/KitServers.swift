@@ -45,6 +45,8 @@ final class KitServers: AgentSandboxes {
         var taken: Set<String>
     }
 
+    private static let startTime = TimeSpan.seconds(900)
+
     private let host: AgentSandboxHost
     private let services: Services
     private let held = Mutex<[String: Held]>([:])
@@ -66,10 +68,21 @@ final class KitServers: AgentSandboxes {
         await host.remove(agent)
     }
 
-    func plans() async -> [(agent: String, policy: String)] { await host.plans() }
+    /// Those that are being made for a server are no instances yet.
+    func plans() async -> [(agent: String, policy: String)] {
+        await host.plans() + held.withLock { $0.map { ($0.key, $0.value.policy) } }
+    }
 
-    private func leave(_ agent: String) async {
-        let gone = held.withLock { $0.removeValue(forKey: agent) }
+    /// Removes what was made by a plan that does not stand any more; what was made since by another stays.
+    private func remove(_ agent: String, madeAs policy: String) async {
+        await leave(agent, madeAs: policy)
+        await host.remove(agent, madeAs: policy)
+    }
+
+    private func leave(_ agent: String, madeAs policy: String? = nil) async {
+        let gone = held.withLock { held in
+            policy == nil || held[agent]?.policy == policy ? held.removeValue(forKey: agent) : nil
+        }
         await gone?.end()
     }
 
@@ -129,7 +142,7 @@ final class KitServers: AgentSandboxes {
         await other?.end()
         // Whoever went away meanwhile has not seen these.
         do { try await check(stands, owner) } catch {
-            await leave(owner.id)
+            await leave(owner.id, madeAs: policy)
             throw error
         }
         return kept
@@ -153,6 +166,8 @@ final class KitServers: AgentSandboxes {
             var section = MCPServerSection(server.name, command: server.command)
             section.keptAs = "\(owner.tree)/\(server.name)"
             section.idleStop = plan.idle
+            // The sandbox may have to be made for it first, of an image that is fetched or built.
+            section.startTimeout = Self.startTime
             if let timeout = server.timeout { section.timeout = timeout }
             return section
         }
@@ -163,11 +178,15 @@ final class KitServers: AgentSandboxes {
             clock: clock, logger: services.logger
         ) { [self] section, onNotice in
             try await check(stands, owner)
-            let process = try await host.serve(section.name, for: owner, plan, permit, optional: optional)
+            let process: any MCPProcess
+            do { process = try await host.serve(section.name, for: owner, plan, permit, optional: optional) } catch {
+                if await !stands() { scope.spawn("mcp: leaving") { await self.remove(owner.id, madeAs: plan.policy) } }
+                throw error
+            }
             do { try await check(stands, owner) } catch {
                 // What was taken back while it started is not left in it. Not waited for: this is itself waited for there.
                 await process.stop()
-                scope.spawn("mcp: leaving") { await self.remove(owner.id) }
+                scope.spawn("mcp: leaving") { await self.remove(owner.id, madeAs: plan.policy) }
                 throw error
             }
             return MCPStdioTransport(section.name, process, scope: scope, clock: clock, onNotice: onNotice)

@@ -62,7 +62,7 @@ package final class DoorStream: ByteStream {
             let result = door.state.withLock { state -> Result<Int, IOError> in
                 guard let connection = state.connections[number] else { return .failure(.closed) }
                 guard !connection.isReset, let room = state.link.room(number) else { return .failure(Self.lost) }
-                let count = min(room, piece.count)
+                let count = state.outgoing.count < GuestDoor.queueLimit ? min(room, piece.count) : 0
                 guard count > 0 else { return .success(0) }
                 state.outgoing.append(state.link.data(number, count: count))
                 unsafe piece.prefix(count).withUnsafeBytes { unsafe state.outgoing.append($0) }
@@ -74,7 +74,9 @@ package final class DoorStream: ByteStream {
                 door.tell { _ in }
             } else {
                 await wait(.writer) { state, connection in
-                    !connection.isReset && state.link.room(number) == 0
+                    !connection.isReset
+                        && (state.link.room(number) == 0
+                            || state.link.room(number) != nil && state.outgoing.count >= GuestDoor.queueLimit)
                 }
             }
         }

@@ -50,6 +50,9 @@ package final class GuestDoor: Sendable {
         var hasSpoken = false
     }
 
+    /// Bytes that wait for the channel, whatever windows a harness grants: above this nobody adds to them.
+    static let queueLimit = 1 << 20
+
     /// The process number that it has.
     package let number: UInt16
     let state: Mutex<State>
@@ -135,7 +138,12 @@ package final class GuestDoor: Sendable {
                 }
                 change(&state, number, &waiters) { $0.isReset = true }
             case .credit(let number): change(&state, number, &waiters) { _ in }
-            case .none, .begin: break
+            case .begin: break
+            case .none:
+                // After the harness's answer to `begin` it is known which connections an earlier daemon has dealt with.
+                guard !state.link.isBeginning, !state.arrived.isEmpty, let acceptor = state.acceptor else { break }
+                waiters.append(acceptor)
+                state.acceptor = nil
             }
             state.incoming.consumeDoorFrame(header)
         }
@@ -206,7 +214,10 @@ package final class GuestDoor: Sendable {
                 state.told = state.dealt
                 return (bytes, state.dealt)
             }
-            if let batch { return batch }
+            if let batch {
+                wakeWriters()
+                return batch
+            }
             await withTaskCancellationHandler {
                 await withCheckedContinuation { continuation in
                     let now = state.withLock { state -> Bool in
@@ -224,6 +235,21 @@ package final class GuestDoor: Sendable {
         return nil
     }
 
+    /// There is room for what connections have to say.
+    private func wakeWriters() {
+        let writers = state.withLock { state -> [CheckedContinuation<Void, Never>] in
+            guard state.outgoing.count < Self.queueLimit else { return [] }
+            var writers: [CheckedContinuation<Void, Never>] = []
+            for (number, connection) in state.connections {
+                guard let writer = connection.writer else { continue }
+                writers.append(writer)
+                state.connections[number]?.writer = nil
+            }
+            return writers
+        }
+        for writer in writers { writer.resume() }
+    }
+
     private func wakeSender() {
         let sender = state.withLock { state in
             defer { state.sender = nil }
@@ -238,7 +264,7 @@ package final class GuestDoor: Sendable {
     package func accept() async -> DoorStream? {
         while !Task.isCancelled {
             let (number, isShut) = state.withLock { state -> (UInt32?, Bool) in
-                guard !state.isShut, !state.arrived.isEmpty else { return (nil, state.isShut) }
+                guard !state.isShut, !state.arrived.isEmpty, !state.link.isBeginning else { return (nil, state.isShut) }
                 let number = state.arrived.removeFirst()
                 state.link.grant(number, Door.servedWindow - Door.firstWindow, into: &state.outgoing)
                 return (number, false)
@@ -251,7 +277,8 @@ package final class GuestDoor: Sendable {
             await withTaskCancellationHandler {
                 await withCheckedContinuation { continuation in
                     let now = state.withLock { state -> Bool in
-                        guard state.arrived.isEmpty, !state.isShut, !Task.isCancelled else { return true }
+                        guard state.arrived.isEmpty || state.link.isBeginning, !state.isShut, !Task.isCancelled
+                        else { return true }
                         state.acceptor = continuation
                         return false
                     }

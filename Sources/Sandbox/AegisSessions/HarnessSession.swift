@@ -81,7 +81,9 @@ package final class HarnessSession: Sendable {
     package func know(_ process: ProcessState) {
         state.withLock { state in
             guard !state.closed, state.inputs[process.number] == nil else { return }
-            state.inputs[process.number] = Input(sent: process.stdinTaken, taken: process.stdinTaken)
+            // How much of it the harness has is not said: until it is, all that the window holds may be on its way.
+            let taken = process.stdinTaken - min(process.stdinTaken, UInt64(Channel.window))
+            state.inputs[process.number] = Input(sent: process.stdinTaken, taken: taken)
         }
     }
 

@@ -28,6 +28,16 @@ package struct AuditEvent: Sendable {
         self.step = step
         self.fields = fields.map { JSONValue.Field($0.0, $0.1) }
     }
+
+    /// The event with what is known of the work that it belongs to. That of a child, whom that work made, is its parent's work.
+    func placed(_ origin: WorkOrigin) -> AuditEvent {
+        guard trace == nil, let agent, agent == origin.agent || parent == origin.agent else { return self }
+        var event = self
+        event.trace = origin.trace.isEmpty ? nil : origin.trace
+        if step == nil, event.trace != nil { event.step = origin.step }
+        if agent == origin.agent, parent == nil { event.parent = origin.parent }
+        return event
+    }
 }
 
 /// Where a record stands, and the hash that proves it: whoever keeps it can show later that the ledger was cut or changed.

@@ -18,7 +18,7 @@ package struct JournalSink: AuditSink {
     ///   - node: the id of the node.
     ///   - path: where it listens; a journal of a namespace has a place of its own.
     ///   - patience: milliseconds that it may take to make room for an entry.
-    package init(node: String, path: String = JournalSink.path, patience: Int32 = 5000) {
+    package init(node: String, path: String = JournalSink.path, patience: Int32 = 1000) {
         self.node = node
         self.path = path
         self.patience = patience

@@ -82,6 +82,7 @@ package final class Ledger: AuditTrail {
 
     @discardableResult
     package func record(_ event: AuditEvent) throws(AegisError) -> AuditReceipt {
+        let event = WorkOrigin.current.map(event.placed) ?? event
         let (result, woken) = state.withLock {
             state -> (Result<AuditReceipt, AegisError>, [CheckedContinuation<Void, Never>]) in
             let time = now().milliseconds

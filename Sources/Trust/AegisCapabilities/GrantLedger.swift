@@ -90,6 +90,7 @@ package final class GrantLedger: GrantJournal {
         try trail.record(
             AuditEvent(
                 first.parent == nil ? .grantIssued : .grantDerived, agent: first.holder.description,
+                parent: first.parent.flatMap(holder),
                 ("grants", .array(records.map(Self.json)))))
         holders.withLock { holders in for record in records { holders[record.id] = record.holder } }
     }

@@ -320,7 +320,8 @@ package actor GoalQueue {
         }
     }
 
-    private func keeps(_ goal: Goal) -> Bool { (try? keep(goal)) != nil }
+    /// As it is now: what its agents used in all may have been booked meanwhile.
+    private func keeps(_ goal: Goal) -> Bool { (try? keep(goals[goal.id] ?? goal)) != nil }
 
     private static let keepPause = Duration.seconds(5)
 }

@@ -238,6 +238,8 @@ package actor AgentDirectory {
         for child in agents.values where child.record.parent == process.id {
             await remove(child, "the agent that spawned it was stopped")
         }
+        // Its turn may wait for a sandbox that is being made.
+        withdrawPermits(of: process.id)
         await process.stop()
         schedules.removeValue(forKey: process.id)?.cancel()
         guard agents.removeValue(forKey: process.id) != nil else { return nil }

@@ -7,6 +7,19 @@ extension AgentProcess {
     ///
     /// - Throws: `capability-denied`, `grant-revoked`, `grant-expired`, `limit-...`, `grant-needs-price`; as the model desk does.
     func answer(_ question: ModelQuestion) async throws(AegisError) -> ModelReply {
+        let result = await WorkOrigin.$current.withValue(origin) { () async -> Result<ModelReply, AegisError> in
+            do throws(AegisError) { return .success(try await admitted(question)) } catch { return .failure(error) }
+        }
+        return try result.get()
+    }
+
+    /// What records of the turn belong to.
+    private var origin: WorkOrigin {
+        WorkOrigin(
+            agent: id, parent: record.parent, trace: session.turn?.trace ?? "", step: session.turn?.iterations ?? 0)
+    }
+
+    private func admitted(_ question: ModelQuestion) async throws(AegisError) -> ModelReply {
         let quote = try services.models.quote(question)
         // Less than one token is no answer.
         let request = Request(

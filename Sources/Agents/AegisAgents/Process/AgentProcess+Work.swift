@@ -32,12 +32,12 @@ extension AgentProcess {
         }
     }
 
-    /// Whether an answer asks for tools which are called without waiting for anybody.
+    /// Whether an answer asks for tools which are called without waiting for anybody: no person, and no server of a kit that starts.
     private func beginsCalls(_ reply: ModelReply) -> Bool {
         let policy = approvals
         return reply.stop == .toolUse
             && reply.toolUses.allSatisfy { use in
-                services.registry.entry(use.name).map { !policy.asks($0.declaration) } ?? true
+                services.registry.entry(use.name).map { !policy.asks($0.declaration) } ?? false
             }
     }
 
@@ -46,9 +46,13 @@ extension AgentProcess {
     }
 
     private func question(_ messages: [ModelMessage], alias: String, tools: [ModelTool] = []) -> ModelQuestion {
-        ModelQuestion(
+        var question = ModelQuestion(
             alias: alias, system: record.systemPrompt(manifest), messages: messages, tools: tools,
             maxOutputTokens: manifest.maxOutputTokens, agent: id, name: record.name, tree: record.tree)
+        // Somebody waits for a child and does nothing meanwhile; nobody waits for what is done by the clock.
+        if record.parent != nil { question.priority = .high }
+        if case .scheduled = manifest.lifecycle { question.priority = .low }
+        return question
     }
 
     /// Makes the conversation fit its model's window.
@@ -158,6 +162,8 @@ extension AgentProcess {
 
     private func reply(to use: ToolUse) async -> ToolReply {
         let context = await context(use)
+        // What it was waiting for may be gone for that reason: nobody has tried the call.
+        if Task.isCancelled { return ToolReply(AegisError.failed("interrupted", "interrupted before it was called")) }
         guard let malformed = use.malformed else {
             return await services.tools.call(use.name, input: use.input, context)
         }

@@ -29,7 +29,9 @@ package struct SpawnOptions: Sendable, Codable, Hashable {
             for grant in grants { manifest.capabilities.append(try GrantSpec(parsing: grant)) }
         } catch { throw error.asAegisError }
         guard maxTokens != nil || maxMicroUSD != nil else { return }
-        var budget = AgentManifest.Budget(maxTokens: maxTokens ?? manifest.budget?.maxTokens ?? 1_000_000)
+        // A manifest's budget may be of money alone, and then has no tokens to be kept.
+        let own = manifest.budget.map(\.maxTokens) ?? 1_000_000
+        var budget = AgentManifest.Budget(maxTokens: maxTokens ?? own)
         budget.maxMicroUSD = maxMicroUSD ?? manifest.budget?.maxMicroUSD
         budget.resetPeriodSeconds = 0
         manifest.budget = budget

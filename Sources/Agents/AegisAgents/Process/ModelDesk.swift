@@ -16,6 +16,8 @@ package struct ModelQuestion: Sendable {
     package var name: String
     /// The agent at the top of its tree, whose budget holds, too.
     package var tree: String
+    /// How urgent it is among all that wait for the same provider.
+    package var priority: InferencePriority = .normal
     /// Takes down what all attempts have used.
     package let bill = ModelBill()
 }

@@ -24,6 +24,7 @@ extension AgentDirectory {
 
     /// Whether a sandbox is still what its owner's grants say.
     private func stands(_ place: SandboxPlace) async -> Bool {
+        guard live(place.owner.id) != nil else { return false }
         // The workspace that it shows is made by the first who wants to have to do with it.
         _ = await services.files(place.owner)
         guard let owner = live(place.owner.id) else { return false }

@@ -106,7 +106,7 @@ package struct SandboxMaker: Sendable {
             hint: "nothing has happened; call it again with what is granted now")
         let turn = turn
         return try await permit.hold(or: error) {
-            await turn.enter(agent)
+            try await turn.enterUnlessCancelled(agent)
             defer { turn.leave(agent) }
             try Task.checkCancellation()
             return try await body()

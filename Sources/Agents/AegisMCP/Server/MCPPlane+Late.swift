@@ -6,7 +6,7 @@ internal import Synchronization
 /// Agents wait for the tools of a server that has never been asked for them; later ones find them kept.
 extension MCPPlane: LateTools {
     /// How long an agent's turn waits. A server may take longer to start: its tools are there in a later step then.
-    private static var patience: Duration { .seconds(30) }
+    private static var patience: Duration { .seconds(60) }
 
     package var areExpected: Bool {
         links.withLock { $0.map(\.name) }.contains { !isListed($0) }
@@ -32,6 +32,11 @@ extension MCPPlane: LateTools {
     ///
     /// - Returns: why it has not; nil when it has.
     private func problem(of name: String) async -> AegisError? {
+        // Whoever came first has waited. It is asked again, and nobody waits for that.
+        if let known = firstProblem(of: name) {
+            list(name)
+            return known
+        }
         do {
             try await withDeadline(Self.patience, clock: clock) { try await self.refresh(name) }
             return nil
@@ -39,7 +44,19 @@ extension MCPPlane: LateTools {
             Self.hideRemarks(in: &error)
             return error
         } catch {
-            return MCPFault.unavailable(name, "it has not said yet what its tools are")
+            if !Task.isCancelled { setLate(name) }
+            return Self.late(name)
         }
+    }
+
+    private func firstProblem(of name: String) -> AegisError? {
+        if isLate(name) { return Self.late(name) }
+        guard var error = links.withLock({ $0.first { $0.name == name }?.link.standing.lastError }) else { return nil }
+        Self.hideRemarks(in: &error)
+        return error
+    }
+
+    private static func late(_ name: String) -> AegisError {
+        MCPFault.unavailable(name, "it has not said yet what its tools are")
     }
 }

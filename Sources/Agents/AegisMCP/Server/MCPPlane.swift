@@ -22,6 +22,8 @@ package final class MCPPlane: Sendable {
         var registered: Set<String> = []
         /// Whether it has said what its tools are.
         var isListed = false
+        /// Whether somebody has waited for that in vain.
+        var isLate = false
         var isListing = false
         var wantsList = false
     }
@@ -124,7 +126,7 @@ package final class MCPPlane: Sendable {
     // MARK: Lists
 
     /// Asks a server for its tools, in the background; wishes that come meanwhile are one more list.
-    private func list(_ name: String) {
+    func list(_ name: String) {
         let isFirst = catalogs.withLock { catalogs in
             catalogs[name, default: Catalog()].wantsList = true
             defer { catalogs[name]?.isListing = true }
@@ -150,6 +152,9 @@ package final class MCPPlane: Sendable {
         catalogs[name]?.wantsList = false
         return true
     }
+
+    func isLate(_ name: String) -> Bool { catalogs.withLock { $0[name]?.isLate ?? false } }
+    func setLate(_ name: String) { catalogs.withLock { $0[name, default: Catalog()].isLate = true } }
 
     /// Whether a server has said what its tools are.
     package func isListed(_ name: String) -> Bool { catalogs.withLock { $0[name]?.isListed ?? false } }

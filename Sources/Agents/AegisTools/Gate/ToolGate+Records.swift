@@ -18,13 +18,34 @@ extension ToolGate {
         case .ended(let reply): return note(call, "reused", reply)
         case .begun:
             guard !call.entry.declaration.isIdempotent else { return nil }
-            let reply = ToolReply(
-                AegisError.failed(
-                    "interrupted", "interrupted: '\(call.name)' may or may not have happened",
-                    hint: "find out what is the case before you call it again"))
+            let reply = ToolReply(Self.interrupted(call.name))
             let noted = note(call, "unknown", reply)
             return saveEnd(call, noted)
         }
+    }
+
+    /// What became of a call that an earlier daemon began, of a tool that is not there any more, or not yet.
+    private func resumed(_ name: String, _ context: ToolContext) -> ToolReply? {
+        guard let journal = context.journal else { return nil }
+        do throws(AegisError) {
+            let reply: ToolReply
+            switch try journal.state(of: context.callID) {
+            case .unknown: return nil
+            case .ended(let known): reply = known
+            case .begun:
+                reply = ToolReply(Self.interrupted(name))
+                try journal.end(context.callID, with: reply)
+            }
+            let outcome: JSONValue = reply.code == "interrupted" ? "unknown" : "reused"
+            try context.audit.record(context.event(.toolResumed, ("tool", .string(name)), ("outcome", outcome)))
+            return reply
+        } catch { return ToolReply(error).halting("what was done before cannot be read or saved: \(error.message)") }
+    }
+
+    private static func interrupted(_ name: String) -> AegisError {
+        .failed(
+            "interrupted", "interrupted: '\(Escaped.line(name, atMost: 128))' may or may not have happened",
+            hint: "find out what is the case before you call it again")
     }
 
     private func note(_ call: Call, _ outcome: JSONValue, _ reply: ToolReply) -> ToolReply {
@@ -96,6 +117,7 @@ extension ToolGate {
     }
 
     func unknownTool(_ name: String, _ context: ToolContext) -> ToolReply {
+        if let known = resumed(name, context) { return known }
         let granted = registry.entries(for: context.holder, in: context.grants, owner: context.owner, with: context.own)
             .map(\.declaration.name)
         let near = nearest(name, in: granted)

@@ -32,6 +32,12 @@ package final class ToolGate: Sendable {
     ///   - context: who calls.
     /// - Returns: the answer, also when the call was refused or failed; `halt` says that the caller must not go on.
     package func call(_ name: String, input: JSONValue, _ context: ToolContext) async -> ToolReply {
+        let origin = WorkOrigin(
+            agent: context.agent, parent: context.parent, trace: context.trace, step: context.step)
+        return await WorkOrigin.$current.withValue(origin) { await placed(name, input, context) }
+    }
+
+    private func placed(_ name: String, _ input: JSONValue, _ context: ToolContext) async -> ToolReply {
         guard let entry = find(name, context) else { return unknownTool(name, context) }
         let call = Call(entry: entry, input: input, context: context)
         if let known = resumed(call) { return known }

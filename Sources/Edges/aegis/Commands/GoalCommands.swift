@@ -122,11 +122,27 @@ enum GoalCommands {
             goal = try await client.call(.get, APIClient.Route("goals", id))
         }
         guard let agent = goal["agent"]?.text else { return }
-        let route = APIClient.Route("processes", agent, "events", query: [("follow", "1")])
-        var lines = LineReader(try await client.stream(.get, route))
+        var last: Int64?
+        while true {
+            let before = last
+            do { return try await tellSteps(of: agent, after: &last, client, context) } catch let error as AegisError
+                where error.code == "connection-lost" && last != before
+            {
+                // Cut off while nobody read, as at a terminal that was stopped: it goes on where it was.
+            }
+        }
+    }
+
+    private static func tellSteps(
+        of agent: String, after last: inout Int64?, _ client: APIClient, _ context: Context
+    ) async throws {
+        let query = [("follow", "1")] + (last.map { [("after", "\($0)")] } ?? [])
+        var lines = LineReader(
+            try await client.stream(.get, APIClient.Route("processes", agent, "events", query: query)))
         while let json = try await lines.next() {
             if json["kind"] == nil, let error = json["error"], error != .null { throw StreamJSON.error(error) }
             await context.console.say(AgentText.step(json))
+            last = json["seq"]?.integer ?? last
         }
     }
 

@@ -65,6 +65,7 @@ package enum AgentText {
             fields.add("Programs", line.text)
         }
         fields.add("Sandbox", sandbox?["instance"]?.text)
+        fields.add("Metadata", (item["metadata"]?.compact).map { Plain.text(String(decoding: $0, as: UTF8.self)) })
         fields.add("Created", item["created_at"]?.text)
         return fields.text
     }

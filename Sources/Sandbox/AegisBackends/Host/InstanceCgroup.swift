@@ -106,8 +106,14 @@ package struct InstanceCgroup: Sendable {
     private func squeeze(below bytes: UInt64) throws(Errno) {
         guard let folder = folder("memory"), let used = ControlFile.number("\(folder)/memory.current"), used > bytes
         else { return }
-        // It answers EAGAIN when it could not free all of it, and is missing before Linux 5.19: what counts is what is used then.
-        do { try write("memory", "memory.reclaim", "\(used - bytes)") } catch {}
+        // It answers EAGAIN when it could not free all of it: what counts is what is used then.
+        do { try write("memory", "memory.reclaim", "\(used - bytes)") } catch {
+            if error == .noSuchFile {
+                // Before Linux 5.19 this makes the kernel do the same, and kills nobody either.
+                try write("memory", "memory.high", "\(bytes)")
+                try write("memory", "memory.high", "max")
+            }
+        }
         if let still = ControlFile.number("\(folder)/memory.current"), still > bytes { throw .busy }
     }
 

@@ -116,11 +116,16 @@ extension OCISandbox {
         }
         let resolved = backend.runtime.hostLimits(backend.cgroups.resolve(limits))
         let end = loop.clock.now.advanced(by: Self.squeezeDeadline)
+        let group = group
         while true {
-            do throws(Errno) { return try group.apply(resolved, lowering: true) } catch {
-                guard error == .busy else {
-                    throw AegisError.failed("update-failed", "cannot change the limits of \(record.id): \(error)")
-                }
+            // The kernel makes room while the call lasts: not on the loop's thread.
+            let refusal = await onOwnThread { () -> Errno? in
+                do throws(Errno) { try group.apply(resolved, lowering: true) } catch { return error }
+                return nil
+            }
+            guard let refusal else { return }
+            guard refusal == .busy else {
+                throw AegisError.failed("update-failed", "cannot change the limits of \(record.id): \(refusal)")
             }
             guard ended.now == nil else { throw gone }
             guard loop.clock.now < end else {
