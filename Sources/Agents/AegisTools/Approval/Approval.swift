@@ -17,11 +17,6 @@ package struct ApprovalPolicy: Sendable, Hashable {
     package func asks(_ tool: ToolDeclaration) -> Bool {
         required.contains(tool.name) || required.contains("*") || (tool.asksApproval && !waived.contains(tool.name))
     }
-
-    /// The policy of a child: whatever needs agreement here needs it there, and nothing is waived that is not waived here.
-    package func inherited(by child: ApprovalPolicy) -> ApprovalPolicy {
-        ApprovalPolicy(required: required.union(child.required), waived: waived.intersection(child.waived))
-    }
 }
 
 /// What is shown before a call, and what it is bound to.

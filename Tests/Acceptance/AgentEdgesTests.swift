@@ -1,0 +1,253 @@
+import Foundation
+import Testing
+
+/// Where agents stop: what waits for a person, what is used up, what was taken back. Through `agentd.sock` of a real daemon.
+@Suite struct AgentEdgesTests {
+    // MARK: People
+
+    /// What a parent has to ask for its children have to ask for, whatever their manifests say.
+    @Test func childrenAskForWhatTheirParentHasToAskFor() async throws {
+        let rules = """
+              - when: { agent: child, tool: file_write }
+                reply: { text: "the child has written" }
+              - when: { agent: child }
+                reply: { tools: [{ name: file_write, input: { path: /workspace/note, content: "agreed\\n" } }] }
+              - when: { agent: boss, tool: spawn_agent }
+                reply: { text: "{{result:spawn_agent.response}}" }
+              - when: { agent: boss }
+                reply:
+                  tools:
+                    - name: spawn_agent
+                      input:
+                        manifest: "name: child\\nmodel: default\\ncapabilities: ['tool: file_write', 'file_write: /workspace/**']"
+                        message: write
+
+            """
+        try await AgentDoor.with(rules: rules) { door in
+            let id = try await door.spawn(
+                """
+                name: boss
+                model: default
+                lifecycle: persistent
+                capabilities: ["tool: spawn_agent", "spawn: child", "tool: file_write", "file_write: /workspace/**"]
+                approval_required: [file_write]
+                """)
+            let note = "\(door.fixture.home)/agents/\(id)/workspace/note"
+            let sent = try await door.result("agent.run", ["agent_id": id, "message": "go", "wait": false])
+            let asked = try await door.waiting()
+            #expect(asked["tool"] as? String == "file_write" && asked["agent_name"] as? String == "child", "\(asked)")
+            #expect(!FileManager.default.fileExists(atPath: note))
+            try await door.answer(asked, "approve")
+            let reply = try await door.result(
+                "agent.reply", ["agent_id": id, "trace_id": sent["trace_id"] ?? "", "wait": true])
+            #expect(reply["response"] as? String == "the child has written", "\(reply)")
+            #expect(try String(contentsOfFile: note, encoding: .utf8) == "agreed\n")
+        }
+    }
+
+    /// An approval is for what was shown: a file that somebody changes before the answer is shown again, and not written to.
+    @Test func anApprovalIsBoundToWhatWasShown() async throws {
+        try await AgentDoor.with { door in
+            let id = try await door.spawn(
+                """
+                name: writer
+                model: default
+                lifecycle: persistent
+                capabilities: ["tool: file_write", "file_write: /workspace/**"]
+                approval_required: [file_write]
+                """)
+            let file = "\(door.fixture.home)/agents/\(id)/workspace/note"
+            // Who holds the socket has no way round it.
+            async let first = door.send(
+                "tool.invoke",
+                ["agent_id": id, "tool": "file_write", "input": ["path": "/workspace/note", "content": "first\n"]])
+            let new = try await door.waiting()
+            #expect(!FileManager.default.fileExists(atPath: file))
+            try await door.answer(new, "approve")
+            let written = try await first
+            #expect(written.out.contains("bytes_written"), "\(written)")
+            async let second = door.send(
+                "tool.invoke",
+                ["agent_id": id, "tool": "file_write", "input": ["path": "/workspace/note", "content": "mine\n"]])
+            let asked = try await door.waiting(after: new)
+            #expect((asked["preview"] as? String)?.contains("-first") == true, "\(asked)")
+            try "theirs\n".write(toFile: file, atomically: true, encoding: .utf8)
+            try await door.answer(asked, "approve")
+            let again = try await door.waiting(after: asked)
+            #expect((again["preview"] as? String)?.contains("-theirs") == true, "\(again)")
+            #expect(try String(contentsOfFile: file, encoding: .utf8) == "theirs\n")
+            try await door.answer(again, "deny")
+            let refused = try await second
+            #expect(refused.out.contains("approval-denied"), "\(refused)")
+            #expect(try String(contentsOfFile: file, encoding: .utf8) == "theirs\n")
+        }
+    }
+
+    // MARK: Money
+
+    /// What children spend is their parent's money: when they have used it up, its own next question is refused.
+    @Test func aTreeSpendsTheMoneyOfItsRoot() async throws {
+        let rules = """
+              - when: { agent: boss, turn: 1 }
+                reply:
+                  usage: { input: 0, output: 0 }
+                  tools:
+                    - name: spawn_agents
+                      input:
+                        children:
+                          - { manifest: "name: one\\nmodel: priced", message: work }
+                          - { manifest: "name: two\\nmodel: priced", message: work }
+              - reply: { text: done, usage: { input: 0, output: 20000 } }
+
+            """
+        try await DaemonFixture.with(config: nil) { f in
+            let door = AgentDoor(fixture: f)
+            try await door.restart(
+                "name: own", "type: scripted", "scenario: \(try door.scenario(rules))",
+                "models: [{ alias: priced, model: priced, input_per_mtok: 10, output_per_mtok: 10 }]")
+            let id = try await door.spawn(
+                """
+                name: boss
+                model: priced
+                lifecycle: persistent
+                capabilities: ["tool: spawn_agents", "spawn: [one, two]", "model: priced"]
+                budget_config: { max_usd: 0.30, reset_period_seconds: 0 }
+                """)
+            let run = try await door.result("agent.run", ["agent_id": id, "message": "go"])
+            #expect(run["stop_reason"] as? String == "budget_exceeded", "\(run)")
+            #expect((run["error"] as? [String: Any])?["code"] as? String == "budget-exceeded", "\(run)")
+            let told = try await door.result("audit.tail", ["kinds": ["model_call_answered"], "count": 10])
+            let names = (told["records"] as? [[String: Any]])?.compactMap {
+                ($0["fields"] as? [String: Any])?["name"] as? String
+            }
+            #expect(names?.sorted() == ["boss", "one", "two"], "\(told)")
+            let refused = try await door.result("audit.tail", ["kinds": ["budget_refused"], "agent": id])
+            #expect((refused["records"] as? [Any])?.count == 1, "\(refused)")
+            // Nobody else pays for it.
+            let free = try await door.result(
+                "agent.spawn_and_run", ["manifest": "name: other\nmodel: priced", "message": "go"])
+            #expect(free["response"] as? String == "done", "\(free)")
+        }
+    }
+
+    // MARK: Tools
+
+    /// Edits of a file are made all or none; searches find what is there.
+    @Test func filesAreEditedAndSearched() async throws {
+        try await AgentDoor.with { door in
+            let tools = ["file_write", "file_edit", "file_multi_edit", "grep", "glob"]
+            let id = try await door.spawn(
+                """
+                name: editor
+                model: default
+                lifecycle: persistent
+                capabilities: ["file_read: /workspace/**", "file_write: /workspace/**", \(tools.map { "'tool: \($0)'" }.joined(separator: ", "))]
+                """)
+            let path = "/workspace/src/tide.txt"
+            let file = "\(door.fixture.home)/agents/\(id)/workspace/src/tide.txt"
+            func text() throws -> String { try String(contentsOfFile: file, encoding: .utf8) }
+            func value(_ tool: String, _ input: [String: Any]) async throws -> [String: Any] {
+                let answer = try await door.invoke(id, tool, input)
+                return try #require(AgentDoor.value(answer), "\(tool): \(answer)")
+            }
+            func edit(_ old: String, _ new: String) -> [String: Any] { ["old_string": old, "new_string": new] }
+            _ = try await value("file_write", ["path": path, "content": "high water\nlow water\n"])
+            func change(_ edit: [String: Any]) async throws -> [String: Any] {
+                try await door.invoke(id, "file_edit", edit.merging(["path": path]) { $1 })
+            }
+            #expect(AgentDoor.code(try await change(edit("water", "tide"))) == "edit-ambiguous")
+            #expect(AgentDoor.code(try await change(edit("ebb", "tide"))) == "edit-not-found")
+            #expect(AgentDoor.value(try await change(edit("high water", "high tide")))?["replacements"] as? Int == 1)
+            #expect(try text() == "high tide\nlow water\n")
+            let half = [edit("high", "spring"), edit("ebb", "tide")]
+            #expect(
+                AgentDoor.code(try await door.invoke(id, "file_multi_edit", ["path": path, "edits": half]))
+                    == "edit-not-found")
+            #expect(try text() == "high tide\nlow water\n")
+            // Each works on what the one before left.
+            let whole = [edit("low water", "low tide"), edit("low tide", "neap tide")]
+            #expect(try await value("file_multi_edit", ["path": path, "edits": whole])["replacements"] as? Int == 2)
+            #expect(try text() == "high tide\nneap tide\n")
+
+            _ = try await value("file_write", ["path": "/workspace/other.md", "content": "no tide\nTIDE\n"])
+            let found = try await value("grep", ["pattern": "^n[aeiou]+p? tide$"])
+            let matches = try #require(found["matches"] as? [[String: Any]])
+            #expect(
+                Set(matches.map { "\($0["path"] ?? ""):\($0["line"] ?? "")" }) == [
+                    "\(path):2", "/workspace/other.md:1",
+                ],
+                "\(found)")
+            let literal = try await value("grep", ["pattern": "tide", "case_insensitive": true, "glob": "*.md"])
+            #expect(literal["count"] as? Int == 2, "\(literal)")
+            #expect(AgentDoor.code(try await door.invoke(id, "grep", ["pattern": "("])) == "pattern-invalid")
+            let paths = try await value("glob", ["pattern": "/workspace/**/*.txt"])["paths"] as? [String]
+            #expect(paths == [path])
+            #expect(AgentDoor.code(try await door.invoke(id, "glob", ["pattern": "*.txt"])) == "pattern-invalid")
+        }
+    }
+
+    // MARK: Models
+
+    /// What a model gets wrong it is told, and the turn goes on; a turn without a word is an end like any other.
+    @Test func aModelThatWritesNonsenseIsTold() async throws {
+        let rules = """
+              - when: { agent: clumsy, message: again }
+                reply: { text: "turn {{turn}}" }
+              - when: { agent: clumsy, message: think }
+                reply: { text: "" }
+              - when: { agent: clumsy, tool: ecco, failed: true, result: tool-unknown }
+                reply: { text: "told twice" }
+              - when: { agent: clumsy, tool: echo, failed: true, result: arguments-malformed }
+                reply: { tools: [{ name: ecco, input: { message: x } }] }
+              - when: { agent: clumsy, message: go }
+                reply: { tools: [{ name: echo, raw: '{"message": ' }] }
+
+            """
+        try await AgentDoor.with(rules: rules) { door in
+            let id = try await door.spawn(
+                "name: clumsy\nmodel: default\nlifecycle: persistent\ncapabilities: ['tool: echo']")
+            for (message, response, iterations) in [("go", "told twice", 3), ("think", "", 1), ("again", "turn 4", 1)] {
+                let run = try await door.result("agent.run", ["agent_id": id, "message": message])
+                #expect(
+                    run["stop_reason"] as? String == "complete" && run["response"] as? String == response
+                        && run["iterations"] as? Int == iterations, "\(message): \(run)")
+            }
+            let told = try await door.result("audit.tail", ["kinds": ["tool_invoked", "tool_refused"], "agent": id])
+            #expect(
+                (told["records"] as? [[String: Any]])?.map { $0["kind"] as? String }
+                    == ["tool_refused", "tool_refused"], "\(told)")
+        }
+    }
+}
+
+extension AgentDoor {
+    /// A call that waits for a person, and that is not the one before.
+    func waiting(after last: [String: Any]? = nil) async throws -> [String: Any] {
+        func pending() async throws -> [String: Any]? {
+            let all = try #require(try await result("approval.list")["pending"] as? [[String: Any]])
+            return all.first { $0["id"] as? String != last?["id"] as? String }
+        }
+        try await fixture.eventually("a call waits") { try await pending() != nil }
+        return try #require(try await pending())
+    }
+
+    /// What a person says of it.
+    func answer(_ asked: [String: Any], _ decision: String) async throws {
+        _ = try await result("approval.respond", ["id": asked["id"] ?? "", "decision": decision])
+    }
+
+    /// A scenario of the test's own.
+    func scenario(_ rules: String) throws -> String {
+        let file = fixture.path("scenario-\(UUID().uuidString).yaml")
+        try "apiVersion: aegis/v1\nkind: ModelScenario\nrules:\n\(rules)".write(
+            toFile: file, atomically: true, encoding: .utf8)
+        return file
+    }
+
+    /// The next daemon, with one more provider: its keys, one a line.
+    func restart(_ provider: String...) async throws {
+        try await fixture.succeed("down")
+        try Self.configuration(fixture, "    - " + provider.joined(separator: "\n      ") + "\n")
+        try await fixture.up()
+    }
+}
