@@ -119,7 +119,7 @@ import Testing
         try harness.client.wait("ready") { client in
             [1, 2, 3].allSatisfy { client.processes[$0]?.out.hasPrefix("ready") == true }
         }
-        try harness.client.send(.shutdown, Shutdown(grace: 300, stays: true).encoded())
+        try harness.client.send(.shutdown, Shutdown(grace: 1500, stays: true).encoded())
         try harness.client.send(.health, [7])
         try harness.client.wait("quiet") { $0.healthy == [[7]] }
         #expect(try harness.client.finish(1).exited?.code == 9)
@@ -142,7 +142,7 @@ import Testing
         let harness = try HostHarness(asInit: true)
         try harness.client.start(1, ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.02; done"])
         try harness.client.wait("ready") { $0.processes[1]?.out.hasPrefix("ready") == true }
-        try harness.client.send(.shutdown, Shutdown(grace: 300, stays: true).encoded())
+        try harness.client.send(.shutdown, Shutdown(grace: 1500, stays: true).encoded())
         try harness.client.send(.shutdown, Shutdown(grace: 60_000).encoded())
         #expect(try harness.client.finish(1).exited?.code == 137)
         #expect(try harness.wait() == 0)

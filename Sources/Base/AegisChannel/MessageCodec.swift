@@ -29,7 +29,7 @@ extension StartProcess {
         w.text(user)
         w.texts(arguments)
         w.texts(environment)
-        w.u32(limit)
+        if limit > 0 { w.u32(limit) }
         return w.bytes
     }
     /// Reads the payload of a `start` frame.
