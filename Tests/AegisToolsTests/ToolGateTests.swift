@@ -143,12 +143,14 @@ struct ToolGateTests {
         #expect(world.trail.kinds == ["tool_invoked", "tool_result", "tool_invoked", "tool_result"])
     }
 
-    @Test func aCancelledCallIsRecordedToItsEnd() async throws {
+    /// What a cancelled tool has to say of it, which is no outcome: what it works with may have gone first.
+    @Test(arguments: [CancellationError() as any Error, AegisError(.unavailable, "mcp-unavailable", "the server has ended")])
+    func aCancelledCallIsRecordedToItsEnd(told: any Error) async throws {
         let (started, signal) = AsyncStream.makeStream(of: Void.self)
         let tool = ClosureTool { _, _ in
             signal.yield()
             await untilCancelled()
-            throw CancellationError()
+            throw told
         }
         let world = try World([tool], grants: ["tool: probe"])
         let task = Task { await world.call("probe") }

@@ -369,6 +369,10 @@ package actor AgentDirectory {
         keepSchedule(of: process)
     }
 
-    /// Takes no more agents; those that there are go on with the next daemon.
-    package func end() { isEnding = true }
+    /// Takes no more agents and interrupts those that there are, which go on with the next daemon: before anything that their tools
+    /// need is taken from them, so that none takes that for an answer.
+    package func end() async {
+        isEnding = true
+        for process in agents.values { await process.interrupt() }
+    }
 }

@@ -126,6 +126,9 @@ package actor AgentProcess {
         log.close()
     }
 
+    /// The daemon ends: what is under way is left as it is saved.
+    func interrupt() { worker?.cancel() }
+
     /// Ends the turn of one trace, and nothing else.
     func cancel(trace: String) {
         guard self.trace == trace else {

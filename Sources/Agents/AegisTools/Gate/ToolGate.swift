@@ -150,7 +150,8 @@ package final class ToolGate: Sendable {
         } catch let denial as Denial {
             return refuse(call, denied(denial, call, kinds: entry.declaration.resources))
         } catch let error as AegisError {
-            return ToolReply(error)
+            // What a tool needs goes away with whoever cancels it: its word for that is no outcome of the call.
+            return ToolReply(Task.isCancelled ? interrupted(call, "it was cancelled (\(error.code))") : error)
         } catch is CancellationError {
             return ToolReply(interrupted(call, "it was cancelled"))
         } catch let error as IOError where error.kind == .timeout {
