@@ -144,7 +144,9 @@ struct ToolGateTests {
     }
 
     /// What a cancelled tool has to say of it, which is no outcome: what it works with may have gone first.
-    @Test(arguments: [CancellationError() as any Error, AegisError(.unavailable, "mcp-unavailable", "the server has ended")])
+    @Test(arguments: [
+        CancellationError() as any Error, AegisError(.unavailable, "mcp-unavailable", "the server has ended"),
+    ])
     func aCancelledCallIsRecordedToItsEnd(told: any Error) async throws {
         let (started, signal) = AsyncStream.makeStream(of: Void.self)
         let tool = ClosureTool { _, _ in
