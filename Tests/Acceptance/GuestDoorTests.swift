@@ -25,6 +25,18 @@ import Testing
         long = '{"ttl": "1m"' + " " * 1000000 + "}"
         for way in (0, 1): print("long", ask(way, "POST", "/v1/self/keepalive", long)[0])
         routes = ask(0, path="/v1/openapi.json")[1]
+        # An end that comes at once with the last bytes is seen: nobody waits for the rest of such a request.
+        def half(way, text):
+            s = socket.socket(socket.AF_UNIX if way else socket.AF_INET)
+            s.settimeout(20)
+            s.connect(os.environ["AEGIS_GUEST_SOCKET"] if way else ("127.0.0.1", 7777))
+            s.sendall(text)
+            s.shutdown(socket.SHUT_WR)
+            answer = b""
+            while part := s.recv(65536): answer += part
+            s.close()
+            return answer
+        print("half", {half(way, b"GET /v1/self HT") for way in (0, 1) for _ in range(100)})
         done = []
         def work(way):
             done.append(ask(way, times=5)[0])
@@ -61,7 +73,7 @@ import Testing
                 "100000")
             let seen = try await f.succeed("exec", name, "--", "python3", "-c", Self.visit)
             #expect(
-                seen.out == "0 200\n1 200\nlong 200\nlong 200\nmany 40 40\nthen 200\n", "\(seen)")
+                seen.out == "0 200\n1 200\nlong 200\nlong 200\nhalf {b''}\nmany 40 40\nthen 200\n", "\(seen)")
             // Anybody inside, not root alone.
             let other = try await f.succeed(
                 "exec", "--user", "1000:1000", name, "--", "python3", "-c",

@@ -28,18 +28,19 @@ import Testing
     }
 
     /// Without these programs there is no network, and that is said; what needs none runs.
-    @Test(arguments: [("nft", "nftables"), ("nsenter", "util-linux")])
-    func withoutItsToolsThereIsNoNetwork(_ program: String, _ package: String) async throws {
+    @Test(arguments: backends, [("nft", "nftables"), ("nsenter", "util-linux")])
+    func withoutItsToolsThereIsNoNetwork(_ backend: String, _ tool: (String, String)) async throws {
+        let (program, package) = tool
         try await DaemonFixture.with(launcher: Self.without(program)) { f in
             for place in [["--allow", "web.example"], ["--group", "shop"], ["--network", "allow"]] {
-                let result = try await f.run(DaemonFixture.cli, ["run"] + place + ["--", "true"])
+                let result = try await f.run(DaemonFixture.cli, ["run", "--isolation", backend] + place + ["--", "true"])
                 #expect(
                     result.code == 125 && result.err.contains("(network-unavailable)")
                         && result.err.contains("\(program) is missing") && result.err.contains("install \(package)"),
                     "\(result)")
             }
-            try await f.succeed("run", "--", "true")
-            try await f.succeed("run", "-d", "--name", "later", "--", "sleep", "100000")
+            try await f.succeed("run", "--isolation", backend, "--", "true")
+            try await f.succeed("run", "-d", "--name", "later", "--isolation", backend, "--", "sleep", "100000")
             try await f.refuse(
                 "instance", "network", "later", "--allow", "web.example", code: 1, error: "network-unavailable")
             #expect(try await f.record("later").state == "running")

@@ -1,5 +1,6 @@
 import AegisIO
 import LinuxSys
+import Synchronization
 
 /// Stands between a daemon and the keeper of one sandbox, and makes each look to the other as if it were of another release.
 final class OtherRelease: Sendable {
@@ -9,11 +10,17 @@ final class OtherRelease: Sendable {
         case newer
         /// The keeper claims to be older than everything that can be talked to.
         case ancient
+        /// Keeper and harness are of version 1, which has no door: what this one's did is shut, and nobody hears of it.
+        case former
     }
     private let form: Form
     private let listener: Listener
     private let keeper: String
     private let loop: EventLoop
+    private let unknown = Mutex<[String]>([])
+
+    /// What the daemon has said to a keeper of version 1 that such a one does not know.
+    var misunderstood: [String] { unknown.withLock { $0 } }
 
     /// Takes the place of a keeper's socket. The daemon must be away.
     init(before socket: String, as form: Form, on loop: EventLoop) throws {
@@ -55,8 +62,27 @@ final class OtherRelease: Sendable {
             guard let isWhole = try? await from.fill(&buffer, to: length), isWhole else { return }
             let payload = changed(buffer.take(length), type: header[0], isDaemon: isDaemon)
             for place in 0..<4 { header[4 + place] = UInt8(truncatingIfNeeded: payload.count >> (24 - 8 * place)) }
+            if form == .former, isDoor(header, payload) {
+                if isDaemon { unknown.withLock { $0.append("\(header)") } }
+                continue
+            }
             guard (try? await to.write((header + payload)[...])) != nil else { return }
+            // After `attach`: a signal to the door that the harness has.
+            guard form == .former, isDaemon, header[0] == 64 else { continue }
+            guard (try? await to.write([21, 1, 0xff, 0xff, 0, 0, 0, 1, 9])) != nil else { return }
         }
+    }
+
+    /// Whether a frame is about a door: its process number, or the kind of a start.
+    private func isDoor(_ header: [UInt8], _ payload: [UInt8]) -> Bool {
+        Int(header[2]) << 8 | Int(header[3]) >= 0xfffe || header[0] == 17 && payload.first == 5
+    }
+
+    /// A keeper's state as one of version 1 says it: it has processes and no doors.
+    private func withoutDoors(_ state: [UInt8]) -> [UInt8] {
+        let entries = stride(from: 9, to: state.count, by: 26).map { Array(state[$0..<$0 + 26]) }
+        let known = entries.filter { !($0[0] == 0xff && $0[1] >= 0xfe) }
+        return [0, 1] + state[2..<7] + [UInt8(known.count >> 8), UInt8(known.count & 0xff)] + known.flatMap { $0 }
     }
 
     /// The numbers are those of docs/channel.md: bytes of streams (0 to 2) and `health` (23, 24) have no fields to grow.
@@ -66,6 +92,9 @@ final class OtherRelease: Sendable {
         case .newer:
             guard ![0, 1, 2, 23, 24].contains(type) else { return payload }
             return (isVersioned ? [0, 3] + payload.dropFirst(2) : payload) + [0xde, 0xad, 0xbe, 0xef]
+        case .former:
+            guard !isDaemon, isVersioned else { return payload }
+            return type == 65 ? withoutDoors(payload) : [0, 1] + payload.dropFirst(2)
         case .ancient: return isVersioned && !isDaemon ? [0, 0] + payload.dropFirst(2) : payload
         }
     }

@@ -163,6 +163,88 @@ import Testing
         }
     }
 
+    /// Waits until it may, and sends seven datagrams where nothing is allowed, and one to a port of its own.
+    private static let late = """
+        import os, socket, sys, time
+        while not os.path.exists('/workspace/go'): time.sleep(0.05)
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        for n in range(7): s.sendto(b'x', ('93.184.216.34', int(sys.argv[1])))
+        open('/workspace/sent', 'w').close()
+        time.sleep(100000)
+        """
+
+    /// Starts `late` in an instance with a folder of its own, kills the daemon, and lets it send.
+    private func sendWithoutADaemon(
+        _ f: DaemonFixture, _ backend: String, port: Int, meanwhile: () async throws -> Void = {}
+    ) async throws {
+        let folder = f.path("work")
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        for (name, more) in [("quick", ["--workspace", folder]), ("calm", [])] {
+            let command = name == "quick" ? ["python3", "-c", Self.late, "\(port)"] : ["sleep", "100000"]
+            let words = ["run", "-d", "--name", name, "--isolation", backend, "--allow", "web.example"]
+            try await f.succeed(words: words + more + ["--"] + command)
+        }
+        // One that the daemon has told of is not told again.
+        try await f.succeed(
+            "exec", "quick", "--", "python3", "-c",
+            "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('93.184.216.34', 123))")
+        try await f.eventually("it is told") { try await events(f).contains { $0.port == 123 } }
+        try await f.crash()
+        try await meanwhile()
+        try Data().write(to: URL(fileURLWithPath: folder + "/go"))
+        try await f.eventually("it has sent") { FileManager.default.fileExists(atPath: folder + "/sent") }
+    }
+
+    /// What the kernel refuses while no daemon runs is counted, and told by the next one.
+    @Test(arguments: backends) func whatIsRefusedWithoutADaemonIsToldByTheNext(_ backend: String) async throws {
+        try await OutsideWorld.with { f in
+            try await sendWithoutADaemon(f, backend, port: 9999)
+            try await f.up()
+            var told: [Event] = []
+            try await f.eventually("it is told") {
+                told = try await events(f, "--instance", "quick").filter { $0.reason == "unheard" }
+                return !told.isEmpty
+            }
+            #expect(told.map(\.count) == [7] && told.first?.type == "network-denied", "\(told)")
+            #expect(try await !events(f, "--instance", "calm").contains { $0.reason == "unheard" })
+            let log = try await f.succeed("logs", "quick")
+            #expect((log.out + log.err).contains("while no daemon runs"), "\(log)")
+            for name in ["quick", "calm"] { #expect(try await f.record(name).state == "running") }
+            // Once.
+            try await f.crash()
+            try await f.up()
+            try await f.eventually("it is proved") {
+                try await f.succeed("doctor", "--policy", "quick").out.contains("start: ")
+            }
+            #expect(try await !events(f, "--instance", "quick").contains { $0.reason == "unheard" })
+        }
+    }
+
+    /// A hole that is there only while nobody listens.
+    @Test(arguments: backends) func whoGotThroughWithoutADaemonIsStoppedByTheNext(_ backend: String) async throws {
+        try await OutsideWorld.with { f in
+            try await sendWithoutADaemon(f, backend, port: 9999) {
+                let table = "inet aegis_\(try f.node)"
+                for chain in ["early", "forward"] {
+                    try await breakRules(f, "insert rule \(table) \(chain) udp dport 9999 accept")
+                }
+                try await forward(f, true)
+            }
+            try await forward(f, false)
+            try await f.up()
+            try await f.eventually("it is stopped") { try await f.record("quick").state == "stopped" }
+            #expect(try await f.record("quick").stopReason == "policy-failed")
+            let told = try await f.succeed("events").out.split(separator: "\n")
+            #expect(
+                told.contains { $0.contains("policy-failed  quick") && $0.contains("while no daemon ran, 7 packets") },
+                "\(told)")
+            try await f.eventually("the other is proved") {
+                try await f.succeed("doctor", "--policy", "calm").out.contains("start: ")
+            }
+            #expect(try await f.record("calm").state == "running")
+        }
+    }
+
     private func forward(_ f: DaemonFixture, _ does: Bool) async throws {
         let command =
             f.launcher + [

@@ -9,7 +9,7 @@ import Testing
     /// Crashes the daemon and starts another one, to which the keepers look as told.
     private func upgrade(
         _ f: DaemonFixture, _ forms: [(instance: String, form: OtherRelease.Form)],
-        _ body: @escaping @Sendable () async throws -> Void
+        _ body: @escaping @Sendable ([OtherRelease]) async throws -> Void
     ) async throws {
         var sockets: [(String, OtherRelease.Form)] = []
         for (name, form) in forms {
@@ -22,7 +22,7 @@ import Testing
             let result: Result<Void, any Error>
             do {
                 try await f.up()
-                result = .success(try await body())
+                result = .success(try await body(others))
             } catch { result = .failure(error) }
             for other in others { other.close() }
             group.cancelAll()
@@ -38,7 +38,7 @@ import Testing
                 try await f.eventually("it is up") { try await f.aegis("logs", name).out == "up\n" }
             }
             let ancient = try await f.sandbox(of: try await f.record("ancient").id).keeperPid
-            try await upgrade(f, [("newer", .newer), ("ancient", .ancient)]) {
+            try await upgrade(f, [("newer", .newer), ("ancient", .ancient)]) { _ in
                 // Everything that the channel does, with fields that neither side knows.
                 #expect(try await f.record("newer").state == "running")
                 let bytes = (0..<600_000).map { UInt8(truncatingIfNeeded: $0 &* 31 ^ $0 >> 8) }
@@ -74,6 +74,42 @@ import Testing
                 try await f.succeed("instance", "start", name)
                 #expect(try await f.succeed("exec", name, "--", "echo", "here").out == "here\n")
             }
+        }
+    }
+
+    /// The release before had no door in its sandboxes. What runs goes on, and that the guest API is gone is said.
+    @Test(arguments: backends) func aSandboxOfVersionOneGoesOnWithoutADoor(_ backend: String) async throws {
+        try await DaemonFixture.with { f in
+            let script = "trap 'echo got it; exit 9' TERM; echo up; while :; do sleep 0.05; done"
+            try await f.succeed("run", "-d", "--name", "former", "--isolation", backend, "--", "sh", "-c", script)
+            try await f.eventually("it is up") { try await f.aegis("logs", "former").out == "up\n" }
+            #expect(try await f.ask("former", "GET", "/v1/self").hasPrefix("200 "))
+            try await upgrade(f, [("former", .former)]) { others in
+                try await f.eventually("it is said") {
+                    try await f.aegis("logs", "former").err.contains("the guest API: not there until the next start")
+                }
+                let told = try await f.succeed("instance", "info", "former")
+                #expect(told.out.contains("(guest-api-missing)") && told.out.contains("earlier release"), "\(told)")
+                #expect(try await f.record("former").state == "running")
+                #expect(try await f.ask("former", "GET", "/v1/self").hasPrefix("unreachable"))
+                // Everything else of version 1.
+                let bytes = (0..<600_000).map { UInt8(truncatingIfNeeded: $0 &* 31 ^ $0 >> 8) }
+                #expect(try await f.succeed("exec", "-i", "former", "--", "cat", input: bytes).stdout == bytes)
+                #expect(try await f.aegis("exec", "former", "--", "sh", "-c", "exit 5").code == 5)
+                #expect(try await f.succeed("cp", "former:/etc/hostname", "-").out.contains("hostname"))
+                try await f.succeed("instance", "pause", "former")
+                try await f.succeed("instance", "resume", "former")
+                try await f.succeed("instance", "stop", "former")
+                let stopped = try await f.record("former")
+                #expect(stopped.exitCode == 9 && stopped.stopReason == "stopped", "\(stopped)")
+                #expect(try await f.succeed("logs", "former").out.hasSuffix("got it\n"))
+                #expect(others.map(\.misunderstood) == [[]])
+                let after = try await f.succeed("instance", "info", "former")
+                #expect(!after.out.contains("guest-api-missing"), "\(after)")
+            }
+            // This release's next start has one.
+            try await f.succeed("instance", "start", "former")
+            #expect(try await f.ask("former", "GET", "/v1/self").hasPrefix("200 "))
         }
     }
 }

@@ -203,6 +203,26 @@ final class Program {
         }
     }
 
+    /// Each answer told as arrived would wake keeper and daemon once more for nothing; what fills the window is told.
+    @Test func smallAnswersAreNotAcknowledgedOneByOne() throws {
+        try opened { harness, daemon, port, _ in
+            let program = try Program(port: port)
+            try daemon.wait("it is there") { $0.opened == [1] }
+            for _ in 0..<100 {
+                try daemon.write(1, [UInt8](repeating: 7, count: 100))
+                #expect(program.read(100)?.count == 100)
+            }
+            try daemon.settle()
+            #expect(harness.client.processes[700]?.stdinAcknowledged == 0)
+            let reader = ThreadResult { program.read(65_536) ?? [] }
+            try daemon.write(1, [UInt8](repeating: 7, count: 65_536))
+            try daemon.wait("it is sent") { $0.isSent(1) }
+            #expect(try reader.value().count == 65_536)
+            try daemon.settle()
+            #expect(try #require(harness.client.processes[700]).stdinAcknowledged >= 65_536)
+        }
+    }
+
     @Test func muchInBothDirectionsWithEachEndFinishedForItself() throws {
         try opened { _, daemon, port, path in
             let (up, down) = (

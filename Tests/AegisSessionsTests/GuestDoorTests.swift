@@ -1,9 +1,10 @@
 import AegisChannel
 import AegisIO
-import AegisSessions
 import AegisTestSupport
 import Synchronization
 import Testing
+
+@testable import AegisSessions
 
 /// The daemon's end of a door, without a channel: what it would send is not looked at here.
 @Suite struct GuestDoorTests {
@@ -55,6 +56,39 @@ import Testing
         }
         door.close()
         #expect(await door.accept() == nil)
+    }
+
+    /// A request alone sends nothing: its acknowledgement goes with the answer, or once much waits for one.
+    @Test func acknowledgementsGoWithAnswers() async throws {
+        let door = door()
+        func data(_ count: Int) -> [UInt8] {
+            DoorHeader(.data, 1, length: count).encoded + [UInt8](repeating: 7, count: count)
+        }
+        func isDue() -> Bool { door.state.withLock { $0.isDue } }
+        func sent() async -> UInt64? { await door.nextBatch()?.dealt }
+        var offset: UInt64 = 0
+        func come(_ bytes: [UInt8]) {
+            door.output(.stdout, offset: offset, bytes: bytes[...])
+            offset += UInt64(bytes.count)
+        }
+        come(DoorHeader(.open, 1, length: 1).encoded + [0])
+        // That a connection is known is said at once.
+        #expect(isDue())
+        let stream = try #require(await door.accept())
+        #expect(await sent() == offset)
+        come(data(100))
+        #expect(!isDue())
+        try await stream.write("answer")
+        #expect(isDue())
+        #expect(await sent() == offset)
+        for _ in 0..<3 {
+            come(data(5400))
+            #expect(!isDue())
+        }
+        come(data(400))
+        #expect(isDue())
+        #expect(await sent() == offset)
+        #expect(!isDue())
     }
 
     @Test func aBreachEndsTheDoorAndWhoeverWaitsInIt() async throws {

@@ -13,7 +13,9 @@
 
 struct question {
     int family;
-    const char *table, *interface;
+    const char *table, *set;
+    const void *key;
+    size_t length;
     uint64_t *packets;
 };
 
@@ -80,17 +82,15 @@ static int receive(int netlink, uint64_t *packets)
 static int ask(void *argument)
 {
     const struct question *question = argument;
-    uint8_t key[16] = {0};
-    strncpy((char *)key, question->interface, sizeof key - 1);
     struct nfgenmsg family = {.nfgen_family = (uint8_t)question->family};
     cn_message message;
     cn_begin(&message, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETSETELEM, 0, &family, sizeof family);
     cn_put(&message, NFTA_SET_ELEM_LIST_TABLE, question->table, strlen(question->table) + 1);
-    cn_put(&message, NFTA_SET_ELEM_LIST_SET, "dropped", 8);
+    cn_put(&message, NFTA_SET_ELEM_LIST_SET, question->set, strlen(question->set) + 1);
     size_t elements = cn_open_nest(&message, NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED);
     size_t element = cn_open_nest(&message, NFTA_LIST_ELEM | NLA_F_NESTED);
     size_t value = cn_open_nest(&message, NFTA_SET_ELEM_KEY | NLA_F_NESTED);
-    cn_put(&message, NFTA_DATA_VALUE, key, sizeof key);
+    cn_put(&message, NFTA_DATA_VALUE, question->key, question->length);
     cn_close_nest(&message, value);
     cn_close_nest(&message, element);
     cn_close_nest(&message, elements);
@@ -109,8 +109,19 @@ static int ask(void *argument)
 
 int cn_dropped(int ns, int bridged, const char *table, const char *interface, uint64_t *packets)
 {
+    uint8_t key[16] = {0};
+    strncpy((char *)key, interface, sizeof key - 1);
     struct question question = {
-        .family = bridged ? 7 /* NFPROTO_BRIDGE */ : 1 /* NFPROTO_INET */, .table = table, .interface = interface,
+        .family = bridged ? 7 /* NFPROTO_BRIDGE */ : 1 /* NFPROTO_INET */, .table = table, .set = "dropped",
+        .key = key, .length = sizeof key, .packets = packets};
+    return cn_inside(ns, ask, &question);
+}
+
+int cn_arrived(int ns, const char *table, uint32_t address, uint64_t *packets)
+{
+    uint32_t key = htobe32(address);
+    struct question question = {
+        .family = 1 /* NFPROTO_INET */, .table = table, .set = "arrived", .key = &key, .length = sizeof key,
         .packets = packets};
     return cn_inside(ns, ask, &question);
 }

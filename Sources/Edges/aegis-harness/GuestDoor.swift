@@ -47,6 +47,9 @@ final class GuestDoor {
 
     /// With more than this waiting for the daemon nobody is let in.
     static let pendingLimit = 4096
+    /// Bytes of the daemon's after which it is told that they came: for each answer that would wake keeper and daemon for
+    /// nothing, and it has the rest of its window meanwhile.
+    static let unacknowledged = UInt64(Channel.window) / 4
 
     init(number: UInt16, port: Int32, socket: Int32, path: [UInt8]) {
         self.number = number

@@ -112,8 +112,8 @@ extension Harness {
     /// Moves what can be moved. `true` if another turn would find something to do.
     func pumpDoor() -> Bool {
         guard let door else { return false }
-        if door.received > door.acknowledgedInput {
-            // What a program has not taken is bounded by its connection's window.
+        if door.received - door.acknowledgedInput >= GuestDoor.unacknowledged {
+            // Of the channel's window alone: what a program has not taken is bounded by its connection's.
             door.acknowledgedInput = door.received
             let ack = Acknowledgement(offset: door.received)
             outgoing.appendFrame(.ack, flags: 0, stream: door.number, ack.encoded())
@@ -225,6 +225,7 @@ extension Harness {
         outgoing.overwrite(
             at: place + Channel.headerSize + 8, with: door.link.data(number, count: count))
         door.sent += UInt64(count + Door.headerSize)
+        // Also after less than there was room for: gVisor tells of a program's end together with its last bytes, and not as an end.
         return true
     }
 

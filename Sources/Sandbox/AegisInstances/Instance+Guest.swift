@@ -78,7 +78,7 @@ extension Instance {
             session.forget(Door.process)
             // The channel ended: so did everything.
             guard let error = error as? ProcessStartError else { return }
-            self?.noteDoor("not there: \(error.error.message)")
+            self?.missDoor("not there: \(error.error.message)")
         }
     }
 
@@ -88,7 +88,7 @@ extension Instance {
         background("guest-api") { instance in
             guard let version = await session.harnessVersion() else { return }
             guard version >= Door.version else {
-                return instance.noteDoor("not there until the next start: an earlier release started this sandbox")
+                return instance.missDoor("not there until the next start: an earlier release started this sandbox")
             }
             await instance.openGuestDoor(ifStill: session)
         }
@@ -128,6 +128,17 @@ extension Instance {
         guestDoor?.close()
         guestDoor = nil
         processes.set(nil)
+        doorObstacle.withLock { $0 = nil }
+    }
+
+    /// Says in the instance's log, and in its record while this sandbox is there, why nobody inside reaches Aegis.
+    private nonisolated func missDoor(_ text: String) {
+        doorObstacle.withLock {
+            $0 = AegisError(
+                .unavailable, "guest-api-missing", "the guest API is \(text)",
+                hint: "restart the instance when its programs need it: everything else of it works")
+        }
+        noteDoor(text)
     }
 
     private nonisolated func noteDoor(_ text: String) {

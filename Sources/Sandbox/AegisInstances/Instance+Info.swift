@@ -1,6 +1,7 @@
 internal import AegisCore
 internal import AegisLogs
 package import AegisSandboxTypes
+internal import Synchronization
 
 /// What others see of an instance.
 extension Instance {
@@ -21,8 +22,10 @@ extension Instance {
         }
         info.idle = shownIdlePolicy
         (info.standby, info.standbyObstacle) = (shownStandby?.state, shownStandby?.obstacle)
-        // What the disk refuses now; how the instance itself fared comes first.
-        if info.error == nil { info.error = (saveFailure ?? log.obstacle).map(RecordedError.init) }
+        // What the disk refuses now, and what is not there; how the instance itself fared comes first.
+        if info.error == nil {
+            info.error = (saveFailure ?? log.obstacle ?? doorObstacle.withLock { $0 }).map(RecordedError.init)
+        }
         return info
     }
 }

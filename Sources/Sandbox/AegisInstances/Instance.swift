@@ -37,6 +37,8 @@ package actor Instance {
     }
     /// Where programs inside reach Aegis, while there is a sandbox.
     var guestDoor: GuestDoor?
+    /// Why they do not; told by the channel, which does not wait for the actor.
+    nonisolated let doorObstacle = Mutex<AegisError?>(nil)
     /// The live session; read by relays on the channel's own path, where a hop to the actor would cost.
     nonisolated let link = Mutex<HarnessSession?>(nil)
     var session: HarnessSession? { link.withLock { $0 } }

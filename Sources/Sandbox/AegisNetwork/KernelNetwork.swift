@@ -77,6 +77,13 @@ enum KernelNetwork {
         return count
     }
 
+    /// How many packets from an address have come through to the trap since its rules were loaded.
+    static func arrived(from address: UInt32, table: String, trap: Int32) throws(Errno) -> UInt64 {
+        var count: UInt64 = 0
+        guard unsafe cn_arrived(trap, table, address, &count) == 0 else { throw Errno.current }
+        return count
+    }
+
     /// A listening socket that hears one link only; address 0 is every one.
     static func listener(
         on link: String, gateway: Int32, address: UInt32 = AddressPlan.gateway, port: UInt16

@@ -38,6 +38,9 @@ struct LoggedPacket: Sendable, Hashable {
     /// As `UDP to 192.0.2.1:123`.
     var text: String { address == 0 ? kind : "\(kind) to \(host)\(port == 0 ? "" : ":\(port)")" }
 
+    /// The reasons that are told of one.
+    static let reasons = ["protocol-denied", "frame-denied"]
+
     /// What is told of it.
     func denial(of instance: String, inGroup: Bool) -> NetworkDenial {
         let (host, what) = (host, text)

@@ -116,6 +116,11 @@ struct DenialTally {
         return told
     }
 
+    /// How many refusals of the kernel's are kept back.
+    var keptRefusals: UInt64 {
+        entries.reduce(0) { sum, one in LoggedPacket.reasons.contains(one.key.reason) ? sum + one.value.kept : sum }
+    }
+
     /// Whether `due` will have anything to do.
     var isEmpty: Bool { entries.isEmpty }
 }

@@ -19,6 +19,9 @@ package actor NetworkService {
     nonisolated let proofInterval: Duration
     var gateway: SharedNamespace?
     private var trap: ProofTrap?
+    private var trapNamespace: SharedNamespace?
+    /// What the kernel's counters said, of those whom this daemon takes over, beyond what the one before had told of.
+    var unheard: [String: CounterMarks] = [:]
     /// Whether every network is being proved because something came through, and whether more has come since that began.
     var isAlarmed = false
     var hasAlarm = false
@@ -152,15 +155,17 @@ package actor NetworkService {
             let link = "\(GatewayRules.prefix(node))\(place.index)"
             // The caller may be cancelled while the pool works; a number that it has closed could be another file by then.
             let namespace = SharedNamespace(try FileDescriptor.duplicating(namespace))
-            let number = try await BlockingPool.shared.run {
+            guard let trapNamespace else { throw Errno.noSuchFile }
+            let counters = InstanceCounters(node: node, index: place.index, gateway: gateway, trap: trapNamespace)
+            let (number, marks) = try await BlockingPool.shared.run {
                 try KernelNetwork.attach(
                     link, gateway: gateway.raw, instance: namespace.raw, address: AddressPlan.instance(place.index))
-                return try KernelNetwork.number(of: link, gateway: gateway.raw)
+                return (try KernelNetwork.number(of: link, gateway: gateway.raw), try counters.read())
             }
             let uplink = try Uplink(
                 instance: member.id, index: place.index, link: link, gateway: gateway,
-                table: GatewayRules.table(node), names: namesFile(member.id), gate: gate,
-                inspection: inspection, observer: observer)
+                table: GatewayRules.table(node), names: namesFile(member.id),
+                account: marksFile(member.id), marks: marks, gate: gate, inspection: inspection, observer: observer)
             try await BlockingPool.shared.run { try uplink.count(link, isPort: false) }
             if let before = links.removeValue(forKey: member.id) {
                 before.uplink.close()
@@ -172,6 +177,7 @@ package actor NetworkService {
                 member: member, uplink: uplink, namespace: namespace, observer: observer, grants: given)
             interfaces[number] = (member.id, false)
             uplink.start(in: scope)
+            if isTakenOver { try settle(uplink, marks) }
             // A child that its parent has left behind has no group any more, whatever was written down of it.
             if let address = place.address, gate.groups.group(of: member.id) != nil {
                 try await join(member.id, address)
@@ -210,6 +216,7 @@ package actor NetworkService {
 
     private nonisolated var trapPath: String { "\(path)-trap" }
     private nonisolated func namesFile(_ id: String) -> String { "\(path)-\(id)" }
+    nonisolated func marksFile(_ id: String) -> String { "\(path)-\(id).told" }
 
     /// Takes an instance's link and grants away; fine when it has none. A caller that is cancelled waits for it all the same:
     /// what a start has made that was cut off must not stay.
@@ -218,7 +225,8 @@ package actor NetworkService {
     }
 
     private func takeAway(_ id: String, _ place: Place) async {
-        try? Files.removeFile(namesFile(id))
+        for file in [namesFile(id), marksFile(id)] { try? Files.removeFile(file) }
+        unheard[id] = nil
         let link = links.removeValue(forKey: id)
         await link?.uplink.tellUnheard()
         link?.uplink.close()
@@ -314,6 +322,7 @@ package actor NetworkService {
         let (made, trap) = try await BlockingPool.shared.run {
             (SharedNamespace(try Self.openOrMake(path)), SharedNamespace(try Self.openOrMake(trapPath)))
         }
+        await readCounters(made, trap)
         // Before anything is linked to them; and again after a restart, where they may be of an older version.
         async let trapRules: Void = load(ProofTrap.rules(node), in: trapPath)
         try await load(GatewayRules.text(node: node), in: path)
@@ -324,6 +333,7 @@ package actor NetworkService {
         try watch(ProofTrap(in: trap, on: gate.loop))
         try hear(made)
         gateway = made
+        trapNamespace = trap
         return made
     }
 

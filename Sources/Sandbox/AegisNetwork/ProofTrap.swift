@@ -16,17 +16,22 @@ final class ProofTrap: Sendable {
     /// Packets that one alarm names at most.
     private static let mostNamed = 256
 
+    /// The name of its table.
+    static func table(_ node: String) -> String { "\(GatewayRules.table(node))_trap" }
+
     /// What may arrive is everything; what is answered is what the probes try. Each sender is told of often enough to be known, and
-    /// not so often that it could drown the others.
+    /// not so often that it could drown the others; and is counted, for a daemon to come.
     static func rules(_ node: String) -> String {
-        let table = "\(GatewayRules.table(node))_trap"
+        let table = table(node)
         let answered = ports.map(String.init).joined(separator: ", ")
         return """
             add table inet \(table)
             delete table inet \(table)
             table inet \(table) {
+              set arrived { type ipv4_addr; size 65535; flags dynamic; counter; }
               set telling { type ipv4_addr; size 65535; flags dynamic; }
               chain arriving { type filter hook prerouting priority raw; policy accept;
+                iifname "eth0" update @arrived { ip saddr }
                 iifname "eth0" update @telling { ip saddr limit rate 100/second burst 200 packets } \
             log group \(GatewayRules.logGroup) snaplen 96
               }

@@ -38,6 +38,7 @@ extension Uplink {
                 return (due, isOver)
             }
             for one in due { observer.denied(one.denial, count: one.count) }
+            writeMarks()
             if isOver { return }
         }
     }
@@ -46,6 +47,7 @@ extension Uplink {
     func tellRest() {
         let rest = state.withLock { $0.tally.due(now: SystemTime.monotonic, all: true) }
         for one in rest { observer.denied(one.denial, count: one.count) }
+        writeMarks()
     }
 
     /// Takes what the kernel's rules refused on the instance's link, or on its port in a group.
@@ -55,6 +57,27 @@ extension Uplink {
             state.hasHeard = true
         }
         report(refusal.denial(of: instance, inGroup: inGroup), of: ProbeFlow(refusal, inGroup: inGroup))
+        writeMarks()
+    }
+
+    /// Writes down how far the kernel's counters have been told of, so that whatever becomes of this daemon the next one knows what
+    /// they count beyond it. What is kept back for a moment has not been told.
+    private func writeMarks() {
+        // In the lock, so that an older one never takes the place of a newer one.
+        state.withLock { state in
+            let told = state.heard - min(state.heard, state.tally.keptRefusals)
+            let marks = CounterMarks(refused: marks.refused + told, arrived: marks.arrived)
+            _ = try? account.write(marks.bytes[...], at: 0)
+        }
+    }
+
+    /// Tells how much the kernel refused while nobody heard it.
+    func tellMissed(_ count: UInt64) {
+        state.withLock { $0.denials += count }
+        observer.denied(
+            NetworkDenial(
+                instance, "*", nil, reason: "unheard",
+                "packets are refused while no daemon runs that could say where they went"), count: count)
     }
 
     /// Counts what the kernel drops on an interface from now on. Blocks.
@@ -99,6 +122,7 @@ extension Uplink {
             NetworkDenial(
                 instance, "*", nil, reason: "flood", "packets are refused, too many at once to say where they went"),
             count: more)
+        writeMarks()
     }
 
     /// Tells of a connection that was allowed but did not come about.

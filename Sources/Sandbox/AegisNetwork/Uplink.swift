@@ -23,6 +23,10 @@ final class Uplink: Sendable {
     private let egress: Listener
     /// Where names are written down before their addresses are told.
     let record: FileDescriptor
+    /// Where it is written down how far the kernel's counters have been told of.
+    let account: FileDescriptor
+    /// What they were when it came.
+    let marks: CounterMarks
     let state = Mutex(State())
 
     struct Live {
@@ -79,17 +83,22 @@ final class Uplink: Sendable {
     ///   - gateway: the gateway's namespace.
     ///   - table: the name of its tables of rules.
     ///   - names: the file of the instance's names; what it holds goes on to be true.
+    ///   - account: the file that says how far the kernel's counters have been told of.
+    ///   - marks: what they are.
     ///   - gate: what all ways out share.
     ///   - inspection: what its TLS is looked into with.
     ///   - observer: who is told of denials.
     /// - Throws: when a socket or the file cannot be had.
     init(
         instance: String, index: UInt32, link: String, gateway: SharedNamespace, table: String, names: String,
-        gate: EgressGate, inspection: Inspection?, observer: any NetworkObserver
+        account: String, marks: CounterMarks, gate: EgressGate, inspection: Inspection?, observer: any NetworkObserver
     ) throws {
         let known = SyntheticNames(lines: (try? Files.read(names, limit: 8 << 20)) ?? [])
         try Files.writeAtomically(names, known.lines, mode: 0o600, synced: false)
         record = try FileDescriptor.open(names, [.writeOnly, .append])
+        try Files.writeAtomically(account, marks.bytes, mode: 0o600, synced: false)
+        self.account = try FileDescriptor.open(account, [.writeOnly])
+        self.marks = marks
         self.instance = instance
         holder = HolderID(instance)
         self.index = index

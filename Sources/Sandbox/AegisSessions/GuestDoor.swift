@@ -9,7 +9,9 @@ internal import Synchronization
 /// Whoever speaks is the instance whose channel it came by. Everything in it is the workload's word: a breach of its rules ends
 /// the door and nothing else. What is held for each connection is bounded by its window. The harness's frames are acknowledged
 /// whole, and after the daemon's own about them were sent: what an end of the daemon leaves behind is whole frames on both sides,
-/// and a connection of which the harness has heard nothing is told to the next daemon again.
+/// and a connection of which the harness has heard nothing is told to the next daemon again. An acknowledgement goes with what
+/// is sent next: alone it would wake the keeper and the harness for nothing. What an end of the daemon leaves without one are
+/// frames of connections that the harness knows to be known, which the next daemon passes over.
 package final class GuestDoor: Sendable {
     struct Connection {
         /// Bytes that nobody has read yet.
@@ -48,10 +50,16 @@ package final class GuestDoor: Sendable {
         var isOver = false
         /// The harness has said something for people.
         var hasSpoken = false
+
+        /// Whether there is something to send now.
+        var isDue: Bool { !outgoing.isEmpty || dealt - told >= GuestDoor.unacknowledged }
     }
 
     /// Bytes that wait for the channel, whatever windows a harness grants: above this nobody adds to them.
     static let queueLimit = 1 << 20
+
+    /// Bytes of the harness's that may wait for an acknowledgement while there is nothing else to send; the keeper holds them.
+    static let unacknowledged: UInt64 = 16_384
 
     /// The process number that it has.
     package let number: UInt16
@@ -106,8 +114,10 @@ package final class GuestDoor: Sendable {
                 }
             }
             state.dealt = end - UInt64(state.incoming.count)
-            if let sender = state.sender { waiters.append(sender) }
-            state.sender = nil
+            if state.isDue, let sender = state.sender {
+                waiters.append(sender)
+                state.sender = nil
+            }
             return waiters
         }
         for waiter in waiters { waiter.resume() }
@@ -200,14 +210,15 @@ package final class GuestDoor: Sendable {
         }
     }
 
-    private func nextBatch() async -> (bytes: [UInt8], dealt: UInt64?)? {
+    /// What is to be sent next, and the offset to acknowledge after it; waits for something. Nil when the door is over.
+    func nextBatch() async -> (bytes: [UInt8], dealt: UInt64?)? {
         while !Task.isCancelled {
             if state.withLock({ $0.isOver }) { return nil }
             let batch = state.withLock { state -> ([UInt8], UInt64?)? in
+                guard state.isDue else { return nil }
                 let count = state.outgoing.doorFrames(atMost: Channel.dataLimit)
                 // An acknowledgement waits for what was to be said about it.
                 let isLast = count == state.outgoing.count
-                guard count > 0 || state.dealt > state.told else { return nil }
                 let bytes = state.outgoing.bytes(at: 0, count: count)
                 state.outgoing.consume(count)
                 guard isLast, state.dealt > state.told else { return (bytes, nil) }
@@ -221,8 +232,7 @@ package final class GuestDoor: Sendable {
             await withTaskCancellationHandler {
                 await withCheckedContinuation { continuation in
                     let now = state.withLock { state -> Bool in
-                        guard state.outgoing.isEmpty, state.dealt <= state.told, !state.isOver, !Task.isCancelled
-                        else { return true }
+                        guard !state.isDue, !state.isOver, !Task.isCancelled else { return true }
                         state.sender = continuation
                         return false
                     }

@@ -55,6 +55,8 @@ int cn_refusals(int ns, uint16_t group);
 ssize_t cn_read_refusals(int netlink, struct cn_refusal *out, size_t room);
 /* How many packets (or, bridged, frames) of an interface the rules of a table have dropped: its counter in the set `dropped`. */
 int cn_dropped(int ns, int bridged, const char *table, const char *interface, uint64_t *packets);
+/* How many packets from an address have come through to the namespace of a table with the set `arrived`. */
+int cn_arrived(int ns, const char *table, uint32_t address, uint64_t *packets);
 /* The index of an interface in a namespace. */
 int cn_link_index(int ns, const char *name);
 
