@@ -259,6 +259,42 @@ import Testing
         }
     }
 
+    @Test func topShowsTheLineThatIsWritten() async throws {
+        let program = """
+            import re, select, struct, fcntl, termios, time
+            agent = spawn("chat"); trace = RPC().call("agent.run", agent_id=agent, message="go", wait=False)["trace_id"]
+            go("slow-o"); RPC().call("agent.reply", agent_id=agent, trace_id=trace, wait=True)
+            pid, fd = pty.fork()
+            if pid == 0: os.execv(cli, [cli, "top"])
+            fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+            seen = ""
+            def look(text, seconds):
+                global seen
+                end = time.monotonic() + seconds
+                while not re.search(text, seen):
+                    if not select.select([fd], [], [], max(0, end - time.monotonic()))[0]: return False
+                    seen += os.read(fd, 65536).decode(errors="replace")
+                return True
+            assert look("AGENTS", 60), seen
+            os.write(fd, b"jl"); assert look("end: complete", 60), seen
+            # When it listens it does not say: a message may come too early.
+            for _ in range(30):
+                seen = ""; trace = RPC().call("agent.run", agent_id=agent, message="again", wait=False)["trace_id"]
+                found = look("\\nsays: first wörds ", 2)
+                go("slow-o"); RPC().call("agent.reply", agent_id=agent, trace_id=trace, wait=True)
+                if found: break
+            os.write(fd, b"qq")
+            try:
+                while os.read(fd, 65536): pass
+            except OSError: pass
+            print(found, os.waitpid(pid, 0)[1])
+            """
+        try await Self.with { door, port in
+            let result = try await Self.run(door, port, program)
+            #expect(result.out == "True 0\n", "\(result)")
+        }
+    }
+
     @Test func halfAnAnswerIsVoidWhenTheModelBreaksOff() async throws {
         let program = """
             for model, at in (("cut", "cut-o"), ("cut-messages", "cut-a")):
@@ -352,6 +388,11 @@ import Testing
             r = ask("POST", "/v1/processes/nobody/messages?stream=1", {"message": "x"}); print(r.status, json.load(r)["error"]["code"])
             r = ask("GET", "/v1/processes/%s/messages/t-0?stream=1" % agent); print(r.status, json.load(r)["error"]["code"])
             r = ask("GET", "/v1/processes/%s/events?deltas=1" % agent); print(r.status, json.load(r)["error"]["code"])
+            r = ask("GET", "/v1/events?types=agent.delta"); print(r.status, json.load(r)["error"]["code"])
+            # Numbers at the end of what there is.
+            r = ask("GET", "/v1/processes/%s/events?after=9223372036854775807" % agent); print(r.status)
+            c = ask("GET", "/v1/processes/%s/events" % agent, Accept="text/event-stream", **{"Last-Event-ID": "18446744073709551615"})
+            print(c.status)
             """
         try await AgentDoor.with(rules: rules) { door in
             let result = try await Self.run(door, 0, program)
@@ -361,6 +402,9 @@ import Testing
                     404 agent-not-found
                     404 trace-not-found
                     400 invalid-argument
+                    400 invalid-argument
+                    400
+                    200
 
                     """, "\(result)")
         }

@@ -147,7 +147,7 @@ package struct AgentRoutes: Sendable {
     }
 
     static func number(_ text: String) throws(AegisError) -> Int {
-        guard let number = Int(text), number >= 0 else {
+        guard let number = Int(text), number >= 0, number < .max else {
             throw .usage("'\(text)' is not the number of a step", hint: "give the 'seq' of the last one seen")
         }
         return number

@@ -78,7 +78,7 @@ extension AgentService {
         let clock = services.clock
         let hears = try context.flag("deltas")
         if EventStreamWriter.isWanted(context.request) {
-            let next = try EventStreamWriter.last(context).map { Int(clamping: $0) + 1 } ?? 0
+            let next = try EventStreamWriter.last(context).map { Int(clamping: min($0, UInt64(Int.max) - 1)) + 1 } ?? 0
             // Who comes back to what is over is told that there is nothing to come back to.
             guard try steps.isLive || !steps.read(from: next).isEmpty else { return try await writer.respond(204) }
             let listener = hears && steps.isLive ? services.live.listen(to: .agent(steps.id)) : nil

@@ -81,6 +81,7 @@ package struct MemoryTools: Sendable {
     ///   - answer: what was found.
     ///   - place: where.
     ///   - model: that compared them.
+    /// - Returns: the event with all that.
     package static func queried(
         _ event: AuditEvent, _ query: MemoryQuery, _ answer: MemoryAnswer, _ place: MemoryPlace, _ model: String
     ) -> AuditEvent {
