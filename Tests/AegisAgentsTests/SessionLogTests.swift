@@ -37,6 +37,31 @@ import Testing
         await world.end()
     }
 
+    /// What keeps failing is told once a minute, with how often.
+    @Test func whatCannotBeSavedIsToldOnceAMinute() async throws {
+        let world = try World(ClosureDesk.silent())
+        let time = Mutex<Int64>(1000)
+        let told = Mutex<[String]>([])
+        let log = SessionLog(
+            agent: "a-1", session: Session(), store: world.store,
+            now: { Timestamp(milliseconds: time.withLock { $0 }) },
+            failed: { error, trace, times in told.withLock { $0.append("\(trace ?? "-") \(times) \(error.message)") } })
+        try log.record(.began(trace: "t", text: "go", from: nil))
+        _ = try world.database.transaction(.saved) { tx in
+            try tx.run("CREATE TRIGGER full BEFORE INSERT ON agent_steps BEGIN SELECT RAISE(ABORT, 'no room'); END")
+        }
+        for step in 0..<5 {
+            #expect(throws: AegisError.self) { try log.record(.note("x")) }
+            if step == 3 { time.withLock { $0 += 60_000 } }
+        }
+        log.stage(Self.answer)
+        #expect(throws: AegisError.self) { try log.flush() }
+        let all = told.withLock { $0 }
+        #expect(all.count == 2 && all[0].hasPrefix("t 1 ") && all[1].hasPrefix("t 4 "), "\(all)")
+        #expect(all.allSatisfy { $0.contains("no room") })
+        await world.end()
+    }
+
     @Test func aStagedStepIsSavedAlone() async throws {
         let world = try World(ClosureDesk.silent())
         let log = try log(in: world)

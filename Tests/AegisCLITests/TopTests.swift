@@ -131,6 +131,33 @@ import Testing
     }
 
     /// What was not shown to its end cannot be approved; it can be denied.
+    @Test func theLineThatAnAgentWritesIsShownUntilItsStepIs() {
+        var state = TopState()
+        state.selected = .agent("a-0")
+        let model = Self.model()
+        #expect(state.take(.letter("l"), model, Self.screen) == .logs(agent: "a-0"))
+        state.add(["an older step"])
+        func hear(_ type: String, _ text: String = "", at: Int = 0, complete: Bool = true) -> String? {
+            state.hear([
+                "kind": "agent.delta", "type": .string(type), "text": .string(text), "at": .number(at), "tool": "grep",
+                "complete": .bool(complete),
+            ])
+            return state.line
+        }
+        #expect(hear("reasoning", "h") == "thinks: h" && hear("reasoning", "m", at: 1) == "thinks: hm")
+        #expect(hear("text", "one\ntw") == "says: tw" && hear("text", "o", at: 6) == "says: two")
+        #expect(Self.screen.lines(model, state).contains { $0.hasPrefix("says: two") })
+        #expect(hear("tool") == "calls grep ..." && hear("end") == "calls grep ...")
+        state.hear(["kind": "replied"])
+        #expect(state.line == nil)
+        // Half an answer does not stay, and a long line is kept to its end.
+        #expect(hear("text", "half") == "says: half" && hear("restart") == nil)
+        #expect(hear("text", "half") == "says: half" && hear("end", complete: false) == nil)
+        #expect(hear("text", String(repeating: "x", count: 5000)).map { (1000...2001).contains($0.count) } == true)
+        _ = state.take(.escape, model, Self.screen)
+        #expect(state.line == nil)
+    }
+
     @Test func onlyWhatWasShownWholeIsApproved() {
         let model = Self.model(preview: (1...100).map { "+line \($0)" }.joined(separator: "\n"))
         var state = TopState()

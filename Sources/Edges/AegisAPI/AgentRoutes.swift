@@ -64,17 +64,30 @@ package struct AgentRoutes: Sendable {
 
     private var processes: [Route] {
         [
-            .json(
+            Route(
                 .post, "/v1/processes",
-                "Spawn an agent: {manifest | manifest_path | name, message?}; with a message it runs and goes",
-                status: 201
-            ) { [service] context in
+                "Spawn an agent: {manifest | manifest_path | name, message?}; with a message it runs and goes, stream as below",
+                query: ["stream"]
+            ) { [service] context, writer in
                 let body = try await Self.body(context, Self.sourceFields + ["message"])
                 let source = try await Self.source(service, body, context)
-                if let message = try body.optionalText("message") {
-                    return try await service.spawnAndRun(source, message, context.caller)
+                let (streams, caller) = (try context.flag("stream"), context.caller)
+                guard let message = try body.optionalText("message") else {
+                    guard !streams else {
+                        throw AegisError.usage(
+                            "there is no answer to stream", hint: "give a message, or leave 'stream' out")
+                    }
+                    let process = try await service.spawn(source, caller)
+                    return try await AnswerStream.respond(writer, try await service.info(process), status: 201)
                 }
-                return try await service.info(try await service.spawn(source, context.caller))
+                guard streams else {
+                    return try await AnswerStream.respond(
+                        writer, try await service.spawnAndRun(source, message, caller), status: 201)
+                }
+                let trace = await service.directory.newTrace()
+                try await AnswerStream(service, trace).serve(writer) {
+                    try await service.spawnAndRun(source, message, trace: trace, caller)
+                }
             },
             .json(.get, "/v1/processes", "List live agents") { [service] context in
                 Self.page(try await service.list(context.caller))
@@ -92,46 +105,49 @@ package struct AgentRoutes: Sendable {
 
     private var messages: [Route] {
         [
-            .json(
-                .post, "/v1/processes/{id}/messages", "Give an agent a message: {message}", query: ["wait"]
-            ) { [service] context in
+            Route(
+                .post, "/v1/processes/{id}/messages",
+                "Give an agent a message: {message}; with stream its answer while it is written (NDJSON), then the result",
+                query: ["wait", "stream"]
+            ) { [service] context, writer in
                 let body = try await Self.body(context, ["message"])
-                return try await service.run(
-                    context.parameter("id"), try body.text("message"), wait: try context.flag("wait"), context.caller)
+                let (id, message) = (context.parameter("id"), try body.text("message"))
+                guard try context.flag("stream") else {
+                    return try await AnswerStream.respond(
+                        writer,
+                        try await service.run(id, message, wait: try context.flag("wait"), context.caller))
+                }
+                let (caller, trace) = (context.caller, await service.directory.newTrace())
+                try await AnswerStream(service, trace).serve(writer) {
+                    try await service.run(id, message, wait: true, trace: trace, caller)
+                }
             },
-            .json(
-                .get, "/v1/processes/{id}/messages/{trace}", "What came of a message", query: ["wait"]
-            ) { [service] context in
-                try await service.reply(
-                    context.parameter("id"), context.parameter("trace"), wait: try context.flag("wait"), context.caller)
+            Route(
+                .get, "/v1/processes/{id}/messages/{trace}",
+                "What came of a message; with stream what comes of it, from now on (NDJSON), then the result",
+                query: ["wait", "stream"]
+            ) { [service] context, writer in
+                let (id, trace, caller) = (context.parameter("id"), context.parameter("trace"), context.caller)
+                guard try context.flag("stream") else {
+                    return try await AnswerStream.respond(
+                        writer, try await service.reply(id, trace, wait: try context.flag("wait"), caller))
+                }
+                // Only what answers a message of an agent of theirs is told: traces may be guessed.
+                let isOwn = try await service.isUnderWay(trace, of: id, caller)
+                try await AnswerStream(service, isOwn ? trace : nil).serve(writer) {
+                    try await service.reply(id, trace, wait: true, caller)
+                }
             },
             Route(
                 .get, "/v1/processes/{id}/events",
-                "The steps of an agent (NDJSON, or server-sent events), and follow them",
-                query: ["follow", "after"]
-            ) { [service] context, writer in
-                let steps = try await service.steps(context.parameter("id"), context.caller)
-                if EventStreamWriter.isWanted(context.request) {
-                    return try await steps.serve(context, writer, clock: service.services.clock)
-                }
-                var next = try context.query["after"].map { try Self.number($0) + 1 } ?? 0
-                let follows = try context.flag("follow")
-                var lines = try await LineStreamWriter(writer, clock: service.services.clock)
-                while !Task.isCancelled {
-                    let mark = await steps.mark()
-                    let entries = try steps.read(from: next)
-                    for entry in entries { try await lines.send([entry]) }
-                    next += entries.count
-                    guard entries.isEmpty else { continue }
-                    guard follows, await steps.wait(after: mark) else { break }
-                }
-                try await lines.finish()
-            },
+                "The steps of an agent (NDJSON, or server-sent events), and follow them; with deltas also what it says meanwhile",
+                query: ["follow", "after", "deltas"]
+            ) { [service] context, writer in try await service.serveSteps(context, writer) },
         ]
     }
 
-    private static func number(_ text: String) throws(AegisError) -> Int {
-        guard let number = Int(text), number >= 0 else {
+    static func number(_ text: String) throws(AegisError) -> Int {
+        guard let number = Int(text), number >= 0, number < .max else {
             throw .usage("'\(text)' is not the number of a step", hint: "give the 'seq' of the last one seen")
         }
         return number

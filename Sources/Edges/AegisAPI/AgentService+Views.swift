@@ -75,3 +75,10 @@ extension AgentService {
         }
     }
 }
+
+extension AgentService {
+    /// Whether a message of a live agent that the caller may have to do with is under way.
+    func isUnderWay(_ trace: String, of word: String, _ caller: Caller) async throws -> Bool {
+        await directory.isUnderWay(trace, of: try await find(word, caller))
+    }
+}

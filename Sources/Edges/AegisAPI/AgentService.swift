@@ -173,19 +173,23 @@ package struct AgentService: Sendable {
             prompt: { _ in prompt })
     }
 
-    func run(_ word: String, _ message: String, wait: Bool, _ caller: Caller) async throws -> JSONValue {
+    func run(
+        _ word: String, _ message: String, wait: Bool, trace: String? = nil, _ caller: Caller
+    ) async throws -> JSONValue {
         let process = try await find(word, caller)
         guard wait else {
             let trace = try await directory.send(message, to: process.id)
             return ["trace_id": .string(trace), "status": "delivered", "agent_id": .string(process.id)]
         }
-        return Self.result(try await directory.run(message, on: process), process.id)
+        return Self.result(try await directory.run(message, on: process, trace: trace), process.id)
     }
 
-    func spawnAndRun(_ source: Source, _ message: String, _ caller: Caller) async throws -> JSONValue {
+    func spawnAndRun(
+        _ source: Source, _ message: String, trace: String? = nil, _ caller: Caller
+    ) async throws -> JSONValue {
         let (_, prompt) = try await manifest(source, caller)
         let (id, result) = try await directory.spawnAndRun(
-            source.file, message, by: .person(uid: caller.uid, gid: caller.gid), prompt: { _ in prompt })
+            source.file, message, by: .person(uid: caller.uid, gid: caller.gid), trace: trace, prompt: { _ in prompt })
         return Self.result(result, id)
     }
 

@@ -44,6 +44,11 @@ package struct LedgerEvents: Sendable {
         var agent: String?
 
         init(_ caller: Caller, types: [String], agent: String?) throws(AegisError) {
+            guard !types.contains(LiveEvent.name) else {
+                throw .usage(
+                    "'\(LiveEvent.name)' is not in the ledger",
+                    hint: "GET /v1/processes/ID/events?deltas=1 tells it, and events.subscribe of JSON-RPC")
+            }
             for type in types where !AuditKind.isName(type) {
                 throw .usage(
                     "'\(type)' is not a type of events",

@@ -114,7 +114,10 @@ package struct MemoryService: Sendable {
         let query = MemoryQuery(
             try parameters.text("query"), category: try Self.category(parameters),
             limit: try parameters.optionalInteger("limit", in: 1...store.limits.results) ?? 5)
-        let answer = try await store.query(query, in: try await place(parameters, caller))
+        let place = try await place(parameters, caller)
+        let answer = try await store.query(query, in: place)
+        let event = AuditEvent(.memoryQueried, ("uid", .number(caller.uid)))
+        try agents.services.audit.record(MemoryTools.queried(event, query, answer, place, store.embedder.model))
         var fields: [JSONValue.Field] = [
             .init("results", .array(answer.matches.map { Self.shown($0.record, score: $0.score) })),
             .init("count", .number(answer.matches.count)),

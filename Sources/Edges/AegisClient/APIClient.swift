@@ -13,7 +13,7 @@ package final class APIClient: Sendable {
     private let idle: Mutex<HTTPClientConnection?>
 
     /// The most that an answer may hold: 64 MiB.
-    private static let answerLimit = 64 << 20
+    package static let answerLimit = 64 << 20
 
     private init(socket: String, loop: EventLoop, first: HTTPClientConnection) {
         self.socket = socket

@@ -9,12 +9,16 @@ package struct LineReader: Sendable {
     private var buffer = ByteBuffer()
     private var searched = 0
     private var ended = false
+    private let limit: Int
 
     /// The most that one line may hold: 1 MiB (the daemon cuts the lines of logs at 64 KiB).
     package static let lineLimit = 1 << 20
 
-    /// Reads an answer.
-    package init(_ response: HTTPClientResponse) { self.response = response }
+    /// Reads an answer; a line of it holds so much at most.
+    package init(_ response: HTTPClientResponse, limit: Int = lineLimit) {
+        self.response = response
+        self.limit = limit
+    }
 
     /// The next object; nil at the end.
     ///
@@ -28,8 +32,8 @@ package struct LineReader: Sendable {
                 }
             }
             guard !ended else { return nil }
-            guard buffer.readableBytes <= Self.lineLimit else {
-                throw .failed("unreadable-answer", "the daemon sent a line of more than \(Self.lineLimit) bytes")
+            guard buffer.readableBytes <= limit else {
+                throw .failed("unreadable-answer", "the daemon sent a line of more than \(limit) bytes")
             }
             do throws(HTTPError) { ended = try await response.read(into: &buffer) == 0 } catch {
                 throw APIClient.failure(error)

@@ -92,7 +92,7 @@ struct AgentPlane: Sendable {
             clock: loop.clock)
         let methods =
             AgentMethods(service).methods + MCPRoutes(mcp, more: sandboxes.report).methods
-            + EventMethods(events).methods
+            + EventMethods(events, agents: service).methods
         server = JSONRPCServer(methods: methods + faces.methods, clock: loop.clock)
         try? Files.removeFile(home.agentSocket)
         listener = try Listener.unix(path: home.agentSocket, mode: 0o600, on: loop)

@@ -57,7 +57,10 @@ struct InferenceDesk: ModelDesk {
     func quote(_ question: ModelQuestion) throws(AegisError) -> ModelQuote { try service.quote(request(question)) }
 
     func answer(_ question: ModelQuestion) async throws(AegisError) -> ModelReply {
-        try await service.complete(request(question)).reply
+        guard let live = question.live else { return try await service.complete(request(question)).reply }
+        return try await service.complete(
+            request(question), onDelta: { live.take($0) }, onRestart: { live.restart() }
+        ).reply
     }
 
     private func request(_ question: ModelQuestion) -> InferenceRequest {

@@ -15,16 +15,24 @@ extension AgentDirectory {
         try await deliver(text, to: try find(word), trace: trace).trace
     }
 
+    /// Whether a message is under way with an agent.
+    package func isUnderWay(_ trace: String, of process: AgentProcess) async -> Bool {
+        await process.hasUnderWay(trace)
+    }
+
     /// Whether a message has reached an agent, now or with a daemon before.
     func knows(_ trace: String, of process: AgentProcess) async throws -> Bool {
         if await process.hasUnderWay(trace) { return true }
         return try !services.store.steps(of: process.id, trace: trace).isEmpty
     }
 
+    /// A trace for a message, for who wants to listen before it is given.
+    package func newTrace() -> String { newID("t-") }
+
     /// Gives an agent a message and waits for what comes of it. A waiting task that is cancelled ends the turn if nobody else
     /// has asked for it.
-    package func run(_ text: String, on process: AgentProcess) async throws -> TurnResult {
-        let (trace, waiter) = try await deliver(text, to: process)
+    package func run(_ text: String, on process: AgentProcess, trace: String? = nil) async throws -> TurnResult {
+        let (trace, waiter) = try await deliver(text, to: process, trace: trace)
         guard let result = await waiter.value() else {
             await process.forget(waiter, for: trace)
             // Where the daemon ends, the turn goes on with the next one.
@@ -38,7 +46,7 @@ extension AgentDirectory {
     ///
     /// - Throws: as `spawn`; `persistent-agent` for one that would live on.
     package func spawnAndRun(
-        _ file: ConfigFile, _ text: String, by spawner: Spawner,
+        _ file: ConfigFile, _ text: String, by spawner: Spawner, trace: String? = nil,
         prompt: @escaping PromptReader = AgentDirectory.noPromptFile
     ) async throws -> (id: String, result: TurnResult) {
         let process = try spawn(file, by: spawner, isOneShot: true, prompt: prompt)
@@ -48,7 +56,7 @@ extension AgentDirectory {
                     "'\(process.record.name)' is \(process.manifest.lifecycle.word): it does not end with its answer",
                     hint: "spawn it, then run it ('aegis agent spawn', 'aegis agent run')")
             }
-            let result = try await run(text, on: process)
+            let result = try await run(text, on: process, trace: trace)
             _ = try? await stop(process.id, reason: "its work is done")
             return (process.id, result)
         } catch {

@@ -1,4 +1,5 @@
 package import AegisAudit
+internal import AegisCore
 internal import AegisInference
 internal import AegisJSON
 
@@ -17,6 +18,8 @@ extension AuditKind {
     package static let agentThought = AuditKind("agent_thought", .report)
     /// A turn has ended: `stop_reason`, `iterations`, `input_tokens`, `output_tokens`, `code`.
     package static let executionCompleted = AuditKind("agent_execution_completed")
+    /// A step of a session, or a message, could not be saved: `code`, `message`, `times`.
+    package static let sessionStoreError = AuditKind("session_store_error")
     /// Old messages were replaced by a summary.
     package static let contextSummarized = AuditKind("context_summarized")
     /// There was no summary to be had.
@@ -26,6 +29,23 @@ extension AuditKind {
 }
 
 extension AgentProcess {
+    /// Tells that something of an agent could not be saved.
+    static func unsaved(
+        _ record: AgentRecord, _ services: AgentServices
+    ) -> @Sendable (AegisError, String?, Int) -> Void {
+        let (id, parent, audit, logger) = (record.id, record.parent, services.audit, services.logger)
+        return { error, trace, times in
+            var event = AuditEvent(.sessionStoreError, agent: id, parent: parent, trace: trace)
+            event.fields = [
+                .init("code", .string(error.code)), .init("message", .string(String(error.message.prefix(300)))),
+                .init("times", .number(times)),
+            ]
+            do throws(AegisError) { try audit.record(event) } catch {
+                logger.error("the ledger does not take a record", ("agent", id), ("error", error.message))
+            }
+        }
+    }
+
     func tellReceived(_ mail: Mail) {
         var fields: [(String, JSONValue)] = [("bytes", .number(mail.text.utf8.count))]
         if let origin = mail.from {

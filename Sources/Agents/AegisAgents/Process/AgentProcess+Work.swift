@@ -14,10 +14,15 @@ extension AgentProcess {
     /// Asks the model for the next answer; what goes wrong ends the turn with its cause.
     func ask() async throws {
         guard let tools = try await makeRoom() else { return }
+        let session = session
+        var question = question(session.prompt, alias: manifest.model, tools: tools)
+        let live = LiveAnswer(
+            services.live, of: record, trace: session.turn?.trace ?? "", step: session.turn?.iterations ?? 0,
+            position: session.count)
+        question.live = live
         let reply: ModelReply
-        do throws(AegisError) {
-            reply = try await answer(question(session.prompt, alias: manifest.model, tools: tools))
-        } catch {
+        do throws(AegisError) { reply = try await answer(question) } catch {
+            live.end(isWhole: false)
             // Somebody wants it to end, or the daemon does: the loop knows which.
             if Task.isCancelled { return }
             // A grant that is used up is a budget, too.
@@ -26,7 +31,14 @@ extension AgentProcess {
             return try await close(stop, TurnProblem(error))
         }
         let step = SessionStep.replied(reply.blocks, reply.stop, reply.usage)
-        if beginsCalls(reply) { log.stage(step) } else { try log.record(step) }
+        live.end(isWhole: true)
+        do throws(AegisError) {
+            if beginsCalls(reply) { log.stage(step) } else { try log.record(step) }
+        } catch {
+            // What is not kept was not said.
+            live.restart()
+            throw error
+        }
         for block in reply.blocks {
             if case .text(let text) = block { tell(.agentThought, ("text", .string(Shown.preview(text)))) }
         }

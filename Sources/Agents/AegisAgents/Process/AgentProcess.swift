@@ -38,7 +38,9 @@ package actor AgentProcess {
         id = record.id
         self.record = record
         self.manifest = manifest
-        log = SessionLog(agent: record.id, session: session, store: services.store, now: services.now)
+        log = SessionLog(
+            agent: record.id, session: session, store: services.store, now: services.now,
+            failed: Self.unsaved(record, services))
         self.services = services
         self.findTools = findTools
         self.ended = ended
@@ -77,7 +79,9 @@ package actor AgentProcess {
                 hint: "wait for its replies; a mailbox holds \(Self.mailboxLimit)")
         }
         // Whoever is told that it was taken can rely on it, whatever becomes of the daemon.
-        if record.outlivesDaemon { try services.store.keep(mail, of: id, at: services.now()) }
+        if record.outlivesDaemon {
+            try log.telling { () throws(AegisError) in try services.store.keep(mail, of: id, at: services.now()) }
+        }
         mailbox.append(mail)
         let result = Waiter<TurnResult>()
         waiters[mail.trace, default: []].append(result)

@@ -21,6 +21,8 @@ package struct AgentServices: Sendable {
     package var sandboxes: (any AgentSandboxes)?
     /// Tools that may come into the registry yet; nil where none do.
     package var late: (any LateTools)?
+    /// Tells of answers while they are written.
+    package let live = LiveAnswers()
     /// Clears away what an agent that is gone has had.
     package var gone: @Sendable (AgentRecord) async -> Void
     /// Clears away what a goal's agent has left in its workspace, once the goal is forgotten.

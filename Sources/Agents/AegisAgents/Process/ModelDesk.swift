@@ -18,6 +18,8 @@ package struct ModelQuestion: Sendable {
     package var tree: String
     /// How urgent it is among all that wait for the same provider.
     package var priority: InferencePriority = .normal
+    /// Is told of the answer while it is written; nil for one that nobody is to see.
+    package var live: LiveAnswer?
     /// Takes down what all attempts have used.
     package let bill = ModelBill()
 }
@@ -56,7 +58,7 @@ package protocol ModelDesk: Sendable {
     /// Closes the account of an agent that is gone.
     func dismiss(_ record: AgentRecord) throws(AegisError)
 
-    /// Asks a model.
+    /// Asks a model, and tells `question.live` what it says while it says it.
     ///
     /// - Throws: `budget-exceeded` when there is too little left; what the provider said otherwise. Cancellation closes the
     ///   connection.

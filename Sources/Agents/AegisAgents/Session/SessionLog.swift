@@ -16,8 +16,11 @@ package final class SessionLog: Sendable {
     private let agent: String
     private let store: SessionStore
     private let now: @Sendable () -> Timestamp
+    /// Is told, once a minute at most, that something was not saved, and of which turn; and how often since the last time.
+    private let failed: @Sendable (AegisError, _ trace: String?, _ times: Int) -> Void
     private struct State {
         var session: Session
+        var failures = (count: 0, told: Timestamp?.none)
         /// The newest steps of the session that are not saved.
         var staged: [SessionStore.Draft] = []
     }
@@ -27,11 +30,13 @@ package final class SessionLog: Sendable {
 
     /// Goes on with a session.
     package init(
-        agent: String, session: Session, store: SessionStore, now: @escaping @Sendable () -> Timestamp
+        agent: String, session: Session, store: SessionStore, now: @escaping @Sendable () -> Timestamp,
+        failed: @escaping @Sendable (AegisError, _ trace: String?, _ times: Int) -> Void = { _, _, _ in }
     ) {
         self.agent = agent
         self.store = store
         self.now = now
+        self.failed = failed
         state = Mutex(State(session: session))
     }
 
@@ -56,11 +61,13 @@ package final class SessionLog: Sendable {
     ///   - synced: whether it is to survive loss of power as well.
     /// - Throws: what SQLite says; then nothing has changed.
     package func record(_ step: SessionStep, synced: Bool = false) throws(AegisError) {
-        try state.withLock { state throws(AegisError) in
-            let draft = draft(step, state.session)
-            try store.append(state.staged + [draft], of: agent, synced: synced)
-            state.staged = []
-            state.session.apply(step)
+        try telling { () throws(AegisError) in
+            try state.withLock { state throws(AegisError) in
+                let draft = draft(step, state.session)
+                try store.append(state.staged + [draft], of: agent, synced: synced)
+                state.staged = []
+                state.session.apply(step)
+            }
         }
         wake()
     }
@@ -77,13 +84,35 @@ package final class SessionLog: Sendable {
     ///
     /// - Throws: what SQLite says; then it stays staged.
     func flush() throws(AegisError) {
-        let isNew = try state.withLock { state throws(AegisError) in
-            guard !state.staged.isEmpty else { return false }
-            try store.append(state.staged, of: agent)
-            state.staged = []
-            return true
+        let isNew = try telling { () throws(AegisError) in
+            try state.withLock { state throws(AegisError) in
+                guard !state.staged.isEmpty else { return false }
+                try store.append(state.staged, of: agent)
+                state.staged = []
+                return true
+            }
         }
         if isNew { wake() }
+    }
+
+    /// How long the next failure to save is only counted.
+    static let silence = 60_000
+
+    /// Does what saves something, and says when it was not saved.
+    func telling<Result>(_ save: () throws(AegisError) -> Result) throws(AegisError) -> Result {
+        do throws(AegisError) { return try save() } catch {
+            let time = now()
+            let (times, trace) = state.withLock { state -> (Int, String?) in
+                state.failures.count += 1
+                if let told = state.failures.told, abs(time.milliseconds - told.milliseconds) < Self.silence {
+                    return (0, nil)
+                }
+                defer { state.failures = (0, time) }
+                return (state.failures.count, state.session.turn?.trace)
+            }
+            if times > 0 { failed(error, trace, times) }
+            throw error
+        }
     }
 
     private func draft(_ step: SessionStep, _ session: Session) -> SessionStore.Draft {

@@ -4,6 +4,10 @@ package import AegisMemory
 package import AegisTools
 
 extension AuditKind {
+    /// An agent has stored a record: `call_id`, `memory_id`, `place`, `category`, `bytes`, `model`, `replaced`. Never its text.
+    package static let memoryStored = AuditKind("memory_stored")
+    /// Somebody has searched: `place`, `query_bytes`, `results`, `model`, `category`; of an agent `call_id`, of a person `uid`.
+    package static let memoryQueried = AuditKind("memory_queried")
     /// A person deletes a record of an agent's memory; before it is done.
     package static let memoryDeleted = AuditKind("memory_deleted")
     /// A person resets an agent's memory; before it is done.

@@ -1,3 +1,4 @@
+package import AegisAudit
 internal import AegisCapabilities
 internal import AegisCore
 internal import AegisJSON
@@ -72,6 +73,27 @@ package struct MemoryTools: Sendable {
         return result
     }
 
+    /// The record of a search: how much was asked and found, and never what.
+    ///
+    /// - Parameters:
+    ///   - event: with who has searched.
+    ///   - query: what was asked.
+    ///   - answer: what was found.
+    ///   - place: where.
+    ///   - model: that compared them.
+    /// - Returns: the event with all that.
+    package static func queried(
+        _ event: AuditEvent, _ query: MemoryQuery, _ answer: MemoryAnswer, _ place: MemoryPlace, _ model: String
+    ) -> AuditEvent {
+        var event = event
+        event.fields += [
+            .init("place", .string("\(place)")), .init("query_bytes", .number(query.text.utf8.count)),
+            .init("results", .number(answer.matches.count)), .init("model", .string(model)),
+        ]
+        if let category = query.category { event.fields.append(.init("category", .string(category.rawValue))) }
+        return event
+    }
+
     static func json(_ match: MemoryMatch) -> JSONValue {
         let record = match.record
         var fields: [JSONValue.Field] = [
@@ -120,14 +142,30 @@ private struct MemoryStoreTool: Tool {
         let draft = MemoryDraft(
             input["content"]?.text ?? "", try MemoryCategory(word: input["category"]?.text ?? ""),
             replaces: input["replaces"]?.text, metadata: input["metadata"]?.fields ?? [])
-        let record = try await memory.inScope(input, context) { at in
+        let (record, halt) = try await memory.inScope(input, context) { at in
             // How much a shared scope holds is not for one of those who share it to say.
             let isOwn = !at.place.owner.isEmpty
-            return try await at.store.store(
+            let record = try await at.store.store(
                 draft, in: at.place, by: at.author, keeping: isOwn ? at.policy.records : nil,
                 longest: at.policy.contentBytes)
+            return (record, unrecorded(record, context))
         }
-        return ToolReply(["memory_id": .string(record.id), "status": "stored"])
+        return ToolReply(["memory_id": .string(record.id), "status": "stored"], halt: halt)
+    }
+
+    /// Tells what was stored.
+    ///
+    /// - Returns: why the agent must not go on, when that cannot be recorded: it is stored all the same.
+    private func unrecorded(_ record: MemoryRecord, _ context: ToolContext) -> String? {
+        var event = context.event(
+            .memoryStored, ("memory_id", .string(record.id)), ("place", .string("\(record.place)")),
+            ("category", .string(record.category.rawValue)), ("bytes", .number(record.content.utf8.count)),
+            ("model", .string(record.model)))
+        if let replaced = record.replaced { event.fields.append(.init("replaced", .string(replaced))) }
+        do throws(AegisError) { try context.audit.record(event) } catch {
+            return "what was stored could not be recorded: \(error.message)"
+        }
+        return nil
     }
 }
 
@@ -164,7 +202,13 @@ private struct MemoryQueryTool: Tool {
             input["query"]?.text ?? "",
             category: try input["category"]?.text.map { word in try MemoryCategory(word: word) },
             limit: input["limit"]?.integer.map { Int(clamping: $0) } ?? 5)
-        let answer = try await memory.inScope(input, context) { try await $0.store.query(query, in: $0.place) }
+        let answer = try await memory.inScope(input, context) { at in
+            let answer = try await at.store.query(query, in: at.place)
+            // What cannot be recorded is not told.
+            try context.audit.record(
+                MemoryTools.queried(context.event(.memoryQueried), query, answer, at.place, at.store.embedder.model))
+            return answer
+        }
         var fields: [JSONValue.Field] = [
             .init("results", .array(answer.matches.map(MemoryTools.json))),
             .init("count", .number(answer.matches.count)),

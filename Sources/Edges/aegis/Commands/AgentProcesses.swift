@@ -23,7 +23,9 @@ enum AgentProcesses {
             gone; without, it lives until 'aegis agent stop'.
             """,
         arguments: [Argument("FILE|NAME", completion: .files)],
-        options: [Option("message", "m", .value("TEXT"), "run it with this message, print the answer, stop it")],
+        options: [
+            Option("message", "m", .value("TEXT"), "run it with this message, print the answer, stop it"), streams,
+        ],
         examples: [
             Example("one that lives", "aegis agent spawn researcher.yaml"),
             Example("one answer", "aegis agent spawn researcher.yaml -m 'What is in /workspace?'"),
@@ -31,13 +33,17 @@ enum AgentProcesses {
     ) { invocation, context in
         var fields = source(invocation.arguments[0], context)
         if let message = invocation["message"] { fields.append(.init("message", .string(message))) }
-        let answer = try await context.client().call(.post, APIClient.Route("processes"), body: .object(fields))
         guard invocation["message"] != nil else {
+            let answer = try await context.client().call(.post, APIClient.Route("processes"), body: .object(fields))
             try await context.show(answer, invocation) { Plain.text(answer["id"]?.text ?? "") + "\n" }
             return 0
         }
-        return try await result(answer, invocation, context)
+        return try await Answers.wait(
+            .post, APIClient.Route("processes"), .object(fields), waiting: [], invocation, context)
     }
+
+    private static let streams = Option(
+        "stream", .flag, "print what it says as it says it, as on a terminal, wherever it is printed")
 
     private static let list = Command(
         "agent ps", "list live agents",
@@ -63,58 +69,48 @@ enum AgentProcesses {
         "agent run", "give a live agent a message and print its answer",
         details: """
             Ends with 0 when the turn was completed, with 1 when it was cut, cancelled, over its budget or failed; why is said on
-            stderr. With --detach the trace is printed, by which 'aegis agent reply' finds the answer.
+            stderr. With --detach the trace is printed, by which 'aegis agent reply' finds the answer. On a terminal all that it
+            says is printed while it says it, and stderr has the tools that it calls; elsewhere only the answer that it ends with.
             """,
         arguments: [Argument("ID|NAME"), Argument("TEXT")],
-        options: [Option("detach", "d", .flag, "do not wait for the answer")],
-        examples: [Example("a question", "aegis agent run researcher 'What is new?'")]
+        options: [Option("detach", "d", .flag, "do not wait for the answer"), streams],
+        examples: [
+            Example("a question", "aegis agent run researcher 'What is new?'"),
+            Example("for programs, as it comes", "aegis agent run --stream --output json researcher 'What is new?'"),
+        ]
     ) { invocation, context in
-        let isDetached = invocation.has("detach")
-        let answer = try await context.client().call(
-            .post,
-            APIClient.Route(
-                "processes", invocation.arguments[0], "messages", query: isDetached ? [] : [("wait", "1")]),
-            body: ["message": .string(invocation.arguments[1])])
-        guard !isDetached else {
+        let route = APIClient.Route("processes", invocation.arguments[0], "messages")
+        let body: JSONValue = ["message": .string(invocation.arguments[1])]
+        guard !invocation.has("detach") else {
+            let answer = try await context.client().call(.post, route, body: body)
             try await context.show(answer, invocation) { Plain.text(answer["trace_id"]?.text ?? "") + "\n" }
             return 0
         }
-        return try await result(answer, invocation, context)
+        return try await Answers.wait(.post, route, body, invocation, context)
     }
 
     private static let reply = Command(
         "agent reply", "print what came of a message", arguments: [Argument("ID|NAME"), Argument("TRACE")],
-        options: [Option("wait", .flag, "wait until it is there")],
+        options: [Option("wait", .flag, "wait until it is there"), streams],
         examples: [Example("later", "aegis agent reply researcher t-0123456789abcdef --wait")]
     ) { invocation, context in
-        let query = invocation.has("wait") ? [("wait", "1")] : []
-        let answer = try await context.client().call(
-            .get,
-            APIClient.Route("processes", invocation.arguments[0], "messages", invocation.arguments[1], query: query))
+        let route = APIClient.Route("processes", invocation.arguments[0], "messages", invocation.arguments[1])
+        if invocation.has("wait") { return try await Answers.wait(.get, route, nil, invocation, context) }
+        let answer = try await context.client().call(.get, route)
         guard answer["status"]?.text == "ended" else {
             try await context.show(answer, invocation) { "It is still at work\n" }
             return 0
         }
-        return try await result(answer, invocation, context)
-    }
-
-    /// Prints an answer; whoever reads only the exit code learns whether it is whole.
-    private static func result(
-        _ answer: JSONValue, _ invocation: Invocation, _ context: Context
-    ) async throws -> Int32 {
-        try await context.show(answer, invocation) { Plain.block(answer["response"]?.text ?? "") }
-        let stop = answer["stop_reason"]?.text ?? ""
-        guard stop != "complete" else { return 0 }
-        let why = answer["error"]?["message"]?.text.map { ": \(Plain.text($0))" } ?? ""
-        if invocation.output == .text {
-            await context.console.say("aegis: the turn ended with \(Plain.text(stop))\(why)\n")
-        }
-        return 1
+        return try await Answers.print(answer, invocation, context)
     }
 
     private static let logs = Command(
         "agent logs", "print what an agent thought, called and got",
-        arguments: [Argument("ID|NAME")], options: [Option("follow", "f", .flag, "go on with what comes")],
+        arguments: [Argument("ID|NAME")],
+        options: [
+            Option("follow", "f", .flag, "go on with what comes"),
+            Option("stream", .flag, "with --follow: also what it says while it says it, as on a terminal"),
+        ],
         examples: [Example("as it happens", "aegis agent logs researcher --follow")]
     ) { invocation, context in
         try await printSteps(of: invocation.arguments[0], invocation, context)
@@ -141,15 +137,18 @@ enum AgentProcesses {
     ) async throws {
         var query = invocation.has("follow") ? [("follow", "1")] : []
         if let last { query.append(("after", "\(last)")) }
+        let isLive = invocation.has("follow") && Answers.areLive(invocation, context)
+        if isLive { query.append(("deltas", "1")) }
         let response = try await context.client().stream(
             .get, APIClient.Route("processes", agent, "events", query: query))
         var lines = LineReader(response)
+        var text = StepsText()
         while let json = try await lines.next() {
             if json["kind"] == nil, let error = json["error"], error != .null { throw StreamJSON.error(error) }
             switch invocation.output {
             case .json: try await context.console.print(json.compact + [10])
             case .yaml: try await context.console.print("---\n" + json.yaml)
-            case .text: try await context.console.print(AgentText.step(json))
+            case .text: try await context.console.print(text.take(json, now: "\(context.now())"))
             }
             last = json["seq"]?.integer ?? last
         }

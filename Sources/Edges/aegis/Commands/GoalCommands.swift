@@ -27,6 +27,7 @@ enum GoalCommands {
             Option("budget-tokens", .value("N"), "tokens that it may use in all, as 500000 or 500k"),
             Option("budget-usd", .value("X"), "dollars that it may use in all"),
             Option("follow", "f", .flag, "tell on stderr what its bootstrap agent does"),
+            Option("stream", .flag, "with --follow: also what it says while it says it, as on a terminal"),
             Option("detach", "d", .flag, "print its id and do not wait"),
         ],
         examples: [
@@ -65,7 +66,11 @@ enum GoalCommands {
             try await context.show(goal, invocation) { Plain.text(id) + "\n" }
             return 0
         }
-        guard let over = try await wait(id, client, signals, isFollowing: invocation.has("follow"), context) else {
+        guard
+            let over = try await wait(
+                id, client, signals, isFollowing: invocation.has("follow"),
+                isLive: invocation.has("stream") || context.console.errIsTerminal, context)
+        else {
             return 130
         }
         if !artifacts.isEmpty {
@@ -91,11 +96,11 @@ enum GoalCommands {
     ///
     /// - Returns: the goal; nil when a signal came first, and it was cancelled.
     private static func wait(
-        _ id: String, _ client: APIClient, _ signals: SignalSource?, isFollowing: Bool, _ context: Context
+        _ id: String, _ client: APIClient, _ signals: SignalSource?, isFollowing: Bool, isLive: Bool, _ context: Context
     ) async throws -> JSONValue? {
         let over = try await withThrowingTaskGroup(of: JSONValue?.self) { group in
             group.addTask {
-                if isFollowing { try await follow(id, client, context) }
+                if isFollowing { try await follow(id, client, isLive: isLive, context) }
                 return try await client.call(.get, APIClient.Route("goals", id, query: [("wait", "1")]))
             }
             if let signals {
@@ -114,7 +119,9 @@ enum GoalCommands {
     }
 
     /// Tells what the bootstrap agent of a goal does, until it has done it.
-    private static func follow(_ id: String, _ client: APIClient, _ context: Context) async throws {
+    private static func follow(
+        _ id: String, _ client: APIClient, isLive: Bool, _ context: Context
+    ) async throws {
         var goal = try await client.call(.get, APIClient.Route("goals", id))
         // Others may be before it in the queue.
         while goal["agent"]?.text == nil, goal["state"]?.text == "queued" {
@@ -125,7 +132,8 @@ enum GoalCommands {
         var last: Int64?
         while true {
             let before = last
-            do { return try await tellSteps(of: agent, after: &last, client, context) } catch let error as AegisError
+            do { return try await tellSteps(of: agent, after: &last, isLive: isLive, client, context) } catch let error
+                as AegisError
                 where error.code == "connection-lost" && last != before
             {
                 // Cut off while nobody read, as at a terminal that was stopped: it goes on where it was.
@@ -134,14 +142,16 @@ enum GoalCommands {
     }
 
     private static func tellSteps(
-        of agent: String, after last: inout Int64?, _ client: APIClient, _ context: Context
+        of agent: String, after last: inout Int64?, isLive: Bool, _ client: APIClient, _ context: Context
     ) async throws {
-        let query = [("follow", "1")] + (last.map { [("after", "\($0)")] } ?? [])
+        let query =
+            [("follow", "1")] + (isLive ? [("deltas", "1")] : []) + (last.map { [("after", "\($0)")] } ?? [])
+        var text = StepsText()
         var lines = LineReader(
             try await client.stream(.get, APIClient.Route("processes", agent, "events", query: query)))
         while let json = try await lines.next() {
             if json["kind"] == nil, let error = json["error"], error != .null { throw StreamJSON.error(error) }
-            await context.console.say(AgentText.step(json))
+            await context.console.say(text.take(json, now: "\(context.now())"))
             last = json["seq"]?.integer ?? last
         }
     }
@@ -187,7 +197,10 @@ enum GoalCommands {
 
     private static let logs = Command(
         "goal logs", "print what a goal's bootstrap agent thought, called and got", arguments: [Argument("ID")],
-        options: [Option("follow", "f", .flag, "go on with what comes")],
+        options: [
+            Option("follow", "f", .flag, "go on with what comes"),
+            Option("stream", .flag, "with --follow: also what it says while it says it, as on a terminal"),
+        ],
         examples: [Example("as it happens", "aegis goal logs goal-03 --follow")]
     ) { invocation, context in
         let client = try await context.client()

@@ -9,8 +9,8 @@ enum TopCommand {
         "top", "watch agents, budgets, approvals, goals and tool calls",
         details: """
             On a terminal it stays, and is up to date within a second: arrows or j and k select, enter shows all of it, a
-            approves and d denies what waits for you, l shows an agent's steps, q quits. Only what was shown whole can be
-            approved. Anywhere else, and with --once, it is printed once. NO_COLOR is kept to.
+            approves and d denies what waits for you, l shows an agent's steps and what it says, q quits. Only what was
+            shown whole can be approved. Anywhere else, and with --once, it is printed once. NO_COLOR is kept to.
             """,
         options: [
             Option("once", .flag, "print it once, as text"),

@@ -83,6 +83,12 @@ package enum Plain {
         return whole.hasSuffix("\n") ? whole : whole + "\n"
     }
 
+    /// A piece of somebody else's lines, as `block` shows them.
+    package static func piece(_ text: String) -> String {
+        let lines = block(text)
+        return text.hasSuffix("\n") ? lines : String(lines.dropLast())
+    }
+
     private static func isControl(_ scalar: Unicode.Scalar) -> Bool {
         scalar.value < 0x20 || (0x7f..<0xa0).contains(scalar.value) || scalar.value == 0x2028 || scalar.value == 0x2029
             || (0x202a...0x202e).contains(scalar.value) || (0x2066...0x2069).contains(scalar.value)

@@ -42,6 +42,25 @@ struct TopFeed: Sendable {
         return (lines, last)
     }
 
+    /// What an agent says while it says it, and the steps that follow one.
+    ///
+    /// - Parameters:
+    ///   - agent: which.
+    ///   - last: the step.
+    ///   - hear: gets each line; gives whether to go on.
+    /// - Throws: what the daemon says.
+    func hear(
+        _ agent: String, after last: Int64?, _ hear: (JSONValue) async throws -> Bool
+    ) async throws {
+        let query = [("follow", "1"), ("deltas", "1")] + (last.map { [("after", "\($0)")] } ?? [])
+        var reader = LineReader(
+            try await client.stream(.get, APIClient.Route("processes", agent, "events", query: query)))
+        while let line = try await reader.next() {
+            if line["kind"] == nil, let error = line["error"], error != .null { throw StreamJSON.error(error) }
+            guard try await hear(line) else { return }
+        }
+    }
+
     /// Answers an approval.
     func answer(_ approval: String, approve: Bool) async throws(AegisError) {
         let decision: JSONValue = ["decision": approve ? "approve" : "deny"]

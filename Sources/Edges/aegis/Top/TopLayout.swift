@@ -48,7 +48,7 @@ extension TopScreen {
             guard let item = model.approvals.first(where: { $0.id == id }) else { return [] }
             return TopText.wrapped(
                 "\(item.id): \(item.agentName) (\(item.agent)) wants \(item.tool)\n\n" + item.preview, columns)
-        case .logs: return state.log.flatMap { TopText.wrapped($0, columns) }
+        case .logs: return (state.log + (state.line.map { [$0] } ?? [])).flatMap { TopText.wrapped($0, columns) }
         }
     }
 

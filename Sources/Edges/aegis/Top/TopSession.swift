@@ -1,5 +1,6 @@
 internal import AegisCore
 internal import AegisIO
+internal import AegisJSON
 internal import AegisWire
 
 /// `aegis top` on a terminal: the model comes from the daemon, keys change the state, and after each the screen is drawn.
@@ -15,6 +16,8 @@ actor TopSession {
 
     /// How long the shown may be old.
     private static let period = Duration.seconds(1)
+    /// How soon it is seen that the steps of an agent are shown, or not any more.
+    private static let glance = Duration.milliseconds(200)
     private static let windowChanged: Int32 = 28
     private static let continued: Int32 = 18
     private static let ending: [Int32] = [1, 2, 3, 15]
@@ -45,6 +48,7 @@ actor TopSession {
             group.addTask { try await self.type() }
             group.addTask { try await self.heed(signals) }
             group.addTask { try await self.watch() }
+            group.addTask { try await self.hear() }
             defer { group.cancelAll() }
             return try await group.next() ?? .quit
         }
@@ -105,6 +109,48 @@ actor TopSession {
             await readLog()
             try await draw()
         }
+    }
+
+    /// The agent whose steps are shown, once they have been read.
+    private var shown: String? {
+        guard case .logs(let agent) = state.page, let log, log.agent == agent, log.last != nil else { return nil }
+        return agent
+    }
+
+    /// Shows what an agent says while it says it, for as long as its steps are shown.
+    private func hear() async throws -> End {
+        while true {
+            try await context.loop.clock.sleep(for: Self.glance)
+            guard let agent = shown else { continue }
+            let last = log?.last
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask {
+                    do {
+                        try await self.feed.hear(agent, after: last) { try await self.take($0, of: agent) }
+                    } catch let error as ReaderGone {
+                        throw error
+                    } catch {
+                        // The page says what is wrong when it is read the next time.
+                    }
+                }
+                group.addTask { while await self.shown == agent { try await self.pause() } }
+                try await group.next()
+                group.cancelAll()
+            }
+            // Of an agent that is gone there is nothing more to hear.
+            if shown == agent { try await context.loop.clock.sleep(for: Self.period) }
+        }
+    }
+
+    private func pause() async throws { try await context.loop.clock.sleep(for: Self.glance) }
+
+    private func take(_ line: JSONValue, of agent: String) async throws -> Bool {
+        guard shown == agent else { return false }
+        state.hear(line)
+        // The step takes the place of what was heard of it.
+        if line["kind"]?.text != "agent.delta" { await readLog() }
+        try await draw()
+        return true
     }
 
     private func refresh() async {

@@ -1,3 +1,5 @@
+package import AegisJSON
+
 /// What is shown of the model, and what keys do. A value: no terminal, no daemon.
 package struct TopState: Sendable, Equatable {
     /// What can be selected: by its id, so that nothing else is meant when lists change.
@@ -26,6 +28,8 @@ package struct TopState: Sendable, Equatable {
     package var scroll: Int? = 0
     /// Lines of the page of steps.
     package var log: [String] = []
+    /// The line that the agent of the page of steps is writing.
+    package private(set) var line: String?
     /// What the last key came to.
     package var notice: String?
 
@@ -53,6 +57,26 @@ package struct TopState: Sendable, Equatable {
     package mutating func add(_ lines: [String]) {
         log += lines
         if log.count > Self.logLimit { log.removeFirst(log.count - Self.logLimit) }
+    }
+
+    /// So much of a line is kept.
+    static let lineLimit = 2000
+
+    /// Takes in what the agent of the page of steps says while it says it, or a step, which stands in the log.
+    package mutating func hear(_ json: JSONValue) {
+        let type = json["kind"]?.text == "agent.delta" ? json["type"]?.text : nil
+        switch type {
+        case "text", "reasoning":
+            let text = json["text"]?.text ?? ""
+            let isNew = line == nil || json["at"]?.integer == 0 || text.contains("\n")
+            let rest = text.split(separator: "\n", omittingEmptySubsequences: false).last.map(String.init) ?? ""
+            let all = (isNew ? (type == "text" ? "says: " : "thinks: ") : "") + (isNew ? rest : (line ?? "") + rest)
+            line = all.count <= Self.lineLimit ? all : "…" + all.suffix(Self.lineLimit)
+        case "tool": line = "calls \(json["tool"]?.text ?? "") ..."
+        case "end" where json["complete"]?.flag == true: break
+        case "gap": break
+        default: line = nil
+        }
     }
 
     /// Takes a key.
@@ -123,6 +147,7 @@ package struct TopState: Sendable, Equatable {
         self.page = page
         scroll = 0
         log = []
+        line = nil
     }
 
     private mutating func logs(_ agent: String) -> Action {
