@@ -210,13 +210,15 @@ package final class ConfigReader {
         guard let expanded = expand(text, origin, name) else { return nil }
         let hidden = expanded.reference.map { "the value of \($0)" }
         guard let value = T(configText: expanded.text) else {
-            var message = "expected \(T.expectation) for \(name), found \(hidden ?? session.found(expanded.text))"
+            var message =
+                "expected \(T.expectation) for \(name), found \(hidden ?? session.found(T.quotable(expanded.text)))"
             if hidden == nil, let near = nearest(expanded.text, in: T.words) { message += "; did you mean '\(near)'?" }
             session.report(origin, message)
             return nil
         }
         if let wrong = check?(value) {
-            session.report(origin, "\(name) \(wrong), found \(hidden ?? session.found(expanded.text))")
+            session.report(
+                origin, "\(name) \(wrong), found \(hidden ?? session.found(T.quotable(expanded.text)))")
             return nil
         }
         return (value, expanded.reference ?? value.configText)

@@ -51,7 +51,9 @@ struct AgentPlane: Sendable {
         let registry = try ToolRegistry(
             [EchoTool()] + FileTools.all + (try WebTools(http, search: settings.webSearch, on: loop).all))
         mcp = try MCPServers.make(settings, registry, services, scope: scope, loop: loop, logger: logger)
-        let folders = AgentFolders(home: home.path, runDirectory: home.runDirectory, instances: services.directory)
+        let folders = AgentFolders(
+            home: home.path, runDirectory: home.runDirectory, records: services.records.folder,
+            instances: services.directory)
         let memory = try settings.memory.makeStore(database, settings.providers, http)
         kitServers = MCPServers.inSandboxes(settings, services, scope: scope, loop: loop, logger: logger)
         let sandboxes = kitServers
