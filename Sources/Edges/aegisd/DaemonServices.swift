@@ -52,7 +52,9 @@ struct DaemonServices: Sendable {
         database = try Self.openDatabase(records.file)
         try records.remember()
         secrets = try SecretStore(database: database, keyFile: "\(home.path)/secrets.key")
-        audit = try DaemonAudit(settings.audit, home: home, database: database, logger: logger)
+        audit = try DaemonAudit(
+            settings.audit, authorities: settings.tls.authorities, home: home, database: database, loop: loop,
+            logger: logger)
         let program = try Files.readLink("/proc/self/exe")
         let folder = Files.split(program).directory
         var imageSettings = ImageSettings(environment: ProcessEnvironment.all)
@@ -159,7 +161,7 @@ struct DaemonServices: Sendable {
             await disk.close()
             cgroups.removeParent()
         }
-        audit.close()
+        await audit.close(loop)
         database.close()
     }
 
@@ -167,7 +169,7 @@ struct DaemonServices: Sendable {
     func facts(home: DaemonHome, settings: DaemonSettings, ports: [String: String], ending: Ending) -> SystemFacts {
         let startedAt = Timestamp.now()
         let (directory, backends, cgroups, loop) = (directory, backends, cgroups, loop)
-        let database = records.file
+        let (database, witness) = (records.file, audit.witness)
         return SystemFacts(
             status: {
                 var report = StatusReport(
@@ -181,7 +183,8 @@ struct DaemonServices: Sendable {
                 return report
             },
             doctor: { fresh in
-                await Doctor(backends: backends, cgroups: cgroups, home: home, loop: loop).report(fresh: fresh)
+                await Doctor(backends: backends, cgroups: cgroups, home: home, witness: witness, loop: loop)
+                    .report(fresh: fresh)
             },
             missing: {
                 let anything = backends.knownReports
