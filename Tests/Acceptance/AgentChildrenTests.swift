@@ -98,4 +98,29 @@ import Testing
             #expect((try await door.result("agent.list")["agents"] as? [Any])?.count == 1)
         }
     }
+
+    /// By the variable that aaOS has for it.
+    @Test func howManyMayStartAtOnceIsSaidByAVariable() async throws {
+        let launcher = ["/usr/bin/env", "AAOS_SPAWN_AGENTS_BATCH_CAP=2"]
+        try await AgentDoor.with(launcher: launcher) { door in
+            let id = try await door.spawn(
+                """
+                name: parent
+                model: default
+                lifecycle: persistent
+                capabilities: ["tool: spawn_agents", "tool: echo", "spawn: *"]
+                """)
+            func spawn(_ count: Int) async throws -> [String: Any] {
+                let child: [String: Any] = [
+                    "manifest": "name: child\nmodel: default\ncapabilities: ['tool: echo']", "message": "work",
+                ]
+                return try await door.invoke(
+                    id, "spawn_agents", ["children": Array(repeating: child, count: count)])
+            }
+            let two = try await spawn(2)
+            let children = AgentDoor.value(two)?["children"] as? [[String: Any]]
+            #expect(children?.compactMap { $0["response"] as? String } == ["x", "x"], "\(two)")
+            #expect(AgentDoor.code(try await spawn(3)) == "arguments-invalid")
+        }
+    }
 }

@@ -118,12 +118,13 @@ struct AgentDoor: Sendable {
 
     /// Runs a test with a daemon whose model says nothing of use beside the rules, and whatever else the configuration is to have.
     static func with(
-        _ more: String = "", rules: String = "", _ body: @escaping @Sendable (AgentDoor) async throws -> Void
+        _ more: String = "", rules: String = "", launcher: [String] = [],
+        _ body: @escaping @Sendable (AgentDoor) async throws -> Void
     ) async throws {
         let folder = "/tmp/aegis-test-scenario-\(UUID().uuidString)"
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: folder) }
-        try await DaemonFixture.with(config: try configuration(folder, more, rules)) { f in
+        try await DaemonFixture.with(config: try configuration(folder, more, rules), launcher: launcher) { f in
             try await body(AgentDoor(fixture: f))
         }
     }

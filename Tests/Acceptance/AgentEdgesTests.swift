@@ -45,6 +45,62 @@ import Testing
         }
     }
 
+    /// Nobody's manifest is read with more than its caller's rights, and its errors show nothing of what stands in it (decision D31).
+    @Test func aManifestIsReadAsItsCallerMay() async throws {
+        try await AgentDoor.with { door in
+            try await door.openToAll()
+            let (f, nobody) = (door.fixture, 65_534)
+            func write(_ name: String, _ text: String, mode: Int) throws -> String {
+                let file = f.path(name)
+                try text.write(toFile: file, atomically: true, encoding: .utf8)
+                try FileManager.default.setAttributes([.posixPermissions: mode], ofItemAtPath: file)
+                return file
+            }
+            let manifest = "name: worker\nmodel: default\ncapabilities: ['tool: echo']\n"
+            for method in ["agent.spawn", "agent.spawn_and_run"] {
+                func code(_ file: String, user: Int? = nil) async throws -> String? {
+                    let message = method == "agent.spawn" ? [:] : ["message": "x"]
+                    return try await door.problem(
+                        method, message.merging(["manifest_path": file]) { $1 }, user: user)
+                }
+                let closed = try write("closed.yaml", manifest, mode: 0o600)
+                #expect(try await code(closed, user: nobody) == "path-denied")
+                #expect(try await code(closed) == nil)
+                #expect(try await code(try write("open.yaml", manifest, mode: 0o644), user: nobody) == nil)
+                // Nor is the file of its prompt.
+                _ = try write("prompt.md", "hunter2", mode: 0o600)
+                let prompted = try write("prompted.yaml", manifest + "system_prompt: {file: prompt.md}\n", mode: 0o644)
+                #expect(try await code(prompted, user: nobody) == "path-denied")
+                // No link leads there either.
+                let link = f.path("link-\(method).yaml")
+                try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: closed)
+                #expect(try await code(link, user: nobody) == "path-denied")
+            }
+            for (text, key) in [
+                ("name: hunter2 hunter2\nmodel: [hunter2]\n", "name"), ("hunter2\n", "the file"),
+                (
+                    "name: worker\nmodel: default\ncapabilities: ['tool: hunter2!', 'hunter2: hunter2', hunter2]\n",
+                    "capabilities"
+                ),
+                (
+                    "name: worker\nmodel: default\nlifecycle: hunter2\nbudget_config: {max_tokens: hunter2}\n",
+                    "lifecycle"
+                ),
+                ("name: worker\npassword: hunter2\n", "password"), ("name: *hunter2\n", "alias"),
+                ("name: !hunter2 x\nmodel: 'hunter2\n", "not valid YAML"),
+                ("name: worker\nmodel: default\nlifecycle: {scheduled: hunter2}\n", "lifecycle"),
+                ("name: worker\nmodel: default\nsandbox: {image: 'hunter2 x', limits: {cpus: hunter2}}\n", "sandbox"),
+                ("name: worker\nmodel: default\napproval_required: [hunter2, {a: hunter2}]\n", "approval_required"),
+                ("name: worker\nmodel: default\nmemory: {summarization_model: hunter2}\n", "memory"),
+            ] {
+                let file = try write("bad.yaml", text, mode: 0o644)
+                let answer = try await door.call("agent.spawn", ["manifest_path": file], user: nobody)
+                let error = String(describing: answer["error"] ?? "none")
+                #expect(error.contains(key) && !error.contains("hunter2"), "\(text): \(error)")
+            }
+        }
+    }
+
     /// An approval is for what was shown: a file that somebody changes before the answer is shown again, and not written to.
     @Test func anApprovalIsBoundToWhatWasShown() async throws {
         try await AgentDoor.with { door in

@@ -16,20 +16,24 @@ import Testing
         """
     }
 
-    private static let manifest = """
+    private static func manifest(_ exec: String) -> String {
+        """
         name: worker
         model: default
         lifecycle: persistent
-        capabilities: ['tool: *', 'exec: *', 'file_read: /workspace/**', 'file_write: /workspace/**']
+        capabilities: ['tool: *', \(exec), 'file_read: /workspace/**', 'file_write: /workspace/**']
         sandbox: {isolation: runc}
         """
+    }
 
     /// Has an agent's turn run the program.
     ///
     /// - Returns: the agent, the trace of its turn, and the instance that the program runs in.
-    private static func begin(_ door: AgentDoor) async throws -> (agent: String, trace: String, instance: String) {
+    private static func begin(
+        _ door: AgentDoor, exec: String = "'exec: *'"
+    ) async throws -> (agent: String, trace: String, instance: String) {
         let f = door.fixture
-        let agent = try await door.spawn(manifest)
+        let agent = try await door.spawn(manifest(exec))
         let sent = try await door.result("agent.run", ["agent_id": agent, "message": "go", "wait": false])
         try await f.eventually("the program runs") {
             FileManager.default.fileExists(atPath: "\(f.home)/agents/\(agent)/workspace/log")
@@ -45,17 +49,32 @@ import Testing
         }
     }
 
-    /// The limit is kept inside of the sandbox: it holds while there is no daemon at all.
-    @Test func aProgramHasItsLimitWithoutADaemon() async throws {
-        try await AgentDoor.with(rules: Self.rules(timeout: 3)) { door in
+    /// The limit is kept inside of the sandbox: it holds while there is no daemon at all. So is the end of what allows it.
+    @Test(arguments: [(3, "'exec: *'"), (3000, "{grant: 'exec: *', expires: 15s}")])
+    func aProgramHasItsLimitWithoutADaemon(_ timeout: Int, _ exec: String) async throws {
+        try await AgentDoor.with(rules: Self.rules(timeout: timeout)) { door in
             let f = door.fixture
-            let (_, _, instance) = try await Self.begin(door)
+            let (_, _, instance) = try await Self.begin(door, exec: exec)
             try await f.crash()
             try await f.eventually("the program was ended") { try !Self.runs(f, in: instance) }
             // The sandbox itself goes on: the next daemon takes it over.
             try #require(try f.processes(of: instance).isEmpty == false)
             try await f.up()
             #expect(try await f.record(instance).state == "running")
+        }
+    }
+
+    /// A grant that ends, ends what it allows: with all that runs in the sandbox, as when it is revoked.
+    @Test func aProgramEndsWithItsGrant() async throws {
+        try await AgentDoor.with(rules: Self.rules(timeout: 3000)) { door in
+            let f = door.fixture
+            let (agent, trace, instance) = try await Self.begin(door, exec: "{grant: 'exec: *', expires: 15s}")
+            let reply = try await door.result("agent.reply", ["agent_id": agent, "trace_id": trace, "wait": true])
+            let response = try #require(reply["response"] as? String, "\(reply)")
+            #expect(response.contains("grant-expired") && response.contains("expired at"), "\(response)")
+            #expect(try !Self.runs(f, in: instance))
+            let result = try await f.succeed("audit", "tail", "--kinds", "tool_result")
+            #expect(result.out.contains("grant-expired"), "\(result)")
         }
     }
 

@@ -71,6 +71,35 @@ import Testing
         }
     }
 
+    /// What an agent calls with is told without what is secret in it, whoever knows the secret from where.
+    @Test func argumentsAreToldWithoutSecrets() async throws {
+        try await AgentDoor.with { door in
+            let f = door.fixture
+            try await f.succeed("secret", "set", "DEPLOY", "-", input: Array("tr0ub4dor\"3".utf8))
+            let id = try await door.spawn(
+                """
+                name: worker
+                model: default
+                lifecycle: persistent
+                capabilities: ["tool: echo", "tool: exec"]
+                """)
+            _ = try await door.invoke(id, "echo", ["message": "say tr0ub4dor\"3 twice: tr0ub4dor\"3"])
+            // It is told although it is not allowed any further.
+            _ = try await door.invoke(
+                id, "exec", ["argv": ["curl", "--token", "hunter2", "https://u:hunter2@h/", "TOKEN=hunter2"]])
+            let told = try await f.succeed("audit", "tail", "--kinds", "tool_invoked,tool_refused", "--output", "json")
+            #expect(told.out.contains("say *** twice: ***"), "\(told)")
+            #expect(!told.out.contains("hunter2") && !told.out.contains("tr0ub4dor"), "\(told)")
+            // A value that came since counts as well.
+            try await f.succeed("secret", "set", "LATER", "-", input: Array("correct-horse".utf8))
+            _ = try await door.invoke(id, "echo", ["message": "a correct-horse-battery"])
+            let later = try await f.run(
+                "/bin/sh", ["-c", "grep -h tool_invoked '\(f.home)'/audit/*.jsonl | tail -n 1"])
+            #expect(later.out.contains("a ***-battery"), "\(later)")
+            try await f.succeed("audit", "verify")
+        }
+    }
+
     @Test func changesRemovalsAndCutsAreFoundAndNamed() async throws {
         try await DaemonFixture.with { f in
             try await f.succeed("run", "--", "true")

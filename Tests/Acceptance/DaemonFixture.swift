@@ -121,6 +121,8 @@ final class DaemonFixture: Sendable {
     var environment: [String] {
         var values = ProcessInfo.processInfo.environment
         values["AEGIS_HOME"] = home
+        // Another program's, on a developer's machine.
+        for name in ["DATABASE_URL", "AAOS_MEMORY_DB"] { values[name] = nil }
         // Tests count what there is: sandboxes that nobody asked for are made only where a test's own configuration says so.
         let config = (try? String(contentsOfFile: "\(home)/aegis-config.yaml", encoding: .utf8)) ?? ""
         values["AEGIS_INSTANCES_WARM"] = config.contains("warm:") ? nil : "0"

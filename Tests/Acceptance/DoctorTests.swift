@@ -30,6 +30,51 @@ import Testing
         }
     }
 
+    /// Grants that hold more than they seem to, of whoever asks (decision D31).
+    @Test func grantsThatGiveMoreAwayAreNamed() async throws {
+        let bootstrap = "/tmp/aegis-test-bootstrap-\(UUID().uuidString).yaml"
+        try "name: boot\nmodel: default\ncapabilities: ['file_read: /**']\n".write(
+            toFile: bootstrap, atomically: true, encoding: .utf8)
+        defer { try? FileManager.default.removeItem(atPath: bootstrap) }
+        try await AgentDoor.with("  agents: { bootstrap_manifest: \(bootstrap) }\n") { door in
+            let f = door.fixture
+            func manifest(_ name: String, _ grants: String) -> String {
+                "name: \(name)\nmodel: default\nlifecycle: persistent\ncapabilities: [\(grants)]\n"
+            }
+            let plain = try await door.spawn(
+                manifest("plain", "'file_write: /workspace/**', 'file_read: /srv/data/**'"))
+            let wide = try await door.spawn(manifest("wide", "'file_write: /home/u/**', 'exec: *'"))
+            let file = f.path("etc.yaml")
+            try manifest("cron", "'file_write: /etc/cron.d/*', 'tool: echo'").write(
+                toFile: file, atomically: true, encoding: .utf8)
+            let valid = try await f.succeed("agent", "validate", file)
+            #expect(valid.out.contains("lets be written what is in crontabs"), "\(valid)")
+            try await f.succeed("agent", "deploy", file)
+            let found = try await checks(f)
+            for (name, words) in [
+                ("agent \(wide)", ["wide: ", "~/.ssh", "shell start files"]), ("manifest cron", ["/etc", "crontabs"]),
+                ("bootstrap", ["every file of the host"]),
+            ] {
+                let check = try #require(found[name], "\(name): \(found.keys)")
+                #expect(check.status == "warning" && words.allSatisfy { check.detail.contains($0) }, "\(check)")
+            }
+            #expect(found["agent \(plain)"] == nil)
+            // Others see nothing of it.
+            try await door.openToAll()
+            let text = try await f.run(
+                "/usr/bin/setpriv",
+                ["--reuid", "65534", "--regid", "65534", "--clear-groups", DaemonFixture.cli, "doctor"])
+            #expect(text.out.contains("Kernel") && !text.out.contains("wide") && !text.out.contains("cron"), "\(text)")
+            try await f.succeed("agent", "stop", wide)
+            #expect(try await checks(f)["agent \(wide)"] == nil)
+            let status = try await f.aegis("agent", "status", plain)
+            #expect(!status.out.contains("mounts ("), "\(status)")
+            let runs = try await door.spawn(manifest("runs", "'exec: *'"))
+            let shown = try await f.succeed("agent", "status", runs)
+            #expect(shown.out.contains("mounts (single operations of programs are neither decided nor recorded)"))
+        }
+    }
+
     /// The daemon has a mount namespace of its own, in which the programs are covered by something that is none.
     @Test func whatIsMissingIsNamedWithItsPackageAndItsUse() async throws {
         let cover = """

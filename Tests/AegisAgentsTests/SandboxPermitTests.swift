@@ -1,6 +1,7 @@
 import AegisCapabilities
 import AegisCore
 import AegisJSON
+import AegisTestSupport
 import AegisTools
 import Synchronization
 import Testing
@@ -54,11 +55,13 @@ private struct Heard: Sendable {
     private static let grants = "'tool: exec', 'exec: *', 'file_read: /workspace/**'"
 
     private static func world(
-        isMade: Bool, _ body: (World, Heard) async throws -> Void
+        isMade: Bool, clock: TestClock? = nil, _ body: (World, Heard) async throws -> Void
     ) async throws {
         let (stream, events) = AsyncStream<String>.makeStream()
         let world = try World(
-            ClosureDesk { _, _ in ClosureDesk.text("x") }, sandboxes: EndlessSandboxes(isMade: isMade, events))
+            ClosureDesk { _, _ in ClosureDesk.text("x") }, sandboxes: EndlessSandboxes(isMade: isMade, events),
+            clock: clock
+        ) { clock.map { Timestamp(milliseconds: $0.now.offset.components.seconds * 1000 + 1) } ?? .now() }
         let heard = Heard(stream: stream)
         do { try await body(world, heard) } catch {
             await world.end()
@@ -114,6 +117,30 @@ private struct Heard: Sendable {
             try await Self.revoke(taken, of: child, in: world)
             #expect(await heard.next() == "removed")
             #expect(await reply.code == "sandbox-lost")
+        }
+    }
+
+    /// The grant that lasts longest counts, of the program and of the tool.
+    @Test(arguments: [
+        ("{grant: 'exec: *', expires: 30s}, {grant: 'exec: true', expires: 60s}, 'tool: exec'", "exec: true"),
+        ("'exec: *', {grant: 'tool: exec', expires: 60s}", "tool: exec"),
+    ])
+    func aProgramEndsWhenItsGrantDoes(_ grants: String, _ ended: String) async throws {
+        let clock = TestClock()
+        try await Self.world(isMade: true, clock: clock) { world, heard in
+            let process = try await world.directory.spawn(
+                World.file("worker", "capabilities: [\(grants)]"), by: .person(uid: 7))
+            async let reply = process.invoke("exec", ["argv": ["true"]], door: "test")
+            #expect(await heard.next() == "runs")
+            #expect(await world.directory.permits.first?.ends == Timestamp(milliseconds: 60_001))
+            while !clock.deadlines.contains(where: { $0 > .seconds(59) && $0 < .seconds(61) }) { await Task.yield() }
+            clock.advance(by: .seconds(59))
+            await world.directory.reviewSandboxes()
+            #expect(await world.directory.permits.map(\.isWithdrawn) == [false])
+            clock.advance(by: .seconds(2))
+            #expect(await heard.next() == "removed")
+            let result = await reply
+            #expect(result.code == "grant-expired" && result.value["error"]?["message"]?.text?.contains(ended) == true)
         }
     }
 

@@ -1,9 +1,10 @@
 import AegisCore
-import AegisSecrets
 import AegisStore
 import Foundation
 import Glibc
 import Testing
+
+@testable import AegisSecrets
 
 func text(_ secret: Secret<[UInt8]>) -> String { String(decoding: secret.reveal(), as: UTF8.self) }
 func secret(_ text: String) -> Secret<[UInt8]> { Secret(Array(text.utf8)) }
@@ -46,6 +47,29 @@ func secret(_ text: String) -> Secret<[UInt8]> { Secret(Array(text.utf8)) }
     func bytesComeBackAfterReopening(_ value: [UInt8]) throws {
         try openStore().set("V", to: Secret(value))
         #expect(try openStore().value(of: "V").reveal() == value)
+    }
+
+    /// Changes count at once.
+    @Test func valuesAreMaskedInTexts() throws {
+        let store = try openStore()
+        func masked(_ text: String) -> String { String(decoding: store.masked(Array(text.utf8)), as: UTF8.self) }
+        #expect(masked("one hunter2") == "one hunter2")
+        try store.set("A", to: secret("hunter2"))
+        #expect(masked("one hunter2, hunter3") == "one ***, hunter3")
+        // No more than is wanted, and never a part of a value.
+        let long = Array(String(repeating: "hunter2 is ", count: 5000).utf8)
+        let part = store.masked(long, wanted: 10)
+        #expect((10...5000).contains(part.count) && part.starts(with: "*** is *** is".utf8))
+        #expect(!String(decoding: part, as: UTF8.self).contains("hun"))
+        try store.set("A", to: secret("hunter3"))
+        try store.set("B", to: secret("one "))
+        #expect(masked("one hunter2, hunter3") == "***hunter2, ***")
+        try store.delete("A")
+        #expect(masked("one hunter2, hunter3") == "***hunter2, hunter3")
+        // More than can be looked for at once: then nothing is shown.
+        let large = Secret([UInt8](repeating: 0x41, count: SecretStore.valueLimit))
+        for number in 0...SecretStore.maskLimit / SecretStore.valueLimit { try store.set("L\(number)", to: large) }
+        #expect(masked("one") == "•••")
     }
 
     @Test func starMeansAllAndNamesComeOnceInOrder() throws {

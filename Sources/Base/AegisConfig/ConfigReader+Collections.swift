@@ -48,7 +48,7 @@ extension ConfigReader {
             let value = scalar(entry.value, place, "\(name(key)).\(entry.key)", as: T.self)
             guard let value else { return nil }
             if let wrong = check?(entry.key, value.value) {
-                session.report(place, "\(name(key)): \(wrong)")
+                session.report(place, "\(name(key)): \(session.told(wrong))")
                 return nil
             }
             enter("\(key).\(entry.key)", value.shown, place)

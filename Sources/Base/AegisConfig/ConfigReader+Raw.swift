@@ -12,7 +12,7 @@ extension ConfigReader {
     ) -> T? {
         guard let entry = fileEntry(key), isNullAValue || !entry.value.isNull else { return nil }
         return body(entry.value) { node, message in
-            session.report(.file(node.mark), "\(name(key)): \(message)")
+            session.report(.file(node.mark), "\(name(key)): \(session.told(message))")
         }
     }
 }

@@ -52,6 +52,13 @@ final class ConfigSession {
         problems.append(ConfigProblem(origin: origin, message: message))
     }
 
+    /// What a check says of a value. Where values must not be shown, only what cannot show one is told: "must be ..." and "expected ...",
+    /// which say what would be right.
+    func told(_ problem: String) -> String {
+        if quotesValues || problem.hasPrefix("must be ") || problem.hasPrefix("expected ") { return problem }
+        return "is wrong; what it says is not shown, for it was read from a file"
+    }
+
     /// What stands there, for a message: short, without control characters, without a value that must not be shown.
     func found(_ node: ConfigNode) -> String {
         switch node.content {
@@ -112,7 +119,7 @@ package final class ConfigReader {
     ///   - standard: the value in force when nothing is said.
     ///   - aliases: older spellings of the key.
     ///   - variables: environment variables that set it besides `AEGIS_<SECTION>_<KEY>`.
-    ///   - check: says what is wrong with a value of the right type, or nil.
+    ///   - check: says what is wrong with a value of the right type, or nil. What begins with "must be" must not repeat the value.
     /// - Returns: the value in force.
     package func read<T: ConfigScalar>(
         _ key: String, default standard: T, aliases: [String] = [], variables: [String] = [],
@@ -210,13 +217,15 @@ package final class ConfigReader {
         guard let expanded = expand(text, origin, name) else { return nil }
         let hidden = expanded.reference.map { "the value of \($0)" }
         guard let value = T(configText: expanded.text) else {
-            var message = "expected \(T.expectation) for \(name), found \(hidden ?? session.found(expanded.text))"
+            var message =
+                "expected \(T.expectation) for \(name), found \(hidden ?? session.found(T.quotable(expanded.text)))"
             if hidden == nil, let near = nearest(expanded.text, in: T.words) { message += "; did you mean '\(near)'?" }
             session.report(origin, message)
             return nil
         }
         if let wrong = check?(value) {
-            session.report(origin, "\(name) \(wrong), found \(hidden ?? session.found(expanded.text))")
+            session.report(
+                origin, "\(name) \(session.told(wrong)), found \(hidden ?? session.found(T.quotable(expanded.text)))")
             return nil
         }
         return (value, expanded.reference ?? value.configText)

@@ -10,10 +10,13 @@ package protocol ConfigScalar: Sendable {
     var configText: String { get }
     /// Words that are accepted, when there are only a few: the nearest one is suggested.
     static var words: [String] { get }
+    /// What messages show of a text that may be none of this type; `config show` shows the value itself.
+    static func quotable(_ text: String) -> String
 }
 
 extension ConfigScalar {
     package static var words: [String] { [] }
+    package static func quotable(_ text: String) -> String { text }
 }
 
 extension String: ConfigScalar {

@@ -147,7 +147,7 @@ package enum ConfigDocument {
         session.substitution.isOn = substitutes
         let node: ConfigNode?
         do {
-            node = try YAML.parse(file.bytes, file: file.name, limits: limits)
+            node = try YAML.parse(file.bytes, file: file.name, limits: limits, quotesValues: quotesValues)
         } catch {
             throw error.aegisError
         }

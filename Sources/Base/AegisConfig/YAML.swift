@@ -10,10 +10,11 @@ package enum YAML {
     ///   - bytes: the text in UTF-8.
     ///   - file: the name that the marks carry.
     ///   - limits: what it may cost.
+    ///   - quotesValues: whether messages may show what stands in the place of values.
     /// - Returns: the document, or nil when the text holds none.
     /// - Throws: all problems of the structure, or the one at which the text stops to be YAML.
     package static func parse(
-        _ bytes: [UInt8], file: String, limits: YAMLLimits = YAMLLimits()
+        _ bytes: [UInt8], file: String, limits: YAMLLimits = YAMLLimits(), quotesValues: Bool = true
     ) throws(ConfigErrors) -> ConfigNode? {
         let start = SourceMark(file: file, line: 1, column: 1)
         guard bytes.count <= limits.bytes else {
@@ -29,7 +30,8 @@ package enum YAML {
                 return .failure(ConfigErrors([ConfigProblem(origin: .file(start), message: "out of memory")]))
             }
             defer { unsafe al_yaml_free(parser) }
-            var builder = unsafe YAMLBuilder(parser: parser, bytes: bytes, file: file, limits: limits)
+            var builder = unsafe YAMLBuilder(
+                parser: parser, bytes: bytes, file: file, limits: limits, quotesValues: quotesValues)
             do throws(ConfigProblem) {
                 let node = try builder.document()
                 return builder.problems.isEmpty ? .success(node) : .failure(ConfigErrors(builder.problems))
@@ -49,16 +51,20 @@ extension ConfigProblem: Error {}
     private let bytes: [UInt8]
     private let file: String
     private let limits: YAMLLimits
+    private let quotesValues: Bool
     private var anchors: [String: ConfigNode] = [:]
     private var values = 0
     /// What is wrong but does not keep the rest from being read.
     private(set) var problems: [ConfigProblem] = []
 
-    init(parser: UnsafeMutablePointer<al_yaml>, bytes: [UInt8], file: String, limits: YAMLLimits) {
+    init(
+        parser: UnsafeMutablePointer<al_yaml>, bytes: [UInt8], file: String, limits: YAMLLimits, quotesValues: Bool
+    ) {
         unsafe self.parser = unsafe parser
         self.bytes = bytes
         self.file = file
         self.limits = limits
+        self.quotesValues = quotesValues
     }
 
     mutating func document() throws(ConfigProblem) -> ConfigNode? {
@@ -92,13 +98,17 @@ extension ConfigProblem: Error {}
         let anchor = unsafe al_yaml_anchor(parser).map { unsafe String(cString: $0) }
         if type == YAML_ALIAS_EVENT {
             let name = anchor ?? ""
-            guard let node = anchors[name] else { throw problem("alias '*\(name)' has no anchor '&\(name)' before it") }
+            guard let node = anchors[name] else {
+                let words = quotesValues ? "alias '*\(name)' has no anchor '&\(name)'" : "an alias has no anchor"
+                throw problem("\(words) before it")
+            }
             try count(node.size)
             // What the alias stands for keeps the marks of the place where it was written.
             return node
         }
         if let tag = unsafe al_yaml_tag(parser).map({ unsafe String(cString: $0) }) {
-            problems.append(problem("the tag '\(tag)' is not allowed; write the value alone"))
+            let words = quotesValues ? "the tag '\(tag)'" : "a tag"
+            problems.append(problem("\(words) is not allowed; write the value alone"))
         }
         try count(1)
         let node: ConfigNode

@@ -146,7 +146,7 @@ private struct Schema {
             throw AegisError.failed(
                 "database-no-wal",
                 "the file system of \(path) does not support SQLite's write-ahead log (mode '\(mode)')",
-                hint: "put AEGIS_HOME on a local file system")
+                hint: "put AEGIS_HOME, or the file that database.url names, on a local file system")
         }
     }
 

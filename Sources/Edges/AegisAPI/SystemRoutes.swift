@@ -37,11 +37,13 @@ package struct SystemRoutes: Sendable {
 
     private let facts: SystemFacts
     private let directory: InstanceDirectory
+    private let agents: AgentService
 
     /// Routes over the daemon's facts.
-    package init(_ facts: SystemFacts, directory: InstanceDirectory) {
+    package init(_ facts: SystemFacts, directory: InstanceDirectory, agents: AgentService) {
         self.facts = facts
         self.directory = directory
+        self.agents = agents
     }
 
     package var routes: [Route] {
@@ -63,8 +65,10 @@ package struct SystemRoutes: Sendable {
             },
             .json(.get, "/v1/status", "Version, ports, backends") { [facts] _ in await facts.status() },
             .json(.get, "/v1/doctor", "What works here and why the rest does not", query: ["fresh"]) {
-                [facts] context in
-                await facts.doctor(try context.flag("fresh"))
+                [facts, agents] context in
+                var report = await facts.doctor(try context.flag("fresh"))
+                report.checks += await agents.findings(for: context.caller, seesAll: context.isAdministrator)
+                return report
             },
             Route(
                 .get, "/v1/config", "The configuration in force, with origins; format=json or yaml (the default)",

@@ -8,14 +8,17 @@ internal import Synchronization
 final class AgentFolders: Sendable {
     private let home: String
     private let runDirectory: String
+    /// The folder of a database that is not in the home.
+    private let records: String?
     private let instances: InstanceDirectory
     /// Folders of owners, by the trees that work in them: opening one may take a process.
     private let opened = Mutex<[String: OpenedPath]>([:])
     private static let keptOpen = 128
 
-    init(home: String, runDirectory: String, instances: InstanceDirectory) {
+    init(home: String, runDirectory: String, records: String?, instances: InstanceDirectory) {
         self.home = home
         self.runDirectory = runDirectory
+        self.records = records
         self.instances = instances
     }
 
@@ -25,7 +28,8 @@ final class AgentFolders: Sendable {
         let isOwn = record.owner == 0 || record.owner == CurrentProcess.effectiveUser
         let identity = isOwn ? nil : FileIdentity(user: record.owner, group: record.group)
         guard let workspace = await workspace(record) else { return nil }
-        var scope = FileScope(workspace: workspace, identity: identity, home: home, runDirectory: runDirectory)
+        var scope = FileScope(
+            workspace: workspace, identity: identity, home: home, runDirectory: runDirectory, records: records)
         if record.workspace != nil { scope.workspaceIdentity = identity }
         return scope
     }

@@ -11,6 +11,7 @@ internal import AegisInference
 internal import AegisInstances
 internal import AegisMCP
 internal import AegisMemory
+internal import AegisSecrets
 internal import AegisSkills
 internal import AegisStore
 internal import AegisTools
@@ -51,13 +52,16 @@ struct AgentPlane: Sendable {
         let registry = try ToolRegistry(
             [EchoTool()] + FileTools.all + (try WebTools(http, search: settings.webSearch, on: loop).all))
         mcp = try MCPServers.make(settings, registry, services, scope: scope, loop: loop, logger: logger)
-        let folders = AgentFolders(home: home.path, runDirectory: home.runDirectory, instances: services.directory)
+        let folders = AgentFolders(
+            home: home.path, runDirectory: home.runDirectory, records: services.records.folder,
+            instances: services.directory)
         let memory = try settings.memory.makeStore(database, settings.providers, http)
         kitServers = MCPServers.inSandboxes(settings, services, scope: scope, loop: loop, logger: logger)
         let sandboxes = kitServers
         let agents = AgentServices(
             store: SessionStore(database), models: desk, registry: registry,
-            tools: ToolGate(registry, clock: loop.clock), grants: services.grants, audit: ledger, desk: approvals,
+            tools: Self.gate(registry, services.secrets, on: loop), grants: services.grants, audit: ledger,
+            desk: approvals,
             files: { await folders.scope(of: $0) }, sandboxes: sandboxes, late: mcp,
             gone: { await Self.clear($0, folders, sandboxes, approvals, memory) },
             forgotten: { folders.clear(tree: $0) }, scope: scope, now: { Timestamp.now() }, clock: loop.clock,
@@ -97,6 +101,10 @@ struct AgentPlane: Sendable {
         try? Files.removeFile(home.agentSocket)
         listener = try Listener.unix(path: home.agentSocket, mode: 0o600, on: loop)
         try home.share(home.agentSocket)
+    }
+
+    private static func gate(_ registry: ToolRegistry, _ secrets: SecretStore, on loop: EventLoop) -> ToolGate {
+        ToolGate(registry, clock: loop.clock, mask: { secrets.masked($0, wanted: $1) })
     }
 
     /// Clears away what an agent that is gone has had.

@@ -33,7 +33,7 @@ struct AgentSandboxHost: AgentSandboxes {
             let instance = try await maker.make(for: agent.id, permit) {
                 try await self.instance(for: agent, plan, permit)
             }
-            let run = CommandRun(instance: instance, command: command)
+            let run = CommandRun(instance: instance, command: command, ends: permit.ends)
             return try await permit.hold(or: run.lost) { try await run.run() }
         }
     }
@@ -118,6 +118,8 @@ struct AgentSandboxHost: AgentSandboxes {
 private struct CommandRun {
     let instance: Instance
     let command: SandboxCommand
+    /// When what allows it ends.
+    let ends: Timestamp?
 
     /// How long a program has after SIGTERM, and how long its end may take after SIGKILL.
     private static let (grace, patience) = (Duration.seconds(2), Duration.seconds(5))
@@ -142,7 +144,8 @@ private struct CommandRun {
         request.start = true
         let process: RunningProcess
         // What ends it where this daemon cannot: killed in the middle, with none after it.
-        let limit = command.timeLimit + Self.grace + .seconds(1)
+        let left = ends.map { Duration.milliseconds(max(0, $0.milliseconds - Timestamp.now().milliseconds)) }
+        let limit = min(command.timeLimit, left ?? command.timeLimit) + Self.grace + .seconds(1)
         do { process = try await instance.exec(request, limit: limit) } catch let error as ProcessStartError {
             throw error.error
         }

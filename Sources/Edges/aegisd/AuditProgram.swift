@@ -99,7 +99,7 @@ struct AuditProgram {
     }
 
     private func knownHead(_ home: String) throws -> LedgerHead? {
-        let file = "\(home)/aegis.db"
+        let file = try RecordsPlace.current(home)
         guard Files.exists(file) else { return nil }
         // As it is: the daemon that has it open may be of another release.
         return try HeadStore.peek(file)

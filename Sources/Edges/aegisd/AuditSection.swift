@@ -9,8 +9,8 @@ struct AuditSection: ConfigSection {
     var sinks: [String]
     var segmentSize: ByteSize
     var retention: ByteSize
-    /// A file that gets the heads.
-    var witness: String?
+    /// Who gets the heads.
+    var witness: WitnessSetting
     /// Where the journal listens.
     var journalSocket: String
 
@@ -26,9 +26,7 @@ struct AuditSection: ConfigSection {
         retention = reader.read("retention", default: ByteSize(1 << 30)) {
             $0.bytes >= 1 << 20 ? nil : "must be at least 1Mi"
         }
-        witness = reader.readIfPresent("witness") {
-            $0.hasPrefix("/") ? nil : "must be the absolute path of a file"
-        }
+        witness = WitnessSetting(from: reader)
         journalSocket = reader.read("journal_socket", default: JournalSink.path) {
             $0.hasPrefix("/") && $0.utf8.count <= JournalSink.longestPath
                 ? nil : "must be the absolute path of a socket, of \(JournalSink.longestPath) bytes at most"

@@ -55,7 +55,7 @@ struct Backup {
         try checkTarget(file)
         try checkHome()
         let staging = try StagingFolder(home, prefix: ".backup-")
-        try Database.backup("\(home)/\(Self.database)", to: staging.path(Self.database))
+        try Database.backup(RecordsPlace.current(home), to: staging.path(Self.database))
         let (instances, secrets) = try inspect(staging)
         let settings = try DaemonSettings.file(options, home)
         let small: [(String, [UInt8])] = try [Self.key, Self.auditKey, Self.token].compactMap { name in
@@ -154,9 +154,9 @@ struct Backup {
     private func checkHome() throws(AegisError) {
         let me = CurrentProcess.effectiveUser
         let owner: UInt32
-        do throws(Errno) {
+        do {
             owner = try Files.status(home).user
-            if owner == me { _ = try Files.status("\(home)/\(Self.database)") }
+            if owner == me { _ = try Files.status(RecordsPlace.current(home)) }
         } catch {
             throw .notFound(
                 "nothing-to-back-up", "\(home) holds no records of a daemon (\(error))",

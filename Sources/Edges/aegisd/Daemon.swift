@@ -119,7 +119,7 @@ enum Daemon {
         home: DaemonHome, loop: EventLoop
     ) -> (socket: HTTPServer, tcp: HTTPServer) {
         let groups = [
-            SystemRoutes(facts, directory: services.directory).routes,
+            SystemRoutes(facts, directory: services.directory, agents: agents.service).routes,
             InstanceRoutes(services.directory, kits: services.kits).routes, KitRoutes(services.kits).routes,
             StreamRoutes(services.directory).routes, LogRoutes(services.directory).routes,
             EventRoutes(services.directory, ledger: agents.events).routes, GroupRoutes(services.directory).routes,

@@ -1,6 +1,7 @@
 internal import AegisAudit
 internal import AegisCapabilities
 internal import AegisCore
+internal import AegisHTTPClient
 internal import AegisIO
 internal import AegisJSON
 internal import AegisNetwork
@@ -75,20 +76,25 @@ struct DaemonAudit: Sendable {
     let ledger: Ledger
     let service: AuditService
     private let mirrors: HeadMirrors
+    /// The server that gets heads; nil where there is none.
+    let witness: HeadWitness?
     private let sinks: [Feed]
     private let logger: Logger
 
     /// Opens the ledger; without one no daemon runs.
-    init(_ settings: AuditSection, home: DaemonHome, database: Database, logger: Logger) throws {
+    init(
+        _ settings: AuditSection, authorities: [UInt8]?, home: DaemonHome, database: Database, loop: EventLoop,
+        logger: Logger
+    ) throws {
         let heads = HeadStore(database)
         ledger = try Ledger(
             path: "\(home.path)/\(DaemonHome.auditFolder)", keyFile: "\(home.path)/\(DaemonHome.auditKey)",
             node: home.node, settings: settings.settings, known: try heads.load())
         service = try AuditService(ledger, heads: heads)
         let journal = JournalSink(node: home.node, path: settings.journalSocket)
+        witness = try Self.witness(settings.witness, authorities, loop, logger)
         mirrors = HeadMirrors(
-            node: home.node, store: heads, witness: settings.witness,
-            journal: journal
+            node: home.node, store: heads, witness: settings.witness.file, server: witness, journal: journal
         ) { logger.warning("heads of the ledger are not mirrored", ("error", $0)) }
         // What comes from here on, the start of the daemon included.
         let reader = try LedgerReader(path: ledger.path)
@@ -103,6 +109,20 @@ struct DaemonAudit: Sendable {
                 .daemonStarted, ("version", .string(Build.version)), ("pid", .number(CurrentProcess.pid)),
                 ("node", .string(home.node))))
         _ = try ledger.checkpoint()
+    }
+
+    private static func witness(
+        _ setting: WitnessSetting, _ authorities: [UInt8]?, _ loop: EventLoop, _ logger: Logger
+    ) throws -> HeadWitness? {
+        guard let url = setting.url else { return nil }
+        let server = try WitnessServer(url, credential: setting.credential, authorities: authorities, on: loop)
+        return HeadWitness(url.text, clock: loop.clock, send: { try await server.post($0) }) { obstacle in
+            if let obstacle {
+                logger.warning("the witness takes no heads of the ledger", ("witness", url.text), ("error", obstacle))
+            } else {
+                logger.info("the witness takes heads of the ledger again", ("witness", url.text))
+            }
+        }
     }
 
     /// What a book of grants writes to; one for each book.
@@ -127,14 +147,18 @@ struct DaemonAudit: Sendable {
         }
         scope.spawn("audit-checkpoints") { await checkpoints.run() }
         for feed in sinks { scope.spawn("audit-\(feed.name)") { await feed.run(ledger) } }
+        if let witness { scope.spawn("audit-witness") { await witness.run() } }
     }
 
-    /// The last record, checkpoint and head.
-    func close() {
+    /// The last record, checkpoint and head; what `start` started has ended.
+    func close(_ loop: EventLoop) async {
         _ = try? ledger.record(AuditEvent(.daemonStopped, ("pid", .number(CurrentProcess.pid))))
         ledger.close()
         for feed in sinks { feed.pass() }
         mirrors.take(ledger.head)
         mirrors.flush()
+        guard let witness else { return }
+        // The end of the daemon waits for no server.
+        _ = try? await withDeadline(WitnessServer.farewell, clock: loop.clock) { await witness.finish() }
     }
 }

@@ -22,7 +22,6 @@ struct DaemonHome: Sendable {
     static let auditFolder = "audit"
     static let auditKey = "audit.key"
 
-    var database: String { "\(path)/aegis.db" }
     var socket: String { "\(sockets)/aegisd.sock" }
     /// The door of JSON-RPC.
     var agentSocket: String { "\(sockets)/agentd.sock" }

@@ -31,6 +31,7 @@ struct DaemonServices: Sendable {
         try Database.open(path: path, applicationID: applicationID, migrations: migrations)
     }
 
+    let records: RecordsPlace
     let database: Database
     let audit: DaemonAudit
     let grants: GrantBook
@@ -47,9 +48,13 @@ struct DaemonServices: Sendable {
 
     init(settings: DaemonSettings, home: DaemonHome, loop: EventLoop, scope: TaskScope, logger: Logger) throws {
         self.loop = loop
-        database = try Self.openDatabase(home.database)
+        records = try RecordsPlace(settings.database.url, home: home.path)
+        database = try Self.openDatabase(records.file)
+        try records.remember()
         secrets = try SecretStore(database: database, keyFile: "\(home.path)/secrets.key")
-        audit = try DaemonAudit(settings.audit, home: home, database: database, logger: logger)
+        audit = try DaemonAudit(
+            settings.audit, authorities: settings.tls.authorities, home: home, database: database, loop: loop,
+            logger: logger)
         let program = try Files.readLink("/proc/self/exe")
         let folder = Files.split(program).directory
         var imageSettings = ImageSettings(environment: ProcessEnvironment.all)
@@ -77,10 +82,8 @@ struct DaemonServices: Sendable {
         }
         backends = BackendSet(drivers)
         let kept = try GrantStore(database, before: audit.makeJournal())
-        // No grant reaches Aegis itself (decision D31).
-        let programs = ["aegis", "aegisd", "aegis-harness", "aegis-shim"].map { "\(folder)/\($0)" }
-        let own = [home.path, home.sockets, home.runDirectory] + [settings.file].compactMap(\.self) + programs
-        let protected = ProtectedPaths(closed: own.compactMap { CanonicalPath($0) })
+        let own = [home.path, home.sockets, home.runDirectory] + [settings.file, records.folder].compactMap(\.self)
+        let protected = Self.protected(own, programs: folder)
         let grants = GrantBook(kept.snapshot, protected: protected, journal: kept)
         self.grants = grants
         network = NetworkService(
@@ -94,13 +97,20 @@ struct DaemonServices: Sendable {
                 defaultRegistry: imageSettings.defaultRegistry,
                 workspaces: try WorkspaceStore(home: home.path),
                 opener: UserView(
-                    home: home.path, runDirectory: home.runDirectory, helper: (program, ["--helper", "open"]), on: loop),
+                    home: home.path, runDirectory: home.runDirectory, records: records.folder,
+                    helper: (program, ["--helper", "open"]), on: loop),
                 secrets: secrets, network: network, grants: grants, audit: audit.ledger,
                 scope: scope,
                 clock: loop.clock, logger: logger))
         kits = try Kits(
             home: home.path, directory: directory,
             inflater: Inflater(helper: HelperProgram(executable: program), on: loop))
+    }
+
+    /// No grant reaches Aegis itself (decision D31).
+    private static func protected(_ own: [String], programs folder: String) -> ProtectedPaths {
+        let programs = ["aegis", "aegisd", "aegis-harness", "aegis-shim"].map { "\(folder)/\($0)" }
+        return ProtectedPaths(closed: (own + programs).compactMap { CanonicalPath($0) })
     }
 
     /// D38: what an instance gets that names no limits of its own.
@@ -151,7 +161,7 @@ struct DaemonServices: Sendable {
             await disk.close()
             cgroups.removeParent()
         }
-        audit.close()
+        await audit.close(loop)
         database.close()
     }
 
@@ -159,19 +169,22 @@ struct DaemonServices: Sendable {
     func facts(home: DaemonHome, settings: DaemonSettings, ports: [String: String], ending: Ending) -> SystemFacts {
         let startedAt = Timestamp.now()
         let (directory, backends, cgroups, loop) = (directory, backends, cgroups, loop)
+        let (database, witness) = (records.file, audit.witness)
         return SystemFacts(
             status: {
                 var report = StatusReport(
                     version: Build.version, pid: CurrentProcess.pid, node: home.node, home: home.path,
                     runDirectory: home.runDirectory, socket: home.socket, ports: ports, startedAt: startedAt,
                     instances: await directory.counts(), backends: backends.knownReports, configuration: settings.file)
+                report.database = database
                 let warm = await directory.warm.report()
                 if !warm.isEmpty { report.warm = warm }
                 report.standby = directory.standbys
                 return report
             },
             doctor: { fresh in
-                await Doctor(backends: backends, cgroups: cgroups, home: home, loop: loop).report(fresh: fresh)
+                await Doctor(backends: backends, cgroups: cgroups, home: home, witness: witness, loop: loop)
+                    .report(fresh: fresh)
             },
             missing: {
                 let anything = backends.knownReports

@@ -4,12 +4,15 @@ internal import AegisCore
 internal import AegisInference
 internal import AegisMCP
 internal import AegisSandboxTypes
+internal import AegisSecrets
+internal import AegisStore
 internal import LinuxSys
 
 /// The configuration in force: the file, overridden by variables, overridden by flags.
 struct DaemonSettings: Sendable {
     /// The file that was read, absolute; nil when there is none.
     let file: String?
+    let database: DatabaseSection
     let network: NetworkSection
     let runtime: RuntimeSection
     let instances: InstancesSection
@@ -29,23 +32,37 @@ struct DaemonSettings: Sendable {
     let shown: ConfigurationReport
 
     init(options: DaemonOptions, home: DaemonHome) throws {
-        try self.init(options: options, homePath: home.path) { try Self.ownToken(home) }
+        try self.init(
+            options: options, homePath: home.path,
+            secret: { name, url throws(AegisError) in try Self.secret(name, url, home.path) },
+            ownToken: { try Self.ownToken(home) })
     }
 
     /// What a daemon that is started now would use; nothing is made or changed.
     ///
     /// - Throws: `invalid-config`, as a start would.
     static func report(options: DaemonOptions) throws -> ConfigurationReport {
-        try DaemonSettings(options: options, homePath: try DaemonHome.place().path) { Secret("") }.shown
+        // Secrets are shown by their names: the store stays closed.
+        try DaemonSettings(
+            options: options, homePath: try DaemonHome.place().path, secret: { _, _ in Secret("") },
+            ownToken: { Secret("") }
+        ).shown
     }
 
-    private init(options: DaemonOptions, homePath: String, ownToken: () throws -> Secret<String>) throws {
+    private init(
+        options: DaemonOptions, homePath: String,
+        secret: @escaping (String, DatabaseURL) throws(AegisError) -> Secret<String>,
+        ownToken: () throws -> Secret<String>
+    ) throws {
         let file = try Self.file(options, homePath)
         self.file = try file.map { Files.absolute($0.name, from: try Files.readLink("/proc/self/cwd")) }
         let environment = ProcessEnvironment.all
         let configuration = try Configuration(
             file: file, environment: environment,
             flags: options.settings.map { ConfigFlag(name: $0.flag, path: $0.path, value: $0.value) })
+        database = configuration.section(DatabaseSection.self)
+        let records = database.url
+        configuration.useSecrets { name throws(AegisError) in try secret(name, records) }
         network = configuration.section(NetworkSection.self)
         runtime = configuration.section(RuntimeSection.self)
         instances = configuration.section(InstancesSection.self)
@@ -76,6 +93,19 @@ struct DaemonSettings: Sendable {
         do { return ConfigFile(name: path, bytes: try Files.read(path, limit: 1 << 20)) } catch {
             throw .usage("the configuration '\(path)' cannot be read: \(error)", hint: "check --config or AEGIS_CONFIG")
         }
+    }
+
+    /// A secret of the store, which is opened for it: the daemon's own is not there yet.
+    private static func secret(_ name: String, _ url: DatabaseURL, _ home: String) throws(AegisError) -> Secret<String>
+    {
+        guard url.problem == nil else { throw .usage("spec.database.url is wrong") }
+        do {
+            let place = try RecordsPlace(url, home: home)
+            let database = try DaemonServices.openDatabase(place.file)
+            defer { database.close() }
+            let store = try SecretStore(database: database, keyFile: "\(home)/\(Backup.key)")
+            return Secret(String(decoding: try store.value(of: name).reveal(), as: UTF8.self))
+        } catch { throw error as? AegisError ?? .failed("internal-error", "\(error)") }
     }
 
     /// The token that the daemon makes at its first start (decision D26).

@@ -1,3 +1,4 @@
+internal import AegisAudit
 internal import AegisBackends
 internal import AegisCore
 internal import AegisIO
@@ -10,6 +11,7 @@ struct Doctor: Sendable {
     let backends: BackendSet
     let cgroups: CgroupManager
     let home: DaemonHome
+    let witness: HeadWitness?
     let loop: EventLoop
 
     func report(fresh: Bool) async -> DoctorReport {
@@ -46,10 +48,23 @@ struct Doctor: Sendable {
         checks += await NetworkTools.findings(node: home.node, on: loop)
         checks.append(SwapSpace.current().finding)
         checks.append(room)
+        if let witness { checks.append(Self.finding(witness)) }
         if !reports.contains(where: \.available) {
             checks.append(DoctorCheck("isolation", "failed", "no backend works here", hint: "see the reasons above"))
         }
         return checks
+    }
+
+    /// Whether the server that keeps heads of the ledger does.
+    private static func finding(_ witness: HeadWitness) -> DoctorCheck {
+        let report = witness.report
+        let counts =
+            "\(report.taken) heads taken, \(report.failures) attempts failed, \(report.waiting) waiting, "
+            + "\(report.dropped) dropped"
+        guard let obstacle = report.obstacle else { return DoctorCheck("witness", "ok", "\(witness.name): \(counts)") }
+        return DoctorCheck(
+            "witness", "warning", "\(witness.name) takes no heads of the ledger: \(obstacle) (\(counts))",
+            hint: "it is asked again, a minute apart at most; check audit.witness, witness_key and tls.ca_file")
     }
 
     private var room: DoctorCheck {

@@ -104,6 +104,7 @@ struct Restore {
         if names.contains(where: isOfLedger), Files.exists("\(home)/\(DaemonHome.auditFolder)") {
             there.append(DaemonHome.auditFolder)
         }
+        if Files.exists("\(home)/\(RecordsPlace.mark)") { there.append("records in \(try RecordsPlace.current(home))") }
         guard there.isEmpty || options.forced else {
             throw .conflict(
                 "home-in-use", "\(home) holds \(there.joined(separator: ", ")) already",
@@ -151,6 +152,12 @@ struct RestoredFiles {
                 for suffix in belongings + [""] where Files.exists("\(home)/\(name)\(suffix)") {
                     try Files.makeDirectories(aside, mode: 0o700)
                     try Files.rename("\(home)/\(name)\(suffix)", to: "\(aside)/\(name)\(suffix)")
+                }
+                // Records elsewhere stay there; the home's are the restored ones.
+                let mark = "\(home)/\(RecordsPlace.mark)"
+                if name == Backup.database, Files.exists(mark) {
+                    try Files.makeDirectories(aside, mode: 0o700)
+                    try Files.rename(mark, to: "\(aside)/\(RecordsPlace.mark)")
                 }
                 try Files.rename("\(ready)/\(name)", to: "\(home)/\(name)")
             }

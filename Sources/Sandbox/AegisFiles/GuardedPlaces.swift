@@ -3,11 +3,13 @@ internal import LinuxSys
 
 /// What no grant may reach: Aegis itself and the kernel's file systems (decision D31).
 struct GuardedPlaces: Sendable {
-    /// AEGIS_HOME and the run directory, as given.
+    /// AEGIS_HOME, the run directory, and the folder of records that are not in the home, as given.
     let own: [(path: String, name: String)]
 
-    init(home: String, runDirectory: String) {
-        own = [(home, "AEGIS_HOME"), (runDirectory, "Aegis's run directory")]
+    init(home: String, runDirectory: String, records: String?) {
+        own =
+            [(home, "AEGIS_HOME"), (runDirectory, "Aegis's run directory")]
+            + (records.map { [($0, "Aegis's database")] } ?? [])
     }
 
     /// Why an opened path is refused; nil if it is not.

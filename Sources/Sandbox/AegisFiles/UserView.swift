@@ -40,12 +40,14 @@ package final class UserView: Sendable {
     /// - Parameters:
     ///   - home: `AEGIS_HOME`.
     ///   - runDirectory: where sockets and bundles are.
+    ///   - records: the folder of a database that is not in the home.
     ///   - helper: the program that calls `OpenHelper.main`, and its arguments without the program's name.
     ///   - loop: runs the helper's socket.
     package init(
-        home: String, runDirectory: String, helper: (executable: String, arguments: [String]), on loop: EventLoop
+        home: String, runDirectory: String, records: String? = nil,
+        helper: (executable: String, arguments: [String]), on loop: EventLoop
     ) {
-        guarded = GuardedPlaces(home: home, runDirectory: runDirectory)
+        guarded = GuardedPlaces(home: home, runDirectory: runDirectory, records: records)
         self.helper = helper
         self.loop = loop
     }

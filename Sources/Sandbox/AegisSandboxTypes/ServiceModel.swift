@@ -151,6 +151,8 @@ package struct StatusReport: Sendable, Codable, Equatable {
     package var backends: [BackendReport]
     /// The configuration's file; nil when there is none.
     package var configuration: String?
+    /// The file of the records; nil is not known.
+    package var database: String?
     /// What is kept ready; nil where nothing is wished.
     package var warm: [WarmReport]?
     /// What is ready for instances that sleep; nil where none wishes that.
@@ -173,7 +175,7 @@ package struct StatusReport: Sendable, Codable, Equatable {
         self.configuration = configuration
     }
     private enum CodingKeys: String, CodingKey {
-        case version, pid, node, home, socket, ports, instances, backends, configuration, warm, standby
+        case version, pid, node, home, socket, ports, instances, backends, configuration, database, warm, standby
         case runDirectory = "run_directory"
         case startedAt = "started_at"
     }

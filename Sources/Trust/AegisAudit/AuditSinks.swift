@@ -29,6 +29,7 @@ package final class HeadMirrors: Sendable {
     private let node: String
     private let store: HeadStore
     private let witness: String?
+    private let server: HeadWitness?
     private let journal: JournalSink?
     private let now: @Sendable () -> Timestamp
     private let failed: @Sendable (String) -> Void
@@ -46,16 +47,18 @@ package final class HeadMirrors: Sendable {
     ///   - node: the id of the node.
     ///   - store: gets each head.
     ///   - witness: a file that gets a line for each, best on another machine's disk.
+    ///   - server: a server that gets each.
     ///   - journal: the journal, when heads go there.
     ///   - now: the time of day.
     ///   - failed: gets the reason when a place takes none, once until it does again.
     package init(
-        node: String, store: HeadStore, witness: String?, journal: JournalSink?,
+        node: String, store: HeadStore, witness: String?, server: HeadWitness? = nil, journal: JournalSink?,
         now: @escaping @Sendable () -> Timestamp = { .now() }, failed: @escaping @Sendable (String) -> Void
     ) {
         self.node = node
         self.store = store
         self.witness = witness
+        self.server = server
         self.journal = journal
         self.now = now
         self.failed = failed
@@ -89,8 +92,9 @@ package final class HeadMirrors: Sendable {
 
     private func tell(_ head: LedgerHead) -> [String] {
         var trouble: [String] = []
+        let line = Array("{\"time\":\"\(now())\",\"node\":\"\(node)\",\"head\":\"\(head)\"}\n".utf8)
+        server?.tell(line.dropLast())
         if let witness {
-            let line = Array("{\"time\":\"\(now())\",\"node\":\"\(node)\",\"head\":\"\(head)\"}\n".utf8)
             do {
                 try FileDescriptor.open(witness, [.writeOnly, .create, .append, .noTerminal], mode: 0o600)
                     .writeAll(line[...])

@@ -58,6 +58,7 @@ package final class SecretStore: Sendable {
     private let database: Database
     let key: SecretKey
     private let now: @Sendable () -> Timestamp
+    let masks = MaskCache()
 
     /// Opens the store, and makes its key when there is neither a key nor a secret.
     ///
@@ -135,6 +136,7 @@ package final class SecretStore: Sendable {
         let sealed = key.seal(plain, label: Self.label(name))
         let time = now()
         try record()
+        defer { masks.clear() }
         return try database.transaction(.synced) { tx in
             let created = try tx.first("SELECT created_at FROM secrets WHERE name = ?", name) {
                 row throws(SQLiteError) in
@@ -181,6 +183,7 @@ package final class SecretStore: Sendable {
     /// - Parameter name: the secret's name.
     /// - Throws: `secret-not-found` naming the nearest one.
     package func delete(_ name: String) throws(AegisError) {
+        defer { masks.clear() }
         let gone = try database.transaction(.synced) { tx in try tx.run("DELETE FROM secrets WHERE name = ?", name) }
         guard gone == 1 else { throw try missing(name) }
     }

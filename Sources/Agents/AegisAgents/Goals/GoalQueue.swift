@@ -81,6 +81,14 @@ package actor GoalQueue {
         return goal
     }
 
+    /// The manifest of the agent that takes goals which name none.
+    ///
+    /// - Throws: why it cannot be read.
+    package nonisolated func usualManifest(for owner: UInt32) throws(AegisError) -> AgentManifest {
+        let (file, prompt) = try manifest(nil, owner)
+        return try AgentManifest(file, prompt: prompt)
+    }
+
     /// Goals, oldest first.
     package var all: [Goal] { order.compactMap { goals[$0].map(current) } }
 

@@ -25,9 +25,11 @@ extension AgentDirectory {
     func permit(_ process: AgentProcess, for requests: [Request]) -> (SandboxPlace, SandboxPermit) {
         let place = sandbox(of: process)
         let permit = SandboxPermit(
-            agent: process.id, owner: place.owner.id, policy: place.plan.policy, requests: requests
+            agent: process.id, owner: place.owner.id, policy: place.plan.policy, requests: requests,
+            ends: end(of: requests, for: process)
         ) { process.noteSandbox($0) }
         permits.append(permit)
+        if let end = permit.ends { review(at: end) }
         return (place, permit)
     }
 
@@ -42,15 +44,44 @@ extension AgentDirectory {
         for permit in permits where permit.agent == id || permit.owner == id { permit.withdraw() }
     }
 
-    /// Whether a program may still do what it was begun with.
-    private func holds(_ permit: SandboxPermit, _ process: AgentProcess) -> Bool {
-        guard plan(of: process).policy == permit.policy else { return false }
+    /// Until when there are grants for all requests; nil is for good. What is used up does not count: those that run have used it.
+    private func end(of requests: [Request], for process: AgentProcess) -> Timestamp? {
+        let (held, now) = (services.grants.grants(of: process.holder).grants, services.now())
+        return requests.compactMap { request -> Timestamp? in
+            let ends = held.filter { grant in
+                grant.standing.revoked == nil && grant.terms.capability.allows(request.action)
+                    && grant.standing.expires.map { $0 > now } ?? true
+            }.map(\.standing.expires)
+            return ends.contains(nil) ? nil : ends.compactMap(\.self).max()
+        }.min()
+    }
+
+    /// Why a program may not go on with what it was begun with.
+    private enum Obstacle {
+        /// What it was begun with has changed.
+        case changed
+        /// The grant that allowed it has ended.
+        case expired(Denial)
+    }
+
+    private func obstacle(_ permit: SandboxPermit, _ process: AgentProcess) -> Obstacle? {
         let (set, now) = (services.grants.grants(of: process.holder), services.now())
-        return permit.requests.allSatisfy { request in
-            guard case .deny(let denial) = evaluate(request, with: set, at: now) else { return true }
+        for request in permit.requests {
+            guard case .deny(let denial) = evaluate(request, with: set, at: now) else { continue }
+            switch denial.reason {
+            case .expired: return .expired(denial)
+            case .noGrant, .notCovered, .outOfReach, .revoked: return .changed
             // What is used up was used by those that run.
-            return ![.noGrant, .notCovered, .outOfReach, .revoked, .expired].contains(denial.reason)
+            default: continue
+            }
         }
+        return plan(of: process).policy == permit.policy ? nil : .changed
+    }
+
+    private static func ended(_ denial: Denial) -> AegisError {
+        AegisError(
+            .denied, "grant-expired", "the program was ended: \(denial.message)",
+            hint: "what it did until then has happened")
     }
 
     /// What programs of an agent see and reach, for people; nil when it may start none.
@@ -92,7 +123,9 @@ extension AgentDirectory {
         sandboxReview = nil
         await reviewSandboxes()
         // Also those whose sandbox is just being made.
-        if let next = all.compactMap({ plan(of: $0).ends }).min() { review(at: next) }
+        let now = services.now()
+        let ends = all.compactMap { plan(of: $0).ends } + permits.compactMap(\.ends)
+        if let next = ends.filter({ $0 > now }).min() { review(at: next) }
     }
 
     private func plan(of process: AgentProcess) -> SandboxPlan {
@@ -107,8 +140,13 @@ extension AgentDirectory {
     package func reviewSandboxes() async {
         guard let sandboxes = services.sandboxes else { return }
         // A child may have less than the agent in whose sandbox its program runs.
-        let outdated = permits.filter { permit in live(permit.agent).map { !holds(permit, $0) } ?? true }
-        let owners = Set(outdated.map(\.owner))
+        var owners: Set<String> = []
+        for permit in permits {
+            let found = live(permit.agent).map { obstacle(permit, $0) } ?? .changed
+            guard let found else { continue }
+            owners.insert(permit.owner)
+            if case .expired(let denial) = found { permit.withdraw(because: Self.ended(denial)) }
+        }
         for permit in permits where owners.contains(permit.owner) { permit.withdraw() }
         for owner in owners { await sandboxes.remove(owner) }
         for (agent, policy) in await sandboxes.plans() {

@@ -12,21 +12,30 @@ package final class SandboxPermit: Sendable {
     /// What has to be granted for as long as it runs.
     let requests: [Request]
     private let news: @Sendable (String) -> Void
-    private let state = Mutex<(isWithdrawn: Bool, holders: [Waiter<Bool>])>((false, []))
+    /// When the last grant that allows what it is for ends; nil is never.
+    package let ends: Timestamp?
+    private struct State {
+        var isWithdrawn = false
+        /// What is thrown in place of what `hold` was told to.
+        var reason: AegisError?
+        var holders: [Waiter<Bool>] = []
+    }
+    private let state = Mutex(State())
 
     init(
-        agent: String, owner: String, policy: String, requests: [Request],
+        agent: String, owner: String, policy: String, requests: [Request], ends: Timestamp?,
         news: @escaping @Sendable (String) -> Void
     ) {
         (self.agent, self.owner) = (agent, owner)
         self.policy = policy
         self.requests = requests
+        self.ends = ends
         self.news = news
     }
 
     /// Leave to run servers in the sandbox of an agent, until it is withdrawn.
     package convenience init(forServersOf agent: String, policy: String) {
-        self.init(agent: agent, owner: agent, policy: policy, requests: []) { _ in }
+        self.init(agent: agent, owner: agent, policy: policy, requests: [], ends: nil) { _ in }
     }
 
     /// Tells whoever looks at the agent why its program does not run yet.
@@ -36,9 +45,12 @@ package final class SandboxPermit: Sendable {
     package var isWithdrawn: Bool { state.withLock { $0.isWithdrawn } }
 
     /// Ends all that is done with it.
-    package func withdraw() {
+    ///
+    /// - Parameter reason: why, where there is more to say than that the sandbox was given up.
+    package func withdraw(because reason: AegisError? = nil) {
         let holders = state.withLock { state in
             defer { state.holders = [] }
+            if !state.isWithdrawn { state.reason = reason }
             state.isWithdrawn = true
             return state.holders
         }
@@ -48,7 +60,7 @@ package final class SandboxPermit: Sendable {
     /// Does something for as long as the permit holds; it is cancelled with it.
     ///
     /// - Parameters:
-    ///   - error: what is thrown where it was withdrawn before the end.
+    ///   - error: what is thrown where it was withdrawn before the end, and no reason was given.
     ///   - body: what is to be done.
     /// - Returns: what `body` gives.
     /// - Throws: `error`; what `body` throws.
@@ -56,7 +68,7 @@ package final class SandboxPermit: Sendable {
         or error: AegisError, _ body: @escaping @Sendable () async throws -> Value
     ) async throws -> Value {
         let end = Waiter<Bool>()
-        guard enter(end) else { throw error }
+        guard enter(end) else { throw reason ?? error }
         defer { leave(end) }
         do {
             return try await withThrowingTaskGroup(of: Held<Value>.self) { group in
@@ -71,8 +83,10 @@ package final class SandboxPermit: Sendable {
                 }
                 throw CancellationError()
             }
-        } catch let failure { throw isWithdrawn ? error : failure }
+        } catch let failure { throw isWithdrawn ? reason ?? error : failure }
     }
+
+    private var reason: AegisError? { state.withLock { $0.reason } }
 
     private func enter(_ end: Waiter<Bool>) -> Bool {
         state.withLock { state in

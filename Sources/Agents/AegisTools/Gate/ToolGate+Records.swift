@@ -98,11 +98,8 @@ extension ToolGate {
         return reply
     }
 
-    /// The beginning of the arguments, for the ledger: 200 bytes at most.
-    private func preview(_ input: JSONValue) -> String {
-        let text = String(decoding: input.compact.prefix(1024), as: UTF8.self)
-        return utf8Prefix(text, 200)
-    }
+    /// The beginning of the arguments, for the ledger.
+    private func preview(_ input: JSONValue) -> String { InputPreview.text(input, atMost: 200, mask: mask) }
 
     // MARK: Refusals
 

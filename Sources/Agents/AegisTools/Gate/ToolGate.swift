@@ -10,6 +10,7 @@ package import AegisJSON
 package final class ToolGate: Sendable {
     let registry: ToolRegistry
     let clock: (any Clock<Duration>)?
+    let mask: InputPreview.Mask?
 
     /// How often a call is asked about again because what was shown has changed.
     static let mostApprovals = 3
@@ -19,7 +20,13 @@ package final class ToolGate: Sendable {
     /// - Parameters:
     ///   - registry: the tools.
     ///   - clock: whose time limits calls; nil is the loop's.
-    package init(_ registry: ToolRegistry, clock: (any Clock<Duration>)? = nil) {
+    ///   - mask: replaces the values of secrets in what the ledger gets of arguments, of which it is to give so many bytes at least;
+    ///     nil where there are none.
+    package init(
+        _ registry: ToolRegistry, clock: (any Clock<Duration>)? = nil,
+        mask: (@Sendable (_ bytes: [UInt8], _ wanted: Int) -> [UInt8])? = nil
+    ) {
+        self.mask = mask
         self.registry = registry
         self.clock = clock
     }

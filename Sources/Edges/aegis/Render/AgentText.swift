@@ -64,10 +64,19 @@ package enum AgentText {
         for line in sandbox?["shows"]?.elements ?? [] {
             fields.add("Programs", line.text)
         }
+        fields.add("Files", sandbox?["file_policy"]?.text.map(Self.filePolicy))
         fields.add("Sandbox", sandbox?["instance"]?.text)
         fields.add("Metadata", (item["metadata"]?.compact).map { Plain.text(String(decoding: $0, as: UTF8.self)) })
         fields.add("Created", item["created_at"]?.text)
         return fields.text
+    }
+
+    /// What the policy of a sandbox's files means for what its programs do (decision D1).
+    private static func filePolicy(_ word: String) -> String {
+        switch word {
+        case "mounts": "mounts (single operations of programs are neither decided nor recorded)"
+        default: word
+        }
     }
 
     /// What `aegis agent grants` prints.

@@ -10,6 +10,7 @@ package enum ServiceText {
         fields.add("Daemon", "aegisd \(report.version), pid \(report.pid), up \(age)")
         fields.add("Node", report.node)
         fields.add("Home", report.home)
+        if let database = report.database { fields.add("Database", database) }
         fields.add("Socket", report.socket)
         for (name, address) in report.ports.sorted(by: { $0.key < $1.key }) { fields.add("Port \(name)", address) }
         let order = ["running", "paused", "starting", "stopping", "stopped"]

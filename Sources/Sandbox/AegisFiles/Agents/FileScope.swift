@@ -26,13 +26,14 @@ package struct FileScope: Sendable {
     ///   - identity: whose rights count at the host.
     ///   - home: AEGIS_HOME.
     ///   - runDirectory: Aegis's run directory.
+    ///   - records: the folder of a database that is not in AEGIS_HOME.
     package init(
         workspace: OpenedPath?, owner: FileIdentity? = nil, identity: FileIdentity? = nil, home: String,
-        runDirectory: String
+        runDirectory: String, records: String? = nil
     ) {
         self.workspace = workspace
         self.owner = owner
         self.identity = identity
-        guarded = GuardedPlaces(home: home, runDirectory: runDirectory)
+        guarded = GuardedPlaces(home: home, runDirectory: runDirectory, records: records)
     }
 }
