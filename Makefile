@@ -56,8 +56,8 @@ test-all: ## make test, and then the third tier, which takes its time
 	@$(MAKE) --no-print-directory test-endurance
 	@$(MAKE) --no-print-directory test-guest
 
-# Damaged input for every parser, days of use, and agents under daemons that are killed; parts are counted from 0, the last two
-# are the days of use and the agents.
+# Damaged input for every parser, daemons that die at every place, days of use, and agents under daemons that are killed; parts are
+# counted from 0, the last three are these.
 test-endurance: ## the third tier alone: ENDURANCE=seconds PART=number
 	AEGIS_ENDURANCE=$(ENDURANCE) AEGIS_ENDURANCE_PART=$(PART) \
 		$(SWIFT) test -j $(JOBS) --filter '^Endurance\.|^Acceptance\.SoakTests'

@@ -4,8 +4,8 @@ import Foundation
 package enum Endurance {
     private static let environment = ProcessInfo.processInfo.environment
 
-    /// How many parts there are: the fuzzed parsers, and last the days of use and the lives of agents.
-    package static let parts = 30
+    /// How many parts there are: the fuzzed parsers, and last the deaths of daemons, the days of use and the lives of agents.
+    package static let parts = 31
     /// Seconds for each part: `AEGIS_ENDURANCE`, 60 unless told.
     package static let seconds = environment["AEGIS_ENDURANCE"].flatMap(Int.init) ?? 60
     /// What a failure printed, to see it again: `AEGIS_FUZZ_SEED`.
