@@ -31,6 +31,43 @@ struct ConcurrencyTests {
         }
     }
 
+    /// The pull's own hold ends when the last of its callers has the image, however long the pull's task lives on.
+    @Test func anImageIsInUseByItsCallersAlone() async throws {
+        let uses = LayerUses()
+        let pulls = PullService(limit: 1, waiting: 10)
+        let lease = ImageLease(uses)
+        lease.hold([Digest(of: "layer".utf8)])
+        let made = ResolvedImage(
+            reference: "app:1", digest: "", manifestDigest: "", layers: [],
+            config: ImageConfig(architecture: "amd64", operatingSystem: "linux"), size: 0, lease: lease)
+        let (goesOn, signal) = AsyncStream.makeStream(of: Void.self)
+        let work = Task {
+            await pulls.run { _, _ in
+                for await _ in goesOn { break }
+                return made
+            }
+        }
+        let job = PullJob(reference: try ImageReference(parsing: "app:1"))
+        let got = Mutex<[ResolvedImage]>([])
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for _ in 0..<2 {
+                group.addTask {
+                    let image = try await pulls.request(job) { _ in }
+                    got.withLock { $0.append(image) }
+                }
+            }
+            await pulls.waiters(2)
+            signal.yield()
+            try await group.waitForAll()
+        }
+        #expect(uses.withHeld { $0.count } == 1)
+        got.withLock { $0 = [] }
+        #expect(uses.withHeld { $0.isEmpty })
+        work.cancel()
+        await work.value
+        withExtendedLifetime(made) {}
+    }
+
     @Test func callersShareOnePullAndTheLastOneCancelsIt() async throws {
         try await withBench { bench in
             let proxy = try StallingProxy(registry: nil, stallingAt: "", on: bench.loop)

@@ -30,6 +30,14 @@ final class LogFixture: Sendable {
     var bytesOnDisk: UInt64 {
         get throws { try Files.list(path).reduce(0) { try $0 + Files.status("\(path)/\($1.name)").size } }
     }
+    /// Files of it that this process, which runs other tests beside, has open.
+    var openFiles: Int {
+        get throws {
+            try Files.list("/proc/self/fd").count {
+                (try? Files.readLink("/proc/self/fd/\($0.name)"))?.hasPrefix(directory.path) == true
+            }
+        }
+    }
 }
 
 extension InstanceLog {

@@ -6,6 +6,8 @@ final class OneShot<Value: Sendable>: Sendable {
         case empty
         case waiting(CheckedContinuation<Value, Never>)
         case finished(Value)
+        /// The task that waited has it; it is not kept for it here as well.
+        case taken
     }
     private let state = Mutex(State.empty)
 
@@ -18,9 +20,9 @@ final class OneShot<Value: Sendable>: Sendable {
                 state = .finished(value)
                 return (true, nil)
             case .waiting(let continuation):
-                state = .finished(value)
+                state = .taken
                 return (true, continuation)
-            case .finished:
+            case .finished, .taken:
                 return (false, nil)
             }
         }
@@ -32,7 +34,10 @@ final class OneShot<Value: Sendable>: Sendable {
     func value() async -> Value {
         await withCheckedContinuation { continuation in
             let ready = state.withLock { state -> Value? in
-                if case .finished(let value) = state { return value }
+                if case .finished(let value) = state {
+                    state = .taken
+                    return value
+                }
                 state = .waiting(continuation)
                 return nil
             }

@@ -36,6 +36,27 @@ package final class ImageLease: Sendable {
     init(_ uses: LayerUses) { self.uses = uses }
     deinit { uses.remove(held.withLock { $0 }) }
 
+    /// An image whose lease is the caller's alone: what the old one held for it, this one holds. Who worked for an image may still
+    /// have it for a moment when its caller is through with it, and must not keep it in use.
+    ///
+    /// - Parameter isLast: whether nobody else gets it, so that the old lease holds nothing any more.
+    static func handingOver(_ image: ResolvedImage, isLast: Bool = true) -> ResolvedImage {
+        let old = image.lease
+        var image = image
+        image.lease = ImageLease(old.uses)
+        image.lease.hold(Array(old.held.withLock { $0 }))
+        if isLast { old.release() }
+        return image
+    }
+
+    private func release() {
+        let gone = held.withLock { held in
+            defer { held = [] }
+            return held
+        }
+        uses.remove(gone)
+    }
+
     /// Holds these as well.
     func hold(_ digests: [Digest]) {
         held.withLock { held in

@@ -35,7 +35,7 @@ package struct ResolvedImage: Sendable {
     /// Bytes of its files.
     package let size: UInt64
     /// Holds the layers against garbage collection.
-    package let lease: ImageLease
+    package internal(set) var lease: ImageLease
 }
 
 /// The images of this machine. `run()` carries out what the other calls ask for, and must run beside them.
@@ -135,13 +135,14 @@ package final class ImageStore: Sendable {
     private func local(_ reference: ImageReference, if suits: @escaping @Sendable (RefRecord) -> Bool) async throws
         -> ResolvedImage?
     {
-        try await BlockingPool.shared.run { [self] in
+        let image = try await BlockingPool.shared.run { [self] () -> ResolvedImage? in
             guard let ref = try directory.record(RefRecord.self, .refs, RefRecord.key(reference)), suits(ref),
                 let manifest = Digest(ref.image),
                 let record = try directory.record(ImageRecord.self, .images, manifest.hex)
             else { return nil }
             return try resolved(reference, record, ImageLease(uses))
         }
+        return image.map { ImageLease.handingOver($0) }
     }
 
     /// The image of an id if it is here, whatever its name stands for by now.
@@ -152,7 +153,7 @@ package final class ImageStore: Sendable {
     /// - Returns: the image, held in the store by its lease; nil when it is not here any more.
     /// - Throws: `image-store-failed`, `image-store-damaged`, `newer-version`.
     package func local(id: String, as reference: ImageReference) async throws -> ResolvedImage? {
-        try await BlockingPool.shared.run { [self] in
+        let image = try await BlockingPool.shared.run { [self] () -> ResolvedImage? in
             for key in try directory.keys(.images) {
                 guard let record = try directory.record(ImageRecord.self, .images, key), record.id == id else {
                     continue
@@ -161,6 +162,7 @@ package final class ImageStore: Sendable {
             }
             return nil
         }
+        return image.map { ImageLease.handingOver($0) }
     }
 
     /// What a sandbox needs of an image whose record is known; nil when a layer or its texts are gone.

@@ -46,7 +46,7 @@ struct PullJob: Sendable {
 /// Runs pulls for those who wait for them: the shell around `PullTable`.
 final class PullService: Sendable {
     private struct Waiter {
-        var answer: CheckedContinuation<ResolvedImage, any Error>
+        var answer: CheckedContinuation<Handover, any Error>
         var progress: @Sendable (ImageProgress) -> Void
     }
     private struct State {
@@ -79,13 +79,14 @@ final class PullService: Sendable {
         }
         // A cancellation that comes after the answer leaves a mark that nobody else takes away.
         defer { _ = state.withLock { $0.early.remove(waiter) } }
-        return try await withTaskCancellationHandler {
+        let answer = try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { answer in
                 join(waiter, job, Waiter(answer: answer, progress: progress))
             }
         } onCancel: {
             leave(waiter)
         }
+        return answer.take()
     }
 
     private func join(_ id: Int, _ job: PullJob, _ waiter: Waiter) {
@@ -121,10 +122,10 @@ final class PullService: Sendable {
                 case .start(let job): state.starting.append(job)
                 case .cancel(let job):
                     if let cancel = state.cancels[job] { effects.append { cancel.fire() } }
-                case .answer(let waiters):
-                    for waiter in waiters.compactMap({ state.waiters.removeValue(forKey: $0) }) {
-                        if let result { effects.append { waiter.answer.resume(with: result) } }
-                    }
+                case .answer(let ids):
+                    let waiters = ids.compactMap { state.waiters.removeValue(forKey: $0) }
+                    let answer = result.map { $0.map { Handover($0, to: waiters.count) } }
+                    for waiter in waiters { if let answer { effects.append { waiter.answer.resume(with: answer) } } }
                 case .abandon(let id):
                     guard let waiter = state.waiters.removeValue(forKey: id) else { continue }
                     effects.append { waiter.answer.resume(throwing: CancellationError()) }
@@ -238,6 +239,24 @@ final class PullService: Sendable {
                 }
             }
             return result ?? .failure(CancellationError())
+        }
+    }
+}
+
+/// An image on its way to all who waited for it, each of whom takes it once.
+private final class Handover: Sendable {
+    private let image: ResolvedImage
+    private let left: Mutex<Int>
+
+    init(_ image: ResolvedImage, to count: Int) {
+        self.image = image
+        left = Mutex(count)
+    }
+
+    func take() -> ResolvedImage {
+        left.withLock { left in
+            left -= 1
+            return ImageLease.handingOver(image, isLast: left == 0)
         }
     }
 }
