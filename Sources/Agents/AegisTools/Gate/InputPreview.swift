@@ -112,34 +112,40 @@ enum SecretWords {
             default: break
             }
         }
-        return letters.indices.contains { start in
-            words.contains { word in letters[start] == word[0] && letters[start...].starts(with: word) }
+        for start in letters.indices.dropLast(4) {
+            switch letters[start] {
+            // What the words begin with: a, c, p, s, t.
+            case 0x61, 0x63, 0x70, 0x73, 0x74:
+                if words.contains(where: { letters[start...].starts(with: $0) }) { return true }
+            default: continue
+            }
         }
+        return false
     }
 
     /// Masks what follows such a name in a text (`TOKEN=...`, `--api-key=...`, `"password": "..."`, `Authorization: Bearer ...`) and
     /// who asks in an address (`https://user:password@host`).
     static func masked(_ text: String) -> String {
-        var out: [UInt8] = []
         let bytes = Array(text.utf8)
-        var at = 0
+        var out: [UInt8] = []
+        var (at, copied) = (0, 0)
         while at < bytes.count {
             guard isWord(bytes[at]) else {
-                out.append(bytes[at])
                 at += 1
                 continue
             }
-            var end = at
-            while end < bytes.count, isWord(bytes[end]) { end += 1 }
-            out += bytes[at..<end]
-            let name = bytes[at..<end]
-            at = end
-            if let value = isName(name) ? value(bytes, after: end) : userinfo(bytes, after: end) {
-                out += bytes[end..<value.lowerBound] + InputPreview.marker.utf8
-                at = value.upperBound
-            }
+            let start = at
+            while at < bytes.count, isWord(bytes[at]) { at += 1 }
+            // What comes after a word is looked at first: most words have nothing to say.
+            let begin = assigned(bytes, after: at)
+            guard
+                let value = begin.flatMap({ isName(bytes[start..<at]) ? value(bytes, from: $0) : nil })
+                    ?? userinfo(bytes, after: at)
+            else { continue }
+            out += bytes[copied..<value.lowerBound] + InputPreview.marker.utf8
+            (at, copied) = (value.upperBound, value.upperBound)
         }
-        return String(decoding: out, as: UTF8.self)
+        return copied == 0 ? text : String(decoding: out + bytes[copied...], as: UTF8.self)
     }
 
     private static func isWord(_ byte: UInt8) -> Bool {
@@ -147,24 +153,35 @@ enum SecretWords {
             || byte == 0x2d
     }
 
-    /// The value that a name is given: behind `=` or `:` with blanks and quotes around it; of a header with its scheme.
-    private static func value(_ bytes: [UInt8], after end: Int) -> Range<Int>? {
+    /// Where the value begins that a name is given: behind `=` or `:`, with a quote before it that ends the name, as in JSON, and
+    /// blanks around it.
+    private static func assigned(_ bytes: [UInt8], after end: Int) -> Int? {
         var at = end
-        func skip(_ set: [UInt8]) { while at < bytes.count, set.contains(bytes[at]) { at += 1 } }
-        // A quote that ends the name, as in JSON.
-        skip([0x22, 0x27])
-        skip([0x20])
+        if at < bytes.count, isQuote(bytes[at]) { at += 1 }
+        skipBlanks(bytes, &at)
         guard at < bytes.count, bytes[at] == 0x3d || bytes[at] == 0x3a else { return nil }
         at += 1
-        skip([0x20])
-        let quote = at < bytes.count && [0x22, 0x27].contains(bytes[at]) ? bytes[at] : nil
+        skipBlanks(bytes, &at)
+        return at
+    }
+
+    private static func isQuote(_ byte: UInt8) -> Bool { byte == 0x22 || byte == 0x27 }
+
+    private static func skipBlanks(_ bytes: [UInt8], _ at: inout Int) {
+        while at < bytes.count, bytes[at] == 0x20 { at += 1 }
+    }
+
+    /// The value that begins there, in quotes or a word; of a header with its scheme.
+    private static func value(_ bytes: [UInt8], from begin: Int) -> Range<Int>? {
+        var at = begin
+        let quote = at < bytes.count && isQuote(bytes[at]) ? bytes[at] : nil
         if quote != nil { at += 1 }
         let start = at
-        func word() {
-            while at < bytes.count,
-                quote.map({ bytes[at] != $0 }) ?? ![0x20, 0x0a, 0x09, 0x22, 0x27, 0x3b, 0x26].contains(bytes[at])
-            { at += 1 }
+        func isInside(_ byte: UInt8) -> Bool {
+            if let quote { return byte != quote }
+            return ![0x20, 0x0a, 0x09, 0x22, 0x27, 0x3b, 0x26].contains(byte)
         }
+        func word() { while at < bytes.count, isInside(bytes[at]) { at += 1 } }
         word()
         let scheme = String(decoding: bytes[start..<at], as: UTF8.self).lowercased()
         if ["bearer", "basic", "token"].contains(scheme), at < bytes.count, bytes[at] == 0x20 {
@@ -176,7 +193,9 @@ enum SecretWords {
 
     /// Name and password of an address whose scheme ends here.
     private static func userinfo(_ bytes: [UInt8], after end: Int) -> Range<Int>? {
-        guard bytes[end...].starts(with: "://".utf8) else { return nil }
+        guard end + 3 < bytes.count, bytes[end] == 0x3a, bytes[end + 1] == 0x2f, bytes[end + 2] == 0x2f else {
+            return nil
+        }
         let start = end + 3
         let rest = bytes[start...].prefix { ![0x2f, 0x20, 0x0a, 0x22, 0x27].contains($0) }
         guard let mark = rest.lastIndex(of: 0x40), rest[..<mark].contains(0x3a) else { return nil }
