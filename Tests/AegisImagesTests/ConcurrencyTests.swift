@@ -48,20 +48,14 @@ struct ConcurrencyTests {
             }
         }
         let job = PullJob(reference: try ImageReference(parsing: "app:1"))
-        let got = Mutex<[ResolvedImage]>([])
-        try await withThrowingTaskGroup(of: Void.self) { group in
-            for _ in 0..<2 {
-                group.addTask {
-                    let image = try await pulls.request(job) { _ in }
-                    got.withLock { $0.append(image) }
-                }
-            }
+        var got = try await withThrowingTaskGroup(of: ResolvedImage.self) { group in
+            for _ in 0..<2 { group.addTask { try await pulls.request(job) { _ in } } }
             await pulls.waiters(2)
             signal.yield()
-            try await group.waitForAll()
+            return try await group.reduce(into: []) { $0.append($1) }
         }
-        #expect(uses.withHeld { $0.count } == 1)
-        got.withLock { $0 = [] }
+        #expect(got.count == 2 && uses.withHeld { $0.count } == 1)
+        got = []
         #expect(uses.withHeld { $0.isEmpty })
         work.cancel()
         await work.value
