@@ -1,5 +1,6 @@
-import AegisCore
 import Testing
+
+@testable import AegisCore
 
 @Suite struct ValueTests {
     @Test(
@@ -51,6 +52,29 @@ import Testing
         "", "Web", "-a", "a-", "1a", "a_b", "i-0123456789abcdef", "x2345678901234567890123456789012345678901",
     ])
     func nameRefused(_ name: String) { #expect(throws: AegisError.self) { try Names.validate(name, what: "instance") } }
+
+    /// What is given up early is what would have been too far: the same as of the definition, for words of few letters.
+    @Test func theDistanceIsThatOfItsDefinition() {
+        func defined(_ a: ArraySlice<UInt8>, _ b: ArraySlice<UInt8>) -> Int {
+            guard let x = a.last, let y = b.last else { return max(a.count, b.count) }
+            let (a1, b1) = (a.dropLast(), b.dropLast())
+            var best = min(defined(a1, b) + 1, defined(a, b1) + 1, defined(a1, b1) + (x == y ? 0 : 1))
+            if a1.last == y, b1.last == x { best = min(best, defined(a1.dropLast(), b1.dropLast()) + 1) }
+            return best
+        }
+        var random = SystemRandomNumberGenerator()
+        for _ in 0..<1000 {
+            let words = (0..<2).map { _ in
+                (0..<Int.random(in: 0...6, using: &random)).map { _ in UInt8.random(in: 97...99, using: &random) }
+            }
+            let distance = defined(words[0][...], words[1][...])
+            for most in 0...7 {
+                #expect(
+                    editDistance(words[0], words[1], atMost: most) == (distance <= most ? distance : nil), "\(words)")
+            }
+            #expect(editDistance(words[0], words[1]) == distance)
+        }
+    }
 
     @Test func nearestFindsTyposOnly() {
         #expect(nearest("isntance", in: ["instance", "image"]) == "instance")

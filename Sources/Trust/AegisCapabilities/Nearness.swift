@@ -4,12 +4,20 @@ import AegisCore
 struct Nearness {
     /// Larger is nearer; only comparable within a kind.
     var score: Int
-    /// What keeps it from fitting, after "the grant ...".
-    var why: String
     var hint: String?
+    /// What keeps it from fitting, after "the grant ...". Of many grants it is asked of one: names are put into words then.
+    var why: String {
+        get {
+            guard let names else { return words }
+            return names.count == 1 ? "is for '\(shown(names[0]))' only" : "is for \(names.count) others"
+        }
+        set { (words, names) = (newValue, nil) }
+    }
+    private var words = "is for something else"
+    private var names: [String]?
 
     init(_ action: Action, _ capability: Capability) {
-        (score, why, hint) = (0, "is for something else", nil)
+        score = 0
         switch (action, capability) {
         case (.tool(let name), .tool(let held)): compare(name, held.map { [$0] } ?? [])
         case (.model(let name), .model(let held)): compare(name, [held])
@@ -26,7 +34,7 @@ struct Nearness {
     }
 
     private mutating func compare(_ name: String, _ held: [String]) {
-        why = held.count == 1 ? "is for '\(shown(held[0]))' only" : "is for \(held.count) others"
+        names = held
         guard let near = nearest(name, in: held) else { return }
         score = 1
         hint = "did you mean '\(shown(near))'?"
