@@ -59,10 +59,10 @@ extension DaemonFixture {
         }
     }
 
-    @Test func thereAreNoOtherRoutesAndNoOtherWaysIn() async throws {
+    @Test(arguments: backends) func thereAreNoOtherRoutesAndNoOtherWaysIn(_ backend: String) async throws {
         try await DaemonFixture.shared { f in
-            let name = "closed-door"
-            try await f.succeed("instance", "start", "--name", name, "--isolation", "runc", "--", "sleep", "100000")
+            let name = "closed-door-\(backend)"
+            try await f.succeed("instance", "start", "--name", name, "--isolation", backend, "--", "sleep", "100000")
             for (path, code) in [("/v1/workspaces", "404"), ("/v1/secrets", "404"), ("/v1/status", "404")] {
                 let answer = try await f.ask(name, "GET", path)
                 #expect(answer.hasPrefix(code), "\(path): \(answer)")
@@ -80,12 +80,12 @@ extension DaemonFixture {
         }
     }
 
-    @Test func itMovesAndItCanBeOff() async throws {
+    @Test(arguments: backends) func itMovesAndItCanBeOff(_ backend: String) async throws {
         try await DaemonFixture.shared { f in
             let script = "import os; print(os.environ.get('AEGIS_GUEST_API'))"
             func run(_ options: String...) async throws -> CommandResult {
                 try await f.run(
-                    DaemonFixture.cli, ["run", "--isolation", "runc"] + options + ["--", "python3", "-c", script])
+                    DaemonFixture.cli, ["run", "--isolation", backend] + options + ["--", "python3", "-c", script])
             }
             #expect(try await run().out == "http://127.0.0.1:7777\n")
             #expect(try await run("--guest-api", "9000").out == "http://127.0.0.1:9000\n")
@@ -99,7 +99,7 @@ extension DaemonFixture {
             let both = try await run("--guest-api", "80", "--expose", "80")
             #expect(both.code == 2 && both.err.contains("guest API"), "\(both)")
             let off = try await f.succeed(
-                "run", "--isolation", "runc", "--guest-api", "off", "--", "python3", "-c", DaemonFixture.ask, "GET",
+                "run", "--isolation", backend, "--guest-api", "off", "--", "python3", "-c", DaemonFixture.ask, "GET",
                 "http://127.0.0.1:7777/v1/self", "")
             #expect(off.out.hasPrefix("unreachable"), "\(off)")
         }

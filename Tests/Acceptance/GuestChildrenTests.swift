@@ -59,21 +59,22 @@ extension DaemonFixture {
         }
     }
 
-    @Test func whoWasNotGrantedItOrHasUsedItUpIsRefused() async throws {
+    @Test(arguments: backends) func whoWasNotGrantedItOrHasUsedItUpIsRefused(_ backend: String) async throws {
         try await DaemonFixture.shared { f in
-            try await f.parent("plain")
-            let refused = try await f.spawn("plain", Self.sleeper)
+            let (plain, once) = ("plain-\(backend)", "once-\(backend)")
+            try await f.parent(plain, backend)
+            let refused = try await f.spawn(plain, Self.sleeper)
             #expect(refused.status == "403" && refused.body.contains("spawn"), "\(refused)")
-            try await f.parent("once", "runc", "--grant", #"{grant: "spawn: *", max_calls: 1}"#)
-            _ = try await f.child(of: "once", Self.sleeper)
-            let again = try await f.spawn("once", Self.sleeper)
+            try await f.parent(once, backend, "--grant", #"{grant: "spawn: *", max_calls: 1}"#)
+            _ = try await f.child(of: once, Self.sleeper)
+            let again = try await f.spawn(once, Self.sleeper)
             #expect(again.status == "403", "\(again)")
             let wrong = try await f.aegis("run", "--grant", "tool: web_fetch", "--", "true")
             #expect(wrong.code == 2 && wrong.err.contains("spawn"), "\(wrong)")
             let typo = try await f.aegis("run", "--grant", "spwan: *", "--", "true")
             #expect(typo.code == 2 && typo.err.contains("spawn: *"), "\(typo)")
-            try await f.succeed("instance", "delete", "plain")
-            try await f.succeed("instance", "delete", "once")
+            try await f.succeed("instance", "delete", plain)
+            try await f.succeed("instance", "delete", once)
         }
     }
 
@@ -151,19 +152,20 @@ extension DaemonFixture {
         }
     }
 
-    @Test func childrenShareTheProcessorsOfTheirParent() async throws {
+    @Test(arguments: backends) func childrenShareTheProcessorsOfTheirParent(_ backend: String) async throws {
         try await DaemonFixture.shared { f in
-            try await f.parent("shared", "runc", "--grant", "spawn: *", "--cpus", "1")
+            let name = "shared-\(backend)"
+            try await f.parent(name, backend, "--grant", "spawn: *", "--cpus", "1")
             let wants = #"{"command": ["sleep", "100000"], "limits": {"cpus": 0.6}}"#
-            let first = try await f.child(of: "shared", wants)
-            let second = try await f.spawn("shared", wants)
+            let first = try await f.child(of: name, wants)
+            let second = try await f.spawn(name, wants)
             #expect(second.status == "403" && second.body.contains("processors"), "\(second)")
-            let third = try await f.child(of: "shared", Self.sleeper)
+            let third = try await f.child(of: name, Self.sleeper)
             #expect(try await f.succeed("instance", "info", third, "-o", "json").out.contains(#""cpus": 0.125"#))
             // One that its parent has stopped can be read until it is removed.
-            #expect(try await f.ask("shared", "POST", "/v1/instances/\(first)/stop").hasPrefix("200"))
-            #expect(try await f.ask("shared", "GET", "/v1/instances/\(first)").contains(#""state":"stopped""#))
-            try await f.succeed("instance", "delete", "shared")
+            #expect(try await f.ask(name, "POST", "/v1/instances/\(first)/stop").hasPrefix("200"))
+            #expect(try await f.ask(name, "GET", "/v1/instances/\(first)").contains(#""state":"stopped""#))
+            try await f.succeed("instance", "delete", name)
         }
     }
 

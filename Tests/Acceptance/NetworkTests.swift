@@ -263,12 +263,12 @@ import Testing
     }
 
     /// Nor does it matter when a client goes away: what can be reached is what the record says.
-    @Test func aChangeWhoseClientIsKilledIsWhole() async throws {
+    @Test(arguments: backends) func aChangeWhoseClientIsKilledIsWhole(_ backend: String) async throws {
         try await OutsideWorld.with { f in
             struct Shown: Decodable { var allow: [String] }
             let names = ["web.example", "other.example", "api.example.com", "api.github.com"]
             try await f.succeed(
-                "run", "-d", "--name", "torn", "--isolation", "runc", "--group", "left", "--allow", names[0], "--",
+                "run", "-d", "--name", "torn", "--isolation", backend, "--group", "left", "--allow", names[0], "--",
                 "sleep", "100000")
             let lines = names.map { "show('\($0)', lambda: socket.gethostbyname('\($0)'))" }.joined(separator: "\n")
             for number in 1..<12 {

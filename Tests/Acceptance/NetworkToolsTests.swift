@@ -33,7 +33,8 @@ import Testing
         let (program, package) = tool
         try await DaemonFixture.with(launcher: Self.without(program)) { f in
             for place in [["--allow", "web.example"], ["--group", "shop"], ["--network", "allow"]] {
-                let result = try await f.run(DaemonFixture.cli, ["run", "--isolation", backend] + place + ["--", "true"])
+                let result = try await f.run(
+                    DaemonFixture.cli, ["run", "--isolation", backend] + place + ["--", "true"])
                 #expect(
                     result.code == 125 && result.err.contains("(network-unavailable)")
                         && result.err.contains("\(program) is missing") && result.err.contains("install \(package)"),

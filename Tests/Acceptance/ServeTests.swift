@@ -166,9 +166,10 @@ import Testing
         }
     }
 
-    @Test func aForcedPauseUnderAConnectionIsUndoneByTheNextRequest() async throws {
+    @Test(arguments: backends) func aForcedPauseUnderAConnectionIsUndoneByTheNextRequest(_ backend: String) async throws
+    {
         try await DaemonFixture.with { f in
-            try await f.serve("web", "runc")
+            try await f.serve("web", backend)
             let url = try await f.url("web") + "/index.html"
             for _ in 0..<5 {
                 #expect(try await f.get(url) == "hello\n")
@@ -179,10 +180,10 @@ import Testing
         }
     }
 
-    @Test func runServesUntilItsClientGoes() async throws {
+    @Test(arguments: backends) func runServesUntilItsClientGoes(_ backend: String) async throws {
         try await DaemonFixture.with { f in
             let run = try f.begin(
-                "run", "--name", "now", "--isolation", "runc", "--expose", "80", "--", "sh", "-c",
+                "run", "--name", "now", "--isolation", backend, "--expose", "80", "--", "sh", "-c",
                 "echo run; exec python3 -m http.server 80")
             try await f.eventually("it is there") { try await f.aegis("instance", "info", "now").code == 0 }
             let url = try await f.url("now")
@@ -195,9 +196,9 @@ import Testing
     }
 
     /// Pauses and holds against each other: no exec and no request is ever lost or frozen.
-    @Test func aPausedInstanceHammeredByHoldsServesThemAll() async throws {
+    @Test(arguments: backends) func aPausedInstanceHammeredByHoldsServesThemAll(_ backend: String) async throws {
         try await DaemonFixture.with { f in
-            try await f.serve("web", "runc", "80", "--idle-pause", "100ms", "--idle-stop", "0s")
+            try await f.serve("web", backend, "80", "--idle-pause", "100ms", "--idle-stop", "0s")
             let url = try await f.url("web") + "/index.html"
             let api = ["-sS", "--max-time", "60", "--unix-socket", "\(f.home)/aegisd.sock", "-X", "POST"]
             let exec =
@@ -245,19 +246,20 @@ import Testing
     }
 
     /// A lease is for a run: none that is asked for while it stops stays for the next one.
-    @Test func noLeaseOutlivesAStop() async throws {
+    @Test(arguments: backends) func noLeaseOutlivesAStop(_ backend: String) async throws {
         try await DaemonFixture.shared { f in
+            let name = "leased-\(backend)"
             for _ in 0..<5 {
                 try await f.succeed(
-                    "instance", "start", "--name", "leased", "--isolation", "runc", "--", "sleep", "100000")
-                let leases = try (0..<4).map { _ in try f.begin("instance", "keepalive", "leased", "--ttl", "1h") }
-                try await f.succeed("instance", "stop", "leased")
+                    "instance", "start", "--name", name, "--isolation", backend, "--", "sleep", "100000")
+                let leases = try (0..<4).map { _ in try f.begin("instance", "keepalive", name, "--ttl", "1h") }
+                try await f.succeed("instance", "stop", name)
                 for lease in leases { _ = try await lease.result() }
-                let late = try await f.aegis("instance", "keepalive", "leased", "--ttl", "1h")
-                #expect(late.code == 5 && late.err.contains("leased is stopped: cannot keep it awake"), "\(late)")
-                try await f.succeed("instance", "start", "--name", "leased")
-                try await f.succeed("instance", "pause", "leased")
-                try await f.succeed("instance", "delete", "leased")
+                let late = try await f.aegis("instance", "keepalive", name, "--ttl", "1h")
+                #expect(late.code == 5 && late.err.contains("\(name) is stopped: cannot keep it awake"), "\(late)")
+                try await f.succeed("instance", "start", "--name", name)
+                try await f.succeed("instance", "pause", name)
+                try await f.succeed("instance", "delete", name)
             }
         }
     }

@@ -136,9 +136,9 @@ extension WarmTests {
     }
 
     /// Clients come while it is being made, and while it is not wanted any more.
-    @Test func aClientMayComeWhileItIsBeingMade() async throws {
+    @Test(arguments: backends) func aClientMayComeWhileItIsBeingMade(_ backend: String) async throws {
         try await DaemonFixture.with(config: Self.config("warm: {}")) { f in
-            let url = try await serve(f, "runc")
+            let url = try await serve(f, backend)
             try await sleepSoon(f)
             var starts = 0
             for round in 1...4 {
@@ -158,9 +158,9 @@ extension WarmTests {
         }
     }
 
-    @Test func itIsSaidWhyThereIsNone() async throws {
+    @Test(arguments: backends) func itIsSaidWhyThereIsNone(_ backend: String) async throws {
         try await DaemonFixture.with(config: Self.config("warm: {}, warm_memory: 1Mi")) { f in
-            let url = try await serve(f, "runc")
+            let url = try await serve(f, backend)
             try await sleepSoon(f)
             try await f.eventually("it is said why") {
                 try await sleeper(f).obstacle?.contains("of the 1 MiB that it may") ?? false

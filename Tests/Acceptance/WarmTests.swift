@@ -158,11 +158,11 @@ import Testing
         }
     }
 
-    @Test func anotherUsersRunTakesOne() async throws {
-        try await DaemonFixture.with(config: Self.config("warm: { base@runc: 1 }")) { f in
+    @Test(arguments: backends) func anotherUsersRunTakesOne(_ backend: String) async throws {
+        try await DaemonFixture.with(config: Self.config("warm: { base@\(backend): 1 }")) { f in
             try await full(f)
             let run = try await f.aegis(
-                as: stranger, "run", "--isolation", "runc", "--", "sh", "-c", "id -u; stat -c %u /workspace; echo > x")
+                as: stranger, "run", "--isolation", backend, "--", "sh", "-c", "id -u; stat -c %u /workspace; echo > x")
             #expect(run.code == 0 && run.out == "0\n0\n", "\(run)")
             #expect(try await warm(f).allSatisfy { $0.claimed == 1 })
             #expect(try await f.list().isEmpty)
@@ -261,6 +261,7 @@ import Testing
         }
     }
 
+    /// (One of runsc is frozen until it is taken, and does not end before.)
     @Test func oneThatEndsByItselfIsReplaced() async throws {
         try await DaemonFixture.with(config: Self.config("warm: { base@runc: 1 }")) { f in
             try await full(f)
@@ -275,14 +276,14 @@ import Testing
         }
     }
 
-    @Test func anInstanceThatHadClaimedOneStartsAfterACrash() async throws {
-        try await DaemonFixture.with(config: Self.config("warm: { base@runc: 1 }")) { f in
+    @Test(arguments: backends) func anInstanceThatHadClaimedOneStartsAfterACrash(_ backend: String) async throws {
+        try await DaemonFixture.with(config: Self.config("warm: { base@\(backend): 1 }")) { f in
             try await full(f)
             let made = try await f.run(
                 "/usr/bin/curl",
                 [
                     "-sS", "--unix-socket", "\(f.home)/aegisd.sock", "-H", "Content-Type: application/json", "-d",
-                    #"{"command":["echo","late"],"isolation":"runc","ephemeral":true,"start":false}"#,
+                    ##"{"command":["echo","late"],"isolation":"\##(backend)","ephemeral":true,"start":false}"##,
                     "http://localhost/v1/instances",
                 ])
             let id = try JSONDecoder().decode(Record.self, from: Data(made.stdout)).id
@@ -300,25 +301,25 @@ import Testing
         }
     }
 
-    @Test func theNewImageOfANameIsKeptReady() async throws {
+    @Test(arguments: backends) func theNewImageOfANameIsKeptReady(_ backend: String) async throws {
         try await withRegistry { f, registry in
             let image = registry.name("app:1")
             try await registry.push("app:1", config: #""Cmd":["/bin/cat","/v"]"#, "\(Registry.busybox) echo one > v")
             try await f.succeed("down")
-            try await f.succeed("up", "--ports", "auto", "--warm", "\(image)@runc=1")
+            try await f.succeed("up", "--ports", "auto", "--warm", "\(image)@\(backend)=1")
             try await f.eventually("it is said why there is none") {
                 try await warm(f).first?.obstacle?.contains("not here") ?? false
             }
             try await f.succeed("image", "pull", image)
             try await full(f)
-            #expect(try await f.succeed("run", "--isolation", "runc", "--image", image).out == "one\n")
+            #expect(try await f.succeed("run", "--isolation", backend, "--image", image).out == "one\n")
             try await full(f)
             try await registry.push("app:1", config: #""Cmd":["/bin/cat","/v"]"#, "\(Registry.busybox) echo two > v")
             try await f.succeed("image", "pull", image)
             try await f.eventually("it is made anew") {
                 try await warm(f).allSatisfy { $0.ready == 1 && $0.refills == 3 }
             }
-            #expect(try await f.succeed("run", "--isolation", "runc", "--image", image).out == "two\n")
+            #expect(try await f.succeed("run", "--isolation", backend, "--image", image).out == "two\n")
             #expect(try await warm(f).allSatisfy { $0.claimed == 2 })
             try await full(f)
             // What is kept ready does not keep the image from being deleted.
@@ -327,14 +328,14 @@ import Testing
         }
     }
 
-    @Test func thePoolIsBounded() async throws {
-        try await DaemonFixture.with(config: Self.config("warm: { base@runc: 4 }, warm_memory: 1Mi")) { f in
+    @Test(arguments: backends) func thePoolIsBounded(_ backend: String) async throws {
+        try await DaemonFixture.with(config: Self.config("warm: { base@\(backend): 4 }, warm_memory: 1Mi")) { f in
             try await f.eventually("it is said why there is none") {
                 try await warm(f).first?.obstacle?.contains("1 MiB that they may") ?? false
             }
-            #expect(try await f.succeed("run", "--isolation", "runc", "--", "echo", "cold").out == "cold\n")
+            #expect(try await f.succeed("run", "--isolation", backend, "--", "echo", "cold").out == "cold\n")
             try await f.succeed("down")
-            try Self.config("warm: { base@runc: 4 }, warm_reserve: 900Ti").write(
+            try Self.config("warm: { base@\(backend): 4 }, warm_reserve: 900Ti").write(
                 toFile: "\(f.home)/aegis-config.yaml", atomically: true, encoding: .utf8)
             try await f.up()
             try await f.eventually("it is said why there is none") {
