@@ -111,4 +111,77 @@ import Testing
             #expect(verified.code == 0, "\(verified)")
         }
     }
+
+    /// The same with everything that the daemon saves on the disk that is full, in the middle of a turn whose effects are elsewhere.
+    @Test func aTurnGoesOnWhereAFullDiskHasStoppedIt() async throws {
+        try await Crowd.enter {
+            try await onLoop { loop in
+                let (place, outside) = (try TemporaryDirectory(), try TemporaryDirectory())
+                try Mounts.mount("none", on: place.path, type: "tmpfs", data: "size=24m,mode=711")
+                defer { try? Mounts.unmount(place.path, detach: true) }
+                let home = place.path("home")
+                try Files.makeDirectories(home)
+                let f = DaemonFixture(loop: loop, home: home)
+                let rules = """
+                      - { when: { agent: counter, turn: 61 }, reply: { text: counted } }
+                      - when: { agent: counter }
+                        latency: 20ms
+                        reply: { tools: [{ name: file_write, input: { path: "\(outside.path)/log", content: "{{turn}}\\n", append: true } }] }
+
+                    """
+                try AgentDoor.configuration(f, "", rules: rules)
+                try await f.up()
+                let result: Result<Void, any Error>
+                do { result = .success(try await Self.fillInATurn(AgentDoor(fixture: f), outside.path)) } catch {
+                    result = .failure(error)
+                }
+                try? Files.removeFile("\(home)/filler")
+                let down = try await f.aegis("down")
+                #expect(down.code == 0, "\(down)")
+                try result.get()
+            }
+        }
+    }
+
+    private static func fillInATurn(_ door: AgentDoor, _ outside: String) async throws {
+        let f = door.fixture
+        let id = try await door.spawn(
+            """
+            name: counter
+            model: default
+            lifecycle: persistent
+            max_iterations: 100
+            restart: { policy: on-failure, attempts: 100, pause: 1s }
+            capabilities: ["tool: file_write", "file_write: \(outside)/**"]
+            """)
+        func lines() -> [String] {
+            let text = try? String(contentsOfFile: "\(outside)/log", encoding: .utf8)
+            return text?.split(separator: "\n").map(String.init) ?? []
+        }
+        let sent = try await door.result("agent.run", ["agent_id": id, "message": "go", "wait": false])
+        try await f.eventually("it counts") { lines().count > 2 }
+        let full = try await f.shell(
+            "cd '\(f.home)' && dd if=/dev/zero of=filler bs=4k status=none 2>/dev/null; df --output=avail . | tail -1")
+        try #require(full.out.trimmingCharacters(in: .whitespaces) == "0\n", "\(full)")
+        try await f.eventually("it waits for room") {
+            try await door.result("agent.status", ["agent_id": id])["state"] as? String == "restarting"
+        }
+        let stopped = lines().count
+        #expect(stopped < 60)
+        // What cannot be kept is not taken.
+        let message = try await door.call("agent.run", ["agent_id": id, "message": "more", "wait": false])
+        #expect(AgentDoor.code(message) == "disk-full", "\(message)")
+        #expect(lines().count == stopped)
+        try Files.removeFile("\(f.home)/filler")
+        let reply = try await door.result(
+            "agent.reply", ["agent_id": id, "trace_id": sent["trace_id"] ?? "", "wait": true])
+        #expect(reply["response"] as? String == "counted", "\(reply)")
+        // Nothing was done twice; what was cut off may be missing, and the model was told.
+        #expect(Set(lines()).count == lines().count && lines().count >= 59, "\(lines())")
+        let ledger = try String(contentsOfFile: "\(f.home)/audit/000000000001.jsonl", encoding: .utf8)
+        let told = ledger.split(separator: "\n").count { $0.contains(#""kind":"tool_invoked""#) }
+        #expect(told >= lines().count, "\(told)")
+        let verified = try await f.aegis("audit", "verify")
+        #expect(verified.code == 0, "\(verified)")
+    }
 }
