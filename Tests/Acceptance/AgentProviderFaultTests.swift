@@ -61,7 +61,7 @@ import Testing
                 elif what == "closed": self.refuse(429, "come back tomorrow", "86400")
                 elif what == "ill" and first or what == "dead": self.refuse(500, "out of order")
                 elif what == "hung": self.hang()
-                elif what == "stalled" and first: self.stream(half); self.hang()
+                elif what == "stalled": self.stream(half); self.hang()
                 elif what in ("cut", "cut-call") and first: self.stream(half)
                 elif what == "garbled" and first or what == "garbage":
                     self.stream(half + ["data: {\"choices\": [{]\n\n", "\0\xff\n"] + whole)
@@ -109,7 +109,7 @@ import Testing
         ("ill", .answered(call: 2)),
         ("dead", .failed("model-overloaded", words: "out of order", calls: 2)),
         ("hung", .elsewhere),
-        ("stalled", .answered(call: 2, wasted: true)),
+        ("stalled", .elsewhere),
         ("cut", .answered(call: 2, wasted: true)),
         ("cut-call", .answered(call: 2, wasted: true)),
         ("garbled", .answered(call: 2, wasted: true)),
@@ -133,7 +133,7 @@ import Testing
         }
         return providers.joined() + """
               llm_selection:
-                fallback: { o-hung: [a-well], a-hung: [o-well] }
+                fallback: { o-hung: [a-well], a-hung: [o-well], o-stalled: [a-well], a-stalled: [o-well] }
                 max_retries: 1
                 retry_delay: 20ms
                 max_retry_after: 5s

@@ -150,12 +150,17 @@ package struct AgentService: Sendable {
         try await directory.find(word, owner: caller.uid == 0 ? nil : caller.uid)
     }
 
+    /// All at once, as each has to wait for what agents are doing: a hundred busy ones, one after the other, take long.
     func list(_ caller: Caller) async throws -> [JSONValue] {
-        var items: [JSONValue] = []
-        for process in await directory.all where caller.uid == 0 || process.record.owner == caller.uid {
-            items.append(try await info(process))
+        let own = await directory.all.filter { caller.uid == 0 || $0.record.owner == caller.uid }
+        return try await withThrowingTaskGroup(of: (Int, JSONValue).self) { group in
+            for (index, process) in own.enumerated() {
+                group.addTask { (index, try await info(process)) }
+            }
+            var items = [JSONValue](repeating: .null, count: own.count)
+            for try await (index, item) in group { items[index] = item }
+            return items
         }
-        return items
     }
 
     func info(_ process: AgentProcess) async throws -> JSONValue {

@@ -306,13 +306,13 @@ package actor AgentDirectory {
         agents.values.sorted { ($0.record.created, $0.id) < ($1.record.created, $1.id) }
     }
 
-    /// What lists show of an agent.
-    package func info(_ process: AgentProcess) async -> AgentInfo {
-        AgentInfo(
-            id: process.id, name: process.record.name, model: process.manifest.model, state: await process.state,
+    /// What lists show of an agent, all of one moment.
+    package nonisolated func info(_ process: AgentProcess) async -> AgentInfo {
+        let standing = await process.standing
+        return AgentInfo(
+            id: process.id, name: process.record.name, model: process.manifest.model, state: standing.state,
             lifecycle: process.manifest.lifecycle.word, parent: process.record.parent, depth: process.record.depth,
-            owner: process.record.owner, trace: await process.trace, step: await process.iterations,
-            mail: await process.mailCount,
+            owner: process.record.owner, trace: standing.trace, step: standing.step, mail: standing.mail,
             capabilityCount: services.grants.records(of: process.holder).count, createdAt: process.record.created)
     }
 

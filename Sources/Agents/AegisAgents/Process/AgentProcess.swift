@@ -65,6 +65,17 @@ package actor AgentProcess {
     /// How often its model was called in its turn.
     package var iterations: Int? { session.turn?.iterations }
 
+    /// What lists show of where it stands.
+    struct Standing: Sendable {
+        var state: ProcessState
+        var trace: String?
+        var step: Int?
+        var mail: Int
+    }
+
+    /// Where it stands, in one visit: each has to wait for all that the other agents are about to do.
+    var standing: Standing { Standing(state: state, trace: trace, step: iterations, mail: mailCount) }
+
     // MARK: Messages
 
     /// Puts a message into the mailbox.
