@@ -52,6 +52,8 @@ package actor Instance {
     var lease: ImageLease?
     /// A sandbox that was kept ready, until the first start takes it.
     var warm: WarmClaim?
+    /// The channel of that one, until it is connected.
+    var heldChannel: HeldChannel?
     /// One of its own that is made ready while it is stopped.
     var standby = StandbyHold()
     private var timeoutTask: TaskScope.Handle?
