@@ -77,6 +77,8 @@ package actor Instance {
     var wakeFailure: (at: Duration, error: AegisError)?
     /// When the command of this run was started, on the clock of `uptime`.
     var commandStarted: Duration?
+    /// The wait for the client of a run to have its end, by its number; 0 when there is none.
+    var farewell: UInt64 = 0
     /// Streams of clients that an ephemeral instance lives by.
     var clients = 0
     private var isSynced: Bool { !stored.info.ephemeral }
@@ -238,7 +240,7 @@ package actor Instance {
             }
         case .terminate(let attempt): terminate(attempt)
         case .quiesce(let attempt, let graceful): quiesce(attempt, graceful: graceful)
-        case .kill: background("kill") { await $0.sandbox?.kill() }
+        case .kill: killAfterFarewell()
         case .record(let attempt): recordEnd(attempt)
         case .release(let attempt):
             background("release") { instance in
