@@ -119,7 +119,7 @@ import Testing
             for extra in [
                 [], ["--user", "nobody"],
                 ["--env", "A=b", "--workdir", "/var/x", "--label", "l=1", "--timeout", "60s"],
-                ["-i"], ["--guest-api", "off"], ["--guest-api", "9000"],
+                ["-i"], ["-t"], ["--guest-api", "off"], ["--guest-api", "9000"],
             ] {
                 let seen = try await both(f, backend, extra + ["--", "python3", "-c", Self.look])
                 #expect(seen.allSatisfy { $0.code == 0 && $0.err.isEmpty && $0.out.utf8.count > 2000 }, "\(seen)")

@@ -345,7 +345,7 @@ struct ShimLayerTests {
         try Files.writeAtomically(program, [1, 2, 3])
         let first = try shim()
         #expect(try Files.read(first + "/.aegis/shim.so", limit: 10) == [1, 2, 3])
-        #expect(try Files.read(first + "/etc/ld.so.preload", limit: 99) == Array("/.aegis/shim.so\n".utf8))
+        #expect(try Files.read(first + "/etc/ld.so.preload", limit: 99) == Array("/.aegis/shim.so".utf8))
         for path in ["", "/etc", "/.aegis"] { #expect(try Files.status(first + path).permissions == 0o755) }
         for path in ["/etc/ld.so.preload", "/.aegis/shim.so"] {
             #expect(try Files.status(first + path).permissions == 0o644)

@@ -137,7 +137,7 @@ struct SandboxTests {
                 """
             #expect(try await talk.run("python3 - <<'PY'\n\(script)\nPY").stdout == "thread\n0\n")
             let list = try await talk.run("cat /etc/ld.so.preload")
-            #expect(list.stdout == (odd & Hello.refusesNoAutomount != 0 ? "/.aegis/shim.so\n" : ""))
+            #expect(list.stdout == (odd & Hello.refusesNoAutomount != 0 ? "/.aegis/shim.so" : ""))
             // Nothing of it is in the sandbox's own layer but mount points.
             let own = spec.writable + "/upper"
             #expect(!Files.exists(own + "/etc/ld.so.preload") && !Files.exists(own + "/.aegis/shim.so"))

@@ -147,6 +147,24 @@ import Testing
         #expect(throws: ChannelViolation.self) { try stage.daemon(.start, stream: 0, [1]) }
     }
 
+    /// It is no process: its number is free for that of which it speaks.
+    @Test func anAnnouncementIsHandedOnAndNotRemembered() throws {
+        var stage = Stage()
+        let message = StartProcess.spare(in: Array("/w".utf8), stdin: true)
+        try stage.daemon(.start, stream: 1, message.encoded())
+        let header = try #require(try stage.toHarness.frame())
+        #expect(header.type == .start && header.stream == 1)
+        #expect(try StartProcess(decoding: stage.toHarness.payload(of: header)) == message)
+        #expect(try stage.relay.processCount == 0 && stage.received().isEmpty)
+        #expect(throws: ChannelViolation.self) {
+            try stage.harness(.started, stream: 1, ProcessStarted(pid: 5).encoded())
+        }
+        try stage.start(1)
+        #expect(stage.relay.processCount == 1)
+        #expect(throws: ChannelViolation.self) { try stage.daemon(.start, stream: 1, message.encoded()) }
+        #expect(throws: ChannelViolation.self) { try stage.daemon(.start, stream: 0, message.encoded()) }
+    }
+
     @Test func healthIsAnsweredOnlyWhenAsked() throws {
         var stage = Stage()
         #expect(throws: ChannelViolation.self) { try stage.harness(.healthy, [1]) }

@@ -65,8 +65,12 @@ package enum ChannelError: Error, Sendable, Equatable {
 
 /// The limits and versions of the channel.
 package enum Channel {
+    /// The flag of a `health` that comes before a sandbox is kept ready for somebody.
+    package static let keptReadyFlag: UInt8 = 1
+    /// The version from which on a harness knows that flag, and `ProcessKind.spare`.
+    package static let keptReadyVersion: UInt16 = 3
     /// The version that this build speaks.
-    package static let version: UInt16 = 2
+    package static let version: UInt16 = 3
     /// The oldest version that this build still speaks.
     package static let oldestVersion: UInt16 = 1
     /// Bytes of a header.

@@ -53,6 +53,10 @@ extension KeeperRelay {
         guard header.stream != 0, index(of: header.stream) == nil else {
             throw ChannelViolation("the daemon started a process under a number in use")
         }
+        if payload.first == ProcessKind.spare.rawValue {
+            // Nothing is said about it, so there is nothing to be kept.
+            return harness.appendFrame(.start, flags: header.flags, stream: header.stream, payload)
+        }
         guard processes.count < Channel.processLimit else {
             let text: StaticString = "the keeper remembers as many processes as it can; some must be forgotten first"
             let failure = ProcessFailed(reason: .limit, errno: 0, text: ChannelViolation(text).text)

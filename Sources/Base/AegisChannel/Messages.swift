@@ -36,6 +36,9 @@ package enum ProcessKind: UInt8, Sendable {
     /// The door of programs inside to the daemon, a part of the harness (from version 2 on): `arguments` are the port of the
     /// loopback and the path of the socket.
     case door = 5
+    /// The process of this number will be started in a moment, in `directory`, with or without `stdin`: what can be done before
+    /// the rest is known may be done now (from version 3 on). No answer comes, and the number is free.
+    case spare = 6
 }
 
 /// Start a process; its number is in the frame's stream field.
@@ -83,6 +86,13 @@ extension StartProcess {
     /// Open the door of programs inside, on a port of the loopback and a socket.
     package static func door(port: [UInt8], socket: [UInt8]) -> StartProcess {
         StartProcess(kind: .door, arguments: [port, socket], environment: [], directory: [], stdin: true)
+    }
+}
+
+extension StartProcess {
+    /// A process will be started in a moment.
+    package static func spare(in directory: [UInt8], stdin: Bool) -> StartProcess {
+        StartProcess(kind: .spare, arguments: [[0x2d]], environment: [], directory: directory, stdin: stdin)
     }
 }
 

@@ -130,9 +130,19 @@ long ah_poll(struct ah_poll_entry *entries, size_t count, int timeout_ms) {
 
 long ah_epoll_create(void) { return answer(epoll_create1(EPOLL_CLOEXEC)); }
 
+static long watch(int epoll, int operation, int fd, uint64_t data, uint32_t events) {
+    struct epoll_event event = {.events = events | EPOLLRDHUP | EPOLLET, .data.u64 = data};
+    return answer(epoll_ctl(epoll, operation, fd, &event));
+}
+
 long ah_epoll_add(int epoll, int fd, uint64_t data) {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.u64 = data};
-    return answer(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event));
+    return watch(epoll, EPOLL_CTL_ADD, fd, data, EPOLLIN | EPOLLOUT);
+}
+
+long ah_epoll_add_input(int epoll, int fd, uint64_t data) { return watch(epoll, EPOLL_CTL_ADD, fd, data, EPOLLIN); }
+
+long ah_epoll_watch_output(int epoll, int fd, uint64_t data, int wanted) {
+    return watch(epoll, EPOLL_CTL_MOD, fd, data, EPOLLIN | (wanted ? EPOLLOUT : 0));
 }
 
 long ah_epoll_wait(int epoll, struct ah_event *events, int count, int timeout_ms) {

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <errno.h>
+#include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "charness_process.h"
@@ -21,11 +23,14 @@
 struct ah_launch {
     struct ah_spawn spec;
     char **arguments, **environment;
-    int status;                          // the child's end of the pipe that tells when all is decided
     volatile struct ah_start_error error;
+    uint32_t go;                         // of a spare: 1 when it is told what to run
+    uint8_t is_root;                     // of a spare: it has no identity but root's
+    uint8_t is_there;                    // of a spare: it is in the directory of what it runs
     char path[8448];
     _Alignas(16) char stack[16 << 10];
-    char texts[];                        // arguments, environment, search path, directory, groups
+    char *texts;                         // arguments, environment, search path, directory, groups
+    char waiting_in[];                   // a spare's directory
 };
 
 static long raw(long number, long a, long b, long c) { return ah_raw(number, a, b, c, 0, 0); }
@@ -72,6 +77,7 @@ static void make_directories(char *path, uint32_t uid, uint32_t gid) {
 static void take_identity(struct ah_launch *launch) {
     const struct ah_spawn *spec = &launch->spec;
     long result = 0;
+    if (launch->is_root && spec->group_count == 0 && spec->uid == 0 && spec->gid == 0) return;
     if (spec->group_count > 0 || raw(SYS_getgroups, 0, 0, 0) != 0)
         result = raw(SYS_setgroups, spec->group_count, (long)spec->groups, 0);
     if (result == 0 && (spec->gid != 0 || raw(SYS_getgid, 0, 0, 0) != 0))
@@ -93,6 +99,26 @@ static long execute(const struct ah_launch *launch, const char *path) {
     return raw(SYS_execve, (long)path, (long)launch->arguments, (long)launch->environment);
 }
 
+static const char *put_path(struct ah_launch *launch, const char *folder, size_t part, const char *name, size_t length) {
+    char *path = launch->path;
+    memcpy(path, folder, part);
+    path[part] = '/';
+    memcpy(path + part + (part > 0), name, length + 1);
+    return path;
+}
+
+// Whether something of that name is there after all, whose interpreter is not. Looked for only when nothing could be run:
+// before each place that has no such program it would be one more system call.
+static int search_detail(struct ah_launch *launch, const char *name, size_t length) {
+    for (const char *at = launch->spec.search; *name && length < 4096; at++) {
+        size_t part = strcspn(at, ":");
+        if (part < 4096 && detail_of(put_path(launch, at, part, name, length)) == 1) return 1;
+        at += part;
+        if (!*at) break;
+    }
+    return 0;
+}
+
 static _Noreturn void run_program(struct ah_launch *launch) {
     const char *name = launch->arguments[0];
     if (strchr(name, '/')) {
@@ -100,40 +126,63 @@ static _Noreturn void run_program(struct ah_launch *launch) {
         leave(launch, AH_STEP_EXEC, result, detail_of(name));
     }
     long worst = -ENOENT;
-    int detail = 0;
     size_t length = strlen(name);
     for (const char *at = launch->spec.search; *name && length < 4096; at++) {
         size_t part = strcspn(at, ":");
         if (part < 4096) {
-            char *path = launch->path;
-            memcpy(path, at, part);
-            path[part] = '/';
-            memcpy(path + part + (part > 0), name, length + 1);
-            long code = execute(launch, path);
-            int found = code == -ENOENT || code == -EACCES ? detail_of(path) : 0;
-            if (code == -ENOENT && found == 1) detail = 1;
+            long code = execute(launch, put_path(launch, at, part, name, length));
             // The search goes on after what could not be run; folders of that name do not count.
-            if (code != -ENOENT && code != -ENOTDIR && found != 2) worst = code;
+            if (code != -ENOENT && code != -ENOTDIR && (code != -EACCES || detail_of(launch->path) != 2)) worst = code;
             if (code != -ENOENT && code != -ENOTDIR && code != -EACCES) break;
         }
         at += part;
         if (!*at) break;
     }
-    leave(launch, AH_STEP_EXEC, worst, detail);
+    leave(launch, AH_STEP_EXEC, worst, worst == -ENOENT ? search_detail(launch, name, length) : 0);
+}
+
+// A folder that is not there is made as root, and entered with the rights of the process's user.
+static void enter_directory(struct ah_launch *launch) {
+    const struct ah_spawn *spec = &launch->spec;
+    const char *directory = *(const char *)spec->directory ? spec->directory : "/";
+    long result = 0;
+    if (!launch->is_there && (spec->uid == 0 || spec->create_directory)) result = raw(SYS_chdir, (long)directory, 0, 0);
+    if (result == -ENOENT && spec->create_directory) {
+        make_directories((char *)spec->directory, spec->uid, spec->gid);
+        result = raw(SYS_chdir, (long)directory, 0, 0);
+    }
+    take_identity(launch);
+    if (spec->uid != 0) result = raw(SYS_chdir, (long)directory, 0, 0);
+    if (result < 0) leave(launch, AH_STEP_DIRECTORY, result, 0);
+}
+
+static void set_up(struct ah_launch *launch) {
+    reset_signals();
+    long result = raw(SYS_setsid, 0, 0, 0);
+    if (result >= 0) result = take_stdio(&launch->spec);
+    if (result < 0) leave(launch, AH_STEP_SETUP, result, 0);
 }
 
 static int be_child(void *argument) {
     struct ah_launch *launch = argument;
-    const struct ah_spawn *spec = &launch->spec;
-    reset_signals();
-    long result = raw(SYS_setsid, 0, 0, 0);
-    if (result >= 0) result = take_stdio(spec);
-    if (result < 0) leave(launch, AH_STEP_SETUP, result, 0);
-    if (spec->terminal && (result = raw(SYS_ioctl, 0, TIOCSCTTY, 0)) < 0) leave(launch, AH_STEP_TERMINAL, result, 0);
-    const char *directory = *(const char *)spec->directory ? spec->directory : "/";
-    if (spec->create_directory) make_directories((char *)spec->directory, spec->uid, spec->gid);
-    take_identity(launch);
-    if ((result = raw(SYS_chdir, (long)directory, 0, 0)) < 0) leave(launch, AH_STEP_DIRECTORY, result, 0);
+    set_up(launch);
+    long result = launch->spec.terminal ? raw(SYS_ioctl, 0, TIOCSCTTY, 0) : 0;
+    if (result < 0) leave(launch, AH_STEP_TERMINAL, result, 0);
+    enter_directory(launch);
+    run_program(launch);
+}
+
+// All that needs no word of what is to run comes before the wait.
+static int be_spare(void *argument) {
+    struct ah_launch *launch = argument;
+    set_up(launch);
+    int is_in = raw(SYS_chdir, (long)launch->waiting_in, 0, 0) == 0;
+    launch->is_root =
+        raw(SYS_getgroups, 0, 0, 0) == 0 && raw(SYS_getgid, 0, 0, 0) == 0 && raw(SYS_getuid, 0, 0, 0) == 0;
+    while (__atomic_load_n(&launch->go, __ATOMIC_ACQUIRE) == 0)
+        ah_raw(SYS_futex, (long)&launch->go, FUTEX_WAIT_PRIVATE, 0, 0, 0);
+    launch->is_there = is_in && strcmp(launch->spec.directory, launch->waiting_in) == 0;
+    enter_directory(launch);
     run_program(launch);
 }
 
@@ -151,15 +200,14 @@ static void *put(char **at, const void *bytes, size_t count) {
 }
 
 // The harness goes on at once and may let go of what it was given: the child has all of it in here.
-static struct ah_launch *make_launch(const struct ah_spawn *spec) {
+static int fill_in(struct ah_launch *launch, const struct ah_spawn *spec) {
     size_t arguments = blob_size(spec->arguments, spec->argument_count);
     size_t environment = blob_size(spec->environment, spec->environment_count);
     size_t search = strlen(spec->search) + 1, directory = strlen(spec->directory) + 1;
     size_t groups = spec->group_count * sizeof *spec->groups;
-    struct ah_launch *launch = malloc(sizeof *launch + groups + arguments + environment + search + directory);
-    if (!launch) return 0;
+    launch->texts = malloc(groups + arguments + environment + search + directory);
+    if (!launch->texts) return 0;
     launch->spec = *spec;
-    launch->error.step = 0;
     // Numbers first: the place is aligned for them.
     char *at = launch->texts;
     launch->spec.groups = put(&at, spec->groups, groups);
@@ -167,39 +215,72 @@ static struct ah_launch *make_launch(const struct ah_spawn *spec) {
     launch->environment = ah_text_list(put(&at, spec->environment, environment), spec->environment_count);
     launch->spec.search = put(&at, spec->search, search);
     launch->spec.directory = put(&at, spec->directory, directory);
-    if (launch->arguments && launch->environment) return launch;
-    ah_forget_launch(launch);
-    return 0;
+    return launch->arguments && launch->environment;
+}
+
+static struct ah_launch *make_launch(const char *waiting_in) {
+    size_t length = strlen(waiting_in) + 1;
+    struct ah_launch *launch = malloc(sizeof *launch + length);
+    if (!launch) return 0;
+    launch->arguments = launch->environment = 0;
+    launch->texts = 0;
+    launch->error.step = 0;
+    launch->go = 0;
+    launch->is_root = launch->is_there = 0;
+    memcpy(launch->waiting_in, waiting_in, length);
+    return launch;
 }
 
 void ah_forget_launch(struct ah_launch *launch) {
     if (!launch) return;
-    free(launch->arguments), free(launch->environment), free(launch);
+    free(launch->arguments), free(launch->environment), free(launch->texts), free(launch);
 }
 
 void ah_launch_error(const struct ah_launch *launch, struct ah_start_error *error) { *error = launch->error; }
 
-long ah_spawn(const struct ah_spawn *spec, int32_t *status, struct ah_launch **out) {
+// The harness has 0, 1 and 2 open, so the pipe is not among what becomes stdio. Nothing is ever written to it: it
+// closes when the program runs, or with the child, and then this memory is the harness's alone again.
+static long begin(struct ah_launch *launch, int (*child)(void *), int32_t *status) {
     int ends[2];
-    struct ah_launch *launch = make_launch(spec);
-    if (!launch) return -ENOMEM;
-    if (pipe2(ends, O_CLOEXEC)) {
-        long code = errno;
-        ah_forget_launch(launch);
-        return -code;
-    }
-    // The harness has 0, 1 and 2 open, so the pipe is not among what becomes stdio. Nothing is ever written to it: it
-    // closes when the program runs, or with the child, and then this memory is the harness's alone again.
-    launch->status = ends[1];
-    int pid = clone(be_child, launch->stack + sizeof launch->stack, CLONE_VM | SIGCHLD, launch);
+    if (pipe2(ends, O_CLOEXEC)) return -errno;
+    int pid = clone(child, launch->stack + sizeof launch->stack, CLONE_VM | SIGCHLD, launch);
     long result = pid < 0 ? -errno : pid;
     close(ends[1]);
-    if (pid < 0) {
-        close(ends[0]);
-        ah_forget_launch(launch);
-        return result;
-    }
-    *status = ends[0];
-    *out = launch;
+    if (pid < 0) close(ends[0]);
+    else *status = ends[0];
     return result;
+}
+
+long ah_spawn(const struct ah_spawn *spec, int32_t *status, struct ah_launch **out) {
+    struct ah_launch *launch = make_launch("");
+    if (!launch) return -ENOMEM;
+    long result = fill_in(launch, spec) ? begin(launch, be_child, status) : -ENOMEM;
+    if (result < 0) ah_forget_launch(launch);
+    else *out = launch;
+    return result;
+}
+
+long ah_spare(const struct ah_spawn *streams, const char *directory, int32_t *status, struct ah_launch **out) {
+    struct ah_launch *launch = make_launch(directory);
+    if (!launch) return -ENOMEM;
+    launch->spec = *streams;
+    long result = begin(launch, be_spare, status);
+    if (result < 0) ah_forget_launch(launch);
+    else *out = launch;
+    return result;
+}
+
+long ah_tell_spare(struct ah_launch *launch, const struct ah_spawn *spec) {
+    // It may not have come to its wait yet: what it looks at until then stays as it is.
+    if (!fill_in(launch, spec)) return -ENOMEM;
+    __atomic_store_n(&launch->go, 1, __ATOMIC_RELEASE);
+    ah_raw(SYS_futex, (long)&launch->go, FUTEX_WAKE_PRIVATE, 1, 0, 0);
+    return 0;
+}
+
+void ah_end_spare(int pid) {
+    if (pid <= 1) return;
+    kill(pid, SIGKILL);
+    while (waitpid(pid, 0, 0) < 0 && errno == EINTR) {
+    }
 }

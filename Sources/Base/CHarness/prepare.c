@@ -77,8 +77,9 @@ long ah_block_and_watch(int signal) {
 }
 
 void ah_drain_signals(int fd) {
+    // Less than there is room for is all that there was.
     struct signalfd_siginfo info[16];
-    while (read(fd, info, sizeof info) > 0) {
+    while (read(fd, info, sizeof info) == sizeof info) {
     }
 }
 

@@ -38,6 +38,7 @@ struct AttachSession: Sendable {
         }
         _ = consume hold
         stream.close()
+        await instance.saidFarewell()
     }
 
     /// The client has gone: what lived by it goes too, unless another client is there or the daemon itself goes and
@@ -92,6 +93,8 @@ struct AttachSession: Sendable {
             return try await frames.write(
                 .exit(code, detail: "{\"reason\":\"\(reason.rawValue)\",\"oom_killed\":\(isOutOfMemory)}"))
         }
+        // Only the end of the sandbox says how this one ended.
+        await instance.saidFarewell()
         let outcome = try await instance.end(of: attempt)
         if ephemeral, await instance.clientLeft() {
             // One that lingers is left for the client to remove: it fetches artifacts first.

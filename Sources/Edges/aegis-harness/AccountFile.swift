@@ -7,8 +7,10 @@ struct AccountFile {
     private var text: [UInt8] = []
     private var stamp: ah_stamp?
 
-    /// The file's bytes, as far as it is a file and not too long.
-    mutating func contents(_ path: StaticString) -> [UInt8] {
+    /// The file's bytes, as far as it is a file and not too long; not looked at again where `isKnown` says that nothing has run
+    /// that could have changed it since it was read.
+    mutating func contents(_ path: StaticString, isKnown: Bool = false) -> [UInt8] {
+        if isKnown && stamp != nil { return text }
         let name = terminated(bytes(path))
         var now = ah_stamp()
         guard unsafe ah_file_stamp(name, &now) == 0 else {

@@ -12,7 +12,7 @@ import CHarness
 /// and the loader's list that names our library.
 struct CopyOut {
     private static let listName = bytes("ld.so.preload")
-    private static let listText = bytes("/.aegis/shim.so\n")
+    private static let listText = bytes("/.aegis/shim.so")
     private static let depthLimit = 256
     private static let chunk = 64 << 10
     /// The longest file that is read although it says that it is empty.

@@ -10,6 +10,8 @@ struct OutputPipe {
     var acknowledged: UInt64 = 0
     /// There may be something to read (edge-triggered: from an event on, until a read says otherwise).
     var ready = false
+    /// Nobody has it open for writing any more, and nothing is left in it.
+    var isOver = false
     /// After the end of the process: the bytes that it left behind. What a grandchild writes later is not waited for.
     var leftover: Int?
 
@@ -85,12 +87,11 @@ final class GuestProcess {
         if terminal { closeInput() }
     }
 
-    /// Ends the start: after the end of `status`, when the child has left our memory.
+    /// Ends the start: after the end of `status`, which is the caller's to close then, when the child has left our memory.
     ///
     /// - Returns: what went wrong; step 0 when the program runs.
-    func closeStatus() -> ah_start_error {
+    func endStart() -> ah_start_error {
         var error = ah_start_error()
-        if status >= 0 { ah_close(status) }
         status = -1
         // SAFETY: made by ah_spawn, and forgotten here, once.
         if let launch = unsafe launch {

@@ -7,6 +7,7 @@ extension Harness {
         guard let request = try? StartProcess(decoding: payload), !request.arguments[0].isEmpty else {
             return refuse(number, .other, Code.invalid, bytes("the request to start a process is malformed"))
         }
+        if request.kind == .spare { return makeSpare(number, request) }
         guard shutdown == nil else { return refuse(number, .other, 0, bytes("the sandbox is shutting down")) }
         if request.kind == .door && process(number) == nil { return openDoor(number, request) }
         guard processes.count < Channel.liveLimit, process(number) == nil, door?.number != number else {
@@ -21,7 +22,8 @@ extension Harness {
         let account: Account
         do throws(AccountError) {
             account = try Accounts.resolve(
-                request.user, passwd: passwd.contents("/etc/passwd"), group: group.contents("/etc/group"))
+                request.user, passwd: passwd.contents("/etc/passwd", isKnown: spare != nil),
+                group: group.contents("/etc/group", isKnown: spare != nil))
         } catch {
             let what: [UInt8]
             switch error {
@@ -31,6 +33,7 @@ extension Harness {
             }
             return refuse(number, .unknownUser, 0, request.user + what)
         }
+        if startSpare(number, request, account) { return }
         var stdio = Stdio()
         let opened = open(&stdio, request, account)
         guard opened >= 0 else {
@@ -47,7 +50,7 @@ extension Harness {
     }
 
     /// Both sides of a process's streams.
-    private struct Stdio {
+    struct Stdio {
         /// The process's: stdin, stdout, stderr.
         var theirs: [Int32] = [-1, -1, -1]
         /// Ours.
@@ -62,7 +65,7 @@ extension Harness {
         }
     }
 
-    private func open(_ stdio: inout Stdio, _ request: StartProcess, _ account: Account) -> Int {
+    func open(_ stdio: inout Stdio, _ request: StartProcess, _ account: Account) -> Int {
         if request.terminal && request.kind != .copyIn && request.kind != .copyOut {
             if terminalsLackSignals == nil { terminalsLackSignals = ah_terminals_lack_signals() != 0 }
             var master: Int32 = -1
@@ -95,7 +98,7 @@ extension Harness {
             pid = ah_fork(stdio.theirs[0], stdio.theirs[1], stdio.theirs[2])
             if pid == 0 { copy(request, account) }
         } else {
-            pid = unsafe spawn(request, account, stdio.theirs, &status, &shared)
+            pid = unsafe Self.withSpec(request, account, stdio.theirs) { unsafe ah_spawn(&$0, &status, &shared) }
         }
         stdio.closeTheirs()
         guard pid > 0 else {
@@ -123,9 +126,9 @@ extension Harness {
         ah_exit(copy.run(into: request.arguments[0]))
     }
 
-    private func spawn(
-        _ request: StartProcess, _ account: Account, _ stdio: [Int32], _ status: inout Int32,
-        _ launch: inout OpaquePointer?
+    /// Calls `body` with a request in the words of C.
+    static func withSpec(
+        _ request: StartProcess, _ account: Account, _ stdio: [Int32], _ body: (inout ah_spawn) -> Int
     ) -> Int {
         var environment = request.environment
         if value(of: "HOME", in: environment) == nil { environment.append(bytes("HOME=") + account.home) }
@@ -135,7 +138,7 @@ extension Harness {
         let path = value(of: "PATH", in: environment) ?? []
         let search = terminated(path.isEmpty ? standard : path)
         let directory = terminated(request.directory)
-        var pid = 0
+        var result = 0
         unsafe arguments.withUnsafeBytes { arguments in
             unsafe variables.withUnsafeBytes { variables in
                 unsafe search.withUnsafeBytes { search in
@@ -157,23 +160,24 @@ extension Harness {
                             unsafe spec.error = stdio[2]
                             unsafe spec.terminal = request.terminal ? 1 : 0
                             unsafe spec.create_directory = request.createDirectory ? 1 : 0
-                            pid = unsafe ah_spawn(&spec, &status, &launch)
+                            result = unsafe body(&spec)
                         }
                     }
                 }
             }
         }
-        return pid
+        return result
     }
 
     // MARK: Whether it runs
 
     /// At the end of its pipe the child has left our memory, and in it where it failed, if it did.
-    func resolveStart(_ process: GuestProcess) {
+    func resolveStart(_ process: GuestProcess, isDecided: Bool = false) {
         guard process.status >= 0 else { return }
         var nothing: UInt8 = 0
-        if unsafe ah_read(process.status, &nothing, 1) == -Code.again { return }
-        let report = process.closeStatus()
+        if !isDecided, unsafe ah_read(process.status, &nothing, 1) == -Code.again { return }
+        closing.append(process.status)
+        let report = process.endStart()
         guard report.step != 0 else { return reportStart(process) }
         let code = Int(report.code)
         let (reason, text) = Self.explain(report, process)

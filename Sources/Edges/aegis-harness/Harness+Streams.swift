@@ -77,7 +77,7 @@ extension Harness {
     /// Sends one frame of what the process wrote, if the daemon and the channel take it. `true` if there may be more.
     func pumpOutput(_ process: GuestProcess, _ index: Int) -> Bool {
         guard process.output[index].isOpen, process.output[index].ready else { return false }
-        if process.output[index].leftover == 0 {
+        if process.output[index].isOver || process.output[index].leftover == 0 {
             endOutput(process, index)
             return false
         }
@@ -112,7 +112,12 @@ extension Harness {
         outgoing.appendDataHeader(
             index == 0 ? .stdout : .stderr, flags: Channel.endFlag, stream: process.number,
             offset: process.output[index].sent, count: 0)
-        process.closeOutput(index)
+        if process.terminal {
+            process.closeOutput(index)
+        } else {
+            closing.append(process.output[index].descriptor)
+            process.output[index].descriptor = -1
+        }
     }
 
     // MARK: The end of processes
@@ -130,7 +135,7 @@ extension Harness {
             for process in processes where Int(process.pid) == pid && process.end == nil {
                 process.end = (code, signal)
                 process.closeInput()
-                for i in 0..<2 where process.output[i].isOpen {
+                for i in 0..<2 where process.output[i].isOpen && !process.output[i].isOver {
                     let pending = process.terminal ? -1 : ah_pending(process.output[i].descriptor)
                     // A terminal does not tell; it holds less than this.
                     process.output[i].leftover = pending >= 0 ? pending : 256 << 10
@@ -139,6 +144,7 @@ extension Harness {
                 if !process.isStarted { resolveStart(process) }
                 break
             }
+            if let spare, Int(spare.pid) == pid { forgetSpare(spare) }
         }
     }
 
@@ -198,6 +204,7 @@ extension Harness {
             return
         }
         shutdown = (kill, kill + Harness.lastWords, false, stays)
+        dropSpare()
         signalEverything(15)
     }
 

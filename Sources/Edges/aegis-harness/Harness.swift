@@ -16,6 +16,10 @@ final class Harness {
     /// The daemon's side is closed: told once, maybe together with the last bytes, which are not the end then.
     private var channelEnded = false
     var channelWritable = true
+    /// A child that waits to become the command; in a sandbox that is kept ready.
+    var spare: SpareProcess?
+    /// Descriptors that are to be closed when what is to be sent is sent: in gVisor each of them takes its time.
+    var closing: [Int32] = []
     var processes: [GuestProcess] = []
     /// By which programs inside reach the daemon, if it wants that.
     var door: GuestDoor?
@@ -30,6 +34,9 @@ final class Harness {
     var questions: [(flags: UInt8, payload: [UInt8])] = []
     /// Whether something happened since memory was last given back.
     var isWarm = true
+    /// Whether this sandbox waits for somebody who takes it: what memory there is will be wanted then, and there is nothing to be done
+    /// before.
+    var isKeptReady = false
 
     /// Output is read while less than this waits for the channel.
     static let highWater = 128 << 10
@@ -54,7 +61,8 @@ final class Harness {
         ah_set_nonblocking(channel)
         ah_set_close_on_exec(0)
         ah_set_close_on_exec(1)
-        guard ah_epoll_add(self.epoll, channel, Source.channel) >= 0,
+        // Not told when it is writable, each time that the keeper has read: it nearly always is.
+        guard ah_epoll_add_input(self.epoll, channel, Source.channel) >= 0,
             ah_epoll_add(self.epoll, self.signals, Source.signals) >= 0
         else { Harness.die(bytes("the channel cannot be waited for"), 1) }
     }
@@ -107,6 +115,7 @@ final class Harness {
         }
         if door != nil { isBusy = pumpDoor() || isBusy }
         flush()
+        closeClosing()
         if let deadline, deadline <= ah_now_microseconds() { keepDeadlines() }
         if shutdown != nil { continueShutdown() }
         return isBusy && (channelWritable || outgoing.count < Harness.highWater)
@@ -117,7 +126,10 @@ final class Harness {
         case Source.channel:
             if event.ready & UInt8(AH_IN | AH_HANGUP) != 0 { channelReadable = true }
             if event.ready & UInt8(AH_HANGUP) != 0 { channelEnded = true }
-            if event.ready & UInt8(AH_OUT | AH_HANGUP) != 0 { channelWritable = true }
+            if event.ready & UInt8(AH_OUT | AH_HANGUP) != 0 && !channelWritable {
+                channelWritable = true
+                ah_epoll_watch_output(epoll, channel, Source.channel, 0)
+            }
         case Source.signals:
             ah_drain_signals(signals)
             reap()
@@ -127,15 +139,28 @@ final class Harness {
             if event.ready & UInt8(AH_IN | AH_HANGUP) != 0 { door.connections[at].readable = true }
             if event.ready & UInt8(AH_OUT | AH_HANGUP) != 0 { door.connections[at].writable = true }
         default:
-            guard let process = process(UInt16(truncatingIfNeeded: event.data >> 8)) else { return }
-            switch event.data & 0xff {
-            case Source.input: process.input.writable = true
-            case Source.stdout:
-                process.output[0].ready = true
-                if process.terminal { process.input.writable = true }
-            case Source.stderr: process.output[1].ready = true
-            default: resolveStart(process)
+            takeProcessEvent(event)
+        }
+    }
+
+    private func takeProcessEvent(_ event: ah_event) {
+        let number = UInt16(truncatingIfNeeded: event.data >> 8)
+        let source = event.data & 0xff
+        guard let process = process(number) else {
+            if let spare, spare.number == number, source == Source.status { dropSpare() }
+            return
+        }
+        switch source {
+        case Source.input: process.input.writable = true
+        case Source.stdout, Source.stderr:
+            let index = source == Source.stdout ? 0 : 1
+            process.output[index].ready = true
+            if process.terminal {
+                process.input.writable = true
+            } else {
+                process.output[index].isOver = event.ready & UInt8(AH_IN | AH_HANGUP) == UInt8(AH_HANGUP)
             }
+        default: resolveStart(process, isDecided: event.ready & UInt8(AH_HANGUP) != 0)
         }
     }
 
@@ -192,6 +217,7 @@ final class Harness {
     }
 
     private func takeFrame(_ header: FrameHeader) throws(ChannelError) {
+        isKeptReady = header.type == .health && header.flags & Channel.keptReadyFlag != 0
         switch header.type {
         case .stdin:
             if let door, door.number == header.stream { return try takeDoorInput(door, header) }
@@ -241,6 +267,7 @@ final class Harness {
                 outgoing.consume(count)
             } else if count == -Code.again {
                 channelWritable = false
+                ah_epoll_watch_output(epoll, channel, Source.channel, 1)
             } else {
                 killEverything()
                 ah_exit(1)
@@ -248,12 +275,18 @@ final class Harness {
         }
     }
 
+    private func closeClosing() {
+        guard !closing.isEmpty else { return }
+        for descriptor in closing { ah_close(descriptor) }
+        closing.removeAll(keepingCapacity: true)
+    }
+
     // MARK: Waiting
 
     /// Milliseconds to wait: until the next deadline, or once for a second to give memory back, or for ever.
     private func patience() -> Int32 {
         if let shutdown { return wait(until: shutdown.killed ? shutdown.exit : shutdown.kill) }
-        guard let deadline else { return isWarm ? 1000 : -1 }
+        guard let deadline else { return isWarm && !isKeptReady ? 1000 : -1 }
         return isWarm ? min(1000, wait(until: deadline)) : wait(until: deadline)
     }
 

@@ -9,6 +9,10 @@
 
 enum { NO_AUTOMOUNT = 0x800 };
 
+// Never used. The loader clears what stands behind a library's data, and does so first: the page is written to before it is read,
+// which is one fault instead of two (in gVisor 0.1 to 0.2 ms of each start of a program).
+__attribute__((used, retain)) static char behind_the_data[8];
+
 struct stat;
 struct statx;
 

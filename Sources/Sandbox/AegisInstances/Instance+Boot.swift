@@ -137,7 +137,7 @@ extension Instance {
         self.sandbox = sandbox
         issueGrants()
         do {
-            let (state, stream) = try await sandbox.channel()
+            let (state, stream) = try await openChannel(to: sandbox)
             let session = HarnessSession(sink: processes, tap: tap)
             link.withLock { $0 = session }
             openGuestDoor(on: session, besides: state.processes)
@@ -154,6 +154,14 @@ extension Instance {
             }
             return false
         }
+    }
+
+    /// The channel of a sandbox; one that was kept ready has it open already.
+    private func openChannel(to sandbox: any Sandbox) async throws -> (state: KeeperState, stream: any ByteStream) {
+        let held = heldChannel
+        heldChannel = nil
+        if let held, held.leads(to: sandbox) { return (held.state, held) }
+        return try await sandbox.channel()
     }
 
     /// Reads the channel until it ends, then waits for the sandbox's own end and reports it.
@@ -230,7 +238,10 @@ extension Instance {
     }
 
     /// D8: `--workdir`, else the image's if it is set and not `/`, else `/workspace`.
-    func workingDirectory(_ config: ImageConfig) -> String {
+    func workingDirectory(_ config: ImageConfig) -> String { Self.workingDirectory(config, stored) }
+
+    /// As above, before there is an instance.
+    static func workingDirectory(_ config: ImageConfig, _ stored: StoredInstance) -> String {
         if let workdir = stored.workdir { return workdir }
         return config.workingDirectory.isEmpty || config.workingDirectory == "/"
             ? "/workspace" : config.workingDirectory

@@ -209,6 +209,41 @@ extension Instance {
         return isOutOfMemory
     }
 
+    /// How long the sandbox of a run stays for its client to be told the end: for one that takes no output, and for one that
+    /// has just been told.
+    private static let farewellLimit = (longest: Duration.milliseconds(100), afterwards: Duration.milliseconds(1))
+
+    /// Kills the sandbox: at once, or, where a run has ended by itself, when its client knows that. Taking down a sandbox keeps every
+    /// processor busy for milliseconds, in which the client would wait for a word that has long been there.
+    func killAfterFarewell() {
+        guard stored.info.ephemeral, !lingers, clients == 1, machine.endedByItself else { return killSandbox() }
+        awaitFarewell(Self.farewellLimit.longest)
+    }
+
+    private func awaitFarewell(_ limit: Duration) {
+        let (clock, attempt) = (services.clock, machine.attempt)
+        farewell += 1
+        let number = farewell
+        services.scope.spawn("instance-farewell") { [weak self] in
+            try? await clock.sleep(for: limit)
+            await self?.endFarewell(number, attempt)
+        }
+    }
+
+    private func endFarewell(_ number: UInt64, _ attempt: UInt64) {
+        // Another wait may have taken the place of this one.
+        guard farewell == number, machine.attempt == attempt else { return }
+        farewell = 0
+        killSandbox()
+    }
+
+    private func killSandbox() { background("kill") { await $0.sandbox?.kill() } }
+
+    /// The client of a run has been told how it ended, or need not be told before the sandbox is gone.
+    package func saidFarewell() {
+        if farewell != 0 { awaitFarewell(Self.farewellLimit.afterwards) }
+    }
+
     /// As `delete`, unless it was started meanwhile.
     ///
     /// - Returns: whether it is gone.

@@ -44,6 +44,7 @@ extension Instance {
     private func handOver() -> WarmClaim? {
         guard let claim = warm else { return nil }
         warm = nil
+        heldChannel = claim.warm.channel
         remember(image: claim.image, ids: claim.ids, backend: claim.choice)
         return claim
     }

@@ -54,6 +54,8 @@ package actor Instance {
     var lease: ImageLease?
     /// A sandbox that was kept ready, until the first start takes it.
     var warm: WarmClaim?
+    /// The channel of that one, until it is connected.
+    var heldChannel: HeldChannel?
     /// One of its own that is made ready while it is stopped.
     var standby = StandbyHold()
     private var timeoutTask: TaskScope.Handle?
@@ -77,6 +79,8 @@ package actor Instance {
     var wakeFailure: (at: Duration, error: AegisError)?
     /// When the command of this run was started, on the clock of `uptime`.
     var commandStarted: Duration?
+    /// The wait for the client of a run to have its end, by its number; 0 when there is none.
+    var farewell: UInt64 = 0
     /// Streams of clients that an ephemeral instance lives by.
     var clients = 0
     private var isSynced: Bool { !stored.info.ephemeral }
@@ -238,7 +242,7 @@ package actor Instance {
             }
         case .terminate(let attempt): terminate(attempt)
         case .quiesce(let attempt, let graceful): quiesce(attempt, graceful: graceful)
-        case .kill: background("kill") { await $0.sandbox?.kill() }
+        case .kill: killAfterFarewell()
         case .record(let attempt): recordEnd(attempt)
         case .release(let attempt):
             background("release") { instance in

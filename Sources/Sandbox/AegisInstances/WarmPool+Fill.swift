@@ -91,13 +91,14 @@ extension WarmPool {
         let ownKernel = learned.info.grade == .userKernel
         if ownKernel {
             try await withDeadline(.seconds(10), clock: services.clock) { try await WarmUp(sandbox: sandbox).run() }
-            try await sandbox.pause()
         }
+        let channel = try await HeldChannel(of: sandbox, in: services.scope)
+        if ownKernel { try await sandbox.pause() }
         var limits = learned.info.limits
         (limits.timeout, limits.grace) = (nil, nil)
         return WarmSandbox(
             id: learned.info.id, sandbox: sandbox, digest: digest, limits: limits, log: log, isFrozen: ownKernel,
-            memory: (try? await sandbox.usage().memoryBytes) ?? 0, lease: lease)
+            memory: (try? await sandbox.usage().memoryBytes) ?? 0, channel: channel, lease: lease)
     }
 
     // MARK: Removing

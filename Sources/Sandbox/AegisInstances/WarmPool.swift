@@ -180,11 +180,26 @@ package actor WarmPool {
         guard max(ids.uid, ids.gid) < BootMount.idCount else { return nil }
         guard let warm = pick(reference.description, image.digest, choice.backend.name, limits) else { return nil }
         lastClaim = uptime
+        // Before all else: a kernel in user space needs a moment until it runs again.
+        let thawed = await Self.thaw(warm)
+        if warm.isFrozen, !stored.tty {
+            let directory = Instance.workingDirectory(image.config, stored)
+            await warm.channel.announceCommand(in: directory, stdin: stored.stdin)
+        }
         poke()
         let claim = WarmClaim(warm: warm, image: image, ids: ids, choice: choice)
         let (services, owner) = (services, stored.info.owner)
-        warm.wake(in: services.scope) { try await Self.give(claim, to: owner, services) }
+        warm.wake(in: services.scope) {
+            try thawed.get()
+            try await Self.give(claim, to: owner, services)
+        }
         return claim
+    }
+
+    /// Its processes run again.
+    private static func thaw(_ warm: WarmSandbox) async -> Result<Void, any Error> {
+        guard warm.isFrozen else { return .success(()) }
+        do { return .success(try await warm.sandbox.resume()) } catch { return .failure(error) }
     }
 
     private func pick(_ reference: String, _ digest: String, _ backend: String, _ limits: Limits) -> WarmSandbox? {
@@ -202,10 +217,9 @@ package actor WarmPool {
         return nil
     }
 
-    /// Makes it the caller's: its processes run again, and its workspace has the owner and the age of a new one.
+    /// Makes it the caller's: its workspace has the owner and the age of a new one.
     private static func give(_ claim: WarmClaim, to owner: UInt32, _ services: InstanceServices) async throws {
         let warm = claim.warm
-        async let running: Void = warm.isFrozen ? warm.sandbox.resume() : ()
         let folder =
             services.disk.isLimited(warm.id)
             ? try await services.disk.workspace(
@@ -214,7 +228,6 @@ package actor WarmPool {
         try await services.workspaces.adoptAutomatic(
             instance: warm.id, owner: owner,
             givingTo: .init(user: claim.ids.uid, group: claim.ids.gid), at: folder)
-        try await running
     }
 
     // MARK: Emptying

@@ -23,6 +23,8 @@ final class WarmSandbox: Sendable {
     let isFrozen: Bool
     /// Bytes that it took when it was ready.
     let memory: UInt64
+    /// Its channel.
+    let channel: HeldChannel
     /// Holds the layers while nobody else does.
     private let lease: ImageLease
     /// Notices its end while it waits.
@@ -32,7 +34,7 @@ final class WarmSandbox: Sendable {
 
     init(
         id: String, sandbox: any Sandbox, digest: String, limits: Limits, log: InstanceLog, isFrozen: Bool,
-        memory: UInt64, lease: ImageLease
+        memory: UInt64, channel: HeldChannel, lease: ImageLease
     ) {
         self.id = id
         self.sandbox = sandbox
@@ -41,6 +43,7 @@ final class WarmSandbox: Sendable {
         self.log = log
         self.isFrozen = isFrozen
         self.memory = memory
+        self.channel = channel
         self.lease = lease
     }
 
@@ -86,7 +89,13 @@ struct WarmUp {
     private static let number = Channel.taskProcess + 1
     /// What most commands need first, the loader and the C library of the image, comes with its shell. An image without one
     /// has the harness at least.
-    var commands = [["sh", "-c", ":"], WarmUp.harness]
+    /// The folders are those in which most programs are looked for before they are found: names of a folder that was looked through
+    /// once are known not to be there, and else the host is asked for each.
+    var commands = [
+        ["sh", "-c", "echo /usr/local/sbin/* /usr/local/bin/* /usr/sbin/* >/dev/null"], WarmUp.harness,
+    ]
+    /// Whether the sandbox waits for somebody from there on.
+    var keepsReady = true
     /// Of ours, whatever is in the sandbox.
     static let harness = ["/.aegis/harness", "--version"]
     var directory = "/workspace"
@@ -108,7 +117,10 @@ struct WarmUp {
                     let message = StartProcess(
                         kind: .exec, arguments: command.map { Array($0.utf8) }, environment: [Array(Self.path.utf8)],
                         directory: Array(directory.utf8))
-                    do { _ = try await session.start(Self.number, message) } catch is ProcessStartError { continue }
+                    do { _ = try await session.start(Self.number, message) } catch is ProcessStartError {
+                        session.forget(Self.number)
+                        continue
+                    }
                     for await _ in ends { break }
                     session.forget(Self.number)
                     break
@@ -121,7 +133,8 @@ struct WarmUp {
                         session.forget(Door.earlyProcess)
                     }
                 }
-                try await session.health()
+                try await session.health(
+                    beforeKeepingReady: keepsReady && state.version >= Channel.keptReadyVersion)
             }
             // Whichever ends first: the channel only if it broke.
             defer { group.cancelAll() }

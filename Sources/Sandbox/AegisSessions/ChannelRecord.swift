@@ -92,6 +92,7 @@ struct ChannelDescriber {
             case .copyIn?: "copyIn"
             case .copyOut?: "copyOut"
             case .door?: "openDoor"
+            case .spare?: "makeSpare"
             case nil: "start"
             }
         default: "\(type)"

@@ -227,8 +227,9 @@ package final class HarnessSession: Sendable {
         try await health()
     }
 
-    /// Waits until the harness answers.
-    package func health() async throws {
+    /// Waits until the harness answers; with `beforeKeepingReady` it is told that nothing more comes until somebody takes the
+    /// sandbox, who wants it as it is by then.
+    package func health(beforeKeepingReady: Bool = false) async throws {
         try await withCheckedThrowingContinuation { continuation in
             let nonce = state.withLock { state -> UInt64? in
                 guard !state.closed else { return nil }
@@ -239,7 +240,7 @@ package final class HarnessSession: Sendable {
             guard let nonce else { return continuation.resume(throwing: IOError.closed) }
             var fields = FieldWriter()
             fields.u64(nonce)
-            send(.health, fields.bytes)
+            send(.health, flags: beforeKeepingReady ? Channel.keptReadyFlag : 0, fields.bytes)
         }
     }
 

@@ -40,6 +40,9 @@ long ah_poll(struct ah_poll_entry *entries, size_t count, int timeout_ms);
 long ah_epoll_create(void);
 // Edge-triggered, for both directions.
 long ah_epoll_add(int epoll, int fd, uint64_t data);
+// The same for what can be read, and whether it is to tell when something can be written, too.
+long ah_epoll_add_input(int epoll, int fd, uint64_t data);
+long ah_epoll_watch_output(int epoll, int fd, uint64_t data, int wanted);
 long ah_epoll_wait(int epoll, struct ah_event *events, int count, int timeout_ms);
 void ah_log(const void *text, size_t count);
 const char *ah_error_text(int code);

@@ -40,6 +40,13 @@ struct ah_launch;
 long ah_spawn(const struct ah_spawn *spec, int32_t *status, struct ah_launch **launch);
 void ah_launch_error(const struct ah_launch *launch, struct ah_start_error *error);
 void ah_forget_launch(struct ah_launch *launch);
+// Starts a child that has done all that needs no word of what is to run, in a folder, as root, with the three streams, and waits
+// for that word. Its launch and its status are those of a child of ah_spawn; before it is told, the end of `status` is its own.
+long ah_spare(const struct ah_spawn *streams, const char *directory, int32_t *status, struct ah_launch **launch);
+// Tells a spare what to run, with the streams that it was made with. Negative: nothing was begun.
+long ah_tell_spare(struct ah_launch *launch, const struct ah_spawn *spec);
+// Kills a spare that was told nothing, and reaps it.
+void ah_end_spare(int pid);
 // Forks without running a program: 0 in the child, whose stdio are the given descriptors and who has no other.
 long ah_fork(int input, int output, int error);
 _Noreturn void ah_exit(int code);

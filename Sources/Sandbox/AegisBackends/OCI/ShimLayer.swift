@@ -14,9 +14,10 @@ package final class ShimLayer: Sendable {
 
     /// Where it lies inside.
     static let library = ".aegis/shim.so"
-    /// The list, and what it says. The harness leaves this file out of copies (`CopyOut`).
+    /// The list, and what it says. The harness leaves this file out of copies (`CopyOut`). Without a line's end behind the name the
+    /// loader only reads its map of the file; else it writes into it, which in gVisor is one more fault at each start of a program.
     static let list = "etc/ld.so.preload"
-    static let listText = "/\(library)\n"
+    static let listText = "/\(library)"
 
     /// Describes a layer; nothing is touched.
     ///
