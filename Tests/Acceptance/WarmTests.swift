@@ -261,7 +261,19 @@ import Testing
         }
     }
 
-    /// (One of runsc is frozen until it is taken, and does not end before.)
+    /// One of runsc is frozen until it is taken, and dies only then: whoever wants one does not get that.
+    @Test func oneThatIsKilledWhileItIsFrozenIsNobodys() async throws {
+        try await DaemonFixture.with(config: Self.config("warm: { base@runsc: 1 }")) { f in
+            try await full(f)
+            let id = try #require(
+                try FileManager.default.contentsOfDirectory(atPath: "\(f.home)/warm").first { $0.hasPrefix("i-") })
+            for pid in try f.processes(of: id) { kill(pid, SIGKILL) }
+            #expect(try await f.succeed("run", "--isolation", "runsc", "--", "echo", "well").out == "well\n")
+            try await full(f)
+            #expect(try await f.succeed("run", "--isolation", "runsc", "--", "echo", "again").out == "again\n")
+        }
+    }
+
     @Test func oneThatEndsByItselfIsReplaced() async throws {
         try await DaemonFixture.with(config: Self.config("warm: { base@runc: 1 }")) { f in
             try await full(f)

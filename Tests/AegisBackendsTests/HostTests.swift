@@ -125,6 +125,14 @@ struct UnifiedCgroupTests {
 /// This machine's own control groups, with a real process.
 @Suite(.serialized)
 struct RealCgroupTests {
+    @Test(arguments: [
+        ("SigPnd:\t0000000000000000\nShdPnd:\t0000000000000100\n", true), ("SigPnd:\t0000000000000100\n", true),
+        ("SigPnd:\t0000000000000000\nShdPnd:\t0000000000004200\n", false), ("ShdPnd:\t0000000000000101\n", true),
+        ("Name:\tShdPnd: 100\nSigBlk:\t0000000000000100\n", false), ("", false),
+    ]) func aKillThatWaitsIsSeen(_ status: String, _ isSeen: Bool) {
+        #expect(InstanceCgroup.hasPendingKill(status) == isSeen)
+    }
+
     @Test func aGroupHoldsFreezesAndKillsAProcess() async throws {
         try await onLoop { loop in
             let manager = try CgroupManager.detect(node: Random.hex(bytes: 4))
@@ -144,7 +152,10 @@ struct RealCgroupTests {
             try group.setFrozen(true)
             while !group.isFrozen { await Task.yield() }
             #expect(!group.removeFolders())
+            #expect(!group.isDoomed)
             #expect(group.killMembers())
+            // Frozen by version 2 it has died at once.
+            if group.folder("freezer") != nil { #expect(group.isDoomed) }
             try group.setFrozen(false)
             #expect(try await child.wait() == .signalled(9))
             #expect(!group.killMembers())

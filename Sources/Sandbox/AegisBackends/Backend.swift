@@ -184,6 +184,9 @@ package protocol Sandbox: AnyObject, Sendable {
     /// Whether it is there, as far as can be seen without asking: its keeper lives and has not told of its end.
     var isAlive: Bool { get }
 
+    /// Whether it is paused and dies once it is resumed: somebody killed a process of it meanwhile.
+    var isDoomed: Bool { get }
+
     /// How many of its processes the kernel has killed for want of memory so far.
     var oomKills: UInt64 { get }
 

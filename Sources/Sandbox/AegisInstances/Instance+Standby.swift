@@ -211,7 +211,9 @@ extension Instance: StandbyOwner {
     ) async throws -> (any Sandbox)? {
         guard let standby else { return nil }
         var obstacle = isInspected ? "its TLS is looked into" : standby.print.difference(from: prepared.print)
-        if obstacle == nil, !standby.sandbox.isAlive { obstacle = "it has ended" }
+        if obstacle == nil, !standby.sandbox.isAlive || standby.isFrozen && standby.sandbox.isDoomed {
+            obstacle = "it has ended"
+        }
         if obstacle == nil, standby.isFrozen {
             do { try await standby.sandbox.resume() } catch { obstacle = "\(error)" }
         }

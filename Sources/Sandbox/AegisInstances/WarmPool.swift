@@ -209,9 +209,14 @@ package actor WarmPool {
                 $0.digest == digest && $0.sandbox.record.backend == backend && $0.limits == limits
             }
             guard let found else { continue }
-            slots[index].claimed += 1
             let warm = slots[index].ready.remove(at: found)
             warm.unwatch()
+            guard !warm.isFrozen || !warm.sandbox.isDoomed else {
+                services.logger.info("a warm sandbox was killed while it waited", ("instance", warm.id))
+                dispose([warm])
+                return pick(reference, digest, backend, limits)
+            }
+            slots[index].claimed += 1
             return warm
         }
         return nil

@@ -195,6 +195,26 @@ package struct InstanceCgroup: Sendable {
         if freezer.isV2 { return ControlFile.number(freezer.folder + "/cgroup.events", key: "frozen") == 1 }
         return (try? ControlFile.read(freezer.folder + "/freezer.state")) == "FROZEN"
     }
+
+    /// Whether a process of it dies once it is thawed: frozen by version 1, it only keeps in mind that it was killed.
+    package var isDoomed: Bool {
+        guard let freezer, !freezer.isV2, let members = try? ControlFile.read(freezer.folder + "/cgroup.procs") else {
+            return false
+        }
+        return members.split(separator: "\n").contains { pid in
+            guard let status = try? Files.read("/proc/\(pid)/status", limit: 65_536) else { return false }
+            return Self.hasPendingKill(String(decoding: status, as: UTF8.self))
+        }
+    }
+
+    /// Whether a `/proc/PID/status` tells of a SIGKILL that waits, for the process or for its first thread.
+    static func hasPendingKill(_ status: String) -> Bool {
+        status.split(separator: "\n").contains { line in
+            guard let mark = ["ShdPnd:", "SigPnd:"].first(where: line.hasPrefix) else { return false }
+            let mask = line.dropFirst(mark.count).drop(while: \.isWhitespace)
+            return UInt64(mask, radix: 16).map { $0 & 1 << (9 - 1) != 0 } ?? false
+        }
+    }
 }
 
 extension InstanceCgroup {

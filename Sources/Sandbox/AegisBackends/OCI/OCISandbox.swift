@@ -146,6 +146,7 @@ package final class OCISandbox: Sandbox {
     }
 
     package var isAlive: Bool { ended.now == nil && keeper.isAlive }
+    package var isDoomed: Bool { group.isDoomed }
     package var oomKills: UInt64 { group.oomKills }
 
     /// Nobody can say how it ended: whatever is left of it is killed.
