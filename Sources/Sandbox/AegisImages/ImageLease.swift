@@ -39,7 +39,10 @@ package final class ImageLease: Sendable {
     /// An image whose lease is the caller's alone: what the old one held for it, this one holds. Who worked for an image may still
     /// have it for a moment when its caller is through with it, and must not keep it in use.
     ///
-    /// - Parameter isLast: whether nobody else gets it, so that the old lease holds nothing any more.
+    /// - Parameters:
+    ///   - image: what was worked for.
+    ///   - isLast: whether nobody else gets it, so that the old lease holds nothing any more.
+    /// - Returns: the same image, with a lease of its own.
     static func handingOver(_ image: ResolvedImage, isLast: Bool = true) -> ResolvedImage {
         let old = image.lease
         var image = image
