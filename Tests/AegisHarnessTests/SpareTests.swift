@@ -60,8 +60,13 @@ import Testing
         return String(decoding: buffer[..<max(0, count)], as: UTF8.self)
     }
 
-    private static let look =
-        #"pwd; echo "$A"; cat; echo $$ $(cut -d' ' -f6 /proc/$$/stat) >&2; ls /proc/$$/fd | wc -w >&2; grep -E '^Sig(Blk|Ign)' /proc/$$/status >&2; umask >&2; exit 3"#
+    /// Of the shell alone: while it starts or awaits another program it has more descriptors open and signals blocked.
+    private static let look = #"""
+        pwd; echo "$A"; read -r given; echo "$given"
+        read -r stat </proc/$$/stat; set -- $stat; echo "$$ $6" >&2; set -- /proc/$$/fd/*; echo $# >&2
+        while read -r line; do case $line in SigBlk*|SigIgn*) echo "$line" >&2;; esac; done </proc/$$/status
+        umask >&2; exit 3
+        """#
 
     @Test func itBecomesTheCommandAndDiffersInNothing() throws {
         var seen: [Collected] = []

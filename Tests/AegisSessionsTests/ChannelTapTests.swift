@@ -71,7 +71,7 @@ import Testing
                 #"{"columns":80,"from":"daemon","method":"resize","process":2,"rows":24}"#,
                 #"{"from":"daemon","method":"ack","offset":40,"process":1,"stream":"stdout"}"#,
                 #"{"from":"daemon","grace_ms":500,"method":"shutdown","stays":false}"#,
-                #"{"build":"b1","from":"harness","method":"hello","quirks":0,"version":2}"#,
+                #"{"build":"b1","from":"harness","method":"hello","quirks":0,"version":3}"#,
                 #"{"bytes":13,"end":true,"from":"harness","method":"stdout","offset":40,"process":1}"#,
                 #"{"code":3,"from":"harness","method":"exited","process":1,"signal":0,"stderr_bytes":0,"stdout_bytes":53}"#,
             ])
