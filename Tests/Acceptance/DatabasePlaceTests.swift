@@ -40,6 +40,11 @@ import Testing
             #expect(!Files.exists(f.path("records/node.db")))
             let moved = try await f.shell("mv '\(f.home)'/aegis.db '\(f.path("records/node.db"))'")
             try #require(moved.code == 0, "\(moved)")
+            // Moved away, and not to where the daemon looks: it begins with none neither here nor there.
+            for variables in ["", "DATABASE_URL=sqlite:other/node.db"] {
+                let lost = try await up(f, variables)
+                #expect(lost.code == 1 && lost.err.contains("(database-missing)"), "\(lost)")
+            }
             let first = try await up(f, "DATABASE_URL=sqlite:records/node.db")
             try #require(first.code == 0, "\(first)")
             let file = try await place(f)

@@ -161,6 +161,8 @@ extension WarmTests {
     @Test(arguments: backends) func itIsSaidWhyThereIsNone(_ backend: String) async throws {
         try await DaemonFixture.with(config: Self.config("warm: {}, warm_memory: 1Mi")) { f in
             let url = try await serve(f, backend)
+            // Else its first start may be over before it has come to that.
+            #expect(try await f.get(url) == "seen\n")
             try await sleepSoon(f)
             try await f.eventually("it is said why") {
                 try await sleeper(f).obstacle?.contains("of the 1 MiB that it may") ?? false

@@ -75,6 +75,22 @@ import Testing
         #expect(merge.take([second], steps: 0, from: 4) == [[second]])
     }
 
+    /// Who reads old steps slowly has no more kept for it than any listener; what is left out is counted once.
+    @Test func whatWaitsForSlowlyReadStepsIsBounded() {
+        var merge = LiveMerge()
+        let piece = String(repeating: "x", count: 8 << 10)
+        for number in 0..<100 {
+            let said = Self.event(.text(piece, at: number * piece.utf8.count), position: 1000)
+            #expect(merge.take([said], steps: 32, from: number).allSatisfy { $0.isEmpty })
+        }
+        let end = Self.event(.end(isWhole: true), position: 1000)
+        let late = merge.take([end], steps: 0, from: 1000)[0]
+        guard case .gap(let lost) = late[0].kind else { Issue.record("\(late[0])"); return }
+        let left = late.reduce(0) { $0 + $1.textBytes }
+        #expect(lost > 0 && left <= LiveMerge.limit && lost + left == 100 * piece.utf8.count)
+        #expect(late.last == end)
+    }
+
     // MARK: A listener
 
     @Test func aListenerIsToldAtOnceAndThenFiftyMillisecondsLater() async throws {

@@ -19,7 +19,8 @@ import Testing
         ("postgresql://u:p@h/d", "is 'postgresql'"), ("mysql:x", "is 'mysql'"), ("file:dev.db", "is 'file'"),
         ("sqlite://dev.db", "names a host"), ("sqlite:///a.db?mode=ro", "has '?'"), ("sqlite:a%20b.db", "has '?'"),
         ("sqlite::memory:", "is memory"), ("sqllite", "is neither"), ("/srv/records/", "is not the path of a file"),
-        ("sqlite:../aegis.db", "is not the path of a file"), ("/a\u{1}/b", "is not the path of a file"),
+        ("host=db user=u password=p", "is a connection string"), ("sqlite:../aegis.db", "is not the path of a file"),
+        ("/a\u{1}/b", "is not the path of a file"),
     ])
     func whatIsNoneSaysWhatWouldBe(_ text: String, _ words: String) {
         let url = DatabaseURL(configText: text)
@@ -31,6 +32,7 @@ import Testing
     @Test(arguments: [
         ("postgresql://aegis:pass@word@localhost:5432/aegis", "postgresql://•••@localhost:5432/aegis"),
         ("mysql://h/d?password=x", "mysql://h/d?•••"), ("postgres://h/d", "postgres://h/d"), ("sqllite", "sqllite"),
+        ("host=/run/postgresql user=u password=p", "•••"),
     ])
     func messagesShowNoPassword(_ text: String, _ shown: String) throws {
         #expect(DatabaseURL.quotable(text) == shown)

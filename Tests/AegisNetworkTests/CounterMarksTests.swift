@@ -17,6 +17,9 @@ import Testing
         let told = CounterMarks(refused: 100, arrived: 2)
         #expect(CounterMarks(refused: 107, arrived: 2).beyond(told) == CounterMarks(refused: 7, arrived: 0))
         #expect(CounterMarks(refused: 4, arrived: 1).beyond(told) == CounterMarks(refused: 4, arrived: 1))
+        // What was told of before its counter was read has not happened twice; who has arrived is never passed over.
+        #expect(CounterMarks(refused: 97, arrived: 2).beyond(told) == CounterMarks(refused: 0, arrived: 0))
+        #expect(CounterMarks(refused: 1, arrived: 1).beyond(CounterMarks(refused: 2, arrived: 3)).arrived == 1)
     }
 
     /// What is kept back for its period has not been told; refusals of the proxy's are none of the kernel's.

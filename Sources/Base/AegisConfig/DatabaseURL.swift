@@ -29,6 +29,7 @@ package struct DatabaseURL: ConfigScalar, Equatable {
                     + " that is another program's)"
             )
         }
+        guard !isConnectionString(text) else { return (nil, "is a connection string, as servers have it") }
         guard text.contains("/") || [".db", ".sqlite", ".sqlite3"].contains(where: text.hasSuffix) else {
             return (nil, "is neither 'sqlite' nor a path")
         }
@@ -54,6 +55,9 @@ package struct DatabaseURL: ConfigScalar, Equatable {
         return (path, nil)
     }
 
+    /// Whether it may be `host=... password=...`, which is no path of a file that anybody has chosen for this.
+    private static func isConnectionString(_ text: String) -> Bool { text.contains("=") && !text.hasPrefix("/") }
+
     private static func isScheme(_ text: Substring) -> Bool {
         text.utf8.count > 1
             && text.utf8.allSatisfy {
@@ -66,7 +70,7 @@ package struct DatabaseURL: ConfigScalar, Equatable {
 
     /// An address without what may be a password in it: who asks, and what follows a '?'.
     package static func withoutSecrets(_ text: String) -> String {
-        guard let scheme = text.firstRange(of: "://") else { return text }
+        guard let scheme = text.firstRange(of: "://") else { return isConnectionString(text) ? "•••" : text }
         let rest = text[scheme.upperBound...]
         let place = rest.lastIndex(of: "@").map { "•••@\(rest[rest.index(after: $0)...])" } ?? String(rest)
         // Some take it as a parameter.

@@ -116,11 +116,13 @@ struct DaemonAudit: Sendable {
     ) throws -> HeadWitness? {
         guard let url = setting.url else { return nil }
         let server = try WitnessServer(url, credential: setting.credential, authorities: authorities, on: loop)
-        return HeadWitness(url.text, clock: loop.clock, send: { try await server.post($0) }) { obstacle in
+        // An address may be a secret of its own.
+        let name = url.origin
+        return HeadWitness(name, clock: loop.clock, send: { try await server.post($0) }) { obstacle in
             if let obstacle {
-                logger.warning("the witness takes no heads of the ledger", ("witness", url.text), ("error", obstacle))
+                logger.warning("the witness takes no heads of the ledger", ("witness", name), ("error", obstacle))
             } else {
-                logger.info("the witness takes heads of the ledger again", ("witness", url.text))
+                logger.info("the witness takes heads of the ledger again", ("witness", name))
             }
         }
     }

@@ -28,7 +28,7 @@ struct RecordsPlace: Sendable {
     /// Held to the end of the process: two homes must not use one database.
     private let lock: HomeLock?
 
-    /// In the home: the path of a database elsewhere.
+    /// In the home: the path of its database, from the home on if it is in it.
     static let mark = "database"
     private static let belongings = ["", "-wal", "-shm", "-journal", ".lock"]
 
@@ -63,25 +63,24 @@ struct RecordsPlace: Sendable {
             guard error != .noSuchFile else { return "\(home)/\(Backup.database)" }
             throw .failed("home-unusable", "\(file) cannot be read: \(error)")
         }
-        return String(decoding: bytes.prefix { $0 != 0x0a }, as: UTF8.self)
+        let path = String(decoding: bytes.prefix { $0 != 0x0a }, as: UTF8.self)
+        return path.hasPrefix("/") ? path : "\(home)/\(path)"
     }
 
     /// Keeps in the home where its records are. Call it when they are there.
     func remember() throws {
         let mark = "\(home)/\(Self.mark)"
-        guard folder != nil else {
-            if Files.exists(mark) { try Files.removeFile(mark) }
-            return
-        }
-        guard try Self.current(home) != file else { return }
-        try Files.writeAtomically(mark, Array((file + "\n").utf8), mode: 0o600, synced: true)
+        guard try !Files.exists(mark) || Self.current(home) != file else { return }
+        // A home may be moved and copied, with what is in it.
+        let path = folder == nil ? Backup.database : file
+        try Files.writeAtomically(mark, Array((path + "\n").utf8), mode: 0o600, synced: true)
     }
 
     /// Refuses other records than those of the home.
     private func check() throws(AegisError) {
         let before = try Self.current(home)
-        let (isThere, wasElsewhere) = (Files.exists(before), before != "\(home)/\(Backup.database)")
-        guard before == file ? wasElsewhere : (isThere || wasElsewhere) else { return }
+        let (isThere, wasUsed) = (Files.exists(before), Files.exists("\(home)/\(Self.mark)"))
+        guard before == file ? wasUsed : (isThere || wasUsed) else { return }
         guard isThere else {
             // Moved to where it is named now, or out of reach?
             guard before == file || !Files.exists(file) else { return }

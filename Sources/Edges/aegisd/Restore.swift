@@ -104,7 +104,8 @@ struct Restore {
         if names.contains(where: isOfLedger), Files.exists("\(home)/\(DaemonHome.auditFolder)") {
             there.append(DaemonHome.auditFolder)
         }
-        if Files.exists("\(home)/\(RecordsPlace.mark)") { there.append("records in \(try RecordsPlace.current(home))") }
+        let records = try RecordsPlace.current(home)
+        if records != "\(home)/\(Backup.database)" { there.append("records in \(records)") }
         guard there.isEmpty || options.forced else {
             throw .conflict(
                 "home-in-use", "\(home) holds \(there.joined(separator: ", ")) already",

@@ -214,6 +214,7 @@ package actor WarmPool {
             guard !warm.isFrozen || !warm.sandbox.isDoomed else {
                 services.logger.info("a warm sandbox was killed while it waited", ("instance", warm.id))
                 dispose([warm])
+                poke()
                 return pick(reference, digest, backend, limits)
             }
             slots[index].claimed += 1

@@ -51,8 +51,11 @@ package final class GuestDoor: Sendable {
         /// The harness has said something for people.
         var hasSpoken = false
 
+        /// The harness's answer to `begin` was dealt with and not acknowledged. The next daemon must not take it for the answer to its own.
+        var owesBeginning = false
+
         /// Whether there is something to send now.
-        var isDue: Bool { !outgoing.isEmpty || dealt - told >= GuestDoor.unacknowledged }
+        var isDue: Bool { !outgoing.isEmpty || owesBeginning || dealt - told >= GuestDoor.unacknowledged }
     }
 
     /// Bytes that wait for the channel, whatever windows a harness grants: above this nobody adds to them.
@@ -107,6 +110,8 @@ package final class GuestDoor: Sendable {
             state.received = end
             var waiters: [CheckedContinuation<Void, Never>] = []
             if !state.isShut {
+                let wasBeginning = state.link.isBeginning
+                defer { if wasBeginning, !state.link.isBeginning { state.owesBeginning = true } }
                 unsafe fresh.withUnsafeBytes { unsafe state.incoming.append($0) }
                 do throws(DoorBreach) { waiters = try takeFrames(&state) } catch {
                     breach = error
@@ -221,8 +226,11 @@ package final class GuestDoor: Sendable {
                 let isLast = count == state.outgoing.count
                 let bytes = state.outgoing.bytes(at: 0, count: count)
                 state.outgoing.consume(count)
-                guard isLast, state.dealt > state.told else { return (bytes, nil) }
-                state.told = state.dealt
+                guard isLast, state.dealt > state.told else {
+                    state.owesBeginning = state.owesBeginning && !isLast
+                    return (bytes, nil)
+                }
+                (state.told, state.owesBeginning) = (state.dealt, false)
                 return (bytes, state.dealt)
             }
             if let batch {

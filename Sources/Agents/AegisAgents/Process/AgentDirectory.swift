@@ -61,7 +61,7 @@ package actor AgentDirectory {
         prompt: @escaping PromptReader = AgentDirectory.noPromptFile
     ) throws(AegisError) -> AgentProcess {
         guard !isEnding else {
-            throw AegisError(.unavailable, "daemon-ending", "the daemon is ending", hint: "spawn it once it is back")
+            throw Self.ending("spawn it")
         }
         var manifest = try AgentManifest(file, quotesValues: quotesValues, prompt: prompt)
         try options.apply(to: &manifest)
@@ -367,6 +367,10 @@ package actor AgentDirectory {
         // Its grants are those that the book has kept, and no others: what was taken back does not return with a daemon.
         agents[record.id] = process
         keepSchedule(of: process)
+    }
+
+    static func ending(_ remedy: String) -> AegisError {
+        AegisError(.unavailable, "daemon-ending", "the daemon is ending", hint: "\(remedy) once it is back")
     }
 
     /// Takes no more agents and interrupts those that there are, which go on with the next daemon: before anything that their tools

@@ -84,6 +84,7 @@ package actor AgentProcess {
     /// - Throws: `mailbox-full`; `agent-stopped`.
     func deliver(_ mail: Mail) throws(AegisError) -> Waiter<TurnResult> {
         guard !isStopping else { throw AgentProcess.stopped(id) }
+        guard !isInterrupted || record.outlivesDaemon else { throw AgentDirectory.ending("send it") }
         guard mailbox.count < Self.mailboxLimit else {
             throw .conflict(
                 "mailbox-full", "\(mailbox.count) messages wait for agent \(record.name) (\(id)) already",
@@ -141,8 +142,12 @@ package actor AgentProcess {
         log.close()
     }
 
-    /// The daemon ends: what is under way is left as it is saved.
-    func interrupt() { worker?.cancel() }
+    /// The daemon ends: what is under way is left as it is saved, and nothing is begun any more.
+    func interrupt() {
+        isInterrupted = true
+        worker?.cancel()
+    }
+    private var isInterrupted = false
 
     /// Ends the turn of one trace, and nothing else.
     func cancel(trace: String) {
@@ -189,7 +194,7 @@ package actor AgentProcess {
     // MARK: The loop
 
     private func work() {
-        guard worker == nil else { return }
+        guard worker == nil, !isInterrupted else { return }
         worker = services.scope.spawn("agent \(id)") { [self] in await run() }
     }
 

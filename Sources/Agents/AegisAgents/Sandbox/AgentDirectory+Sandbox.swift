@@ -121,9 +121,10 @@ extension AgentDirectory {
 
     private func reviewEnds() async {
         sandboxReview = nil
+        // What ends while sandboxes are removed is looked at again.
+        let now = services.now()
         await reviewSandboxes()
         // Also those whose sandbox is just being made.
-        let now = services.now()
         let ends = all.compactMap { plan(of: $0).ends } + permits.compactMap(\.ends)
         if let next = ends.filter({ $0 > now }).min() { review(at: next) }
     }
