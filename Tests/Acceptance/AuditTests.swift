@@ -203,10 +203,12 @@ import Testing
     private static func fillAndFree(_ f: DaemonFixture) async throws {
         try await f.succeed("run", "-d", "--name", "box", "--", "sleep", "600")
         let filler = "\(f.home)/audit/filler"
-        // All room, that which the ledger has taken ahead included.
+        let daemon = try #require(f.daemonPid)
+        // All room, that which the ledger has taken ahead included; it may be writing, so it stands still.
         let full = try await f.shell(
             """
-            cd '\(f.home)/audit' && truncate -s $(stat -c %s 000000000001.jsonl) 000000000001.jsonl
+            cd '\(f.home)/audit' && kill -STOP \(daemon)
+            truncate -s $(stat -c %s 000000000001.jsonl) 000000000001.jsonl; kill -CONT \(daemon)
             dd if=/dev/zero of=filler bs=4k status=none 2>/dev/null; df --output=avail . | tail -1
             """)
         try #require(full.out.trimmingCharacters(in: .whitespaces) == "0\n", "\(full)")

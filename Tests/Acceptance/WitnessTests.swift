@@ -91,7 +91,7 @@ import Testing
                 // Nobody whom the machine trusts has signed that certificate.
                 try await restart(f, witness)
                 try await f.eventually("doctor tells") {
-                    try await f.aegis("doctor").out.contains("localhost:\(server.port)/heads takes no heads")
+                    try await f.aegis("doctor").out.contains("https://localhost:\(server.port) takes no heads")
                 }
                 #expect(posts(server).isEmpty)
                 try await restart(f, "  tls: { ca_file: \(folder)/root.pem }\n" + witness)

@@ -41,9 +41,8 @@ struct MCPInstanceHost: MCPProcessHost {
             }
             let watcher = try relay.attach(from: nil).watcher
             _ = try await instance.started()
-            guard let session = await instance.command()?.session else {
-                throw AegisError.failed("sandbox-lost", "its instance was lost")
-            }
+            // One that ends at once may be over by now: its relay knows how.
+            let session = await instance.command()?.session
             return MCPInstanceProcess(instance: instance, relay: relay, watcher: watcher, session: session)
         } catch {
             await instance.discard()
@@ -57,10 +56,11 @@ private final class MCPInstanceProcess: MCPProcess {
     private let instance: Instance
     private let relay: ProcessRelay
     private let watcher: UInt64
-    private let session: HarnessSession
+    /// Nil for a command that was over before anything could be said to it.
+    private let session: HarnessSession?
     private let isStopped = Atomic(false)
 
-    init(instance: Instance, relay: ProcessRelay, watcher: UInt64, session: HarnessSession) {
+    init(instance: Instance, relay: ProcessRelay, watcher: UInt64, session: HarnessSession?) {
         self.instance = instance
         self.relay = relay
         self.watcher = watcher
@@ -78,11 +78,11 @@ private final class MCPInstanceProcess: MCPProcess {
         }
     }
 
-    func write(_ bytes: [UInt8]) async throws { try await session.write(relay.number, bytes[...]) }
+    func write(_ bytes: [UInt8]) async throws { try await session?.write(relay.number, bytes[...]) }
 
     func stop() async {
         if !isStopped.exchange(true, ordering: .relaxed) {
-            session.endInput(relay.number)
+            session?.endInput(relay.number)
             relay.detach(watcher)
         }
         // Also when whoever waits is cancelled: the deletion goes on.
