@@ -139,6 +139,8 @@ extension WarmTests {
     @Test(arguments: backends) func aClientMayComeWhileItIsBeingMade(_ backend: String) async throws {
         try await DaemonFixture.with(config: Self.config("warm: {}")) { f in
             let url = try await serve(f, backend)
+            // Else its first start may be over before it has come to that.
+            #expect(try await f.get(url) == "seen\n")
             try await sleepSoon(f)
             var starts = 0
             for round in 1...4 {
