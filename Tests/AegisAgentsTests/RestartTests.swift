@@ -202,4 +202,35 @@ import Testing
         #expect(probe.calls == 1)
         await world.end()
     }
+
+    /// A turn that was told as failed, for what it did next could not be recorded, does not go on when there is room again: neither with
+    /// the next message nor by itself.
+    @Test(arguments: [false, true]) func aTurnThatHasFailedForItsClientStaysSo(_ isAsked: Bool) async throws {
+        let probe = CountingTool("probe") { ToolReply($0) }
+        let clock = TestClock()
+        let desk = ClosureDesk { question, _ in
+            guard question.messages.last?.text == "go" else { return ClosureDesk.text("done") }
+            return ClosureDesk.calls(ToolUse(id: "c", name: "probe", input: [:]))
+        }
+        let world = try World(desk, tools: [probe], clock: clock)
+        let process = try await world.directory.spawn(
+            World.file("worker", "lifecycle: persistent\ncapabilities: ['tool: probe']"), by: .person(uid: 0))
+        world.trail.fill(after: 0)
+        let first = try await world.directory.run("go", on: process)
+        #expect(first.stop == .error && first.problem?.code == "not-recorded")
+        #expect(await process.state == .idle)
+        world.trail.fill(after: 1000)
+        if isAsked {
+            let second = try await world.directory.run("again", on: process)
+            #expect(second.stop == .complete && second.response == "done" && second.iterations == 1)
+        } else {
+            async let late = world.directory.reply(first.trace, of: process.id, wait: true)
+            await clock.sleepers(1)
+            clock.advance(by: .seconds(5))
+            #expect(try await late?.stop == .error)
+        }
+        #expect(probe.calls == 0)
+        #expect(try await world.directory.reply(first.trace, of: process.id, wait: false)?.stop == .error)
+        await world.end()
+    }
 }

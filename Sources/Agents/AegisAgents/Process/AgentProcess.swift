@@ -29,6 +29,8 @@ package actor AgentProcess {
     private var worker: TaskScope.Handle?
     private(set) var isStopping = false
     var canSummarize = true
+    /// The turn that has failed for those who wait, and whose end could not be saved yet.
+    private var failure: (trace: String, problem: TurnProblem)?
 
     init(
         record: AgentRecord, manifest: AgentManifest, session: Session, mail: [Mail] = [], services: AgentServices,
@@ -56,6 +58,7 @@ package actor AgentProcess {
     package var state: ProcessState {
         if isStopping { return worker == nil ? .stopped : .stopping }
         if isRecovering || restartPause != nil { return .restarting }
+        if failure != nil, mailbox.isEmpty { return .idle }
         return session.turn != nil || !mailbox.isEmpty ? .working : .idle
     }
 
@@ -209,6 +212,10 @@ package actor AgentProcess {
     ///
     /// - Returns: whether there are more, for a task that was not cancelled.
     private func turns() async -> Bool {
+        do { try endFailed() } catch {
+            giveUp(error)
+            return false
+        }
         while trace != nil || !mailbox.isEmpty {
             let wasCancelling = isCancelling
             do {
@@ -228,11 +235,44 @@ package actor AgentProcess {
     }
 
     private func giveUp(_ error: any Error) {
-        let result = TurnResult(
-            trace: session.turn?.trace ?? "", stop: .error, problem: TurnProblem(Self.aegis(error)))
+        let problem = TurnProblem(Self.aegis(error))
+        let result = TurnResult(trace: session.turn?.trace ?? "", stop: .error, problem: problem)
+        if let turn = session.turn {
+            failure = failure ?? (turn.trace, problem)
+            endFailedLater()
+        }
         for trace in waiters.keys { settle(result.with(trace: trace)) }
         dropMail()
     }
+
+    /// Ends a turn of which it was said that it failed: whoever was told so must not see it go on.
+    private func endFailed() throws {
+        guard let failure, !isStopping else { return }
+        if let turn = session.turn, turn.trace == failure.trace {
+            var result = TurnResult(trace: turn.trace, stop: .error, problem: failure.problem)
+            result.response = session.lastText
+            result.usage = turn.allUsage
+            result.iterations = turn.allIterations
+            // What was begun and has no outcome is said to be unclear.
+            if !turn.isStopped { try log.record(.stopped) }
+            try log.record(.ended(.error, failure.problem), synced: true)
+            tellEnded(result)
+            settle(result)
+        }
+        // Supervision has had its turns with it.
+        if restartPause != nil { try log.record(.ended(.cancelled, nil)) }
+        crashes = 0
+        self.failure = nil
+    }
+
+    /// Tries it again, until it can be saved.
+    private func endFailedLater() {
+        services.scope.spawn("end of a turn of \(id)") { [self, clock = services.clock] in
+            do { try await clock.sleep(for: Self.failurePause) } catch { return }
+            await work()
+        }
+    }
+    private static let failurePause = Duration.seconds(5)
 
     static func aegis(_ error: any Error) -> AegisError {
         (error as? AegisError) ?? .failed("internal-error", "\(error)")
