@@ -31,6 +31,8 @@ package actor AgentProcess {
     var canSummarize = true
     /// The turn that has failed for those who wait, and whose end could not be saved yet.
     private var failure: (trace: String, problem: TurnProblem)?
+    /// Saving its end will be tried again.
+    private var isEndDue = false
 
     init(
         record: AgentRecord, manifest: AgentManifest, session: Session, mail: [Mail] = [], services: AgentServices,
@@ -267,11 +269,19 @@ package actor AgentProcess {
 
     /// Tries it again, until it can be saved.
     private func endFailedLater() {
+        guard !isEndDue else { return }
+        isEndDue = true
         services.scope.spawn("end of a turn of \(id)") { [self, clock = services.clock] in
             do { try await clock.sleep(for: Self.failurePause) } catch { return }
-            await work()
+            await endIsDue()
         }
     }
+
+    private func endIsDue() {
+        isEndDue = false
+        if !isStopping { work() }
+    }
+
     private static let failurePause = Duration.seconds(5)
 
     static func aegis(_ error: any Error) -> AegisError {
