@@ -81,7 +81,8 @@ import Testing
             let router = String(try await f.shell("$AEGIS status | sed -n 's/^Port router: *//p'").out.dropLast())
             let port = try #require(router.split(separator: ":").last)
             let fields = [
-                "-H", "X-Forwarded-For: 1.1.1.1", "-H", "Forwarded: for=x", "-H", "Connection: X-Hop, close", "-H",
+                "-H", "X-Forwarded-For: 1.1.1.1", "-H", "X_Forwarded_For: 2.2.2.2", "-H", "X-Forwarded-By: me", "-H",
+                "Forwarded: for=x", "-H", "Connection: X-Hop, close", "-H",
                 "X-Hop: mine", "-H", "Keep-Alive: 5", "-H", "Proxy-Authorization: b", "-H", "X-Kept: 1", "-H",
                 "X-Kept: 2",
             ]
@@ -103,7 +104,10 @@ import Testing
                 #expect(seen.values("Host") == [String(host)] && seen.values("X-Forwarded-Host") == [String(host)])
                 #expect(seen.values("X-Kept") == ["1", "2"])
                 #expect(seen.values("X-Forwarded-Prefix") == (base.hasSuffix("/web") ? ["/web"] : []))
-                for name in ["Forwarded", "X-Hop", "Keep-Alive", "Proxy-Authorization", "X-Aegis-Instance"] {
+                for name in [
+                    "Forwarded", "X_Forwarded_For", "X-Forwarded-By", "X-Hop", "Keep-Alive", "Proxy-Authorization",
+                    "X-Aegis-Instance",
+                ] {
                     #expect(seen.values(name).isEmpty, "\(base): \(name): \(seen)")
                 }
             }

@@ -35,6 +35,12 @@ import Testing
             "GET / HTTP/1.1¬X-Forwarded-For: 1.1.1.1¬X-Forwarded-Anything: 1¬Forwarded: for=x¬Host: a:80¬¬",
             "GET / HTTP/1.1¬Host: a:80¬"
         ),
+        // Nor in a spelling that a server takes for the same; others with `_` are their own.
+        (
+            "GET / HTTP/1.1¬X_Forwarded_For: 1.1.1.1¬x-forwarded_proto: https¬X_FORWARDED-HOST: b¬X-Forwarded-By: 1¬"
+                + "X_Forwarded: 1¬X_Other_Forwarded_For: 1¬Host: a:80¬¬",
+            "GET / HTTP/1.1¬X_Forwarded: 1¬X_Other_Forwarded_For: 1¬Host: a:80¬"
+        ),
         ("GET / HTTP/1.1¬TE: trailers, gzip¬Host: a:80¬¬", "GET / HTTP/1.1¬Host: a:80¬Connection: TE¬TE: trailers¬"),
         ("GET / HTTP/1.1¬TE: gzip¬Host: a:80¬¬", "GET / HTTP/1.1¬Host: a:80¬"),
         ("GET http://a:80/x HTTP/1.1¬Host: b¬¬", "GET /x HTTP/1.1¬Host: a:80¬"),
