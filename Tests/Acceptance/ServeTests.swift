@@ -31,10 +31,20 @@ import Testing
             try await f.eventually("the port is closed") {
                 try await f.run("/usr/bin/curl", ["-s", "--max-time", "5", url]).code == 7
             }
+            // The record says so, also of a port that comes now.
+            try await f.succeed("instance", "expose", "web", "81:tcp")
+            let closed = try await f.served("web").expose
+            #expect(
+                closed.count == 2 && closed.allSatisfy { $0.url == nil && $0.error?.code == "instance-disabled" },
+                "\(closed)")
+            let shown = try await f.succeed("instance", "info", "web").out
+            #expect(shown.contains("not served: web is disabled -> 80") && !shown.contains("http://"), "\(shown)")
+            try await f.succeed("instance", "unexpose", "web", "81")
             try await f.succeed("instance", "enable", "web")
             try await f.eventually("the port is open") {
                 try await f.run("/usr/bin/curl", ["-s", "--max-time", "30", url]).code == 0
             }
+            #expect(try await f.url("web") == url)
             try await f.succeed("instance", "delete", "web")
             try await f.eventually("the port is gone") {
                 try await f.run("/usr/bin/curl", ["-s", "--max-time", "5", url]).code == 7
