@@ -121,6 +121,28 @@ import Testing
         }
     }
 
+    /// A call that has waited for as long as it said is told what it waited for; whoever is refused for long is not told to come
+    /// again in a second.
+    @Test(arguments: backends) func whoeverIsRefusedIsToldWhatHelps(_ backend: String) async throws {
+        try await DaemonFixture.shared { f in
+            let name = "told-\(backend)"
+            try await f.succeed(
+                "instance", "start", "--name", name, "--isolation", backend, "--expose", "50:grpc,wait=1s", "--expose",
+                "80:http,wake=never", "--", "sleep", "100000")
+            let said = try await f.peer("late_peer", try await f.number(name, 50))
+            #expect(
+                said.contains("within the call's own time: ") && said.contains("nothing listens on port 50"), "\(said)")
+            // Who has gone counts for a moment more.
+            try await f.eventually("it is not used") { try await f.served(name).connections == 0 }
+            try await f.succeed("instance", "pause", name)
+            let url = try #require(try await f.served(name).expose.last?.url)
+            let refused = try await f.ask(url, "-i")
+            #expect(refused.status == "503" && refused.body.contains("instance-asleep"), "\(refused)")
+            #expect(!refused.body.contains("Retry-After"), "\(refused)")
+            try await f.succeed("instance", "delete", name)
+        }
+    }
+
     @Test(arguments: backends) func aRestartedDaemonHasThePortsBack(_ backend: String) async throws {
         try await DaemonFixture.with { f in
             try await f.serve("web", backend)
