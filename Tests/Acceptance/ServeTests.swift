@@ -143,6 +143,32 @@ import Testing
         }
     }
 
+    /// Whoever asks again and again is answered as long as the instance is awake for other reasons, and keeps it awake for none.
+    @Test(arguments: backends) func whoPollsAPortThatCoolsDownKeepsNothingAwake(_ backend: String) async throws {
+        try await DaemonFixture.shared { f in
+            let name = "polled-\(backend)"
+            try await f.serve(name, backend, "80:http,cooldown=1h", "--idle-pause", "2s")
+            let script = """
+                import http.client, sys, time
+                end, codes = time.monotonic() + 300, []
+                while time.monotonic() < end and 503 not in codes[-1:]:
+                    web = http.client.HTTPConnection('127.0.0.1', int(sys.argv[1]), timeout=100)
+                    web.request('GET', '/index.html')
+                    answer = web.getresponse()
+                    codes.append(answer.status)
+                    body = answer.read()
+                    web.close()
+                    time.sleep(0.1)
+                print(codes[0], codes[-1], b'instance-cooling' in body)
+                """
+            let number = try await f.number(name, 80)
+            let polled = try await f.run("/usr/bin/python3", ["-c", script, number], deadline: .seconds(400))
+            #expect(polled.out == "200 503 True\n", "\(polled)")
+            #expect(try await f.record(name).state == "paused")
+            try await f.succeed("instance", "delete", name)
+        }
+    }
+
     @Test(arguments: backends) func aRestartedDaemonHasThePortsBack(_ backend: String) async throws {
         try await DaemonFixture.with { f in
             try await f.serve("web", backend)
