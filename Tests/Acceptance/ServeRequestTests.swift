@@ -36,6 +36,7 @@ import Testing
                     self.send_header('Service-Worker-Allowed', '/')
                     self.send_header('Connection', 'X-Hop')
                     self.send_header('X-Hop', 'mine')
+                if self.path == '/set': self.send_header('Location', '/there?x')
                 self.send_header('Content-Length', str(len(text)))
                 self.end_headers(); self.wfile.write(text)
             do_POST = do_PUT = do_GET
@@ -115,6 +116,10 @@ import Testing
             let set = try await f.get("http://web.aegis.localhost:\(port)/set", "-i")
             #expect(set.contains("\r\nSet-Cookie: a=b;") && !set.contains("Domain="), "\(set)")
             #expect(!set.contains("Service-Worker-Allowed") && !set.contains("X-Hop"), "\(set)")
+            // Who was sent on from below the path comes there again; who was not, is not.
+            #expect(set.contains("\r\nLocation: /there?x\r\n"), "\(set)")
+            let below = try await f.get("http://\(router)/web/set", "-i")
+            #expect(below.contains("\r\nLocation: /web/there?x\r\n"), "\(below)")
             // A browser gets an origin of the instance's own.
             let page = try await f.run(
                 "/usr/bin/curl", ["-sS", "-i", "-H", "Sec-Fetch-Mode: navigate", "http://localhost:\(port)/web/x?y"])

@@ -136,6 +136,33 @@ import Testing
         #expect(got == "HTTP/1.1 200 OK¬Connection: close¬¬abc")
     }
 
+    @Test(arguments: [
+        ("/login?a=/b", "/web/login?a=/b"), ("/", "/web/"), ("http://A:80/x", "http://a:80/web/x"),
+        ("http://a:80", "http://a:80/web/"), ("http://a:80?x", "http://a:80/web/?x"), ("/webs", "/web/webs"),
+        // Elsewhere, relative, or by somebody who knows.
+        ("//b/x", "//b/x"), ("http://a:8080/x", "http://a:8080/x"), ("https://a:80/x", "https://a:80/x"),
+        ("x/y", "x/y"), ("?q", "?q"), ("/web/x", "/web/x"), ("/web?x", "/web?x"),
+        ("http://a:80/web/x", "http://a:80/web/x"),
+    ])
+    func aClientBelowAPrefixIsSentBelowItAgain(_ said: String, _ expected: String) async throws {
+        var edits = ProxyEdits()
+        edits.pathPrefix = 4
+        edits.forwardedPrefix = Array("/web".utf8)
+        edits.origin = "http://a:80"
+        try await withProxy(edits: edits) { peer, _ in
+            _ = try await peer.head()
+            try await peer.send("HTTP/1.1 302 Found¬A: 1¬location: \(said)¬B: 2¬Content-Length: 0¬¬")
+        } test: { proxy in
+            let client = try await proxy.client()
+            try await client.send("GET /web/x HTTP/1.1¬Host: a:80¬¬")
+            let head = try await client.head()
+            #expect(
+                head.hasPrefix("HTTP/1.1 302 Found¬A: 1¬")
+                    && head.lowercased().contains("¬location: \(expected)¬b: 2¬"),
+                "\(head)")
+        }
+    }
+
     @Test func aGuardedOriginKeepsItsCookies() async throws {
         var edits = ProxyEdits()
         edits.guardsOrigin = true

@@ -97,6 +97,27 @@ package enum RelayedFields {
         }
     }
 
+    /// Where a server that does not know of the prefix sends a client that does.
+    ///
+    /// - Parameters:
+    ///   - value: the server's `Location`.
+    ///   - prefix: what was taken from the path of the request.
+    ///   - origin: the client's name for where the prefix belongs.
+    /// - Returns: the place below the prefix; nil for another origin, a relative one, and what is below it already.
+    static func place(_ value: String, below prefix: String, of origin: String?) -> String? {
+        var start = ""
+        var path = value[...]
+        if let origin, value.lowercased().hasPrefix(origin.lowercased()) {
+            start = origin
+            path = value.dropFirst(origin.count)
+            if path.isEmpty || path.hasPrefix("?") { return "\(start)\(prefix)/\(path)" }
+        }
+        guard path.hasPrefix("/"), !path.hasPrefix("//") || !start.isEmpty else { return nil }
+        let rest = path.dropFirst(prefix.count)
+        let isBelow = path.hasPrefix(prefix) && (rest.isEmpty || "/?#".contains(rest.first ?? "/"))
+        return isBelow ? nil : "\(start)\(prefix)\(path)"
+    }
+
     /// A `Set-Cookie` value without `Domain`: the cookie stays with the host that it came from.
     static func withoutDomain(_ value: String) -> String {
         value.split(separator: ";", omittingEmptySubsequences: false).enumerated().filter { index, part in
