@@ -118,6 +118,10 @@ extension DaemonFixture {
             #expect(
                 told.code == 2 && told.err.contains("kit.yaml:5:3") && told.err.contains("did you mean 'command'?"),
                 "\(told)")
+            let careless = try f.kit("careless", "  image: a b\n  user: 'a:b:c'\n  health: { path: /up }\n")
+            let all = try await f.aegis("kit", "install", careless)
+            #expect(all.code == 2 && all.err.contains("kit.yaml:5:10: spec.image is wrong: 'a b'"), "\(all)")
+            #expect(all.err.contains("kit.yaml:6:9: spec.user is wrong") && all.err.contains("no http port"), "\(all)")
             let linked = try f.kit("linked", "  image: base\n")
             try FileManager.default.createSymbolicLink(atPath: "\(linked)/secret", withDestinationPath: "/etc/shadow")
             try await f.refuse("kit", "install", linked, code: 6, error: "unsafe-entry")
@@ -297,6 +301,12 @@ extension DaemonFixture {
                 let answer = try await f.get(url, "-i", "-H", "X-Kit: mine")
                 #expect(answer.contains("X-Frame-Options: DENY\r\n") && !answer.contains("ALLOW"), "\(answer)")
                 #expect(answer.hasSuffix("/a one\n"), "\(answer)")
+            }
+            // At another place it is the same server, which is ready when the kit says so; the user may know better.
+            for (name, spec, ready) in [("moved", "0:80:http,ui", "/up"), ("own", "80:http,ready=tcp", "tcp")] {
+                try await f.succeed("instance", "start", "--name", name, "--kit", "routed", "--expose", spec)
+                let record = try await f.succeed("instance", "info", name, "--output", "json").out
+                #expect(record.replacing(" ", with: "").contains("\"ready\":\"\(ready)\""), "\(record)")
             }
         }
     }

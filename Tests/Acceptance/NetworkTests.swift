@@ -177,38 +177,6 @@ import Testing
         }
     }
 
-    /// A change counts at once: for names, for new connections, and for those that are open.
-    @Test(arguments: backends) func changesCountAtOnce(_ backend: String) async throws {
-        try await OutsideWorld.with { f in
-            try await f.succeed(
-                "run", "-d", "--name", "live", "--isolation", backend, "--", "sh", "-c",
-                "mkfifo /tmp/go; cat /tmp/go; sleep 1000")
-            func inside(_ lines: String) async throws -> [String: String] {
-                Self.answers(
-                    try await f.succeed("exec", "live", "--", "python3", "-c", Self.attempts + "\n" + lines).out)
-            }
-            let look = "show('web', lambda: web('web.example'))"
-            #expect(try await inside(look)["web"]?.hasPrefix("gaierror") == true)
-            try await f.succeed("instance", "network", "live", "--allow", "web.example")
-            #expect(try await inside(look)["web"]?.hasPrefix("(200") == true)
-            let held = try f.begin(
-                "exec", "live", "--", "python3", "-c",
-                Self.attempts
-                    + """
-
-                    s = socket.create_connection(('web.example', 7), 10); s.sendall(b'x'); open('/tmp/held', 'w').close()
-                    show('held', lambda: s.recv(1))
-                    """)
-            try await f.eventually("a connection is open") {
-                try await f.aegis("exec", "live", "--", "test", "-e", "/tmp/held").code == 0
-            }
-            try await f.succeed("instance", "network", "live")
-            let result = try await held.result()
-            #expect(result.out.hasPrefix("held ConnectionResetError"), "\(result)")
-            #expect(try await inside(look)["web"]?.hasPrefix("gaierror") == true)
-        }
-    }
-
     /// A daemon that is killed and started again serves the networks of what still runs.
     @Test(arguments: backends) func networksOutliveTheDaemon(_ backend: String) async throws {
         try await OutsideWorld.with { f in

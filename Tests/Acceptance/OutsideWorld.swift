@@ -26,9 +26,10 @@ final class OutsideWorld: Sendable {
 
         """
 
-    /// Servers: HTTP on 80, TLS on 443 (both say what `Authorization` was below `/auth`, have a page and lead to wherever they are told), and on 7 one that answers with what it was sent, once the client has ended its side.
+    /// Servers: HTTP on 80, TLS on 443 (both say what `Authorization` or `X-Key` was below `/auth`, there also letter by letter or
+    /// compressed, have a page and lead to wherever they are told), and on 7 one that answers with what it was sent, once the client has ended its side.
     private static let program = """
-        import http.server, socket, socketserver, ssl, sys, threading
+        import gzip, http.server, socket, socketserver, ssl, sys, threading
         class Web(http.server.BaseHTTPRequestHandler):
             protocol_version = 'HTTP/1.1'
             def do_GET(self):
@@ -39,11 +40,21 @@ final class OutsideWorld: Sendable {
                 if self.path.startswith('/auth'):
                     given = self.headers.get('Authorization', '')
                     body = (str(given == 'Bearer real-value-123') + ' ' + given).encode()
+                    if key := self.headers.get('X-Key'):
+                        body = (str('real-value-123' in key) + ' ' + key).encode()
+                if self.path == '/auth/letters': return self.letters(body)
                 self.send_response(200)
+                if self.path == '/auth/gzip':
+                    body = gzip.compress(body)
+                    self.send_header('Content-Encoding', 'gzip')
                 if self.path == '/page':
                     body = b'<title>Tides</title><script>bad()</script><h1>High</h1><p>Twice a day.'
                     self.send_header('Content-Type', 'text/html')
                 self.send_header('Content-Length', str(len(body))); self.end_headers(); self.wfile.write(body)
+            def letters(self, body):
+                self.send_response(200); self.send_header('Transfer-Encoding', 'chunked'); self.end_headers()
+                for letter in body: self.wfile.write(b'1\\r\\n%c\\r\\n' % letter); self.wfile.flush()
+                self.wfile.write(b'0\\r\\nX-Last: ' + body + b'\\r\\n\\r\\n')
             def log_message(self, *a): pass
         class Echo(socketserver.BaseRequestHandler):
             def handle(self):

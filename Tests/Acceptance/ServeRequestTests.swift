@@ -36,6 +36,7 @@ import Testing
                     self.send_header('Service-Worker-Allowed', '/')
                     self.send_header('Connection', 'X-Hop')
                     self.send_header('X-Hop', 'mine')
+                if self.path == '/set': self.send_header('Location', '/there?x')
                 self.send_header('Content-Length', str(len(text)))
                 self.end_headers(); self.wfile.write(text)
             do_POST = do_PUT = do_GET
@@ -81,7 +82,8 @@ import Testing
             let router = String(try await f.shell("$AEGIS status | sed -n 's/^Port router: *//p'").out.dropLast())
             let port = try #require(router.split(separator: ":").last)
             let fields = [
-                "-H", "X-Forwarded-For: 1.1.1.1", "-H", "Forwarded: for=x", "-H", "Connection: X-Hop, close", "-H",
+                "-H", "X-Forwarded-For: 1.1.1.1", "-H", "X_Forwarded_For: 2.2.2.2", "-H", "X-Forwarded-By: me", "-H",
+                "Forwarded: for=x", "-H", "Connection: X-Hop, close", "-H",
                 "X-Hop: mine", "-H", "Keep-Alive: 5", "-H", "Proxy-Authorization: b", "-H", "X-Kept: 1", "-H",
                 "X-Kept: 2",
             ]
@@ -103,7 +105,10 @@ import Testing
                 #expect(seen.values("Host") == [String(host)] && seen.values("X-Forwarded-Host") == [String(host)])
                 #expect(seen.values("X-Kept") == ["1", "2"])
                 #expect(seen.values("X-Forwarded-Prefix") == (base.hasSuffix("/web") ? ["/web"] : []))
-                for name in ["Forwarded", "X-Hop", "Keep-Alive", "Proxy-Authorization", "X-Aegis-Instance"] {
+                for name in [
+                    "Forwarded", "X_Forwarded_For", "X-Forwarded-By", "X-Hop", "Keep-Alive", "Proxy-Authorization",
+                    "X-Aegis-Instance",
+                ] {
                     #expect(seen.values(name).isEmpty, "\(base): \(name): \(seen)")
                 }
             }
@@ -111,6 +116,10 @@ import Testing
             let set = try await f.get("http://web.aegis.localhost:\(port)/set", "-i")
             #expect(set.contains("\r\nSet-Cookie: a=b;") && !set.contains("Domain="), "\(set)")
             #expect(!set.contains("Service-Worker-Allowed") && !set.contains("X-Hop"), "\(set)")
+            // Who was sent on from below the path comes there again; who was not, is not.
+            #expect(set.contains("\r\nLocation: /there?x\r\n"), "\(set)")
+            let below = try await f.get("http://\(router)/web/set", "-i")
+            #expect(below.contains("\r\nLocation: /web/there?x\r\n"), "\(below)")
             // A browser gets an origin of the instance's own.
             let page = try await f.run(
                 "/usr/bin/curl", ["-sS", "-i", "-H", "Sec-Fetch-Mode: navigate", "http://localhost:\(port)/web/x?y"])

@@ -31,10 +31,20 @@ import Testing
             try await f.eventually("the port is closed") {
                 try await f.run("/usr/bin/curl", ["-s", "--max-time", "5", url]).code == 7
             }
+            // The record says so, also of a port that comes now.
+            try await f.succeed("instance", "expose", "web", "81:tcp")
+            let closed = try await f.served("web").expose
+            #expect(
+                closed.count == 2 && closed.allSatisfy { $0.url == nil && $0.error?.code == "instance-disabled" },
+                "\(closed)")
+            let shown = try await f.succeed("instance", "info", "web").out
+            #expect(shown.contains("not served: web is disabled -> 80") && !shown.contains("http://"), "\(shown)")
+            try await f.succeed("instance", "unexpose", "web", "81")
             try await f.succeed("instance", "enable", "web")
             try await f.eventually("the port is open") {
                 try await f.run("/usr/bin/curl", ["-s", "--max-time", "30", url]).code == 0
             }
+            #expect(try await f.url("web") == url)
             try await f.succeed("instance", "delete", "web")
             try await f.eventually("the port is gone") {
                 try await f.run("/usr/bin/curl", ["-s", "--max-time", "5", url]).code == 7
@@ -108,6 +118,54 @@ import Testing
             try await f.eventually("it works again") {
                 try await f.run("/usr/bin/curl", ["-sS", "--fail", "--max-time", "60", url]).code == 0
             }
+        }
+    }
+
+    /// A call that has waited for as long as it said is told what it waited for; whoever is refused for long is not told to come
+    /// again in a second.
+    @Test(arguments: backends) func whoeverIsRefusedIsToldWhatHelps(_ backend: String) async throws {
+        try await DaemonFixture.shared { f in
+            let name = "told-\(backend)"
+            try await f.succeed(
+                "instance", "start", "--name", name, "--isolation", backend, "--expose", "50:grpc,wait=1s", "--expose",
+                "80:http,wake=never", "--", "sleep", "100000")
+            let said = try await f.peer("late_peer", try await f.number(name, 50))
+            #expect(
+                said.contains("within the call's own time: ") && said.contains("nothing listens on port 50"), "\(said)")
+            // Who has gone counts for a moment more.
+            try await f.eventually("it is not used") { try await f.served(name).connections == 0 }
+            try await f.succeed("instance", "pause", name)
+            let url = try #require(try await f.served(name).expose.last?.url)
+            let refused = try await f.ask(url, "-i")
+            #expect(refused.status == "503" && refused.body.contains("instance-asleep"), "\(refused)")
+            #expect(!refused.body.contains("Retry-After"), "\(refused)")
+            try await f.succeed("instance", "delete", name)
+        }
+    }
+
+    /// Whoever asks again and again is answered as long as the instance is awake for other reasons, and keeps it awake for none.
+    @Test(arguments: backends) func whoPollsAPortThatCoolsDownKeepsNothingAwake(_ backend: String) async throws {
+        try await DaemonFixture.shared { f in
+            let name = "polled-\(backend)"
+            try await f.serve(name, backend, "80:http,cooldown=1h", "--idle-pause", "2s")
+            let script = """
+                import http.client, sys, time
+                end, codes = time.monotonic() + 300, []
+                while time.monotonic() < end and 503 not in codes[-1:]:
+                    web = http.client.HTTPConnection('127.0.0.1', int(sys.argv[1]), timeout=100)
+                    web.request('GET', '/index.html')
+                    answer = web.getresponse()
+                    codes.append(answer.status)
+                    body = answer.read()
+                    web.close()
+                    time.sleep(0.1)
+                print(codes[0], codes[-1], b'instance-cooling' in body)
+                """
+            let number = try await f.number(name, 80)
+            let polled = try await f.run("/usr/bin/python3", ["-c", script, number], deadline: .seconds(400))
+            #expect(polled.out == "200 503 True\n", "\(polled)")
+            #expect(try await f.record(name).state == "paused")
+            try await f.succeed("instance", "delete", name)
         }
     }
 

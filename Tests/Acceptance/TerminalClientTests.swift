@@ -83,7 +83,7 @@ import Testing
             }
             let late = try await f.aegis("attach", name)
             #expect(late.code == 125 && late.err.contains("(instance-stopped)"), "\(late)")
-            #expect(late.err.contains("hint: start it with 'aegis instance start --name \(name)'"), "\(late)")
+            #expect(late.err.contains("hint: start it with 'aegis instance start \(name)'"), "\(late)")
             try await f.succeed("instance", "delete", name)
         }
     }

@@ -92,6 +92,12 @@ import Testing
         ("  isolation: runc\n", "kit.yaml:5:3", "did you mean 'min_isolation'?"),
         ("  command: sh\n", "kit.yaml:5:12", "expected a list"),
         ("  command: [[sh]]\n", "kit.yaml:5:13", "expected a text"),
+        ("  image: a b\n", "kit.yaml:5:10", "not an image reference"),
+        ("  user: a b\n", "kit.yaml:5:9", "not a user"),
+        ("  hooks: { after: [{ run: [x], user: 'a:b:c' }] }\n", "kit.yaml:5:38", "not a user"),
+        ("  health: { path: /up }\n", "kit.yaml:5:3", "no http port"),
+        ("  routing: { health: /up }\n  expose: ['80:tcp']\n", "kit.yaml:5:3", "no http port"),
+        ("  routing: { headers: { request: { X_Forwarded_For: b } } }\n", "kit.yaml:5:53", "the router's own"),
         ("  limits: { memory: lots }\n", "kit.yaml:5:21", "expected a size"),
         ("  limits: { memory: 1Mi }\n", "kit.yaml:5:11", "too small"),
         ("  expose: [\"80/tcp\"]\n", "kit.yaml:5:12", "write 80:tcp"),
@@ -198,6 +204,19 @@ import Testing
         } _: { _ in
         }
         #expect(all.expose == ["5432:tcp", "80,ui,ready=/up", "81"])
+        // The same server at another place; another protocol, or what the user says of it, counts.
+        for (given, expected) in [
+            ("8000:80", "8000:80,ready=/up"), ("80:http,ready=tcp", "80:http,ready=tcp"),
+            ("80,ready=/x", "80,ready=/x"), ("80:tcp", "80:tcp"), ("82", "82"),
+        ] {
+            let all = try merge {
+                $0.expose = ["80:http,ui"]
+                $0.health = health
+            } _: {
+                $0.expose = [given]
+            }
+            #expect(all.expose == (given == "82" ? ["80,ui,ready=/up", "82"] : [expected]))
+        }
     }
 
     @Test func isolationIsOnlyRaised() throws {

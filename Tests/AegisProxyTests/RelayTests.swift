@@ -35,6 +35,12 @@ import Testing
             "GET / HTTP/1.1¬X-Forwarded-For: 1.1.1.1¬X-Forwarded-Anything: 1¬Forwarded: for=x¬Host: a:80¬¬",
             "GET / HTTP/1.1¬Host: a:80¬"
         ),
+        // Nor in a spelling that a server takes for the same; others with `_` are their own.
+        (
+            "GET / HTTP/1.1¬X_Forwarded_For: 1.1.1.1¬x-forwarded_proto: https¬X_FORWARDED-HOST: b¬X-Forwarded-By: 1¬"
+                + "X_Forwarded: 1¬X_Other_Forwarded_For: 1¬Host: a:80¬¬",
+            "GET / HTTP/1.1¬X_Forwarded: 1¬X_Other_Forwarded_For: 1¬Host: a:80¬"
+        ),
         ("GET / HTTP/1.1¬TE: trailers, gzip¬Host: a:80¬¬", "GET / HTTP/1.1¬Host: a:80¬Connection: TE¬TE: trailers¬"),
         ("GET / HTTP/1.1¬TE: gzip¬Host: a:80¬¬", "GET / HTTP/1.1¬Host: a:80¬"),
         ("GET http://a:80/x HTTP/1.1¬Host: b¬¬", "GET /x HTTP/1.1¬Host: a:80¬"),
@@ -128,6 +134,33 @@ import Testing
         let got = try await answered(
             "HTTP/1.1 100 Continue¬¬HTTP/1.1 200 OK¬Transfer-Encoding: chunked¬¬3¬abc¬0¬¬", to: "GET / HTTP/1.0¬¬")
         #expect(got == "HTTP/1.1 200 OK¬Connection: close¬¬abc")
+    }
+
+    @Test(arguments: [
+        ("/login?a=/b", "/web/login?a=/b"), ("/", "/web/"), ("http://A:80/x", "http://a:80/web/x"),
+        ("http://a:80", "http://a:80/web/"), ("http://a:80?x", "http://a:80/web/?x"), ("/webs", "/web/webs"),
+        // Elsewhere, relative, or by somebody who knows.
+        ("//b/x", "//b/x"), ("http://a:8080/x", "http://a:8080/x"), ("https://a:80/x", "https://a:80/x"),
+        ("x/y", "x/y"), ("?q", "?q"), ("/web/x", "/web/x"), ("/web?x", "/web?x"),
+        ("http://a:80/web/x", "http://a:80/web/x"),
+    ])
+    func aClientBelowAPrefixIsSentBelowItAgain(_ said: String, _ expected: String) async throws {
+        var edits = ProxyEdits()
+        edits.pathPrefix = 4
+        edits.forwardedPrefix = Array("/web".utf8)
+        edits.origin = "http://a:80"
+        try await withProxy(edits: edits) { peer, _ in
+            _ = try await peer.head()
+            try await peer.send("HTTP/1.1 302 Found¬A: 1¬location: \(said)¬B: 2¬Content-Length: 0¬¬")
+        } test: { proxy in
+            let client = try await proxy.client()
+            try await client.send("GET /web/x HTTP/1.1¬Host: a:80¬¬")
+            let head = try await client.head()
+            #expect(
+                head.hasPrefix("HTTP/1.1 302 Found¬A: 1¬")
+                    && head.lowercased().contains("¬location: \(expected)¬b: 2¬"),
+                "\(head)")
+        }
     }
 
     @Test func aGuardedOriginKeepsItsCookies() async throws {

@@ -20,10 +20,13 @@ extension HTTP2Relay {
 
     private func expire(_ exchange: HTTP2Exchange) {
         guard !Task.isCancelled, waiting.removeValue(forKey: exchange.id) != nil else { return }
+        let cause = lateness.map { ": \($0.message)" } ?? ""
         answer(
             exchange,
-            AegisError(.timeout, "port-not-ready", "the server in the sandbox was not ready within the call's own time")
-        )
+            AegisError(
+                .timeout, "port-not-ready",
+                "the server in the sandbox was not ready within the call's own time\(cause)",
+                hint: lateness?.hint))
     }
 
     /// Brings the server to the point where the waiting requests can go on, or tells all of them why not.
@@ -40,6 +43,7 @@ extension HTTP2Relay {
         }
         // A call with a time of its own waits that long, whatever the port's own limit says.
         let isLate = failure.map { ["port-not-ready", "wake-timeout"].contains($0.code) } ?? false
+        lateness = isLate ? failure : nil
         let patient = isLate ? waiting.filter { $0.value.deadline != nil } : [:]
         isConnecting = !patient.isEmpty
         let all = waiting.values.filter { patient[$0.id] == nil }.sorted { $0.id < $1.id }

@@ -21,6 +21,8 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
     var waiting: [Int32: HTTP2Exchange] = [:]
     var server: HTTP2Server?
     var isConnecting = false
+    /// Why the server was not ready when it was last waited for, for calls that wait on.
+    var lateness: AegisError?
     private var isLeaving = false
     /// The client has gone before it said anything.
     private(set) var leftWithoutAWord = false

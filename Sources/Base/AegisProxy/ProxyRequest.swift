@@ -82,8 +82,13 @@ package struct ProxyAnswer: Sendable {
         let body = html ? HTMLPage.failure(error, status: status) : error.jsonBody
         let type = html ? "text/html; charset=utf-8" : "application/json"
         self.init(status, headers: ["Content-Type": type, "Cache-Control": "no-store"], body: body)
-        if status == 503 { headers.add("Retry-After", "1") }
+        if status == 503, !Self.lasting.contains(error.code) { headers.add("Retry-After", "1") }
     }
+
+    /// What another request a second later would not change: who is told to ask again would be kept asking for nothing.
+    private static let lasting: Set<String> = [
+        "crash-loop", "instance-asleep", "instance-cooling", "instance-disabled",
+    ]
 
     /// What travels.
     package func encoded(isHead: Bool, keepAlive: Bool, version: HTTPVersion) -> [UInt8] {

@@ -37,7 +37,7 @@ package enum RelayedFields {
         case 10:
             if named("connection") || named("keep-alive") { return .dropped }
             return !isRequest && named("set-cookie") ? .setCookie : .endToEnd
-        case 14: return named("content-length") ? .length : .endToEnd
+        case 14: return named("content-length") ? .length : dropped(bytes, name, tellsClient)
         case 15, 18, 19: return dropped(bytes, name, tellsClient)
         case 16:
             if isRequest, named("x-aegis-instance") { return .dropped }
@@ -48,9 +48,18 @@ package enum RelayedFields {
     }
 
     private static func dropped(_ bytes: Span<UInt8>, _ name: Range<Int>, _ tellsClient: Bool) -> Role {
-        if tellsClient, HTTPText.hasPrefix(bytes, name, "x-forwarded-") { return .dropped }
+        if tellsClient, isForwarded(bytes, name) { return .dropped }
         // WWW-Authenticate has 16 letters as well, but another beginning.
         return HTTPText.hasPrefix(bytes, name, "proxy-") ? .dropped : .endToEnd
+    }
+
+    /// Whether a field is one of `X-Forwarded-*`, with `_` for any `-`: many servers hand both on as the same variable
+    /// (RFC 3875), and what we say there would be joined to, or hidden by, what the client says.
+    private static func isForwarded(_ bytes: Span<UInt8>, _ name: Range<Int>) -> Bool {
+        guard name.count > 12, bytes[name.lowerBound] | 32 == UInt8(ascii: "x") else { return false }
+        let first = name.lowerBound
+        return HTTPText.equal(bytes, (first + 2)..<(first + 11), "forwarded")
+            && [bytes[first + 1], bytes[first + 11]].allSatisfy { $0 == UInt8(ascii: "-") || $0 == UInt8(ascii: "_") }
     }
 
     /// Whether a field is one that `Connection` names; `Host` and framing fields never count.
@@ -84,8 +93,29 @@ package enum RelayedFields {
         case "content-length", "transfer-encoding", "host", "trailer", "connection", "keep-alive", "te", "upgrade",
             "expect", "authorization", "cookie", "set-cookie", "forwarded", "x-aegis-instance":
             false
-        default: !name.hasPrefix("proxy-") && !name.hasPrefix("x-forwarded-")
+        default: !name.hasPrefix("proxy-") && !isForwarded(Array(name.utf8).span, 0..<name.utf8.count)
         }
+    }
+
+    /// Where a server that does not know of the prefix sends a client that does.
+    ///
+    /// - Parameters:
+    ///   - value: the server's `Location`.
+    ///   - prefix: what was taken from the path of the request.
+    ///   - origin: the client's name for where the prefix belongs.
+    /// - Returns: the place below the prefix; nil for another origin, a relative one, and what is below it already.
+    static func place(_ value: String, below prefix: String, of origin: String?) -> String? {
+        var start = ""
+        var path = value[...]
+        if let origin, value.lowercased().hasPrefix(origin.lowercased()) {
+            start = origin
+            path = value.dropFirst(origin.count)
+            if path.isEmpty || path.hasPrefix("?") { return "\(start)\(prefix)/\(path)" }
+        }
+        guard path.hasPrefix("/"), !path.hasPrefix("//") || !start.isEmpty else { return nil }
+        let rest = path.dropFirst(prefix.count)
+        let isBelow = path.hasPrefix(prefix) && (rest.isEmpty || "/?#".contains(rest.first ?? "/"))
+        return isBelow ? nil : "\(start)\(prefix)\(path)"
     }
 
     /// A `Set-Cookie` value without `Domain`: the cookie stays with the host that it came from.

@@ -7,6 +7,9 @@ package struct ProxyEdits: Sendable {
     package var pathPrefix = 0
     /// What `X-Forwarded-Prefix` tells the server then.
     package var forwardedPrefix: [UInt8]?
+    /// How the client calls the origin that the prefix belongs to, as `http://HOST:PORT`; where the server sends it, comes below
+    /// the prefix again.
+    package var origin: String?
     /// Tell the server who asked, in `X-Forwarded-For`, `-Proto` and `-Host`; what the client said there is dropped.
     package var tellsClient = true
     /// Keep the response within its origin: no `Domain` of cookies, no `Service-Worker-Allowed`.

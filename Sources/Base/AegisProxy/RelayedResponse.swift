@@ -122,6 +122,12 @@ package struct RelayedResponse {
                     out.append(utf8: "Set-Cookie: \(RelayedFields.withoutDomain(value))\r\n")
                 }
             }
+            if kept, let place = movedPlace(name, field, in: bytes.span) {
+                kept = false
+                if let from = start { out.append(from..<name.lowerBound, of: buffer) }
+                start = nil
+                out.append(utf8: "Location: \(place)\r\n")
+            }
             if kept {
                 start = start ?? name.lowerBound
             } else if let from = start {
@@ -131,6 +137,14 @@ package struct RelayedResponse {
         }
         if let from = start { out.append(from..<index.table.end, of: buffer) }
         return upgrade
+    }
+
+    /// What `Location` has to say to a client that asked below a prefix; nil where it is right as it is.
+    private func movedPlace(_ name: Range<Int>, _ field: Int, in bytes: Span<UInt8>) -> String? {
+        guard let prefix = edits.forwardedPrefix, HTTPText.equal(bytes, name, "location") else { return nil }
+        return RelayedFields.place(
+            HTTPText.string(bytes, index.table.value(field)), below: String(decoding: prefix, as: UTF8.self),
+            of: edits.origin)
     }
 
     /// Whether a field would reach beyond the host that it came from.

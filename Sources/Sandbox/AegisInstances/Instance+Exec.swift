@@ -186,7 +186,7 @@ extension Instance {
         .conflict(
             "instance-stopped", "\(label) is stopped: cannot \(deed)",
             hint:
-                "start it with 'aegis instance start --name \(label)'; 'exec --start' does so and runs its command again"
+                "start it with 'aegis instance start \(label)'; 'exec --start' does so and runs its command again"
         )
     }
 }

@@ -21,6 +21,10 @@ extension Instance {
                 milliseconds: Timestamp.now().milliseconds - (isHeld ? 0 : Int64(idle / .milliseconds(1))))
         }
         info.idle = shownIdlePolicy
+        if !info.enabled {
+            // Nobody listens on its ports, whatever became of them before.
+            for index in info.expose.indices { info.expose[index].error = RecordedError(disabled) }
+        }
         (info.standby, info.standbyObstacle) = (shownStandby?.state, shownStandby?.obstacle)
         // What the disk refuses now, and what is not there; how the instance itself fared comes first.
         if info.error == nil {

@@ -263,12 +263,14 @@ extension Instance {
     package nonisolated var idLabel: String { id }
     var label: String { stored.info.name ?? id }
 
+    /// Why it is neither started nor served while it is disabled.
+    var disabled: AegisError {
+        .conflict("instance-disabled", "\(label) is disabled", hint: "enable it with 'aegis instance enable \(label)'")
+    }
+
     private func checkMayStart() throws(AegisError) {
         try services.gate.check()
-        guard stored.info.enabled else {
-            throw .conflict(
-                "instance-disabled", "\(label) is disabled", hint: "enable it with 'aegis instance enable \(label)'")
-        }
+        guard stored.info.enabled else { throw disabled }
         if let refusal = crashes.refusal(now: uptime), machine.state == .stopped {
             let seconds = Int64(refusal.components.seconds) + 1
             throw .conflict(
@@ -296,6 +298,6 @@ extension Instance {
     func notRunning(_ verb: String) -> AegisError {
         .conflict(
             "instance-stopped", "\(label) is stopped: nothing to \(verb)",
-            hint: "start it with 'aegis instance start --name \(label)'")
+            hint: "start it with 'aegis instance start \(label)'")
     }
 }

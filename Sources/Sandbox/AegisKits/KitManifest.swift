@@ -1,6 +1,7 @@
 internal import AegisCapabilities
 internal import AegisConfig
 package import AegisCore
+internal import AegisImages
 package import AegisSandboxTypes
 
 /// What `kit.yaml` says.
@@ -75,11 +76,11 @@ struct KitReader {
 
     private func spec(_ reader: ConfigReader) -> KitSpec {
         var spec = KitSpec()
-        spec.image = reader.readIfPresent("image", check: Self.filled)
+        spec.image = reader.readIfPresent("image", check: Self.image)
         spec.command = list(reader, "command")
         spec.env = environment(reader, "env")
         spec.workdir = reader.readIfPresent("workdir", check: Self.absolute)
-        spec.user = reader.readIfPresent("user", check: Self.filled)
+        spec.user = reader.readIfPresent("user", check: Self.user)
         spec.expose = ports(reader)
         spec.workspace = files(reader, "workspace", isAbsolute: false)
         spec.files = files(reader, "files", isAbsolute: true)
@@ -95,6 +96,7 @@ struct KitReader {
         spec.minIsolation = reader.readIfPresent("min_isolation") { grade in
             Self.problem { () throws(AegisError) in _ = try Grade(parsing: grade) }
         }
+        if let wrong = Self.idleHealth(spec) { reader.report(wrong) }
         spec.grants = nonEmpty(
             reader.readList("grants", of: String.self) { text in
                 do throws(CapabilityError) {
@@ -108,8 +110,23 @@ struct KitReader {
 
     // MARK: Small checks
 
-    static func filled(_ text: String) -> String? {
-        text.isEmpty || text.utf8.contains(0) ? "must not be empty or hold a NUL byte" : nil
+    private static func image(_ text: String) -> String? {
+        problem { () throws(AegisError) in _ = try ImageReference(parsing: text) }
+    }
+
+    static func user(_ text: String) -> String? {
+        guard !text.isEmpty else { return "must not be empty: leave it out for the image's own" }
+        return problem { () throws(AegisError) in _ = try ImageUser(parsing: text) }
+    }
+
+    /// A path that nobody would ever ask for.
+    private static func idleHealth(_ spec: KitSpec) -> String? {
+        guard spec.health?.path != nil, !(spec.expose ?? []).contains(where: isHTTP) else { return nil }
+        return "health has a path, and 'expose' no http port to ask it on; expose one, or give health an 'exec'"
+    }
+
+    private static func isHTTP(_ text: String) -> Bool {
+        (try? ExposeSpec(parsing: text))?.portProtocol == .http
     }
 
     static func absolute(_ path: String) -> String? {

@@ -102,7 +102,7 @@ extension KitReader {
     func commands(_ reader: ConfigReader, _ key: String) -> [KitCommand] {
         reader.sections(key) { command in
             KitCommand(
-                command: self.command(command, "run"), user: command.readIfPresent("user", check: Self.filled),
+                command: self.command(command, "run"), user: command.readIfPresent("user", check: Self.user),
                 timeout: command.read("timeout", default: TimeSpan(milliseconds: 60_000), check: Self.patience))
         }
     }

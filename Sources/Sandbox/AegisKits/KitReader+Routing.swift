@@ -56,7 +56,8 @@ extension KitReader {
         guard isToken, (1...longestField.name).contains(name.utf8.count) else {
             return "'\(name)' is not a name of a header field"
         }
-        let lower = name.lowercased()
+        // Many servers take `_` for `-`.
+        let lower = name.lowercased().replacing("_", with: "-")
         if routersOwn.contains(lower) || ["proxy-", "x-forwarded-", "x-aegis-"].contains(where: lower.hasPrefix) {
             return "'\(name)' is the router's own: a kit cannot set it"
         }

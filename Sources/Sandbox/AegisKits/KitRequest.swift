@@ -35,19 +35,26 @@ struct KitRequest {
         return all
     }
 
-    /// A port of the user's takes the place of the kit's of the same number inside.
+    /// A port of the user's takes the place of the kit's of the same number inside; that it is ready later stays so, unless the
+    /// user says otherwise: it is the same server.
     private func ports(_ given: [String]?) throws(AegisError) -> [String]? {
         var specs = try ExposeSpec.list(kit.expose ?? [])
+        var health: UInt16?
         if let path = kit.health?.path, let index = specs.firstIndex(where: { $0.portProtocol == .http }),
             specs[index].ready == .tcp
         {
             specs[index].ready = .http(path: path)
+            health = specs[index].guestPort
         }
+        var own: [String] = []
         for text in given ?? [] {
-            let port = try ExposeSpec(parsing: text).guestPort
-            specs.removeAll { $0.guestPort == port }
+            var spec = try ExposeSpec(parsing: text)
+            specs.removeAll { $0.guestPort == spec.guestPort }
+            let takesOver = spec.guestPort == health && spec.portProtocol == .http && !text.contains(",ready=")
+            if takesOver, let path = kit.health?.path { spec.ready = .http(path: path) }
+            own.append(takesOver ? spec.description : text)
         }
-        let all = specs.map(\.description) + (given ?? [])
+        let all = specs.map(\.description) + own
         return all.isEmpty ? nil : all
     }
 

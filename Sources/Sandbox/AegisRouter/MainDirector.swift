@@ -56,6 +56,7 @@ struct MainDirector: ProxyDirector {
             (found, label) = (port, name)
             edits.pathPrefix = 1 + segment.utf8.count
             edits.forwardedPrefix = Array("/\(segment)".utf8)
+            edits.origin = "http://\(request.host ?? "")"
         } else if let port = router.onlyPort {
             (found, label) = (port, port.exposure.name ?? port.exposure.instance)
         } else {

@@ -127,7 +127,16 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
 
     private func leave() {
         users -= 1
+        guard exposure.cooldown == nil else { return letGo() }
         keepHold(for: holdTime)
+    }
+
+    /// What comes by a port that cools down must not keep the instance awake: a hold that outlived each exchange would never end
+    /// where one follows the other faster.
+    private func letGo() {
+        guard users + pages == 0, phase == .open else { return }
+        hold = nil
+        phase = .unknown
     }
 
     private func keepHold(for nanoseconds: UInt64) {
