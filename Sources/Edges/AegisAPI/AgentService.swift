@@ -292,7 +292,7 @@ extension AgentService {
     static func error(of reply: ToolReply) -> AegisError {
         let error = reply.value["error"]
         return AegisError(
-            .denied, error?["code"]?.text ?? "tool-failed", error?["message"]?.text ?? reply.text,
+            reply.kind ?? .failed, error?["code"]?.text ?? "tool-failed", error?["message"]?.text ?? reply.text,
             hint: error?["hint"]?.text)
     }
 }
