@@ -317,6 +317,8 @@ import Testing
             #expect(!typos.out.contains("mcp.x.y' is") && !typos.out.contains("web_search' is"), "\(typos)")
             let asked = try await f.aegis("agent", "spawn", file, "-m", "hello")
             #expect(asked.code == 1 && asked.err.contains("hint: did you mean 'default'?"), "\(asked)")
+            let goal = try await f.aegis("goal", "--model", "defualt", "report")
+            #expect(goal.code == 1 && goal.err.contains("hint: did you mean 'default'?"), "\(goal)")
         }
     }
 }
