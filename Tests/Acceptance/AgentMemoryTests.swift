@@ -106,4 +106,46 @@ import Testing
             #expect(AgentDoor.code(revoked) == "grant-revoked", "\(revoked)")
         }
     }
+
+    /// Who has no memory of its own still works with a scope that it was granted: that is what scopes are for.
+    @Test func whoHasNoMemoryOfItsOwnUsesTheScopeThatItWasGranted() async throws {
+        let rules = """
+              - when: { agent: helper, turn: 1 }
+                reply:
+                  tools:
+                    - { name: memory_query, input: { query: the whale, scope: crew } }
+                    - { name: memory_query, input: { query: the whale } }
+              - when: { agent: helper }
+                reply: { text: "{{result}}" }
+
+            """
+        try await AgentDoor.with(rules: rules) { door in
+            let captain = try await door.spawn(
+                """
+                name: captain
+                model: default
+                lifecycle: persistent
+                capabilities: ['tool: spawn_agent', 'spawn: [helper]', 'tool: memory_store', 'tool: memory_query', 'memory: crew']
+                """)
+            let mate = try await door.spawn(
+                """
+                name: mate
+                model: default
+                capabilities: ['tool: memory_store', 'tool: memory_query', 'memory: crew']
+                """)
+            let crew: [String: Any] = ["scope": "crew"]
+            _ = try await Self.store(door, captain, "the whale is white", crew)
+            let stored = try await Self.store(door, mate, "the whale came at noon", crew)
+            #expect(AgentDoor.value(stored)?["status"] as? String == "stored", "\(stored)")
+            #expect(AgentDoor.code(try await Self.store(door, mate, "mine")) == "memory-no-identity")
+            #expect(
+                try await Self.found(door, captain, "the whale", crew).sorted() == [
+                    "the whale came at noon", "the whale is white",
+                ])
+            let child = "name: helper\nmodel: default\ncapabilities: ['tool: memory_query', 'memory: crew']\n"
+            let spawned = try await door.invoke(captain, "spawn_agent", ["manifest": child, "message": "look out"])
+            let response = AgentDoor.value(spawned)?["response"] as? String ?? ""
+            #expect(response.contains("came at noon") && response.contains("memory-no-identity"), "\(spawned)")
+        }
+    }
 }

@@ -75,4 +75,36 @@ import Testing
             }
         }
     }
+
+    /// The number of a tool's failure is that of its family: a program need not know every word.
+    @Test func failuresOfToolsHaveTheNumbersOfTheirFamilies() async throws {
+        try await AgentDoor.with { door in
+            let id = try await door.spawn(
+                """
+                name: worker
+                model: default
+                lifecycle: persistent
+                capabilities: ["tool: file_read", "tool: file_write", "file_read: /workspace/*", "file_write: /workspace/*"]
+                """)
+            for (tool, input, code, number) in [
+                ("file_read", ["path": "/workspace/none"], "path-not-found", -32004),
+                ("file_read", ["path": "/etc/passwd"], "capability-denied", -32003),
+                ("file_read", ["pth": "/workspace/none"], "arguments-invalid", -32602),
+                ("echo", ["message": "x"], "capability-denied", -32003),
+                ("ecko", ["message": "x"], "tool-unknown", -32004),
+                (
+                    "file_write", ["path": "/workspace/a", "content": String(repeating: "x", count: 1_048_577)],
+                    "content-too-large", -32013
+                ),
+            ] as [(String, [String: String], String, Int)] {
+                let answer = try await door.invoke(id, tool, input)
+                #expect(AgentDoor.code(answer) == code, "\(tool): \(answer)")
+                #expect((answer["error"] as? [String: Any])?["code"] as? Int == number, "\(tool): \(answer)")
+            }
+            let wrong = try await door.fixture.aegis("tool", "invoke", "--agent", id, "file_read", #"{"pth": "x"}"#)
+            let none = try await door.fixture.aegis(
+                "tool", "invoke", "--agent", id, "file_read", #"{"path": "/workspace/none"}"#)
+            #expect(wrong.code == 2 && none.code == 4, "\(wrong) \(none)")
+        }
+    }
 }

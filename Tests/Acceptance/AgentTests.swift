@@ -283,4 +283,42 @@ import Testing
             #expect(try await f.aegis("agent", "delete", "scribe").code == 0)
         }
     }
+
+    /// Whoever runs the command can read the file: what is wrong is said with its words, its place, and what would be right.
+    @Test func whatIsWrongInAManifestIsSaid() async throws {
+        try await Self.with("  - reply: { text: hello }") { f in
+            let file = f.path("agent.yaml")
+            func manifest(_ text: String) throws {
+                try text.write(toFile: file, atomically: true, encoding: .utf8)
+            }
+            for (text, words) in [
+                ("capabilities: ['file_reed: /data/*']", "'file_reed: /data/*', column 1: "),
+                ("capabilities: ['file_reed: /data/*']", "file_read: /data/**"),
+                ("capabilities: [{grant: 'tool: echo', max_cals: 1}]", "max_calls"),
+                ("lifecycle: persistant", "did you mean 'persistent'?, found 'persistant'"),
+                ("lifecycle: scheduled\nschedule: '61 * * * *'", "'61' is no minute"),
+                ("max_iterations: many", "found 'many'"),
+                ("approval_required: [file_wirte]", "did you mean 'file_write'?"),
+                ("system_prompt: {file: none.md}", f.path("none.md")),
+            ] {
+                try manifest("name: scribe\nmodel: default\n\(text)\n")
+                for command in [["validate"], ["deploy"], ["spawn"]] {
+                    let wrong = try await f.run(DaemonFixture.cli, ["agent"] + command + [file])
+                    #expect([2, 4].contains(wrong.code) && wrong.err.contains(words), "\(text): \(wrong)")
+                    #expect(!wrong.err.contains("is not shown") && !wrong.err.contains("needs a schedule"), "\(wrong)")
+                }
+            }
+            #expect(try await f.aegis("agent", "ps", "--quiet").out.isEmpty)
+            // What may come yet is no mistake, and said.
+            try manifest(
+                "name: scribe\nmodel: defualt\ncapabilities: ['tool: ecko', 'tool: mcp.x.y', 'tool: web_search']\n")
+            let typos = try await f.aegis("agent", "validate", file)
+            #expect(typos.code == 0 && typos.out.contains("'echo'?") && typos.out.contains("'default'?"), "\(typos)")
+            #expect(!typos.out.contains("mcp.x.y' is") && !typos.out.contains("web_search' is"), "\(typos)")
+            let asked = try await f.aegis("agent", "spawn", file, "-m", "hello")
+            #expect(asked.code == 1 && asked.err.contains("hint: did you mean 'default'?"), "\(asked)")
+            let goal = try await f.aegis("goal", "--model", "defualt", "report")
+            #expect(goal.code == 1 && goal.err.contains("hint: did you mean 'default'?"), "\(goal)")
+        }
+    }
 }

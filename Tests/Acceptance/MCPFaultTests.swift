@@ -21,7 +21,7 @@ import Testing
         """#
 
     /// The same over HTTP.
-    private static let overHTTP = #"""
+    static let overHTTP = #"""
         class Handler(Base):
             def do_GET(self): self.answer(405, "text/plain", b"")
             def do_POST(self):

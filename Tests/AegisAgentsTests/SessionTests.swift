@@ -237,6 +237,10 @@ import Testing
             case .drop(let number):
                 #expect(number > 0)
                 session.apply(.dropped(messages: number))
+            case .shorten(let bytes):
+                let (before, room) = (ContextSize.tokens(session.prompt), window.room)
+                session.apply(.shortened(bytes: bytes))
+                #expect(session.sizes.reduce(0, +) <= room && room < before)
             }
             #expect(session.sizes == session.messages.map { ContextSize.tokens($0) })
             let calls = Set(session.prompt.flatMap(\.toolUses).map(\.id))
@@ -245,6 +249,44 @@ import Testing
             #expect(session.prompt.first?.toolResults.isEmpty == true)
         }
         Issue.record("it comes to no end")
+    }
+
+    /// What is never dropped is made smaller: else an agent would never again say anything but that its conversation is too long.
+    @Test func whatCannotGoIsShortened() {
+        let long = String(repeating: "x", count: 400_000)
+        let input: JSONValue = ["path": "/workspace/a", "content": .string(long)]
+        var session = Session([
+            .began(trace: "1", text: "write", from: nil),
+            .replied(
+                [.reasoning(text: long, signature: "s"), .toolUse(ToolUse(id: "a", name: "n", input: input))], .toolUse,
+                TokenUsage()),
+            .outcome(ToolOutput(id: "a", text: long)), .ended(.error, nil),
+            .began(trace: "2", text: "go on", from: nil),
+        ])
+        let window = ContextPlan.Window(room: 2000)
+        session.apply(.dropped(messages: 1))
+        guard case .shorten(let bytes) = ContextPlan.make(session, window, canSummarize: false) else {
+            Issue.record("nothing is shortened")
+            return
+        }
+        session.apply(.shortened(bytes: bytes))
+        #expect(bytes == 2048 && ContextPlan.make(session, window, canSummarize: false) == .ready)
+        #expect(session.messages[0].toolUses.map(\.id) == ["a"] && session.messages[0].blocks.count == 1)
+        #expect(session.messages[0].toolUses[0].input["LEFT_OUT"]?.text?.hasPrefix(#"{"path":"/workspace/a""#) == true)
+        #expect(session.messages[1].toolResults[0].text.contains("bytes left out"))
+        #expect(session.messages[1].text == "go on")
+        let sizes = session.sizes
+        session.apply(.shortened(bytes: bytes))
+        #expect(session.sizes == sizes)
+    }
+
+    @Test func theTaskStaysWholeUntilItsTurnHasEnded() {
+        var session = Session([.began(trace: "1", text: String(repeating: "x", count: 100_000), from: nil)])
+        session.apply(.shortened(bytes: 64))
+        #expect(session.size(shortenedTo: 64) > 25_000)
+        session.apply(.ended(.error, nil))
+        session.apply(.began(trace: "2", text: "and now?", from: nil))
+        #expect(ContextPlan.make(session, .init(room: 1000), canSummarize: true) == .shorten(bytes: 2048))
     }
 
     @Test func aMessageThatFitsNowhereIsSaidToBeSo() {

@@ -249,7 +249,8 @@ package final class ConfigReader {
     func finish() {
         for entry in entries where !accepted.contains(entry.key) {
             let near = nearest(entry.key, in: known.sorted())
-            let hint = near.map { "did you mean '\($0)'?" } ?? "known keys: \(known.sorted().joined(separator: ", "))"
+            let hint =
+                near.map { "did you mean '\($0)'?" } ?? "known keys: \(Set(known).sorted().joined(separator: ", "))"
             session.report(.file(entry.mark), "unknown key \(Self.quoted(entry.key)) in \(whereabouts); \(hint)")
         }
     }

@@ -16,7 +16,8 @@ package struct AgentMethods: Sendable {
     package var methods: [JSONRPCMethod] { processes + tools + goalMethods + approvalMethods + budgetMethods }
 
     private static let source = ["manifest", "manifest_path", "name"]
-    private static let sourceText = "manifest (YAML text), manifest_path or name (of a deployed one)"
+    private static let sourceText =
+        "manifest (YAML text; manifest_path then says where it is from), manifest_path or name (of a deployed one)"
 
     func method(
         _ name: String, _ params: String, known: [String], positional: Int = 0,

@@ -40,7 +40,11 @@ package struct AgentRoutes: Sendable {
 
     private var manifests: [Route] {
         [
-            .json(.post, "/v1/agents", "Deploy a manifest: {manifest | manifest_path}", query: ["validate"]) {
+            .json(
+                .post, "/v1/agents",
+                "Deploy a manifest: {manifest | manifest_path}; with both, the path says where the text is from",
+                query: ["validate"]
+            ) {
                 [service] context in
                 let body = try await Self.body(context, ["manifest", "manifest_path"])
                 let source = try await service.source(

@@ -49,10 +49,12 @@ package struct AgentService: Sendable {
         var isQuotable: Bool
     }
 
+    /// Finds what a caller gives as a manifest: its text, its file, or the name of a deployed one. A path beside a text says where
+    /// that is from: messages name it, and the file of a prompt lies beside it.
     func source(text: String?, path: String?, name: String?, _ caller: Caller) async throws -> Source {
         switch (text, path, name) {
-        case (let text?, nil, nil):
-            return Source(file: ConfigFile(name: "manifest", bytes: Array(text.utf8)), isQuotable: true)
+        case (let text?, let path, nil):
+            return Source(file: ConfigFile(name: path ?? "manifest", bytes: Array(text.utf8)), isQuotable: true)
         case (nil, let path?, nil):
             return Source(file: ConfigFile(name: path, bytes: try await read(path, caller)), isQuotable: false)
         case (nil, nil, let name?):
@@ -107,7 +109,8 @@ package struct AgentService: Sendable {
     /// Keeps a manifest; `validate` only reads it.
     func deploy(_ source: Source, _ caller: Caller, onlyValidate: Bool) async throws -> JSONValue {
         let (manifest, prompt) = try await manifest(source, caller)
-        var fields = Self.fields(of: manifest)
+        try manifest.checkApprovals(services.registry, quotesValues: source.isQuotable)
+        var fields = Self.fields(of: manifest, unknown: source.isQuotable ? manifest.unknownNames(services) : [])
         if !onlyValidate {
             let entry = ManifestStore.Entry(
                 name: manifest.name, owner: caller.uid, text: String(decoding: source.file.bytes, as: UTF8.self),
@@ -119,7 +122,8 @@ package struct AgentService: Sendable {
         return .object(fields)
     }
 
-    static func fields(of manifest: AgentManifest) -> [JSONValue.Field] {
+    /// What is shown of a manifest; `unknown` is what is said of names in it that mean nothing here.
+    static func fields(of manifest: AgentManifest, unknown: [String] = []) -> [JSONValue.Field] {
         var fields: [JSONValue.Field] = [
             .init("name", .string(manifest.name)), .init("model", .string(manifest.model)),
             .init("lifecycle", .string(manifest.lifecycle.word)),
@@ -137,7 +141,7 @@ package struct AgentService: Sendable {
                     ]))
         }
         if !manifest.metadata.isEmpty { fields.append(.init("metadata", .object(manifest.metadata))) }
-        let warnings = GrantSpec.warnings(manifest.capabilities)
+        let warnings = GrantSpec.warnings(manifest.capabilities) + unknown
         fields.append(.init("warnings", .array(warnings.map { .string($0) })))
         return fields
     }
@@ -213,7 +217,7 @@ package struct AgentService: Sendable {
             "usage": [
                 "input_tokens": .number(result.usage.totalInput), "output_tokens": .number(result.usage.output),
             ], "iterations": .number(result.iterations), "stop_reason": .string(result.stop.rawValue),
-            "error": result.problem.map { ["code": .string($0.code), "message": .string($0.message)] } ?? .null,
+            "error": result.problem?.json ?? .null,
         ]
     }
 
@@ -292,7 +296,7 @@ extension AgentService {
     static func error(of reply: ToolReply) -> AegisError {
         let error = reply.value["error"]
         return AegisError(
-            .denied, error?["code"]?.text ?? "tool-failed", error?["message"]?.text ?? reply.text,
+            reply.kind ?? .failed, error?["code"]?.text ?? "tool-failed", error?["message"]?.text ?? reply.text,
             hint: error?["hint"]?.text)
     }
 }

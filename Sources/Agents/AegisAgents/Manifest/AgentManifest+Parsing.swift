@@ -128,7 +128,9 @@ struct ManifestReader {
     private func lifecycle(_ reader: ConfigReader) -> AgentManifest.Lifecycle {
         let words = ["on-demand", "persistent", "scheduled"]
         var schedule: CronSchedule?
-        let isGiven = reader.readIfPresent("schedule", as: String.self) { text in
+        var isGiven = false
+        _ = reader.readIfPresent("schedule", as: String.self) { text in
+            isGiven = true
             do throws(AegisError) {
                 schedule = try CronSchedule(parsing: text)
                 return nil
@@ -143,7 +145,7 @@ struct ManifestReader {
         switch (word, schedule) {
         case ("scheduled", let schedule?): return .scheduled(schedule)
         case ("scheduled", nil):
-            if isGiven == nil { reader.report("lifecycle: scheduled needs a schedule, as in schedule: '*/15 * * * *'") }
+            if !isGiven { reader.report("lifecycle: scheduled needs a schedule, as in schedule: '*/15 * * * *'") }
             return .persistent
         case (_, .some):
             reader.report("a schedule needs lifecycle: scheduled")

@@ -8,7 +8,8 @@ enum BudgetReader {
     /// - Returns: what it says; what is wrong with it is reported to the reader.
     static func read(_ reader: ConfigReader) -> AgentManifest.Budget {
         let money = reader.readIfPresent("max_usd", as: Double.self) {
-            $0 > 0 && $0 <= 1_000_000 ? nil : "must be above 0 and at most 1000000"
+            // Less than a millionth is nothing: money is counted in those.
+            $0 >= 0.000001 && $0 <= 1_000_000 ? nil : "must be 0.000001 to 1000000"
         }
         // One of the two at least: a budget that limits nothing is a mistake.
         let tokens: BudgetTokens? =

@@ -87,7 +87,7 @@ struct AskWait: Sendable {
             .init("stop_reason", .string(result.stop.rawValue)),
         ]
         if let problem = result.problem {
-            fields.append(.init("error", ["code": .string(problem.code), "message": .string(problem.message)]))
+            fields.append(.init("error", problem.json))
         }
         return ToolReply(.object(fields), isError: result.stop == .error)
     }

@@ -65,6 +65,7 @@ package actor AgentDirectory {
         }
         var manifest = try AgentManifest(file, quotesValues: quotesValues, prompt: prompt)
         try options.apply(to: &manifest)
+        try manifest.checkApprovals(services.registry, quotesValues: quotesValues)
         try permit(manifest, spawner)
         guard agents.count + reserved < limits.live else {
             throw .conflict(

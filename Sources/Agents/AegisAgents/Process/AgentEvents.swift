@@ -26,6 +26,8 @@ extension AuditKind {
     package static let contextSummarizationFailed = AuditKind("context_summarization_failed")
     /// Old messages were left out.
     package static let contextDropped = AuditKind("context_dropped")
+    /// Texts of what was left were cut: `bytes`.
+    package static let contextShortened = AuditKind("context_shortened")
 }
 
 extension AgentProcess {

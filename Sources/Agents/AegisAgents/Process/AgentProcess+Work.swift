@@ -25,6 +25,8 @@ extension AgentProcess {
             live.end(isWhole: false)
             // Somebody wants it to end, or the daemon does: the loop knows which.
             if Task.isCancelled { return }
+            // Providers count by tokenizers of their own: what seemed to fit is made smaller, and asked again.
+            if error.code == "context-too-long", tightens() { return }
             // A grant that is used up is a budget, too.
             let isBudget = error.code == "budget-exceeded" || error.code.hasPrefix("limit-")
             let stop: TurnStop = isBudget ? .budgetExceeded : .error
@@ -88,7 +90,11 @@ extension AgentProcess {
             case .drop(let number):
                 try log.record(.dropped(messages: number))
                 tell(.contextDropped, ("messages", .number(number)))
+            case .shorten(let bytes):
+                try log.record(.shortened(bytes: bytes))
+                tell(.contextShortened, ("bytes", .number(bytes)))
             case .tooLong(let tokens, let room):
+                learnedRoom = nil
                 try await close(
                     .error,
                     TurnProblem(
@@ -102,6 +108,20 @@ extension AgentProcess {
         }
     }
 
+    /// Takes in that a provider has refused the conversation as too long.
+    ///
+    /// - Returns: false when there is nothing left that could be made smaller.
+    private func tightens() -> Bool {
+        let used = ContextSize.tokens(session.prompt)
+        guard used > Self.leastRoom, learnedRoom != Self.leastRoom else {
+            learnedRoom = nil
+            return false
+        }
+        learnedRoom = max(Self.leastRoom, min(used, learnedRoom ?? used) / 2)
+        return true
+    }
+    private static let leastRoom = 256
+
     private func window(_ offered: [ToolRegistry.Entry]) -> ContextPlan.Window {
         let model = services.models.window(of: manifest.model)
         let window = min(manifest.memory.contextWindow ?? model, model)
@@ -113,7 +133,8 @@ extension AgentProcess {
         // An answer must fit, too; but a small window is not eaten up by a large one.
         let answer = min(manifest.maxOutputTokens, window / 4)
         return ContextPlan.Window(
-            room: max(256, window - fixed - answer), threshold: manifest.memory.summarizationThreshold,
+            room: max(Self.leastRoom, min(window - fixed - answer, learnedRoom ?? .max)),
+            threshold: manifest.memory.summarizationThreshold,
             messages: manifest.memory.maxHistoryMessages)
     }
 

@@ -29,6 +29,8 @@ package actor AgentProcess {
     private var worker: TaskScope.Handle?
     private(set) var isStopping = false
     var canSummarize = true
+    /// How many tokens of a conversation its provider takes, where that has shown to be less than its window has.
+    var learnedRoom: Int?
     /// The turn that has failed for those who wait, and whose end could not be saved yet.
     private var failure: (trace: String, problem: TurnProblem)?
     /// Saving its end will be tried again.

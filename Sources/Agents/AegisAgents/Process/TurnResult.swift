@@ -37,7 +37,7 @@ package struct TurnResult: Sendable, Hashable {
                 (self.stop, self.problem) = (stop, problem)
                 hasEnded = true
             case .restarted: hasEnded = false
-            case .began, .intent, .outcome, .stopped, .summarized, .dropped, .note: break
+            case .began, .intent, .outcome, .stopped, .summarized, .dropped, .shortened, .note: break
             }
         }
         guard hasEnded else { return nil }

@@ -44,7 +44,7 @@ package struct ExecTool: Tool {
                     "description": "Seconds after which it is ended; 120.",
                 ],
             ], "additionalProperties": false,
-        ], effects: .external, resources: [.exec], timeLimit: .seconds(longest + 900))
+        ], effects: .external, resources: [.exec], timeLimit: .seconds(longest + 900), endsWithGrant: true)
 
     package func call(_ input: JSONValue, _ context: ToolContext) async throws -> ToolReply {
         let order = try ExecOrder(input)

@@ -39,6 +39,8 @@ package enum ContextPlan: Sendable, Hashable {
     case summarize(messages: Int)
     /// So many of the oldest messages have to go: there is no room, and no summary to be had.
     case drop(messages: Int)
+    /// Nothing more can go, and what is left does not fit: its long texts are to be cut to so many bytes each.
+    case shorten(bytes: Int)
     /// Even the message of this turn alone does not fit.
     case tooLong(tokens: Int, room: Int)
 
@@ -80,7 +82,19 @@ package enum ContextPlan: Sendable, Hashable {
         let boundary = cut(
             session, sizes, used - window.room, atLeast: isTooMany ? session.messages.count - window.messages : 0)
         if boundary > 0 { return .drop(messages: boundary) }
-        return used > window.room ? .tooLong(tokens: used, room: window.room) : .ready
+        guard used > window.room else { return .ready }
+        return shortening(session, window).map { .shorten(bytes: $0) } ?? .tooLong(tokens: used, room: window.room)
+    }
+
+    /// The greatest length of texts that leaves some room; where there is none, the greatest that fits.
+    private static func shortening(_ session: Session, _ window: Window) -> Int? {
+        var fits: Int?
+        for bytes in ModelMessage.lengths {
+            let size = session.size(shortenedTo: bytes)
+            if Double(size) <= Double(window.room) * window.threshold { return bytes }
+            if fits == nil, size <= window.room { fits = bytes }
+        }
+        return fits
     }
 
     /// How many messages give back so many tokens, never parting calls from their results, and never the last two messages: what

@@ -116,7 +116,10 @@ package struct Session: Sendable, Hashable {
             summary = text
             hasGap = false
             remove(number)
-        case .dropped(let number): remove(number)
+        case .dropped(let number):
+            remove(number)
+            hasGap = hasGap || number > 0
+        case .shortened(let bytes): shorten(to: bytes)
         case .note: break
         }
     }
@@ -256,6 +259,24 @@ package struct Session: Sendable, Hashable {
         messages.removeFirst(number)
         sizes.removeFirst(number)
         turn?.start -= number
-        if number > 0, summary == nil { hasGap = true }
+    }
+
+    /// The text of the message that the model works on stays whole; that of turns which have ended does not.
+    private func shortened(to bytes: Int) -> (messages: [ModelMessage], summary: String?) {
+        let messages = messages.enumerated().map { index, message in
+            message.shortened(to: bytes, sparing: index == turn?.start ? turn?.text : nil)
+        }
+        return (messages, summary.map { ModelMessage.shortened($0, bytes) })
+    }
+
+    private mutating func shorten(to bytes: Int) {
+        (messages, summary) = shortened(to: bytes)
+        sizes = messages.map { ContextSize.tokens($0) }
+    }
+
+    /// What the conversation would take if its texts were cut.
+    func size(shortenedTo bytes: Int) -> Int {
+        let (messages, summary) = shortened(to: bytes)
+        return ContextSize.tokens(messages) + ContextSize.tokens(summary ?? "")
     }
 }

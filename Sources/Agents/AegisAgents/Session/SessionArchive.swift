@@ -42,7 +42,7 @@ package enum SessionArchive {
         case .outcome(let output): .outcome(ToolOutput(id: output.id, text: mark, isError: output.isError))
         // A summary that another one has taken in.
         case .summarized(let number, _): .summarized(messages: number, text: mark)
-        case .intent, .stopped, .ended, .dropped, .restarted, .note: step
+        case .intent, .stopped, .ended, .dropped, .shortened, .restarted, .note: step
         }
     }
 

@@ -16,14 +16,23 @@ package struct TurnProblem: Sendable, Codable, Hashable {
     package var code: String
     /// What happened.
     package var message: String
+    /// What to do about it.
+    package var hint: String?
 
     /// Describes a problem.
-    package init(code: String, message: String) {
+    package init(code: String, message: String, hint: String? = nil) {
         self.code = code
         self.message = message
+        self.hint = hint
     }
     /// An error as a problem of a turn.
-    package init(_ error: AegisError) { self.init(code: error.code, message: error.message) }
+    package init(_ error: AegisError) { self.init(code: error.code, message: error.message, hint: error.hint) }
+
+    /// `{"code", "message", "hint"}`, without a hint where there is none.
+    package var json: JSONValue {
+        let fields = [JSONValue.Field("code", .string(code)), JSONValue.Field("message", .string(message))]
+        return .object(fields + (hint.map { [JSONValue.Field("hint", .string($0))] } ?? []))
+    }
 }
 
 /// One thing that happened in an agent's session. What is not in the list of steps has not happened: the list alone tells
@@ -47,16 +56,18 @@ package enum SessionStep: Sendable, Hashable {
     case summarized(messages: Int, text: String)
     /// So many of the oldest messages are left out, as there was no room and no summary.
     case dropped(messages: Int)
+    /// Texts of the conversation are cut to so many bytes each, as what was left of it did not fit.
+    case shortened(bytes: Int)
     /// Why something takes its time: for people, the model is not told.
     case note(String)
 }
 
 extension SessionStep: Decodable {
     fileprivate enum Kind: String, Decodable {
-        case began, replied, intent, outcome, stopped, ended, restarted, summarized, dropped, note
+        case began, replied, intent, outcome, stopped, ended, restarted, summarized, dropped, shortened, note
     }
     fileprivate enum Keys: String, CodingKey {
-        case kind, trace, text, from, blocks, stop, usage, call, output, error, messages
+        case kind, trace, text, from, blocks, stop, usage, call, output, error, messages, bytes
     }
 
     package init(from decoder: any Decoder) throws {
@@ -81,6 +92,7 @@ extension SessionStep: Decodable {
             self = .summarized(
                 messages: try c.decode(Int.self, forKey: .messages), text: try c.decode(String.self, forKey: .text))
         case .dropped: self = .dropped(messages: try c.decode(Int.self, forKey: .messages))
+        case .shortened: self = .shortened(bytes: try c.decode(Int.self, forKey: .bytes))
         case .note: self = .note(try c.decode(String.self, forKey: .text))
         }
     }
@@ -115,10 +127,11 @@ extension SessionStep: Encodable {
         case .ended(let stop, let problem):
             return object(
                 .ended, (.stop, .string(stop.rawValue)),
-                (.error, problem.map { ["code": .string($0.code), "message": .string($0.message)] }))
+                (.error, problem?.json))
         case .summarized(let messages, let text):
             return object(.summarized, (.messages, .number(messages)), (.text, .string(text)))
         case .dropped(let messages): return object(.dropped, (.messages, .number(messages)))
+        case .shortened(let bytes): return object(.shortened, (.bytes, .number(bytes)))
         case .note(let text): return object(.note, (.text, .string(text)))
         }
     }

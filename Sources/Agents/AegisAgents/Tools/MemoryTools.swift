@@ -61,7 +61,8 @@ package struct MemoryTools: Sendable {
             admission.refund()
             throw error
         }
-        guard let own = policy.identity else {
+        // A shared scope needs no memory of one's own: what is stored there is found again by others.
+        guard let own = policy.identity ?? (scope == "self" ? nil : context.agent) else {
             admission.refund()
             throw AegisError(
                 .denied, "memory-no-identity", "this agent has no memory",

@@ -83,7 +83,7 @@ package struct AgentAskTool: Tool {
                     ],
                 ], "required": ["to", "message"], "additionalProperties": false,
             ], effects: .external, isParallelSafe: true, resources: [.message],
-            timeLimit: .seconds(Self.longestTime + 60))
+            timeLimit: .seconds(Self.longestTime + 60), endsWithGrant: true)
     }
 
     package func call(_ input: JSONValue, _ context: ToolContext) async throws -> ToolReply {

@@ -37,7 +37,7 @@ struct ChildRun: Sendable {
 
     private static func answer(_ id: String, _ result: TurnResult, after first: TurnProblem? = nil) -> JSONValue {
         func text(_ problem: TurnProblem?) -> JSONValue {
-            problem.map { ["code": .string($0.code), "message": .string($0.message)] } ?? .null
+            problem?.json ?? .null
         }
         var fields: [JSONValue.Field] = [
             .init("agent_id", .string(id)), .init("response", .string(result.response)),

@@ -29,6 +29,8 @@ package struct ToolDeclaration: Sendable {
     package var asksApproval: Bool
     /// Whether several calls may run at once.
     package var isParallelSafe: Bool
+    /// Whether a call ends by itself, with words of its own, when what allowed it is taken back.
+    package var endsWithGrant: Bool
     /// The grants that a call needs beside `tool: NAME`: a refusal tells which of them are held.
     package var resources: [CapabilityKind]
     /// How long a call may take.
@@ -45,7 +47,8 @@ package struct ToolDeclaration: Sendable {
     package init(
         name: String, description: String, input: JSONValue, effects: ToolEffects, isIdempotent: Bool = false,
         asksApproval: Bool = false, isParallelSafe: Bool = false, resources: [CapabilityKind] = [],
-        timeLimit: Duration = Self.usualTimeLimit, outputLimit: Int = Self.usualOutputLimit
+        timeLimit: Duration = Self.usualTimeLimit, outputLimit: Int = Self.usualOutputLimit,
+        endsWithGrant: Bool = false
     ) {
         self.name = name
         self.description = description
@@ -57,6 +60,7 @@ package struct ToolDeclaration: Sendable {
         self.resources = resources
         self.timeLimit = timeLimit
         self.outputLimit = outputLimit
+        self.endsWithGrant = endsWithGrant
     }
 }
 

@@ -121,7 +121,7 @@ package final class ToolGate: Sendable {
                 isBegun = true
             }
             let start = ContinuousClock.now
-            guard let reply = await effect(call) else {
+            guard let reply = await effect(call, grant: admission.grant) else {
                 guard call.context.approved != nil else {
                     return finish(call, isBegun, refuse(call, tooManyChanges(call)), consume admission)
                 }
@@ -143,14 +143,60 @@ package final class ToolGate: Sendable {
         return isBegun ? end(call, reply, length: reply.text.utf8.count, microseconds: 0) : reply
     }
 
+    /// What the tool does. What waits for somebody elsewhere passes no gate by itself: it ends when what allowed it is taken back.
+    private func work(_ call: Call, grant: GrantID) async throws -> ToolReply {
+        let (tool, declaration) = (call.entry.tool, call.entry.declaration)
+        guard declaration.effects == .external, !declaration.endsWithGrant else {
+            return try await tool.call(call.input, call.context)
+        }
+        let result = await withTaskGroup(of: WorkEnd.self) { group -> Result<ToolReply, any Error> in
+            group.addTask {
+                do { return .done(.success(try await tool.call(call.input, call.context))) } catch {
+                    return .done(.failure(error))
+                }
+            }
+            group.addTask {
+                let (book, holder) = (call.context.grants, call.context.holder)
+                return await book.revocation(of: grant, or: .tool(call.name), of: holder) ? .revoked : .unwatched
+            }
+            var isRevoked = false
+            for await end in group {
+                switch end {
+                case .unwatched: break
+                case .revoked:
+                    isRevoked = true
+                    group.cancelAll()
+                case .done(let result):
+                    group.cancelAll()
+                    return isRevoked ? .failure(Self.revoked(call.name)) : result
+                }
+            }
+            // The tool's own end always comes.
+            return .failure(CancellationError())
+        }
+        return try result.get()
+    }
+
+    private static func revoked(_ name: String) -> AegisError {
+        AegisError(
+            .denied, "grant-revoked",
+            "'tool: \(name)' was taken back while it ran: what it had sent may have had its effect",
+            hint: "go on without it")
+    }
+
+    private enum WorkEnd: Sendable {
+        case done(Result<ToolReply, any Error>)
+        case revoked, unwatched
+    }
+
     /// The effect itself.
     ///
     /// - Returns: nil when what was approved has changed and nothing was done: then it is asked about again.
-    private func effect(_ call: Call) async -> ToolReply? {
+    private func effect(_ call: Call, grant: GrantID) async -> ToolReply? {
         let entry = call.entry
         do {
             return try await withDeadline(entry.declaration.timeLimit, clock: clock) {
-                try await entry.tool.call(call.input, call.context)
+                try await self.work(call, grant: grant)
             }
         } catch is ApprovalStale {
             return nil

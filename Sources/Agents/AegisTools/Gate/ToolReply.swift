@@ -10,6 +10,8 @@ package struct ToolReply: Sendable, Hashable {
     package var isError: Bool
     /// What counts against the limits of `tool: NAME`; nil is the length of the answer.
     package var used: Amounts?
+    /// What kind of failure it is, for programs; nil where the tool said so in words of its own.
+    package var kind: ErrorKind?
     /// Why the agent must not go on; nil is that it may. Set when what happened could not be recorded.
     package var halt: String?
 
@@ -32,6 +34,7 @@ package struct ToolReply: Sendable, Hashable {
         ]
         if let hint = error.hint { fields.append(JSONValue.Field("hint", .string(hint))) }
         self.init(.object([JSONValue.Field("error", .object(fields + details))]), isError: true)
+        kind = error.kind
     }
 
     /// The answer of a call that did several things: when each of them failed, so did the call.

@@ -2,6 +2,7 @@ internal import AegisClient
 internal import AegisCore
 internal import AegisJSON
 internal import AegisWire
+internal import LinuxSys
 
 /// The verbs for manifests of agents that are kept by name.
 enum AgentManifests {
@@ -38,8 +39,24 @@ enum AgentManifests {
     ) async throws -> JSONValue {
         let path = context.caller.absolute(invocation.arguments[0])
         return try await context.client().call(
-            .post, APIClient.Route("agents", query: query), body: ["manifest_path": .string(path)])
+            .post, APIClient.Route("agents", query: query), body: .object(source(path)))
     }
+
+    /// A manifest's file as the daemon takes it.
+    ///
+    /// It is read here, with the rights of whoever runs this: what they can read, messages may show. Of a file that the daemon reads
+    /// they show nothing. What cannot be read here is for the daemon to say.
+    ///
+    /// - Parameter path: absolute.
+    /// - Returns: fields of a request.
+    static func source(_ path: String) -> [JSONValue.Field] {
+        let place = JSONValue.Field("manifest_path", .string(path))
+        guard let bytes = try? Files.read(path, limit: limit), let text = String(validating: bytes, as: UTF8.self)
+        else { return [place] }
+        return [JSONValue.Field("manifest", .string(text)), place]
+    }
+    /// As much as a request can hold; the daemon says what is too long for a manifest.
+    private static let limit = 400 << 10
 
     private static let list = Command(
         "agent list", "list deployed manifests",

@@ -13,7 +13,7 @@ enum AgentProcesses {
         let isFile =
             word.contains("/") || word.hasSuffix(".yaml") || word.hasSuffix(".yml")
             || context.caller.fileType(path) == .other
-        return [isFile ? .init("manifest_path", .string(path)) : .init("name", .string(word))]
+        return isFile ? AgentManifests.source(path) : [.init("name", .string(word))]
     }
 
     private static let spawn = Command(

@@ -68,7 +68,8 @@ enum Answers {
         guard stop != "complete" else { return 0 }
         let why = answer["error"]?["message"]?.text.map { ": \(Plain.text($0))" } ?? ""
         if invocation.output == .text {
-            await context.console.say("aegis: the turn ended with \(Plain.text(stop))\(why)\n")
+            let hint = answer["error"]?["hint"]?.text.map { "  hint: \(Plain.text($0))\n" } ?? ""
+            await context.console.say("aegis: the turn ended with \(Plain.text(stop))\(why)\n\(hint)")
         }
         return 1
     }

@@ -164,7 +164,8 @@ enum GoalCommands {
         guard stop != "complete" else { return 0 }
         let why = goal["error"]?["message"]?.text.map { ": \(Plain.text($0))" } ?? ""
         if invocation.output == .text {
-            await context.console.say("aegis: the goal ended with \(Plain.text(stop))\(why)\n")
+            let hint = goal["error"]?["hint"]?.text.map { "  hint: \(Plain.text($0))\n" } ?? ""
+            await context.console.say("aegis: the goal ended with \(Plain.text(stop))\(why)\n\(hint)")
         }
         return 1
     }

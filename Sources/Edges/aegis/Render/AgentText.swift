@@ -176,6 +176,7 @@ package enum AgentText {
         case "summarized": return line("summary", json["text"]?.text ?? "")
         case "restarted": return line("restarted", "the turn is begun anew where it stood")
         case "note": return line("note", json["text"]?.text ?? "")
+        case "shortened": return line("shortened", "texts to \(json["bytes"]?.unsigned ?? 0) bytes")
         case "dropped": return line("dropped", "\(json["messages"]?.unsigned ?? 0) of the oldest messages")
         default: return ""
         }

@@ -1,0 +1,55 @@
+internal import AegisCapabilities
+package import AegisCore
+package import AegisTools
+
+/// Names in a manifest that mean nothing here. What such a name grants is nothing; where a person was to be asked it is a mistake.
+extension AgentManifest {
+    /// Tools that a configuration has or has not: naming them is no mistake. Servers of programs come and go as well.
+    private static func mayCome(_ name: String) -> Bool { name == "web_search" || name.hasPrefix("mcp.") }
+
+    /// The name of a tool that a person is to be asked for, and that is none: the real one would be called unasked.
+    ///
+    /// - Parameters:
+    ///   - tools: those that there are.
+    ///   - quotesValues: whether the message may show the name.
+    /// - Throws: `approval-unknown` with the nearest one.
+    package func checkApprovals(_ tools: ToolRegistry, quotesValues: Bool = true) throws(AegisError) {
+        for name in approvalRequired where !Self.mayCome(name) && tools.entry(name)?.declaration.name != name {
+            throw AegisError(
+                .usage, "approval-unknown",
+                quotesValues
+                    ? "approval_required names '\(name)', and there is no such tool"
+                    : "approval_required names a tool that there is not",
+                hint: quotesValues ? Self.near(name, tools) : nil)
+        }
+    }
+
+    /// What else is named and is not there: it may come yet, so that this is said and no more.
+    ///
+    /// - Parameter services: the tools and models of the node.
+    /// - Returns: a sentence for each.
+    package func unknownNames(_ services: AgentServices) -> [String] {
+        var texts: [String] = []
+        for grant in capabilities {
+            switch grant.capability {
+            case .tool(let name?) where !Self.mayCome(name) && services.registry.entry(name) == nil:
+                texts.append(
+                    "'tool: \(name)' is for a tool that there is not" + Self.also(Self.near(name, services.registry)))
+            case .model(let name):
+                let question = ModelQuestion(
+                    alias: name, system: "", messages: [], tools: [], maxOutputTokens: 1, agent: "", name: "", tree: "")
+                do throws(AegisError) { _ = try services.models.quote(question) } catch {
+                    if error.code == "model-unknown" { texts.append(error.message + Self.also(error.hint)) }
+                }
+            default: break
+            }
+        }
+        return texts
+    }
+
+    private static func also(_ hint: String?) -> String { hint.map { "; \($0)" } ?? "" }
+
+    private static func near(_ name: String, _ tools: ToolRegistry) -> String? {
+        nearest(name, in: tools.declarations.map(\.name)).map { "did you mean '\($0)'?" }
+    }
+}
