@@ -157,38 +157,13 @@ import Testing
 
     /// The oldest messages give way to a summary that the model reads; what they were stays to be read.
     @Test func aLongConversationIsSummarised() async throws {
-        try await DaemonFixture.with(config: nil) { f in
-            let door = AgentDoor(fixture: f)
-            let (scenario, record) = (f.path("small.yaml"), f.path("small.jsonl"))
-            try """
-            apiVersion: aegis/v1
-            kind: ModelScenario
-            rules:
-              - when: { system: "You write summaries" }
-                reply: { text: "they spoke of tides" }
-              - reply: { text: noted }
-            """.write(toFile: scenario, atomically: true, encoding: .utf8)
-            try await f.succeed("down")
-            try AgentDoor.configuration(
-                f,
-                """
-                    - name: small
-                      type: scripted
-                      scenario: \(scenario)
-                      record: \(record)
-                      models: [{ alias: small, model: small, context_window: 2048 }]
-
-                """)
-            try await f.up()
+        try await AgentDoor.withSmallWindow { door in
+            let f = door.fixture
             let id = try await door.spawn("name: talker\nmodel: small\nlifecycle: persistent")
-            for number in 1...5 {
-                let message = "part \(number): " + String(repeating: "tide ", count: 320)
-                let reply = try await door.result("agent.run", ["agent_id": id, "message": message])
-                #expect(reply["response"] as? String == "noted", "\(reply)")
-            }
+            #expect(try await door.talk(with: id).allSatisfy { $0 == "noted" })
             let told = try await door.result("audit.tail", ["kinds": ["context_summarized"], "agent": id])
             #expect((told["records"] as? [Any])?.isEmpty == false)
-            let asked = try String(contentsOfFile: record, encoding: .utf8).split(separator: "\n")
+            let asked = try String(contentsOfFile: f.path("small.jsonl"), encoding: .utf8).split(separator: "\n")
             let last = try #require(asked.last)
             #expect(last.contains("[Summary of the conversation so far]") && last.contains("they spoke of tides"))
             #expect(!last.contains("part 1: ") && last.contains("part 5: "))

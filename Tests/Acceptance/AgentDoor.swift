@@ -72,6 +72,25 @@ struct AgentDoor: Sendable {
         try #require(try await result("agent.spawn", ["manifest": manifest], user: user)["agent_id"] as? String)
     }
 
+    /// Spawns an agent that lives until it is stopped, with the default model.
+    func spawn(_ name: String, _ capabilities: [String], _ more: String = "") async throws -> String {
+        let list = capabilities.map { "\"\($0)\"" }.joined(separator: ", ")
+        return try await spawn("name: \(name)\nmodel: default\nlifecycle: persistent\ncapabilities: [\(list)]\n\(more)")
+    }
+
+    /// A conversation of five messages, each about half of what a small window takes.
+    ///
+    /// - Returns: the answers.
+    func talk(with agent: String) async throws -> [String?] {
+        var answers: [String?] = []
+        for number in 1...5 {
+            let message = "part \(number): " + String(repeating: "tide ", count: 320)
+            let reply = try await result("agent.run", ["agent_id": agent, "message": message])
+            answers.append(reply["response"] as? String)
+        }
+        return answers
+    }
+
     /// Calls a tool as an agent.
     func invoke(
         _ agent: String, _ tool: String, _ input: [String: Any], user: Int? = nil
@@ -130,11 +149,89 @@ struct AgentDoor: Sendable {
     }
 }
 
+extension AgentDoor {
+    /// What a boss with one child says: the child writes a file, and its boss repeats what the child said of that.
+    static func rulesOfBoss(child: [String], writes file: String, _ text: String, says answer: String) -> String {
+        let held = child.map { "'\($0)'" }.joined(separator: ", ")
+        return """
+              - when: { agent: child, tool: file_write }
+                reply: { text: "\(answer)" }
+              - when: { agent: child }
+                reply: { tools: [{ name: file_write, input: { path: \(file), content: "\(text)" } }] }
+              - when: { agent: boss, tool: spawn_agent }
+                reply: { text: "{{result:spawn_agent.response}}" }
+              - when: { agent: boss }
+                reply:
+                  tools:
+                    - name: spawn_agent
+                      input:
+                        manifest: "name: child\\nmodel: default\\ncapabilities: [\(held)]"
+                        message: write
+
+            """
+    }
+
+    /// Runs a test with a daemon that has a model `small` besides: its window is so small that conversations are summarised soon.
+    /// What it is asked is in `small.jsonl`.
+    static func withSmallWindow(_ body: @escaping @Sendable (AgentDoor) async throws -> Void) async throws {
+        try await DaemonFixture.with(config: nil) { f in
+            let scenario = f.path("small.yaml")
+            try """
+            apiVersion: aegis/v1
+            kind: ModelScenario
+            rules:
+              - when: { system: "You write summaries" }
+                reply: { text: "they spoke of tides" }
+              - reply: { text: noted }
+            """.write(toFile: scenario, atomically: true, encoding: .utf8)
+            try await f.succeed("down")
+            try configuration(
+                f,
+                """
+                    - name: small
+                      type: scripted
+                      scenario: \(scenario)
+                      record: \(f.path("small.jsonl"))
+                      models: [{ alias: small, model: small, context_window: 2048 }]
+
+                """)
+            try await f.up()
+            try await body(AgentDoor(fixture: f))
+        }
+    }
+}
+
 /// A server of a test's own on this machine; it ends with the test.
 struct LocalServer: Sendable {
     let port: Int
     /// Its file, which the program has as its argument; others beside it are the test's.
     let file: String
+
+    /// The program of an MCP server with one tool.
+    ///
+    /// - Parameter tool: Python that says what `TOOL` is, and `call(handler, given)`, whose text is the answer; none is no answer.
+    /// - Returns: the program.
+    static func ofTool(_ tool: String) -> String {
+        tool + """
+
+            class Handler(Base):
+                def do_GET(self): self.answer(405, "text/plain", b"")
+                def do_POST(self):
+                    asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                    if "id" not in asked: return self.answer(202, "text/plain", b"")
+                    if asked["method"] == "server/discover":
+                        result = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}},
+                            "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "tool", "version": "1"}}}
+                    elif asked["method"] == "tools/list":
+                        result = {"tools": [TOOL]}
+                    else:
+                        text = call(self, asked["params"].get("arguments", {}))
+                        if text is None: return
+                        result = {"content": [{"type": "text", "text": text}]}
+                    self.answer(200, "application/json", json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}).encode())
+            serve(Handler)
+            """
+    }
 
     /// Runs a Python program that prints its port first.
     static func with(

@@ -5,22 +5,11 @@ import Testing
 extension AgentEdgesTests {
     /// A child's grants are its parent's: they use up the same counter, and end with it.
     @Test func aChildHoldsWhatItsParentHolds() async throws {
-        let rules = """
-              - when: { agent: child, tool: file_write }
-                reply: { text: over }
-              - when: { agent: child }
-                reply: { tools: [{ name: file_write, input: { path: /workspace/x, content: x } }] }
-              - when: { agent: boss, tool: spawn_agent }
-                reply: { text: "{{result:spawn_agent.response}}" }
-              - when: { agent: boss }
-                reply:
-                  tools:
-                    - name: spawn_agent
-                      input:
-                        manifest: "name: child\\nmodel: default\\ncapabilities: ['tool: echo', 'tool: file_list', 'file_read: /workspace/**', 'tool: file_write', 'file_write: /workspace/**']"
-                        message: write
-
-            """
+        let rules = AgentDoor.rulesOfBoss(
+            child: [
+                "tool: echo", "tool: file_list", "file_read: /workspace/**", "tool: file_write",
+                "file_write: /workspace/**",
+            ], writes: "/workspace/x", "x", says: "over")
         try await AgentDoor.with(rules: rules) { door in
             let boss = try await door.spawn(
                 """

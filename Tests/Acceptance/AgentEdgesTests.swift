@@ -7,31 +7,13 @@ import Testing
 
     /// What a parent has to ask for its children have to ask for, whatever their manifests say.
     @Test func childrenAskForWhatTheirParentHasToAskFor() async throws {
-        let rules = """
-              - when: { agent: child, tool: file_write }
-                reply: { text: "the child has written" }
-              - when: { agent: child }
-                reply: { tools: [{ name: file_write, input: { path: /workspace/note, content: "agreed\\n" } }] }
-              - when: { agent: boss, tool: spawn_agent }
-                reply: { text: "{{result:spawn_agent.response}}" }
-              - when: { agent: boss }
-                reply:
-                  tools:
-                    - name: spawn_agent
-                      input:
-                        manifest: "name: child\\nmodel: default\\ncapabilities: ['tool: file_write', 'file_write: /workspace/**']"
-                        message: write
-
-            """
+        let rules = AgentDoor.rulesOfBoss(
+            child: ["tool: file_write", "file_write: /workspace/**"], writes: "/workspace/note", #"agreed\n"#,
+            says: "the child has written")
         try await AgentDoor.with(rules: rules) { door in
             let id = try await door.spawn(
-                """
-                name: boss
-                model: default
-                lifecycle: persistent
-                capabilities: ["tool: spawn_agent", "spawn: child", "tool: file_write", "file_write: /workspace/**"]
-                approval_required: [file_write]
-                """)
+                "boss", ["tool: spawn_agent", "spawn: child", "tool: file_write", "file_write: /workspace/**"],
+                "approval_required: [file_write]")
             let note = "\(door.fixture.home)/agents/\(id)/workspace/note"
             let sent = try await door.result("agent.run", ["agent_id": id, "message": "go", "wait": false])
             let asked = try await door.waiting()
@@ -105,13 +87,7 @@ import Testing
     @Test func anApprovalIsBoundToWhatWasShown() async throws {
         try await AgentDoor.with { door in
             let id = try await door.spawn(
-                """
-                name: writer
-                model: default
-                lifecycle: persistent
-                capabilities: ["tool: file_write", "file_write: /workspace/**"]
-                approval_required: [file_write]
-                """)
+                "writer", ["tool: file_write", "file_write: /workspace/**"], "approval_required: [file_write]")
             let file = "\(door.fixture.home)/agents/\(id)/workspace/note"
             // Who holds the socket has no way round it.
             async let first = door.send(

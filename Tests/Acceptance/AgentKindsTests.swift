@@ -15,13 +15,7 @@ import Testing
 
     @Test func whatIsRememberedAndLookedForIsOnRecordWithoutItsText() async throws {
         try await AgentDoor.with { door in
-            let id = try await door.spawn(
-                """
-                name: keeper
-                model: default
-                lifecycle: persistent
-                capabilities: ["tool: memory_store", "tool: memory_query", "memory: team"]
-                """)
+            let id = try await door.spawn("keeper", ["tool: memory_store", "tool: memory_query", "memory: team"])
             let text = "The staging pört is 5433"
             func store(_ input: [String: Any]) async throws -> String? {
                 AgentDoor.value(try await door.invoke(id, "memory_store", input))?["memory_id"] as? String

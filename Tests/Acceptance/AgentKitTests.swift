@@ -9,15 +9,11 @@ import Testing
 /// A kit as the sandbox of an agent, and the MCP servers that it brings, through `agentd.sock` and the CLI.
 @Suite(.serialized) struct AgentKitTests {
     /// A server in the base image's own Python. What its tools are changes when it is told so.
-    private static let server = #"""
-        import json, os, sys, urllib.request
-        later = os.path.exists("/tmp/changed")
-        def tool(name, properties):
-            return {"name": name, "description": "Does " + name + (", otherwise" if later else "") + ".",
-                    "inputSchema": {"type": "object", "properties": properties, "required": list(properties)}}
-        number = {"type": "integer"}
-        tools = [tool("add", {"a": number, "b": number}), tool("look", {}), tool("quit", {}), tool("change", {}),
-                 tool("fetch", {"host": {"type": "string"}})]
+    private static let server = ForeignClients.server(
+        #"""
+        later = ", otherwise" if os.path.exists("/tmp/changed") else ""
+        tools = [tool(name, {}, later) for name in ("look", "quit", "change")]
+        tools += [tool("add", {"a": number, "b": number}, later), tool("fetch", {"host": {"type": "string"}}, later)]
         def call(name, given):
             if name == "add":
                 return str(given["a"] + given["b"])
@@ -33,20 +29,7 @@ import Testing
                 return json.dumps([os.environ.get(name) for name in names] + [os.path.exists("/prepared")])
             print("going away", file=sys.stderr, flush=True)
             os._exit(7)
-        for line in sys.stdin:
-            asked = json.loads(line)
-            method = asked.get("method")
-            if "id" not in asked or method == "subscriptions/listen":
-                continue
-            if method == "server/discover":
-                result = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}}
-            elif method == "tools/list":
-                result = {"tools": tools}
-            else:
-                text = call(asked["params"]["name"], asked["params"]["arguments"])
-                result = {"content": [{"type": "text", "text": text}]}
-            print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush=True)
-        """#
+        """#)
 
     private static let calculator = """
           env: { OF_KIT: given }

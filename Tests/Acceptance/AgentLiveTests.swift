@@ -197,6 +197,35 @@ import Testing
         }
     }
 
+    /// A terminal that was stopped, for longer than the minute after which readers of other streams are cut off.
+    @Test func aReaderWhoIsAwayChangesNothingOfTheTurn() async throws {
+        let program = """
+            def begin(agent):
+                r = ask("POST", "/v1/processes/%s/messages?stream=1" % agent, {"message": "go"})
+                # The first piece says what the message is.
+                return r, json.loads(r.readline())["trace_id"]
+            def end(agent, trace):
+                rpc = RPC(); rpc.s.settimeout(400)
+                return rpc.call("agent.reply", agent_id=agent, trace_id=trace, wait=True)
+            away, gone = spawn("long"), spawn("long")
+            r, trace = begin(away); left, other = begin(gone)
+            # Who goes ends the turn, also where nothing of it was read.
+            left.close()
+            print(end(gone, other)["stop_reason"])
+            # Who takes nothing does not; and who comes back gets the answer.
+            result = end(away, trace); response = result["response"]
+            print(result["stop_reason"], response.endswith("\\n" + "." * 33))
+            lost, last = 0, None
+            for last in lines(r):
+                if last.get("type") == "gap": lost += last["lost_bytes"]
+            print(lost > 0, last["kind"], last["response"] == response)
+            """
+        try await LiveModels.with { door, port in
+            let result = try await LiveModels.run(door, port, program, deadline: .seconds(500))
+            #expect(result.out == "cancelled\ncomplete True\nTrue result True\n", "\(result)")
+        }
+    }
+
     @Test func nobodyHearsTheAgentsOfOthers() async throws {
         let program = """
             theirs, trace = sys.argv[4:6]

@@ -93,37 +93,8 @@ import Testing
             """
         try await AgentTests.with(rules) { f in
             let client = """
-                import http.client, json, socket, sys
-                home = sys.argv[1]
-                class Unix(http.client.HTTPConnection):
-                    def connect(self):
-                        self.sock = socket.socket(socket.AF_UNIX); self.sock.settimeout(100)
-                        self.sock.connect(home + "/aegisd.sock")
-                def listen(path, last=None):
-                    c = Unix("localhost")
-                    headers = {"Accept": "text/event-stream"}
-                    if last: headers["Last-Event-ID"] = last
-                    c.request("GET", path, headers=headers)
-                    r = c.getresponse()
-                    assert r.headers["Content-Type"].startswith("text/event-stream"), r.headers
-                    return r
-                def event(r):
-                    found = {}
-                    while True:
-                        line = r.readline().decode().rstrip("\\n")
-                        if line == "" and "data" in found: return found
-                        if ": " in line and not line.startswith(":"):
-                            key, value = line.split(": ", 1); found[key] = value
-                s = socket.socket(socket.AF_UNIX); s.settimeout(100); s.connect(home + "/agentd.sock"); rpc = s.makefile("rwb")
-                def call(method, **params):
-                    rpc.write((json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}) + "\\n").encode())
-                    rpc.flush()
-                    while True:
-                        answer = json.loads(rpc.readline())
-                        if "id" in answer: return answer.get("result", answer)
-                        notes.append(answer)
-                notes = []
                 live = listen("/v1/events?types=agent")
+                assert live.headers["Content-Type"].startswith("text/event-stream"), live.headers
                 live.readline()
                 sub = call("events.subscribe", types=["agent_restarting", "agent_execution_completed"])
                 agent = call("agent.spawn", manifest="name: flaky\\nmodel: default\\nlifecycle: persistent\\nrestart: {policy: on-failure, pause: 10ms}")["agent_id"]
@@ -144,7 +115,7 @@ import Testing
                 print(sorted(set(n["method"] for n in notes)), [n["params"]["event"]["kind"] for n in notes].count("agent_restarting"))
                 print(call("events.unsubscribe", subscription=sub["subscription"])["ok"], json.loads(rpc.readline())["params"]["reason"])
                 """
-            let result = try await f.run("/usr/bin/python3", ["-c", client, f.home])
+            let result = try await f.run("/usr/bin/python3", ["-c", ForeignClients.ofStreams + client, f.home])
             #expect(
                 result.out == """
                     at last

@@ -44,34 +44,11 @@ import Testing
 
     /// What a summary stands for is kept for as long as the manifest says: a daemon that starts later erases it.
     @Test func anArchiveIsErasedWhenItsTimeIsOver() async throws {
-        try await DaemonFixture.with(config: nil) { f in
-            let door = AgentDoor(fixture: f)
-            let scenario = f.path("small.yaml")
-            try """
-            apiVersion: aegis/v1
-            kind: ModelScenario
-            rules:
-              - when: { system: "You write summaries" }
-                reply: { text: "they spoke of tides" }
-              - reply: { text: noted }
-            """.write(toFile: scenario, atomically: true, encoding: .utf8)
-            try await f.succeed("down")
-            try AgentDoor.configuration(
-                f,
-                """
-                    - name: small
-                      type: scripted
-                      scenario: \(scenario)
-                      models: [{ alias: small, model: small, context_window: 2048 }]
-
-                """)
-            try await f.up()
+        try await AgentDoor.withSmallWindow { door in
+            let f = door.fixture
             let manifest = "name: talker\nmodel: small\nlifecycle: persistent\nmemory: {archive_ttl_days: 2}"
             let id = try await door.spawn(manifest)
-            for number in 1...5 {
-                let message = "part \(number): " + String(repeating: "tide ", count: 320)
-                _ = try await door.result("agent.run", ["agent_id": id, "message": message])
-            }
+            #expect(try await door.talk(with: id).allSatisfy { $0 == "noted" })
             let fresh = try await f.succeed("agent", "logs", id)
             #expect(fresh.out.contains("part 1: ") && !fresh.out.contains("(erased"), "\(fresh)")
             // Three days pass while no daemon runs.

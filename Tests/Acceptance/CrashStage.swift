@@ -4,24 +4,14 @@ import Testing
 /// A daemon that can be killed, an agent to talk to, and a server whose calls are counted.
 struct CrashStage: Sendable {
     /// An MCP server whose tool writes down each of its calls.
-    private static let server = #"""
-        class Handler(Base):
-            def do_GET(self): self.answer(405, "text/plain", b"")
-            def do_POST(self):
-                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                if "id" not in asked: return self.answer(202, "text/plain", b"")
-                if asked["method"] == "server/discover":
-                    result = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}},
-                        "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "calls", "version": "1"}}}
-                elif asked["method"] == "tools/list":
-                    result = {"tools": [{"name": "note", "inputSchema": {"type": "object",
-                        "properties": {"text": {"type": "string"}}, "required": ["text"]}}]}
-                else:
-                    with open(sys.argv[1] + ".calls", "a") as f: f.write(asked["params"]["arguments"]["text"] + "\n")
-                    result = {"content": [{"type": "text", "text": "noted"}]}
-                self.answer(200, "application/json", json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}).encode())
-        serve(Handler)
-        """#
+    private static let server = LocalServer.ofTool(
+        #"""
+        TOOL = {"name": "note", "inputSchema": {"type": "object",
+            "properties": {"text": {"type": "string"}}, "required": ["text"]}}
+        def call(handler, given):
+            with open(sys.argv[1] + ".calls", "a") as f: f.write(given["text"] + "\n")
+            return "noted"
+        """#)
 
     private static let rules = """
           - when: { agent: peer, tool: file_write }

@@ -3,8 +3,10 @@ import Testing
 
 /// Models that say things slowly, twice or too fast, behind HTTP in both dialects; and clients that hear them.
 enum LiveModels {
-    /// A model that says its first words and waits for `/go` before it says the rest; `cut` breaks off once, `fast` says 4 MB.
+    /// A model that says its first words and waits for `/go` before it says the rest; `cut` breaks off once, `fast` says 4 MB, `long`
+    /// too, and then a dot every two seconds for more than a minute.
     private static let server = """
+        import time
         CALLS, GONE, CHANGED = {}, set(), threading.Condition()
         def wait(model):
             with CHANGED:
@@ -14,6 +16,11 @@ enum LiveModels {
             CALLS[model] = CALLS.get(model, 0) + 1
             if model.startswith("fast"):
                 for n in range(2000): yield "%06d " % n + "x" * 2000 + "\\n"
+                return
+            if model.startswith("long"):
+                for n in range(2000): yield "%06d " % n + "x" * 2000 + "\\n"
+                for n in range(33):
+                    time.sleep(2); yield "."
                 return
             if model.startswith("cut") and CALLS[model] == 1:
                 yield "half an "; wait(model); yield None; return
@@ -61,7 +68,7 @@ enum LiveModels {
             - name: one
               type: openai-compatible
               endpoint: http://127.0.0.1:\(port)/o/v1
-              models: [{ alias: chat, model: slow-o }, { alias: cut, model: cut-o }, { alias: fast, model: fast-o }]
+              models: [{ alias: chat, model: slow-o }, { alias: cut, model: cut-o }, { alias: fast, model: fast-o }, { alias: long, model: long-o }]
             - name: two
               type: anthropic
               endpoint: http://127.0.0.1:\(port)/a
@@ -90,7 +97,7 @@ enum LiveModels {
                 elif ": " in line and not line.startswith(":"): key, value = line.split(": ", 1); found[key] = value
         class RPC:
             def __init__(self):
-                s = socket.socket(socket.AF_UNIX); s.settimeout(100); s.connect(home + "/agentd.sock"); self.f = s.makefile("rwb")
+                s = self.s = socket.socket(socket.AF_UNIX); s.settimeout(100); s.connect(home + "/agentd.sock"); self.f = s.makefile("rwb")
             def send(self, method, **params):
                 self.f.write((json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}) + "\\n").encode()); self.f.flush()
             def read(self): return json.loads(self.f.readline())
@@ -136,13 +143,14 @@ enum LiveModels {
     }
 
     static func run(
-        _ door: AgentDoor, _ port: Int, _ program: String, _ more: [String] = [], user: Int? = nil
+        _ door: AgentDoor, _ port: Int, _ program: String, _ more: [String] = [], user: Int? = nil,
+        deadline: Duration = .seconds(120)
     ) async throws -> CommandResult {
         var words =
             ["/usr/bin/python3", "-c", client + program, door.fixture.home, "\(port)", DaemonFixture.cli] + more
         if let user {
             words = ["/usr/bin/setpriv", "--reuid", "\(user)", "--regid", "\(user)", "--clear-groups"] + words
         }
-        return try await door.fixture.run(words[0], Array(words.dropFirst()))
+        return try await door.fixture.run(words[0], Array(words.dropFirst()), deadline: deadline)
     }
 }

@@ -4,41 +4,21 @@ import Testing
 /// Tools of others that hang while the daemon ends.
 @Suite struct MCPFaultTests {
     /// A server over its standard streams whose tool writes down that it was called, and never answers.
-    private static let overStreams = #"""
-        import json, sys
-        for line in sys.stdin:
-            asked = json.loads(line)
-            if "id" not in asked or asked["method"] == "subscriptions/listen": continue
-            if asked["method"] == "server/discover":
-                result = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}},
-                          "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "slow", "version": "1"}}}
-            elif asked["method"] == "tools/list":
-                result = {"tools": [{"name": "work", "inputSchema": {"type": "object"}}]}
-            else:
-                with open("/srv/called", "a") as file: file.write("called\n")
-                continue
-            print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush=True)
-        """#
+    private static let overStreams = ForeignClients.server(
+        #"""
+        tools = [tool("work", {})]
+        def call(name, given):
+            with open("/srv/called", "a") as file: file.write("called\n")
+        """#)
 
     /// The same over HTTP.
-    static let overHTTP = #"""
-        class Handler(Base):
-            def do_GET(self): self.answer(405, "text/plain", b"")
-            def do_POST(self):
-                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                if "id" not in asked: return self.answer(202, "text/plain", b"")
-                if asked["method"] == "server/discover":
-                    result = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}},
-                        "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "slow", "version": "1"}}}
-                elif asked["method"] == "tools/list":
-                    result = {"tools": [{"name": "work", "inputSchema": {"type": "object"}}]}
-                else:
-                    with open(sys.argv[1] + ".called", "a") as file: file.write("called\n")
-                    while self.connection.recv(4096): pass
-                    return
-                self.answer(200, "application/json", json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}).encode())
-        serve(Handler)
-        """#
+    static let overHTTP = LocalServer.ofTool(
+        #"""
+        TOOL = {"name": "work", "inputSchema": {"type": "object"}}
+        def call(handler, given):
+            with open(sys.argv[1] + ".called", "a") as file: file.write("called\n")
+            while handler.connection.recv(4096): pass
+        """#)
 
     private static let rules = """
           - { when: { tool: mcp__slow__work }, reply: { text: "heard {{result}}" } }

@@ -4,12 +4,8 @@ import Testing
 /// MCP servers in instances, called by agents, through the CLI.
 @Suite struct MCPTests {
     /// A server of the revision without sessions, in the base image's own Python.
-    private static let server = #"""
-        import json, os, socket, sys
-        def tool(name, properties):
-            return {"name": name, "description": "Does " + name + ".",
-                    "inputSchema": {"type": "object", "properties": properties, "required": list(properties)}}
-        number = {"type": "integer"}
+    private static let server = ForeignClients.server(
+        #"""
         tools = [tool("add", {"a": number, "b": number}), tool("reach", {}), tool("quit", {}), tool("hidden", {})]
         def call(name, given):
             if name == "add":
@@ -23,21 +19,7 @@ import Testing
             except OSError as error:
                 links = [name for _, name in socket.if_nameindex()]
                 return f"cannot reach it: {error}, {links}, {os.environ['MODE']}, {sorted(os.listdir('/srv'))}"
-        for line in sys.stdin:
-            asked = json.loads(line)
-            method = asked.get("method")
-            if "id" not in asked or method == "subscriptions/listen":
-                continue
-            if method == "server/discover":
-                result = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}},
-                          "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "calc", "version": "1"}}}
-            elif method == "tools/list":
-                result = {"tools": tools}
-            else:
-                text = call(asked["params"]["name"], asked["params"]["arguments"])
-                result = {"content": [{"type": "text", "text": text}]}
-            print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush=True)
-        """#
+        """#)
 
     private static let rules = """
         apiVersion: aegis/v1
@@ -53,7 +35,7 @@ import Testing
 
     /// What a server at the host says of itself: whom it runs as, what it sees, and whether it could become more.
     private static let atHost = #"""
-        import ctypes, json, os, sys
+        import ctypes, json, os, socket, sys
         def sees(path):
             try:
                 return bool(os.listdir(path) if os.path.isdir(path) else open(path).read(1) or True)
@@ -70,7 +52,10 @@ import Testing
             elif asked["method"] == "tools/call":
                 said = {"uid": os.getuid(), "groups": os.getgroups(), "secret": os.environ.get("KEY"),
                         "tmp": sees("/tmp"), "var": sees("/var"), "own": sees(sys.argv[1]), "usr": sees("/usr"),
-                        "sealed": ctypes.CDLL(None).prctl(39, 0, 0, 0, 0)}
+                        "sealed": ctypes.CDLL(None).prctl(39, 0, 0, 0, 0), "network": os.stat("/proc/self/ns/net").st_ino,
+                        "interfaces": [name for _, name in socket.if_nameindex()]}
+                own = socket.create_server(("127.0.0.1", 0))
+                said["loopback"] = socket.create_connection(own.getsockname()).getpeername() == own.getsockname()
                 try:
                     open(sys.argv[1] + "/written", "w").close()
                     said["writes"] = True
@@ -114,9 +99,16 @@ import Testing
                   mounts: ["\(place)/srv:\(place)/srv"]
                   env: { KEY: "k" }
                   idle_stop: 500ms
-            \(more)
+            \(more.replacing("PLACE", with: place))
             """
         try await DaemonFixture.with(config: config, body)
+    }
+
+    /// What a server at the host says of itself.
+    private static func look(_ f: DaemonFixture, _ tool: String) async throws -> [String: Any] {
+        let look = try await invoke(f, "looker", tool)
+        let json = try JSONSerialization.jsonObject(with: Data(look.text.utf8)) as? [String: Any]
+        return try #require((json?["result"] as? [String: Any])?["structured"] as? [String: Any], "\(look)")
     }
 
     private static func spawn(_ f: DaemonFixture, _ name: String, _ grants: [String]) async throws {
@@ -206,19 +198,36 @@ import Testing
             #expect(try await f.aegis("audit", "verify").code == 0)
         }
     }
+
     @Test func aServerAtTheHostSeesAndMayLittle() async throws {
-        try await Self.with { f in
+        let wide = """
+                - name: wide
+                  command: [python3, PLACE/srv/host.py, PLACE/srv]
+                  host: true
+                  user: nobody
+                  network: { mode: host }
+                  idle_stop: 500ms
+                  mounts: ["PLACE/srv:PLACE/srv"]
+            """
+        try await Self.with(servers: wide) { f in
             try await f.eventually("its tools are listed") {
-                try await f.aegis("tool", "list").out.contains("mcp.here.look")
+                let tools = try await f.aegis("tool", "list").out
+                return tools.contains("mcp.here.look") && tools.contains("mcp.wide.look")
             }
-            try await Self.spawn(f, "looker", ["tool: mcp.here.look"])
-            let look = try await Self.invoke(f, "looker", "mcp.here.look")
-            let json = try JSONSerialization.jsonObject(with: Data(look.text.utf8)) as? [String: Any]
-            let said = try #require((json?["result"] as? [String: Any])?["structured"] as? [String: Any], "\(look)")
+            try await Self.spawn(f, "looker", ["tool: mcp.here.look", "tool: mcp.wide.look"])
+            let said = try await Self.look(f, "mcp.here.look")
             #expect(said["sealed"] as? Int == 1, "\(said)")
             #expect(said["uid"] as? Int == 65534 && said["secret"] as? String == "k", "\(said)")
             #expect(said["own"] as? Bool == true && said["usr"] as? Bool == true, "\(said)")
             for closed in ["tmp", "var", "writes"] { #expect(said[closed] as? Bool == false, "\(closed): \(said)") }
+            let wide = try await Self.look(f, "mcp.wide.look")
+            // It reaches nobody but itself, unless its entry says that it has the host's network.
+            let host = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/ns/net")
+            #expect(said["interfaces"] as? [String] == ["lo"] && said["loopback"] as? Bool == true, "\(said)")
+            let (own, others) = (said["network"] as? Int ?? 0, wide["network"] as? Int ?? 0)
+            #expect("net:[\(own)]" != host && "net:[\(others)]" == host, "\(said) \(wide)")
+            let list = try await f.aegis("mcp", "list")
+            #expect(list.out.contains("host, its network"), "\(list)")
             try await f.eventually("it is stopped") { !(try await f.aegis("mcp", "list").out.contains("running")) }
         }
     }

@@ -17,15 +17,25 @@ import Testing
           - "network: *.turn.example:8080"
         """
 
-    /// Whom the configuration names is trusted beside the system, by everything that the daemon asks; nobody else is.
-    @Test func aCompanysAuthorityIsTrusted() async throws {
+    /// Runs a test with a daemon that trusts a company's authority, and an agent of its.
+    private static func withReader(
+        _ body: @escaping @Sendable (AgentDoor, _ id: String) async throws -> Void
+    ) async throws {
         let web = try await TrustedWeb.make()
         try await OutsideWorld.with(more: web.more) { f in
             let door = AgentDoor(fixture: f)
             try await f.succeed("down")
             try AgentDoor.configuration(f, web.configuration)
             try await f.up()
-            let id = try await door.spawn(Self.manifest)
+            try await body(door, try await door.spawn(manifest))
+        }
+        withExtendedLifetime(web) {}
+    }
+
+    /// Whom the configuration names is trusted beside the system, by everything that the daemon asks; nobody else is.
+    @Test func aCompanysAuthorityIsTrusted() async throws {
+        try await Self.withReader { door, id in
+            let f = door.fixture
             try await Self.pagesAreRead(door, id)
             // Whatever else is asked for: a search, vectors, a model, a tool, a server for an instance, an image.
             let found = try await door.invoke(id, "web_search", ["query": "tides"])
@@ -55,7 +65,6 @@ import Testing
             let plain = try await door.invoke(other, "web_fetch", ["url": "https://system.example/page"])
             #expect(AgentDoor.value(plain)?["title"] as? String == "Tides", "\(plain)")
             try await f.refuse("image", "pull", "company.example/none:1", code: 1, error: "registry-tls")
-            _ = web
         }
     }
 
@@ -88,13 +97,8 @@ import Testing
 
     /// What a name led to when it was decided about is what is connected to, whatever its name server says next.
     @Test func aNameThatTurnsLeadsNowhereElse() async throws {
-        let web = try await TrustedWeb.make()
-        try await OutsideWorld.with(more: web.more) { f in
-            let door = AgentDoor(fixture: f)
-            try await f.succeed("down")
-            try AgentDoor.configuration(f, web.configuration)
-            try await f.up()
-            let id = try await door.spawn(Self.manifest)
+        try await Self.withReader { door, id in
+            let f = door.fixture
             func fetch(_ url: String) async throws -> [String: Any] {
                 try await door.invoke(id, "web_fetch", ["url": url, "raw": true])
             }
@@ -120,7 +124,6 @@ import Testing
             let both = try await fetch("http://both.turn.example:8080/page")
             #expect(AgentDoor.value(both)?["status"] as? Int == 200, "\(both)")
             #expect(try await seen().reached == ["93.184.216.37"])
-            _ = web
         }
     }
 

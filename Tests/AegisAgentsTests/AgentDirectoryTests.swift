@@ -45,10 +45,32 @@ import Testing
             #expect(try await world.directory.reply(result.trace, of: process.id, wait: false) == result)
             try await world.directory.stop(process.id)
             #expect(world.grants.records(of: process.holder).isEmpty)
-            #expect(await world.directory.all.isEmpty)
+            #expect(world.directory.all.isEmpty)
             #expect(world.trail.kinds.contains("agent_spawned"))
             #expect(world.trail.kinds.contains("tool_invoked"))
             #expect(world.trail.kinds.last == "agent_stopped")
+        }
+    }
+
+    /// Whoever looks at an agent, or calls a tool as it, does not wait for what it and all the others are doing.
+    @Test func anAgentThatIsBusyHoldsNobodyUp() async throws {
+        let probe = CountingTool("probe", Self.echo)
+        let desk = StuckDesk()
+        try await Self.with(desk, tools: [probe]) { world in
+            defer { desk.release() }
+            let process = try await world.directory.spawn(
+                World.file("worker", "capabilities: ['tool: probe']"), by: .person(uid: 7))
+            let trace = try await world.directory.send("go", to: process.id)
+            // From here on its thread, which is that of all agents, stands still in the middle of a step.
+            _ = await desk.isStuck.value()
+            let info = world.directory.info(try world.directory.find("worker", owner: 7))
+            #expect(info.state == .working && info.trace == trace && info.step == 0 && info.mail == 0)
+            #expect(world.directory.all.map(\.id) == [process.id])
+            let reply = await process.invoke("probe", ["n": 1], door: "api")
+            #expect(reply.value == ["n": 1] && !reply.isError)
+            desk.release()
+            #expect(try await world.directory.reply(trace, of: process.id, wait: true)?.response == "at last")
+            #expect(process.standing.state == .idle)
         }
     }
 
@@ -75,7 +97,7 @@ import Testing
         let second = CountingTool("probe", isIdempotent: isIdempotent) { _ in ToolReply("done") }
         let two = try World(ClosureDesk(answer), tools: [second], database: one.database)
         try await two.directory.recover()
-        let revived = try await two.directory.find(process.id)
+        let revived = try two.directory.find(process.id)
         if kept > 0 {
             let again = try #require(try await two.directory.reply(result.trace, of: revived.id, wait: true))
             // Begun and not ended: only what may be repeated is.
@@ -84,7 +106,7 @@ import Testing
             #expect(isUnknown ? again.response.contains("may or may not have happened") : again.response == "done")
             #expect(second.calls == (kept < 3 || kept == 3 && isIdempotent ? 1 : 0))
         } else {
-            #expect(await revived.state == .idle)
+            #expect(revived.standing.state == .idle)
         }
         await two.end()
     }
@@ -106,7 +128,7 @@ import Testing
         await one.end()
         let two = try World(ClosureDesk(answer), tools: [probe], database: one.database)
         try await two.directory.recover()
-        let revived = try await two.directory.find(process.id)
+        let revived = try two.directory.find(process.id)
         let result = try await two.directory.run("go", on: revived)
         // Without any grant it may not even think.
         #expect(result.problem?.code == (capability == nil ? "grant-revoked" : nil), "\(result)")
@@ -149,7 +171,7 @@ import Testing
             if number == 1 { _ = await isAsked.value() }
         }
         while clock.deadlines != [.seconds(25)] { await Task.yield() }
-        #expect(await process.mailCount == 1)
+        #expect(process.standing.mail == 1)
         await world.end()
     }
 
@@ -183,7 +205,7 @@ import Testing
             #expect(answer["failed"]?.integer == 1)
             #expect(probe.calls == 1)
             // Children go with their answers.
-            #expect(await world.directory.all.map(\.id) == [process.id])
+            #expect(world.directory.all.map(\.id) == [process.id])
         }
     }
 
@@ -205,12 +227,12 @@ import Testing
             #expect(error?.code == "too-many-agents")
             // A thousand come and go: places are given back whatever happens.
             try await world.directory.stop(boss.id)
-            #expect(await world.directory.all.count == 1)
+            #expect(world.directory.all.count == 1)
             for _ in 0..<200 {
                 let (_, result) = try await world.directory.spawnAndRun(World.file("one"), "hi", by: .person(uid: 0))
                 #expect(result.response == "x")
             }
-            #expect(await world.directory.all.count == 1)
+            #expect(world.directory.all.count == 1)
         }
     }
 

@@ -27,7 +27,7 @@ import Testing
         #expect(over.state == .ended)
         #expect(over.response == "did this")
         #expect(over.stop == .complete)
-        #expect(await world.directory.all.isEmpty)
+        #expect(world.directory.all.isEmpty)
         #expect(try GoalStore(world.database).all() == [over])
         await world.end()
     }
@@ -84,7 +84,7 @@ import Testing
         let goal = try await queue.submit("this", owner: 3)
         _ = await isAsked.value()
         let working = try await queue.find(goal.id)
-        let process = try await world.directory.find(try #require(working.agent))
+        let process = try world.directory.find(try #require(working.agent))
         let trace = try #require(working.trace)
         let count = await process.waiting
         let waits = (0..<8).map { (number: Int) -> Task<Bool, any Error> in
@@ -150,7 +150,7 @@ import Testing
                 "CREATE TRIGGER full BEFORE INSERT ON goals BEGIN SELECT RAISE(ABORT, 'no room'); END")
         }
         await #expect(throws: AegisError.self) { try await queue.cancel(goal.id) }
-        #expect(await world.directory.all.isEmpty)
+        #expect(world.directory.all.isEmpty)
         #expect(try await queue.result(of: goal.id)?.state == .cancelled)
         await world.end()
     }
@@ -183,7 +183,7 @@ import Testing
         try await after.recover()
         #expect(try await after.result(of: running.id)?.response == "done")
         #expect(try await after.result(of: waiting.id)?.response == "done")
-        #expect(await two.directory.all.isEmpty)
+        #expect(two.directory.all.isEmpty)
         await two.end()
     }
 
@@ -197,7 +197,7 @@ import Testing
         let over = try await queue.cancel(goal.id)
         #expect(over.state == .cancelled)
         #expect(try await queue.result(of: goal.id)?.stop == .cancelled)
-        #expect(await world.directory.all.isEmpty)
+        #expect(world.directory.all.isEmpty)
         await world.end()
     }
 }

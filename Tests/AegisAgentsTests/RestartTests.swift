@@ -65,7 +65,7 @@ import Testing
             async let running = world.directory.run("go", on: agent)
             for pause in [1, 2] {
                 await clock.sleepers(1)
-                #expect(await agent.state == .restarting)
+                #expect(agent.standing.state == .restarting)
                 #expect(clock.deadlines.last == clock.now.offset + .seconds(pause))
                 clock.advance(by: .seconds(pause))
             }
@@ -140,7 +140,7 @@ import Testing
             if stops {
                 try await world.directory.stop(agent.id)
             } else {
-                await agent.cancel(trace: try #require(await agent.trace))
+                await agent.cancel(trace: try #require(agent.trace))
                 #expect(try await world.directory.reply(next, of: agent.id, wait: true)?.response == "fine")
             }
             #expect(try await running.stop == .cancelled)
@@ -195,7 +195,7 @@ import Testing
             by: .person(uid: 0))
         async let running = world.directory.run("go", on: agent)
         await clock.sleepers(1)
-        #expect(await agent.state == .restarting)
+        #expect(agent.standing.state == .restarting)
         clock.advance(by: .seconds(1))
         #expect(try await running.stop == .complete)
         // It was called once: its outcome had been saved before all stood still.
@@ -218,7 +218,7 @@ import Testing
         world.trail.fill(after: 0)
         let first = try await world.directory.run("go", on: process)
         #expect(first.stop == .error && first.problem?.code == "not-recorded")
-        #expect(await process.state == .idle)
+        #expect(process.standing.state == .idle)
         world.trail.fill(after: 1000)
         if isAsked {
             let second = try await world.directory.run("again", on: process)

@@ -9,6 +9,7 @@ import AegisJSON
 import AegisStore
 import AegisTestSupport
 import AegisTools
+import Dispatch
 import Synchronization
 import Testing
 
@@ -65,6 +66,24 @@ final class ClosureDesk: ModelDesk {
         ModelReply(
             blocks: uses.map { .toolUse($0) }, stop: .toolUse, usage: TokenUsage(input: 100, output: 10), model: "m")
     }
+}
+
+/// A model that has the thread of whoever asks it stand still, the first time until it is told to go on.
+final class StuckDesk: ModelDesk {
+    /// Brings something once it does.
+    let isStuck = Waiter<Bool>()
+    private let gate = DispatchSemaphore(value: 0)
+    func release() { gate.signal() }
+    func window(of alias: String) -> Int { 100_000 }
+    func admit(_ record: AgentRecord, _ budget: AgentManifest.Budget?) {}
+    func dismiss(_ record: AgentRecord) {}
+    func spending(of agent: String) -> ModelSpending? { nil }
+    func quote(_ question: ModelQuestion) -> ModelQuote {
+        isStuck.resolve(true)
+        gate.wait()
+        return ModelQuote(inputTokens: 100, prices: nil)
+    }
+    func answer(_ question: ModelQuestion) -> ModelReply { ClosureDesk.text("at last") }
 }
 
 /// A tool that counts its calls.

@@ -60,6 +60,30 @@ import Testing
         }
     }
 
+    /// The daemon has waited long enough for a terminal that was stopped, or it is gone: what came of the turn is to be found.
+    @Test func anAnswerThatIsCutOffIsToBeFoundLater() async throws {
+        let piece = #"{"kind":"agent.delta","agent_id":"a-1","trace_id":"t-1","type":"text","at":0,"text":"half"}"#
+        let cut: ScriptedDaemon.Handler = { _, writer in
+            var out = try await writer.stream(200)
+            try await out.write(Array((piece + "\n").utf8))
+        }
+        var script = ScriptedDaemon.Script()
+        script.handlers["POST /v1/processes/worker/messages"] = cut
+        script.handlers["GET /v1/processes/worker/messages/t-1"] = cut
+        script.handlers["POST /v1/processes"] = cut
+        try await ScriptedDaemon.run(script) { (_, aegis) async throws in
+            for lost in [
+                try await aegis("agent", "run", "--stream", "worker", "go"),
+                try await aegis("agent", "reply", "--stream", "--wait", "worker", "t-1"),
+            ] {
+                #expect(lost.out == "half" && lost.code == 1 && lost.err.contains("(connection-lost)"), "\(lost)")
+                #expect(lost.err.contains("'aegis agent reply --wait worker t-1' prints what came of it"), "\(lost)")
+            }
+            let gone = try await aegis("agent", "spawn", "worker", "-m", "go", "--stream")
+            #expect(gone.err.contains("'aegis agent logs a-1' has what it said"), "\(gone)")
+        }
+    }
+
     @Test func anAnswerOfAnotherReleaseIsNamed() async throws {
         var script = ScriptedDaemon.Script()
         script.answers["GET /v1/instances"] = (200, #"{"items":[{"id":"i-1"}],"next":null}"#)

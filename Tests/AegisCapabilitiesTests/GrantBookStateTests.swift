@@ -28,6 +28,55 @@ private let child = HolderID("child")
         } catch let denial as Denial { return denial }
     }
 
+    // MARK: Refusals
+
+    /// The book looks only at what can explain a refusal, and says what the evaluator says, which looks at every grant.
+    @Test func aRefusalSaysWhatALookAtEveryGrantSays() throws {
+        var random = Mutator(seed: 21)
+        var refused = 0
+        for number in 0..<500 {
+            let holder = HolderID("holder-\(number)")
+            for _ in 0..<random.number(0...12) { try book.issue([random.grantSpec()], to: holder) }
+            if let first = book.records(of: holder).first, number % 3 == 0 { try book.revoke(first.id, reason: "test") }
+            for _ in 0..<6 {
+                let request = Request(try random.anyAction())
+                let decision = evaluate(request, with: book.grants(of: holder), at: time.now)
+                do {
+                    try book.admit(request, by: holder).settle()
+                    if case .deny(let denial) = decision {
+                        Issue.record("\(request.action) was let through: \(denial)")
+                    }
+                } catch {
+                    #expect(decision == .deny(error))
+                    refused += 1
+                }
+            }
+        }
+        #expect(refused > 1000)
+    }
+
+    /// What is passed over because it cannot be near is not: every name that is near is still offered.
+    @Test func everyNameThatIsNearIsOffered() throws {
+        var random = Mutator(seed: 22)
+        var near = 0
+        for number in 0..<1500 {
+            let letters = random.chance(1, in: 2) ? ["a", "b", "c"] : ["a", "b", "c", "_", "7", "A"]
+            let words = (0..<2).map { _ in
+                (0..<random.number(1...9)).map { _ in random.pick(letters) }.joined()
+            }
+            guard words[0] != words[1], let capability = try? Capability(parsing: "tool: \(words[1])") else { continue }
+            let holder = HolderID("speller-\(number)")
+            try book.issue([GrantSpec(capability)], to: holder)
+            let expected = nearest(words[0], in: [words[1]]).map { "did you mean '\($0)'?" }
+            do throws(Denial) {
+                try book.admit(Request(.tool(words[0])), by: holder).settle()
+                Issue.record("\(words)")
+            } catch { #expect(error.hint == expected, "\(words)") }
+            near += expected == nil ? 0 : 1
+        }
+        #expect(near > 50)
+    }
+
     // MARK: The journal
 
     @Test func changesAndDenialsAreWrittenDown() throws {

@@ -63,6 +63,15 @@ import Testing
         ("- { name: a, command: [x], host: true }", "needs 'user'"),
         ("- { name: a, command: [x], host: true, user: root }", "cannot be root"),
         ("- { name: a, command: [x], host: true, user: nobody, image: base }", "runs at the host"),
+        (
+            "- { name: a, command: [x], host: true, user: nobody, network: { mode: allow } }",
+            "no network, or the host's"
+        ),
+        (
+            "- { name: a, command: [x], host: true, user: nobody, network: { allow: [a.org] } }",
+            "no network, or the host's"
+        ),
+        ("- { name: a, command: [x], network: { mode: host } }", "is for servers at the host"),
         ("- { name: a, command: [x], mounts: [\"data:/data\"] }", "absolute source"),
         ("- { name: a, command: [x], allow: [\"a*b\"] }", "'*' at its end"),
         ("- { name: a, command: [x], approval: never }", "always"),

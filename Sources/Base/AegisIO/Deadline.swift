@@ -13,12 +13,25 @@ package func withDeadline<T: Sendable>(
     _ duration: Duration, clock: (any Clock<Duration>)? = nil, _ body: @escaping @Sendable () async throws -> T
 ) async throws -> T {
     let clock: any Clock<Duration> = clock ?? EventLoop.current?.clock ?? ContinuousClock()
-    return try await withThrowingTaskGroup(of: DeadlineEvent<T>.self) { group in
+    return try await withDeadline(when: { try await clock.sleep(for: duration) }, body)
+}
+
+/// Runs `body`, and cancels it when something else has come to its end; as the other one in all else.
+///
+/// - Parameters:
+///   - isOver: returns when the body has had its time; it is cancelled when the body ends first.
+///   - body: the work.
+/// - Returns: what the body returned.
+/// - Throws: `IOError.timeout` when the time was over first, else what the body threw.
+package func withDeadline<T: Sendable>(
+    when isOver: @escaping @Sendable () async throws -> Void, _ body: @escaping @Sendable () async throws -> T
+) async throws -> T {
+    try await withThrowingTaskGroup(of: DeadlineEvent<T>.self) { group in
         group.addTask {
             do { return .finished(.success(try await body())) } catch { return .finished(.failure(error)) }
         }
         group.addTask {
-            do { try await clock.sleep(for: duration) } catch { return .interrupted }
+            do { try await isOver() } catch { return .interrupted }
             return .expired
         }
         var expired = false

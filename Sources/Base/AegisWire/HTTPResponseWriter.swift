@@ -89,13 +89,25 @@ package struct HTTPBodyWriter: ~Copyable, Sendable {
     package mutating func write(
         _ bytes: [UInt8], within limit: Duration, clock: any Clock<Duration>
     ) async throws(HTTPError) {
+        try await write(bytes, patience: { try await clock.sleep(for: limit) })
+    }
+
+    /// Sends bytes to a reader who may take its time for as long as something else goes on.
+    ///
+    /// - Parameters:
+    ///   - bytes: what to send.
+    ///   - patience: returns when the client may not take longer for a part of them, of 16 KiB at most; begun anew for each.
+    /// - Throws: `.timeout` when it did; the connection is cut then.
+    package mutating func write(
+        _ bytes: [UInt8], patience: @escaping @Sendable () async throws -> Void
+    ) async throws(HTTPError) {
         let connection = connection
         do {
             for piece in try encoder.encode(bytes[...]) {
                 var rest = piece
                 while !rest.isEmpty {
                     let part = rest.prefix(Self.part)
-                    try await withDeadline(limit, clock: clock) { try await connection.send(part) }
+                    try await withDeadline(when: patience) { try await connection.send(part) }
                     rest = rest.dropFirst(part.count)
                 }
             }

@@ -1,8 +1,14 @@
 internal import CLinux
 internal import Glibc
 
-/// Sockets in network namespaces of others.
+/// Network namespaces, and sockets in those of others.
 package enum NetworkNamespace {
+    /// A namespace that has nothing but its own loopback: whoever enters it reaches nobody. It goes with the descriptor and with
+    /// those who have entered it. Needs root.
+    package static func makeClosed() throws(Errno) -> FileDescriptor {
+        try FileDescriptor(checking: al_closed_network())
+    }
+
     /// A TCP socket (non-blocking, close-on-exec) that lives in the namespace of this descriptor, wherever it is used.
     ///
     /// Blocks for about 20 microseconds.

@@ -44,7 +44,7 @@ package struct AgentMethods: Sendable {
                 return ["agent_id": .string(try await service.spawn(source, caller).id)]
             },
             method("agent.stop", "agent_id", known: ["agent_id"], positional: 1) { service, parameters, caller in
-                let process = try await service.find(try parameters.text("agent_id"), caller)
+                let process = try service.find(try parameters.text("agent_id"), caller)
                 try await service.directory.stop(process.id)
                 return ["ok": true, "agent_id": .string(process.id)]
             },
@@ -52,7 +52,7 @@ package struct AgentMethods: Sendable {
                 ["agents": .array(try await service.list(caller))]
             },
             method("agent.status", "agent_id", known: ["agent_id"], positional: 1) { service, parameters, caller in
-                try await service.info(try await service.find(try parameters.text("agent_id"), caller))
+                try await service.info(try service.find(try parameters.text("agent_id"), caller))
             },
             method(
                 "agent.run", "agent_id, message, wait (true)", known: ["agent_id", "message", "wait"], positional: 2

@@ -97,10 +97,10 @@ package struct AgentRoutes: Sendable {
                 Self.page(try await service.list(context.caller))
             },
             .json(.get, "/v1/processes/{id}", "Show a live agent") { [service] context in
-                try await service.info(try await service.find(context.parameter("id"), context.caller))
+                try await service.info(try service.find(context.parameter("id"), context.caller))
             },
             .json(.delete, "/v1/processes/{id}", "Stop an agent, and all that it has spawned") { [service] context in
-                let process = try await service.find(context.parameter("id"), context.caller)
+                let process = try service.find(context.parameter("id"), context.caller)
                 try await service.directory.stop(process.id)
                 return JSONValue.object([.init("stopped", .string(process.id))])
             },

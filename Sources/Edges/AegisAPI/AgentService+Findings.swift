@@ -34,7 +34,7 @@ extension AgentService {
             let name = "manifest \(entry.name)" + (entry.owner == caller.uid ? "" : " of uid \(entry.owner)")
             if let check = Self.finding(name, manifest.capabilities) { found.append(check) }
         }
-        for process in await directory.all where seesAll || process.record.owner == caller.uid {
+        for process in directory.all where seesAll || process.record.owner == caller.uid {
             let held = services.grants.records(of: process.holder).map { GrantSpec($0.terms.capability) }
             if let check = Self.finding("agent \(process.id)", held, called: process.record.name) {
                 found.append(check)

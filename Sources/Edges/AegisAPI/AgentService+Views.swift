@@ -8,7 +8,7 @@ extension AgentService {
     package var archives: ArchiveSweeper { ArchiveSweeper(services) }
 
     /// The id of a live agent that the caller may have to do with; nil when none is called that.
-    package func id(of word: String, _ caller: Caller) async -> String? { try? await find(word, caller).id }
+    package func id(of word: String, _ caller: Caller) async -> String? { try? find(word, caller).id }
 
     // MARK: Deployed manifests
 
@@ -65,7 +65,7 @@ extension AgentService {
     /// The steps of a live agent, or of one that lives no more and is still remembered.
     func steps(_ word: String, _ caller: Caller) async throws -> Steps {
         do {
-            let process = try await find(word, caller)
+            let process = try find(word, caller)
             return Steps(store: services.store, id: process.id, process: process)
         } catch {
             guard let owner = try services.store.owner(of: word), caller.uid == 0 || owner == caller.uid else {
@@ -79,6 +79,6 @@ extension AgentService {
 extension AgentService {
     /// Whether a message of a live agent that the caller may have to do with is under way.
     func isUnderWay(_ trace: String, of word: String, _ caller: Caller) async throws -> Bool {
-        await directory.isUnderWay(trace, of: try await find(word, caller))
+        await directory.isUnderWay(trace, of: try find(word, caller))
     }
 }

@@ -149,14 +149,14 @@ package struct AgentService: Sendable {
     // MARK: Live agents
 
     /// A live agent that the caller may have to do with: root all, others their own.
-    func find(_ word: String, _ caller: Caller) async throws -> AgentProcess {
+    func find(_ word: String, _ caller: Caller) throws -> AgentProcess {
         // Whether somebody else has one of that name is nobody's business.
-        try await directory.find(word, owner: caller.uid == 0 ? nil : caller.uid)
+        try directory.find(word, owner: caller.uid == 0 ? nil : caller.uid)
     }
 
-    /// All at once, as each has to wait for what agents are doing: a hundred busy ones, one after the other, take long.
+    /// All at once: what an agent's sandbox is has to be waited for.
     func list(_ caller: Caller) async throws -> [JSONValue] {
-        let own = await directory.all.filter { caller.uid == 0 || $0.record.owner == caller.uid }
+        let own = directory.all.filter { caller.uid == 0 || $0.record.owner == caller.uid }
         return try await withThrowingTaskGroup(of: (Int, JSONValue).self) { group in
             for (index, process) in own.enumerated() {
                 group.addTask { (index, try await info(process)) }
@@ -168,7 +168,7 @@ package struct AgentService: Sendable {
     }
 
     func info(_ process: AgentProcess) async throws -> JSONValue {
-        var fields = try JSONValue(encoding: await directory.info(process)).fields ?? []
+        var fields = try JSONValue(encoding: directory.info(process)).fields ?? []
         let metadata = process.manifest.metadata
         if !metadata.isEmpty { fields.append(.init("metadata", .object(metadata))) }
         if let sandbox = await directory.sandboxView(of: process) { fields.append(.init("sandbox", sandbox)) }
@@ -185,7 +185,7 @@ package struct AgentService: Sendable {
     func run(
         _ word: String, _ message: String, wait: Bool, trace: String? = nil, _ caller: Caller
     ) async throws -> JSONValue {
-        let process = try await find(word, caller)
+        let process = try find(word, caller)
         guard wait else {
             let trace = try await directory.send(message, to: process.id)
             return ["trace_id": .string(trace), "status": "delivered", "agent_id": .string(process.id)]
@@ -203,7 +203,7 @@ package struct AgentService: Sendable {
     }
 
     func reply(_ word: String, _ trace: String, wait: Bool, _ caller: Caller) async throws -> JSONValue {
-        let process = try await find(word, caller)
+        let process = try find(word, caller)
         guard let result = try await directory.reply(trace, of: process.id, wait: wait) else {
             return ["agent_id": .string(process.id), "trace_id": .string(trace), "status": "working"]
         }
@@ -224,7 +224,7 @@ package struct AgentService: Sendable {
     // MARK: Grants
 
     func grants(_ word: String, _ caller: Caller) async throws -> [JSONValue] {
-        let process = try await find(word, caller)
+        let process = try find(word, caller)
         return try services.grants.records(of: process.holder).map { try JSONValue(encoding: $0) }
     }
 
@@ -237,7 +237,7 @@ package struct AgentService: Sendable {
     /// - Returns: what was taken back.
     /// - Throws: `agent-not-found`, `grant-not-found`.
     func revoke(_ word: String, _ capability: String?, _ caller: Caller) async throws -> JSONValue {
-        let process = try await find(word, caller)
+        let process = try find(word, caller)
         let revoked: [GrantID]
         let reason = "revoked by user \(caller.uid)"
         if let capability {
@@ -273,7 +273,7 @@ extension AgentService {
     func tools(_ word: String?, _ caller: Caller) async throws -> [JSONValue] {
         let declarations: [ToolDeclaration]
         if let word {
-            let process = try await find(word, caller)
+            let process = try find(word, caller)
             declarations = await process.declarations()
         } else {
             declarations = services.registry.declarations(forUser: caller.uid)
@@ -288,7 +288,7 @@ extension AgentService {
 
     /// Calls a tool as an agent: through the same gate as its own calls.
     func invoke(_ tool: String, _ input: JSONValue, as word: String, _ caller: Caller) async throws -> ToolReply {
-        let process = try await find(word, caller)
+        let process = try find(word, caller)
         return await process.invoke(tool, input, door: "api")
     }
 

@@ -24,7 +24,8 @@ struct AnswerStream: Sendable {
         try await writer.respond(status, headers: JSONBody.headers, body: try JSONBody.encode(value))
     }
 
-    /// Serves a reader until the result is there. One that goes takes the wait for the result with it.
+    /// Serves a reader until the result is there. One that goes takes the wait for the result with it. One that is only away, as a
+    /// terminal that was stopped is, changes nothing of the turn: it misses pieces, and has a minute after the end to come back.
     ///
     /// - Parameters:
     ///   - writer: to the reader.
@@ -52,7 +53,9 @@ struct AnswerStream: Sendable {
             }
         }
         var lines = try await LineStreamWriter(writer, clock: clock)
-        repeat { try await lines.send(listener.take().map(\.json)) } while await listener.wait(clock)
+        repeat {
+            try await lines.send(listener.take().map(\.json), until: { await listener.over() })
+        } while await listener.wait(clock)
         switch await end {
         case .success(let value): try await lines.send([Self.line(value)])
         case .failure(let error):

@@ -19,7 +19,7 @@ extension AgentService {
 
     private func isOwn(_ record: ApprovalRecord, _ caller: Caller) async -> Bool {
         guard caller.uid != 0 else { return true }
-        return (try? await directory.find(record.request.agent))?.record.owner == caller.uid
+        return (try? directory.find(record.request.agent))?.record.owner == caller.uid
     }
 
     /// Answers one.

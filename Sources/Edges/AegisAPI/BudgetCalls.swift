@@ -9,12 +9,12 @@ internal import AegisWire
 extension AgentService {
     /// The budget of one agent.
     func budget(_ word: String, _ caller: Caller) async throws -> JSONValue {
-        budget(of: try await find(word, caller))
+        budget(of: try find(word, caller))
     }
 
     /// The budgets of all live agents of the caller, oldest first.
     func budgets(_ caller: Caller) async -> [JSONValue] {
-        await directory.all.filter { caller.uid == 0 || $0.record.owner == caller.uid }.map { budget(of: $0) }
+        directory.all.filter { caller.uid == 0 || $0.record.owner == caller.uid }.map { budget(of: $0) }
     }
 
     private func budget(of process: AgentProcess) -> JSONValue {

@@ -79,7 +79,7 @@ package final class EventMethods: Sendable {
     /// What a caller may hear: who may read an agent's answers may hear them.
     private func subject(_ agent: String?, _ caller: Caller) async throws -> LiveAnswers.Subject {
         guard let agent else { return caller.uid == 0 ? .everybody : .owner(caller.uid) }
-        return .agent(try await service.find(agent, caller).id)
+        return .agent(try service.find(agent, caller).id)
     }
 
     private func tell(_ id: String, _ live: LiveListener, _ notifier: JSONRPCNotifier) async -> String {

@@ -79,6 +79,16 @@ struct LineStreamWriter: ~Copyable {
         if !lines.isEmpty { try await body.write(lines, within: Self.patience, clock: clock) }
     }
 
+    /// Sends a line for each value to a reader who may be away until something has happened, and is not waited for long after it.
+    mutating func send(_ values: [JSONValue], until event: @escaping @Sendable () async -> Void) async throws {
+        guard !values.isEmpty else { return }
+        let clock = clock
+        try await body.write(Array(values.map { $0.compact + [10] }.joined())) {
+            await event()
+            try await clock.sleep(for: Self.patience)
+        }
+    }
+
     /// Ends the answer.
     consuming func finish() async throws { try await body.finish() }
 }

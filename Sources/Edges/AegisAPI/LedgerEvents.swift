@@ -29,7 +29,7 @@ package struct LedgerEvents: Sendable {
         self.audit = audit
         self.clock = clock
         isOwn = { id, caller in
-            if let process = try? await agents.find(id) { return process.record.owner == caller.uid }
+            if let process = try? agents.find(id) { return process.record.owner == caller.uid }
             if let owner = try? store.owner(of: id) { return owner == caller.uid }
             return (try? instances.find(id, for: caller)) != nil
         }

@@ -29,7 +29,7 @@ package struct MemoryService: Sendable {
     /// An agent that lives, or one that is gone and keeps its memory.
     private func subject(_ word: String, _ caller: Caller) async throws -> Subject {
         do {
-            let process = try await agents.find(word, caller)
+            let process = try agents.find(word, caller)
             return Subject(
                 identity: try await desk.identity(of: process), name: process.record.name, owner: process.record.owner)
         } catch let error as AegisError where error.code == "agent-not-found" {
@@ -143,7 +143,7 @@ package struct MemoryService: Sendable {
     private func places(_ caller: Caller) async throws -> [JSONValue] {
         var subjects: [String: Subject] = [:]
         for one in try await kept(caller) { subjects[one.identity ?? ""] = one }
-        for process in await agents.directory.all where caller.uid == 0 || process.record.owner == caller.uid {
+        for process in agents.directory.all where caller.uid == 0 || process.record.owner == caller.uid {
             guard let identity = try await desk.identity(of: process) else { continue }
             subjects[identity] = Subject(
                 identity: identity, name: process.manifest.memory.isPersistent ? process.record.name : process.id,

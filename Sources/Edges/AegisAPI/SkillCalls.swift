@@ -31,7 +31,7 @@ package struct SkillService: Sendable {
     private func library(_ agent: String?, _ caller: Caller) async throws -> (SkillLibrary, owner: UInt32) {
         var (root, owner): (SkillRoot?, UInt32) = (nil, caller.uid)
         if let agent {
-            let record = try await agents.find(agent, caller).record
+            let record = try agents.find(agent, caller).record
             (root, owner) = (workspace(record), record.owner)
         }
         let (shelf, place, user) = (shelf, root, owner)

@@ -54,7 +54,7 @@ extension AgentFaces {
     static func tools(_ directory: AgentDirectory, memory: MemoryDesk, skills: AgentSkills) -> [any Tool] {
         MemoryTools(memory.store, policy: { try await memory.policy(of: $0) }).all + [
             SkillReadTool { context in
-                let record = try await directory.find(context.agent).record
+                let record = try directory.find(context.agent).record
                 return try await BlockingPool.shared.run { skills.library(for: record) }
             }
         ]

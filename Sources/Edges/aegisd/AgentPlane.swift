@@ -20,7 +20,8 @@ internal import LinuxSys
 
 /// The agent plane: agents, their tools and models, and its door `agentd.sock`.
 ///
-/// It has an event loop of its own, for sessions are written on it.
+/// It has an event loop of its own, for sessions are written on it; and another one for the door, so that people do not wait for
+/// what a hundred busy agents are about to do.
 struct AgentPlane: Sendable {
     let directory: AgentDirectory
     let goals: GoalQueue
@@ -33,8 +34,20 @@ struct AgentPlane: Sendable {
     let kitServers: KitServers
     private let loop: EventLoop
     private let scope: TaskScope
+    private let door: Door
     private let listener: Listener
     private let server: JSONRPCServer
+
+    /// Where those who come through `agentd.sock` are served.
+    private struct Door {
+        let loop: EventLoop
+        let scope: TaskScope
+
+        init() throws {
+            loop = try EventLoop.startThread(name: "agentd.sock")
+            scope = TaskScope(on: loop)
+        }
+    }
 
     /// The tables of this floor.
     static let migrations =
@@ -43,7 +56,7 @@ struct AgentPlane: Sendable {
         + SessionStore.mailMigrations + MCPStore.migrations + SessionStore.indexMigrations
 
     init(settings: DaemonSettings, home: DaemonHome, services: DaemonServices, logger: Logger) async throws {
-        loop = try EventLoop.startThread(name: "agents")
+        (loop, door) = (try EventLoop.startThread(name: "agents"), try Door())
         scope = TaskScope(on: loop)
         let (database, ledger) = (services.database, services.audit.ledger)
         let desk = try InferenceDesk(settings, database: database, ledger: ledger, loop: loop)
@@ -97,9 +110,9 @@ struct AgentPlane: Sendable {
         let methods =
             AgentMethods(service).methods + MCPRoutes(mcp, more: sandboxes.report).methods
             + EventMethods(events, agents: service).methods
-        server = JSONRPCServer(methods: methods + faces.methods, clock: loop.clock)
+        server = JSONRPCServer(methods: methods + faces.methods, clock: door.loop.clock)
         try? Files.removeFile(home.agentSocket)
-        listener = try Listener.unix(path: home.agentSocket, mode: 0o600, on: loop)
+        listener = try Listener.unix(path: home.agentSocket, mode: 0o600, on: door.loop)
         try home.share(home.agentSocket)
     }
 
@@ -136,7 +149,7 @@ struct AgentPlane: Sendable {
         try await goals.recover()
         await directory.resume()
         scope.spawn("archives") { [service] in await service.archives.run() }
-        scope.spawn("agentd.sock") { [listener, server, scope] in
+        door.scope.spawn("agentd.sock") { [listener, server, scope = door.scope] in
             while let stream = try? await listener.accept() {
                 scope.spawn("agentd connection") { await server.serve(stream) }
             }
@@ -149,7 +162,9 @@ struct AgentPlane: Sendable {
         await kitServers.end()
         await mcp.end()
         listener.close()
+        await door.scope.end()
         await scope.end()
+        door.loop.stop()
         loop.stop()
     }
 }

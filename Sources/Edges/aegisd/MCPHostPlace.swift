@@ -9,7 +9,8 @@ internal import LinuxSys
 internal import Synchronization
 
 /// MCP servers at the host, for who writes the daemon's configuration (decision D14): as another user, without privileges or a
-/// way to them, in a control group of their own, with Landlock. Whatever of that is not to be had, the server does not start.
+/// way to them, in a control group of their own, with Landlock, and without a network unless the entry says that they have the
+/// host's. Whatever of that is not to be had, the server does not start.
 struct MCPHostPlace: MCPProcessHost {
     /// This daemon's own program, for the helper that becomes the server.
     let program: String
@@ -38,7 +39,10 @@ struct MCPHostPlace: MCPProcessHost {
             return (account, values, try cgroups.make(name, cgroups.resolve(limits)))
         }
         do {
+            // Closed like any other server, unless its entry says otherwise.
+            let network = sandbox.networkMode == "host" ? nil : try Self.closedNetwork(server.name)
             var spec = ProcessSpec(executable: program, arguments: try arguments(server))
+            spec.namespaces = network.map { [$0.raw] } ?? []
             spec.environment =
                 ["PATH=\(Self.path)", "HOME=\(String(decoding: account.home, as: UTF8.self))", "LANG=C.UTF-8"]
                 + sandbox.environment.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
@@ -52,10 +56,21 @@ struct MCPHostPlace: MCPProcessHost {
             spec.parentDeathSignal = 9
             spec.outOfMemoryScore = 500
             let child = try await ChildProcess.spawnInBackground(spec, on: loop)
+            // It has entered it by now.
+            withExtendedLifetime(network) {}
             return MCPHostProcess(child, group, scope, loop.clock)
         } catch {
             group.removeFolders()
             throw error
+        }
+    }
+
+    private static func closedNetwork(_ server: String) throws(AegisError) -> SharedDescriptor {
+        do throws(Errno) { return SharedDescriptor(try NetworkNamespace.makeClosed()) } catch {
+            throw AegisError(
+                .unavailable, "mcp-host-refused",
+                "the MCP server '\(server)' is not started at the host: its network cannot be closed: \(error)",
+                hint: "'network: { mode: host }' lets it have the host's")
         }
     }
 

@@ -94,7 +94,7 @@ extension GrantBook {
             }
             guard let own = state.holders[holder] else { return .refused([], now) }
             guard !isClosed, let (node, reserved) = own.choose(request, at: now) else {
-                return .refused(own.held(at: now), now)
+                return .refused(own.held(at: now, about: request.action), now)
             }
             return charge(node, request, reserved, now)
         }

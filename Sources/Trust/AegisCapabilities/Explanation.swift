@@ -1,6 +1,7 @@
 import AegisCore
 
-/// Finds out why a request was refused. It is asked only then, so it looks at every grant.
+/// Finds out why a request was refused. It is asked only then, so it looks at every grant of the kind, and puts into words what it
+/// has found of one.
 struct Explanation {
     let request: Request
     let held: [GrantSet.Held]
@@ -9,10 +10,14 @@ struct Explanation {
 
     init(request: Request, held: [GrantSet.Held], protected: ProtectedPaths, now: Timestamp) {
         self.request = request
-        // Nobody asked for the grant of the proofs, so it explains nothing to anybody.
-        self.held = held.filter { held in
-            guard case .network(let pattern) = held.terms.capability else { return true }
-            return pattern.target != .host(.ofProofs)
+        if case .connect = request.action {
+            // Nobody asked for the grant of the proofs, so it explains nothing to anybody.
+            self.held = held.filter { held in
+                guard case .network(let pattern) = held.terms.capability else { return true }
+                return pattern.target != .host(.ofProofs)
+            }
+        } else {
+            self.held = held
         }
         self.protected = protected
         self.now = now
@@ -98,10 +103,20 @@ struct Explanation {
 
     /// The grant of the same kind that is nearest, with what keeps it from fitting.
     private var nearestOfKind: Denial? {
-        let kin = held.filter { $0.terms.capability.kind == action.kind && $0.standing.revoked == nil }
-        let scored = kin.map { (held: $0, near: Nearness(action, $0.terms.capability)) }
-        guard let best = scored.max(by: { $0.near.score < $1.near.score }) else { return nil }
-        let others = kin.count == 1 ? "" : ", the nearest of \(kin.count),"
+        var best: (position: Int, near: Nearness)?
+        var count = 0
+        for position in held.indices
+        where held[position].terms.capability.kind == action.kind && held[position].standing.revoked == nil {
+            count += 1
+            // A name is near or not: where one is, the others are only counted.
+            guard best.map({ $0.near.score < Nearness.most(for: action) }) ?? true else { continue }
+            let near = Nearness(action, held[position].terms.capability)
+            // Of those that are as near, the first.
+            if best.map({ near.score > $0.near.score }) ?? true { best = (position, near) }
+        }
+        guard let best else { return nil }
+        let nearest = held[best.position]
+        let others = count == 1 ? "" : ", the nearest of \(count),"
         var hint = best.near.hint
         if case .fileRead(let path) = action, hint == nil,
             let writer = held.first(where: { $0.terms.capability.allows(.fileWrite(path)) })
@@ -109,8 +124,8 @@ struct Explanation {
             hint = "\(name(writer)) lets it be written, reading needs a 'file_read' of its own"
         }
         return Denial(
-            .notCovered, nearest: best.held.id,
-            message: "\(what) is not granted: \(name(best.held))\(others) \(best.near.why)", hint: hint)
+            .notCovered, nearest: nearest.id,
+            message: "\(what) is not granted: \(name(nearest))\(others) \(best.near.why)", hint: hint)
     }
 }
 

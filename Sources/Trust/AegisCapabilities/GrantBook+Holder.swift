@@ -11,6 +11,23 @@ extension GrantBook.Holder {
         (live + revoked).map { GrantSet.Held(id: $0.id, terms: $0.terms, standing: $0.standing(at: now)) }
     }
 
+    /// The part of that view by which a refusal of an action is explained.
+    func held(at now: Timestamp, about action: Action) -> [GrantSet.Held] {
+        func explains(_ kind: CapabilityKind) -> Bool {
+            // What may be written and not read is told.
+            kind == action.kind || (action.kind == .fileRead && kind == .fileWrite)
+        }
+        func add(_ nodes: [GrantNode], _ held: inout [GrantSet.Held]) {
+            for node in nodes where explains(node.terms.capability.kind) {
+                held.append(GrantSet.Held(id: node.id, terms: node.terms, standing: node.standing(at: now)))
+            }
+        }
+        var held: [GrantSet.Held] = []
+        add(live, &held)
+        add(revoked, &held)
+        return held
+    }
+
     /// The first live grant that allows a request and has enough left.
     func choose(_ request: Request, at now: Timestamp) -> (node: GrantNode, reserved: Amounts)? {
         AegisCapabilities.choose(

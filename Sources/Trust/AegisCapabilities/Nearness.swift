@@ -5,23 +5,41 @@ struct Nearness {
     /// Larger is nearer; only comparable within a kind.
     var score: Int
     var hint: String?
-    /// What keeps it from fitting, after "the grant ...". Of many grants it is asked of one: names are put into words then.
+    /// What keeps it from fitting, after "the grant ...". Of many grants it is asked of one: all but fixed words are made then.
     var why: String {
         get {
-            guard let names else { return words }
-            return names.count == 1 ? "is for '\(shown(names[0]))' only" : "is for \(names.count) others"
+            switch obstacle {
+            case .words(let words): words
+            case .name(let name): "is for '\(shown(name))' only"
+            case .names(let count): "is for \(count) others"
+            case .files(let pattern): "is for files in \(shown(pattern.root.description))"
+            }
         }
-        set { (words, names) = (newValue, nil) }
+        set { obstacle = .words(newValue) }
     }
-    private var words = "is for something else"
-    private var names: [String]?
+    private var obstacle = Obstacle.words("is for something else")
+    private enum Obstacle {
+        case words(String)
+        case name(String)
+        case names(Int)
+        case files(PathPattern)
+    }
+
+    /// The score that nothing is nearer than.
+    static func most(for action: Action) -> Int {
+        switch action {
+        case .tool, .model, .memory, .spawn, .message: 1
+        case .fileRead, .fileWrite, .connect, .exec, .secret: .max
+        }
+    }
 
     init(_ action: Action, _ capability: Capability) {
         score = 0
         switch (action, capability) {
-        case (.tool(let name), .tool(let held)): compare(name, held.map { [$0] } ?? [])
-        case (.model(let name), .model(let held)): compare(name, [held])
-        case (.memory(let name), .memory(let held)): compare(name, [held])
+        case (.tool(let name), .tool(let held?)): compare(name, held)
+        case (.tool, .tool(nil)): obstacle = .names(0)
+        case (.model(let name), .model(let held)): compare(name, held)
+        case (.memory(let name), .memory(let held)): compare(name, held)
         case (.spawn(let name), .spawn(.names(let held))): compare(name, held)
         case (.message(let name), .message(.names(let held))): compare(name, held)
         case (.fileRead(let path), .fileRead(let pattern)): compare(path, pattern)
@@ -33,29 +51,47 @@ struct Nearness {
         }
     }
 
+    private mutating func compare(_ name: String, _ held: String) {
+        obstacle = .name(held)
+        guard !Self.areFar(name, held), nearest(name, in: CollectionOfOne(held)) != nil else { return }
+        score = 1
+        hint = "did you mean '\(shown(held))'?"
+    }
+
     private mutating func compare(_ name: String, _ held: [String]) {
-        names = held
-        guard let near = nearest(name, in: held) else { return }
+        obstacle = held.count == 1 ? .name(held[0]) : .names(held.count)
+        guard let near = nearest(name, in: held.lazy.filter { !Self.areFar(name, $0) }) else { return }
         score = 1
         hint = "did you mean '\(shown(near))'?"
     }
 
+    /// Whether one of two words has more letters that the other lacks than words may have that `nearest` finds near: that is seen at
+    /// once, and true of most. Each such letter takes a change of its own.
+    private static func areFar(_ word: String, _ other: String) -> Bool {
+        func letters(_ word: String) -> UInt64 {
+            // Letters that share a bit count as one: that makes words nearer, not farther.
+            word.utf8.reduce(0) { $0 | 1 << UInt64($1 & 63) }
+        }
+        let (own, others) = (letters(word), letters(other))
+        let least = max((own & ~others).nonzeroBitCount, (others & ~own).nonzeroBitCount)
+        return least > max(1, min(word.utf8.count, other.utf8.count) / 2)
+    }
+
     private mutating func compare(_ path: CanonicalPath, _ pattern: PathPattern) {
-        score =
-            zip(0..<path.count, pattern.components).prefix { index, component in
-                component == .literal(Array(path.bytes[path.range(index)]))
-            }.count
-        why =
-            score < pattern.literalCount
-            ? "is for files in \(shown(pattern.root.description))" : "does not match further than its wildcards"
+        for (index, component) in zip(0..<path.count, pattern.components) {
+            guard case .literal(let bytes) = component, path.bytes[path.range(index)].elementsEqual(bytes) else {
+                break
+            }
+            score += 1
+        }
+        obstacle = score < pattern.literalCount ? .files(pattern) : .words("does not match further than its wildcards")
     }
 
     private mutating func compare(_ destination: Destination, _ tool: String?, _ pattern: NetworkPattern) {
-        let own = pattern.port.map { "port \($0)" } ?? "any port"
         if pattern.reaches(destination.host) {
             score = 1000
             if let port = pattern.port, port != destination.port {
-                why = "is for \(own) only"
+                why = "is for port \(port) only"
             } else {
                 score += 1
                 why = "may be used by \(pattern.tools.joined(separator: ", ")) only"
@@ -100,7 +136,7 @@ struct Nearness {
             why = "is for '\(held)' as it is found along PATH, not for a path"
             hint = "call it '\(held)'"
         } else {
-            compare(program, [held])
+            compare(program, held)
         }
     }
 

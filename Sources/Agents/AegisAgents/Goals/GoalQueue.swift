@@ -147,7 +147,7 @@ package actor GoalQueue {
             order.append(goal.id)
         }
         // What a daemon was killed over: agents whose goal is over, or has another agent.
-        for process in await directory.all where process.record.parent == nil {
+        for process in directory.all where process.record.parent == nil {
             guard let id = process.record.goal else { continue }
             if let goal = goals[id], !goal.isOver, goal.agent == process.id { continue }
             let spent = try? await directory.stop(process.id, reason: "its goal is over, or has another agent")
@@ -249,7 +249,7 @@ package actor GoalQueue {
     /// The agent of a goal with its message: found again after a restart, or spawned.
     private func start(_ id: String) async throws -> AgentProcess {
         guard var goal = goals[id], !goal.isOver else { throw CancellationError() }
-        if let agent = goal.agent, let process = try? await directory.find(agent), let trace = goal.trace {
+        if let agent = goal.agent, let process = try? directory.find(agent), let trace = goal.trace {
             if try await !directory.knows(trace, of: process) {
                 guard goals[id]?.isOver == false else { throw CancellationError() }
                 _ = try await directory.send(goal.text, to: process.id, trace: trace)

@@ -12,6 +12,8 @@ package final class LiveListener: Sendable {
         var buffer = LiveBuffer()
         var waiting: (waiter: Waiter<Bool>, weight: Int)?
         var isOver = false
+        /// Who waits for the end.
+        var ending: Waiter<Bool>?
         /// Some were taken just now.
         var isPaced = false
     }
@@ -29,7 +31,18 @@ package final class LiveListener: Sendable {
     /// Says that nothing will come any more; what is there can still be taken.
     package func finish() {
         wake { $0.isOver = true }
+        state.withLock { $0.ending }?.resolve(true)
         leave(self)
+    }
+
+    /// Waits until nothing will come any more, or the task is cancelled. For one task at a time.
+    package func over() async {
+        let waiter = Waiter<Bool>()
+        let isOver = state.withLock { state in
+            state.ending = waiter
+            return state.isOver
+        }
+        if !isOver { _ = await waiter.value() }
     }
 
     private func wake(_ change: (inout State) -> Void) {

@@ -10,7 +10,7 @@ internal import AegisTools
 package actor AgentDirectory {
     nonisolated let services: AgentServices
     package nonisolated let limits: AgentLimits
-    private var agents: [String: AgentProcess] = [:]
+    private nonisolated let agents = LiveAgents()
     /// Places of agents that are on their way in.
     private var reserved = 0
     /// What calls scheduled agents.
@@ -92,7 +92,7 @@ package actor AgentDirectory {
             try? services.store.delete(record.id)
             throw error
         }
-        agents[record.id] = process
+        agents.insert(process)
         keepSchedule(of: process)
         return process
     }
@@ -243,7 +243,7 @@ package actor AgentDirectory {
         withdrawPermits(of: process.id)
         await process.stop()
         schedules.removeValue(forKey: process.id)?.cancel()
-        guard agents.removeValue(forKey: process.id) != nil else { return nil }
+        guard agents.remove(process.id) else { return nil }
         withdrawPermits(of: process.id)
         await services.sandboxes?.remove(process.id)
         await services.gone(process.record)
@@ -279,7 +279,7 @@ package actor AgentDirectory {
     ///   - owner: whose agents there are for who asks; nil is everybody's.
     /// - Returns: the agent.
     /// - Throws: `agent-not-found` with the nearest; `agent-ambiguous`.
-    package func find(_ word: String, owner: UInt32? = nil) throws(AegisError) -> AgentProcess {
+    package nonisolated func find(_ word: String, owner: UInt32? = nil) throws(AegisError) -> AgentProcess {
         let own = agents.values.filter { owner == nil || $0.record.owner == owner }
         if let process = agents[word], owner == nil || process.record.owner == owner { return process }
         let named = own.filter { $0.record.name == word }
@@ -293,9 +293,9 @@ package actor AgentDirectory {
     }
 
     /// A live agent by its id.
-    func live(_ id: String) -> AgentProcess? { agents[id] }
+    nonisolated func live(_ id: String) -> AgentProcess? { agents[id] }
 
-    private func notFound(_ word: String, among known: [AgentProcess]) -> AegisError {
+    private nonisolated func notFound(_ word: String, among known: [AgentProcess]) -> AegisError {
         let near = nearest(word, in: known.map(\.id).sorted() + known.map(\.record.name).sorted())
         return .notFound(
             "agent-not-found", "no live agent is called '\(word)'",
@@ -303,13 +303,13 @@ package actor AgentDirectory {
     }
 
     /// Every live agent, oldest first.
-    package var all: [AgentProcess] {
+    package nonisolated var all: [AgentProcess] {
         agents.values.sorted { ($0.record.created, $0.id) < ($1.record.created, $1.id) }
     }
 
-    /// What lists show of an agent, all of one moment.
-    package nonisolated func info(_ process: AgentProcess) async -> AgentInfo {
-        let standing = await process.standing
+    /// What lists show of an agent.
+    package nonisolated func info(_ process: AgentProcess) -> AgentInfo {
+        let standing = process.standing
         return AgentInfo(
             id: process.id, name: process.record.name, model: process.manifest.model, state: standing.state,
             lifecycle: process.manifest.lifecycle.word, parent: process.record.parent, depth: process.record.depth,
@@ -366,7 +366,7 @@ package actor AgentDirectory {
             services: services, findTools: finder, ended: { _, _ in })
         try services.models.admit(record, manifest.budget)
         // Its grants are those that the book has kept, and no others: what was taken back does not return with a daemon.
-        agents[record.id] = process
+        agents.insert(process)
         keepSchedule(of: process)
     }
 

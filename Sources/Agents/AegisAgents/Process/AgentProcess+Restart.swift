@@ -13,8 +13,9 @@ extension AuditKind {
 /// daemon that is killed in a pause changes nothing but its length.
 extension AgentProcess {
     /// The pause before the last turn is begun anew; nil when it is not to be.
-    var restartPause: Duration? {
-        let session = session
+    var restartPause: Duration? { restartPause(session) }
+
+    nonisolated func restartPause(_ session: Session) -> Duration? {
         guard session.turn == nil, let last = session.last else { return nil }
         return manifest.restart.pause(after: last.stop, restarts: last.turn.restarts)
     }

@@ -55,7 +55,7 @@ extension AgentProcess {
             }
     }
 
-    private var approvals: ApprovalPolicy {
+    private nonisolated var approvals: ApprovalPolicy {
         ApprovalPolicy(required: Set(manifest.approvalRequired + record.approvals))
     }
 
@@ -203,7 +203,8 @@ extension AgentProcess {
         return services.tools.refuseMalformed(use.name, text: malformed, why: "it cannot be parsed", context)
     }
 
-    private func context(_ use: ToolUse) async -> ToolContext {
+    private nonisolated func context(_ use: ToolUse) async -> ToolContext {
+        let session = session
         var context = ToolContext(
             holder: holder, agent: id, name: record.name, parent: record.parent, trace: session.turn?.trace ?? "",
             step: session.turn?.iterations ?? 0, callID: use.id, grants: services.grants,
@@ -233,7 +234,8 @@ extension AgentProcess {
 }
 
 extension AgentProcess {
-    /// Calls a tool as this agent, beside its turns: what `tool.invoke` does. Grants, approvals and the ledger are the same.
+    /// Calls a tool as this agent, beside its turns: what `tool.invoke` does. Grants, approvals and the ledger are the same. It does
+    /// not wait for what the agent is doing.
     package nonisolated func invoke(_ tool: String, _ input: JSONValue, door: String) async -> ToolReply {
         var context = await context(ToolUse(id: "api-\(UInt64.random(in: 0 ... .max))", name: tool, input: input))
         context.door = door

@@ -3,6 +3,7 @@ internal import AegisCore
 internal import AegisIO
 internal import AegisInference
 internal import AegisTools
+internal import Synchronization
 
 /// A live agent: its session, its mailbox, and at most one turn at a time.
 ///
@@ -25,16 +26,27 @@ package actor AgentProcess {
     package nonisolated let log: SessionLog
     /// The trace of each message that has no result yet, and who waits for it.
     private var waiters: [String: [Waiter<TurnResult>]] = [:]
-    private var mailbox: [Mail] = []
-    private var worker: TaskScope.Handle?
-    private(set) var isStopping = false
+    private var mailbox: [Mail] = [] { didSet { posture.withLock { $0.mail = mailbox.count } } }
+    private var worker: TaskScope.Handle? { didSet { posture.withLock { $0.isAtWork = worker != nil } } }
+    private(set) var isStopping = false { didSet { posture.withLock { $0.isStopping = isStopping } } }
     var canSummarize = true
     /// How many tokens of a conversation its provider takes, where that has shown to be less than its window has.
     var learnedRoom: Int?
     /// The turn that has failed for those who wait, and whose end could not be saved yet.
-    private var failure: (trace: String, problem: TurnProblem)?
+    private var failure: (trace: String, problem: TurnProblem)? {
+        didSet { posture.withLock { $0.hasFailed = failure != nil } }
+    }
     /// Saving its end will be tried again.
     private var isEndDue = false
+    /// What lists show of it beside its session: it may be busy, and nobody waits for it to look.
+    private nonisolated let posture: Mutex<Posture>
+    private struct Posture {
+        var mail: Int
+        var isAtWork = false
+        var isStopping = false
+        var isRecovering = false
+        var hasFailed = false
+    }
 
     init(
         record: AgentRecord, manifest: AgentManifest, session: Session, mail: [Mail] = [], services: AgentServices,
@@ -50,38 +62,46 @@ package actor AgentProcess {
         self.services = services
         self.findTools = findTools
         self.ended = ended
+        posture = Mutex(Posture(mail: mail.count))
         mailbox = mail
     }
 
-    var session: Session { log.current }
+    nonisolated var session: Session { log.current }
 
     /// The grants' holder.
     package nonisolated var holder: HolderID { HolderID(id) }
 
-    /// Where it stands.
-    package var state: ProcessState {
-        if isStopping { return worker == nil ? .stopped : .stopping }
-        if isRecovering || restartPause != nil { return .restarting }
-        if failure != nil, mailbox.isEmpty { return .idle }
-        return session.turn != nil || !mailbox.isEmpty ? .working : .idle
-    }
-
     /// The trace that it works on, or will again.
-    package var trace: String? { session.turn?.trace ?? (restartPause == nil ? nil : session.last?.turn.trace) }
+    package nonisolated var trace: String? { trace(session) }
 
-    /// How often its model was called in its turn.
-    package var iterations: Int? { session.turn?.iterations }
+    private nonisolated func trace(_ session: Session) -> String? {
+        session.turn?.trace ?? (restartPause(session) == nil ? nil : session.last?.turn.trace)
+    }
 
     /// What lists show of where it stands.
-    struct Standing: Sendable {
-        var state: ProcessState
-        var trace: String?
-        var step: Int?
-        var mail: Int
+    package struct Standing: Sendable {
+        package var state: ProcessState
+        /// The trace that it works on, or will again.
+        package var trace: String?
+        /// How often its model was called in its turn.
+        package var step: Int?
+        /// Messages that wait.
+        package var mail: Int
     }
 
-    /// Where it stands, in one visit: each has to wait for all that the other agents are about to do.
-    var standing: Standing { Standing(state: state, trace: trace, step: iterations, mail: mailCount) }
+    /// Where it stands, as of its last saved step.
+    package nonisolated var standing: Standing {
+        let (posture, session) = (posture.withLock { $0 }, session)
+        return Standing(
+            state: state(posture, session), trace: trace(session), step: session.turn?.iterations, mail: posture.mail)
+    }
+
+    private nonisolated func state(_ posture: Posture, _ session: Session) -> ProcessState {
+        if posture.isStopping { return posture.isAtWork ? .stopping : .stopped }
+        if posture.isRecovering || restartPause(session) != nil { return .restarting }
+        if posture.hasFailed, posture.mail == 0 { return .idle }
+        return session.turn != nil || posture.mail > 0 ? .working : .idle
+    }
 
     // MARK: Messages
 
@@ -170,7 +190,7 @@ package actor AgentProcess {
     /// How often in a row a step could not be saved.
     var crashes = 0
     /// Whether it waits after one.
-    var isRecovering = false
+    var isRecovering = false { didSet { posture.withLock { $0.isRecovering = isRecovering } } }
 
     /// Takes a message back that still waits.
     ///
@@ -182,9 +202,6 @@ package actor AgentProcess {
         settle(TurnResult(trace: trace, stop: .cancelled))
         return true
     }
-
-    /// How many messages wait.
-    var mailCount: Int { mailbox.count }
 
     private func dropMail() {
         mailbox = []

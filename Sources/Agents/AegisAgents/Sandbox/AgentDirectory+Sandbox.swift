@@ -85,7 +85,7 @@ extension AgentDirectory {
     }
 
     /// What programs of an agent see and reach, for people; nil when it may start none.
-    package func sandboxView(of process: AgentProcess) async -> JSONValue? {
+    package nonisolated func sandboxView(of process: AgentProcess) async -> JSONValue? {
         let brings = (live(process.record.tree) ?? process).manifest.sandbox?.kit != nil
         let mayRun = services.grants.records(of: process.holder).contains { record in
             guard case .tool(let name) = record.terms.capability, brings else {
@@ -93,8 +93,9 @@ extension AgentDirectory {
             }
             return name?.hasPrefix("mcp.") ?? true
         }
+        // Most have none: who looks at many agents waits for the directory because of the others alone.
         guard mayRun, let sandboxes = services.sandboxes else { return nil }
-        let place = sandbox(of: process)
+        let place = await sandbox(of: process)
         let isThere = await sandboxes.plans().contains { $0.agent == place.owner.id }
         return [
             "instance": isThere ? .string(place.owner.id) : .null,

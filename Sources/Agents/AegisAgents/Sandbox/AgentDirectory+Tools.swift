@@ -35,7 +35,7 @@ extension AgentDirectory {
 extension AgentProcess {
     /// Tools beside those that the node has now. Of its own an agent has any only by a kit, which is named by the manifest at the
     /// top of the tree; those of the node that have not come yet are waited for.
-    func ownTools() async -> OwnTools? {
+    nonisolated func ownTools() async -> OwnTools? {
         var missing: [(prefix: String, error: AegisError)] = []
         if let late = services.late, late.areExpected {
             missing = await late.missing(for: record.owner, mayCall: mayCall)

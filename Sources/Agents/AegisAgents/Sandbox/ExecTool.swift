@@ -48,7 +48,7 @@ package struct ExecTool: Tool {
 
     package func call(_ input: JSONValue, _ context: ToolContext) async throws -> ToolReply {
         let order = try ExecOrder(input)
-        let process = try await directory.find(context.agent)
+        let process = try directory.find(context.agent)
         try order.check(context)
         guard let sandboxes = directory.services.sandboxes else {
             throw AegisError(.unavailable, "no-sandbox", "programs cannot be run here")
@@ -69,7 +69,7 @@ package struct ExecTool: Tool {
 
     package func preview(_ input: JSONValue, _ context: ToolContext) async throws -> ApprovalPreview {
         let order = try ExecOrder(input)
-        let process = try await directory.find(context.agent)
+        let process = try directory.find(context.agent)
         try order.check(context)
         if case .deny(let denial) = evaluate(
             order.request, with: context.grants.grants(of: context.holder), at: .now())

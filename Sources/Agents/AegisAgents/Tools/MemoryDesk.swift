@@ -74,7 +74,7 @@ package struct MemoryDesk: Sendable {
     ///
     /// - Throws: `agent-not-found` for one that is gone; `memory-disabled`; what the database throws.
     package func policy(of context: ToolContext) async throws -> MemoryPolicy {
-        try await policy(of: try await directory.find(context.agent))
+        try await policy(of: try directory.find(context.agent))
     }
 
     /// The policy of an agent.

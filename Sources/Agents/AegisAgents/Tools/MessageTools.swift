@@ -40,7 +40,7 @@ package struct AgentSendTool: Tool {
         }
         return ToolReply([
             "status": "delivered", "to": .string(process.record.name), "agent_id": .string(process.id),
-            "trace_id": .string(trace), "waiting": .number(await process.mailCount),
+            "trace_id": .string(trace), "waiting": .number(process.standing.mail),
         ])
     }
 

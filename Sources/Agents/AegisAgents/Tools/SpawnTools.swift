@@ -91,7 +91,7 @@ package struct SpawnAgentTool: Tool {
     }
 
     package func call(_ input: JSONValue, _ context: ToolContext) async throws -> ToolReply {
-        let parent = try await directory.find(context.agent)
+        let parent = try directory.find(context.agent)
         let value = try await ChildRun(directory: directory, parent: parent).run(ChildRun.order(input))
         return ToolReply(value, isError: value["stop_reason"]?.text == TurnStop.error.rawValue)
     }
@@ -125,7 +125,7 @@ package struct SpawnAgentsTool: Tool {
     }
 
     package func call(_ input: JSONValue, _ context: ToolContext) async throws -> ToolReply {
-        let parent = try await directory.find(context.agent)
+        let parent = try directory.find(context.agent)
         let orders = (input["children"]?.elements ?? []).map { ChildRun.order($0) }
         let run = ChildRun(directory: directory, parent: parent)
         let answers = await withTaskGroup(of: (Int, JSONValue, Bool).self) { group in

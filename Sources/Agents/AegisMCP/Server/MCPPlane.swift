@@ -273,6 +273,7 @@ extension MCPPlane {
                 .init("place", .string(Self.place(section, operators: operators))),
                 .init("state", .string(Self.word(standing.phase))),
             ]
+            if section.url == nil { fields.append(.init("network", .string(section.sandbox.networkMode))) }
             if let hello = catalog.hello {
                 fields.append(.init("revision", .string(hello.revision)))
                 fields.append(.init("software", .string(hello.software)))

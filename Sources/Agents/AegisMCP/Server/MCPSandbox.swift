@@ -7,6 +7,7 @@ internal import AegisSandboxTypes
 package struct MCPSandbox: Sendable, Hashable {
     package var image: String?
     package var isolation: String?
+    /// `none`, `allow`, or `host` for a server at the host.
     package var networkMode = "none"
     package var networkGroup: String?
     package var networkAllow: [String] = []
@@ -33,7 +34,7 @@ package struct MCPSandbox: Sendable, Hashable {
         isolation = reader.readIfPresent("isolation")
         (networkMode, networkGroup, networkAllow) = reader.section("network") { network in
             let mode = network.read("mode", default: "none") { (mode: String) in
-                ["none", "allow"].contains(mode) ? nil : "must be none or allow"
+                ["none", "allow", "host"].contains(mode) ? nil : "must be none, allow, or host for a server at the host"
             }
             let group: String? = network.readIfPresent("group")
             return (mode, group, network.readList("allow", of: String.self))
@@ -78,7 +79,16 @@ package struct MCPSandbox: Sendable, Hashable {
 
     /// At the host there is no sandbox to describe, and root is nobody that a server runs as.
     func check(_ name: String, _ reader: ConfigReader) {
-        guard isHost else { return }
+        guard isHost else {
+            if networkMode == "host" {
+                reader.report("'network.mode: host' is for servers at the host, and '\(name)' runs in an instance")
+            }
+            return
+        }
+        if networkMode == "allow" || networkGroup != nil || !networkAllow.isEmpty {
+            reader.report(
+                "the MCP server '\(name)' at the host has no network, or the host's with 'network: { mode: host }'")
+        }
         if user == nil || user == "root" || user == "0" {
             reader.report("the MCP server '\(name)' with 'host: true' needs 'user', and it cannot be root")
         }
@@ -87,7 +97,8 @@ package struct MCPSandbox: Sendable, Hashable {
                 reader.report("'\(text)': at the host a folder is where it is, as in /srv/data:/srv/data")
             }
         }
-        for key in given where !["host", "user", "env", "secrets", "workdir", "mounts", "limits"].contains(key) {
+        for key in given
+        where !["host", "network", "user", "env", "secrets", "workdir", "mounts", "limits"].contains(key) {
             reader.report("'\(key)' is for servers in instances, and '\(name)' runs at the host")
         }
     }

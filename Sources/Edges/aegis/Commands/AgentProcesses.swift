@@ -39,7 +39,7 @@ enum AgentProcesses {
             return 0
         }
         return try await Answers.wait(
-            .post, APIClient.Route("processes"), .object(fields), waiting: [], invocation, context)
+            .post, APIClient.Route("processes"), .object(fields), agent: nil, waiting: [], invocation, context)
     }
 
     private static let streams = Option(
@@ -86,7 +86,7 @@ enum AgentProcesses {
             try await context.show(answer, invocation) { Plain.text(answer["trace_id"]?.text ?? "") + "\n" }
             return 0
         }
-        return try await Answers.wait(.post, route, body, invocation, context)
+        return try await Answers.wait(.post, route, body, agent: invocation.arguments[0], invocation, context)
     }
 
     private static let reply = Command(
@@ -95,7 +95,9 @@ enum AgentProcesses {
         examples: [Example("later", "aegis agent reply researcher t-0123456789abcdef --wait")]
     ) { invocation, context in
         let route = APIClient.Route("processes", invocation.arguments[0], "messages", invocation.arguments[1])
-        if invocation.has("wait") { return try await Answers.wait(.get, route, nil, invocation, context) }
+        if invocation.has("wait") {
+            return try await Answers.wait(.get, route, nil, agent: invocation.arguments[0], invocation, context)
+        }
         let answer = try await context.client().call(.get, route)
         guard answer["status"]?.text == "ended" else {
             try await context.show(answer, invocation) { "It is still at work\n" }

@@ -17,13 +17,14 @@ enum Answers {
     ///   - method: of the request.
     ///   - route: of the request.
     ///   - body: of the request.
+    ///   - agent: whose reply can be fetched later; nil for one that goes with its answer.
     ///   - waiting: what the route is told to wait, where it has to be.
     ///   - invocation: how the answer is printed.
     ///   - context: where.
     /// - Returns: the exit code: 0 for a turn that was completed.
     /// - Throws: what the daemon says; `connection-lost` when it has gone.
     static func wait(
-        _ method: HTTPMethod, _ route: APIClient.Route, _ body: JSONValue?,
+        _ method: HTTPMethod, _ route: APIClient.Route, _ body: JSONValue?, agent: String?,
         waiting: [(String, String)] = [("wait", "1")],
         _ invocation: Invocation, _ context: Context
     ) async throws -> Int32 {
@@ -38,7 +39,9 @@ enum Answers {
         var lines = LineReader(
             try await context.client().stream(method, route, body: body), limit: APIClient.answerLimit)
         var text = AnswerText()
-        while let json = try await lines.next() {
+        var last = JSONValue.null
+        while let json = try await next(&lines, agent, after: last) {
+            last = json
             if json["kind"] == nil, let error = json["error"], error != .null { throw StreamJSON.error(error) }
             let isResult = json["kind"]?.text == "result"
             switch invocation.output {
@@ -52,8 +55,25 @@ enum Answers {
             }
             if isResult { return await code(json, invocation, context) }
         }
-        throw AegisError(
-            .unavailable, "connection-lost", "the daemon has ended before the answer", hint: "see aegisd.log")
+        throw lost(AegisError(.unavailable, "connection-lost", "the daemon has ended before the answer"), agent, last)
+    }
+
+    private static func next(
+        _ lines: inout LineReader, _ agent: String?, after last: JSONValue
+    ) async throws(AegisError) -> JSONValue? {
+        do throws(AegisError) { return try await lines.next() } catch { throw lost(error, agent, last) }
+    }
+
+    /// The daemon may be gone; or it has waited long enough for a terminal that was stopped, and has the answer.
+    private static func lost(_ error: AegisError, _ agent: String?, _ last: JSONValue) -> AegisError {
+        guard error.code == "connection-lost" else { return error }
+        var hint = "see aegisd.log"
+        if let trace = last["trace_id"]?.text, let id = last["agent_id"]?.text {
+            hint =
+                agent.map { "'aegis agent reply --wait \(Plain.text($0)) \(Plain.text(trace))' prints what came of it" }
+                ?? "'aegis agent logs \(Plain.text(id))' has what it said"
+        }
+        return AegisError(error.kind, error.code, error.message, hint: hint)
     }
 
     /// Prints an answer that is there.

@@ -9,7 +9,7 @@ package enum MCPListText {
         for item in items {
             let tools = item["tools"]?.elements ?? []
             table.add([
-                item["name"]?.text ?? "", item["state"]?.text ?? "", item["place"]?.text ?? "",
+                item["name"]?.text ?? "", item["state"]?.text ?? "", place(item),
                 item["revision"]?.text ?? "-", "\(tools.count)",
                 "\(tools.count { $0["approval"]?.flag == true })", item["last_error"]?["message"]?.text ?? "-",
             ])
@@ -19,5 +19,10 @@ package enum MCPListText {
             item["last_error"]?["hint"]?.text.map { "  \(Plain.text(item["name"]?.text ?? "")): \(Plain.text($0))\n" }
         }
         return table.text + causes.joined()
+    }
+
+    /// Where a server is; one that has the network of the host says so.
+    private static func place(_ item: JSONValue) -> String {
+        (item["place"]?.text ?? "") + (item["network"]?.text == "host" ? ", its network" : "")
     }
 }
