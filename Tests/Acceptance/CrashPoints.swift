@@ -2,7 +2,8 @@ import AegisTestSupport
 import Foundation
 import Testing
 
-/// Places where a daemon is killed: right before or right after it has saved something, in its database or in its ledger.
+/// Places where a daemon is killed: right before or right after it has saved something, in its database, in its ledger, or of
+/// what its networks have refused.
 ///
 /// A library that is loaded into the daemon sees what it saves (`Tests/CrashPoints`).
 struct CrashPoints: Sendable {
@@ -10,9 +11,9 @@ struct CrashPoints: Sendable {
 
     private let folder: TemporaryDirectory
     /// What starts a daemon that can be killed so.
-    var launcher: [String] {
-        ["/usr/bin/env", "LD_PRELOAD=\(folder.path("points.so"))", "AEGIS_CRASH_POINTS=\(folder.path)"]
-    }
+    var launcher: [String] { ["/usr/bin/env"] + environment }
+    /// What such a daemon has in its environment.
+    var environment: [String] { ["LD_PRELOAD=\(folder.path("points.so"))", "AEGIS_CRASH_POINTS=\(folder.path)"] }
 
     /// Compiles the library.
     init() async throws {

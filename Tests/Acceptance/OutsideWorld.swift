@@ -105,6 +105,8 @@ final class OutsideWorld: Sendable {
         var mounts: [(from: String, to: String)] = []
         /// Programs on the internet, with their arguments; each says something once it is ready.
         var programs: [[String]] = []
+        /// Further variables of the daemon, as `NAME=VALUE`.
+        var environment: [String] = []
     }
 
     /// Runs a test against a daemon in such a world; everything is taken away afterwards.
@@ -123,10 +125,11 @@ final class OutsideWorld: Sendable {
         try await onLoop { loop in
             let world = try await OutsideWorld(folder, loop, peers: peers, more: more)
             do {
-                let launcher = [
-                    "/usr/bin/nsenter", "-t", "\(world.holder.pid)", "--net", "--mount", "/usr/bin/env",
-                    "SSL_CERT_FILE=\(folder.path("web.pem"))",
-                ]
+                let launcher =
+                    [
+                        "/usr/bin/nsenter", "-t", "\(world.holder.pid)", "--net", "--mount", "/usr/bin/env",
+                        "SSL_CERT_FILE=\(folder.path("web.pem"))",
+                    ] + more.environment
                 try await DaemonFixture.with(config: config, launcher: launcher, body)
             } catch {
                 await world.end()

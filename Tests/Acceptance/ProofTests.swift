@@ -6,7 +6,7 @@ import Testing
 
 /// Denials as events, and policies that prove themselves (needs root and a kernel with nf_tables).
 @Suite(.serialized) struct ProofTests {
-    private struct Event: Decodable {
+    struct Event: Decodable {
         var type: String
         var instance: String?
         var name: String?
@@ -14,13 +14,15 @@ import Testing
         var port: Int?
         var reason: String?
         var count: Int
+        var places: Int?
+        var message: String?
     }
 
     private static func events(_ text: String) throws -> [Event] {
         try text.split(separator: "\n").map { try JSONDecoder().decode(Event.self, from: Data($0.utf8)) }
     }
 
-    private func events(_ f: DaemonFixture, _ arguments: String...) async throws -> [Event] {
+    func events(_ f: DaemonFixture, _ arguments: String...) async throws -> [Event] {
         let result = try await f.run(DaemonFixture.cli, ["events", "--output", "json"] + arguments)
         try #require(result.code == 0, "\(result)")
         return try Self.events(result.out)
@@ -174,7 +176,7 @@ import Testing
         """
 
     /// Starts `late` in an instance with a folder of its own, kills the daemon, and lets it send.
-    private func sendWithoutADaemon(
+    func sendWithoutADaemon(
         _ f: DaemonFixture, _ backend: String, port: Int, meanwhile: () async throws -> Void = {}
     ) async throws {
         let folder = f.path("work")

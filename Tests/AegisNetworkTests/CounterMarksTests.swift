@@ -2,24 +2,51 @@ import Testing
 
 @testable import AegisNetwork
 
-@Suite struct CounterMarksTests {
+/// How far the kernel's counters have been told of.
+@Suite struct CounterAccountTests {
+    private static func marks(_ refused: UInt64, _ arrived: UInt64) -> CounterMarks {
+        CounterMarks(refused: refused, arrived: arrived)
+    }
+    private static let first = CounterAccount.Generation(gateway: 4, trap: 9)
+    private static func reading(
+        _ refused: UInt64, _ arrived: UInt64, _ generation: CounterAccount.Generation = first
+    ) -> InstanceCounters.Reading {
+        InstanceCounters.Reading(marks: marks(refused, arrived), generation: generation)
+    }
+
     @Test func aFileSaysWhatWasWritten() {
-        let marks = CounterMarks(refused: 0x0102_0304_0506_0708, arrived: 3)
-        #expect(marks.bytes == [1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 3])
-        #expect(CounterMarks(bytes: marks.bytes) == marks)
+        let account = CounterAccount(
+            told: Self.marks(0x0102_0304_0506_0708, 3), untold: Self.marks(5, 6), generation: Self.first)
+        #expect(account.bytes.prefix(16) == [1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 3])
+        #expect(account.bytes.count == 48 && CounterAccount(bytes: account.bytes) == account)
     }
 
-    @Test(arguments: [0, 8, 15, 17]) func aFileThatIsNotWholeSaysNothing(count: Int) {
-        #expect(CounterMarks(bytes: [UInt8](repeating: 1, count: count)) == nil)
+    @Test(arguments: [0, 16, 47, 49]) func aFileThatIsNotWholeSaysNothing(count: Int) {
+        #expect(CounterAccount(bytes: [UInt8](repeating: 1, count: count)) == nil)
     }
 
-    @Test func countersThatWereMadeAnewSayWhatTheyCount() {
-        let told = CounterMarks(refused: 100, arrived: 2)
-        #expect(CounterMarks(refused: 107, arrived: 2).beyond(told) == CounterMarks(refused: 7, arrived: 0))
-        #expect(CounterMarks(refused: 4, arrived: 1).beyond(told) == CounterMarks(refused: 4, arrived: 1))
-        // What was told of before its counter was read has not happened twice; who has arrived is never passed over.
-        #expect(CounterMarks(refused: 97, arrived: 2).beyond(told) == CounterMarks(refused: 0, arrived: 0))
-        #expect(CounterMarks(refused: 1, arrived: 1).beyond(CounterMarks(refused: 2, arrived: 3)).arrived == 1)
+    /// Every daemon that dies before it has told leaves to the next one what it has found, whether its rules were loaded or not.
+    @Test func whatIsUntoldStaysSoUntilItIsTold() {
+        let start = CounterAccount(told: Self.marks(100, 2), untold: .none, generation: Self.first)
+        let found = start.brought(to: Self.reading(107, 2))
+        #expect(found == CounterAccount(told: Self.marks(107, 2), untold: Self.marks(7, 0), generation: Self.first))
+        // It died, and the rules are those of before.
+        let again = found.brought(to: Self.reading(109, 3))
+        #expect(again == CounterAccount(told: Self.marks(109, 3), untold: Self.marks(9, 1), generation: Self.first))
+        // It died after it had loaded its own, of the gateway alone: these count from 0, however far they have come.
+        let half = CounterAccount.Generation(gateway: 5, trap: 9)
+        for count in [UInt64(1), 5, 108, 109, 110, 1000] {
+            let next = again.brought(to: Self.reading(count, 4, half))
+            #expect(next.untold == Self.marks(9 + count, 2), "\(count)")
+            #expect(next.told == Self.marks(count, 4) && next.generation == half)
+        }
+    }
+
+    @Test func whatWasToldBeforeItsCounterWasReadHasNotHappenedTwice() {
+        let start = CounterAccount(told: Self.marks(100, 2), untold: .none, generation: Self.first)
+        let found = start.brought(to: Self.reading(97, 2))
+        #expect(found.untold == .none && found.told == Self.marks(100, 2))
+        #expect(found.brought(to: Self.reading(101, 2)).untold == Self.marks(1, 0))
     }
 
     /// What is kept back for its period has not been told; refusals of the proxy's are none of the kernel's.
@@ -34,5 +61,17 @@ import Testing
         #expect(take("capability-denied") && !take("capability-denied") && tally.keptRefusals == 2)
         _ = tally.due(now: DenialTally.period)
         #expect(tally.keptRefusals == 0)
+    }
+
+    /// Those of many places are none the less the kernel's, and not told before their number is.
+    @Test func refusalsOfManyPlacesAreKeptBackUntilTheyAreTold() {
+        var tally = DenialTally()
+        for number in 0..<400 {
+            let reason = number % 2 == 0 ? "protocol-denied" : "name-denied"
+            _ = tally.take(NetworkDenial("i", "h\(number)", 9, reason: reason, "refused"), now: 0)
+        }
+        #expect(tally.keptRefusals == UInt64(400 - DenialTally.most) / 2)
+        let due = tally.due(now: DenialTally.period)
+        #expect(due.map(\.count) == [UInt64(400 - DenialTally.most)] && tally.keptRefusals == 0)
     }
 }

@@ -98,6 +98,43 @@ import Testing
         #expect(count == 10_000)
         #expect(rest.count <= DenialTally.most + 1)
     }
+
+    /// What stands for many says of how many, and each period counts its own.
+    @Test func theOneForManySaysHowManyRefusalsAndPlaces() throws {
+        var tally = DenialTally()
+        for number in 0..<DenialTally.most { _ = tally.take(Self.denial("h\(number)"), now: 0) }
+        for number in 0..<900 {
+            let isTold = tally.take(Self.denial("m\(number % 300)"), now: 1)
+            #expect(!isTold)
+        }
+        // The same place, refused for another reason or on another port, is a place of its own.
+        _ = tally.take(NetworkDenial("i", "m0", 80, reason: "capability-denied", "no"), now: 1)
+        var due = tally.due(now: 1 + DenialTally.period)
+        let many = try #require(due.first { $0.denial.reason == "many-places" })
+        #expect(many.count == 901 && many.denial.places == 301 && many.denial.host == "*")
+        #expect(many.denial.text == "network: what goes to 301 other places is refused (many-places)")
+        // Those that were told one by one have no such number.
+        due = tally.due(now: 2 + DenialTally.period, all: true)
+        #expect(due.allSatisfy { $0.denial.places == nil })
+        #expect(tally.isEmpty)
+        for number in 0...DenialTally.most { _ = tally.take(Self.denial("h\(number)"), now: 0) }
+        due = tally.due(now: DenialTally.period)
+        let one = try #require(due.first { $0.denial.reason == "many-places" })
+        #expect(
+            one.count == 1 && one.denial.places == 1 && one.denial.message == "what goes to 1 other place is refused")
+    }
+
+    @Test func placesAreToldApartUpToALimit() throws {
+        var tally = DenialTally()
+        for number in 0..<DenialTally.most + DenialTally.mostPlaces + 100 {
+            _ = tally.take(Self.denial("h\(number)"), now: 0)
+        }
+        let due = tally.due(now: DenialTally.period)
+        let many = try #require(due.first)
+        #expect(
+            many.count == UInt64(DenialTally.mostPlaces + 100) && many.denial.places == UInt64(DenialTally.mostPlaces))
+        #expect(many.denial.message.contains("65536 or more other places"), "\(many.denial.message)")
+    }
 }
 
 @Suite struct RefusalTests {

@@ -135,16 +135,18 @@ func ownPort(on loop: EventLoop) throws -> UInt16 {
 
 /// Runs a router around a test. Guest port 80 tells, 81 too, 7 echoes bytes.
 func withStage(
-    limits: RouterLimits = RouterLimits(), headTime: Duration? = nil,
+    limits: RouterLimits = RouterLimits(), headTime: Duration? = nil, time: (@Sendable () -> UInt64)? = nil,
     test: @escaping @Sendable (Stage) async throws -> Void
 ) async throws {
-    try await onLoop { loop in try await runStage(on: loop, limits: limits, headTime: headTime, test: test) }
+    try await onLoop { loop in
+        try await runStage(on: loop, limits: limits, headTime: headTime, time: time, test: test)
+    }
 }
 
 /// The same on a loop that runs already, with servers of the test's own behind further ports.
 func runStage(
     on loop: EventLoop, limits: RouterLimits = RouterLimits(), headTime: Duration? = nil,
-    deadline: Duration = .seconds(180), extra: [UInt16: UInt16] = [:],
+    time: (@Sendable () -> UInt64)? = nil, deadline: Duration = .seconds(180), extra: [UInt16: UInt16] = [:],
     test: @escaping @Sendable (Stage) async throws -> Void
 ) async throws {
     let servers = try [UInt16(80), 81].map { ($0, try tellingServer(on: loop)) }
@@ -156,7 +158,7 @@ func runStage(
     var proxyLimits = ProxyLimits()
     proxyLimits.tick = .milliseconds(10)
     if let headTime { proxyLimits.headTime = headTime }
-    let router = Router(source, on: loop, limits: limits, proxyLimits: proxyLimits)
+    let router = Router(source, on: loop, limits: limits, proxyLimits: proxyLimits, time: time)
     let stage = Stage(loop: loop, source: source, router: router, main: try router.listen(port: 0))
     await withTaskGroup(of: Void.self) { group in
         for (guest, server) in servers { group.addTask { await server.run(guest) } }

@@ -1,5 +1,6 @@
 // Kills the program that it is loaded into (LD_PRELOAD) at a chosen place: right before, or right after, it saves a chosen thing.
-// What a program saves is what it tells SQLite to write, and the lines that the ledger appends. Tests of the daemon use it
+// What a program saves is what it tells SQLite to write, the lines that the ledger appends, and the files of a network's counters
+// (as 'file NAME'). Tests of the daemon use it
 // (CrashPoints.swift); nothing of it is in the product.
 //
 // In the folder AEGIS_CRASH_POINTS lies
@@ -134,6 +135,40 @@ ssize_t write(int file, const void *bytes, size_t length) {
     char *text = record_of(file, bytes, length);
     if (text) reach("before", text);
     ssize_t result = real(file, bytes, length);
+    if (text) reach("after", text);
+    free(text);
+    return result;
+}
+
+// How far the counters of an instance's network have been told of, replaced as a whole or written over.
+static char *account_of(const char *name) {
+    const char *end = strrchr(name, '.');
+    char *text = NULL;
+    if (end && !strcmp(end, ".told") && asprintf(&text, "file %s", name) < 0) abort();
+    return text;
+}
+
+int renameat2(int from, const char *old_name, int to, const char *new_name, unsigned flags) {
+    static int (*real)(int, const char *, int, const char *, unsigned);
+    if (!real) real = (int (*)(int, const char *, int, const char *, unsigned))dlsym(RTLD_NEXT, "renameat2");
+    char *text = account_of(new_name);
+    if (text) reach("before", text);
+    int result = real(from, old_name, to, new_name, flags);
+    if (text) reach("after", text);
+    free(text);
+    return result;
+}
+
+ssize_t pwrite(int file, const void *bytes, size_t length, off_t offset) {
+    static ssize_t (*real)(int, const void *, size_t, off_t);
+    if (!real) real = (ssize_t (*)(int, const void *, size_t, off_t))dlsym(RTLD_NEXT, "pwrite");
+    char link[64], name[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+    ssize_t known = length == 48 ? readlink(link, name, sizeof name - 1) : -1;
+    if (known >= 0) name[known] = 0;
+    char *text = known >= 0 ? account_of(name) : NULL;
+    if (text) reach("before", text);
+    ssize_t result = real(file, bytes, length, offset);
     if (text) reach("after", text);
     free(text);
     return result;

@@ -1,4 +1,4 @@
-internal import LinuxSys
+package import LinuxSys
 
 /// A stream of bytes in both directions, with back-pressure and half-close.
 ///
@@ -20,9 +20,16 @@ package protocol ByteStream: AnyObject, Sendable {
 
     /// Ends both directions at once, from any task or thread; waiting reads and writes end with `.closed`. Idempotent.
     func close()
+
+    /// Whether anybody is at the other end still; for a stream that has come to its end, which who has gone and who only sends no
+    /// more have in common. May ask the kernel.
+    var presence: PeerPresence { get }
 }
 
 extension ByteStream {
+    /// A stream that knows no better: who sends no more may be there.
+    package var presence: PeerPresence { .unknown }
+
     /// Reads with the usual limit of 64 KiB.
     package func read(into buffer: inout ByteBuffer) async throws(IOError) -> Int {
         try await read(into: &buffer, atMost: 64 << 10)

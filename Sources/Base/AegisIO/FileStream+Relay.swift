@@ -1,4 +1,4 @@
-internal import LinuxSys
+package import LinuxSys
 
 extension FileStream {
     /// What the kernel has told about the other end of a socket.
@@ -23,10 +23,16 @@ extension FileStream {
         switch peer {
         case .open: false
         case .lost: true
-        case .ended:
-            (try? withDescriptor("looking for the peer") { descriptor throws(Errno) in try descriptor.peerHasLeft() })
-                ?? false
+        case .ended: presence == .gone
         }
+    }
+
+    package var presence: PeerPresence {
+        if isClosed || peer == .lost { return .gone }
+        let found = try? withDescriptor("looking for the peer") { descriptor throws(Errno) in
+            try descriptor.peerPresence()
+        }
+        return found ?? .unknown
     }
 
     /// Whether this side has closed it.

@@ -18,6 +18,8 @@ package final class HTTPProxy: @unchecked Sendable {
     package let pools = ProxyPools()
     /// What connections have that serve no request.
     let noRequest: ProxyRequest
+    /// What time it is.
+    private let time: @Sendable () -> UInt64
     /// A monotonic time in nanoseconds that moves on once a tick: good enough for limits, and free.
     package private(set) var now: UInt64
     private var connections: [ObjectIdentifier: any ProxyClientConnection] = [:]
@@ -35,14 +37,23 @@ package final class HTTPProxy: @unchecked Sendable {
     private(set) var isStopping = false
 
     /// A relay on a loop; `run` has to run beside it.
-    package init(on loop: EventLoop, limits: ProxyLimits = ProxyLimits()) {
+    ///
+    /// - Parameters:
+    ///   - loop: of all streams.
+    ///   - limits: what clients may do.
+    ///   - time: monotonic nanoseconds, which the limits are measured by; nil: the machine's.
+    package init(
+        on loop: EventLoop, limits: ProxyLimits = ProxyLimits(),
+        time: (@Sendable () -> UInt64)? = nil
+    ) {
         self.loop = loop
+        self.time = time ?? { SystemTime.monotonic }
         self.limits = limits
         noRequest = ProxyRequest(client: ProxyClient(address: ""), limits: limits.message)
         headTime = limits.headTime.nanoseconds
         idleTime = limits.idleTime.nanoseconds
         scope = TaskScope(on: loop)
-        now = SystemTime.monotonic
+        now = self.time()
     }
 
     /// Connections of clients at present.
@@ -53,7 +64,7 @@ package final class HTTPProxy: @unchecked Sendable {
     /// - Parameter also: what else is done each tick; tells whether it has anything left to wait for.
     package func run(_ also: (UInt64) -> Bool = { _ in false }) async {
         while !Task.isCancelled {
-            now = SystemTime.monotonic
+            now = time()
             for connection in connections.values { connection.check(now) }
             trim()
             let more = also(now)
@@ -67,7 +78,7 @@ package final class HTTPProxy: @unchecked Sendable {
 
     /// Says that there is something to look at each tick.
     package func wake() {
-        now = SystemTime.monotonic
+        now = time()
         awake.set()
     }
 

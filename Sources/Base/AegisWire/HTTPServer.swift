@@ -5,8 +5,9 @@ internal import Synchronization
 /// An HTTP/1.1 server on any number of listeners.
 ///
 /// Every connection is a task of its own on the executor of `run`. A handler that throws becomes the error body of the
-/// API. A client that closes its connection, or only its sending half, cancels its handler: the two cannot be told
-/// apart. That is noticed as long as the client has not sent more than `readAhead` bytes that nobody reads.
+/// API. A client that closes its connection cancels its handler; one that closes its sending half alone gets its answer
+/// (RFC 9112, 9.6). Where the two cannot be told apart, the handler has `endedTime`, and as long again whenever the client
+/// takes something. That is noticed as long as the client has not sent more than `readAhead` bytes that nobody reads.
 package final class HTTPServer: Sendable {
     /// Answers a request by consuming the writer.
     package typealias Handler = @Sendable (HTTPServerRequest, consuming HTTPResponseWriter) async throws -> Void

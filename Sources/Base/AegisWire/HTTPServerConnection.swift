@@ -1,5 +1,6 @@
 internal import AegisCore
 internal import AegisIO
+internal import LinuxSys
 internal import Synchronization
 
 /// One connection of a server: what has been read and not used, and the exchange that goes on.
@@ -29,6 +30,8 @@ final class HTTPServerConnection: Sendable {
         var finished = false
         /// The server stops: no request after the present one.
         var stopping = false
+        /// Parts of answers that the stream has taken.
+        var sent: UInt64 = 0
         /// The worker waits for the first byte of a request.
         var idle = false
     }
@@ -91,7 +94,7 @@ final class HTTPServerConnection: Sendable {
 
     /// Notes that no more bytes will be looked at and wakes who waits for them.
     func end(_ ending: Ending) {
-        state.withLock { if $0.ending == nil { $0.ending = ending } }
+        state.withLock { if $0.ending == nil || ending == .stopped { $0.ending = ending } }
         input.set()
         room.set()
     }
@@ -138,9 +141,9 @@ final class HTTPServerConnection: Sendable {
                 ending = .failed
             }
             end(ending)
-            break
+            return await peerLeftHandler(ending)
         }
-        return await peerLeftHandler()
+        return await peerLeftHandler(.stopped)
     }
 
     private func hand(over chunk: inout ByteBuffer) {
@@ -151,21 +154,55 @@ final class HTTPServerConnection: Sendable {
         input.set()
     }
 
+    /// Since when a client that may have gone has taken nothing.
+    private struct Silence {
+        var since: Duration
+        var sent: UInt64
+    }
+
     /// Waits until the worker is done, or a handler runs that has nobody to answer any more.
-    private func peerLeftHandler() async -> Bool {
+    ///
+    /// Who has ended its sending side (`shutdown`, `nc -N`) waits for the answer as a rule. Such a client is looked for now and then:
+    /// one of this host is known to be there or not, and of others one that takes nothing for a while counts as gone.
+    private func peerLeftHandler(_ ending: Ending) async -> Bool {
+        var silence: Silence?
+        let key = keeper.register { [room] in room.set() }
+        defer { keeper.remove(key) }
         while !Task.isCancelled {
-            enum Next { case wait, cancel, done }
+            enum Next { case wait, look(sent: UInt64), cancel, done }
             let next = state.withLock { state -> Next in
                 if state.finished || state.upgraded { return .done }
-                return state.handlerRuns ? .cancel : .wait
+                guard state.handlerRuns else { return .wait }
+                return ending == .endOfStream && state.ending != .stopped ? .look(sent: state.sent) : .cancel
             }
             switch next {
             case .cancel: return true
             case .done: return false
-            case .wait: await room.wait()
+            case .wait: break
+            case .look(let sent):
+                if hasLeft(sent, &silence) { return true }
+                keeper.arm(key, after: limits.endedTick)
             }
+            await room.wait()
         }
         return true
+    }
+
+    /// Whether a client that sends no more has gone, or may have and has taken nothing for its time.
+    private func hasLeft(_ sent: UInt64, _ silence: inout Silence?) -> Bool {
+        switch stream.presence {
+        case .gone: return true
+        case .there:
+            silence = nil
+            return false
+        case .unknown:
+            let now = keeper.now
+            guard let before = silence, before.sent == sent else {
+                silence = Silence(since: now, sent: sent)
+                return false
+            }
+            return now - before.since >= limits.endedTime
+        }
     }
 
     // MARK: Bytes for the worker
@@ -187,10 +224,19 @@ final class HTTPServerConnection: Sendable {
         }
     }
 
+    /// What a client takes at a time counts as a sign of life.
+    private static let part = 64 << 10
+
     /// Sends bytes; after a failure the connection is of no use.
     func send(_ bytes: ArraySlice<UInt8>) async throws(HTTPError) {
+        var rest = bytes
         do throws(IOError) {
-            try await stream.write(bytes)
+            while !rest.isEmpty {
+                let part = rest.prefix(Self.part)
+                try await stream.write(part)
+                rest = rest.dropFirst(part.count)
+                state.withLock { $0.sent += 1 }
+            }
         } catch {
             state.withLock { $0.exchange?.breakResponse() }
             throw HTTPError(error)

@@ -10,6 +10,11 @@ package struct HTTPServerLimits: Sendable, Equatable {
     package var idleTime = Duration.seconds(60)
     /// Time for a client to take the last answer after we have given up reading what it sends.
     package var lingerTime = Duration.seconds(2)
+    /// How long a handler goes on for a client that sends no more and takes nothing meanwhile, where nobody can tell whether it waits
+    /// for its answer or has gone.
+    package var endedTime = Duration.seconds(10)
+    /// How often a client that sends no more is looked for, while a handler works for it.
+    package var endedTick = Duration.milliseconds(500)
     /// Bytes of a body that nobody read which are skipped to keep the connection; with more it closes.
     package var drain = 64 << 10
     /// Time for all of these bytes; a slower client loses the connection.

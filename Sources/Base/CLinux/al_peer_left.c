@@ -8,6 +8,7 @@
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -95,23 +96,28 @@ static int was_redirected(int socket_, const struct place *own) {
 }
 
 int al_peer_left(int socket_) {
+    struct pollfd both = {.fd = socket_};
+    if (poll(&both, 1, 0) == 1 && both.revents & (POLLHUP | POLLERR)) return AL_PEER_LEFT;
     struct sockaddr_storage here = {0}, there = {0};
     socklen_t length = sizeof here;
     if (getsockname(socket_, (struct sockaddr *)&here, &length) != 0) return -1;
     length = sizeof there;
     if (getpeername(socket_, (struct sockaddr *)&there, &length) != 0) return -1;
+    /* A Unix socket whose other end is closed has been hung up on: this one is not. */
+    if (here.ss_family == AF_UNIX) return AL_PEER_THERE;
     struct place own, other;
-    if (!place_of(&here, &own) || !place_of(&there, &other)) return 0;
+    if (!place_of(&here, &own) || !place_of(&there, &other)) return AL_PEER_UNKNOWN;
     int diag = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
     if (diag < 0) return -1;
     int open = look(diag, &other, &own);
-    int left = open == 0;
+    int answer = open == 0 ? AL_PEER_LEFT : AL_PEER_THERE;
     if (open < 0) {
         /* A client on loopback has no socket any more, if this kernel tells of sockets at all. */
-        left = errno != ENOENT ? -1 : is_loopback(&other) && !was_redirected(socket_, &own) && look(diag, &own, &other) == 1;
+        int left = errno == ENOENT && is_loopback(&other) && !was_redirected(socket_, &own) && look(diag, &own, &other) == 1;
+        answer = left ? AL_PEER_LEFT : errno == ENOENT ? AL_PEER_UNKNOWN : -1;
     }
     int error = errno;
     close(diag);
     errno = error;
-    return left;
+    return answer;
 }

@@ -53,30 +53,47 @@ static int read_counter(const uint8_t *message, size_t length, uint64_t *packets
     return 0;
 }
 
-static int receive(int netlink, uint64_t *packets)
+/* The room of an answer, and the attributes in it. */
+struct reply {
+    char bytes[4096] __attribute__((aligned(8)));
+    const uint8_t *attributes;
+    size_t length;
+};
+
+static int receive(int netlink, struct reply *reply)
 {
-    char answer[4096] __attribute__((aligned(8)));
     ssize_t count;
-    do count = recv(netlink, answer, sizeof answer, 0);
+    do count = recv(netlink, reply->bytes, sizeof reply->bytes, 0);
     while (count < 0 && errno == EINTR);
     if (count < 0) return -1;
-    struct nlmsghdr *header = (struct nlmsghdr *)(void *)answer;
+    struct nlmsghdr *header = (struct nlmsghdr *)(void *)reply->bytes;
     errno = EBADMSG;
     if (!NLMSG_OK(header, (size_t)count)) return -1;
     if (header->nlmsg_type == NLMSG_ERROR) {
         struct nlmsgerr *result = NLMSG_DATA(header);
-        /* Nothing was ever counted there. */
-        if (result->error == -ENOENT) {
-            *packets = 0;
-            return 0;
-        }
         if (result->error < 0) errno = -result->error;
         return -1;
     }
     if (header->nlmsg_len < NLMSG_LENGTH(sizeof(struct nfgenmsg))) return -1;
-    return read_counter(
-        (const uint8_t *)header + NLMSG_LENGTH(sizeof(struct nfgenmsg)),
-        header->nlmsg_len - NLMSG_LENGTH(sizeof(struct nfgenmsg)), packets);
+    reply->attributes = (const uint8_t *)header + NLMSG_LENGTH(sizeof(struct nfgenmsg));
+    reply->length = header->nlmsg_len - NLMSG_LENGTH(sizeof(struct nfgenmsg));
+    return 0;
+}
+
+/* Sends a question about rules in the calling thread's namespace; ENOENT when there is nothing of that name. */
+static int exchange(cn_message *message, struct reply *reply)
+{
+    struct nlmsghdr *request = (struct nlmsghdr *)(void *)message->bytes;
+    request->nlmsg_len = (uint32_t)message->length;
+    request->nlmsg_flags = NLM_F_REQUEST;
+    request->nlmsg_seq = 1;
+    int netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+    if (netlink < 0) return -1;
+    int status = send(netlink, message->bytes, message->length, 0) < 0 ? -1 : receive(netlink, reply);
+    int error = errno;
+    close(netlink);
+    errno = error;
+    return status;
 }
 
 static int ask(void *argument)
@@ -94,17 +111,37 @@ static int ask(void *argument)
     cn_close_nest(&message, value);
     cn_close_nest(&message, element);
     cn_close_nest(&message, elements);
-    struct nlmsghdr *request = (struct nlmsghdr *)(void *)message.bytes;
-    request->nlmsg_len = (uint32_t)message.length;
-    request->nlmsg_flags = NLM_F_REQUEST;
-    request->nlmsg_seq = 1;
-    int netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
-    if (netlink < 0) return -1;
-    int status = send(netlink, message.bytes, message.length, 0) < 0 ? -1 : receive(netlink, question->packets);
-    int error = errno;
-    close(netlink);
-    errno = error;
-    return status;
+    struct reply reply;
+    if (exchange(&message, &reply) == 0) return read_counter(reply.attributes, reply.length, question->packets);
+    /* Nothing was ever counted there. */
+    *question->packets = 0;
+    return errno == ENOENT ? 0 : -1;
+}
+
+static int ask_handle(void *argument)
+{
+    const struct question *question = argument;
+    struct nfgenmsg family = {.nfgen_family = (uint8_t)question->family};
+    cn_message message;
+    cn_begin(&message, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE, 0, &family, sizeof family);
+    cn_put(&message, NFTA_TABLE_NAME, question->table, strlen(question->table) + 1);
+    *question->packets = 0;
+    struct reply reply;
+    if (exchange(&message, &reply) != 0) return errno == ENOENT ? 0 : -1;
+    size_t length;
+    const uint8_t *handle = find(reply.attributes, reply.length, NFTA_TABLE_HANDLE, &length);
+    uint64_t value;
+    errno = EBADMSG;
+    if (!handle || length != sizeof value) return -1;
+    memcpy(&value, handle, sizeof value);
+    *question->packets = be64toh(value);
+    return 0;
+}
+
+int cn_table_handle(int ns, const char *table, uint64_t *handle)
+{
+    struct question question = {.family = 1 /* NFPROTO_INET */, .table = table, .packets = handle};
+    return cn_inside(ns, ask_handle, &question);
 }
 
 int cn_dropped(int ns, int bridged, const char *table, const char *interface, uint64_t *packets)

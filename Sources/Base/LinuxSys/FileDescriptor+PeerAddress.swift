@@ -11,11 +11,23 @@ extension FileDescriptor {
         return (String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self), port)
     }
 
-    /// Whether the other end of a TCP connection is a socket of this host that no program has open any more; false also
-    /// when it is elsewhere.
-    package borrowing func peerHasLeft() throws(Errno) -> Bool {
-        let answer = al_peer_left(raw)
-        guard answer >= 0 else { throw .current }
-        return answer == 1
+    /// Whether a program has the other end of a connection open.
+    package borrowing func peerPresence() throws(Errno) -> PeerPresence {
+        switch al_peer_left(raw) {
+        case AL_PEER_LEFT: .gone
+        case AL_PEER_THERE: .there
+        case AL_PEER_UNKNOWN: .unknown
+        default: throw .current
+        }
     }
+}
+
+/// What is known of the other end of a connection that sends no more.
+package enum PeerPresence: Sendable, Equatable {
+    /// A program has it open, and may wait for an answer.
+    case there
+    /// It is on another host, or behind something that does not tell: it may wait for an answer, or have gone.
+    case unknown
+    /// Nobody is there any more.
+    case gone
 }

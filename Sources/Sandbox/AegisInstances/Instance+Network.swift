@@ -181,15 +181,17 @@ private struct NetworkNotes: NetworkObserver {
         instance.services.logger.debug(
             "network denied", ("instance", denial.instance), ("host", denial.host),
             ("port", denial.port.map { "\($0)" } ?? "-"), ("reason", denial.reason), ("count", "\(count)"))
-        instance.audited(
-            AuditEvent(
-                .networkDenied, agent: denial.instance, ("host", .string(denial.host)),
-                ("port", denial.port.map { .number($0) } ?? .null), ("reason", .string(denial.reason)),
-                ("count", .number(count))))
+        var event = AuditEvent(
+            .networkDenied, agent: denial.instance, ("host", .string(denial.host)),
+            ("port", denial.port.map { .number($0) } ?? .null), ("reason", .string(denial.reason)),
+            ("count", .number(count)))
+        if let places = denial.places { event.fields.append(JSONValue.Field("places", .number(places))) }
+        instance.audited(event)
         tell(denial.text + (count > 1 ? ", \(count) times" : "")) { name in
             EventRecord(
                 time: .now(), type: "network-denied", instance: denial.instance, name: name, host: denial.host,
-                port: denial.port, reason: denial.reason, message: denial.message, count: count)
+                port: denial.port, reason: denial.reason, message: denial.message, count: count,
+                places: denial.places)
         }
     }
 

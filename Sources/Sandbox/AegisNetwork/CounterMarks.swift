@@ -1,41 +1,75 @@
 import LinuxSys
 
-/// How far the kernel's counters of an instance have been told of. It is kept in a file that outlives the daemon: what the counters
-/// say more to the next one is what nobody has heard of.
+/// Packets of an instance that the kernel has counted.
 struct CounterMarks: Sendable, Equatable {
     /// Packets and frames that the rules have dropped.
     var refused: UInt64
     /// Packets that came through to the trap.
     var arrived: UInt64
 
-    init(refused: UInt64, arrived: UInt64) {
-        self.refused = refused
-        self.arrived = arrived
+    static let none = CounterMarks(refused: 0, arrived: 0)
+
+    /// What these count more than others, which may be a few ahead: the kernel's message of a packet may come before or after its
+    /// counter is read.
+    func beyond(_ other: CounterMarks) -> CounterMarks {
+        CounterMarks(
+            refused: refused - min(refused, other.refused), arrived: arrived - min(arrived, other.arrived))
     }
+
+    static func + (a: CounterMarks, b: CounterMarks) -> CounterMarks {
+        CounterMarks(refused: a.refused + b.refused, arrived: a.arrived + b.arrived)
+    }
+}
+
+/// How far the kernel's counters of an instance have been told of. It is kept in a file that outlives the daemon: what the counters
+/// say more to the next one is what nobody has heard of.
+struct CounterAccount: Sendable, Equatable {
+    /// What they were when all of it had been told, or was found to be told.
+    var told: CounterMarks
+    /// What was counted before, by rules that are no more, and is to be told still. It is here before those rules go, and as
+    /// long as it has not been told, however many daemons die meanwhile.
+    var untold: CounterMarks
+    /// Which load of the gateway's rules, and of the trap's, counts from 0 to `told`.
+    var generation: Generation
+
+    /// Numbers of the kernel's.
+    struct Generation: Sendable, Equatable {
+        var gateway: UInt64
+        var trap: UInt64
+    }
+
+    /// The account when the counters are these: what they count that nobody has heard of is untold; all of it, where rules have been
+    /// loaded since.
+    func brought(to now: InstanceCounters.Reading) -> CounterAccount {
+        let base = CounterMarks(
+            refused: now.generation.gateway == generation.gateway ? told.refused : 0,
+            arrived: now.generation.trap == generation.trap ? told.arrived : 0)
+        return CounterAccount(
+            told: CounterMarks(
+                refused: max(now.marks.refused, base.refused), arrived: max(now.marks.arrived, base.arrived)),
+            untold: untold + now.marks.beyond(base), generation: now.generation)
+    }
+}
+
+extension CounterAccount {
+    private static let size = 48
 
     /// What a file holds; nil for one that is not whole.
     init?(bytes: [UInt8]) {
-        guard bytes.count == 16 else { return nil }
-        func number(_ range: Range<Int>) -> UInt64 { bytes[range].reduce(0) { $0 << 8 | UInt64($1) } }
-        self.init(refused: number(0..<8), arrived: number(8..<16))
+        guard bytes.count == Self.size else { return nil }
+        let numbers = stride(from: 0, to: Self.size, by: 8).map { start in
+            bytes[start..<start + 8].reduce(0) { $0 << 8 | UInt64($1) }
+        }
+        self.init(
+            told: CounterMarks(refused: numbers[0], arrived: numbers[1]),
+            untold: CounterMarks(refused: numbers[2], arrived: numbers[3]),
+            generation: Generation(gateway: numbers[4], trap: numbers[5]))
     }
-
-    /// What these count more than others. Counters that went back have been made anew, and say what they count. That of refusals may
-    /// seem to have gone back by a few: the kernel's message of a packet may come before or after its counter is read.
-    func beyond(_ other: CounterMarks) -> CounterMarks {
-        let excess = other.refused > refused ? other.refused - refused : 0
-        let isSame = excess <= min(Self.overlap, other.refused / 2)
-        return CounterMarks(
-            refused: excess == 0 ? refused - other.refused : isSame ? 0 : refused,
-            arrived: arrived >= other.arrived ? arrived - other.arrived : arrived)
-    }
-
-    /// Packets that may be told twice where counters and messages of the kernel meet.
-    private static let overlap: UInt64 = 16
 
     /// What a file holds.
     var bytes: [UInt8] {
-        [refused, arrived].flatMap { value in
+        [told.refused, told.arrived, untold.refused, untold.arrived, generation.gateway, generation.trap].flatMap {
+            value in
             stride(from: 56, through: 0, by: -8).map { UInt8(truncatingIfNeeded: value >> UInt64($0)) }
         }
     }
@@ -49,15 +83,24 @@ struct InstanceCounters: Sendable {
     let gateway: SharedNamespace
     let trap: SharedNamespace
 
+    /// What they say at one moment, and the rules that have counted.
+    struct Reading: Sendable, Equatable {
+        var marks: CounterMarks
+        var generation: CounterAccount.Generation
+    }
+
     /// What they say now: of its link and of its port in a group, whether it has one now or not. Blocks.
-    func read() throws(Errno) -> CounterMarks {
+    func read() throws(Errno) -> Reading {
         let table = GatewayRules.table(node)
+        let generation = CounterAccount.Generation(
+            gateway: try KernelNetwork.generation(of: table, in: gateway.raw),
+            trap: try KernelNetwork.generation(of: ProofTrap.table(node), in: trap.raw))
         let packets = try KernelNetwork.dropped(
             "\(GatewayRules.prefix(node))\(index)", isPort: false, table: table, gateway: gateway.raw)
         let frames = try KernelNetwork.dropped(
             GatewayRules.port(node, index), isPort: true, table: table, gateway: gateway.raw)
         let arrived = try KernelNetwork.arrived(
             from: AddressPlan.instance(index), table: ProofTrap.table(node), trap: trap.raw)
-        return CounterMarks(refused: packets + frames, arrived: arrived)
+        return Reading(marks: CounterMarks(refused: packets + frames, arrived: arrived), generation: generation)
     }
 }

@@ -84,6 +84,13 @@ enum KernelNetwork {
         return count
     }
 
+    /// Which load of a table's rules is in force: another number after each; 0 while there are none.
+    static func generation(of table: String, in namespace: Int32) throws(Errno) -> UInt64 {
+        var handle: UInt64 = 0
+        guard unsafe cn_table_handle(namespace, table, &handle) == 0 else { throw Errno.current }
+        return handle
+    }
+
     /// A listening socket that hears one link only; address 0 is every one.
     static func listener(
         on link: String, gateway: Int32, address: UInt32 = AddressPlan.gateway, port: UInt16

@@ -15,6 +15,8 @@ package struct NetworkDenial: Error, Sendable, Equatable {
     package var message: String
     /// What may be done about it.
     package var hint: String?
+    /// Of many that are told as one: to how many places they went.
+    package var places: UInt64?
 
     init(
         _ instance: String, _ host: String, _ port: UInt16? = nil, reason: String, _ message: String,
@@ -67,10 +69,34 @@ struct DenialTally {
     }
     private struct Entry {
         var since: UInt64
-        var kept: UInt64
+        var kept: UInt64 = 0
+        /// How many of these the kernel refused.
+        var keptOfKernel: UInt64 = 0
         var denial: NetworkDenial
+        /// Of the one that stands for many: the hashes of what went into it.
+        var places: Set<Int> = []
+
+        /// Counts one more that is told later.
+        mutating func keep(_ isOfKernel: Bool) {
+            kept += 1
+            if isOfKernel { keptOfKernel += 1 }
+        }
+
+        /// What is told of those that were kept back.
+        var told: NetworkDenial {
+            guard !places.isEmpty else { return denial }
+            var told = denial
+            let number = UInt64(places.count)
+            told.places = number
+            let more = places.count < DenialTally.mostPlaces ? "" : " or more"
+            told.message = "what goes to \(number)\(more) other place\(number == 1 ? "" : "s") is refused"
+            return told
+        }
     }
     private var entries: [Key: Entry] = [:]
+    private static let search = Key(host: "*", port: nil, reason: "many-places")
+    /// Places that are told apart within a period; the gateway takes fewer connections and questions in that time.
+    static let mostPlaces = 65_536
 
     /// Takes a denial.
     ///
@@ -79,21 +105,23 @@ struct DenialTally {
     ///   - now: monotonic nanoseconds.
     /// - Returns: whether it is to be told now; otherwise `due` tells it later.
     mutating func take(_ denial: NetworkDenial, now: UInt64) -> Bool {
-        var denial = denial
-        var key = Key(host: denial.host, port: denial.port, reason: denial.reason)
-        if entries[key] == nil, entries.count >= Self.most {
-            // So many different ones within a period are a search: one stands for all of them.
-            denial = NetworkDenial(
-                denial.instance, "*", nil, reason: "many-places", "connections to many different places are refused")
-            key = Key(host: "*", port: nil, reason: denial.reason)
-        }
-        guard entries[key] == nil else {
-            entries[key]?.kept += 1
+        let key = Key(host: denial.host, port: denial.port, reason: denial.reason)
+        let isOfKernel = LoggedPacket.reasons.contains(denial.reason)
+        if entries[key] != nil {
+            entries[key]?.keep(isOfKernel)
             return false
         }
-        let isSearch = key.host == "*"
-        entries[key] = Entry(since: now, kept: isSearch ? 1 : 0, denial: denial)
-        return !isSearch
+        guard entries.count >= Self.most else {
+            entries[key] = Entry(since: now, denial: denial)
+            return true
+        }
+        // So many different ones within a period are a search: one stands for all of them.
+        let one = NetworkDenial(denial.instance, "*", nil, reason: Self.search.reason, "")
+        var many = entries[Self.search] ?? Entry(since: now, denial: one)
+        many.keep(isOfKernel)
+        if many.places.count < Self.mostPlaces { many.places.insert(key.hashValue) }
+        entries[Self.search] = many
+        return false
     }
 
     /// What is to be told by now, each with how often it happened since it was told last.
@@ -106,9 +134,8 @@ struct DenialTally {
         var told: [(denial: NetworkDenial, count: UInt64)] = []
         for (key, entry) in entries where all || now &- entry.since >= Self.period {
             if entry.kept > 0 {
-                told.append((entry.denial, entry.kept))
-                entries[key]?.since = now
-                entries[key]?.kept = 0
+                told.append((entry.told, entry.kept))
+                entries[key] = Entry(since: now, denial: entry.denial)
             } else {
                 entries[key] = nil
             }
@@ -117,9 +144,7 @@ struct DenialTally {
     }
 
     /// How many refusals of the kernel's are kept back.
-    var keptRefusals: UInt64 {
-        entries.reduce(0) { sum, one in LoggedPacket.reasons.contains(one.key.reason) ? sum + one.value.kept : sum }
-    }
+    var keptRefusals: UInt64 { entries.values.reduce(0) { $0 + $1.keptOfKernel } }
 
     /// Whether `due` will have anything to do.
     var isEmpty: Bool { entries.isEmpty }

@@ -157,15 +157,19 @@ package actor NetworkService {
             let namespace = SharedNamespace(try FileDescriptor.duplicating(namespace))
             guard let trapNamespace else { throw Errno.noSuchFile }
             let counters = InstanceCounters(node: node, index: place.index, gateway: gateway, trap: trapNamespace)
-            let (number, marks) = try await BlockingPool.shared.run {
+            let (number, counted) = try await BlockingPool.shared.run {
                 try KernelNetwork.attach(
                     link, gateway: gateway.raw, instance: namespace.raw, address: AddressPlan.instance(place.index))
                 return (try KernelNetwork.number(of: link, gateway: gateway.raw), try counters.read())
             }
+            let before = unheard.removeValue(forKey: member.id) ?? .none
+            let account = CounterAccount(
+                told: counted.marks, untold: isTakenOver ? before + counted.marks : .none,
+                generation: counted.generation)
             let uplink = try Uplink(
                 instance: member.id, index: place.index, link: link, gateway: gateway,
                 table: GatewayRules.table(node), names: namesFile(member.id),
-                account: marksFile(member.id), marks: marks, gate: gate, inspection: inspection, observer: observer)
+                account: (marksFile(member.id), account), gate: gate, inspection: inspection, observer: observer)
             try await BlockingPool.shared.run { try uplink.count(link, isPort: false) }
             if let before = links.removeValue(forKey: member.id) {
                 before.uplink.close()
@@ -177,7 +181,7 @@ package actor NetworkService {
                 member: member, uplink: uplink, namespace: namespace, observer: observer, grants: given)
             interfaces[number] = (member.id, false)
             uplink.start(in: scope)
-            if isTakenOver { try settle(uplink, marks) }
+            if isTakenOver { try settle(uplink) }
             // A child that its parent has left behind has no group any more, whatever was written down of it.
             if let address = place.address, gate.groups.group(of: member.id) != nil {
                 try await join(member.id, address)

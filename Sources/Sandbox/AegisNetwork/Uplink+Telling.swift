@@ -66,18 +66,31 @@ extension Uplink {
         // In the lock, so that an older one never takes the place of a newer one.
         state.withLock { state in
             let told = state.heard - min(state.heard, state.tally.keptRefusals)
-            let marks = CounterMarks(refused: marks.refused + told, arrived: marks.arrived)
-            _ = try? account.write(marks.bytes[...], at: 0)
+            var now = opening
+            now.told.refused += told
+            now.untold = state.untold
+            _ = try? account.write(now.bytes[...], at: 0)
         }
     }
 
-    /// Tells how much the kernel refused while nobody heard it.
-    func tellMissed(_ count: UInt64) {
-        state.withLock { $0.denials += count }
-        observer.denied(
-            NetworkDenial(
-                instance, "*", nil, reason: "unheard",
-                "packets are refused while no daemon runs that could say where they went"), count: count)
+    /// Tells how much the kernel refused while nobody heard it. A daemon that dies over it leaves it to the next one.
+    ///
+    /// - Returns: how much came through in that time.
+    func tellMissed() -> UInt64 {
+        let untold = state.withLock { state in
+            state.denials += state.untold.refused
+            return state.untold
+        }
+        if untold.refused > 0 {
+            observer.denied(
+                NetworkDenial(
+                    instance, "*", nil, reason: "unheard",
+                    "packets are refused while no daemon runs that could say where they went"), count: untold.refused)
+        }
+        // Whoever got through is killed, now or by the next daemon.
+        state.withLock { $0.untold.refused = 0 }
+        writeMarks()
+        return untold.arrived
     }
 
     /// Counts what the kernel drops on an interface from now on. Blocks.

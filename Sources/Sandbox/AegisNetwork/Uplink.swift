@@ -25,8 +25,8 @@ final class Uplink: Sendable {
     let record: FileDescriptor
     /// Where it is written down how far the kernel's counters have been told of.
     let account: FileDescriptor
-    /// What they were when it came.
-    let marks: CounterMarks
+    /// What it said when it came.
+    let opening: CounterAccount
     let state = Mutex(State())
 
     struct Live {
@@ -53,6 +53,8 @@ final class Uplink: Sendable {
         /// Refusals of the kernel's that were told here one by one, and whether there are new ones.
         var heard: UInt64 = 0
         var hasHeard = false
+        /// What was counted while no daemon ran, until it has been told.
+        var untold = CounterMarks.none
         var isClosed = false
         /// The attempts of a probe under way, with the reasons for which they were refused.
         var probe: [ProbeFlow: String?] = [:]
@@ -83,22 +85,22 @@ final class Uplink: Sendable {
     ///   - gateway: the gateway's namespace.
     ///   - table: the name of its tables of rules.
     ///   - names: the file of the instance's names; what it holds goes on to be true.
-    ///   - account: the file that says how far the kernel's counters have been told of.
-    ///   - marks: what they are.
+    ///   - account: the file that says how far the kernel's counters have been told of, and what it is to say.
     ///   - gate: what all ways out share.
     ///   - inspection: what its TLS is looked into with.
     ///   - observer: who is told of denials.
     /// - Throws: when a socket or the file cannot be had.
     init(
         instance: String, index: UInt32, link: String, gateway: SharedNamespace, table: String, names: String,
-        account: String, marks: CounterMarks, gate: EgressGate, inspection: Inspection?, observer: any NetworkObserver
+        account: (file: String, opening: CounterAccount), gate: EgressGate, inspection: Inspection?,
+        observer: any NetworkObserver
     ) throws {
         let known = SyntheticNames(lines: (try? Files.read(names, limit: 8 << 20)) ?? [])
         try Files.writeAtomically(names, known.lines, mode: 0o600, synced: false)
         record = try FileDescriptor.open(names, [.writeOnly, .append])
-        try Files.writeAtomically(account, marks.bytes, mode: 0o600, synced: false)
-        self.account = try FileDescriptor.open(account, [.writeOnly])
-        self.marks = marks
+        try Files.writeAtomically(account.file, account.opening.bytes, mode: 0o600, synced: false)
+        self.account = try FileDescriptor.open(account.file, [.writeOnly])
+        opening = account.opening
         self.instance = instance
         holder = HolderID(instance)
         self.index = index
@@ -116,7 +118,10 @@ final class Uplink: Sendable {
         egress = try Listener(
             adopting: KernelNetwork.listener(on: link, gateway: gateway.raw, port: AddressPlan.egressPort),
             on: gate.loop)
-        state.withLock { $0.names = known }
+        state.withLock { state in
+            state.names = known
+            state.untold = account.opening.untold
+        }
     }
 
     /// The instance's address.

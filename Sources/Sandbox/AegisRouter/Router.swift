@@ -27,11 +27,14 @@ package final class Router: @unchecked Sendable {
     ///   - proxyLimits: of connections and messages.
     ///   - apiPort: where this daemon's API listens, for the error of who wants that port.
     ///   - log: gets refused connections and ports that cannot be had.
+    ///   - time: monotonic nanoseconds, which limits of connections are measured by; nil: the machine's.
     package init(
         _ source: any RouteSource, on loop: EventLoop, limits: RouterLimits = RouterLimits(),
-        proxyLimits: ProxyLimits = ProxyLimits(), apiPort: UInt16? = nil, log: Logger = .none
+        proxyLimits: ProxyLimits = ProxyLimits(), apiPort: UInt16? = nil, log: Logger = .none,
+        time: (@Sendable () -> UInt64)? = nil
     ) {
-        services = RouterServices(source, HTTPProxy(on: loop, limits: proxyLimits), limits, log, apiPort: apiPort)
+        let proxy = HTTPProxy(on: loop, limits: proxyLimits, time: time)
+        services = RouterServices(source, proxy, limits, log, apiPort: apiPort)
     }
 
     /// Listens on the main router's port; before `run`.

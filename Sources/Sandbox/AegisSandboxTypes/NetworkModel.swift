@@ -20,10 +20,13 @@ package struct EventRecord: Sendable, Codable, Equatable {
     package var message: String
     /// How often it happened since the same was last told.
     package var count: UInt64
+    /// Of `many-places`: to how many different ones those `count` went.
+    package var places: UInt64?
 
     package init(
         number: UInt64 = 0, time: Timestamp, type: String, instance: String? = nil, name: String? = nil,
-        host: String? = nil, port: UInt16? = nil, reason: String? = nil, message: String, count: UInt64 = 1
+        host: String? = nil, port: UInt16? = nil, reason: String? = nil, message: String, count: UInt64 = 1,
+        places: UInt64? = nil
     ) {
         self.number = number
         self.time = time
@@ -35,6 +38,7 @@ package struct EventRecord: Sendable, Codable, Equatable {
         self.reason = reason
         self.message = message
         self.count = count
+        self.places = places
     }
 }
 

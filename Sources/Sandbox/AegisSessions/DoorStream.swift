@@ -1,6 +1,6 @@
 internal import AegisChannel
 package import AegisIO
-internal import LinuxSys
+package import LinuxSys
 internal import Synchronization
 
 /// One connection of a program inside an instance, by its door.
@@ -100,6 +100,11 @@ package final class DoorStream: ByteStream {
         }
         for waiter in waiters { waiter.resume() }
         door.tell { _ in }
+    }
+
+    /// The harness tells of a program that took no more; of one that sends no more it does not know whether it is there.
+    package var presence: PeerPresence {
+        door.state.withLock { $0.connections[number]?.isReset ?? true } ? .gone : .unknown
     }
 
     private enum Place { case reader, writer }

@@ -57,6 +57,8 @@ ssize_t cn_read_refusals(int netlink, struct cn_refusal *out, size_t room);
 int cn_dropped(int ns, int bridged, const char *table, const char *interface, uint64_t *packets);
 /* How many packets from an address have come through to the namespace of a table with the set `arrived`. */
 int cn_arrived(int ns, const char *table, uint32_t address, uint64_t *packets);
+/* The kernel's number of a table (inet) of a namespace: another one whenever its rules were loaded anew; 0 when there is none. */
+int cn_table_handle(int ns, const char *table, uint64_t *handle);
 /* The index of an interface in a namespace. */
 int cn_link_index(int ns, const char *name);
 

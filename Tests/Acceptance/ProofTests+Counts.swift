@@ -1,0 +1,88 @@
+import AegisTestSupport
+import Foundation
+import LinuxSys
+import Testing
+
+/// No refusal is lost from the counts, whatever becomes of daemons and however many there are.
+extension ProofTests {
+    /// A daemon that has found what was refused without one, and dies before it has told of it, leaves it to the next one: when its
+    /// rules, which count anew, are not loaded yet; when they are; and when it has begun to serve the instance.
+    @Test func whatIsUntoldOutlivesEveryDaemonThatDiesOverIt() async throws {
+        let points = try await CrashPoints()
+        try await OutsideWorld.with(more: .init(environment: points.environment)) { f in
+            try await sendWithoutADaemon(f, "runc", port: 9999)
+            let file = "net-\(try await Self.id(of: "quick", f)).told"
+            for (side, nth) in [(CrashPoints.Side.before, 1), (.after, 1), (.before, 2), (.after, 2)] {
+                try points.arm(side, nth, ["file", file])
+                let command = f.launcher + [DaemonFixture.cli, "up", "--ports", "auto"]
+                // It may have answered before it dies.
+                _ = try await f.run(command[0], Array(command.dropFirst()))
+                try await f.eventually("it has died \(side) its write \(nth)") { points.isSpent }
+            }
+            try await f.up()
+            var told: [Event] = []
+            try await f.eventually("it is told") {
+                told = try await events(f, "--instance", "quick").filter { $0.reason == "unheard" }
+                return !told.isEmpty
+            }
+            #expect(told.map(\.count) == [7], "\(told)")
+            try await f.eventually("it is proved") {
+                try await f.succeed("doctor", "--policy", "quick").out.contains("start: ")
+            }
+            #expect(try await events(f).filter { $0.reason == "unheard" }.map(\.count) == [7])
+            for name in ["quick", "calm"] { #expect(try await f.record(name).state == "running") }
+        }
+    }
+
+    /// The id of an instance, which its record says also while no daemon runs.
+    private static func id(of name: String, _ f: DaemonFixture) async throws -> String {
+        let id = try await f.sql("SELECT id FROM instances WHERE name = '\(name)'")
+        return id.trimmingCharacters(in: .whitespacesAndNewlines)
+    }
+
+    /// Hundreds of places: some are told one by one, and those that are put together say how many they were.
+    @Test(arguments: backends) func manyPlacesAreCountedExactly(_ backend: String) async throws {
+        try await OutsideWorld.with { f in
+            try await f.succeed(
+                "run", "-d", "--name", "search", "--isolation", backend, "--allow", "web.example", "--", "sleep", "1000"
+            )
+            // Fewer at once than there are connections that are taken in a moment.
+            let knock = """
+                import concurrent.futures, socket, sys
+                def knock(n):
+                    s = socket.socket(); s.settimeout(100)
+                    try:
+                        s.connect((f"93.184.{217 + n // 250}.{1 + n % 250}", 443))
+                        s.recv(1)
+                    except OSError: pass
+                    s.close()
+                with concurrent.futures.ThreadPoolExecutor(8) as pool:
+                    for _ in range(2): list(pool.map(knock, range(700)))
+                """
+            var rounds = 0
+            var told: [Event] = []
+            // A machine that is busy may take longer than the ten seconds in which so many are put together.
+            repeat {
+                rounds += 1
+                try await f.succeed("exec", "search", "--", "python3", "-c", knock)
+                try await f.eventually("each is counted") {
+                    told = try await events(f, "--instance", "search")
+                    return told.map(\.count).reduce(0, +) >= 1400 * rounds
+                }
+            } while !told.contains { $0.reason == "many-places" } && rounds < 10
+            #expect(told.map(\.count).reduce(0, +) == 1400 * rounds)
+            let many = told.filter { $0.reason == "many-places" }
+            #expect(!many.isEmpty)
+            for event in many {
+                let places = try #require(event.places)
+                #expect(places > 0 && places <= event.count && places <= 700, "\(event)")
+                #expect(
+                    event.message == "what goes to \(places) other place\(places == 1 ? "" : "s") is refused",
+                    "\(event)")
+            }
+            #expect(told.allSatisfy { ($0.places != nil) == ($0.reason == "many-places") })
+            let log = try await f.succeed("logs", "search")
+            #expect((log.out + log.err).contains("is refused (many-places), "), "\(log)")
+        }
+    }
+}
