@@ -7,6 +7,7 @@ internal import AegisImages
 package import AegisSandboxTypes
 internal import AegisSessions
 internal import LinuxSys
+internal import Synchronization
 
 /// What a kit has an instance do at a start: files into its workspace, commands inside before and after its own.
 extension Instance {
@@ -68,16 +69,18 @@ extension Instance {
         let end: Finished
         do {
             end = try await finish(hook, logged: true)
-        } catch let error as IOError where error.kind == .timeout {
-            throw AegisError(
-                .timeout, "hook-timeout", "\(name(hook)) did not end within \(hook.timeout)",
-                hint: "see what it wrote with 'aegis logs'; its time is in the kit")
         } catch let error as ProcessStartError {
             throw AegisError.failed("hook-failed", "\(name(hook)) could not be started: \(error.error.message)")
         }
-        guard end.code != 0 else { return }
+        guard let code = end.code else {
+            // A new instance goes with its log: what there is to know is said here.
+            throw AegisError(
+                .timeout, "hook-timeout", "\(name(hook)) did not end within \(hook.timeout)\(end.said)",
+                hint: "the instance was not started; correct the cause, or give the hook more time in the kit")
+        }
+        guard code != 0 else { return }
         throw AegisError.failed(
-            "hook-failed", "\(name(hook)) failed with exit code \(end.code)\(end.said)",
+            "hook-failed", "\(name(hook)) failed with exit code \(code)\(end.said)",
             hint: "the instance was not started; correct the cause, and start it again")
     }
 
@@ -94,16 +97,14 @@ extension Instance {
                 throw AegisError(
                     .timeout, "not-healthy",
                     "'\(probe.joined(separator: " ").prefix(80))' of kit \(stored.kit?.reference ?? "") did not succeed within \(health.timeout)\(last)",
-                    hint: "see what the command wrote with 'aegis logs'; the time is in the kit")
+                    hint: "'aegis run' with this kit shows what the command writes; the time is in the kit")
             }
             let milliseconds = left.components.seconds * 1000 + left.components.attoseconds / 1_000_000_000_000_000
             let command = KitCommand(command: probe, timeout: TimeSpan(milliseconds: max(1, milliseconds)))
             do {
                 let result = try await finish(command, logged: false)
                 if result.code == 0 { return }
-                last = result.said
-            } catch let error as IOError where error.kind == .timeout {
-                continue
+                if result.code != nil || !result.said.isEmpty { last = result.said }
             } catch let error as ProcessStartError {
                 last = ": \(error.error.message)"
             }
@@ -113,7 +114,8 @@ extension Instance {
 
     /// How a command inside has ended.
     private struct Finished: Sendable {
-        var code: Int32
+        /// Nil when its time was over first.
+        var code: Int32?
         /// The end of its output, put so that it can follow a sentence.
         var said: String
     }
@@ -131,31 +133,50 @@ extension Instance {
         let execID = logged ? Identifiers.exec(using: &random) : nil
         let process = try await run(message, on: session, execID: execID, logged: logged, takesInput: false)
         defer { finish(process) }
+        let output = Output()
         do {
-            return try await withDeadline(hook.timeout.duration, clock: services.clock) {
-                try await Self.follow(process)
+            let code = try await withDeadline(hook.timeout.duration, clock: services.clock) {
+                try await Self.follow(process, into: output)
             }
+            return Finished(code: code, said: output.said)
         } catch {
             // Its number is taken until it has ended.
             session.signal(process.relay.number, 9, group: true)
             _ = await process.relay.ended()
-            throw error
+            guard let error = error as? IOError, error.kind == .timeout else { throw error }
+            return Finished(code: nil, said: output.said)
         }
     }
 
-    private static func follow(_ process: RunningProcess) async throws -> Finished {
+    /// The end of what a command inside has written so far.
+    private final class Output: Sendable {
+        private let bytes = Mutex<[UInt8]>([])
+
+        func add(_ more: some Sequence<UInt8>) {
+            bytes.withLock { bytes in
+                bytes += more
+                if bytes.count > shownOutput { bytes.removeFirst(bytes.count - shownOutput) }
+            }
+        }
+
+        /// Put so that it can follow a sentence.
+        var said: String {
+            let text = bytes.withLock { String(decoding: $0, as: UTF8.self) }.trimmedEnd
+            return text.isEmpty ? "" : ": \(text)"
+        }
+    }
+
+    /// - Returns: the exit code.
+    private static func follow(_ process: RunningProcess, into output: Output) async throws -> Int32 {
         let (watcher, _) = try process.relay.attach(from: nil)
         defer { process.relay.detach(watcher) }
-        var said: [UInt8] = []
         while let piece = await process.relay.next(watcher) {
             switch piece {
             case .bytes(let kind, let offset, let bytes):
-                said += bytes
-                if said.count > shownOutput { said.removeFirst(said.count - shownOutput) }
+                output.add(bytes)
                 process.relay.consumed(watcher, kind, upTo: offset + UInt64(bytes.count))
             case .exited(let end):
-                let text = String(decoding: said, as: UTF8.self).trimmedEnd
-                return Finished(code: Int32(end.code), said: text.isEmpty ? "" : ": \(text)")
+                return Int32(end.code)
             case .lost:
                 throw IOError.closed
             }
