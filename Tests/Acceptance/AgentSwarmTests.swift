@@ -63,8 +63,8 @@ import Testing
             #expect(seen["last"] as? String == "still here" && seen["left"] as? [String] == ["bystander"], "\(seen)")
             let crowd = try Self.crowd(f)
             #expect(crowd.most == 100 && crowd.deepest <= 5, "\(crowd)")
-            // Others were served while it grew and shrank.
-            #expect(crowd.served >= 40, "\(crowd)")
+            // Others were served while it grew and shrank, and not in turn with all of them: then it would be five times or so.
+            #expect(crowd.served >= 25, "\(crowd)")
             let budgets = try await door.result("agent.budget")["budgets"] as? [Any]
             #expect(budgets?.count == 1, "\(budgets ?? [])")
             let held = try await f.sql(
