@@ -229,6 +229,23 @@ import Testing
         }
     }
 
+    /// One of this host is known to wait, however long the server takes.
+    @Test func aClientThatEndsItsSideIsWaitedFor() async throws {
+        var limits = ProxyLimits()
+        limits.endedTime = .milliseconds(1)
+        limits.tick = .milliseconds(1)
+        try await withProxy(limits: limits) { peer, _ in
+            _ = try await peer.head()
+            try await peer.stream.loop.clock.sleep(for: .milliseconds(100))
+            try await peer.send("HTTP/1.1 200 OK¬Content-Length: 4¬¬late")
+        } test: { proxy in
+            let client = try await proxy.client()
+            try await client.send("GET / HTTP/1.1¬Host: a¬¬")
+            try client.stream.closeWrite()
+            #expect(try await client.rest().hasSuffix("¬¬late"))
+        }
+    }
+
     @Test(arguments: [
         ("POST / HTTP/1.1¬Host: a¬Content-Length: 6¬Transfer-Encoding: chunked¬¬0¬¬G", 400),
         ("POST / HTTP/1.1¬Host: a¬Transfer-Encoding: chunked¬Content-Length: 6¬¬0¬¬G", 400),

@@ -141,10 +141,14 @@ final class ProxyConnection: ProxyClientConnection, ProxyWaiter, @unchecked Send
             switch stream.peer {
             case .open: if stream.isClosed { abort() }
             case .lost: abort()
-            case .ended where stream.isForsaken: abort()
             case .ended:
-                if endedSince == 0 { endedSince = now }
-                if now &- endedSince >= proxy.limits.endedTime.nanoseconds { abort() }
+                switch stream.presence {
+                case .gone: abort()
+                case .there: endedSince = 0
+                case .unknown:
+                    if endedSince == 0 { endedSince = now }
+                    if now &- endedSince >= proxy.limits.endedTime.nanoseconds { abort() }
+                }
             }
         }
     }
