@@ -83,6 +83,48 @@ extension AgentEdgesTests {
         }
     }
 
+    /// A run with children is replayed as well: their ids, which are in what the model is asked, are never the same again.
+    @Test func aRunWithChildrenIsReplayed() async throws {
+        let rules = """
+              - when: { agent: boss, turn: 1 }
+                reply:
+                  tools:
+                    - name: spawn_agents
+                      input:
+                        children:
+                          - { manifest: "name: child\\nmodel: own\\n", message: "one", prior_findings: "tides" }
+                          - { manifest: "name: child\\nmodel: own\\n", message: "two" }
+              - when: { agent: boss, turn: 2 }
+                reply: { tools: [{ name: agent_send, input: { to: "{{result.children.0.agent_id}}", message: hello } }] }
+              - when: { agent: boss }
+                reply: { text: "asked {{result}}" }
+              - reply: { text: "I have read {{message}}" }
+
+            """
+        try await DaemonFixture.with(config: nil) { f in
+            let door = AgentDoor(fixture: f)
+            let (record, models) = (f.path("swarm.jsonl"), "models: [{ alias: own, model: own }]")
+            func run() async throws -> (response: String, child: String?) {
+                let manifest =
+                    "name: boss\nmodel: own\ncapabilities: ['tool: *', 'spawn: [child]', 'message: [child]']"
+                let result = try await door.result("agent.spawn_and_run", ["manifest": manifest, "message": "go"])
+                #expect(result["stop_reason"] as? String == "complete", "\(result)")
+                let told = try await door.result("audit.tail", ["kinds": ["agent_spawned"]])
+                let children = (told["records"] as? [[String: Any]])?.filter { $0["parent"] != nil } ?? []
+                return (result["response"] as? String ?? "", children.last?["agent"] as? String)
+            }
+            try await door.restart(
+                "name: own", "type: scripted", "scenario: \(try door.scenario(rules))", "record: \(record)", models)
+            let recorded = try await run()
+            try await door.restart("name: own", "type: replay", "recording: \(record)", models)
+            let replayed = try await run()
+            // It wrote to the child of this run, and not to that of the recorded one.
+            let (old, new) = (recorded.response, replayed.response)
+            #expect(old.contains("capability-denied") && new.contains("capability-denied"), "\(old)\n\(new)")
+            #expect(old.count == new.count && old != new && recorded.child != replayed.child, "\(old)\n\(new)")
+        }
+    }
+
     /// Standard output has the records of the files, byte for byte.
     @Test func theLedgerIsToldOnStandardOutput() async throws {
         try await AgentDoor.with("  audit: { sinks: [file, stdout] }\n") { door in

@@ -5,13 +5,21 @@ internal import Synchronization
 
 /// Answers what a recording holds and nothing else.
 ///
-/// A question that was recorded several times gets its answers in the order of the file, each once.
+/// A question that was recorded several times gets its answers in the order of the file, each once. One that differs only in what
+/// each run makes anew is the same question: else no run with children could be replayed, as their ids are in what is asked.
 package final class ReplayProvider: ModelProvider {
     package let name: String
     private let path: String
     private let calls: [RecordedCall]
     private let byHash: [String: [Int]]
-    private let used: Mutex<[String: Int]>
+    private let state = Mutex(State())
+
+    private struct State {
+        /// Calls that have been answered.
+        var used: Set<Int> = []
+        /// The calls by their shape, made when the first question is not there word for word.
+        var byShape: [String: [Int]]?
+    }
 
     /// The largest recording that is read.
     static let largest = 256 << 20
@@ -39,37 +47,76 @@ package final class ReplayProvider: ModelProvider {
         }
         self.calls = calls
         byHash = Dictionary(grouping: calls.indices, by: { calls[$0].hash })
-        used = Mutex([:])
     }
 
     package func complete(
         _ request: ModelRequest, onDelta: @Sendable (ModelDelta) -> Void
     ) async throws(ModelError) -> ModelReply {
-        let call = try find(request)
-        for delta in call.deltas {
+        let (deltas, result) = try find(request)
+        for delta in deltas {
             if Task.isCancelled { throw ModelError(.cancelled, "the caller gave up") }
             onDelta(delta)
         }
-        return try call.result.get()
+        return try result.get()
     }
 
-    private func find(_ request: ModelRequest) throws(ModelError) -> RecordedCall {
+    private typealias Answer = (deltas: [ModelDelta], result: Result<ModelReply, ModelError>)
+
+    private func find(_ request: ModelRequest) throws(ModelError) -> Answer {
         guard let json = try? JSONValue(encoding: request) else {
             throw ModelError(.invalidRequest, "the request has a number that JSON has not")
         }
-        let hash = RecordedCall.hash(of: json)
-        guard let found = byHash[hash] else {
-            throw ModelError(.invalidRequest, "\(path) has no such request\(nearest(json))")
-        }
-        let turn = used.withLock { used in
-            defer { used[hash, default: 0] += 1 }
-            return used[hash] ?? 0
-        }
-        guard turn < found.count else {
+        let same = byHash[RecordedCall.hash(of: json)] ?? []
+        if let index = take(same) { return (calls[index].deltas, calls[index].result) }
+        let shape = RunShape(json)
+        let alike = shaped(shape.hash)
+        guard let index = take(alike) else {
+            let count = max(same.count, alike.count)
             throw ModelError(
-                .invalidRequest, "\(path) has this request \(found.count) times, and it was asked once more")
+                .invalidRequest,
+                count > 0
+                    ? "\(path) has this request \(count) times, and it was asked once more"
+                    : "\(path) has no such request\(nearest(json))")
         }
-        return calls[found[turn]]
+        let call = calls[index]
+        guard case .success(let reply) = call.result,
+            let translated = try? RunShape(call.request).translated(reply, to: shape)
+        else { return (call.deltas, call.result) }
+        return (Self.deltas(of: translated), .success(translated))
+    }
+
+    /// The first of some calls that has not been answered.
+    private func take(_ indices: [Int]) -> Int? {
+        state.withLock { state in
+            guard let index = indices.first(where: { !state.used.contains($0) }) else { return nil }
+            state.used.insert(index)
+            return index
+        }
+    }
+
+    private func shaped(_ hash: String) -> [Int] {
+        state.withLock { state in
+            let shapes = state.byShape ?? Dictionary(grouping: calls.indices, by: { RunShape(calls[$0].request).hash })
+            state.byShape = shapes
+            return shapes[hash] ?? []
+        }
+    }
+
+    /// An answer that was not recorded in these words comes in one piece for each of its parts.
+    private static func deltas(of reply: ModelReply) -> [ModelDelta] {
+        reply.blocks.flatMap { block -> [ModelDelta] in
+            switch block {
+            case .text(let text): [.text(text)]
+            case .reasoning(let text, _): [.reasoning(text)]
+            case .toolUse(let use):
+                [
+                    .toolUse(id: use.id, name: use.name),
+                    .toolInput(
+                        id: use.id, fragment: use.malformed ?? String(decoding: use.input.compact, as: UTF8.self)),
+                ]
+            case .toolResult: []
+            }
+        }
     }
 
     /// Where the most similar request differs.
@@ -107,6 +154,8 @@ enum JSONDifference {
             }
             return a.count == b.count ? nil : "\(path): \(a.count) recorded, \(b.count) asked"
         case (.string(let a), .string(let b)):
+            // What each run makes anew is no difference.
+            let (a, b) = (RunShape.bare(a), RunShape.bare(b))
             guard a != b else { return nil }
             let same = zip(a.unicodeScalars, b.unicodeScalars).prefix { $0 == $1 }.count
             return "\(path), character \(same + 1): recorded \(excerpt(a, same)), asked \(excerpt(b, same))"
