@@ -32,6 +32,8 @@ final class Harness {
     var deadline: UInt64?
     /// Questions for health that are answered when a shutdown in which the harness stays is over.
     var questions: [(flags: UInt8, payload: [UInt8])] = []
+    /// Whether the kernel has told of the end of children that were not asked for since.
+    private var haveEnded = false
     /// Whether something happened since memory was last given back.
     var isWarm = true
     /// Whether this sandbox waits for somebody who takes it: what memory there is will be wanted then, and there is nothing to be done
@@ -103,6 +105,8 @@ final class Harness {
     /// One turn: read frames, move bytes, write frames. `true` if another turn would find something to do.
     func step() -> Bool {
         var isBusy = readChannel()
+        // The first one is most likely the one that somebody waits to hear of.
+        if haveEnded { reapOne() }
         var i = 0
         while i < processes.count {
             let process = processes[i]
@@ -116,6 +120,12 @@ final class Harness {
         if door != nil { isBusy = pumpDoor() || isBusy }
         flush()
         closeClosing()
+        if haveEnded {
+            // In this order: one that ends after the last question is told of anew.
+            haveEnded = false
+            ah_drain_signals(signals)
+            while reapOne() { isBusy = true }
+        }
         if let deadline, deadline <= ah_now_microseconds() { keepDeadlines() }
         if shutdown != nil { continueShutdown() }
         return isBusy && (channelWritable || outgoing.count < Harness.highWater)
@@ -131,8 +141,7 @@ final class Harness {
                 ah_epoll_watch_output(epoll, channel, Source.channel, 0)
             }
         case Source.signals:
-            ah_drain_signals(signals)
-            reap()
+            haveEnded = true
         case Source.listener: door?.waiting[Int(event.data >> 8)] = true
         case Source.connection:
             guard let door, let at = door.index(UInt32(truncatingIfNeeded: event.data >> 8)) else { return }
