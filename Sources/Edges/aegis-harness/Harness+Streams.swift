@@ -214,6 +214,7 @@ extension Harness {
         }
         shutdown = (kill, kill + Harness.lastWords, false, stays)
         dropSpare()
+        dropReady()
         signalEverything(15)
     }
 

@@ -18,6 +18,8 @@ final class Harness {
     var channelWritable = true
     /// A child that waits to become the command; in a sandbox that is kept ready.
     var spare: SpareProcess?
+    /// What such a child will be given; while the sandbox waits.
+    var ready: ReadyStreams?
     /// Descriptors that are to be closed when what is to be sent is sent: in gVisor each of them takes its time.
     var closing: [Int32] = []
     var processes: [GuestProcess] = []
@@ -264,6 +266,7 @@ final class Harness {
             if shutdown?.stays == true {
                 questions.append((header.flags, payload))
             } else {
+                if isKeptReady { getReady() }
                 outgoing.appendFrame(.healthy, flags: header.flags, payload)
             }
         case .shutdown: beginShutdown(try Shutdown(decoding: incoming.payload(of: header)))
