@@ -7,7 +7,7 @@ import Testing
 /// Sandboxes that are kept ready: what takes one sees no difference, and nothing is left of them.
 @Suite(.serialized) struct WarmTests {
     /// What `aegis status` says of one image.
-    private struct Warm: Decodable {
+    struct Warm: Decodable {
         var image: String
         var isolation: String?
         var wanted: Int
@@ -27,13 +27,13 @@ import Testing
         """
     }
 
-    private func warm(_ f: DaemonFixture) async throws -> [Warm] {
+    func warm(_ f: DaemonFixture) async throws -> [Warm] {
         struct Status: Decodable { var warm: [Warm]? }
         let json = try await f.succeed("status", "--output", "json")
         return try JSONDecoder().decode(Status.self, from: Data(json.stdout)).warm ?? []
     }
 
-    private func full(_ f: DaemonFixture, sourceLocation: SourceLocation = #_sourceLocation) async throws {
+    func full(_ f: DaemonFixture, sourceLocation: SourceLocation = #_sourceLocation) async throws {
         try await f.eventually("the pool is full", within: .seconds(60), sourceLocation: sourceLocation) {
             let all = try await warm(f)
             return !all.isEmpty && all.allSatisfy { $0.ready == $0.wanted }
@@ -43,7 +43,7 @@ import Testing
     /// Runs a command twice, in a sandbox that was kept ready and in one of its own.
     ///
     /// - Returns: what the commands printed, warm first.
-    private func both(_ f: DaemonFixture, _ backend: String, _ arguments: [String]) async throws -> [CommandResult] {
+    func both(_ f: DaemonFixture, _ backend: String, _ arguments: [String]) async throws -> [CommandResult] {
         try await full(f)
         let before = try await warm(f).reduce(0) { $0 + $1.claimed }
         let claimed = try await f.run(DaemonFixture.cli, ["run", "--isolation", backend] + arguments)

@@ -7,18 +7,43 @@ import Testing
     private static let own = Channel.taskProcess
 
     /// Announces the command of a harness that is the first process of a namespace.
-    private func announce(_ harness: HostHarness, in directory: String, stdin: Bool = false) throws {
-        try harness.client.start(Self.own, ["-"], kind: .spare, directory: directory, stdin: stdin)
+    private func announce(
+        _ harness: HostHarness, in directory: String, stdin: Bool = false, program: String = "-",
+        path: String = "/usr/bin:/bin"
+    ) throws {
+        try harness.client.start(
+            Self.own, [program], kind: .spare, environment: ["PATH=\(path)"], directory: directory, stdin: stdin)
     }
 
     /// Has a harness make a spare, and waits until that waits.
-    private func spare(_ harness: HostHarness, in directory: String, stdin: Bool = false) throws {
-        try announce(harness, in: directory, stdin: stdin)
+    private func spare(
+        _ harness: HostHarness, in directory: String, stdin: Bool = false, program: String = "-",
+        path: String = "/usr/bin:/bin"
+    ) throws {
+        try announce(harness, in: directory, stdin: stdin, program: program, path: path)
         try eventually("a child waits in \(directory)") {
             guard let child = try children(harness).first else { return false }
             // futex
             return text("/proc/\(child)/syscall").hasPrefix("202 ") && link("/proc/\(child)/cwd") == directory
         }
+    }
+
+    /// Tells a harness that its sandbox waits for somebody from here on.
+    private func keepReady(_ harness: HostHarness) throws {
+        let before = harness.client.healthy.count
+        try harness.client.send(.health, flags: Channel.keptReadyFlag, [0, 0, 0, 0, 0, 0, 0, 2])
+        try harness.client.wait("health") { $0.healthy.count > before }
+    }
+
+    /// How many descriptors the harness of a namespace has open.
+    private func descriptors(_ harness: HostHarness) throws -> Int {
+        let inside = text("/proc/\(harness.pid)/task/\(harness.pid)/children").split(separator: " ")
+        let own = try #require(inside.first)
+        guard let folder = unsafe opendir("/proc/\(own)/fd") else { throw TestFailure("opendir: errno \(errno)") }
+        defer { unsafe closedir(folder) }
+        var count = 0
+        while unsafe readdir(folder) != nil { count += 1 }
+        return count
     }
 
     /// Waits until the harness has taken everything that it was sent.
@@ -70,9 +95,10 @@ import Testing
 
     @Test func itBecomesTheCommandAndDiffersInNothing() throws {
         var seen: [Collected] = []
-        for waits in [true, false] {
+        for (waits, isReady) in [(true, false), (true, true), (false, true), (false, false)] {
             let harness = try HostHarness(asInit: true)
-            if waits { try spare(harness, in: "/usr", stdin: true) }
+            if isReady { try keepReady(harness) }
+            if waits { try spare(harness, in: "/usr", stdin: true, program: isReady ? "sh" : "-") }
             let before = try children(harness)
             try harness.client.start(
                 Self.own, ["sh", "-c", Self.look], kind: .task, environment: ["PATH=/usr/bin:/bin", "A=b c"],
@@ -88,8 +114,90 @@ import Testing
             try harness.client.start(3, ["true"])
             #expect(try harness.client.finish(3).exited?.code == 0)
         }
-        #expect(seen[0].err == seen[1].err)
-        #expect(seen[0].started == seen[1].started)
+        #expect(seen.allSatisfy { $0.err == seen[0].err && $0.started == seen[0].started }, "\(seen)")
+    }
+
+    @Test func whatWasMadeReadyForACommandGoesWithAnother() throws {
+        for (number, isAnnounced, terminal) in [
+            (UInt16(1), false, false), (1, true, false), (1, false, true), (9, false, false),
+        ] {
+            let harness = try HostHarness(asInit: true)
+            try settle(harness)
+            let before = try descriptors(harness)
+            try keepReady(harness)
+            #expect(try descriptors(harness) == before + 8)
+            if isAnnounced { try spare(harness, in: "/") }
+            try harness.client.start(number, ["echo", "well"], kind: .task, terminal: terminal)
+            #expect(try harness.client.finish(number).out.hasPrefix("well"))
+            try eventually("all are closed") { try descriptors(harness) == before }
+        }
+    }
+
+    /// Folders of a search path, in which only the named ones have the program `tool`, which says where it is.
+    private func folders(_ scratch: Scratch, _ names: [String], with tools: [String]) throws -> String {
+        for name in names { #expect(unsafe mkdir("\(scratch.path)/\(name)", 0o755) == 0) }
+        for name in tools { try tool(scratch, name) }
+        #expect(unsafe chmod(scratch.path, 0o755) == 0)
+        return names.map { "\(scratch.path)/\($0)" }.joined(separator: ":")
+    }
+
+    private func tool(_ scratch: Scratch, _ folder: String) throws {
+        try scratch.writeProgram("\(folder)/tool", Array("#!/bin/sh\necho \(folder)\n".utf8))
+    }
+
+    /// Nobody else runs inside meanwhile; here somebody does, so that it shows.
+    @Test func itLooksForItsProgramWhileItWaits() throws {
+        let scratch = try Scratch()
+        let path = try folders(scratch, ["a", "b", "c"], with: ["b"])
+        for (told, program, answer) in [
+            (path, "tool", "b\n"), (path + ":/bin", "tool", "a\n"), (path, "./a/tool", "a\n"),
+        ] {
+            unsafe unlink("\(scratch.path)/a/tool")
+            let harness = try HostHarness(asInit: true)
+            try spare(harness, in: scratch.path, program: "tool", path: path)
+            try tool(scratch, "a")
+            try harness.client.start(
+                Self.own, [program], kind: .task, environment: ["PATH=\(told)"], directory: scratch.path)
+            #expect(try harness.client.finish(Self.own).out == answer)
+        }
+    }
+
+    @Test func whatItHasFoundAndCannotRunIsSearchedForAsEver() throws {
+        let scratch = try Scratch()
+        let path = try folders(scratch, ["a", "b", "c"], with: ["b", "c"])
+        let harness = try HostHarness(asInit: true)
+        try spare(harness, in: "/", program: "tool", path: path)
+        #expect(unsafe unlink("\(scratch.path)/b/tool") == 0)
+        try harness.client.start(Self.own, ["tool"], kind: .task, environment: ["PATH=\(path)"])
+        #expect(try harness.client.finish(Self.own).out == "c\n")
+        // Found by root, and not for this user.
+        try tool(scratch, "b")
+        #expect(unsafe chmod("\(scratch.path)/b", 0o700) == 0)
+        let other = try HostHarness(asInit: true)
+        try spare(other, in: "/", program: "tool", path: path)
+        try other.client.start(Self.own, ["tool"], kind: .task, environment: ["PATH=\(path)"], user: "65534")
+        #expect(try other.client.finish(Self.own).out == "c\n")
+    }
+
+    /// A look at a name must not wait for anybody, nor do anything else than look.
+    @Test func whatIsNoProgramIsOnlyLookedAt() throws {
+        let scratch = try Scratch()
+        let path = try folders(scratch, ["a", "b"], with: ["b"])
+        #expect(unsafe mkfifo("\(scratch.path)/a/tool", 0o777) == 0)
+        let harness = try HostHarness(asInit: true)
+        try spare(harness, in: "/", program: "tool", path: path)
+        try harness.client.start(Self.own, ["tool"], kind: .task, environment: ["PATH=\(path)"])
+        #expect(try harness.client.finish(Self.own).out == "b\n")
+    }
+
+    @Test func childrenThatEndTogetherAreAllReaped() throws {
+        let harness = try HostHarness(asInit: true)
+        for number in UInt16(1)...8 {
+            try harness.client.start(
+                number, ["sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sh -c 'exit 3' & done; exit \(number)"])
+        }
+        for number in UInt16(1)...8 { #expect(try harness.client.finish(number).exited?.code == UInt32(number)) }
+        try eventually("nothing is left") { try children(harness).isEmpty }
     }
 
     @Test(arguments: ["/etc", "/usr"]) func anotherFolderAndUserAreTaken(directory: String) throws {

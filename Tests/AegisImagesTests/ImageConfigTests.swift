@@ -37,6 +37,15 @@ struct ImageConfigTests {
         #expect(error?.code == "missing-command")
     }
 
+    @Test func theValueOfAVariableIsTheLastThatWasSet() {
+        var config = ImageConfig(architecture: "amd64", operatingSystem: "linux")
+        config.environment = ["PATH=/a:/b", "PATHS=no", "EMPTY=", "BARE", "X=1=2", "X=é"]
+        #expect(config.value(of: "PATH") == "/a:/b")
+        #expect(config.value(of: "EMPTY") == "")
+        #expect(config.value(of: "X") == "é")
+        #expect(config.value(of: "BARE") == nil && config.value(of: "PAT") == nil && config.value(of: "NONE") == nil)
+    }
+
     @Test func variablesOfLaterLayersWin() {
         var config = config([], [])
         config.environment = ["PATH=/bin", "A=1", "B=x=y", "", "=bad"]

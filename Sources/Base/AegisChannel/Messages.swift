@@ -37,7 +37,8 @@ package enum ProcessKind: UInt8, Sendable {
     /// loopback and the path of the socket.
     case door = 5
     /// The process of this number will be started in a moment, in `directory`, with or without `stdin`: what can be done before
-    /// the rest is known may be done now (from version 3 on). No answer comes, and the number is free.
+    /// the rest is known may be done now (from version 3 on). `arguments` has its program, or `-`, `environment` its PATH; nothing hangs
+    /// on them. No answer comes, and the number is free.
     case spare = 6
 }
 
@@ -90,9 +91,15 @@ extension StartProcess {
 }
 
 extension StartProcess {
-    /// A process will be started in a moment.
-    package static func spare(in directory: [UInt8], stdin: Bool) -> StartProcess {
-        StartProcess(kind: .spare, arguments: [[0x2d]], environment: [], directory: directory, stdin: stdin)
+    /// A process will be started in a moment, most likely of this program, which is looked for in these folders.
+    package static func spare(
+        in directory: [UInt8], stdin: Bool, program: [UInt8] = [0x2d], path: [UInt8]? = nil
+    ) -> StartProcess {
+        var environment: [[UInt8]] = []
+        // "PATH="
+        if let path { environment.append([0x50, 0x41, 0x54, 0x48, 0x3d] + path) }
+        return StartProcess(
+            kind: .spare, arguments: [program], environment: environment, directory: directory, stdin: stdin)
     }
 }
 

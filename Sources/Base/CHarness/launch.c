@@ -27,10 +27,13 @@ struct ah_launch {
     uint32_t go;                         // of a spare: 1 when it is told what to run
     uint8_t is_root;                     // of a spare: it has no identity but root's
     uint8_t is_there;                    // of a spare: it is in the directory of what it runs
+    uint8_t has_found;                   // of a spare: the announced program is at `found`
+    const char *program, *search;        // of a spare: what was announced
+    char *found;
     char path[8448];
     _Alignas(16) char stack[16 << 10];
     char *texts;                         // arguments, environment, search path, directory, groups
-    char waiting_in[];                   // a spare's directory
+    char waiting_in[];                   // a spare's directory, and what was announced
 };
 
 static long raw(long number, long a, long b, long c) { return ah_raw(number, a, b, c, 0, 0); }
@@ -99,8 +102,7 @@ static long execute(const struct ah_launch *launch, const char *path) {
     return raw(SYS_execve, (long)path, (long)launch->arguments, (long)launch->environment);
 }
 
-static const char *put_path(struct ah_launch *launch, const char *folder, size_t part, const char *name, size_t length) {
-    char *path = launch->path;
+static const char *put_path(char *path, const char *folder, size_t part, const char *name, size_t length) {
     memcpy(path, folder, part);
     path[part] = '/';
     memcpy(path + part + (part > 0), name, length + 1);
@@ -112,11 +114,51 @@ static const char *put_path(struct ah_launch *launch, const char *folder, size_t
 static int search_detail(struct ah_launch *launch, const char *name, size_t length) {
     for (const char *at = launch->spec.search; *name && length < 4096; at++) {
         size_t part = strcspn(at, ":");
-        if (part < 4096 && detail_of(put_path(launch, at, part, name, length)) == 1) return 1;
+        if (part < 4096 && detail_of(put_path(launch->path, at, part, name, length)) == 1) return 1;
         at += part;
         if (!*at) break;
     }
     return 0;
+}
+
+// Takes a look at what may be the announced program. Opened, it costs the kernel of gVisor no question to the host any more.
+static long look_at(struct ah_launch *launch) {
+    struct stat info;
+    long result = ah_raw(SYS_newfstatat, AT_FDCWD, (long)launch->found, (long)&info, 0, 0);
+    // Whatever else is there may answer an open with who knows what.
+    if (result == 0 && S_ISREG(info.st_mode)) {
+        raw(SYS_openat, AT_FDCWD, (long)launch->found, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        launch->has_found = 1;
+    }
+    return result;
+}
+
+// Where the search for the announced program will end, or nowhere. An attempt to run what is not there takes twice as long as a look.
+static void find_program(struct ah_launch *launch) {
+    const char *name = launch->program;
+    size_t length = strlen(name);
+    if (strchr(name, '/')) {
+        memcpy(launch->found, name, length + 1);
+        look_at(launch);
+        return;
+    }
+    for (const char *at = launch->search; *name && length < 4096; at++) {
+        size_t part = strcspn(at, ":");
+        if (part < 4096) {
+            put_path(launch->found, at, part, name, length);
+            long result = look_at(launch);
+            if (result != -ENOENT && result != -ENOTDIR) return;
+        }
+        at += part;
+        if (!*at) break;
+    }
+}
+
+// What the spare has found is where a search would come to, for all before it is not there. If it cannot be run, the search says why.
+static void run_found(const struct ah_launch *launch) {
+    if (launch->has_found && launch->is_there && strcmp(launch->program, launch->arguments[0]) == 0
+        && strcmp(launch->search, launch->spec.search) == 0)
+        execute(launch, launch->found);
 }
 
 static _Noreturn void run_program(struct ah_launch *launch) {
@@ -130,7 +172,7 @@ static _Noreturn void run_program(struct ah_launch *launch) {
     for (const char *at = launch->spec.search; *name && length < 4096; at++) {
         size_t part = strcspn(at, ":");
         if (part < 4096) {
-            long code = execute(launch, put_path(launch, at, part, name, length));
+            long code = execute(launch, put_path(launch->path, at, part, name, length));
             // The search goes on after what could not be run; folders of that name do not count.
             if (code != -ENOENT && code != -ENOTDIR && (code != -EACCES || detail_of(launch->path) != 2)) worst = code;
             if (code != -ENOENT && code != -ENOTDIR && code != -EACCES) break;
@@ -177,12 +219,12 @@ static int be_spare(void *argument) {
     struct ah_launch *launch = argument;
     set_up(launch);
     int is_in = raw(SYS_chdir, (long)launch->waiting_in, 0, 0) == 0;
-    launch->is_root =
-        raw(SYS_getgroups, 0, 0, 0) == 0 && raw(SYS_getgid, 0, 0, 0) == 0 && raw(SYS_getuid, 0, 0, 0) == 0;
+    if (is_in) find_program(launch);
     while (__atomic_load_n(&launch->go, __ATOMIC_ACQUIRE) == 0)
         ah_raw(SYS_futex, (long)&launch->go, FUTEX_WAIT_PRIVATE, 0, 0, 0);
     launch->is_there = is_in && strcmp(launch->spec.directory, launch->waiting_in) == 0;
     enter_directory(launch);
+    run_found(launch);
     run_program(launch);
 }
 
@@ -218,16 +260,21 @@ static int fill_in(struct ah_launch *launch, const struct ah_spawn *spec) {
     return launch->arguments && launch->environment;
 }
 
-static struct ah_launch *make_launch(const char *waiting_in) {
-    size_t length = strlen(waiting_in) + 1;
-    struct ah_launch *launch = malloc(sizeof *launch + length);
+static struct ah_launch *make_launch(const char *waiting_in, const char *program, const char *search) {
+    size_t length = strlen(waiting_in) + 1, name = strlen(program) + 1, path = strlen(search) + 1;
+    // What is found is no longer than a folder of the path and the name.
+    struct ah_launch *launch = malloc(sizeof *launch + length + 2 * (name + path));
     if (!launch) return 0;
     launch->arguments = launch->environment = 0;
     launch->texts = 0;
     launch->error.step = 0;
     launch->go = 0;
-    launch->is_root = launch->is_there = 0;
-    memcpy(launch->waiting_in, waiting_in, length);
+    launch->is_root = launch->is_there = launch->has_found = 0;
+    char *at = launch->waiting_in;
+    put(&at, waiting_in, length);
+    launch->program = put(&at, program, name);
+    launch->search = put(&at, search, path);
+    launch->found = at;
     return launch;
 }
 
@@ -240,31 +287,42 @@ void ah_launch_error(const struct ah_launch *launch, struct ah_start_error *erro
 
 // The harness has 0, 1 and 2 open, so the pipe is not among what becomes stdio. Nothing is ever written to it: it
 // closes when the program runs, or with the child, and then this memory is the harness's alone again.
-static long begin(struct ah_launch *launch, int (*child)(void *), int32_t *status) {
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC)) return -errno;
+static long begin(struct ah_launch *launch, int (*child)(void *)) {
     int pid = clone(child, launch->stack + sizeof launch->stack, CLONE_VM | SIGCHLD, launch);
-    long result = pid < 0 ? -errno : pid;
-    close(ends[1]);
-    if (pid < 0) close(ends[0]);
-    else *status = ends[0];
-    return result;
+    return pid < 0 ? -errno : pid;
 }
 
 long ah_spawn(const struct ah_spawn *spec, int32_t *status, struct ah_launch **out) {
-    struct ah_launch *launch = make_launch("");
+    struct ah_launch *launch = make_launch("", "", "");
     if (!launch) return -ENOMEM;
-    long result = fill_in(launch, spec) ? begin(launch, be_child, status) : -ENOMEM;
+    int ends[2];
+    long result = !fill_in(launch, spec) ? -ENOMEM : pipe2(ends, O_CLOEXEC) ? -errno : 0;
+    if (result == 0) {
+        result = begin(launch, be_child);
+        close(ends[1]);
+        if (result < 0) close(ends[0]);
+        else *status = ends[0];
+    }
     if (result < 0) ah_forget_launch(launch);
     else *out = launch;
     return result;
 }
 
-long ah_spare(const struct ah_spawn *streams, const char *directory, int32_t *status, struct ah_launch **out) {
-    struct ah_launch *launch = make_launch(directory);
+// Whether children have no identity but root's to begin with. That of the harness never changes.
+int ah_is_plain_root(void) {
+    static int known = -1;
+    if (known < 0) known = getgroups(0, 0) == 0 && getgid() == 0 && getuid() == 0;
+    return known;
+}
+
+long ah_spare(
+    const struct ah_spawn *streams, const char *directory, const char *program, const char *search, struct ah_launch **out
+) {
+    struct ah_launch *launch = make_launch(directory, program, search);
     if (!launch) return -ENOMEM;
     launch->spec = *streams;
-    long result = begin(launch, be_spare, status);
+    launch->is_root = (uint8_t)ah_is_plain_root();
+    long result = begin(launch, be_spare);
     if (result < 0) ah_forget_launch(launch);
     else *out = launch;
     return result;

@@ -17,35 +17,89 @@ struct SpareProcess {
     let madeAt: UInt64
 }
 
+/// What a child needs that is the same for every command, and nothing of any: made while a sandbox waits for somebody who takes it.
+struct ReadyStreams {
+    /// Ours are waited for already, as those of the process of this number.
+    static let number = Channel.taskProcess
+    let stdio: Harness.Stdio
+    /// Both ends of the pipe that tells whether the program runs.
+    let status: (ours: Int32, theirs: Int32)
+}
+
 extension Harness {
     /// One that is older is not used: a process shall not look as if it had started long before it was asked for.
     private static let spareAge: UInt64 = 1_000_000
 
+    /// Does what can be done for a command before anything is known of it. It is a favour, as a spare is.
+    func getReady() {
+        guard ready == nil, spare == nil, processes.isEmpty, shutdown == nil else { return }
+        _ = passwd.contents("/etc/passwd")
+        _ = group.contents("/etc/group")
+        _ = ah_is_plain_root()
+        ready = openReady()
+        if let ready { watch(ready, ReadyStreams.number) }
+    }
+
+    private func openReady() -> ReadyStreams? {
+        var stdio = Stdio()
+        var (ours, theirs): (Int32, Int32) = (-1, -1)
+        guard openPipes(&stdio) >= 0, unsafe ah_pipe(&ours, &theirs) >= 0 else {
+            stdio.closeAll()
+            return nil
+        }
+        return ReadyStreams(stdio: stdio, status: (ours, theirs))
+    }
+
+    private func watch(_ ready: ReadyStreams, _ number: UInt16) {
+        watch(ready.stdio.ours[0], Source.input, number)
+        watch(ready.stdio.ours[1], Source.stdout, number)
+        watch(ready.stdio.ours[2], Source.stderr, number)
+        watch(ready.status.ours, Source.status, number)
+    }
+
+    /// What was made for a command is not for what comes. What is waited for goes at once, for its number may be somebody's next.
+    func dropReady() {
+        guard let ready else { return }
+        self.ready = nil
+        Stdio(ours: ready.stdio.ours).closeAll()
+        ah_close(ready.status.ours)
+        closing += ready.stdio.theirs + [ready.status.theirs]
+    }
+
     /// Makes the spare of a process that will be started. It is a favour: nothing is said about it, and without it the process is
     /// started as any other.
     func makeSpare(_ number: UInt16, _ request: StartProcess) {
-        guard spare == nil, processes.isEmpty, shutdown == nil, !request.directory.contains(0) else { return }
-        // Nothing runs until the spare does: what is read of them now is what they say then.
-        _ = passwd.contents("/etc/passwd")
-        _ = group.contents("/etc/group")
-        var stdio = Stdio()
-        var pid = open(&stdio, request, Account(uid: 0, gid: 0, groups: [], home: []))
-        var status: Int32 = -1
+        guard spare == nil, processes.isEmpty, shutdown == nil, !request.directory.contains(0),
+            !haveNUL(request.arguments), !haveNUL(request.environment)
+        else { return }
+        // Nothing runs until the spare does: what is read of them now is what they say then. Nor has anything since the sandbox waits.
+        if number != ReadyStreams.number { dropReady() }
+        _ = passwd.contents("/etc/passwd", isKnown: ready != nil)
+        _ = group.contents("/etc/group", isKnown: ready != nil)
+        let isWatched = ready != nil
+        guard let parts = ready ?? openReady() else { return }
+        ready = nil
+        var stdio = parts.stdio
+        let path = value(of: "PATH", in: request.environment) ?? []
+        var spec = unsafe ah_spawn()
+        unsafe (spec.input, spec.output, spec.error) = (stdio.theirs[0], stdio.theirs[1], stdio.theirs[2])
         var shared: OpaquePointer?
-        if pid >= 0 {
-            var spec = unsafe ah_spawn()
-            unsafe (spec.input, spec.output, spec.error) = (stdio.theirs[0], stdio.theirs[1], stdio.theirs[2])
-            pid = unsafe ah_spare(&spec, terminated(request.directory), &status, &shared)
+        let pid = unsafe ah_spare(
+            &spec, terminated(request.directory), terminated(request.arguments[0]), Self.searchPath(path), &shared)
+        if !isWatched { watch(parts, number) }
+        if !request.stdin {
+            // Without stdin the writing end is closed: the process reads end-of-file.
+            closing.append(stdio.ours[0])
+            stdio.ours[0] = -1
         }
-        stdio.closeTheirs()
-        guard pid > 0, let launch = unsafe shared else { return Stdio(ours: stdio.ours).closeAll() }
+        closing += stdio.theirs + [parts.status.theirs]
+        guard pid > 0, let launch = unsafe shared else {
+            ah_close(parts.status.ours)
+            return Stdio(ours: stdio.ours).closeAll()
+        }
         unsafe spare = SpareProcess(
-            number: number, pid: Int32(pid), status: status, launch: launch, streams: stdio,
+            number: number, pid: Int32(pid), status: parts.status.ours, launch: launch, streams: stdio,
             madeAt: ah_now_microseconds())
-        if stdio.ours[0] >= 0 { watch(stdio.ours[0], Source.input, number) }
-        watch(stdio.ours[1], Source.stdout, number)
-        watch(stdio.ours[2], Source.stderr, number)
-        watch(status, Source.status, number)
     }
 
     /// Has the spare become what a request asks for, if there is one that can; one that cannot is ended.

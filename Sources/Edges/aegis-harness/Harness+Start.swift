@@ -8,6 +8,7 @@ extension Harness {
             return refuse(number, .other, Code.invalid, bytes("the request to start a process is malformed"))
         }
         if request.kind == .spare { return makeSpare(number, request) }
+        dropReady()
         guard shutdown == nil else { return refuse(number, .other, 0, bytes("the sandbox is shutting down")) }
         if request.kind == .door && process(number) == nil { return openDoor(number, request) }
         guard processes.count < Channel.liveLimit, process(number) == nil, door?.number != number else {
@@ -78,14 +79,19 @@ extension Harness {
             stdio.ours = [master, master, -1]
             return 0
         }
+        let result = openPipes(&stdio)
         // Without stdin the writing end is closed at once: the process reads end-of-file.
-        var result = unsafe ah_pipe(&stdio.theirs[0], &stdio.ours[0])
-        if result >= 0 { result = unsafe ah_pipe(&stdio.ours[1], &stdio.theirs[1]) }
-        if result >= 0 { result = unsafe ah_pipe(&stdio.ours[2], &stdio.theirs[2]) }
         if result >= 0 && !request.stdin {
             ah_close(stdio.ours[0])
             stdio.ours[0] = -1
         }
+        return result
+    }
+
+    func openPipes(_ stdio: inout Stdio) -> Int {
+        var result = unsafe ah_pipe(&stdio.theirs[0], &stdio.ours[0])
+        if result >= 0 { result = unsafe ah_pipe(&stdio.ours[1], &stdio.theirs[1]) }
+        if result >= 0 { result = unsafe ah_pipe(&stdio.ours[2], &stdio.theirs[2]) }
         return result
     }
 
@@ -126,6 +132,11 @@ extension Harness {
         ah_exit(copy.run(into: request.arguments[0]))
     }
 
+    /// Where programs are looked for with this value of PATH, for C.
+    static func searchPath(_ path: [UInt8]) -> [UInt8] {
+        terminated(path.isEmpty ? bytes("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") : path)
+    }
+
     /// Calls `body` with a request in the words of C.
     static func withSpec(
         _ request: StartProcess, _ account: Account, _ stdio: [Int32], _ body: (inout ah_spawn) -> Int
@@ -134,9 +145,7 @@ extension Harness {
         if value(of: "HOME", in: environment) == nil { environment.append(bytes("HOME=") + account.home) }
         let arguments = blob(request.arguments)
         let variables = blob(environment)
-        let standard = bytes("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-        let path = value(of: "PATH", in: environment) ?? []
-        let search = terminated(path.isEmpty ? standard : path)
+        let search = searchPath(value(of: "PATH", in: environment) ?? [])
         let directory = terminated(request.directory)
         var result = 0
         unsafe arguments.withUnsafeBytes { arguments in

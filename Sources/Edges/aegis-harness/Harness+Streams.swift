@@ -123,29 +123,38 @@ extension Harness {
     // MARK: The end of processes
 
     /// Reaps every child that ended, ours and those that were left to us. `false` if there is no child any more.
-    ///
-    /// The only place that reaps: whoever else took an end from the kernel would take it from its process.
     @discardableResult
     func reap() -> Bool {
+        while true {
+            let pid = reapNext()
+            guard pid > 0 else { return pid != -Code.noChild }
+        }
+    }
+
+    /// Reaps a child that ended. `false` if there is none.
+    @discardableResult
+    func reapOne() -> Bool { reapNext() > 0 }
+
+    /// The only place that reaps: whoever else took an end from the kernel would take it from its process.
+    private func reapNext() -> Int {
         var code: UInt32 = 0
         var signal: UInt8 = 0
-        while true {
-            let pid = unsafe ah_reap(&code, &signal)
-            guard pid > 0 else { return pid != -Code.noChild }
-            for process in processes where Int(process.pid) == pid && process.end == nil {
-                process.end = (code, signal)
-                process.closeInput()
-                for i in 0..<2 where process.output[i].isOpen && !process.output[i].isOver {
-                    let pending = process.terminal ? -1 : ah_pending(process.output[i].descriptor)
-                    // A terminal does not tell; it holds less than this.
-                    process.output[i].leftover = pending >= 0 ? pending : 256 << 10
-                    process.output[i].ready = true
-                }
-                if !process.isStarted { resolveStart(process) }
-                break
+        let pid = unsafe ah_reap(&code, &signal)
+        guard pid > 0 else { return pid }
+        for process in processes where Int(process.pid) == pid && process.end == nil {
+            process.end = (code, signal)
+            process.closeInput()
+            for i in 0..<2 where process.output[i].isOpen && !process.output[i].isOver {
+                let pending = process.terminal ? -1 : ah_pending(process.output[i].descriptor)
+                // A terminal does not tell; it holds less than this.
+                process.output[i].leftover = pending >= 0 ? pending : 256 << 10
+                process.output[i].ready = true
             }
-            if let spare, Int(spare.pid) == pid { forgetSpare(spare) }
+            if !process.isStarted { resolveStart(process) }
+            break
         }
+        if let spare, Int(spare.pid) == pid { forgetSpare(spare) }
+        return pid
     }
 
     /// Reports the end of a process whose last byte is on its way. `true` if it is gone.
@@ -205,6 +214,7 @@ extension Harness {
         }
         shutdown = (kill, kill + Harness.lastWords, false, stays)
         dropSpare()
+        dropReady()
         signalEverything(15)
     }
 

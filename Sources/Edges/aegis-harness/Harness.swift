@@ -18,6 +18,8 @@ final class Harness {
     var channelWritable = true
     /// A child that waits to become the command; in a sandbox that is kept ready.
     var spare: SpareProcess?
+    /// What such a child will be given; while the sandbox waits.
+    var ready: ReadyStreams?
     /// Descriptors that are to be closed when what is to be sent is sent: in gVisor each of them takes its time.
     var closing: [Int32] = []
     var processes: [GuestProcess] = []
@@ -32,6 +34,8 @@ final class Harness {
     var deadline: UInt64?
     /// Questions for health that are answered when a shutdown in which the harness stays is over.
     var questions: [(flags: UInt8, payload: [UInt8])] = []
+    /// Whether the kernel has told of the end of children that were not asked for since.
+    private var haveEnded = false
     /// Whether something happened since memory was last given back.
     var isWarm = true
     /// Whether this sandbox waits for somebody who takes it: what memory there is will be wanted then, and there is nothing to be done
@@ -103,6 +107,8 @@ final class Harness {
     /// One turn: read frames, move bytes, write frames. `true` if another turn would find something to do.
     func step() -> Bool {
         var isBusy = readChannel()
+        // The first one is most likely the one that somebody waits to hear of.
+        if haveEnded { reapOne() }
         var i = 0
         while i < processes.count {
             let process = processes[i]
@@ -116,6 +122,12 @@ final class Harness {
         if door != nil { isBusy = pumpDoor() || isBusy }
         flush()
         closeClosing()
+        if haveEnded {
+            // In this order: one that ends after the last question is told of anew.
+            haveEnded = false
+            ah_drain_signals(signals)
+            while reapOne() { isBusy = true }
+        }
         if let deadline, deadline <= ah_now_microseconds() { keepDeadlines() }
         if shutdown != nil { continueShutdown() }
         return isBusy && (channelWritable || outgoing.count < Harness.highWater)
@@ -131,8 +143,7 @@ final class Harness {
                 ah_epoll_watch_output(epoll, channel, Source.channel, 0)
             }
         case Source.signals:
-            ah_drain_signals(signals)
-            reap()
+            haveEnded = true
         case Source.listener: door?.waiting[Int(event.data >> 8)] = true
         case Source.connection:
             guard let door, let at = door.index(UInt32(truncatingIfNeeded: event.data >> 8)) else { return }
@@ -255,6 +266,7 @@ final class Harness {
             if shutdown?.stays == true {
                 questions.append((header.flags, payload))
             } else {
+                if isKeptReady { getReady() }
                 outgoing.appendFrame(.healthy, flags: header.flags, payload)
             }
         case .shutdown: beginShutdown(try Shutdown(decoding: incoming.payload(of: header)))

@@ -59,6 +59,14 @@ package struct ImageConfig: Sendable, Equatable {
         return order.compactMap { values[Substring($0)] }
     }
 
+    /// What the image sets a variable to; nil when it does not.
+    package func value(of name: String) -> String? {
+        let entry = environment.last {
+            $0.utf8.starts(with: name.utf8) && $0.utf8.dropFirst(name.utf8.count).first == 61
+        }
+        return entry.map { String($0.dropFirst(name.count + 1)) }
+    }
+
     /// Who the command runs as: `user` of the caller if given, else the image's USER, else root.
     package func user(overriddenBy chosen: String? = nil) throws(AegisError) -> ImageUser {
         try ImageUser(parsing: chosen.flatMap { $0.isEmpty ? nil : $0 } ?? user)

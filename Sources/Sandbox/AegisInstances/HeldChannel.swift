@@ -39,9 +39,17 @@ final class HeldChannel: ByteStream {
     func leads(to other: any Sandbox) -> Bool { sandbox === other }
 
     /// Tells the harness what is known of the command before the rest is: it can do a part of its work in the meantime.
-    func announceCommand(in directory: String, stdin: Bool) async {
+    ///
+    /// - Parameters:
+    ///   - directory: where it will run.
+    ///   - stdin: whether it will have input.
+    ///   - program: its program, if that is known.
+    ///   - path: where that will be looked for.
+    func announceCommand(in directory: String, stdin: Bool, program: String?, path: String) async {
         guard state.version >= Channel.keptReadyVersion else { return }
-        let message = StartProcess.spare(in: Array(directory.utf8), stdin: stdin).encoded()
+        let message = StartProcess.spare(
+            in: Array(directory.utf8), stdin: stdin, program: Array((program ?? "-").utf8), path: Array(path.utf8)
+        ).encoded()
         guard message.count <= Channel.controlLimit else { return }
         var bytes: [UInt8] = []
         FrameHeader(.start, stream: Channel.taskProcess, length: message.count).encode(into: &bytes)

@@ -247,10 +247,13 @@ extension Instance {
             ? "/workspace" : config.workingDirectory
     }
 
+    /// Where programs are looked for when nobody says otherwise.
+    static let standardPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
     /// The whole environment of a process of this instance, secrets included; never stored.
     func environment(_ config: ImageConfig, more: [String: String]) throws -> [[UInt8]] {
         var values: [String: [UInt8]] = [
-            "PATH": Array("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".utf8)
+            "PATH": Array(Self.standardPath.utf8)
         ]
         for entry in config.environment {
             let parts = entry.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)

@@ -182,10 +182,7 @@ package actor WarmPool {
         lastClaim = uptime
         // Before all else: a kernel in user space needs a moment until it runs again.
         let thawed = await Self.thaw(warm)
-        if warm.isFrozen, !stored.tty {
-            let directory = Instance.workingDirectory(image.config, stored)
-            await warm.channel.announceCommand(in: directory, stdin: stored.stdin)
-        }
+        if warm.isFrozen, !stored.tty { await Self.announce(stored, image.config, to: warm) }
         poke()
         let claim = WarmClaim(warm: warm, image: image, ids: ids, choice: choice)
         let (services, owner) = (services, stored.info.owner)
@@ -194,6 +191,14 @@ package actor WarmPool {
             try await Self.give(claim, to: owner, services)
         }
         return claim
+    }
+
+    /// Tells the sandbox what it will most likely run.
+    private static func announce(_ stored: StoredInstance, _ config: ImageConfig, to warm: WarmSandbox) async {
+        let program = (try? config.commandLine(userCommand: stored.userCommand))?.first
+        let path = stored.env["PATH"] ?? config.value(of: "PATH") ?? Instance.standardPath
+        await warm.channel.announceCommand(
+            in: Instance.workingDirectory(config, stored), stdin: stored.stdin, program: program, path: path)
     }
 
     /// Its processes run again.

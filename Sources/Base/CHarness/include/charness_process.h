@@ -41,8 +41,14 @@ long ah_spawn(const struct ah_spawn *spec, int32_t *status, struct ah_launch **l
 void ah_launch_error(const struct ah_launch *launch, struct ah_start_error *error);
 void ah_forget_launch(struct ah_launch *launch);
 // Starts a child that has done all that needs no word of what is to run, in a folder, as root, with the three streams, and waits
-// for that word. Its launch and its status are those of a child of ah_spawn; before it is told, the end of `status` is its own.
-long ah_spare(const struct ah_spawn *streams, const char *directory, int32_t *status, struct ah_launch **launch);
+// for that word; what it will most likely be, a name and a search path, it looks for meanwhile (an empty name: nothing). Its launch
+// is that of a child of ah_spawn. It holds what the caller has open: of a pipe, one end of which the caller closes now, the other is
+// what ah_spawn calls status; before it is told, the end of that is its own.
+long ah_spare(
+    const struct ah_spawn *streams, const char *directory, const char *program, const char *search, struct ah_launch **launch
+);
+// Whether children begin with no identity but root's; asked of the kernel once.
+int ah_is_plain_root(void);
 // Tells a spare what to run, with the streams that it was made with. Negative: nothing was begun.
 long ah_tell_spare(struct ah_launch *launch, const struct ah_spawn *spec);
 // Kills a spare that was told nothing, and reaps it.
