@@ -1,6 +1,7 @@
 import AegisCore
 import AegisIO
 import AegisWire
+import LinuxSys
 
 /// One client's connection: a task that takes requests one after the other.
 ///
