@@ -31,6 +31,11 @@ extension ProofTests {
             }
             #expect(try await events(f).filter { $0.reason == "unheard" }.map(\.count) == [7])
             for name in ["quick", "calm"] { #expect(try await f.record(name).state == "running") }
+            // Nor does anything stay of what they were writing.
+            let place = "/run/aegis/\(try f.node)"
+            try await f.eventually("nothing unfinished is left") {
+                try !FileManager.default.contentsOfDirectory(atPath: place).contains { $0.hasPrefix(".new-") }
+            }
         }
     }
 

@@ -177,6 +177,11 @@ import Testing
             try await f.up()
             let after = try await f.served("web").expose[0]
             #expect(after.number == before.number && after.number != 0 && after.error == nil)
+            // No connection that goes out can take it while no daemon has it.
+            let outgoing = try String(contentsOfFile: "/proc/sys/net/ipv4/ip_local_port_range", encoding: .utf8)
+            let range = outgoing.split { $0.isWhitespace }.compactMap { Int($0) }
+            try #require(range.count == 2)
+            #expect(!(range[0]...range[1]).contains(after.number), "\(after.number): \(outgoing)")
             #expect(try await f.get(try #require(after.url) + "/index.html") == "hello\n")
             #expect(try await f.hasRun("web", 1))
             try await f.succeed("down")

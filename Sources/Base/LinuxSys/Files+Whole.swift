@@ -102,6 +102,19 @@ package enum Files {
             .sorted { $0.bytes.lexicographicallyPrecedes($1.bytes) }
     }
 
+    /// How the files begin that `writeAtomically` writes before they get their names.
+    static let unfinishedPrefix = ".new-"
+
+    /// Removes the files of a directory that `writeAtomically` has not come to the end of, as its process was killed.
+    ///
+    /// - Parameter directory: one in which nobody writes.
+    /// - Throws: the error of the system call; what it could remove is gone.
+    package static func removeUnfinished(in directory: String) throws(Errno) {
+        for entry in try list(directory) where entry.type == .regular && entry.name.hasPrefix(unfinishedPrefix) {
+            try removeFile("\(directory)/\(entry.name)")
+        }
+    }
+
     /// A path as it is from `directory` on if it is relative, without `.` and slashes that mean nothing.
     ///
     /// `..` stays: what it leads to is the kernel's to say when links are on the way.
@@ -163,7 +176,7 @@ extension FileDescriptor {
         _ name: String, _ bytes: [UInt8], mode: UInt32 = 0o600, synced: Bool = false
     ) throws(Errno) {
         // The kernel's limit for a name is 255 bytes; the temporary one has 24 of its own.
-        let temporary = ".new-\(try Random.hex(bytes: 8))-\(String(decoding: name.utf8.prefix(200), as: UTF8.self))"
+        let temporary = "\(Files.unfinishedPrefix)\(try Random.hex(bytes: 8))-\(String(decoding: name.utf8.prefix(200), as: UTF8.self))"
         let file = try open(temporary, [.writeOnly, .create, .exclusive, .noFollow], mode: mode)
         do {
             try file.setPermissions(mode)

@@ -50,6 +50,8 @@ struct DaemonHome: Sendable {
         try HomeFolder.checkShared(runRoot)
         let runDirectory = "\(runRoot)/\(node)"
         try makeFolder(runDirectory, mode: 0o711)
+        // A daemon before this one was killed over them.
+        try? Files.removeUnfinished(in: runDirectory)
         let bootID = try Files.read("/proc/sys/kernel/random/boot_id", limit: 64)
         return DaemonHome(
             path: path, sockets: sockets, runDirectory: runDirectory, node: node,

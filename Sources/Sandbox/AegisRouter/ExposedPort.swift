@@ -76,8 +76,8 @@ final class ExposedPort: @unchecked Sendable {
     func bind() -> Bool {
         guard listener == nil else { return false }
         do throws(IOError) {
-            let listener = try Listener.tcp(
-                address: exposure.address, port: exposure.publicPort, on: services.proxy.loop, backlog: 4096)
+            let listener = try LastingPorts.listen(
+                address: exposure.address, port: exposure.publicPort, on: services.proxy.loop)
             boundPort = try listener.localPort()
             self.listener = listener
             failure = nil
