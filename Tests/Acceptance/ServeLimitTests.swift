@@ -43,6 +43,8 @@ import Testing
                 if isStopped { try await f.succeed("instance", "stop", name) }
                 let client = try f.begin(program: "/usr/bin/python3", ["-c", Self.silent, usual])
                 try await f.eventually("it is held") { try await f.served(name).connections >= 1 }
+                // While it boots, who waits for a second may be told of the boot instead of the server.
+                try await f.eventually("it runs") { try await f.record(name).state == "running" }
                 let hurried = try await f.run("/usr/bin/python3", ["-c", Self.silent, own])
                 #expect(hurried.out == "reset\n", "\(hurried)")
                 try await f.eventually("its cause is told") { try told(8, 1) == times }

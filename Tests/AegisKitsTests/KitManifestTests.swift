@@ -219,6 +219,22 @@ import Testing
         }
     }
 
+    /// Of whichever port: it is the same server at another place.
+    @Test(arguments: [
+        ("9000:81", "9000:81,ready=/slow"), ("81,ui,cooldown=10m", "81,ui,cooldown=10m,ready=/slow"),
+        ("81,ready=tcp", "81,ready=tcp"), ("81,ready=/x", "81,ready=/x"), ("81:ws", "81:ws"), ("81:tcp", "81:tcp"),
+        ("9000:80", "9000:80,ready=/up"),
+    ])
+    func aPortOfTheKitStaysReadyLaterAtAnotherPlace(_ given: String, _ expected: String) throws {
+        let all = try merge {
+            $0.expose = ["80", "81,ready=/slow"]
+            $0.health = KitHealth(path: "/up", interval: .seconds(1), timeout: .seconds(1))
+        } _: {
+            $0.expose = [given]
+        }
+        #expect(all.expose == [given.hasPrefix("9000:80") ? "81,ready=/slow" : "80,ready=/up", expected])
+    }
+
     @Test func isolationIsOnlyRaised() throws {
         func grade(_ kit: String?, _ user: String?) throws -> String? {
             try merge {

@@ -17,12 +17,31 @@ import Testing
     @Test func aFileSaysWhatWasWritten() {
         let account = CounterAccount(
             told: Self.marks(0x0102_0304_0506_0708, 3), untold: Self.marks(5, 6), generation: Self.first)
-        #expect(account.bytes.prefix(16) == [1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 3])
-        #expect(account.bytes.count == 48 && CounterAccount(bytes: account.bytes) == account)
+        #expect(account.bytes.prefix(17) == [2, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 3])
+        #expect(account.bytes.count == 49)
+        // Whatever the counters say, or if they cannot be read.
+        #expect(CounterAccount(bytes: account.bytes, nil) == account)
+        #expect(CounterAccount(bytes: account.bytes, Self.reading(1, 1)) == account)
     }
 
-    @Test(arguments: [0, 16, 47, 49]) func aFileThatIsNotWholeSaysNothing(count: Int) {
-        #expect(CounterAccount(bytes: [UInt8](repeating: 1, count: count)) == nil)
+    @Test(arguments: [(0, 2), (15, 2), (17, 2), (48, 2), (50, 2), (49, 1), (49, 3)])
+    func aFileThatIsNotWholeOrOfAnotherVersionSaysNothing(count: Int, first: Int) {
+        let bytes = [UInt8(first)] + [UInt8](repeating: 1, count: count)
+        #expect(CounterAccount(bytes: Array(bytes.prefix(count)), Self.reading(1, 1)) == nil)
+    }
+
+    /// It has how far was told, and nothing else: what came through while no daemon ran is known from it, too.
+    @Test func aFileOfTheReleaseBeforeIsRead() {
+        let bytes: [UInt8] = [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 3]
+        let now = Self.reading(260, 5)
+        let known = CounterAccount(bytes: bytes, now)
+        #expect(known == CounterAccount(told: Self.marks(256, 3), untold: .none, generation: Self.first))
+        #expect(known?.brought(to: now).untold == Self.marks(4, 2))
+        // The trap's rules were loaded anew since: all that they count is new.
+        let fewer = Self.reading(260, 2)
+        #expect(CounterAccount(bytes: bytes, fewer)?.brought(to: fewer).untold == Self.marks(4, 2))
+        // It does not say which rules have counted.
+        #expect(CounterAccount(bytes: bytes, nil) == nil)
     }
 
     /// Every daemon that dies before it has told leaves to the next one what it has found, whether its rules were loaded or not.

@@ -59,7 +59,7 @@ import Testing
     }
 
     /// The networks of a daemon with what ends as it dies, and those of the next one of the same node.
-    private static func withTwo(
+    static func withTwo(
         _ body: @escaping @Sendable (NetworkService, TaskScope, NetworkService, EventLoop) async throws -> Void
     ) async throws {
         try await onLoop { loop in

@@ -9,8 +9,20 @@ import Testing
     /// A time that a test moves on.
     private final class Hours: Sendable {
         private let ahead = Atomic<UInt64>(0)
-        var now: UInt64 { SystemTime.monotonic &+ ahead.load(ordering: .relaxed) }
-        func pass(_ hours: UInt64) { ahead.add(hours * 3_600_000_000_000, ordering: .relaxed) }
+        private let looks = Atomic<Int>(0)
+        /// What the proxy measures by. It looks once a tick, and remembers what it saw.
+        var now: UInt64 {
+            looks.add(1, ordering: .sequentiallyConsistent)
+            return SystemTime.monotonic &+ ahead.load(ordering: .sequentiallyConsistent)
+        }
+        func pass(_ hours: UInt64) { ahead.add(hours * 3_600_000_000_000, ordering: .sequentiallyConsistent) }
+        /// Waits until the proxy has looked: the limits of what begins then do not count from hours that are over.
+        func areSeen(on loop: EventLoop) async throws {
+            let before = looks.load(ordering: .sequentiallyConsistent)
+            while looks.load(ordering: .sequentiallyConsistent) == before {
+                try await loop.clock.sleep(for: .milliseconds(1))
+            }
+        }
     }
 
     /// Days of silence end no connection that is in use, be it bytes or a WebSocket, nor what holds its instance. One that waits for
@@ -27,6 +39,7 @@ import Testing
                 "GET /chat HTTP/1.1¬Host: a¬Connection: Upgrade¬Upgrade: websocket¬Sec-WebSocket-Key: x¬¬")
             #expect(try await socket.head().hasPrefix("HTTP/1.1 101 "))
             for day in 1...3 {
+                try await hours.areSeen(on: stage.loop)
                 let control = try await stage.client(81)
                 try await control.send("GET /\(day) HTTP/1.1¬Host: a¬¬")
                 #expect(try await control.head().hasPrefix("HTTP/1.1 200 "))

@@ -39,20 +39,22 @@ struct KitRequest {
     /// user says otherwise: it is the same server.
     private func ports(_ given: [String]?) throws(AegisError) -> [String]? {
         var specs = try ExposeSpec.list(kit.expose ?? [])
-        var health: UInt16?
         if let path = kit.health?.path, let index = specs.firstIndex(where: { $0.portProtocol == .http }),
             specs[index].ready == .tcp
         {
             specs[index].ready = .http(path: path)
-            health = specs[index].guestPort
         }
         var own: [String] = []
         for text in given ?? [] {
             var spec = try ExposeSpec(parsing: text)
+            let ready = specs.first { $0.guestPort == spec.guestPort && $0.portProtocol == spec.portProtocol }?.ready
             specs.removeAll { $0.guestPort == spec.guestPort }
-            let takesOver = spec.guestPort == health && spec.portProtocol == .http && !text.contains(",ready=")
-            if takesOver, let path = kit.health?.path { spec.ready = .http(path: path) }
-            own.append(takesOver ? spec.description : text)
+            guard let ready, ready != .tcp, !text.contains(",ready=") else {
+                own.append(text)
+                continue
+            }
+            spec.ready = ready
+            own.append(spec.description)
         }
         let all = specs.map(\.description) + own
         return all.isEmpty ? nil : all

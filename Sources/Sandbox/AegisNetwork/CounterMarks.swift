@@ -52,26 +52,49 @@ struct CounterAccount: Sendable, Equatable {
 }
 
 extension CounterAccount {
+    /// What a file begins with that has all of this. One of the release before has two numbers, of 8 bytes, and no version.
+    private static let version: UInt8 = 2
     private static let size = 48
+    private static let firstSize = 16
 
-    /// What a file holds; nil for one that is not whole.
-    init?(bytes: [UInt8]) {
-        guard bytes.count == Self.size else { return nil }
-        let numbers = stride(from: 0, to: Self.size, by: 8).map { start in
-            bytes[start..<start + 8].reduce(0) { $0 << 8 | UInt64($1) }
+    /// What a file holds; nil for one that is not whole, or of a later version.
+    ///
+    /// - Parameters:
+    ///   - bytes: what it holds.
+    ///   - now: what the counters say, for a file that does not say whose it is: it is of the rules that are there, unless they have
+    ///     counted fewer arrivals. Nil: not known, and such a file says nothing.
+    init?(bytes: [UInt8], _ now: InstanceCounters.Reading?) {
+        if bytes.count == Self.firstSize {
+            guard let now else { return nil }
+            let told = Self.numbers(bytes[...])
+            self.init(
+                told: CounterMarks(refused: told[0], arrived: told[1] > now.marks.arrived ? 0 : told[1]), untold: .none,
+                generation: now.generation)
+            return
         }
+        guard bytes.count == 1 + Self.size, bytes.first == Self.version else { return nil }
+        let numbers = Self.numbers(bytes.dropFirst())
         self.init(
             told: CounterMarks(refused: numbers[0], arrived: numbers[1]),
             untold: CounterMarks(refused: numbers[2], arrived: numbers[3]),
             generation: Generation(gateway: numbers[4], trap: numbers[5]))
     }
 
+    private static func numbers(_ bytes: ArraySlice<UInt8>) -> [UInt64] {
+        stride(from: bytes.startIndex, to: bytes.endIndex, by: 8).map { start in
+            bytes[start..<start + 8].reduce(0) { $0 << 8 | UInt64($1) }
+        }
+    }
+
     /// What a file holds.
     var bytes: [UInt8] {
-        [told.refused, told.arrived, untold.refused, untold.arrived, generation.gateway, generation.trap].flatMap {
-            value in
-            stride(from: 56, through: 0, by: -8).map { UInt8(truncatingIfNeeded: value >> UInt64($0)) }
-        }
+        let numbers = [
+            told.refused, told.arrived, untold.refused, untold.arrived, generation.gateway, generation.trap,
+        ]
+        return [Self.version]
+            + numbers.flatMap { value in
+                stride(from: 56, through: 0, by: -8).map { UInt8(truncatingIfNeeded: value >> UInt64($0)) }
+            }
     }
 }
 

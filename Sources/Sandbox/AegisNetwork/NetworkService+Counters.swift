@@ -11,11 +11,11 @@ extension NetworkService {
         let found = try? await BlockingPool.shared.run {
             places.compactMap { place -> (String, CounterMarks)? in
                 // Without a file it is another release's, or had no network yet.
-                guard let known = (try? Files.read(place.file, limit: 64)).flatMap(CounterAccount.init(bytes:)) else {
-                    return nil
-                }
-                let counters = InstanceCounters(node: node, index: place.index, gateway: gateway, trap: trap)
-                guard let now = try? counters.read() else { return nil }
+                guard let bytes = try? Files.read(place.file, limit: 64) else { return nil }
+                let now = try? InstanceCounters(node: node, index: place.index, gateway: gateway, trap: trap).read()
+                guard let known = CounterAccount(bytes: bytes, now) else { return nil }
+                // What is known to be untold is so, whether the counters can be read or not.
+                guard let now else { return (place.id, known.untold) }
                 let account = known.brought(to: now)
                 try? Files.writeAtomically(place.file, account.bytes, mode: 0o600, synced: false)
                 return (place.id, account.untold)

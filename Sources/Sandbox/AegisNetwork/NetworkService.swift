@@ -142,7 +142,8 @@ package actor NetworkService {
     ///   - namespace: a descriptor of its network namespace, valid until this returns.
     ///   - observer: who is told of denials.
     ///   - isTakenOver: whether it ran under an earlier daemon; then a child goes without what its parent has lost meanwhile.
-    /// - Throws: `network-failed`, `policy-unproven`; nothing is left behind then.
+    /// - Throws: `network-failed`, `policy-unproven`; nothing is left behind then, but for one that was taken over and is unproven what
+    ///   has come through, until `detach`.
     package func attach(
         _ member: NetworkMember, _ place: Place, policy: NetworkPolicy, inspection: Inspection?, namespace: Int32,
         observer: any NetworkObserver, isTakenOver: Bool = false
@@ -162,7 +163,7 @@ package actor NetworkService {
                     link, gateway: gateway.raw, instance: namespace.raw, address: AddressPlan.instance(place.index))
                 return (try KernelNetwork.number(of: link, gateway: gateway.raw), try counters.read())
             }
-            let before = unheard.removeValue(forKey: member.id) ?? .none
+            let before = unheard[member.id] ?? .none
             let account = CounterAccount(
                 told: counted.marks, untold: isTakenOver ? before + counted.marks : .none,
                 generation: counted.generation)
@@ -170,6 +171,8 @@ package actor NetworkService {
                 instance: member.id, index: place.index, link: link, gateway: gateway,
                 table: GatewayRules.table(node), names: namesFile(member.id),
                 account: (marksFile(member.id), account), gate: gate, inspection: inspection, observer: observer)
+            // Not before: its file says so from here on.
+            unheard[member.id] = nil
             try await BlockingPool.shared.run { try uplink.count(link, isPort: false) }
             if let before = links.removeValue(forKey: member.id) {
                 before.uplink.close()
@@ -188,7 +191,9 @@ package actor NetworkService {
             }
             if let failure = try await prove(member.id, .start).failure { throw failure }
         } catch {
-            await detach(member.id, place)
+            // What came through must be known to the next daemon, too, until somebody has written down that this was its end.
+            let isUnproven = (error as? AegisError)?.code == "policy-unproven"
+            await detach(member.id, place, keepingAccount: isTakenOver && isUnproven)
             if let error = error as? AegisError { throw error }
             throw AegisError.failed("network-failed", "cannot link \(member.name) to its network: \(error)")
         }
@@ -224,12 +229,18 @@ package actor NetworkService {
 
     /// Takes an instance's link and grants away; fine when it has none. A caller that is cancelled waits for it all the same:
     /// what a start has made that was cut off must not stay.
-    package func detach(_ id: String, _ place: Place) async {
-        await scope.spawn("network-detach") { await self.takeAway(id, place) }.wait()
+    ///
+    /// - Parameters:
+    ///   - id: the instance's.
+    ///   - place: what it had.
+    ///   - keepingAccount: whether it stays written down what came through, as the instance's end is not yet: then this is called
+    ///     again.
+    package func detach(_ id: String, _ place: Place, keepingAccount: Bool = false) async {
+        await scope.spawn("network-detach") { await self.takeAway(id, place, keepingAccount: keepingAccount) }.wait()
     }
 
-    private func takeAway(_ id: String, _ place: Place) async {
-        for file in [namesFile(id), marksFile(id)] { try? Files.removeFile(file) }
+    private func takeAway(_ id: String, _ place: Place, keepingAccount: Bool) async {
+        for file in [namesFile(id)] + (keepingAccount ? [] : [marksFile(id)]) { try? Files.removeFile(file) }
         unheard[id] = nil
         let link = links.removeValue(forKey: id)
         await link?.uplink.tellUnheard()

@@ -73,7 +73,8 @@ extension Uplink {
         }
     }
 
-    /// Tells how much the kernel refused while nobody heard it. A daemon that dies over it leaves it to the next one.
+    /// Tells how much the kernel refused while nobody heard it. A daemon that dies over it leaves it to the next one: one that has
+    /// told of it and not yet written that down has it told again. It is told at least once.
     ///
     /// - Returns: how much came through in that time.
     func tellMissed() -> UInt64 {

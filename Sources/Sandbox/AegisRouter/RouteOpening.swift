@@ -40,15 +40,18 @@ final class RouteOpening: Sendable {
     ///
     /// - Parameters:
     ///   - why: what was heard from the client.
+    ///   - kept: a connection that the caller has, if it leads to the server of this hold: there is nothing to find out then.
     ///   - progress: told when the instance runs.
     /// - Returns: the hold, and a connection on this router's loop.
     /// - Throws: an `AegisError`: the cause of a failed wake, `port-not-ready`, or `CancellationError`.
     func open(
-        _ why: RouteReason, progress: (Progress, any RouteHold) -> Void = { _, _ in }
+        _ why: RouteReason, kept: (any RouteHold) -> FileStream? = { _ in nil },
+        progress: (Progress, any RouteHold) -> Void = { _, _ in }
     ) async throws -> (hold: any RouteHold, stream: FileStream) {
         let latest = loop.clock.now.advanced(by: exposure.wakeLimit)
         var hold = try await take(why, until: latest)
         progress(.listening, hold)
+        if let stream = kept(hold) { return (hold, stream) }
         var end = self.end(of: hold, latest)
         var pause = Self.shortestPause
         while true {

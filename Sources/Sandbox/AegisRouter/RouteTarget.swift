@@ -33,6 +33,8 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
     private var users = 0
     /// Browsers that are about to get a page.
     private var pages = 0
+    /// A task is about to look whether anybody needs the hold of a port that cools down.
+    private var isLettingGo = false
     private var holdUntil: UInt64 = 0
     /// How long the hold outlives each exchange, in nanoseconds.
     private let holdTime: UInt64
@@ -127,8 +129,16 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
 
     private func leave() {
         users -= 1
-        guard exposure.cooldown == nil else { return letGo() }
-        keepHold(for: holdTime)
+        guard exposure.cooldown != nil else { return keepHold(for: holdTime) }
+        guard users + pages == 0, phase == .open, !isLettingGo else { return }
+        isLettingGo = true
+        // Not at once: what ends here may go on under another count in the same turn of the loop, as a connection does with its
+        // request, and a request with its repetition. A hold that was given up between the two would be had back as one that no
+        // longer counts.
+        services.scope.spawn("let go") { [self] in
+            isLettingGo = false
+            letGo()
+        }
     }
 
     /// What comes by a port that cools down must not keep the instance awake: a hold that outlived each exchange would never end
@@ -219,7 +229,11 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
     private func runOpening(_ why: RouteReason) async {
         let result: Result<Bool, AegisError>
         do {
-            let found = try await opening.open(why) { _, hold in
+            var kept: UpstreamConnection?
+            let found = try await opening.open(why) { hold in
+                kept = takeKept(of: hold)
+                return kept?.stream
+            } progress: { _, hold in
                 self.hold = isClosed ? nil : hold
                 isHeld = true
             }
@@ -228,8 +242,10 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
                 throw exposedNoMore
             }
             hold = found.hold
+            // Those of an earlier sandbox lead nowhere.
+            if readyLife != found.hold.life { pool.removeAll() }
             readyLife = found.hold.life
-            pool.put(wrap(found.stream), now: services.proxy.now, used: false)
+            pool.put(kept ?? wrap(found.stream), now: services.proxy.now, used: false)
             phase = .open
             failure = nil
             result = .success(true)
@@ -252,6 +268,13 @@ final class RouteTarget: ProxyUpstream, HTTP2Target, @unchecked Sendable {
         keepHold(for: holdTime)
         if case .success = result { return await admitAll() }
         resumeAll(result)
+    }
+
+    /// A kept connection to the server of a hold that has just been had: on a port that cools down each exchange that follows
+    /// another has a hold of its own, and need not dial for it.
+    private func takeKept(of hold: any RouteHold) -> UpstreamConnection? {
+        guard exposure.cooldown != nil, hold.wasRunning, hold.isAwake, hold.life == readyLife else { return nil }
+        return pool.take()
     }
 
     private func resumeAll(_ result: Result<Bool, AegisError>) {
