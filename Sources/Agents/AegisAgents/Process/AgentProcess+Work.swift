@@ -24,8 +24,9 @@ extension AgentProcess {
         do throws(AegisError) { reply = try await answer(question) } catch {
             live.end(isWhole: false)
             // Somebody wants it to end, or the daemon does: the loop knows which.
-            if Task.isCancelled { return }
-            // Providers count by tokenizers of their own: what seemed to fit is made smaller, and asked again.
+            if Task.isCancelled || isLeaving { return }
+            // Providers count by tokenizers of their own: what seemed to fit is made smaller, and asked again. The failure is that of
+            // the model which is asked first: what a fallback has less room for is not cut for good.
             if error.code == "context-too-long", tightens() { return }
             // A grant that is used up is a budget, too.
             let isBudget = error.code == "budget-exceeded" || error.code.hasPrefix("limit-")
@@ -166,7 +167,7 @@ extension AgentProcess {
     func call(_ uses: [ToolUse]) async throws {
         var left = uses[...]
         while let first = left.first {
-            if Task.isCancelled { return }
+            if Task.isCancelled || isLeaving { return }
             var batch = left.prefix(1)
             if isParallelSafe(first) { batch = left.prefix(Self.parallelCalls).prefix { isParallelSafe($0) } }
             left = left.dropFirst(batch.count)

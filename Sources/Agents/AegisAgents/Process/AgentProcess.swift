@@ -45,6 +45,7 @@ package actor AgentProcess {
         var isAtWork = false
         var isStopping = false
         var isRecovering = false
+        var isLeaving = false
         var hasFailed = false
     }
 
@@ -158,6 +159,11 @@ package actor AgentProcess {
     }
 
     /// Ends the turn, the waiting messages, and takes no more. Returns when nothing of it runs any more.
+    /// It goes: its turn does nothing more than end, whatever becomes of the call that it waits for. `stop` follows.
+    nonisolated func leave() { posture.withLock { $0.isLeaving = true } }
+
+    nonisolated var isLeaving: Bool { posture.withLock { $0.isLeaving } }
+
     func stop() async {
         let waits = mailbox
         dropMail()
@@ -237,7 +243,7 @@ package actor AgentProcess {
             giveUp(error)
             return false
         }
-        while trace != nil || !mailbox.isEmpty {
+        while trace != nil || !mailbox.isEmpty && !isLeaving {
             let wasCancelling = isCancelling
             do {
                 try await step()
@@ -318,8 +324,8 @@ package actor AgentProcess {
             mailbox.removeFirst()
             tellReceived(mail)
         }
-        if Task.isCancelled {
-            guard isStopping || isCancelling else { return }
+        if Task.isCancelled || isLeaving {
+            guard isStopping || isCancelling || isLeaving else { return }
             if session.turn?.isStopped == false { try log.record(.stopped) }
             // What was begun and has no outcome is said to be unclear; nothing more is called.
             return try await close(.cancelled, nil)
