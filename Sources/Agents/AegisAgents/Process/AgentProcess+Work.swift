@@ -34,6 +34,7 @@ extension AgentProcess {
             return try await close(stop, TurnProblem(error))
         }
         let step = SessionStep.replied(reply.blocks, reply.stop, reply.usage)
+        learned?.halvings = 0
         live.end(isWhole: true)
         do throws(AegisError) {
             if beginsCalls(reply) { log.stage(step) } else { try log.record(step) }
@@ -95,7 +96,6 @@ extension AgentProcess {
                 try log.record(.shortened(bytes: bytes))
                 tell(.contextShortened, ("bytes", .number(bytes)))
             case .tooLong(let tokens, let room):
-                learnedRoom = nil
                 try await close(
                     .error,
                     TurnProblem(
@@ -109,19 +109,18 @@ extension AgentProcess {
         }
     }
 
-    /// Takes in that a provider has refused the conversation as too long.
+    /// Takes in that its model has refused the conversation as too long. What is cut then is cut for good: it is not done over and
+    /// over for a provider that refuses whatever it is asked.
     ///
-    /// - Returns: false when there is nothing left that could be made smaller.
+    /// - Returns: false when it is not made smaller any more.
     private func tightens() -> Bool {
-        let used = ContextSize.tokens(session.prompt)
-        guard used > Self.leastRoom, learnedRoom != Self.leastRoom else {
-            learnedRoom = nil
-            return false
-        }
-        learnedRoom = max(Self.leastRoom, min(used, learnedRoom ?? used) / 2)
+        let (used, halvings) = (ContextSize.tokens(session.prompt), learned?.halvings ?? 0)
+        guard used > Self.leastRoom, halvings < Self.mostHalvings else { return false }
+        learned = (max(Self.leastRoom, min(used, learned?.room ?? used) / 2), halvings + 1)
         return true
     }
     private static let leastRoom = 256
+    private static let mostHalvings = 3
 
     private func window(_ offered: [ToolRegistry.Entry]) -> ContextPlan.Window {
         let model = services.models.window(of: manifest.model)
@@ -134,7 +133,7 @@ extension AgentProcess {
         // An answer must fit, too; but a small window is not eaten up by a large one.
         let answer = min(manifest.maxOutputTokens, window / 4)
         return ContextPlan.Window(
-            room: max(Self.leastRoom, min(window - fixed - answer, learnedRoom ?? .max)),
+            room: max(Self.leastRoom, min(window - fixed - answer, learned?.room ?? .max)),
             threshold: manifest.memory.summarizationThreshold,
             messages: manifest.memory.maxHistoryMessages)
     }

@@ -30,8 +30,9 @@ package actor AgentProcess {
     private var worker: TaskScope.Handle? { didSet { posture.withLock { $0.isAtWork = worker != nil } } }
     private(set) var isStopping = false { didSet { posture.withLock { $0.isStopping = isStopping } } }
     var canSummarize = true
-    /// How many tokens of a conversation its provider takes, where that has shown to be less than its window has.
-    var learnedRoom: Int?
+    /// How many tokens of a conversation its model takes, where that has shown to be less than its window has, and how often in a row
+    /// that was halved. It is of one turn: the next may be of other words.
+    var learned: (room: Int, halvings: Int)?
     /// The turn that has failed for those who wait, and whose end could not be saved yet.
     private var failure: (trace: String, problem: TurnProblem)? {
         didSet { posture.withLock { $0.hasFailed = failure != nil } }
@@ -286,8 +287,7 @@ package actor AgentProcess {
             tellEnded(result)
             settle(result)
         }
-        // Supervision has had its turns with it.
-        if restartPause != nil { try log.record(.ended(.cancelled, nil)) }
+        learned = nil
         crashes = 0
         self.failure = nil
     }
@@ -362,6 +362,7 @@ package actor AgentProcess {
     }
 
     /// Gives up a turn that would have been begun anew.
+        learned = nil
     func giveUpRestart() throws(AegisError) {
         guard let trace else { return }
         try log.record(.ended(.cancelled, nil))
