@@ -1,3 +1,4 @@
+import AegisAudit
 import AegisAuditTestSupport
 import AegisCapabilities
 import AegisCore
@@ -25,6 +26,33 @@ import Testing
     }
 
     private static let echo: @Sendable (JSONValue) async throws -> ToolReply = { ToolReply($0) }
+
+    /// That its grants end while it waits is no answer: its turn is cancelled, and nothing of its tree goes on.
+    @Test func whoIsStoppedWhileItWaitsDoesNotGoOn() async throws {
+        let begun = Waiter<Bool>()
+        let desk = ClosureDesk { question, number throws(AegisError) in
+            guard number > 1 else {
+                return ClosureDesk.calls(
+                    ToolUse(
+                        id: "c", name: "spawn_agent", input: ["manifest": "name: helper\nmodel: m\n", "message": "go"]))
+            }
+            begun.resolve(true)
+            await untilCancelled()
+            throw .failed("cancelled", "given up")
+        }
+        try await Self.with(desk) { world in
+            let file = World.file("worker", "capabilities: ['tool: spawn_agent', 'spawn: [helper]']")
+            let process = try await world.directory.spawn(file, by: .person(uid: 0))
+            async let running = world.directory.run("go", on: process)
+            _ = await begun.value()
+            try await world.directory.stop(process.id)
+            #expect(try await running.stop == .cancelled)
+            #expect(desk.questions == 2 && world.directory.all.isEmpty)
+            let ends = world.trail.events.filter { $0.kind == .executionCompleted }
+                .map { event in event.fields.first { $0.name == "stop_reason" }?.value.text }
+            #expect(!ends.isEmpty && ends.allSatisfy { $0 == "cancelled" }, "\(ends)")
+        }
+    }
 
     @Test func aMessageIsAnsweredAndTheAgentLeavesNoGrantsBehind() async throws {
         let probe = CountingTool("probe", Self.echo)

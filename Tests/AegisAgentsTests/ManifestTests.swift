@@ -3,6 +3,7 @@ import AegisConfig
 import AegisCore
 import AegisJSON
 import AegisSandboxTypes
+import AegisTools
 import Testing
 
 @testable import AegisAgents
@@ -13,6 +14,19 @@ import Testing
             guard path == "prompt.md" else { throw .notFound("no-such-file", "there is no \(path)") }
             return "from a file"
         }
+    }
+
+    /// Who mistypes a tool of an MCP server that is there is told: else the real one would be called unasked.
+    @Test func aToolToBeApprovedThatItsServerDoesNotHaveIsSaid() async throws {
+        let world = try World(ClosureDesk.silent(), tools: [CountingTool("mcp.calc.add") { ToolReply($0) }])
+        let services = world.directory.services
+        let manifest = try read("name: a\nmodel: m\napproval_required: [mcp.calc.ad, mcp.calc.add, mcp.later.go]\n")
+        try manifest.checkApprovals(services.registry)
+        #expect(
+            manifest.unknownNames(services) == [
+                "approval_required names 'mcp.calc.ad', which its server does not have; did you mean 'mcp.calc.add'?"
+            ])
+        await world.end()
     }
 
     /// The manifest of the seed, word for word in its keys.

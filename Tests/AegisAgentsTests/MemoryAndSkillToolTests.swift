@@ -31,9 +31,10 @@ private struct Node: Sendable {
         try book.issue(grants.map { try GrantSpec(parsing: $0) }, to: HolderID(agent))
     }
 
-    func call(_ agent: String, _ tool: String, _ input: JSONValue) async -> ToolReply {
+    func call(_ agent: String, _ tool: String, _ input: JSONValue, parent: String? = nil) async -> ToolReply {
         let context = ToolContext(
-            holder: HolderID(agent), agent: agent, name: agent, trace: "t", step: 1, callID: "c-\(calls.next())",
+            holder: HolderID(agent), agent: agent, name: agent, parent: parent, trace: "t", step: 1,
+            callID: "c-\(calls.next())",
             grants: book, audit: trail)
         return await gate.call(tool, input: input, context)
     }
@@ -119,6 +120,21 @@ private func withMemory(_ test: (Node) async throws -> Void) async throws {
             let long = await node.call("terse", "memory_store", ["content": "12345678901", "category": "fact"])
             #expect(long.code == "memory-too-large")
             #expect(await !node.call("terse", "memory_store", ["content": "1234567890", "category": "fact"]).isError)
+        }
+    }
+
+    /// A child may look into a shared scope; what it knows is for who has spawned it, whatever its grants say.
+    @Test func aChildStoresNothing() async throws {
+        try await withMemory { node in
+            try node.grant("nobody", ["tool: *", "memory: self", "memory: team"])
+            let note: JSONValue = ["content": "The tide turns", "category": "fact", "scope": "team"]
+            let refused = await node.call("nobody", "memory_store", note, parent: "ann")
+            #expect(refused.code == "memory-needs-identity" && !node.trail.kinds.contains("memory_stored"))
+            let query: JSONValue = ["query": "tide", "scope": "team"]
+            #expect(await node.call("nobody", "memory_query", query, parent: "ann").value["count"] == 0)
+            // Without a parent it is a person's agent of one task.
+            #expect(await !node.call("nobody", "memory_store", note).isError)
+            #expect(await node.call("nobody", "memory_query", query, parent: "ann").value["count"] == 1)
         }
     }
 

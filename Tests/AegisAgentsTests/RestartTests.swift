@@ -205,7 +205,8 @@ import Testing
 
     /// A turn that was told as failed, for what it did next could not be recorded, does not go on when there is room again: neither with
     /// the next message nor by itself.
-    @Test(arguments: [false, true]) func aTurnThatHasFailedForItsClientStaysSo(_ isAsked: Bool) async throws {
+    @Test(arguments: [false, true], ["never", "{policy: on-failure, attempts: 1}"])
+    func aTurnThatHasFailedForItsClientStaysSo(_ isAsked: Bool, _ restart: String) async throws {
         let probe = CountingTool("probe") { ToolReply($0) }
         let clock = TestClock()
         let desk = ClosureDesk { question, _ in
@@ -214,9 +215,15 @@ import Testing
         }
         let world = try World(desk, tools: [probe], clock: clock)
         let process = try await world.directory.spawn(
-            World.file("worker", "lifecycle: persistent\ncapabilities: ['tool: probe']"), by: .person(uid: 0))
+            World.file("worker", "lifecycle: persistent\nrestart: \(restart)\ncapabilities: ['tool: probe']"),
+            by: .person(uid: 0))
         world.trail.fill(after: 0)
-        let first = try await world.directory.run("go", on: process)
+        async let running = world.directory.run("go", on: process)
+        if restart != "never" {
+            await clock.sleepers(1)
+            clock.advance(by: .seconds(1))
+        }
+        let first = try await running
         #expect(first.stop == .error && first.problem?.code == "not-recorded")
         #expect(process.standing.state == .idle)
         world.trail.fill(after: 1000)
@@ -230,7 +237,48 @@ import Testing
             #expect(try await late?.stop == .error)
         }
         #expect(probe.calls == 0)
-        #expect(try await world.directory.reply(first.trace, of: process.id, wait: false)?.stop == .error)
+        let told = try await world.directory.reply(first.trace, of: process.id, wait: false)
+        #expect(told?.stop == .error && told?.problem?.code == "not-recorded")
+        #expect(process.restartPause(process.session) == nil)
         await world.end()
+    }
+
+    /// Nothing more can be saved while a turn waits to be begun anew: it is told as failed then, and stays so.
+    @Test(arguments: ["waited for", "asked again", "daemon ends"])
+    func aPauseThatCannotBeEndedIsAFailure(_ how: String) async throws {
+        let desk = Self.desk(failures: 1)
+        try await Self.with(desk, "{policy: on-failure, attempts: 2}") { world, agent, clock in
+            async let running = world.directory.run("go", on: agent)
+            await clock.sleepers(1)
+            _ = try world.database.transaction(.saved) { tx in
+                try tx.run("CREATE TRIGGER full BEFORE INSERT ON agent_steps BEGIN SELECT RAISE(ABORT, 'no room'); END")
+            }
+            // Its own pause, then one after each step that is not saved, and the pause again before it is tried again.
+            while agent.standing.state == .restarting {
+                if clock.sleeperCount > 0, agent.standing.state == .restarting { clock.advance(by: .seconds(4)) }
+                await Task.yield()
+            }
+            let first = try await running
+            #expect(first.stop == .error && first.problem?.message.contains("no room") == true, "\(first)")
+            #expect(agent.standing.state == .idle)
+            let trace = first.trace
+            _ = try world.database.transaction(.saved) { tx in try tx.run("DROP TRIGGER full") }
+            switch how {
+            case "waited for":
+                async let late = world.directory.reply(trace, of: agent.id, wait: true)
+                await clock.sleepers(1)
+                clock.advance(by: .seconds(5))
+                #expect(try await late?.stop == .error)
+            case "asked again":
+                let second = try await world.directory.run("again", on: agent)
+                #expect(second.stop == .complete && second.trace != trace)
+            default: await world.directory.end()
+            }
+            // It is not begun anew: neither here nor by the next daemon.
+            #expect(desk.questions == (how == "asked again" ? 2 : 1))
+            let kept = Session(try world.store.steps(of: agent.id).map(\.step))
+            #expect(kept.turn == nil && agent.restartPause(kept) == nil)
+            #expect(try await world.directory.reply(trace, of: agent.id, wait: false)?.stop == .error)
+        }
     }
 }

@@ -289,6 +289,53 @@ import Testing
         #expect(ContextPlan.make(session, .init(room: 1000), canSummarize: true) == .shorten(bytes: 2048))
     }
 
+    /// What the model is shown counts, also the task when its message is gone.
+    @Test func aTaskThatIsNoMessageAnyMoreTakesRoom() {
+        func text(_ letter: String) -> String { String(repeating: letter, count: 4000) }
+        func call(_ id: String) -> [SessionStep] {
+            [
+                .replied([.toolUse(ToolUse(id: id, name: "n", input: .object([])))], .toolUse, TokenUsage()),
+                .outcome(ToolOutput(id: id, text: text("r"))),
+            ]
+        }
+        var session = Session([.began(trace: "t", text: text("x"), from: nil)] + call("a") + call("b"))
+        session.apply(.dropped(messages: 3))
+        let shown = ContextSize.tokens(session.prompt)
+        #expect(shown > 2000 && session.sizes.reduce(0, +) < 1100)
+        #expect(ContextPlan.make(session, .init(room: shown), canSummarize: false) == .ready)
+        let window = ContextPlan.Window(room: 1500)
+        guard case .shorten(let bytes) = ContextPlan.make(session, window, canSummarize: false) else {
+            Issue.record("it is said to fit")
+            return
+        }
+        session.apply(.shortened(bytes: bytes))
+        #expect(ContextSize.tokens(session.prompt) <= 1500)
+        #expect(ContextPlan.make(session, window, canSummarize: false) == .ready)
+        guard case .tooLong = ContextPlan.make(session, .init(room: 1000), canSummarize: true) else {
+            Issue.record("the task alone does not fit")
+            return
+        }
+    }
+
+    /// Leaving out the message of the task does not make as much room as it has taken.
+    @Test func droppingTheTasksMessageFreesNothing() {
+        let task = String(repeating: "x", count: 4000)
+        var session = Session([.began(trace: "t", text: task, from: nil)])
+        for _ in 0..<4 {
+            session.apply(.replied([.text(String(repeating: "s", count: 2000))], .maxTokens, TokenUsage()))
+            session.apply(.ended(.truncated, nil))
+            session.apply(.restarted)
+        }
+        let used = session.sizes.reduce(0, +)
+        guard case .drop(let number) = ContextPlan.make(session, .init(room: used - 100), canSummarize: false) else {
+            Issue.record("nothing is dropped")
+            return
+        }
+        session.apply(.dropped(messages: number))
+        #expect(session.turn?.start == -number && number > 1)
+        #expect(ContextPlan.make(session, .init(room: used - 100), canSummarize: false) == .ready)
+    }
+
     @Test func aMessageThatFitsNowhereIsSaidToBeSo() {
         let session = Session([.began(trace: "t", text: String(repeating: "x", count: 100_000), from: nil)])
         #expect(

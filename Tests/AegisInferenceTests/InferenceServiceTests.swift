@@ -160,6 +160,19 @@ private final class ServiceFixture: Sendable {
         #expect(try await fixture.ask(fixture.request()).get().model == "l")
     }
 
+    /// Whoever asks makes its question smaller for good: not for a fallback that was merely asked because the first was busy.
+    @Test func thatAFallbackIsTooSmallIsNotToldInPlaceOfAnotherFailure() async throws {
+        let tooLong = "  - { fail: { error: context_too_long } }\n"
+        let busy = try ServiceFixture(main: "  - { fail: { status: 503 } }\n", spare: tooLong)
+        #expect(code(await busy.ask(busy.request())) == "model-overloaded")
+        #expect(busy.notes.kinds.last == "model_call_failed spare/l" && busy.isQuiet)
+        let long = try ServiceFixture(main: tooLong, spare: tooLong)
+        let result = await long.ask(long.request())
+        #expect(code(result) == "context-too-long")
+        guard case .failure(let error) = result else { return }
+        #expect(error.message.hasPrefix("main/m: "), "\(error.message)")
+    }
+
     @Test func whatEveryModelWouldRefuseEnds() async throws {
         let fixture = try ServiceFixture(main: "  - { fail: { status: 400, message: bad field } }\n")
         let result = await fixture.ask(fixture.request())

@@ -250,6 +250,35 @@ struct ToolGateTests {
 
     // MARK: Settling
 
+    /// A call under way when its grant is taken back: it is ended, but what has come to its end all the same has happened.
+    @Test(arguments: ["success", "error", "halt", "thrown"]) func whatEndsAlthoughItsGrantWasTakenBack(_ how: String)
+        async throws
+    {
+        let tool = ClosureTool(effects: .external) { _, _ in
+            await untilCancelled()
+            switch how {
+            case "success": return ToolReply("sent")
+            case "error": return ToolReply(AegisError.failed("x", "not sent"))
+            case "halt": return ToolReply("sent", isError: true, halt: "the disk is full")
+            default: throw CancellationError()
+            }
+        }
+        let world = try World([tool], grants: ["tool: *", "tool: probe"])
+        async let call = world.call("probe")
+        while tool.calls == 0 { await Task.yield() }
+        for grant in ["tool: *", "tool: probe"] {
+            try world.book.revoke(world.holder, capability: try Capability(parsing: grant), reason: "enough")
+        }
+        let reply = await call
+        switch how {
+        case "success": #expect(!reply.isError && reply.text == "sent")
+        case "halt": #expect(reply.halt == "the disk is full" && reply.text == "sent")
+        default:
+            #expect(reply.code == "grant-revoked" && reply.halt == nil)
+            #expect(reply.text.contains("the grant that allowed this call of 'probe'"), "\(reply.text)")
+        }
+    }
+
     @Test func bytesOfAnswersCount() async throws {
         let tool = ClosureTool { _, _ in ToolReply("0123456789") }
         let world = try World([tool], grants: [#"{grant: "tool: probe", max_bytes: 15}"#])

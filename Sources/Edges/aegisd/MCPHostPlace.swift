@@ -40,7 +40,13 @@ struct MCPHostPlace: MCPProcessHost {
         }
         do {
             // Closed like any other server, unless its entry says otherwise.
-            let network = sandbox.networkMode == "host" ? nil : try Self.closedNetwork(server.name)
+            let network: SharedDescriptor?
+            if sandbox.networkMode == "host" {
+                network = nil
+            } else {
+                // The kernel makes one at a time, and may let us wait.
+                network = try await BlockingPool.shared.run { [name = server.name] in try Self.closedNetwork(name) }
+            }
             var spec = ProcessSpec(executable: program, arguments: try arguments(server))
             spec.namespaces = network.map { [$0.raw] } ?? []
             spec.environment =

@@ -29,7 +29,10 @@ extension AgentManifest {
     /// - Parameter services: the tools and models of the node.
     /// - Returns: a sentence for each.
     package func unknownNames(_ services: AgentServices) -> [String] {
-        var texts: [String] = []
+        var texts = approvalRequired.filter { isMistyped($0, services.registry) }.map { name in
+            "approval_required names '\(name)', which its server does not have"
+                + Self.also(Self.near(name, services.registry))
+        }
         for grant in capabilities {
             switch grant.capability {
             case .tool(let name?) where !Self.mayCome(name) && services.registry.entry(name) == nil:
@@ -45,6 +48,13 @@ extension AgentManifest {
             }
         }
         return texts
+    }
+
+    /// Whether a name is that of no tool of an MCP server whose tools are there: what is meant would be called unasked.
+    private func isMistyped(_ name: String, _ tools: ToolRegistry) -> Bool {
+        let parts = name.split(separator: ".", maxSplits: 2, omittingEmptySubsequences: false)
+        guard parts.count == 3, parts[0] == "mcp", tools.entry(name)?.declaration.name != name else { return false }
+        return tools.declarations.contains { $0.name.hasPrefix("mcp.\(parts[1]).") }
     }
 
     private static func also(_ hint: String?) -> String { hint.map { "; \($0)" } ?? "" }

@@ -74,7 +74,7 @@ struct AskWait: Sendable {
 
     private func answer(_ result: TurnResult, _ name: String) async throws -> ToolReply {
         guard result.stop != .cancelled else {
-            guard await process.isStopping else {
+            guard process.isLeaving else {
                 throw AegisError.conflict(
                     "ask-cancelled", "somebody ended the turn in which agent \(name) worked on it",
                     hint: "do not just ask again; go on without it, or say what you need it for")

@@ -234,6 +234,7 @@ package actor AgentDirectory {
     /// The one way out.
     @discardableResult
     private func remove(_ process: AgentProcess, _ reason: String) async -> ModelSpending? {
+        leave(process)
         // Nothing that it still does is allowed from here on, nor what it has handed on; then it ends.
         revoke(process, reason)
         for child in agents.values where child.record.parent == process.id {
@@ -262,6 +263,12 @@ package actor AgentDirectory {
                 "the record of a stopped agent stays", ("agent", process.id), ("error", error.message))
         }
         return spent
+    }
+
+    /// Who waits for something that its grants allowed must not take their end for an answer to go on with.
+    private func leave(_ process: AgentProcess) {
+        process.leave()
+        for child in agents.values where child.record.parent == process.id { leave(child) }
     }
 
     private func revoke(_ process: AgentProcess, _ reason: String) {

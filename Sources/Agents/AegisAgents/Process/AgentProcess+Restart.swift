@@ -15,6 +15,13 @@ extension AgentProcess {
     /// The pause before the last turn is begun anew; nil when it is not to be.
     var restartPause: Duration? { restartPause(session) }
 
+    /// The turn that waits for it.
+    var pausing: Session.Turn? { pausing(session) }
+
+    nonisolated func pausing(_ session: Session) -> Session.Turn? {
+        restartPause(session) == nil ? nil : session.last?.turn
+    }
+
     nonisolated func restartPause(_ session: Session) -> Duration? {
         guard session.turn == nil, let last = session.last else { return nil }
         return manifest.restart.pause(after: last.stop, restarts: last.turn.restarts)

@@ -24,8 +24,9 @@ extension AgentProcess {
         do throws(AegisError) { reply = try await answer(question) } catch {
             live.end(isWhole: false)
             // Somebody wants it to end, or the daemon does: the loop knows which.
-            if Task.isCancelled { return }
-            // Providers count by tokenizers of their own: what seemed to fit is made smaller, and asked again.
+            if Task.isCancelled || isLeaving { return }
+            // Providers count by tokenizers of their own: what seemed to fit is made smaller, and asked again. The failure is that of
+            // the model which is asked first: what a fallback has less room for is not cut for good.
             if error.code == "context-too-long", tightens() { return }
             // A grant that is used up is a budget, too.
             let isBudget = error.code == "budget-exceeded" || error.code.hasPrefix("limit-")
@@ -33,6 +34,7 @@ extension AgentProcess {
             return try await close(stop, TurnProblem(error))
         }
         let step = SessionStep.replied(reply.blocks, reply.stop, reply.usage)
+        learned?.halvings = 0
         live.end(isWhole: true)
         do throws(AegisError) {
             if beginsCalls(reply) { log.stage(step) } else { try log.record(step) }
@@ -94,7 +96,6 @@ extension AgentProcess {
                 try log.record(.shortened(bytes: bytes))
                 tell(.contextShortened, ("bytes", .number(bytes)))
             case .tooLong(let tokens, let room):
-                learnedRoom = nil
                 try await close(
                     .error,
                     TurnProblem(
@@ -108,19 +109,18 @@ extension AgentProcess {
         }
     }
 
-    /// Takes in that a provider has refused the conversation as too long.
+    /// Takes in that its model has refused the conversation as too long. What is cut then is cut for good: it is not done over and
+    /// over for a provider that refuses whatever it is asked.
     ///
-    /// - Returns: false when there is nothing left that could be made smaller.
+    /// - Returns: false when it is not made smaller any more.
     private func tightens() -> Bool {
-        let used = ContextSize.tokens(session.prompt)
-        guard used > Self.leastRoom, learnedRoom != Self.leastRoom else {
-            learnedRoom = nil
-            return false
-        }
-        learnedRoom = max(Self.leastRoom, min(used, learnedRoom ?? used) / 2)
+        let (used, halvings) = (ContextSize.tokens(session.prompt), learned?.halvings ?? 0)
+        guard used > Self.leastRoom, halvings < Self.mostHalvings else { return false }
+        learned = (max(Self.leastRoom, min(used, learned?.room ?? used) / 2), halvings + 1)
         return true
     }
     private static let leastRoom = 256
+    private static let mostHalvings = 3
 
     private func window(_ offered: [ToolRegistry.Entry]) -> ContextPlan.Window {
         let model = services.models.window(of: manifest.model)
@@ -133,7 +133,7 @@ extension AgentProcess {
         // An answer must fit, too; but a small window is not eaten up by a large one.
         let answer = min(manifest.maxOutputTokens, window / 4)
         return ContextPlan.Window(
-            room: max(Self.leastRoom, min(window - fixed - answer, learnedRoom ?? .max)),
+            room: max(Self.leastRoom, min(window - fixed - answer, learned?.room ?? .max)),
             threshold: manifest.memory.summarizationThreshold,
             messages: manifest.memory.maxHistoryMessages)
     }
@@ -166,7 +166,7 @@ extension AgentProcess {
     func call(_ uses: [ToolUse]) async throws {
         var left = uses[...]
         while let first = left.first {
-            if Task.isCancelled { return }
+            if Task.isCancelled || isLeaving { return }
             var batch = left.prefix(1)
             if isParallelSafe(first) { batch = left.prefix(Self.parallelCalls).prefix { isParallelSafe($0) } }
             left = left.dropFirst(batch.count)

@@ -30,8 +30,9 @@ package actor AgentProcess {
     private var worker: TaskScope.Handle? { didSet { posture.withLock { $0.isAtWork = worker != nil } } }
     private(set) var isStopping = false { didSet { posture.withLock { $0.isStopping = isStopping } } }
     var canSummarize = true
-    /// How many tokens of a conversation its provider takes, where that has shown to be less than its window has.
-    var learnedRoom: Int?
+    /// How many tokens of a conversation its model takes, where that has shown to be less than its window has, and how often in a row
+    /// that was halved. It is of one turn: the next may be of other words.
+    var learned: (room: Int, halvings: Int)?
     /// The turn that has failed for those who wait, and whose end could not be saved yet.
     private var failure: (trace: String, problem: TurnProblem)? {
         didSet { posture.withLock { $0.hasFailed = failure != nil } }
@@ -44,6 +45,7 @@ package actor AgentProcess {
         var mail: Int
         var isAtWork = false
         var isStopping = false
+        var isLeaving = false
         var isRecovering = false
         var hasFailed = false
     }
@@ -75,7 +77,7 @@ package actor AgentProcess {
     package nonisolated var trace: String? { trace(session) }
 
     private nonisolated func trace(_ session: Session) -> String? {
-        session.turn?.trace ?? (restartPause(session) == nil ? nil : session.last?.turn.trace)
+        (session.turn ?? pausing(session))?.trace
     }
 
     /// What lists show of where it stands.
@@ -98,7 +100,7 @@ package actor AgentProcess {
 
     private nonisolated func state(_ posture: Posture, _ session: Session) -> ProcessState {
         if posture.isStopping { return posture.isAtWork ? .stopping : .stopped }
-        if posture.isRecovering || restartPause(session) != nil { return .restarting }
+        if posture.isRecovering || restartPause(session) != nil && !posture.hasFailed { return .restarting }
         if posture.hasFailed, posture.mail == 0 { return .idle }
         return session.turn != nil || posture.mail > 0 ? .working : .idle
     }
@@ -157,6 +159,11 @@ package actor AgentProcess {
         .conflict("agent-stopped", "agent \(id) is stopping or stopped", hint: "spawn it again")
     }
 
+    /// It goes: its turn does nothing more than end, whatever becomes of the call that it waits for. `stop` follows.
+    nonisolated func leave() { posture.withLock { $0.isLeaving = true } }
+
+    nonisolated var isLeaving: Bool { posture.withLock { $0.isLeaving } }
+
     /// Ends the turn, the waiting messages, and takes no more. Returns when nothing of it runs any more.
     func stop() async {
         let waits = mailbox
@@ -171,6 +178,8 @@ package actor AgentProcess {
 
     /// The daemon ends: what is under way is left as it is saved, and nothing is begun any more.
     func interrupt() {
+        // The next daemon knows of no failure that is not among the steps.
+        if worker == nil { try? endFailed() }
         isInterrupted = true
         worker?.cancel()
     }
@@ -237,7 +246,7 @@ package actor AgentProcess {
             giveUp(error)
             return false
         }
-        while trace != nil || !mailbox.isEmpty {
+        while trace != nil || !mailbox.isEmpty && !isLeaving {
             let wasCancelling = isCancelling
             do {
                 try await step()
@@ -257,9 +266,10 @@ package actor AgentProcess {
 
     private func giveUp(_ error: any Error) {
         let problem = TurnProblem(Self.aegis(error))
-        let result = TurnResult(trace: session.turn?.trace ?? "", stop: .error, problem: problem)
-        if let turn = session.turn {
-            failure = failure ?? (turn.trace, problem)
+        let result = TurnResult(trace: "", stop: .error, problem: problem)
+        // Also of a turn that has ended and was to be begun anew: that cannot be saved, and nobody waits for it any more.
+        if let trace {
+            failure = failure ?? (trace, problem)
             endFailedLater()
         }
         for trace in waiters.keys { settle(result.with(trace: trace)) }
@@ -269,21 +279,28 @@ package actor AgentProcess {
     /// Ends a turn of which it was said that it failed: whoever was told so must not see it go on.
     private func endFailed() throws {
         guard let failure, !isStopping else { return }
-        if let turn = session.turn, turn.trace == failure.trace {
-            var result = TurnResult(trace: turn.trace, stop: .error, problem: failure.problem)
-            result.response = session.lastText
-            result.usage = turn.allUsage
-            result.iterations = turn.allIterations
+        let isUnderWay = session.turn != nil
+        if let turn = session.turn ?? pausing, turn.trace == failure.trace {
             // What was begun and has no outcome is said to be unclear.
-            if !turn.isStopped { try log.record(.stopped) }
-            try log.record(.ended(.error, failure.problem), synced: true)
-            tellEnded(result)
+            if isUnderWay, !turn.isStopped { try log.record(.stopped) }
+            // Supervision has had its turns with it: it must not be begun anew, whatever becomes of the daemon after this step.
+            let isBegunAnew = !isUnderWay || manifest.restart.pause(after: .error, restarts: turn.restarts) != nil
+            try log.record(.ended(isBegunAnew ? .cancelled : .error, failure.problem), synced: true)
+            let result = result(of: turn, .error, failure.problem)
+            if isUnderWay { tellEnded(result) }
             settle(result)
         }
-        // Supervision has had its turns with it.
-        if restartPause != nil { try log.record(.ended(.cancelled, nil)) }
+        learned = nil
         crashes = 0
         self.failure = nil
+    }
+
+    private func result(of turn: Session.Turn, _ stop: TurnStop, _ problem: TurnProblem?) -> TurnResult {
+        var result = TurnResult(trace: turn.trace, stop: stop, problem: problem)
+        result.response = session.lastText
+        result.usage = turn.allUsage
+        result.iterations = turn.allIterations
+        return result
     }
 
     /// Tries it again, until it can be saved.
@@ -318,8 +335,8 @@ package actor AgentProcess {
             mailbox.removeFirst()
             tellReceived(mail)
         }
-        if Task.isCancelled {
-            guard isStopping || isCancelling else { return }
+        if Task.isCancelled || isLeaving {
+            guard isStopping || isCancelling || isLeaving else { return }
             if session.turn?.isStopped == false { try log.record(.stopped) }
             // What was begun and has no outcome is said to be unclear; nothing more is called.
             return try await close(.cancelled, nil)
@@ -340,14 +357,12 @@ package actor AgentProcess {
 
     func close(_ stop: TurnStop, _ problem: TurnProblem?) async throws {
         guard let turn = session.turn else { return }
-        var result = TurnResult(trace: turn.trace, stop: stop, problem: problem)
-        result.response = session.lastText
-        result.usage = turn.allUsage
-        result.iterations = turn.allIterations
+        let result = result(of: turn, stop, problem)
         try log.record(.ended(stop, problem), synced: true)
         tellEnded(result)
         isCancelling = false
         canSummarize = true
+        learned = nil
         crashes = 0
         // Whoever waits gets what it comes to in the end.
         guard !tellRestart(problem) else { return }

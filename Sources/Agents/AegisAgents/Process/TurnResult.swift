@@ -34,7 +34,9 @@ package struct TurnResult: Sendable, Hashable {
                 self.usage = self.usage + usage
                 response = blocks.compactMap { if case .text(let text) = $0 { text } else { nil } }.joined()
             case .ended(let stop, let problem):
-                (self.stop, self.problem) = (stop, problem)
+                // One that was told as failed, and whose restarts were called off with that.
+                self.stop = stop == .cancelled && problem != nil ? .error : stop
+                self.problem = problem
                 hasEnded = true
             case .restarted: hasEnded = false
             case .began, .intent, .outcome, .stopped, .summarized, .dropped, .shortened, .note: break

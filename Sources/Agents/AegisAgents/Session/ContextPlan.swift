@@ -4,7 +4,10 @@ internal import AegisJSON
 /// How much a conversation takes of a model's window. An estimate: providers count by tokenizers of their own.
 package enum ContextSize {
     /// Tokens of a text: four bytes each, as English and code have it; other scripts have fewer bytes a token at least.
-    package static func tokens(_ text: String) -> Int { (text.utf8.count + 3) / 4 }
+    package static func tokens(_ text: String) -> Int { tokens(bytes: text.utf8.count) }
+
+    /// Tokens of a text of so many bytes.
+    static func tokens(bytes: Int) -> Int { (bytes + 3) / 4 }
 
     /// Tokens that a message takes beside its blocks.
     static let frame = 4
@@ -69,8 +72,15 @@ package enum ContextPlan: Sendable, Hashable {
     ///   - canSummarize: false after a summary could not be made: what does not fit is dropped then, and nothing else.
     /// - Returns: what is to be done before the model is asked.
     package static func make(_ session: Session, _ window: Window, canSummarize: Bool) -> ContextPlan {
+        var window = window
         let sizes = session.sizes
         let used = sizes.reduce(0, +) + ContextSize.tokens(session.summary ?? "")
+        // A task that is not among the messages any more is shown all the same, and never gets smaller: the others have the rest.
+        if let turn = session.turn, turn.start < 0 {
+            let task = session.taskSize
+            guard task < window.room else { return .tooLong(tokens: used + task, room: window.room) }
+            window.room -= task
+        }
         let isTooMany = session.messages.count > window.messages
         if canSummarize, isTooMany || Double(used) > Double(window.room) * window.threshold {
             // As much as is needed to be at half of the threshold, so that it does not come to this at every call.
@@ -104,9 +114,11 @@ package enum ContextPlan: Sendable, Hashable {
         var freed = 0
         var boundary = 0
         for index in 0..<max(0, messages.count - 2) {
-            freed += sizes[index]
+            // The task is shown before the others once its message is gone.
+            freed += sizes[index] - (index == session.turn?.start ? session.taskSize : 0)
             // A result must not lose its call.
             guard !hasResults(messages[index + 1]) else { continue }
+            guard freed > 0 || index < least else { continue }
             boundary = index + 1
             if freed >= tokens, boundary >= least { break }
         }

@@ -144,13 +144,20 @@ package struct Session: Sendable, Hashable {
         if let summary { preamble.append("[Summary of the conversation so far]\n\(summary)") }
         if hasGap { preamble.append("[Earlier messages were left out for want of room]") }
         // The task itself is never forgotten, whatever else is.
-        if let turn, turn.start < 0 { preamble.append("[The message that you are working on]\n\(turn.text)") }
+        if let turn, turn.start < 0 { preamble.append(Self.taskMark + turn.text) }
         guard !preamble.isEmpty else { return messages }
         let blocks = preamble.map { ModelMessage.Block.text($0) }
         guard let first = messages.first, first.role == .user else {
             return [ModelMessage(.user, blocks)] + messages
         }
         return [ModelMessage(.user, blocks + first.blocks)] + messages.dropFirst()
+    }
+
+    private static let taskMark = "[The message that you are working on]\n"
+
+    /// What the task takes where it is shown before the messages; 0 between turns.
+    var taskSize: Int {
+        turn.map { ContextSize.tokens(bytes: Self.taskMark.utf8.count + $0.text.utf8.count) } ?? 0
     }
 
     // MARK: What steps do
@@ -274,7 +281,7 @@ package struct Session: Sendable, Hashable {
         sizes = messages.map { ContextSize.tokens($0) }
     }
 
-    /// What the conversation would take if its texts were cut.
+    /// What the conversation would take if its texts were cut, without a task that is shown before it.
     func size(shortenedTo bytes: Int) -> Int {
         let (messages, summary) = shortened(to: bytes)
         return ContextSize.tokens(messages) + ContextSize.tokens(summary ?? "")

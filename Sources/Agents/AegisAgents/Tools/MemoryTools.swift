@@ -49,10 +49,16 @@ package struct MemoryTools: Sendable {
 
     /// Runs what works in a place that the caller's grants allow.
     ///
-    /// - Throws: a `Denial` without `memory: SCOPE`, or when it was revoked meanwhile; `memory-no-identity`; `memory-disabled`; what
-    ///   `body` throws.
+    /// - Parameters:
+    ///   - input: the arguments of the call.
+    ///   - context: who calls.
+    ///   - stores: whether something is stored: what a child knows is for who has spawned it, also where its scope is shared.
+    ///   - body: what works there.
+    /// - Returns: what `body` returns.
+    /// - Throws: a `Denial` without `memory: SCOPE`, or when it was revoked meanwhile; `memory-no-identity`, `memory-needs-identity`;
+    ///   `memory-disabled`; what `body` throws.
     func inScope<T: Sendable>(
-        _ input: JSONValue, _ context: ToolContext, _ body: (Place) async throws -> T
+        _ input: JSONValue, _ context: ToolContext, stores: Bool = false, _ body: (Place) async throws -> T
     ) async throws -> T {
         let scope = input["scope"]?.text ?? "self"
         let admission = try context.grants.admit(Request(.memory(scope: scope)), by: context.holder)
@@ -66,6 +72,12 @@ package struct MemoryTools: Sendable {
             admission.refund()
             throw AegisError(
                 .denied, "memory-no-identity", "this agent has no memory",
+                hint: "give what should be kept to the agent that started you, in your answer")
+        }
+        guard !stores || policy.identity != nil || context.parent == nil else {
+            admission.refund()
+            throw AegisError(
+                .denied, "memory-needs-identity", "a child stores nothing: it has no identity that would outlive it",
                 hint: "give what should be kept to the agent that started you, in your answer")
         }
         let place = scope == "self" ? .own(own) : MemoryDesk.shared(scope, owner: context.owner)
@@ -143,7 +155,7 @@ private struct MemoryStoreTool: Tool {
         let draft = MemoryDraft(
             input["content"]?.text ?? "", try MemoryCategory(word: input["category"]?.text ?? ""),
             replaces: input["replaces"]?.text, metadata: input["metadata"]?.fields ?? [])
-        let (record, halt) = try await memory.inScope(input, context) { at in
+        let (record, halt) = try await memory.inScope(input, context, stores: true) { at in
             // How much a shared scope holds is not for one of those who share it to say.
             let isOwn = !at.place.owner.isEmpty
             let record = try await at.store.store(

@@ -12,14 +12,11 @@ package final class ReplayProvider: ModelProvider {
     private let path: String
     private let calls: [RecordedCall]
     private let byHash: [String: [Int]]
-    private let state = Mutex(State())
-
-    private struct State {
-        /// Calls that have been answered.
-        var used: Set<Int> = []
-        /// The calls by their shape, made when the first question is not there word for word.
-        var byShape: [String: [Int]]?
-    }
+    /// By their shape, for questions that are not there word for word. Made before anybody asks: a recording may be large, and those
+    /// who ask share their threads with others.
+    private let byShape: [String: [Int]]
+    /// Calls that have been answered.
+    private let used = Mutex<Set<Int>>([])
 
     /// The largest recording that is read.
     static let largest = 256 << 20
@@ -47,6 +44,7 @@ package final class ReplayProvider: ModelProvider {
         }
         self.calls = calls
         byHash = Dictionary(grouping: calls.indices, by: { calls[$0].hash })
+        byShape = Dictionary(grouping: calls.indices, by: { RunShape(calls[$0].request).hash })
     }
 
     package func complete(
@@ -69,7 +67,7 @@ package final class ReplayProvider: ModelProvider {
         let same = byHash[RecordedCall.hash(of: json)] ?? []
         if let index = take(same) { return (calls[index].deltas, calls[index].result) }
         let shape = RunShape(json)
-        let alike = shaped(shape.hash)
+        let alike = byShape[shape.hash] ?? []
         guard let index = take(alike) else {
             let count = max(same.count, alike.count)
             throw ModelError(
@@ -87,18 +85,10 @@ package final class ReplayProvider: ModelProvider {
 
     /// The first of some calls that has not been answered.
     private func take(_ indices: [Int]) -> Int? {
-        state.withLock { state in
-            guard let index = indices.first(where: { !state.used.contains($0) }) else { return nil }
-            state.used.insert(index)
+        used.withLock { used in
+            guard let index = indices.first(where: { !used.contains($0) }) else { return nil }
+            used.insert(index)
             return index
-        }
-    }
-
-    private func shaped(_ hash: String) -> [Int] {
-        state.withLock { state in
-            let shapes = state.byShape ?? Dictionary(grouping: calls.indices, by: { RunShape(calls[$0].request).hash })
-            state.byShape = shapes
-            return shapes[hash] ?? []
         }
     }
 

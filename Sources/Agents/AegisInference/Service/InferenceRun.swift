@@ -35,25 +35,35 @@ struct InferenceRun {
 
     /// Asks one model after the other.
     mutating func answer(from chain: [ModelEntry]) async throws(AegisError) -> InferenceReply {
-        var failure: (entry: ModelEntry, error: ModelError)?
+        var last: Failure?
+        // What is told when all have failed.
+        var told: Failure?
         var tooSmall = 0
         home = chain.first?.provider ?? ""
         for entry in chain where entry.contextWindow > tooSmall {
-            if let failure {
+            if let last {
                 try tell(
-                    .fellBack, entry,
-                    [("from", .string(failure.entry.id)), ("error", .string(failure.error.kind.word))])
+                    .fellBack, entry, [("from", .string(last.entry.id)), ("error", .string(last.error.kind.word))])
             }
             switch try await ask(entry) {
             case .answered(let reply): return reply
-            case .ended(let error): throw visible(error, entry)
+            case .ended(let error): throw visible(Self.told((entry, error), after: told))
             case .next(let error, let largerWindow):
-                failure = (entry, error)
+                last = (entry, error)
+                told = Self.told((entry, error), after: told)
                 if largerWindow { tooSmall = max(tooSmall, entry.contextWindow) }
             }
         }
-        guard let failure else { throw AegisError(.notFound, "model-unknown", "no model is called '\(request.alias)'") }
-        throw visible(failure.error, failure.entry)
+        guard let told else { throw AegisError(.notFound, "model-unknown", "no model is called '\(request.alias)'") }
+        throw visible(told)
+    }
+
+    private typealias Failure = (entry: ModelEntry, error: ModelError)
+
+    /// Which of two failures is told. That a fallback is too small for a question is no word on the question: whoever asks is told
+    /// that it is too long only when the model that was asked first has said so, and nothing else was in the way.
+    private static func told(_ failure: Failure, after earlier: Failure?) -> Failure {
+        failure.error.kind == .contextTooLong ? earlier ?? failure : failure
     }
 
     /// Asks one model as often as the policy says.
@@ -315,7 +325,8 @@ struct InferenceRun {
         }
     }
 
-    private func visible(_ error: ModelError, _ entry: ModelEntry) -> AegisError {
+    private func visible(_ failure: Failure) -> AegisError {
+        let (entry, error) = failure
         let count = attempts > 1 ? " (after \(attempts) attempts)" : ""
         return error.visible("\(entry.id): \(error)\(count)", provider: entry.provider)
     }

@@ -66,7 +66,7 @@ package final class InferenceService: Sendable {
     ///   - onRestart: told that what was shown is void, for the answer begins anew. Without it an answer that breaks off is a failure.
     /// - Returns: the answer and what it took.
     /// - Throws: `model-unknown`, `budget-exceeded`, `budget-needs-price`, `inference-queue-full`, `inference-deadline`,
-    ///   `inference-cancelled`, `model-...` for what the last model asked said, and what the observer or the database throws.
+    ///   `inference-cancelled`, `model-...` for what the last model asked said, or the one before it where that one was merely too small, and what the observer or the database throws.
     package func complete(
         _ request: InferenceRequest, onDelta: (@Sendable (ModelDelta) -> Void)? = nil,
         onRestart: (@Sendable () -> Void)? = nil

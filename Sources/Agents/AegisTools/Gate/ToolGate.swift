@@ -168,7 +168,8 @@ package final class ToolGate: Sendable {
                     group.cancelAll()
                 case .done(let result):
                     group.cancelAll()
-                    return isRevoked ? .failure(Self.revoked(call.name)) : result
+                    // What has come to its end all the same has happened.
+                    return isRevoked && Self.hasFailed(result) ? .failure(Self.revoked(call.name)) : result
                 }
             }
             // The tool's own end always comes.
@@ -180,8 +181,14 @@ package final class ToolGate: Sendable {
     private static func revoked(_ name: String) -> AegisError {
         AegisError(
             .denied, "grant-revoked",
-            "'tool: \(name)' was taken back while it ran: what it had sent may have had its effect",
+            "the grant that allowed this call of '\(name)' was taken back while it ran: what it had sent may have had its effect",
             hint: "go on without it")
+    }
+
+    /// Whether a call has come to nothing. After one that halts its agent nothing may happen, however it ended.
+    private static func hasFailed(_ result: Result<ToolReply, any Error>) -> Bool {
+        guard case .success(let reply) = result else { return true }
+        return reply.isError && reply.halt == nil
     }
 
     private enum WorkEnd: Sendable {
