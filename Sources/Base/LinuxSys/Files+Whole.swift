@@ -176,7 +176,8 @@ extension FileDescriptor {
         _ name: String, _ bytes: [UInt8], mode: UInt32 = 0o600, synced: Bool = false
     ) throws(Errno) {
         // The kernel's limit for a name is 255 bytes; the temporary one has 24 of its own.
-        let temporary = "\(Files.unfinishedPrefix)\(try Random.hex(bytes: 8))-\(String(decoding: name.utf8.prefix(200), as: UTF8.self))"
+        let end = String(decoding: name.utf8.prefix(200), as: UTF8.self)
+        let temporary = "\(Files.unfinishedPrefix)\(try Random.hex(bytes: 8))-\(end)"
         let file = try open(temporary, [.writeOnly, .create, .exclusive, .noFollow], mode: mode)
         do {
             try file.setPermissions(mode)

@@ -18,7 +18,9 @@ enum LastingPorts {
 
         /// Reads what the kernel says: two numbers.
         init?(_ text: [UInt8]) {
-            let numbers = text.split { $0 == 9 || $0 == 10 || $0 == 32 }.map { UInt16(String(decoding: $0, as: UTF8.self)) }
+            let numbers = text.split { $0 == 9 || $0 == 10 || $0 == 32 }.map {
+                UInt16(String(decoding: $0, as: UTF8.self))
+            }
             guard numbers.count == 2, let first = numbers[0], let last = numbers[1], first <= last else { return nil }
             self.init(first: first, last: last)
         }
