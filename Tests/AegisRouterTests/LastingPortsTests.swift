@@ -28,9 +28,11 @@ import Testing
                 defer { listener.close() }
                 return try listener.localPort()
             }
-            #expect((20_000..<32_768).contains(try port(.usual)))
+            let usual = try port(.usual)
+            #expect((20_000..<32_768).contains(usual))
             // Where nothing is left the kernel chooses.
-            #expect(try port(.init(first: 1024, last: 65535)) > 0)
+            let any = try port(.init(first: 1024, last: 65535))
+            #expect(any > 0)
         }
     }
 }
