@@ -234,14 +234,20 @@ import Testing
         var limits = ProxyLimits()
         limits.endedTime = .milliseconds(1)
         limits.tick = .milliseconds(1)
+        let mayAnswer = Box(false)
         try await withProxy(limits: limits) { peer, _ in
             _ = try await peer.head()
-            try await peer.stream.loop.clock.sleep(for: .milliseconds(100))
+            while !mayAnswer.change({ $0 }) { try await peer.stream.loop.clock.sleep(for: .milliseconds(1)) }
             try await peer.send("HTTP/1.1 200 OK¬Content-Length: 4¬¬late")
         } test: { proxy in
             let client = try await proxy.client()
             try await client.send("GET / HTTP/1.1¬Host: a¬¬")
+            while proxy.backend.count.current == 0 { await Task.yield() }
             try client.stream.closeWrite()
+            // The proxy has looked at it again and again.
+            let since = proxy.proxy.now
+            while proxy.proxy.now < since + 50_000_000 { try await proxy.loop.clock.sleep(for: .milliseconds(1)) }
+            mayAnswer.change { $0 = true }
             #expect(try await client.rest().hasSuffix("¬¬late"))
         }
     }

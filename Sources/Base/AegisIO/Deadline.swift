@@ -26,35 +26,48 @@ package func withDeadline<T: Sendable>(
 package func withDeadline<T: Sendable>(
     when isOver: @escaping @Sendable () async throws -> Void, _ body: @escaping @Sendable () async throws -> T
 ) async throws -> T {
-    try await withThrowingTaskGroup(of: DeadlineEvent<T>.self) { group in
+    let (result, expired) = await withCancellation(when: isOver, body)
+    if expired, case .failure = result { throw IOError.timeout }
+    return try result.get()
+}
+
+/// Runs `body`, and cancels it when something else has happened. The body is always awaited.
+///
+/// - Parameters:
+///   - event: returns when it has happened, and throws when nobody will be told; it is cancelled when the body ends first.
+///   - body: the work.
+/// - Returns: what the body came to, and whether it was cancelled for the event.
+package func withCancellation<T: Sendable>(
+    when event: @escaping @Sendable () async throws -> Void, _ body: @escaping @Sendable () async throws -> T
+) async -> (result: Result<T, any Error>, hasHappened: Bool) {
+    await withTaskGroup(of: RaceEnd<T>.self) { group in
         group.addTask {
             do { return .finished(.success(try await body())) } catch { return .finished(.failure(error)) }
         }
         group.addTask {
-            do { try await isOver() } catch { return .interrupted }
-            return .expired
+            do { try await event() } catch { return .unwatched }
+            return .happened
         }
-        var expired = false
-        while let event = try await group.next() {
-            switch event {
-            case .interrupted: continue
-            case .expired:
-                expired = true
+        var hasHappened = false
+        for await end in group {
+            switch end {
+            case .unwatched: continue
+            case .happened:
+                hasHappened = true
                 group.cancelAll()
             case .finished(let result):
                 group.cancelAll()
-                if expired, case .failure = result { throw IOError.timeout }
-                return try result.get()
+                return (result, hasHappened)
             }
         }
-        // The body's event always comes: both children return exactly one.
-        throw IOError.cancelled
+        // The body's end always comes: both children return exactly one.
+        return (.failure(IOError.cancelled), hasHappened)
     }
 }
 
 /// What one of the two racing children reports; neither throws.
-private enum DeadlineEvent<T: Sendable>: Sendable {
+private enum RaceEnd<T: Sendable>: Sendable {
     case finished(Result<T, any Error>)
-    case expired
-    case interrupted
+    case happened
+    case unwatched
 }

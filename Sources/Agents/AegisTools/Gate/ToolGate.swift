@@ -149,33 +149,13 @@ package final class ToolGate: Sendable {
         guard declaration.effects == .external, !declaration.endsWithGrant else {
             return try await tool.call(call.input, call.context)
         }
-        let result = await withTaskGroup(of: WorkEnd.self) { group -> Result<ToolReply, any Error> in
-            group.addTask {
-                do { return .done(.success(try await tool.call(call.input, call.context))) } catch {
-                    return .done(.failure(error))
-                }
-            }
-            group.addTask {
-                let (book, holder) = (call.context.grants, call.context.holder)
-                return await book.revocation(of: grant, or: .tool(call.name), of: holder) ? .revoked : .unwatched
-            }
-            var isRevoked = false
-            for await end in group {
-                switch end {
-                case .unwatched: break
-                case .revoked:
-                    isRevoked = true
-                    group.cancelAll()
-                case .done(let result):
-                    group.cancelAll()
-                    // What has come to its end all the same has happened.
-                    return isRevoked && Self.hasFailed(result) ? .failure(Self.revoked(call.name)) : result
-                }
-            }
-            // The tool's own end always comes.
-            return .failure(CancellationError())
-        }
-        return try result.get()
+        let (book, holder) = (call.context.grants, call.context.holder)
+        let (result, isRevoked) = await withCancellation(when: {
+            guard await book.revocation(of: grant, or: .tool(call.name), of: holder) else { throw CancellationError() }
+        }) { try await tool.call(call.input, call.context) }
+        // What has come to its end all the same has happened.
+        guard isRevoked, Self.hasFailed(result) else { return try result.get() }
+        throw Self.revoked(call.name)
     }
 
     private static func revoked(_ name: String) -> AegisError {
@@ -189,11 +169,6 @@ package final class ToolGate: Sendable {
     private static func hasFailed(_ result: Result<ToolReply, any Error>) -> Bool {
         guard case .success(let reply) = result else { return true }
         return reply.isError && reply.halt == nil
-    }
-
-    private enum WorkEnd: Sendable {
-        case done(Result<ToolReply, any Error>)
-        case revoked, unwatched
     }
 
     /// The effect itself.
