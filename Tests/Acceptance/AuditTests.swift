@@ -150,6 +150,43 @@ import Testing
         }
     }
 
+    /// The kinds that the sources declare.
+    private static func declared() throws -> Set<String> {
+        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent()
+        let sources = root.appending(path: "Sources")
+        let files = try #require(FileManager.default.enumerator(at: sources, includingPropertiesForKeys: nil))
+        var kinds: Set<String> = []
+        for case let file as URL in files where file.pathExtension == "swift" {
+            let text = try String(contentsOf: file, encoding: .utf8)
+            for match in text.matches(of: /AuditKind\("([a-z_]+)"/) { kinds.insert(String(match.1)) }
+        }
+        return kinds
+    }
+
+    @Test func everyKindCanBeAskedForAndNoOther() async throws {
+        let kinds = try Self.declared().sorted()
+        try #require(kinds.count > 40)
+        try await DaemonFixture.with { f in
+            _ = try await Self.records(f, "--kinds", kinds.joined(separator: ","))
+            // Their first words will do for events, up to each '_'.
+            let beginnings = kinds.flatMap { kind in
+                kind.indices.filter { kind[$0] == "_" }.map { String(kind[..<$0]) }
+            }
+            try await f.succeed("events", "--types", (kinds + beginnings).joined(separator: ","), "--tail", "1")
+            for (words, hint) in [
+                (["audit", "tail", "--kinds", "exec_started,capabilty_denied"], "did you mean 'capability_denied'?"),
+                (["audit", "tail", "--follow", "--kinds", "exec"], "docs/audit.md has all kinds"),
+                (["events", "--types", "agents"], "did you mean 'agent'?"),
+                (["events", "--follow", "--types", "tool,approval"], "their first words will do"),
+            ] {
+                let refused = try await f.run(DaemonFixture.cli, words)
+                #expect(refused.code == 2 && refused.err.contains("(unknown-kind)"), "\(words): \(refused)")
+                #expect(refused.err.contains(hint), "\(words): \(refused)")
+            }
+        }
+    }
+
     @Test func aKilledDaemonBreaksNothing() async throws {
         try await DaemonFixture.with { f in
             let follower = try f.begin("audit", "tail", "--follow", "--kinds", "exec_started")

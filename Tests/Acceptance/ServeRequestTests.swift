@@ -83,6 +83,7 @@ import Testing
             let port = try #require(router.split(separator: ":").last)
             let fields = [
                 "-H", "X-Forwarded-For: 1.1.1.1", "-H", "X_Forwarded_For: 2.2.2.2", "-H", "X-Forwarded-By: me", "-H",
+                "X-Real-IP: 3.3.3.3", "-H",
                 "Forwarded: for=x", "-H", "Connection: X-Hop, close", "-H",
                 "X-Hop: mine", "-H", "Keep-Alive: 5", "-H", "Proxy-Authorization: b", "-H", "X-Kept: 1", "-H",
                 "X-Kept: 2",
@@ -101,6 +102,7 @@ import Testing
                 let seen = try await ask(base + "/a?b", "-H", field.isEmpty ? "X-Other: 1" : field)
                 #expect(seen.path == path, "\(base): \(seen)")
                 #expect(seen.values("X-Forwarded-For") == ["127.0.0.1"] && seen.values("X-Forwarded-Proto") == ["http"])
+                #expect(seen.values("X-Real-IP") == ["127.0.0.1"])
                 let host = base.dropFirst("http://".count).split(separator: "/")[0]
                 #expect(seen.values("Host") == [String(host)] && seen.values("X-Forwarded-Host") == [String(host)])
                 #expect(seen.values("X-Kept") == ["1", "2"])

@@ -122,6 +122,7 @@ import Testing
         ("  routing: { headers: { X-A: b } }\n", "kit.yaml:5:25", "unknown key 'X-A'"),
         ("  routing: { headers: { request: { Host: b } } }\n", "kit.yaml:5:42", "the router's own"),
         ("  routing: { headers: { request: { X-Forwarded-For: b } } }\n", "kit.yaml:5:53", "the router's own"),
+        ("  routing: { headers: { request: { X_Real_IP: b } } }\n", "kit.yaml:5:47", "the router's own"),
         ("  routing: { headers: { response: { 'a b': c } } }\n", "kit.yaml:5:44", "not a name of a header field"),
         ("  routing: { headers: { response: { a: \"b\\r\\nc: d\" } } }\n", "kit.yaml:5:40", "ASCII text"),
         ("  routing: { headers: { request: { a: b, A: c } } }\n", "kit.yaml:5:23", "two entries of one name"),

@@ -20,7 +20,8 @@ import Testing
         return seen.change { $0 }
     }
 
-    private static let told = "X-Forwarded-For: 192.0.2.7¬X-Forwarded-Proto: http¬X-Forwarded-Host: a:80¬¬"
+    private static let client = "X-Forwarded-For: 192.0.2.7¬X-Real-IP: 192.0.2.7¬X-Forwarded-Proto: http¬"
+    private static let told = "\(client)X-Forwarded-Host: a:80¬¬"
 
     @Test(arguments: [
         // End to end fields stay as they are, in order.
@@ -32,8 +33,9 @@ import Testing
         ),
         // What a client says about itself is not believed.
         (
-            "GET / HTTP/1.1¬X-Forwarded-For: 1.1.1.1¬X-Forwarded-Anything: 1¬Forwarded: for=x¬Host: a:80¬¬",
-            "GET / HTTP/1.1¬Host: a:80¬"
+            "GET / HTTP/1.1¬X-Forwarded-For: 1.1.1.1¬X-Forwarded-Anything: 1¬Forwarded: for=x¬X-Real-IP: 1.1.1.1¬"
+                + "x_real-Ip: 1.1.1.1¬X-Real-IQ: 1¬Host: a:80¬¬",
+            "GET / HTTP/1.1¬X-Real-IQ: 1¬Host: a:80¬"
         ),
         // Nor in a spelling that a server takes for the same; others with `_` are their own.
         (
@@ -62,7 +64,7 @@ import Testing
 
     @Test func anHTTP10RequestGetsAHost() async throws {
         let seen = try await relayed("GET / HTTP/1.0¬¬")
-        #expect(seen == "GET / HTTP/1.1¬Host: localhost¬X-Forwarded-For: 192.0.2.7¬X-Forwarded-Proto: http¬¬")
+        #expect(seen == "GET / HTTP/1.1¬Host: localhost¬\(Self.client)¬")
     }
 
     @Test(arguments: [("/web", "/"), ("/web/", "/"), ("/web/a/b?c", "/a/b?c"), ("/web?x=1", "/?x=1")])

@@ -33,6 +33,7 @@ import Testing
             ("localhost", "/web/x", "X-Aegis-Instance: api¬", 81, "/web/x"),
             ("web.aegis.localhost", "/", "Accept: text/html¬Sec-Fetch-Mode: navigate¬", 80, "/"),
             ("web.aegis.localhost", "/", "X-Aegis-Instance: web¬", 80, "/"),
+            ("localhost", "/", "X-Aegis-Instance: web¬x-aegis-instance: web ¬", 80, "/"),
         ] as [(String, String, String, Int, String)])
     func finds(_ host: String, _ path: String, _ more: String, _ guest: Int, _ expected: String) async throws {
         try await withTwo { stage in
@@ -87,6 +88,16 @@ import Testing
         try await withTwo { stage in
             let answer = try await stage.ask(Self.get(path, host, more))
             #expect(answer.hasPrefix("HTTP/1.1 421 Misdirected Request¬"), "\(answer)")
+        }
+    }
+
+    @Test(arguments: ["localhost", "web.aegis.localhost"])
+    func whoNamesTwoInstancesMeansNeither(_ host: String) async throws {
+        try await withTwo { stage in
+            let answer = try await stage.ask(
+                Self.get("/", host, "X-Aegis-Instance: web¬A: 1¬X-Aegis-Instance: api¬"))
+            #expect(answer.hasPrefix("HTTP/1.1 400 Bad Request¬"), "\(answer)")
+            #expect(answer.contains("ambiguous-instance"))
         }
     }
 

@@ -127,6 +127,7 @@ package struct HTTP2Fields: Sendable {
         }
         if let timeout { out.add("grpc-timeout", timeout) }
         out.add("x-forwarded-for", client.address)
+        out.add("x-real-ip", client.address)
         out.add("x-forwarded-proto", "http")
         if let authority { out.add("x-forwarded-host", authority) }
         return out

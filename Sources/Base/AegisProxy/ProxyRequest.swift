@@ -21,6 +21,19 @@ package final class ProxyRequest: @unchecked Sendable {
     /// The value of the first field with a name, which must be given in lower case.
     package func header(_ name: StaticString) -> String? { index.table.text(name, in: buffer.readable.span) }
 
+    /// Whether fields of one name (in lower case) say different things.
+    package func disagrees(on name: StaticString) -> Bool {
+        let bytes = buffer.readable
+        guard let first = index.table.position(of: name, in: bytes.span) else { return false }
+        var start = first + 1
+        while let other = index.table.position(of: name, in: bytes.span, from: start) {
+            let values = [first, other].map { HTTPText.string(bytes.span, index.table.value($0)) }
+            if values[0] != values[1] { return true }
+            start = other + 1
+        }
+        return false
+    }
+
     /// Whether a field is there.
     package func has(_ name: StaticString) -> Bool {
         index.table.position(of: name, in: buffer.readable.span) != nil

@@ -23,7 +23,7 @@ package enum RelayedFields {
     ///   - bytes: the section.
     ///   - name: where the name is.
     ///   - isRequest: whether it is a request's.
-    ///   - tellsClient: then what the client claims about itself (`Forwarded`, `X-Forwarded-*`) is dropped.
+    ///   - tellsClient: then what the client claims about itself (`Forwarded`, `X-Forwarded-*`, `X-Real-IP`) is dropped.
     /// - Returns: what becomes of the field.
     static func role(_ bytes: Span<UInt8>, _ name: Range<Int>, isRequest: Bool, tellsClient: Bool = false) -> Role {
         func named(_ word: StaticString) -> Bool { HTTPText.equal(bytes, name, word) }
@@ -33,7 +33,7 @@ package enum RelayedFields {
         // A CGI script would read it as its HTTP_PROXY.
         case 5: return isRequest && named("proxy") ? .dropped : .endToEnd
         case 7: return named("upgrade") ? .upgrade : .endToEnd
-        case 9: return tellsClient && named("forwarded") ? .dropped : .endToEnd
+        case 9: return tellsClient && (named("forwarded") || isAddress(bytes, name)) ? .dropped : .endToEnd
         case 10:
             if named("connection") || named("keep-alive") { return .dropped }
             return !isRequest && named("set-cookie") ? .setCookie : .endToEnd
@@ -59,8 +59,23 @@ package enum RelayedFields {
         guard name.count > 12, bytes[name.lowerBound] | 32 == UInt8(ascii: "x") else { return false }
         let first = name.lowerBound
         return HTTPText.equal(bytes, (first + 2)..<(first + 11), "forwarded")
-            && [bytes[first + 1], bytes[first + 11]].allSatisfy { $0 == UInt8(ascii: "-") || $0 == UInt8(ascii: "_") }
+            && isHyphen(bytes[first + 1]) && isHyphen(bytes[first + 11])
     }
+
+    /// Whether a field is `X-Real-IP`, in which many servers look for the client's address, with `_` for any `-`.
+    private static func isAddress(_ bytes: Span<UInt8>, _ name: Range<Int>) -> Bool {
+        let first = name.lowerBound
+        guard name.count == 9, bytes[first] | 32 == UInt8(ascii: "x") else { return false }
+        return HTTPText.equal(bytes, (first + 2)..<(first + 6), "real")
+            && HTTPText.equal(bytes, (first + 7)..<(first + 9), "ip")
+            && isHyphen(bytes[first + 1]) && isHyphen(bytes[first + 6])
+    }
+
+    private static func isOfClient(_ name: [UInt8]) -> Bool {
+        isForwarded(name.span, 0..<name.count) || isAddress(name.span, 0..<name.count)
+    }
+
+    private static func isHyphen(_ byte: UInt8) -> Bool { byte == UInt8(ascii: "-") || byte == UInt8(ascii: "_") }
 
     /// Whether a field is one that `Connection` names; `Host` and framing fields never count.
     static func isNamed(_ table: HTTPFieldTable, _ name: Range<Int>, in bytes: Span<UInt8>) -> Bool {
@@ -93,7 +108,7 @@ package enum RelayedFields {
         case "content-length", "transfer-encoding", "host", "trailer", "connection", "keep-alive", "te", "upgrade",
             "expect", "authorization", "cookie", "set-cookie", "forwarded", "x-aegis-instance":
             false
-        default: !name.hasPrefix("proxy-") && !isForwarded(Array(name.utf8).span, 0..<name.utf8.count)
+        default: !name.hasPrefix("proxy-") && !isOfClient(Array(name.utf8))
         }
     }
 

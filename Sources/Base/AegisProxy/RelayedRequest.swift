@@ -10,7 +10,8 @@ package struct ProxyEdits: Sendable {
     /// How the client calls the origin that the prefix belongs to, as `http://HOST:PORT`; where the server sends it, comes below
     /// the prefix again.
     package var origin: String?
-    /// Tell the server who asked, in `X-Forwarded-For`, `-Proto` and `-Host`; what the client said there is dropped.
+    /// Tell the server who asked, in `X-Forwarded-For`, `-Proto` and `-Host`, and in `X-Real-IP`; what the client said there is
+    /// dropped.
     package var tellsClient = true
     /// Keep the response within its origin: no `Domain` of cookies, no `Service-Worker-Allowed`.
     package var guardsOrigin = false
@@ -133,6 +134,8 @@ package struct RelayedRequest {
         _ client: ProxyClient, host: Range<Int>?, from buffer: borrowing ByteBuffer, to out: inout ByteBuffer
     ) {
         out.append("X-Forwarded-For: ")
+        out.append(utf8: client.address)
+        out.append("\r\nX-Real-IP: ")
         out.append(utf8: client.address)
         out.append("\r\nX-Forwarded-Proto: http\r\n")
         if let host {

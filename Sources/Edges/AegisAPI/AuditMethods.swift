@@ -97,7 +97,7 @@ package struct AuditMethods: Sendable {
         var filter = AuditFilter()
         if let kinds = parameters.optionalValue("kinds") {
             let texts = try kinds.text.map { [$0] } ?? parameters.optionalTexts("kinds") ?? []
-            try filter.setKinds(parsing: texts.joined(separator: ","))
+            filter.kinds = try AuditKind.words(parsing: texts.joined(separator: ","))
         }
         if let agent = try parameters.optionalText("agent") { filter.agent = await resolve(agent, caller) ?? agent }
         filter.trace = try parameters.optionalText("trace")

@@ -61,7 +61,7 @@ package struct AuditRoutes: Sendable {
 
     private func filter(_ context: RequestContext) throws(AegisError) -> AuditFilter {
         var filter = AuditFilter()
-        if let kinds = context.query["kinds"] { try filter.setKinds(parsing: kinds) }
+        if let kinds = context.query["kinds"] { filter.kinds = try AuditKind.words(parsing: kinds) }
         if let agent = context.query["agent"] {
             // The name of an instance that is there, or the id of anything that ever was.
             filter.agent = (try? directory.find(agent, for: context.caller))?.id ?? agent

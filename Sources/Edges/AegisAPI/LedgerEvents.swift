@@ -49,11 +49,7 @@ package struct LedgerEvents: Sendable {
                     "'\(LiveEvent.name)' is not in the ledger",
                     hint: "GET /v1/processes/ID/events?deltas=1 tells it, and events.subscribe of JSON-RPC")
             }
-            for type in types where !AuditKind.isName(type) {
-                throw .usage(
-                    "'\(type)' is not a type of events",
-                    hint: "write kinds, or their first words, as in tool,approval,agent_spawned")
-            }
+            for type in types { try AuditKind.check(type, takesBeginnings: true) }
             self.caller = caller
             self.types = types
             self.agent = agent

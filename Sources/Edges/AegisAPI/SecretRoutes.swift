@@ -8,13 +8,6 @@ package import AegisSecrets
 internal import AegisWire
 internal import FoundationEssentials
 
-extension AuditKind {
-    /// A secret is about to get a value.
-    static let secretSet = AuditKind("secret_set")
-    /// A secret is about to be deleted.
-    static let secretDeleted = AuditKind("secret_deleted")
-}
-
 /// Secrets: set, list, delete. A value goes in and never comes out.
 package struct SecretRoutes: Sendable {
     private struct Value: Decodable, Sendable {

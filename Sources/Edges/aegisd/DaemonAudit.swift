@@ -1,3 +1,4 @@
+internal import AegisAPI
 internal import AegisAudit
 internal import AegisCapabilities
 internal import AegisCore
@@ -8,13 +9,6 @@ internal import AegisNetwork
 internal import AegisStore
 internal import LinuxSys
 internal import Synchronization
-
-extension AuditKind {
-    /// A daemon begins to work in this home.
-    static let daemonStarted = AuditKind("daemon_started")
-    /// A daemon ends as it should.
-    static let daemonStopped = AuditKind("daemon_stopped")
-}
 
 /// Hands the ledger's records on to one sink. What a sink does not take it loses, and the daemon's log says so.
 private final class Feed: Sendable {

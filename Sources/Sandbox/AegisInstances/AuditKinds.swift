@@ -20,6 +20,11 @@ extension AuditKind {
     package static let secretUsed = AuditKind("secret_used")
     /// A connection or a question of an instance was refused.
     package static let networkDenied = AuditKind("network_denied", .denial)
+    /// All of them.
+    package static let ofInstances: [AuditKind] = [
+        .instanceCreated, .instanceStarted, .instanceEnded, .instanceDeleted, .execStarted, .filesCopied, .secretUsed,
+        .networkDenied,
+    ]
 }
 
 extension AuditEvent {

@@ -9,7 +9,7 @@ extension KitReader {
     /// What belongs to a single connection, to the router or to another host; `proxy-…`, `x-forwarded-…` and `x-aegis-…` do too.
     private static let routersOwn: Set<String> = [
         "connection", "content-length", "expect", "forwarded", "host", "keep-alive", "service-worker-allowed",
-        "set-cookie", "te", "trailer", "transfer-encoding", "upgrade",
+        "set-cookie", "te", "trailer", "transfer-encoding", "upgrade", "x-real-ip",
     ]
 
     /// Its `health` is the same as `health.path`.

@@ -30,6 +30,7 @@ struct MainDirector: ProxyDirector {
         edits.guardsOrigin = true
         let host = Host(request.host ?? "")
         let header = request.header("x-aegis-instance")
+        guard !request.disagrees(on: "x-aegis-instance") else { return .answer(ambiguous(request)) }
         switch host.place {
         case .foreign: return .answer(misdirected(request))
         case .host(let label):
@@ -116,6 +117,13 @@ struct MainDirector: ProxyDirector {
             .usage, "unknown-host", "'\(request.host ?? "")' is no host of this router",
             hint: "use NAME\(Self.domain):\(port), or localhost:\(port)/NAME/")
         return ProxyAnswer(error, status: 421, html: request.prefersHTML)
+    }
+
+    private func ambiguous(_ request: ProxyRequest) -> ProxyAnswer {
+        let error = AegisError(
+            .usage, "ambiguous-instance", "the request names more than one instance",
+            hint: "send one X-Aegis-Instance field")
+        return ProxyAnswer(error, status: 400, html: request.prefersHTML)
     }
 
     private func notFound(_ wanted: String, _ request: ProxyRequest) -> ProxyAnswer {

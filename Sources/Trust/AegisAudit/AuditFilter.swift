@@ -15,20 +15,6 @@ package struct AuditFilter: Sendable {
     /// All records.
     package init() { kinds = [] }
 
-    /// Reads the kinds of a list with commas.
-    ///
-    /// - Throws: `invalid-argument` for a text that is no name of a kind.
-    package mutating func setKinds(parsing text: String) throws(AegisError) {
-        for name in text.split(separator: ",") {
-            guard AuditKind.isName(String(name)) else {
-                throw .usage(
-                    "'\(name)' is not a kind of records",
-                    hint: "write them as in --kinds capability_denied,exec_started")
-            }
-            kinds.insert(String(name))
-        }
-    }
-
     /// Whether a line is wanted; lines that are no records are not.
     func admits(_ line: ArraySlice<UInt8>) -> Bool {
         guard let record = RecordLine(line) else { return false }

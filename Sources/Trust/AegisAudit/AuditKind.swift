@@ -54,4 +54,9 @@ extension AuditKind {
     static let recordsDropped = AuditKind("records_dropped")
     /// A refusal came again and again: how often, and in which time.
     static let denialRepeated = AuditKind("denial_repeated", .denial)
+    /// All of them.
+    package static let ofLedger: [AuditKind] = [
+        .segmentOpened, .segmentSealed, .checkpoint, .tailRecovered, .damageFound, .segmentsDropped, .recordsDropped,
+        .denialRepeated,
+    ]
 }

@@ -18,6 +18,11 @@ extension AuditKind {
     package static let capabilityRefunded = AuditKind("capability_refunded")
     /// Something was refused.
     package static let capabilityDenied = AuditKind("capability_denied", .denial)
+    /// All of them.
+    package static let ofGrants: [AuditKind] = [
+        .grantIssued, .grantDerived, .grantRevoked, .capabilityUsed, .capabilitySettled, .capabilityRefunded,
+        .capabilityDenied,
+    ]
 }
 
 /// Writes what a book decides into the ledger, with the holder as the agent.

@@ -8,6 +8,8 @@ extension AuditKind {
     package static let goalStarted = AuditKind("goal_started")
     /// A goal is over: `goal`, `owner`, `state`, `stop_reason`, `code`.
     package static let goalEnded = AuditKind("goal_ended")
+    /// All of them.
+    package static let ofGoals: [AuditKind] = [.goalSubmitted, .goalStarted, .goalEnded]
 }
 
 extension Goal {

@@ -28,6 +28,12 @@ extension AuditKind {
     package static let contextDropped = AuditKind("context_dropped")
     /// Texts of what was left were cut: `bytes`.
     package static let contextShortened = AuditKind("context_shortened")
+    /// All of them.
+    package static let ofAgents: [AuditKind] = [
+        .agentSpawned, .agentStopped, .messageSent, .messageReceived, .sandboxWaits, .agentThought,
+        .executionCompleted, .sessionStoreError, .contextSummarized, .contextSummarizationFailed, .contextDropped,
+        .contextShortened,
+    ]
 }
 
 extension AgentProcess {

@@ -7,6 +7,8 @@ extension AuditKind {
     package static let agentRestarting = AuditKind("agent_restarting")
     /// A turn failed as often as its manifest allows: `restarts`, `code`.
     package static let agentGaveUp = AuditKind("agent_gave_up")
+    /// All of them.
+    package static let ofRestarts: [AuditKind] = [.agentRestarting, .agentGaveUp]
 }
 
 /// Supervision: what `restart` of the manifest says becomes of a turn that failed. The steps alone tell what is pending, so a

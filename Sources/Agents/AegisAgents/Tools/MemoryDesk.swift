@@ -16,6 +16,10 @@ extension AuditKind {
     package static let skillTrusted = AuditKind("skill_trusted")
     /// A person trusts a skill no more; before it counts.
     package static let skillUntrusted = AuditKind("skill_untrusted")
+    /// All of them.
+    package static let ofMemory: [AuditKind] = [
+        .memoryStored, .memoryQueried, .memoryDeleted, .memoryReset, .skillTrusted, .skillUntrusted,
+    ]
 }
 
 /// What a manifest and the runtime say about an agent's memory.

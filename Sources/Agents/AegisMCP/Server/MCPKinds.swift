@@ -7,4 +7,6 @@ extension AuditKind {
     package static let mcpToolChanged = AuditKind("mcp_tool_changed")
     /// A person agreed to a tool's description and schema: `server`, `tool`, `hash`.
     package static let mcpToolAccepted = AuditKind("mcp_tool_accepted")
+    /// All of them.
+    package static let ofMCP: [AuditKind] = [.mcpConnected, .mcpToolChanged, .mcpToolAccepted]
 }

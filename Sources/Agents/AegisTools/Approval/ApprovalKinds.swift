@@ -11,4 +11,8 @@ extension AuditKind {
     package static let approvalExpired = AuditKind("human_approval_expired", .denial)
     /// The agent was stopped, or the call cancelled or changed: `approval`, `tool`, `call_id`, `reason`.
     package static let approvalWithdrawn = AuditKind("human_approval_withdrawn", .denial)
+    /// All of them.
+    package static let ofApprovals: [AuditKind] = [
+        .approvalRequested, .approvalGranted, .approvalDenied, .approvalExpired, .approvalWithdrawn,
+    ]
 }

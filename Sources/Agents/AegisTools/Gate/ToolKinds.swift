@@ -9,4 +9,6 @@ extension AuditKind {
     package static let toolRefused = AuditKind("tool_refused", .denial)
     /// A resumed run took a saved outcome, or cannot know it: `tool`, `call_id`, `outcome`.
     package static let toolResumed = AuditKind("tool_resumed")
+    /// All of them.
+    package static let ofTools: [AuditKind] = [.toolInvoked, .toolResult, .toolRefused, .toolResumed]
 }

@@ -23,7 +23,7 @@ enum EventsCommand {
         examples: [
             Example("of all instances", "aegis events"),
             Example("of one, as it happens", "aegis events --follow --instance worker"),
-            Example("of agents", "aegis events --follow --types agent,tool,approval"),
+            Example("of agents", "aegis events --follow --types agent,tool,human_approval"),
             Example("for programs", "aegis events --follow --output json"),
         ], run: run)
 
