@@ -67,17 +67,9 @@ struct Report: Sendable {
 
     func make() async throws {
         // What runs in this process alone needs neither root nor a daemon.
-        if options.only == ["gate"] {
-            print(try Gate(isQuick: options.isQuick).run().map(\.markdown).joined(separator: "\n"))
-            return
+        if options.only.count == 1, let part = alone.first(where: { options.only == [$0.name] }) {
+            return print(try await part.run().map(\.markdown).joined(separator: "\n"))
         }
-        if options.only == ["memory"] { return print(try await memory.run().map(\.markdown).joined(separator: "\n")) }
-        if options.only == ["ledger"] {
-            print(try LedgerBench(isQuick: options.isQuick).run().map(\.markdown).joined(separator: "\n"))
-            return
-        }
-        if options.only == ["turns"] { return print(try await turns.run().map(\.markdown).joined(separator: "\n")) }
-        if options.only == ["agents"] { return print(try await agents.run().map(\.markdown).joined(separator: "\n")) }
         if options.only == ["router"] { return print(try await routerTables().map(\.markdown).joined(separator: "\n")) }
         guard CurrentProcess.effectiveUser == 0 else { throw Runner.Failure(description: "the bench needs root") }
         let scratch = "/var/tmp/aegis-bench-\(CurrentProcess.pid)"
@@ -109,12 +101,31 @@ struct Report: Sendable {
         return kept.isEmpty ? "" : "\n" + kept.joined(separator: "\n")
     }
 
-    private var memory: MemorySearch { MemorySearch(isQuick: options.isQuick, loop: loop) }
+    private typealias Part = (name: String, run: @Sendable () async throws -> [ResultTable])
 
-    private var turns: TurnBench { TurnBench(isQuick: options.isQuick) }
+    /// What needs a process and nothing else.
+    private var alone: [Part] {
+        let (options, loop) = (options, loop)
+        return [
+            ("gate", { try Gate(isQuick: options.isQuick).run() }),
+            ("memory", { try await MemorySearch(isQuick: options.isQuick, loop: loop).run() }),
+            ("ledger", { try LedgerBench(isQuick: options.isQuick).run() }),
+            ("turns", { try await TurnBench(isQuick: options.isQuick).run() }),
+            (
+                "agents",
+                {
+                    let scratch = "/var/tmp/aegis-bench-\(CurrentProcess.pid)-agents"
+                    return try await AgentsBench(options: options, loop: loop, scratch: scratch).run()
+                }
+            ),
+        ]
+    }
 
-    private var agents: AgentsBench {
-        AgentsBench(options: options, loop: loop, scratch: "/var/tmp/aegis-bench-\(CurrentProcess.pid)-agents")
+    /// Runs a part in a process of its own: what others have left on the heap would be taken for what it needs.
+    private func apart(_ name: String, _ runner: Runner) async throws -> String {
+        let program = try Files.readLink("/proc/self/exe")
+        let words = [program, "--bin", options.binaries, "--only", name] + (options.isQuick ? ["--quick"] : [])
+        return try await runner.output(words)
     }
 
     private func routerTables() async throws -> [ResultTable] {
@@ -126,29 +137,29 @@ struct Report: Sendable {
         text: String, isWhole: Bool
     ) {
         let sections = Sections(aegis: aegis, docker: docker, isQuick: options.isQuick, scratch: scratch)
-        let all: [(name: String, run: @Sendable () async throws -> [ResultTable])] = [
+        let beside: [Part] = [
             ("idle", { try await sections.idle() }), ("run", { try await sections.run() }),
             ("warm", { try await sections.warm() }), ("exec", { try await sections.exec() }),
             ("stop", { try await sections.stop() }),
             ("cat", { try await sections.cat() }), ("many", { try await sections.many() }),
             ("serve", { try await sections.serve() }), ("router", { try await routerTables() }),
-            ("gate", { try Gate(isQuick: options.isQuick).run() }), ("memory", { try await memory.run() }),
-            ("ledger", { try LedgerBench(isQuick: options.isQuick).run() }),
-            ("turns", { try await turns.run() }), ("agents", { try await agents.run() }),
         ]
-        var tables: [ResultTable] = []
+        let all =
+            beside.map { part in (part.name, { try await part.run().map(\.markdown) }) }
+            + alone.map { part in (part.name, { [try await apart(part.name, aegis.runner)] }) }
+        var tables: [String] = []
         var failures: [String] = []
-        for section in all where options.only.isEmpty || options.only.contains(section.name) {
-            note("measuring \(section.name)")
+        for (name, run) in all where options.only.isEmpty || options.only.contains(name) {
+            note("measuring \(name)")
             // One part that fails must not take the others' figures with it; the report says so, and so does the exit code.
-            do { tables += try await section.run() } catch {
-                note("\(section.name) failed: \(error)")
-                failures.append("**\(section.name) failed:** \(error)")
+            do { tables += try await run() } catch {
+                note("\(name) failed: \(error)")
+                failures.append("**\(name) failed:** \(error)")
             }
         }
         let text =
             try await Machine(runner: aegis.runner).description(isQuick: options.isQuick)
-            + tables.map(\.markdown).joined(separator: "\n") + failures.map { "\n\($0)\n" }.joined()
+            + tables.joined(separator: "\n") + failures.map { "\n\($0)\n" }.joined()
         return (text, failures.isEmpty)
     }
 }

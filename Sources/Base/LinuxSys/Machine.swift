@@ -114,6 +114,10 @@ package enum CurrentProcess {
     /// Gives memory that was freed back to the kernel; takes about a millisecond for 20 MiB.
     package static func trimMemory() { al_trim_memory() }
 
+    /// Unmaps the code that this program has run; what runs again is mapped again, a few pages at a time. For after a start, which
+    /// runs through much that is never run again.
+    package static func releaseCode() { al_release_code() }
+
     /// How many descriptors are open.
     package static func openDescriptorCount() throws(Errno) -> Int {
         // The listing has one open itself.

@@ -138,6 +138,7 @@ struct DaemonServices: Sendable {
     func prove() async {
         await backends.probeAll()
         await directory.warm.start()
+        CurrentProcess.releaseCode()
         for pause in [20, 60, 300] {
             do { try await loop.clock.sleep(for: .seconds(pause)) } catch { return }
             guard await backends.probeLate() else { return }

@@ -29,5 +29,7 @@ int al_protect_memory(void *start, size_t length);
 int al_unprotect_memory(void *start, size_t length);
 /* Gives freed memory of every arena back to the kernel. */
 void al_trim_memory(void);
+/* Unmaps the pages of all programs' and libraries' code; what is needed again is mapped again as it is touched. */
+void al_release_code(void);
 
 #endif
