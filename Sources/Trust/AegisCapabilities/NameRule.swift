@@ -145,6 +145,12 @@ package enum NameSet: Hashable, Sendable, CustomStringConvertible {
 extension StringProtocol {
     /// The text without spaces at both ends.
     var trimmingSpaces: String {
-        String(drop { $0 == " " }.reversed().drop { $0 == " " }.reversed())
+        let text = Substring(self)
+        let bytes = text.utf8
+        let space = UInt8(ascii: " ")
+        guard let first = bytes.firstIndex(where: { $0 != space }), let last = bytes.lastIndex(where: { $0 != space }) else {
+            return ""
+        }
+        return String(text[first..<bytes.index(after: last)])
     }
 }

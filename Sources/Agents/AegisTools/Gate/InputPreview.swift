@@ -78,6 +78,11 @@ struct InputPreview {
     }
 
     private mutating func shown(_ text: String) -> String {
+        // Most texts are short, and nothing is announced without one of these two.
+        if mask == nil, text.utf8.count <= length, !text.utf8.contains(where: { $0 == 0x3a || $0 == 0x3d }) {
+            room -= text.utf8.count + 4
+            return text
+        }
         let wanted = length * 2
         let bytes = mask.map { $0(Array(text.utf8.prefix(Self.window)), wanted) } ?? Array(text.utf8.prefix(wanted + 4))
         // What is cut off by the window's end is cut off again here, between two characters.

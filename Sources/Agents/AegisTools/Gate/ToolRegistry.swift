@@ -113,7 +113,8 @@ package final class ToolRegistry: Sendable {
     /// The tools that a holder may call now, by name: what its model is told of.
     package func entries(for holder: HolderID, in grants: GrantBook) -> [Entry] {
         let (sorted, actions) = state.withLock { ($0.sorted, $0.actions) }
-        return zip(sorted, grants.allowed(actions, for: holder)).filter(\.1).map(\.0)
+        let allowed = grants.allowed(actions, for: holder)
+        return sorted.indices.compactMap { allowed[$0] ? sorted[$0] : nil }
     }
 
     /// Their declarations.
