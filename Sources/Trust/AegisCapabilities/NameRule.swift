@@ -148,7 +148,8 @@ extension StringProtocol {
         let text = Substring(self)
         let bytes = text.utf8
         let space = UInt8(ascii: " ")
-        guard let first = bytes.firstIndex(where: { $0 != space }), let last = bytes.lastIndex(where: { $0 != space }) else {
+        guard let first = bytes.firstIndex(where: { $0 != space }), let last = bytes.lastIndex(where: { $0 != space })
+        else {
             return ""
         }
         return String(text[first..<bytes.index(after: last)])
