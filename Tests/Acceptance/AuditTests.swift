@@ -150,7 +150,7 @@ import Testing
         }
     }
 
-    /// The kinds that the sources declare.
+    /// The kinds that the sources declare, and those that the docs tell of.
     private static func declared() throws -> Set<String> {
         let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent()
@@ -160,6 +160,13 @@ import Testing
         for case let file as URL in files where file.pathExtension == "swift" {
             let text = try String(contentsOf: file, encoding: .utf8)
             for match in text.matches(of: /AuditKind\("([a-z_]+)"/) { kinds.insert(String(match.1)) }
+        }
+        let docs = try String(contentsOf: root.appending(path: "docs/audit.md"), encoding: .utf8)
+        let begin = try #require(docs.range(of: "\n### Kinds\n")).upperBound
+        let end = try #require(docs.range(of: "\n### The kinds of the original\n")).lowerBound
+        for line in docs[begin..<end].split(separator: "\n") where line.hasPrefix("| `") {
+            let cell = line.dropFirst(2).prefix { $0 != "|" }
+            for match in cell.matches(of: /`([a-z_]+)`/) { kinds.insert(String(match.1)) }
         }
         return kinds
     }

@@ -2,6 +2,7 @@ internal import AegisAgents
 package import AegisAudit
 internal import AegisCapabilities
 internal import AegisCore
+package import AegisInference
 internal import AegisInstances
 internal import AegisMCP
 internal import AegisTools
@@ -21,7 +22,7 @@ extension AuditKind {
     /// Every kind that this version writes.
     package static let all: [AuditKind] =
         ofLedger + ofEdges + ofInstances + ofGrants + ofTools + ofApprovals + ofAgents + ofRestarts + ofGoals + ofMemory
-        + ofMCP
+        + ofMCP + InferenceStep.Kind.allCases.map(\.auditKind)
 
     private static let words = all.map(\.description)
     /// What kinds begin with, a word or more: `tool` for `tool_invoked`.
@@ -52,5 +53,15 @@ extension AuditKind {
         throw AegisError(
             .usage, "unknown-kind", "no record is of the kind '\(word.prefix(100))'",
             hint: meant + "docs/audit.md has all kinds" + (takesBeginnings ? "; their first words will do" : ""))
+    }
+}
+
+extension InferenceStep.Kind {
+    /// How the ledger calls it.
+    package var auditKind: AuditKind {
+        switch self {
+        case .budgetRefused, .queueRefused: AuditKind(rawValue, .denial)
+        case .started, .answered, .failed, .retried, .fellBack: AuditKind(rawValue)
+        }
     }
 }

@@ -1,3 +1,4 @@
+internal import AegisAPI
 internal import AegisAgents
 internal import AegisAudit
 internal import AegisConfig
@@ -79,9 +80,8 @@ private struct LedgerObserver: InferenceObserver {
 
     func record(_ step: InferenceStep) throws(AegisError) {
         var event = AuditEvent(
-            AuditKind(
-                step.kind.rawValue, step.kind == .budgetRefused || step.kind == .queueRefused ? .denial : .effect),
-            agent: step.caller.agent, ("name", .string(step.agentName)), ("tree", .string(step.caller.tree)),
+            step.kind.auditKind, agent: step.caller.agent, ("name", .string(step.agentName)),
+            ("tree", .string(step.caller.tree)),
             ("provider", .string(step.provider)), ("model", .string(step.model)), ("attempt", .number(step.attempt)))
         event.fields += step.fields
         try ledger.record(event)
