@@ -1,3 +1,4 @@
+import AegisTestSupport
 import Foundation
 import Testing
 
@@ -34,6 +35,35 @@ import Testing
             try await door.openToAll()
             for method in ["audit.tail", "audit.verify", "audit.head"] {
                 #expect(try await door.problem(method, user: 65_534) == "administrator-needed")
+            }
+        }
+    }
+
+    /// Ours and the original's, folders between colons; what the configuration names counts beside them.
+    @Test func variablesNameFoldersOfSkills() async throws {
+        try await DaemonFixture.with { f in
+            try await f.succeed("down")
+            for name in ["one", "two", "three"] {
+                let folder = f.path("skills-\(name)/\(name)-skill")
+                try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+                try "---\nname: \(name)-skill\ndescription: Does \(name).\n---\n\nDo it.\n".write(
+                    toFile: "\(folder)/SKILL.md", atomically: true, encoding: .utf8)
+            }
+            let names = ["one", "two", "three"].map { f.path("skills-\($0)") }
+            let up = try await f.shell(
+                "AEGIS_SKILLS_DIR=\(names[0]) AAOS_SKILLS_DIR=\(names[1]):\(names[2]) $AEGIS up --ports auto")
+            #expect(up.code == 0, "\(up)")
+            let listed = try await f.succeed("skill", "list")
+            for name in ["one", "two", "three"] { #expect(listed.out.contains("\(name)-skill"), "\(listed)") }
+        }
+    }
+
+    @Test func aFileIsNoManifestOfAGoal() async throws {
+        try await onLoop { loop in
+            let f = try DaemonFixture(loop: loop)
+            for word in ["./mine", "mine.yaml"] {
+                let refused = try await f.aegis("goal", "--manifest", word, "Do it")
+                #expect(refused.code == 2 && refused.err.contains("aegis agent deploy \(word)"), "\(refused)")
             }
         }
     }

@@ -9,9 +9,15 @@ import Testing
     private static let embeddings = """
         import base64, struct
         MEANINGS = {"car": 0, "automobile": 0, "vehicle": 0, "port": 1, "harbour": 1, "tea": 2}
+        asked = 0
         class Handler(Base):
             def do_POST(self):
+                global asked
+                asked += 1
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                # What is overloaded for a moment is asked again.
+                if asked == 1: return self.answer(503, "application/json", b'{"error": {"message": "busy"}}')
+                if asked == 2: return self.answer(429, "application/json", b'{"error": {"message": "slowly"}}')
                 if self.path != "/v1/embeddings" or self.headers["Authorization"] != "Bearer key-1":
                     return self.answer(401, "application/json", b'{"error": {"message": "bad key"}}')
                 size = {"small": 4, "large": 6}.get(body["model"])

@@ -43,17 +43,18 @@ struct MemorySection: ConfigSection {
     ///
     /// - Throws: as `makeEmbedder`.
     func makeStore(
-        _ database: Database, _ providers: [ProviderSection], _ http: HTTPClient
+        _ database: Database, _ providers: [ProviderSection], _ http: HTTPClient,
+        clock: any Clock<Duration>
     ) throws(AegisError) -> MemoryStore {
-        MemoryStore(database: database, embedder: try makeEmbedder(providers, HTTPModelTransport(http)))
+        MemoryStore(database: database, embedder: try makeEmbedder(providers, HTTPModelTransport(http), clock: clock))
     }
 
     /// What makes the vectors.
     ///
     /// - Throws: `invalid-config` for a provider that is not there or gives no embeddings.
-    func makeEmbedder(_ providers: [ProviderSection], _ transport: any ModelTransport) throws(AegisError)
-        -> any Embedder
-    {
+    func makeEmbedder(
+        _ providers: [ProviderSection], _ transport: any ModelTransport, clock: any Clock<Duration>
+    ) throws(AegisError) -> any Embedder {
         guard embedder != Self.builtIn, let dimensions, let slash = embedder.firstIndex(of: "/") else {
             return HashedEmbedder()
         }
@@ -71,7 +72,8 @@ struct MemorySection: ConfigSection {
         let endpoint = ProviderEndpoint(
             name: provider.name, baseURL: provider.endpoint, key: provider.apiKey, timeouts: limits)
         return ProviderEmbedder(
-            endpoint, model: String(embedder[embedder.index(after: slash)...]), dimensions: dimensions, over: transport)
+            endpoint, model: String(embedder[embedder.index(after: slash)...]), dimensions: dimensions, over: transport,
+            patience: timeout.duration, clock: clock)
     }
 }
 

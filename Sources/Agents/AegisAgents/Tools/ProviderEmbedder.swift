@@ -7,6 +7,8 @@ package struct ProviderEmbedder: Embedder {
     package let model: String
     package let dimensions: Int
     private let client: EmbeddingClient
+    private let patience: Duration
+    private let clock: any Clock<Duration>
 
     /// Describes a model; nothing is asked yet.
     ///
@@ -15,20 +17,40 @@ package struct ProviderEmbedder: Embedder {
     ///   - name: the model's name there.
     ///   - dimensions: of how many numbers its vectors are; others are refused.
     ///   - transport: how the provider is reached.
-    package init(_ endpoint: ProviderEndpoint, model name: String, dimensions: Int, over transport: any ModelTransport)
-    {
+    ///   - patience: how long a provider that is overloaded is asked again.
+    ///   - clock: for the pauses in between.
+    package init(
+        _ endpoint: ProviderEndpoint, model name: String, dimensions: Int, over transport: any ModelTransport,
+        patience: Duration, clock: any Clock<Duration>
+    ) {
         model = "\(endpoint.name)/\(name)"
         self.dimensions = dimensions
         client = EmbeddingClient(endpoint, model: name, over: transport)
+        self.patience = patience
+        self.clock = clock
     }
 
     package func embed(_ texts: [String]) async throws -> [[Float]] {
-        do throws(ModelError) { return try await client.embed(texts) } catch {
-            if error.kind == .cancelled { throw CancellationError() }
-            throw AegisError(
-                error.isRetryable ? .unavailable : .failed, "embedding-failed",
-                "the embedding model '\(model)' failed: \(error.message)",
-                hint: "check the provider's address, key and model name, and memory.embedder")
+        var machine = RetryMachine(RetryPolicy(), limit: patience)
+        var random = SystemRandomNumberGenerator()
+        // The pauses alone are counted: how long an attempt may take is the transport's business.
+        var waited = Duration.zero
+        while true {
+            do throws(ModelError) { return try await client.embed(texts) } catch {
+                if error.kind == .cancelled { throw CancellationError() }
+                guard case .retry(let pause) = machine.failed(error, isFinal: false, at: waited, using: &random) else {
+                    throw failure(error)
+                }
+                waited += pause
+                try await clock.sleep(for: pause)
+            }
         }
+    }
+
+    private func failure(_ error: ModelError) -> AegisError {
+        AegisError(
+            error.isRetryable ? .unavailable : .failed, "embedding-failed",
+            "the embedding model '\(model)' failed: \(error.message)",
+            hint: "check the provider's address, key and model name, and memory.embedder")
     }
 }

@@ -38,7 +38,15 @@ enum GoalCommands {
 
     @Sendable private static func submit(_ invocation: Invocation, _ context: Context) async throws -> Int32 {
         var fields: [JSONValue.Field] = [.init("goal", .string(invocation.arguments[0]))]
-        if let name = invocation["manifest"] { fields.append(.init("name", .string(name))) }
+        if let name = invocation["manifest"] {
+            guard !name.contains("/"), !name.hasSuffix(".yaml"), !name.hasSuffix(".yml") else {
+                // A goal outlives this program and may outlive the file.
+                throw AegisError.usage(
+                    "'\(name)' is a file, and a goal is taken by a manifest that is deployed",
+                    hint: "aegis agent deploy \(name), and then --manifest with the name in it")
+            }
+            fields.append(.init("name", .string(name)))
+        }
         if let model = invocation["model"] { fields.append(.init("model", .string(model))) }
         let hosts = invocation.all("allow")
         if !hosts.isEmpty { fields.append(.init("allow", .array(hosts.map { .string($0) }))) }
