@@ -9,6 +9,8 @@ struct RouterBench: Sendable {
 
     private var runner: Runner { Runner(loop: loop, environment: ["PATH=/usr/bin:/bin"]) }
     private static let load = "64"
+    /// What all tables say, since readers may think of more.
+    private static let alone = "Aegis is its router alone, before a server on the host: no sandbox is in the way."
 
     func run() async throws -> [ResultTable] {
         try Files.makeDirectories(scratch, mode: 0o755)
@@ -89,7 +91,8 @@ struct RouterBench: Sendable {
         var table = ResultTable(
             title: "Router: requests",
             note: "Target: at least 0.9 of the faster of nginx and HAProxy. wrk with \(Self.load) connections that are "
-                + "kept alive; the proxy has one core, wrk and the server share another. Medians of interleaved runs.",
+                + "kept alive; the proxy has one core, wrk and the server share another. Medians of interleaved runs. "
+                + Self.alone,
             head: ["through", "requests/s", "of the faster", "p50 ms", "p99 ms", "CPU µs each"])
         let best = max(median(runs["nginx"], \.rate), median(runs["haproxy"], \.rate))
         for entry in relays.all {
@@ -132,7 +135,7 @@ struct RouterBench: Sendable {
                 "Target: at most what the others add at p50. One connection, one request after the other, \(Asker.batch) "
                 + "to each in turns of random order; medians of \(count) runs of \(Asker.rounds * Asker.batch) "
                 + "requests to each, and the least and most that a run has found. Beside it what wrk says of runs of a "
-                + "second in turns.",
+                + "second in turns. " + Self.alone,
             head: ["through", "p50 µs", "p99 µs", "added at p50, µs", "least and most", "wrk: p50 µs"])
         for entry in relays.all {
             guard let p50 = p50[entry.name], let p99 = p99[entry.name], let more = added[entry.name] else { continue }
@@ -152,7 +155,7 @@ struct RouterBench: Sendable {
     private func large(_ relays: Relays) async throws -> ResultTable {
         var table = ResultTable(
             title: "Router: a body of 1 GiB",
-            note: "Target: at least 0.9 of the faster of nginx and HAProxy. One download with curl.",
+            note: "Target: at least 0.9 of the faster of nginx and HAProxy. One download with curl. " + Self.alone,
             head: ["through", "samples", "MiB/s", "of the faster", "CPU ms"])
         var times: [String: Samples] = [:]
         var used: [String: Samples] = [:]
@@ -185,7 +188,8 @@ struct RouterBench: Sendable {
         var table = ResultTable(
             title: "Router: \(count) idle connections",
             note:
-                "Each has made one request and stays open. Memory of the proxy that no file backs, beyond what it had.",
+                "Each has made one request and stays open. Memory of the proxy that no file backs, beyond what it had. "
+                + Self.alone,
             head: ["through", "KiB each", "KiB before", "KiB with all"])
         for entry in relays.proxies {
             let worker = entry.worker

@@ -108,6 +108,8 @@ struct Guest: Sendable {
     func go() throws { try Files.writeAtomically(permission, [], synced: false) }
     /// Keeps its next run from listening.
     func halt() throws { try Files.removeFile(permission) }
+    /// Lets it send the body of `/late`.
+    func tell() throws { try Files.writeAtomically(folder.path("late"), [], synced: false) }
     /// Deletes the instance; its workspace lasts until then.
     func delete() async throws { try await fixture.succeed("instance", "delete", name) }
 }

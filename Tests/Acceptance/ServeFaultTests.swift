@@ -52,6 +52,30 @@ import Testing
         }
     }
 
+    /// The same for what has begun on a WebSocket, and in a call.
+    @Test(arguments: backends) func aServerThatEndsUnderItsClientsIsStartedForTheNext(_ backend: String) async throws {
+        try await DaemonFixture.shared { f in
+            let name = "ends-\(backend)"
+            for (program, spec) in [("ws_peer", "90:ws"), ("grpc_peer", "50:grpc")] {
+                let guest = String(spec.prefix { $0.isNumber })
+                try await f.succeed(
+                    words: ["instance", "start", "--name", name, "--isolation", backend, "--expose", spec]
+                        + ServePeers.mounts() + ["--", "python3", "/peers/\(program).py", "serve", guest])
+                let port = try await f.number(name, try #require(Int(guest)))
+                if program == "ws_peer" {
+                    #expect(try await f.peer(program, "die", port) == "broken 1006\n")
+                    #expect(try await f.peer(program, "check", port) == "ok\n")
+                } else {
+                    let said = try await f.peer(program, "check", port, "death")
+                    #expect(said.hasPrefix("UNAVAILABLE ") && said.contains("(backend-lost)"), "\(said)")
+                    #expect(try await f.peer(program, "check", port, "calls") == "ok\n")
+                }
+                #expect(try await f.hasRun(name, 2))
+                try await f.succeed("instance", "delete", name)
+            }
+        }
+    }
+
     /// It listens, and then dies, while the instance goes on: whoever comes next waits for it and is served by its successor.
     @Test(arguments: backends) func aServerThatDiesAndComesBackIsWaitedFor(_ backend: String) async throws {
         try await DaemonFixture.shared { f in

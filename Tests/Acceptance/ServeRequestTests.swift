@@ -75,6 +75,44 @@ import Testing
             Self.teller)
     }
 
+    /// Nothing is said for longer than the instance would be awake by itself: another one, of the same rules, sleeps thrice meanwhile.
+    @Test(arguments: backends) func anAnswerThatIsSilentHoldsItsInstanceAwake(_ backend: String) async throws {
+        try await DaemonFixture.shared { f in
+            let name = "silent-\(backend)"
+            let rules = ["--idle-pause", "200ms", "--idle-stop", "0s"]
+            let guest = try await f.guest(name, backend, ["80:http"], rules[0], rules[1], rules[2], rules[3])
+            try guest.go()
+            let port = try #require(UInt16(try await f.number(name, 80)))
+            let client = try await Connect.tcp(host: "127.0.0.1", port: port, on: f.loop)
+            try await client.write("GET /late HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            var answer = ByteBuffer()
+            while !String(decoding: answer.readable, as: UTF8.self).hasSuffix("\r\n\r\n") {
+                try #require(try await client.read(into: &answer) > 0)
+            }
+            #expect(String(decoding: answer.readable, as: UTF8.self).hasPrefix("HTTP/1.1 200 "))
+            try await f.succeed(
+                words: ["instance", "start", "--name", "\(name)-other", "--isolation", backend, "--expose", "80"]
+                    + rules
+                    + ["--", "sleep", "100000"])
+            for _ in 0..<3 {
+                try await f.eventually("the other sleeps") {
+                    try await f.record("\(name)-other").state == "paused"
+                }
+                try await f.succeed("exec", "\(name)-other", "--", "true")
+            }
+            #expect(try await f.record(name).state == "running")
+            #expect(try await f.served(name).connections == 1)
+            try await f.refuse("instance", "pause", name, code: 5, error: "instance-held")
+            try guest.tell()
+            #expect(String(decoding: try await client.readAll(limit: 4096), as: UTF8.self) == "late\n")
+            client.close()
+            try await f.eventually("it sleeps") { try await f.record(name).state == "paused" }
+            #expect(try await f.hasRun(name, 1))
+            try await f.succeed("instance", "delete", "\(name)-other")
+            try await guest.delete()
+        }
+    }
+
     @Test(arguments: backends) func aRequestArrivesAsAGoodProxySendsIt(_ backend: String) async throws {
         try await DaemonFixture.with { f in
             try await start(f, "web", backend)

@@ -345,7 +345,11 @@ import Testing
             try await f.eventually("it is said why there is none") {
                 try await warm(f).first?.obstacle?.contains("1 MiB that they may") ?? false
             }
+            // Nor is one made that nobody counts.
+            #expect(try await warm(f).allSatisfy { $0.ready == 0 && $0.refills == 0 })
+            #expect(try remains(f) == [])
             #expect(try await f.succeed("run", "--isolation", backend, "--", "echo", "cold").out == "cold\n")
+            #expect(try await warm(f).allSatisfy { $0.claimed == 0 && $0.refills == 0 })
             try await f.succeed("down")
             try Self.config("warm: { base@\(backend): 4 }, warm_reserve: 900Ti").write(
                 toFile: "\(f.home)/aegis-config.yaml", atomically: true, encoding: .utf8)

@@ -5,6 +5,7 @@ package final class StartActivity: Sendable {
     private struct State {
         var running = 0
         var lastEnd = Duration.zero
+        var onEnd: @Sendable () -> Void = {}
     }
     private let state = Mutex(State())
 
@@ -13,11 +14,16 @@ package final class StartActivity: Sendable {
 
     func begin() { state.withLock { $0.running += 1 } }
     func end(now: Duration) {
-        state.withLock { state in
+        let onEnd = state.withLock { state in
             state.running -= 1
             state.lastEnd = now
+            return state.onEnd
         }
+        onEnd()
     }
+
+    /// Calls `body` whenever a start is over, however it went.
+    func whenEnded(_ body: @escaping @Sendable () -> Void) { state.withLock { $0.onEnd = body } }
 
     /// When somebody waited for a start last; now, while somebody does.
     func lastActivity(now: Duration) -> Duration { state.withLock { $0.running > 0 ? now : $0.lastEnd } }

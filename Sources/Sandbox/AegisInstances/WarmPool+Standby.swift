@@ -29,9 +29,10 @@ extension WarmPool {
     /// Memory is scarce: those that no start waits for go.
     func relieveStandbys(because objection: String) {
         let owners = standbys.owners
-        guard !owners.isEmpty else { return }
+        guard !owners.isEmpty, !standbysGo else { return }
+        standbysGo = true
         let until = uptime + Self.pressurePause
-        services.scope.spawn("standby-relief") { [services] in
+        services.scope.spawn("standby-relief") { [weak self, services] in
             await withDiscardingTaskGroup { group in
                 for owner in owners {
                     group.addTask {
@@ -46,8 +47,11 @@ extension WarmPool {
                     }
                 }
             }
+            await self?.standbysHaveGone()
         }
     }
+
+    private func standbysHaveGone() { standbysGo = false }
 
     /// Ends all of them; none is made any more.
     func closeStandbys() async {

@@ -35,6 +35,8 @@ package actor WarmPool {
     let logLimit: UInt64
     var slots: [Slot]
     var isClosed = false
+    /// Whether the standbys are going already: each that has gone has the pool look again.
+    var standbysGo = false
     /// When somebody has claimed one last.
     private var lastClaim = Duration.zero
     private var worker: TaskScope.Handle?
@@ -66,6 +68,7 @@ package actor WarmPool {
         guard worker == nil, !isClosed else { return }
         worker = services.scope.spawn("warm-pool") { [weak self] in await self?.work() }
         services.standbys.whenWanted { [weak self] in self?.poke() }
+        services.starts.whenEnded { [weak self] in self?.poke() }
         poke()
         guard !slots.isEmpty else { return }
         watchMemory()
@@ -89,6 +92,9 @@ package actor WarmPool {
 
     private func work() async {
         for await _ in pokes {
+            // Less than the reserve may be left although no task waits for memory, or the kernel does not tell of those: a start has
+            // taken some, most likely. While nothing happens nobody looks, for that would cost wake-ups.
+            if isHolding { relieve() }
             while !isClosed, !Task.isCancelled {
                 if let index = nextToFill() {
                     guard await becomesQuiet() else { break }
@@ -278,6 +284,11 @@ package actor WarmPool {
         services.logger.info("memory is scarce: the warm sandboxes go", ("count", "\(all.count)"), ("why", objection))
         dispose(all)
         poke()
+    }
+
+    /// Whether there is anything that could go.
+    private var isHolding: Bool {
+        slots.contains { !$0.ready.isEmpty } || (services.standbys.report?.ready ?? 0) > 0
     }
 
     /// How long nothing is made ahead once memory was scarce.

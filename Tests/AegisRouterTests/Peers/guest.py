@@ -21,6 +21,8 @@ class Web(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/die":
             os._exit(3)
+        if self.path == "/late":
+            return self.late()
         if self.path == "/health":
             Web.looks += 1
             return self.answer(503 if Web.looks < 4 else 200, b"")
@@ -36,6 +38,15 @@ class Web(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def late(self):
+        """An answer whose body comes once there is a file /workspace/late."""
+        self.send_response(200)
+        self.send_header("Content-Length", "5")
+        self.end_headers()
+        while not os.path.exists("/workspace/late"):
+            time.sleep(0.01)
+        self.wfile.write(b"late\n")
 
     def begin(self):
         """An answer that is not brought to its end."""

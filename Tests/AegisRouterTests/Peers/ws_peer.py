@@ -1,7 +1,8 @@
 """A WebSocket server and a client of it, by the library `websockets`.
 
-    ws_peer.py serve PORT       sends back what comes; after "count N" the numbers below N
+    ws_peer.py serve PORT       sends back what comes; after "count N" the numbers below N; ends at "die"
     ws_peer.py check PORT       talks with it; prints "ok", or fails
+    ws_peer.py die PORT         has the server end, and prints how the connection does
     ws_peer.py wait PORT FILE   opens a connection, makes the file, and prints how the connection ends
 """
 
@@ -14,6 +15,8 @@ import websockets
 
 async def handle(connection, *_):
     async for message in connection:
+        if message == "die":
+            os._exit(3)
         if isinstance(message, str) and message.startswith("count "):
             for number in range(int(message[6:])):
                 await connection.send(str(number))
@@ -38,6 +41,18 @@ async def check(port):
         await asyncio.wait_for(await connection.ping(), 30)
     assert connection.close_code == 1000, connection.close_code
     print("ok")
+
+
+async def die(port):
+    async with websockets.connect("ws://127.0.0.1:%d/" % port, open_timeout=90) as connection:
+        await connection.send("hello")
+        assert await connection.recv() == "hello"
+        await connection.send("die")
+        try:
+            await connection.recv()
+            print("message")
+        except websockets.ConnectionClosedError as error:
+            print("broken", error.code)
 
 
 async def wait(port):
