@@ -42,4 +42,40 @@ import Testing
             #expect(doors == ["json-rpc", "session", "session"], "\(told)")
         }
     }
+
+    /// Nobody's answer is a refusal, after the time that the operator has set; and too late is too late.
+    @Test func whoIsNotAnsweredInTimeIsRefused() async throws {
+        try await AgentDoor.with("  agents: { approval_timeout: 10s }\n") { door in
+            let id = try await door.spawn(
+                "writer", ["tool: file_write", "file_write: /workspace/**"], "approval_required: [file_write]")
+            let answer = try await door.invoke(id, "file_write", ["path": "/workspace/note", "content": "x"])
+            #expect("\(answer)".contains("approval-expired"), "\(answer)")
+            #expect(!FileManager.default.fileExists(atPath: "\(door.fixture.home)/agents/\(id)/workspace/note"))
+            let kinds = ["human_approval_requested", "human_approval_expired"]
+            let told = try await door.result("audit.tail", ["kinds": kinds, "agent": id])
+            let records = try #require(told["records"] as? [[String: Any]])
+            #expect(records.map { $0["kind"] as? String } == kinds, "\(told)")
+            let fields = try #require(records.first?["fields"] as? [String: Any])
+            let times = try [records.first?["time"], fields["expires_at"]].map { time in
+                try Date.ISO8601FormatStyle(includingFractionalSeconds: true).parse(try #require(time as? String))
+            }
+            // It is recorded after its time has begun.
+            #expect(times[1].timeIntervalSince(times[0]) <= 10, "\(told)")
+            let late = ["id": fields["approval"] ?? "", "decision": "approve"]
+            #expect(try await door.problem("approval.respond", late) == "approval-closed")
+            #expect((try await door.result("approval.list")["pending"] as? [Any])?.isEmpty == true)
+        }
+    }
+
+    /// A time in which nobody can answer, or no time at all, is no setting.
+    @Test func aTimeOutOfRangeIsRefused() async throws {
+        try await AgentDoor.with { door in
+            for time in ["9s", "8d", "never"] {
+                try AgentDoor.configuration(door.fixture, "  agents: { approval_timeout: \(time) }\n")
+                let checked = try await door.fixture.aegis(
+                    "config", "show", "--config", "\(door.fixture.home)/aegis-config.yaml")
+                #expect(checked.code != 0 && checked.err.contains("approval_timeout"), "\(time): \(checked)")
+            }
+        }
+    }
 }
