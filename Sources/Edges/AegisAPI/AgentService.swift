@@ -110,6 +110,7 @@ package struct AgentService: Sendable {
     func deploy(_ source: Source, _ caller: Caller, onlyValidate: Bool) async throws -> JSONValue {
         let (manifest, prompt) = try await manifest(source, caller)
         try manifest.checkApprovals(services.registry, quotesValues: source.isQuotable)
+        try manifest.checkCapabilities(quotesValues: source.isQuotable)
         var fields = Self.fields(of: manifest, unknown: source.isQuotable ? manifest.unknownNames(services) : [])
         if !onlyValidate {
             let entry = ManifestStore.Entry(

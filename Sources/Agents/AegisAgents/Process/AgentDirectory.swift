@@ -66,6 +66,7 @@ package actor AgentDirectory {
         var manifest = try AgentManifest(file, quotesValues: quotesValues, prompt: prompt)
         try options.apply(to: &manifest)
         try manifest.checkApprovals(services.registry, quotesValues: quotesValues)
+        try manifest.checkCapabilities(quotesValues: quotesValues)
         try permit(manifest, spawner)
         guard agents.count + reserved < limits.live else {
             throw .conflict(
