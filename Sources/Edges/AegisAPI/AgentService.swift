@@ -131,6 +131,8 @@ package struct AgentService: Sendable {
             .init("capabilities", .array(manifest.capabilities.map { .string($0.description) })),
             .init("approval_required", .array(manifest.approvalRequired.map { .string($0) })),
         ]
+        fields.append(.init("max_iterations", .number(manifest.maxIterations)))
+        fields.append(.init("max_turn_tokens", .number(manifest.turnTokens)))
         if let budget = manifest.budget {
             fields.append(
                 .init(
