@@ -264,8 +264,10 @@ extension AgentDoor {
     }
 
     /// What a person says of it.
-    func answer(_ asked: [String: Any], _ decision: String) async throws {
-        _ = try await result("approval.respond", ["id": asked["id"] ?? "", "decision": decision])
+    func answer(_ asked: [String: Any], _ decision: String, forSession: Bool = false) async throws {
+        var answer = ["id": asked["id"] ?? "", "decision": decision]
+        if forSession { answer["for_session"] = true }
+        _ = try await result("approval.respond", answer)
     }
 
     /// A scenario of the test's own.

@@ -299,6 +299,8 @@ import Testing
                 ("lifecycle: scheduled\nschedule: '61 * * * *'", "'61' is no minute"),
                 ("max_iterations: many", "found 'many'"),
                 ("approval_required: [file_wirte]", "did you mean 'file_write'?"),
+                ("capabilities: ['secret: KEY@api.example.com']", "secret: KEY@api.example.com' would have no effect"),
+                ("capabilities: ['secret: KEY@api.example.com']", "give the secret to what needs it"),
                 ("system_prompt: {file: none.md}", f.path("none.md")),
             ] {
                 try manifest("name: scribe\nmodel: default\n\(text)\n")

@@ -30,6 +30,19 @@ import Testing
         }
     }
 
+    /// A grant that would do nothing: goals are refused at once, and not when they are begun.
+    @Test func aManifestForGoalsWithASecretIsRefused() async throws {
+        let bootstrap = "/tmp/aegis-test-bootstrap-\(UUID().uuidString).yaml"
+        try "name: boot\nmodel: default\ncapabilities: ['secret: KEY@api.example.com']\n".write(
+            toFile: bootstrap, atomically: true, encoding: .utf8)
+        defer { try? FileManager.default.removeItem(atPath: bootstrap) }
+        try await AgentDoor.with("  agents: { bootstrap_manifest: \(bootstrap) }\n") { door in
+            #expect(try await door.problem("goal.submit", ["goal": "report"]) == "capability-without-effect")
+            let check = try #require(try await checks(door.fixture)["bootstrap"])
+            #expect(check.detail.contains("secret: KEY@api.example.com' would have no effect"), "\(check)")
+        }
+    }
+
     /// Grants that hold more than they seem to, of whoever asks (decision D31).
     @Test func grantsThatGiveMoreAwayAreNamed() async throws {
         let bootstrap = "/tmp/aegis-test-bootstrap-\(UUID().uuidString).yaml"

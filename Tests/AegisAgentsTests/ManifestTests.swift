@@ -89,6 +89,7 @@ import Testing
             accepts: {type: object, properties: {n: {type: integer}}}
             restart: {attempts: 0, pause: 2s}
             max_iterations: 7
+            max_turn_tokens: 200k
             max_output_tokens: 100
             """)
         #expect(manifest.systemPrompt == "from a file")
@@ -110,7 +111,23 @@ import Testing
         #expect(manifest.restart.attempts == 0 && manifest.restart.policy == .onFailure)
         #expect(manifest.restart.pause == .seconds(2))
         #expect(manifest.maxIterations == 7)
+        #expect(manifest.turnTokens == 200_000)
         #expect(manifest.maxOutputTokens == 100)
+    }
+
+    /// What a turn may take is said by the key, or by a budget that is larger than usual.
+    @Test(arguments: [
+        ("", 5_000_000), ("budget_config: {max_tokens: 1M}", 5_000_000), ("budget_config: {max_usd: 9}", 5_000_000),
+        ("budget_config: {max_tokens: 20M}", 20_000_000), ("max_turn_tokens: 30M", 30_000_000),
+        ("max_turn_tokens: 1k\nbudget_config: {max_tokens: 20M}", 1000),
+    ])
+    func aLargerBudgetIsForATurnAsWell(_ text: String, _ tokens: Int) throws {
+        var manifest = try read("name: a\nmodel: m\n\(text)")
+        #expect(manifest.turnTokens == tokens)
+        var options = SpawnOptions()
+        options.maxTokens = 40_000_000
+        try options.apply(to: &manifest)
+        #expect(manifest.turnTokens == (manifest.maxTurnTokens ?? 40_000_000))
     }
 
     @Test func aBudgetMayBeOfMoneyAlone() throws {
@@ -169,6 +186,9 @@ import Testing
         ("name: a\nmodel: m\nsandbox: {mounts: ['data:/in']}", "absolute path"),
         ("name: a\nmodel: m\nsandbox: {mounts: ['/data:/proc']}", "belongs to the sandbox"),
         ("name: a\nmodel: m\nmax_iterations: 0", "1 to 10000"),
+        ("name: a\nmodel: m\nmax_turn_tokens: 0", "1 to 1000000000000"),
+        ("name: a\nmodel: m\nmax_turn_tokens: 2000000M", "1 to 1000000000000"),
+        ("name: a\nmodel: m\nmax_turn_tokens: many", "a number of tokens"),
         ("name: a\nmodel: m\nrestart: {attempts: -1}", "0 to 100"),
         ("name: a\nmodel: m\nrestart: allways", "did you mean 'always'?"),
         ("name: a\nmodel: m\nrestart: {policy: onfailure}", "did you mean 'on-failure'?"),

@@ -212,11 +212,39 @@ private final class YesDesk: ApprovalDesk {
                     == "sh -c 'echo it'\\''s'\nin /workspace, for 120 s at most\nwith A='b c'\nit reads 5 bytes:\nhello"
             )
             #expect(shown.facts["env"] == "A" && shown.facts["sandbox"]?.contains("network: example.com") == true)
-            #expect(shown.resource == "exec: sh -c 'echo it'\\''s'")
+            let resource = try #require(shown.resource)
+            #expect(
+                resource.hasPrefix("exec: sh -c 'echo it'\\''s', exactly as shown (sha256:")
+                    && !resource.contains("b c"))
             // Nobody is asked about what is refused anyway.
             #expect(await process.invoke("exec", ["argv": ["git"]], door: "test").code == "capability-denied")
             #expect(desk.previews.count == 1)
         }
+    }
+
+    /// What a session remembers is all that was shown: another input, folder, variable or time limit is another resource.
+    @Test func whatASessionRemembersIsTheWholeCall() throws {
+        let plan = try Self.plan(["file_read: /workspace/**", "exec: *"])
+        func resource(_ more: [String: JSONValue], _ plan: SandboxPlan) throws -> String {
+            let fields: [String: JSONValue] = ["argv": ["sh"], "stdin": "id", "env": ["A": "1"], "cwd": "/workspace"]
+            let all = fields.merging(more) { $1 }
+            return try ExecOrder(.object(all.map { JSONValue.Field($0.key, $0.value) })).resource(plan)
+        }
+        let first = try resource([:], plan)
+        #expect(try resource(["timeout": .number(ExecTool.usual)], plan) == first)
+        let others = [
+            try resource(["stdin": "ls"], plan), try resource(["stdin": ""], plan),
+            try resource(["env": ["A": "2"]], plan), try resource(["env": [:]], plan),
+            try resource(["env": ["A": "1", "LD_PRELOAD": "/workspace/x.so"]], plan),
+            try resource(["cwd": "/tmp"], plan), try resource(["timeout": 7], plan),
+            try resource(["argv": ["sh", "-x"]], plan),
+            try resource([:], Self.plan(["file_read: /workspace/**", "exec: *", "network: example.com"])),
+            // What a release before this one has remembered.
+            "exec: sh",
+        ]
+        #expect(Set(others + [first]).count == others.count + 1)
+        // No argument can pass for the end of it.
+        #expect(try !resource(["argv": ["sh,", "exactly", "as", "shown"]], plan).contains("sh, exactly as shown ("))
     }
 
     @Test func aChildHasItsParentsSandboxOnlyWhereItSeesTheSame() async throws {

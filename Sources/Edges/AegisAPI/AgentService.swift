@@ -110,6 +110,7 @@ package struct AgentService: Sendable {
     func deploy(_ source: Source, _ caller: Caller, onlyValidate: Bool) async throws -> JSONValue {
         let (manifest, prompt) = try await manifest(source, caller)
         try manifest.checkApprovals(services.registry, quotesValues: source.isQuotable)
+        try manifest.checkCapabilities(quotesValues: source.isQuotable)
         var fields = Self.fields(of: manifest, unknown: source.isQuotable ? manifest.unknownNames(services) : [])
         if !onlyValidate {
             let entry = ManifestStore.Entry(
@@ -130,6 +131,8 @@ package struct AgentService: Sendable {
             .init("capabilities", .array(manifest.capabilities.map { .string($0.description) })),
             .init("approval_required", .array(manifest.approvalRequired.map { .string($0) })),
         ]
+        fields.append(.init("max_iterations", .number(manifest.maxIterations)))
+        fields.append(.init("max_turn_tokens", .number(manifest.turnTokens)))
         if let budget = manifest.budget {
             fields.append(
                 .init(

@@ -60,7 +60,7 @@ struct AgentPlane: Sendable {
         scope = TaskScope(on: loop)
         let (database, ledger) = (services.database, services.audit.ledger)
         let desk = try InferenceDesk(settings, database: database, ledger: ledger, loop: loop)
-        let approvals = ApprovalQueue(database, audit: ledger, clock: loop.clock)
+        let approvals = ApprovalQueue(database, audit: ledger, settings: settings.agents.approvals, clock: loop.clock)
         let http = try HTTPClient(on: loop, authorities: settings.tls.authorities)
         let registry = try ToolRegistry(
             [EchoTool()] + FileTools.all + (try WebTools(http, search: settings.webSearch, on: loop).all))

@@ -1,6 +1,7 @@
 internal import AegisAgents
 internal import AegisConfig
 internal import AegisCore
+internal import AegisTools
 
 /// `agents`: how many there may be, and what takes goals.
 struct AgentsSection: ConfigSection {
@@ -10,6 +11,8 @@ struct AgentsSection: ConfigSection {
     var batchCap: Int
     /// Goals that are worked on at once.
     var maxGoals: Int
+    /// How long a call waits for a person.
+    var approvalTimeout: TimeSpan
     /// The manifest that takes goals; nil is the one that comes with Aegis.
     var bootstrapManifest: String?
     /// Whether the agent that comes with Aegis to take goals keeps its memory, and whether that is forgotten at the start.
@@ -29,6 +32,9 @@ struct AgentsSection: ConfigSection {
         batchCap = reader.read(
             "batch_cap", default: 3, variables: ["AAOS_SPAWN_AGENTS_BATCH_CAP"], check: range(1...32))
         maxGoals = reader.read("max_goals", default: 4, check: range(1...100))
+        approvalTimeout = reader.read("approval_timeout", default: TimeSpan(milliseconds: 600_000)) {
+            (10_000...7 * 86_400_000).contains($0.milliseconds) ? nil : "must be 10s to 7d"
+        }
         bootstrapManifest = reader.readIfPresent("bootstrap_manifest", variables: ["AAOS_BOOTSTRAP_MANIFEST"])
         persistentMemory =
             reader.read(
@@ -53,6 +59,13 @@ struct AgentsSection: ConfigSection {
         let parts = text.split(separator: "-", omittingEmptySubsequences: false)
         return parts.map(\.utf8.count) == [8, 4, 4, 4, 12]
             && parts.allSatisfy { $0.allSatisfy { $0.isASCII && $0.isHexDigit } }
+    }
+
+    /// The bounds of the queue of approvals.
+    var approvals: ApprovalQueue.Settings {
+        var settings = ApprovalQueue.Settings()
+        settings.timeout = approvalTimeout.duration
+        return settings
     }
 
     /// The bounds of the directory.

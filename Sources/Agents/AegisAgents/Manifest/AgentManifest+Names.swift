@@ -24,6 +24,22 @@ extension AgentManifest {
         }
     }
 
+    /// A grant that would do nothing in an agent, although it is one: who writes it believes that the agent has it.
+    ///
+    /// - Parameter quotesValues: whether the message may show the grant.
+    /// - Throws: `capability-without-effect`.
+    package func checkCapabilities(quotesValues: Bool = true) throws(AegisError) {
+        for grant in capabilities where grant.capability.kind == .secret {
+            throw AegisError(
+                .usage, "capability-without-effect",
+                (quotesValues ? "'\(grant.capability)'" : "a capability for a secret")
+                    + " would have no effect: agents and their programs are given no secrets",
+                hint:
+                    "leave it out, and give the secret to what needs it: to an MCP server (mcp_servers, or a kit's), whose tool "
+                    + "the agent is granted, or to an instance of your own ('aegis run --secret')")
+        }
+    }
+
     /// What else is named and is not there: it may come yet, so that this is said and no more.
     ///
     /// - Parameter services: the tools and models of the node.

@@ -94,6 +94,9 @@ struct ManifestReader {
         }
         manifest.maxIterations = reader.read(
             "max_iterations", default: manifest.maxIterations, check: Self.range(1...10_000))
+        manifest.maxTurnTokens = reader.readIfPresent("max_turn_tokens", check: BudgetTokens.turnProblem).map {
+            Int(clamping: $0.count)
+        }
         manifest.maxOutputTokens = reader.read(
             "max_output_tokens", default: manifest.maxOutputTokens, check: Self.range(1...1_000_000))
         return manifest

@@ -96,6 +96,8 @@ package struct AgentManifest: Sendable, Equatable {
     package var restart = Restart()
     /// Model calls of one turn, 1 to 10,000.
     package var maxIterations = 50
+    /// Tokens of the model calls of one turn, in and out, 1 to 10^12; nil is what `turnTokens` makes of the budget.
+    package var maxTurnTokens: Int?
     /// The longest answer of the model in tokens, 1 to 1,000,000.
     package var maxOutputTokens = 16_384
 
@@ -103,6 +105,11 @@ package struct AgentManifest: Sendable, Equatable {
     package init(name: String, model: String) {
         self.name = name
         self.model = model
+    }
+
+    /// Tokens that the model calls of one turn may take. Whoever gives it a larger budget means that to be used.
+    package var turnTokens: Int {
+        maxTurnTokens ?? max(TurnLimits.usualTokens, Int(clamping: budget?.maxTokens ?? 0))
     }
 
     /// Whether it lives on when it has nothing to do.

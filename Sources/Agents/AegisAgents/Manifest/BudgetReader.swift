@@ -27,12 +27,17 @@ enum BudgetReader {
 }
 
 /// Tokens as limits of grants count them: `500k` is 500,000, `2M` is 2,000,000.
-private struct BudgetTokens: ConfigScalar {
+struct BudgetTokens: ConfigScalar {
     var count: UInt64
 
     init(count: UInt64) { self.count = count }
 
     static func problem(_ tokens: Self) -> String? { tokens.count > 0 ? nil : "must be at least 1" }
+
+    /// What is wrong with a turn's limit; nil when nothing is.
+    static func turnProblem(_ tokens: Self) -> String? {
+        (1...1_000_000_000_000).contains(tokens.count) ? nil : "must be 1 to 1000000000000"
+    }
 
     init?(configText text: String) {
         let factor: UInt64 = text.hasSuffix("k") || text.hasSuffix("K") ? 1000 : text.hasSuffix("M") ? 1_000_000 : 1

@@ -66,6 +66,11 @@ package actor AgentDirectory {
         var manifest = try AgentManifest(file, quotesValues: quotesValues, prompt: prompt)
         try options.apply(to: &manifest)
         try manifest.checkApprovals(services.registry, quotesValues: quotesValues)
+        try manifest.checkCapabilities(quotesValues: quotesValues)
+        // A child works on its parent's budget: what was meant for a turn of the one is for a turn of the other.
+        if case .agent(let parent) = spawner, manifest.maxTurnTokens == nil {
+            manifest.maxTurnTokens = max(manifest.turnTokens, parent.manifest.turnTokens)
+        }
         try permit(manifest, spawner)
         guard agents.count + reserved < limits.live else {
             throw .conflict(

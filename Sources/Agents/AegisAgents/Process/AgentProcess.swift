@@ -353,7 +353,7 @@ package actor AgentProcess {
         }
     }
 
-    private var limits: TurnLimits { TurnLimits(iterations: manifest.maxIterations) }
+    private var limits: TurnLimits { TurnLimits(iterations: manifest.maxIterations, tokens: manifest.turnTokens) }
 
     func close(_ stop: TurnStop, _ problem: TurnProblem?) async throws {
         guard let turn = session.turn else { return }

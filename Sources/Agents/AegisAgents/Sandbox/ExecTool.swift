@@ -77,7 +77,7 @@ package struct ExecTool: Tool {
             throw denial
         }
         let place = await directory.sandbox(of: process)
-        return ApprovalPreview(order.text, facts: order.facts(place.plan), resource: "exec: \(order.line)")
+        return ApprovalPreview(order.text, facts: order.facts(place.plan), resource: order.resource(place.plan))
     }
 }
 
@@ -172,6 +172,20 @@ struct ExecOrder: Sendable {
             "env": command.environment.keys.sorted().joined(separator: " "),
             "sandbox": plan.summary.joined(separator: "; "),
         ]
+    }
+
+    /// What an approval for the session remembers (decision D48): all that was shown, not the line alone. What `python3 -` or `sh`
+    /// does is said by its input, its folder and its variables (`LD_PRELOAD`); their values may be secret, so all is hashed.
+    func resource(_ plan: SandboxPlan) -> String {
+        func object(_ texts: [String: String]) -> JSONValue {
+            .object(texts.map { JSONValue.Field($0.key, .string($0.value)) })
+        }
+        let shown: JSONValue = [
+            "argv": .array(command.arguments.map { .string($0) }), "facts": object(facts(plan)),
+            "env": object(command.environment), "seconds": .number(command.timeLimit.components.seconds),
+            "stdin": command.input.map { .string(Fingerprint.hex(of: $0)) } ?? .null,
+        ]
+        return "exec: \(line), exactly as shown (sha256:\(Fingerprint.hex(of: shown.canonical)))"
     }
 
     /// The answer.

@@ -6,8 +6,11 @@ package struct TurnLimits: Sendable, Hashable {
     package var iterations: Int
     /// Tokens, in and out, of all those calls.
     package var tokens: Int
+    /// The tokens of a manifest that says nothing, and has no larger budget.
+    package static let usualTokens = 5_000_000
+
     /// The limits of a manifest that says nothing.
-    package init(iterations: Int = 50, tokens: Int = 5_000_000) {
+    package init(iterations: Int = 50, tokens: Int = Self.usualTokens) {
         self.iterations = iterations
         self.tokens = tokens
     }

@@ -26,6 +26,9 @@ package struct ApprovalPreview: Sendable, Hashable, Codable {
     /// What must be the same at the effect: versions of files, a program's arguments and folder, names of variables.
     package var facts: [String: String]
     /// What an approval for the session remembers, as in `file_write: /workspace/a.txt`; nil cannot be remembered.
+    ///
+    /// Nothing else is compared then: it has all that a person may not have to look at again in it, if need be as a hash. Where a
+    /// tool begins to say more, what was remembered before is not honoured any more, and asked about again.
     package var resource: String?
 
     /// A preview.

@@ -1,9 +1,12 @@
 internal import CSodium
 
 /// SHA-256, for binding approvals and records to exactly one input.
-enum Fingerprint {
+package enum Fingerprint {
     /// The 64 hexadecimal digits of some bytes.
-    static func hex(of bytes: [UInt8]) -> String {
+    ///
+    /// - Parameter bytes: what is hashed.
+    /// - Returns: small letters and digits.
+    package static func hex(of bytes: [UInt8]) -> String {
         var digest = [UInt8](repeating: 0, count: 32)
         // SAFETY: reads `count` bytes, writes 32.
         _ = unsafe crypto_hash_sha256(&digest, bytes, UInt64(bytes.count))

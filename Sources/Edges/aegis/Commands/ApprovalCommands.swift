@@ -18,9 +18,15 @@ enum ApprovalCommands {
 
     private static let approve = Command(
         "approval approve", "allow what was shown, once",
-        details: "What has changed since it was shown is asked about again. Nobody answers for ten minutes: refused.",
+        details: """
+            What has changed since it was shown is asked about again. Nobody answers in time (agents.approval_timeout of the
+            configuration, ten minutes): refused.
+            """,
         arguments: [Argument("ID")],
-        options: [Option("for-session", .flag, "and the same tool on the same thing for as long as the agent lives")],
+        options: [
+            Option(
+                "for-session", .flag, "and the same tool on the same thing (exec: the same call) while the agent lives")
+        ],
         examples: [Example("one", "aegis approval approve ap-0123456789abcdef")]
     ) { invocation, context in try await answer(invocation, context, "approve") }
 

@@ -16,6 +16,9 @@ package enum AgentText {
             fields.add(
                 "Budget", "\(tokens) tokens" + (period > 0 ? " in \(TimeSpan.seconds(Int64(clamping: period)))" : ""))
         }
+        if let calls = json["max_iterations"]?.unsigned, let tokens = json["max_turn_tokens"]?.unsigned {
+            fields.add("A turn takes", "\(calls) model calls and \(tokens) tokens at most")
+        }
         for warning in json["warnings"]?.elements ?? [] { fields.add("Warning", warning.text) }
         return fields.text
     }

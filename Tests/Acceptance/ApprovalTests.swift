@@ -1,0 +1,81 @@
+import Foundation
+import Testing
+
+/// What people are asked, and for how long their answers hold. Through `agentd.sock` of a real daemon.
+@Suite struct ApprovalTests {
+    /// Who agrees to a program for the session agrees to what was shown (decision D48): `sh` with another input, in another folder
+    /// or with another variable is another call.
+    @Test func aSessionRemembersTheWholeCallOfAProgram() async throws {
+        try await AgentDoor.with { door in
+            let id = try await door.spawn(
+                "worker", ["tool: exec", "exec: *", "file_read: /workspace/**", "file_write: /workspace/**"],
+                "approval_required: [exec]")
+            /// What the program wrote, or the answer in place of that.
+            @Sendable func exec(_ more: [String: String] = [:]) async throws -> String {
+                let word = "echo \"$WORD\" in \"$PWD\""
+                let input: [String: Any] = [
+                    "argv": ["sh"], "stdin": more["stdin"] ?? word, "env": ["WORD": more["word"] ?? "one"],
+                    "cwd": more["cwd"] ?? "/workspace",
+                ]
+                let answer = try await door.invoke(id, "exec", input)
+                return AgentDoor.value(answer)?["stdout"] as? String ?? "\(answer)"
+            }
+            async let first = exec()
+            let asked = try await door.waiting()
+            try await door.answer(asked, "approve", forSession: true)
+            #expect(try await first == "one in /workspace\n")
+            // Nobody is there to answer: this comes back because it is remembered.
+            #expect(try await exec() == "one in /workspace\n")
+            for other in [["stdin": "id"], ["cwd": "/tmp"], ["word": "two"]] {
+                async let refused = exec(other)
+                let again = try await door.waiting()
+                #expect(again["resource"] as? String != asked["resource"] as? String, "\(other)")
+                try await door.answer(again, "deny")
+                let answer = try await refused
+                #expect(answer.contains("approval-denied"), "\(other): \(answer)")
+            }
+            #expect(try await exec() == "one in /workspace\n")
+            let told = try await door.result("audit.tail", ["kinds": ["human_approval_granted"], "agent": id])
+            let doors = (told["records"] as? [[String: Any]])?.map {
+                ($0["fields"] as? [String: Any])?["door"] as? String
+            }
+            #expect(doors == ["json-rpc", "session", "session"], "\(told)")
+        }
+    }
+
+    /// Nobody's answer is a refusal, after the time that the operator has set; and too late is too late.
+    @Test func whoIsNotAnsweredInTimeIsRefused() async throws {
+        try await AgentDoor.with("  agents: { approval_timeout: 10s }\n") { door in
+            let id = try await door.spawn(
+                "writer", ["tool: file_write", "file_write: /workspace/**"], "approval_required: [file_write]")
+            let answer = try await door.invoke(id, "file_write", ["path": "/workspace/note", "content": "x"])
+            #expect("\(answer)".contains("approval-expired"), "\(answer)")
+            #expect(!FileManager.default.fileExists(atPath: "\(door.fixture.home)/agents/\(id)/workspace/note"))
+            let kinds = ["human_approval_requested", "human_approval_expired"]
+            let told = try await door.result("audit.tail", ["kinds": kinds, "agent": id])
+            let records = try #require(told["records"] as? [[String: Any]])
+            #expect(records.map { $0["kind"] as? String } == kinds, "\(told)")
+            let fields = try #require(records.first?["fields"] as? [String: Any])
+            let times = try [records.first?["time"], fields["expires_at"]].map { time in
+                try Date.ISO8601FormatStyle(includingFractionalSeconds: true).parse(try #require(time as? String))
+            }
+            // It is recorded after its time has begun.
+            #expect(times[1].timeIntervalSince(times[0]) <= 10, "\(told)")
+            let late = ["id": fields["approval"] ?? "", "decision": "approve"]
+            #expect(try await door.problem("approval.respond", late) == "approval-closed")
+            #expect((try await door.result("approval.list")["pending"] as? [Any])?.isEmpty == true)
+        }
+    }
+
+    /// A time in which nobody can answer, or no time at all, is no setting.
+    @Test func aTimeOutOfRangeIsRefused() async throws {
+        try await AgentDoor.with { door in
+            for time in ["9s", "8d", "never"] {
+                try AgentDoor.configuration(door.fixture, "  agents: { approval_timeout: \(time) }\n")
+                let checked = try await door.fixture.aegis(
+                    "config", "show", "--config", "\(door.fixture.home)/aegis-config.yaml")
+                #expect(checked.code != 0 && checked.err.contains("approval_timeout"), "\(time): \(checked)")
+            }
+        }
+    }
+}
