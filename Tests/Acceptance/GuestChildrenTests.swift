@@ -59,6 +59,34 @@ extension DaemonFixture {
         }
     }
 
+    /// It ends by itself, or is killed inside.
+    @Test(arguments: backends) func aChildEndsWithItsParentHoweverThatEnds(_ backend: String) async throws {
+        try await DaemonFixture.shared { f in
+            let script = "echo $$ > /tmp/pid; while [ ! -e /tmp/end ]; do sleep 0.1; done; exit 4"
+            for (name, end, code) in [("itself", "touch /tmp/end", 4), ("killed", "kill -9 $(cat /tmp/pid)", 137)] {
+                let mother = "\(name)-\(backend)"
+                try await f.succeed(
+                    "instance", "start", "--name", mother, "--isolation", backend, "--grant", "spawn: *", "--", "sh",
+                    "-c", script)
+                try await f.eventually("it has written who it is") {
+                    try await f.aegis("exec", mother, "--", "test", "-s", "/tmp/pid").code == 0
+                }
+                let first = try await f.child(of: mother, Self.sleeper)
+                let second = try await f.child(of: mother, Self.sleeper)
+                for child in [first, second] { #expect(try await f.record(child).state == "running") }
+                // The parent's end may cut this off.
+                _ = try await f.aegis("exec", mother, "--", "sh", "-c", end)
+                try await f.eventually("\(mother) has ended") { try await f.record(mother).state == "stopped" }
+                #expect(try await f.record(mother).exitCode == Int32(code))
+                try await f.eventually("the children of \(mother) are gone") {
+                    let ids = try await f.list().map(\.id)
+                    return !ids.contains(first) && !ids.contains(second)
+                }
+                try await f.succeed("instance", "delete", mother)
+            }
+        }
+    }
+
     @Test(arguments: backends) func whoWasNotGrantedItOrHasUsedItUpIsRefused(_ backend: String) async throws {
         try await DaemonFixture.shared { f in
             let (plain, once) = ("plain-\(backend)", "once-\(backend)")

@@ -104,7 +104,6 @@ import Testing
             tell(f'room {path}', (v.f_bsize, v.f_blocks if path != '/' else 0, v.f_flag, v.f_namemax))
         tell('doors', [socket.socket().connect_ex(('127.0.0.1', port)) for port in (7777, 9000)])
         # Of now, whenever the sandbox was made.
-        tell('clock', abs(time.time() - time.clock_gettime(time.CLOCK_REALTIME)) < 1)
         tell('age of the workspace', time.time() - os.stat('/workspace').st_mtime < 60)
         tell('writable', [subprocess.run(['sh', '-c', f': > {p}/x && rm {p}/x'], capture_output=True).returncode
                           for p in ('/', '/etc', '/tmp', '/run', '/workspace', '/proc/sys', '/.aegis', '/dev')])
