@@ -47,11 +47,20 @@ package struct AgentSendTool: Tool {
     private func send(
         _ input: JSONValue, _ context: ToolContext
     ) async throws -> (AgentProcess, trace: String) {
-        let receiver = try await directory.receiver(input["to"]?.text ?? "", context)
+        let message = input["message"] ?? .null
+        let receiver = try await directory.receiver(
+            input["to"]?.text ?? "", bytes: AgentDirectory.text(of: message).utf8.count, context)
         let process = receiver.process
-        let text = try directory.text(of: input["message"] ?? .null, for: process)
-        let posted = try await directory.post(text, to: process, isAsked: false, context)
-        return (process, posted.trace)
+        let trace: String
+        do {
+            let text = try directory.text(of: message, for: process)
+            trace = try await directory.post(text, to: process, isAsked: false, context).trace
+        } catch {
+            receiver.giveUp()
+            throw error
+        }
+        // What is sent counts with all that was reserved: its length.
+        return (process, trace)
     }
 }
 
@@ -88,11 +97,14 @@ package struct AgentAskTool: Tool {
 
     package func call(_ input: JSONValue, _ context: ToolContext) async throws -> ToolReply {
         let seconds = input["timeout"]?.integer.map { Int($0) } ?? Self.usualTime
-        let receiver = try await directory.receiver(input["to"]?.text ?? "", context)
+        let message = input["message"] ?? .null
+        let receiver = try await directory.receiver(
+            input["to"]?.text ?? "", bytes: AgentDirectory.text(of: message).utf8.count, context)
         let process = receiver.process
         let text: String
-        do { text = try directory.text(of: input["message"] ?? .null, for: process) } catch let misfit as MessageMisfit
-        {
+        do { text = try directory.text(of: message, for: process) } catch {
+            receiver.giveUp()
+            guard let misfit = error as? MessageMisfit else { throw error }
             return misfit.reply
         }
         // A call from outside waits for itself: the agent's turns go on meanwhile.
