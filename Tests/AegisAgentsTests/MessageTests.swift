@@ -187,10 +187,15 @@ import Testing
             return ClosureDesk.text(result.text)
         }
         try await Self.with(desk) { world, asker in
-            _ = try await Self.peer(world, "capabilities: ['tool: agent_ask', 'message: *']")
+            let peer = try await Self.peer(world, "capabilities: ['tool: agent_ask', 'message: *']")
             let result = try await world.directory.run("go", on: asker)
             let answer = try #require(try JSONValue(parsing: result.response.utf8)["response"]?.text)
             #expect(answer.contains("ask-cycle") && answer.contains("peer waits for asker waits for peer"), "\(answer)")
+            // What was not sent counts as an attempt alone.
+            let used = [asker, peer].map { agent in
+                world.grants.records(of: agent.holder).first { $0.terms.capability.kind == .message }
+            }
+            #expect(used.map { $0?.calls } == [1, 1] && used.map { $0?.used.bytes } == [8, 0], "\(used)")
         }
     }
 

@@ -109,9 +109,12 @@ package struct AgentAskTool: Tool {
         }
         // A call from outside waits for itself: the agent's turns go on meanwhile.
         let isTurn = context.door == "loop"
-        if isTurn { try await directory.beginAsk(context.agent, for: process) }
+        let (trace, waiter): (String, Waiter<TurnResult>)
+        do { (trace, waiter) = try await begin(text, to: process, isTurn, context) } catch {
+            receiver.giveUp()
+            throw error
+        }
         do {
-            let (trace, waiter) = try await directory.post(text, to: process, isAsked: true, context)
             let wait = AskWait(
                 directory: directory, process: process, trace: trace, grant: receiver.admission.grant, context: context)
             let end = await wait.end(waiter, within: .seconds(seconds))
@@ -121,6 +124,17 @@ package struct AgentAskTool: Tool {
             if isTurn { await directory.endAsk(context.agent, for: process) }
             return reply
         } catch {
+            if isTurn { await directory.endAsk(context.agent, for: process) }
+            throw error
+        }
+    }
+
+    /// Sends the question, unless nobody would ever answer.
+    private func begin(
+        _ text: String, to process: AgentProcess, _ isTurn: Bool, _ context: ToolContext
+    ) async throws -> (String, Waiter<TurnResult>) {
+        if isTurn { try await directory.beginAsk(context.agent, for: process) }
+        do { return try await directory.post(text, to: process, isAsked: true, context) } catch {
             if isTurn { await directory.endAsk(context.agent, for: process) }
             throw error
         }
