@@ -3,7 +3,7 @@ import Testing
 
 /// Programs of agents in sandboxes of their own: a real daemon, real sandboxes, models that follow a scenario.
 @Suite struct AgentSandboxTests {
-    private static func with(
+    static func with(
         _ rules: String = "  - reply: { text: x }", isOutside: Bool = false,
         _ body: @escaping @Sendable (DaemonFixture) async throws -> Void
     ) async throws {
@@ -26,7 +26,7 @@ import Testing
     private static let workspace = "'file_read: /workspace/**', 'file_write: /workspace/**'"
 
     /// Spawns an agent that may run anything.
-    private static func spawn(
+    static func spawn(
         _ f: DaemonFixture, _ capabilities: String, _ rest: String = "", name: String = "worker"
     ) async throws -> String {
         let file = f.path("\(UUID().uuidString).yaml")
@@ -44,7 +44,7 @@ import Testing
     }
 
     /// Runs a program as an agent: its reply, or the refusal in place of it.
-    private static func exec(
+    static func exec(
         _ f: DaemonFixture, _ agent: String, _ argv: [String], _ more: [String: Any] = [:], tool: String = "exec"
     ) async throws -> [String: Any] {
         var input = more
@@ -61,7 +61,7 @@ import Testing
         try await exec(f, agent, ["sh", "-c", line])
     }
 
-    private static func instances(_ f: DaemonFixture) async throws -> [[String: Any]] {
+    static func instances(_ f: DaemonFixture) async throws -> [[String: Any]] {
         let listed = try await f.aegis("instance", "list", "--output", "json")
         return try #require(
             try JSONSerialization.jsonObject(with: Data(listed.stdout)) as? [[String: Any]], "\(listed)")

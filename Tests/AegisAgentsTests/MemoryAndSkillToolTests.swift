@@ -123,6 +123,30 @@ private func withMemory(_ test: (Node) async throws -> Void) async throws {
         }
     }
 
+    /// What is stored counts with its text and its fields, and so does what is found; what is more than is left is neither stored
+    /// nor told, and counts nothing.
+    @Test func theBytesOfAGrantAreCounted() async throws {
+        try await withMemory { node in
+            try node.grant("ann", ["tool: *", "{grant: 'memory: self', max_bytes: 40}"])
+            func store(_ text: String, _ metadata: JSONValue? = nil) async -> ToolReply {
+                var fields: [JSONValue.Field] = [.init("content", .string(text)), .init("category", "fact")]
+                if let metadata { fields.append(.init("metadata", metadata)) }
+                return await node.call("ann", "memory_store", .object(fields))
+            }
+            func used() -> UInt64? { node.book.records(of: HolderID("ann")).last?.used.bytes }
+            #expect(await store(String(repeating: "x", count: 41)).code == "limit-bytes-used-up")
+            #expect(await !store("tides turn", ["a": 1]).isError)
+            #expect(used() == 17)
+            let found = await node.call("ann", "memory_query", ["query": "tides turn"])
+            #expect(found.value["count"] == 1 && used() == 34)
+            #expect(await node.call("ann", "memory_query", ["query": "tides turn"]).code == "limit-bytes-used-up")
+            #expect(used() == 34)
+            #expect(await store("seven b").code == "limit-bytes-used-up")
+            #expect(await !store("six by").isError)
+            #expect(await node.call("ann", "memory_query", ["query": "zebra"]).code == "limit-bytes-used-up")
+        }
+    }
+
     /// A child may look into a shared scope; what it knows is for who has spawned it, whatever its grants say.
     @Test func aChildStoresNothing() async throws {
         try await withMemory { node in

@@ -125,6 +125,31 @@ import Testing
         }
     }
 
+    /// What is sent counts, and nothing of what is not.
+    @Test func theBytesOfAGrantAreCounted() async throws {
+        let calls = Mutex<[String]>(["ten bytes!", "  ", "eleven byte", "ten bytes."].reversed())
+        let results = Mutex<[String]>([])
+        let desk = ClosureDesk { question, number in
+            guard question.name == "counter" else { return ClosureDesk.text("heard") }
+            if let said = question.messages.last?.toolResults.first { results.withLock { $0.append(said.text) } }
+            guard let next = calls.withLock({ $0.popLast() }) else { return ClosureDesk.text("over") }
+            let tool = next.hasSuffix("!") ? "agent_send" : "agent_ask"
+            return ClosureDesk.calls(
+                ToolUse(id: "c\(number)", name: tool, input: ["to": "peer", "message": .string(next)]))
+        }
+        try await Self.with(desk) { world, _ in
+            _ = try await Self.peer(world)
+            let manifest = "capabilities: ['tool: *', {grant: 'message: [peer]', max_bytes: 20}]\nlifecycle: persistent"
+            let counter = try await world.directory.spawn(World.file("counter", manifest), by: .person(uid: 5))
+            _ = try await world.directory.run("go", on: counter)
+            let said = results.withLock { $0 }
+            let expected = ["delivered", "invalid-argument", "limit-bytes-used-up", "heard"]
+            #expect(said.count == 4 && zip(said, expected).allSatisfy { $0.contains($1) }, "\(said)")
+            let records = world.grants.records(of: counter.holder)
+            #expect(records.first { $0.terms.capability.kind == .message }?.used.bytes == 20)
+        }
+    }
+
     private static let one: JSONValue = ["n": 1]
 
     /// Everything that is said instead of an answer, and that it is an answer all the same: the turn goes on.
@@ -162,10 +187,15 @@ import Testing
             return ClosureDesk.text(result.text)
         }
         try await Self.with(desk) { world, asker in
-            _ = try await Self.peer(world, "capabilities: ['tool: agent_ask', 'message: *']")
+            let peer = try await Self.peer(world, "capabilities: ['tool: agent_ask', 'message: *']")
             let result = try await world.directory.run("go", on: asker)
             let answer = try #require(try JSONValue(parsing: result.response.utf8)["response"]?.text)
             #expect(answer.contains("ask-cycle") && answer.contains("peer waits for asker waits for peer"), "\(answer)")
+            // What was not sent counts as an attempt alone.
+            let used = [asker, peer].map { agent in
+                world.grants.records(of: agent.holder).first { $0.terms.capability.kind == .message }
+            }
+            #expect(used.map { $0?.calls } == [1, 1] && used.map { $0?.used.bytes } == [8, 0], "\(used)")
         }
     }
 

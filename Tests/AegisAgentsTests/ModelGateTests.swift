@@ -1,6 +1,7 @@
 import AegisCapabilities
 import AegisCore
 import AegisInference
+import AegisJSON
 import AegisTools
 import Synchronization
 import Testing
@@ -62,6 +63,35 @@ import Testing
             let result = try await world.directory.run("go", on: process)
             #expect(result.problem?.code == "grant-needs-price")
             #expect(desk.questions == 0)
+        }
+    }
+
+    /// Tokens and money on a tool are those of the children that it spawns; each takes 110.
+    @Test(arguments: [("max_tokens: 200", "limit-tokens-used-up"), ("max_usd: 0.000200", "limit-money-used-up")])
+    func aLimitOfAToolCountsItsChildren(_ limit: String, _ code: String) async throws {
+        let results = Mutex<[String]>([])
+        let desk = ClosureDesk(prices: [ModelPrice(input: 1_000_000, output: 1_000_000)]) { question, _ in
+            guard question.name == "worker" else { return ClosureDesk.text("done") }
+            let said = question.messages.last?.toolResults.first?.text
+            if let said { results.withLock { $0.append(said) } }
+            return results.withLock { $0.count } < 3
+                ? ClosureDesk.calls(
+                    ToolUse(
+                        id: "c\(question.messages.count)", name: "spawn_agent",
+                        input: ["manifest": "name: helper\nmodel: m\n", "message": "go"]))
+                : ClosureDesk.text("over")
+        }
+        let manifest = "capabilities: [{grant: 'tool: spawn_agent', \(limit)}, 'spawn: [helper]']"
+        try await Self.with(desk, manifest) { (world: World, process: AgentProcess) async throws in
+            #expect(try await world.directory.run("go", on: process).stop == .complete)
+            let said = results.withLock { $0 }
+            #expect(said.count == 3 && said.prefix(2).allSatisfy { $0.contains(#""response":"done""#) }, "\(said)")
+            #expect(said.last?.contains(code) == true, "\(said)")
+            let used = world.grants.records(of: process.holder).first {
+                "\($0.terms.capability)" == "tool: spawn_agent"
+            }?
+            .used
+            #expect(used?.tokens == 220 && used?.microUSD == 220, "\(String(describing: used))")
         }
     }
 

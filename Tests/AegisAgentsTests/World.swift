@@ -42,11 +42,13 @@ final class ClosureDesk: ModelDesk {
         let cost = prices?.first?.cost(of: reply.usage) ?? 0
         question.bill.add(tokens: reply.usage.total, microUSD: cost)
         spent.withLock { spent in
-            var sum = spent[question.tree] ?? ModelSpending(inputTokens: 0, outputTokens: 0, microUSD: 0)
-            sum.inputTokens += reply.usage.totalInput
-            sum.outputTokens += reply.usage.output
-            sum.microUSD += cost
-            spent[question.tree] = sum
+            for account in Set([question.tree, question.agent]) {
+                var sum = spent[account] ?? ModelSpending(inputTokens: 0, outputTokens: 0, microUSD: 0)
+                sum.inputTokens += reply.usage.totalInput
+                sum.outputTokens += reply.usage.output
+                sum.microUSD += cost
+                spent[account] = sum
+            }
         }
         return reply
     }

@@ -240,6 +240,18 @@ private func denial(_ held: [String], _ asked: String) throws -> Denial {
             "\(warnings)")
     }
 
+    @Test func warnsOfLimitsThatNothingCountsTowards() throws {
+        let warnings = GrantSpec.warnings(
+            try specs(
+                "{grant: \"tool: web_fetch\", max_tokens: 5, max_usd: 1}",
+                "{grant: \"tool: spawn_agent\", max_tokens: 5}",
+                "{grant: \"model: m\", max_tokens: 5}"))
+        #expect(
+            warnings == [
+                "'tool: web_fetch' has max_tokens and max_usd, but only spawn_agent and spawn_agents use models for their caller"
+            ])
+    }
+
     @Test func warnsOfLimitsThatAreMoot() throws {
         let warnings = GrantSpec.warnings(
             try specs("{grant: \"tool: x\", max_calls: 2}", "tool: *", "file_read: /workspace/**"))

@@ -26,6 +26,62 @@ import Testing
         }
     }
 
+    /// So many bytes may move.
+    private final class Budget: StreamMeter {
+        let left: Shared<Int>
+        let overruns = Shared(0)
+        init(_ bytes: Int) { left = Shared(bytes) }
+        func take(_ wanted: Int) -> Int {
+            var given = 0
+            left.change { left in
+                given = min(wanted, left)
+                left -= given
+            }
+            return given
+        }
+        func giveBack(_ count: Int) { left.change { $0 += count } }
+        func overrun() -> IOError {
+            overruns.change { $0 += 1 }
+            return .closed
+        }
+    }
+
+    /// In both directions together, by reads, writes and pipes, to the byte; the end is no byte.
+    @Test func aMeterEndsAStreamAtItsLimit() async throws {
+        try await onLoop { loop in
+            let (a, b) = try socketStreams(on: loop)
+            let budget = Budget(100)
+            a.setMeter(budget)
+            try await a.write(pattern(30))
+            var bytes = ByteBuffer()
+            #expect(try await b.read(into: &bytes, atMost: 64) == 30)
+            try await b.write(pattern(50))
+            #expect(try await a.read(into: &bytes, atMost: 40) == 40 && budget.left.value == 30)
+            let pipe = try SplicePipe()
+            #expect(try a.splice(into: pipe, atMost: 1 << 20) == 10)
+            #expect(try a.splice(from: pipe, count: 10) == 10 && budget.left.value == 10)
+            #expect(await kind { try await a.write(pattern(11)) } == .closed)
+            #expect(budget.left.value == 0 && budget.overruns.value == 1)
+            #expect(try await b.read(into: &bytes, atMost: 64) == 20)
+            #expect(try a.readNow(into: &bytes) == nil)
+            try b.closeWrite()
+            #expect(try await a.readAll(limit: 10).isEmpty && budget.overruns.value == 1)
+        }
+    }
+
+    @Test func aMeterThatIsUsedUpReadsNoMore() async throws {
+        try await onLoop { loop in
+            let (a, b) = try socketStreams(on: loop)
+            let budget = Budget(5)
+            a.setMeter(budget)
+            try await b.write(pattern(6))
+            var bytes = ByteBuffer()
+            #expect(try await a.read(into: &bytes, atMost: 64) == 5)
+            #expect(await kind { try await a.readNext(into: &bytes, atMost: 64) } == .closed)
+            #expect(budget.overruns.value == 1)
+        }
+    }
+
     @Test func readsEndOfStreamAfterHalfCloseAndStillWrites() async throws {
         try await onLoop { loop in
             let (a, b) = try socketStreams(on: loop)

@@ -27,6 +27,9 @@ package final class FileStream: ByteStream {
     private static var streakLimit: UInt64 { 64 }
     /// The last read took everything that was there; a later arrival is an edge that a wait returns from.
     private let drained = Atomic<Bool>(true)
+    /// Counts what moves; few streams have one, and those that have none ask for no lock.
+    let meter = Mutex<(any StreamMeter)?>(nil)
+    let isMetered = Atomic<Bool>(false)
     /// The loop that watches the descriptor.
     package var loop: EventLoop { watched.loop }
 
@@ -72,6 +75,10 @@ package final class FileStream: ByteStream {
     ///
     /// - Returns: nil when nothing is there now; 0 at the end of the stream.
     package func readNow(into buffer: inout ByteBuffer, atMost limit: Int = 64 << 10) throws(IOError) -> Int? {
+        try metered(reading: limit) { (allowed) throws(IOError) in try receive(into: &buffer, atMost: allowed) }
+    }
+
+    private func receive(into buffer: inout ByteBuffer, atMost limit: Int) throws(IOError) -> Int? {
         let method = method
         do throws(WatchedDescriptor.Failure) {
             let count: Int? = try watched.perform { descriptor throws(Errno) in
@@ -126,6 +133,11 @@ package final class FileStream: ByteStream {
     ///
     /// - Returns: how many bytes; nil when it takes none now.
     package func writeNow(_ bytes: ArraySlice<UInt8>) throws(IOError) -> Int? {
+        guard !bytes.isEmpty else { return try send(bytes) }
+        return try metered(writing: bytes.count) { (allowed) throws(IOError) in try send(bytes.prefix(allowed)) }
+    }
+
+    private func send(_ bytes: ArraySlice<UInt8>) throws(IOError) -> Int? {
         let method = method
         do throws(WatchedDescriptor.Failure) {
             return try watched.perform { descriptor throws(Errno) in

@@ -32,17 +32,21 @@ extension FileStream {
     ///
     /// - Returns: how many bytes the pipe holds now; 0 at the end of the stream, nil when nothing is there now.
     package func splice(into pipe: SplicePipe, atMost limit: Int) throws(IOError) -> Int? {
-        do throws(WatchedDescriptor.Failure) {
-            return try watched.perform { descriptor throws(Errno) in try pipe.take(from: descriptor, limit) }
-        } catch { throw error.error("reading") }
+        try metered(reading: limit) { (allowed) throws(IOError) in
+            do throws(WatchedDescriptor.Failure) {
+                return try watched.perform { descriptor throws(Errno) in try pipe.take(from: descriptor, allowed) }
+            } catch { throw error.error("reading") }
+        }
     }
 
     /// Sends what a pipe holds, without waiting.
     ///
     /// - Returns: how many bytes left; nil when the peer takes none now.
     package func splice(from pipe: SplicePipe, count: Int) throws(IOError) -> Int? {
-        do throws(WatchedDescriptor.Failure) {
-            return try watched.perform { descriptor throws(Errno) in try pipe.give(to: descriptor, count) }
-        } catch { throw error.error("writing") }
+        try metered(writing: count) { (allowed) throws(IOError) in
+            do throws(WatchedDescriptor.Failure) {
+                return try watched.perform { descriptor throws(Errno) in try pipe.give(to: descriptor, allowed) }
+            } catch { throw error.error("writing") }
+        }
     }
 }

@@ -35,22 +35,25 @@ struct EgressConnection: Sendable {
         {
             throw NetworkDenial(uplink.instance, destination, error)
         }
-        let live = try uplink.begin(client, destination)
+        let mustInspect = admission.mustInspect
+        let permit = EgressPermit(admission, to: destination, of: uplink)
+        defer { permit.settle() }
+        let live = try uplink.begin(client, permit)
         defer { uplink.end(live) }
         // It was not among those that a revocation cuts before `begin`.
-        do throws(Denial) { try admission.check() } catch { throw NetworkDenial(uplink.instance, destination, error) }
-        let inspects = admission.mustInspect || uplink.inspection?.hasSecret(for: destination) == true
+        do throws(Denial) { try permit.check() } catch { throw NetworkDenial(uplink.instance, destination, error) }
+        if permit.isCounted { client.setMeter(permit) }
+        let inspects = mustInspect || uplink.inspection?.hasSecret(for: destination) == true
         switch (destination.host, destination.port) {
         case (.name(ProofTargets.controlName), _): try await echo()
         // What a probe tries must have been refused by now. Nobody is to hear of it; the probe is to hear that it was let through.
         case _ where ProbeFlow(client).map(uplink.expects) == true:
             try await answerProbe { try await $0.write(ProofTrap.greeting[...]) }
-        case (.name(let name), 80): await serveHTTP(destination, name)
-        case _ where inspects: try await inspect(destination, live)
+        case (.name(let name), 80): await serveHTTP(permit, name)
+        case _ where inspects: try await inspect(permit, live)
         case (.name(let name), 443): try await tunnel(destination, live, hello: try await readHello(destination, name))
         default: try await tunnel(destination, live, hello: ByteBuffer())
         }
-        admission.settle()
     }
 
     /// What the connection was opened to, before it was redirected.
@@ -129,8 +132,8 @@ struct EgressConnection: Sendable {
 
     // MARK: HTTP
 
-    private func serveHTTP(_ destination: Destination, _ name: HostName) async {
-        let director = EgressDirector(uplink: uplink, destination: destination, name: name)
+    private func serveHTTP(_ permit: EgressPermit, _ name: HostName) async {
+        let director = EgressDirector(uplink: uplink, permit: permit, destination: permit.destination, name: name)
         // As long as the connection lives it counts, and can be cut.
         await gate.http.serve(
             client, client: ProxyClient(address: uplink.addressText), director: director, stays: true)
@@ -145,6 +148,7 @@ func printable(_ text: String) -> String {
 /// Lets requests of one connection go on to the one server that it was opened to, as long as they are for that.
 private struct EgressDirector: ProxyDirector {
     let uplink: Uplink
+    let permit: EgressPermit
     let destination: Destination
     let name: HostName
 
@@ -157,10 +161,7 @@ private struct EgressDirector: ProxyDirector {
                     hint: "connect to the name that the request is for"))
         }
         // A revocation counts for the next request of a connection, too.
-        let asked = Request(.connect(destination))
-        if case .deny(let denial) = evaluate(asked, with: uplink.gate.grants.grants(of: uplink.holder), at: .now()) {
-            return refuse(NetworkDenial(uplink.instance, destination, denial))
-        }
+        if let denial = permit.refusal() { return refuse(NetworkDenial(uplink.instance, destination, denial)) }
         var edits = ProxyEdits()
         edits.tellsClient = false
         let upstream = EgressUpstream(uplink: uplink, destination: destination)

@@ -105,8 +105,8 @@ extension Uplink {
 
 extension EgressConnection {
     /// Ends the instance's TLS, looks at each request and passes it on.
-    func inspect(_ destination: Destination, _ live: UInt64) async throws {
-        let (uplink, gate, client) = (uplink, uplink.gate, client)
+    func inspect(_ permit: EgressPermit, _ live: UInt64) async throws {
+        let (uplink, gate, client, destination) = (uplink, uplink.gate, client, permit.destination)
         guard case .name(let name) = destination.host else {
             throw NetworkDenial(
                 uplink.instance, destination, reason: "inspect-needs-name",
@@ -124,9 +124,8 @@ extension EgressConnection {
             host: name, port: destination.port, authority: inspection.authority,
             authorise: { asked in
                 // A revocation counts for the next request of a connection, too.
-                let held = gate.grants.grants(of: uplink.holder)
-                guard case .deny(let denial) = evaluate(Request(.connect(destination)), with: held, at: .now()) else {
-                    return uplink.refusal(of: asked, to: destination, held)
+                guard let denial = permit.refusal() else {
+                    return uplink.refusal(of: asked, to: destination, gate.grants.grants(of: uplink.holder))
                 }
                 let error = denial.asAegisError
                 return InspectRefusal(reason: error.code, message: error.message, hint: error.hint)

@@ -33,6 +33,8 @@ final class Uplink: Sendable {
         var client: FileStream
         var server: FileStream?
         var destination: Destination
+        /// What it was admitted with.
+        var permit: EgressPermit
 
         func cut() {
             client.reset()
@@ -171,11 +173,12 @@ final class Uplink: Sendable {
     /// Notes a connection that was admitted.
     ///
     /// - Throws: a denial when there are too many.
-    func begin(_ client: FileStream, _ destination: Destination) throws(NetworkDenial) -> UInt64 {
+    func begin(_ client: FileStream, _ permit: EgressPermit) throws(NetworkDenial) -> UInt64 {
+        let destination = permit.destination
         let number = state.withLock { state -> UInt64? in
             guard state.live.count < Self.connectionLimit else { return nil }
             state.next += 1
-            state.live[state.next] = Live(client: client, destination: destination)
+            state.live[state.next] = Live(client: client, destination: destination, permit: permit)
             return state.next
         }
         guard let number else {
@@ -200,12 +203,9 @@ final class Uplink: Sendable {
 
     /// Cuts the connections that the instance's grants do not allow any more.
     func enforce() {
-        let held = gate.grants.grants(of: holder)
-        let now = Timestamp.now()
         let live = state.withLock { $0.live }
         for (number, one) in live {
-            let request = Request(.connect(one.destination))
-            guard case .deny(let denial) = evaluate(request, with: held, at: now) else { continue }
+            guard let denial = one.permit.refusal() else { continue }
             end(number)
             one.cut()
             report(NetworkDenial(instance, one.destination, denial))

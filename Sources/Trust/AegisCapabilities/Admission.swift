@@ -41,7 +41,21 @@ package struct Admission: ~Copyable, Sendable {
     /// Whether the grant, or one that it was derived from, limits money: then nothing may be done whose price is not known.
     package borrowing func limitsMoney() -> Bool { book.limitsMoney(node) }
 
-    /// Reserves more, for work whose size shows as it goes (a connection's bytes).
+    /// Whether the grant, or one that it was derived from, limits bytes: then what moves has to be counted as it goes.
+    package borrowing func limitsBytes() -> Bool { book.limitsBytes(node) }
+
+    /// Reserves a portion of the bytes that are left, for work whose size shows as it goes (a connection's bytes): enough for some
+    /// time, and never so many that nothing is left for others who work at the same time.
+    ///
+    /// - Returns: how many bytes.
+    /// - Throws: the refusal when none are left, or as `check` does; what was reserved stays.
+    package mutating func reservePortion() throws(Denial) -> UInt64 {
+        let portion = try book.extendByPortion(node)
+        reserved = reserved.adding(Amounts(bytes: portion))
+        return portion
+    }
+
+    /// Reserves more, for work whose size shows as it goes (what a search finds).
     ///
     /// - Parameter more: what is needed beside what is reserved.
     /// - Throws: the refusal when there is not so much left, or as `check` does; what was reserved stays.
@@ -142,6 +156,26 @@ extension GrantBook {
 
     fileprivate func limitsMoney(_ node: GrantNode) -> Bool {
         locked { _, now in node.standing(at: now).room.microUSD != .max }
+    }
+
+    fileprivate func limitsBytes(_ node: GrantNode) -> Bool {
+        locked { _, now in node.standing(at: now).room.bytes != .max }
+    }
+
+    fileprivate func extendByPortion(_ node: GrantNode) throws(Denial) -> UInt64 {
+        try locked { (_, now) throws(Denial) in
+            try Self.checkLife(node, now)
+            let room = node.standing(at: now).room.bytes
+            guard room > 0 else {
+                throw Denial(
+                    .bytesUsedUp, nearest: node.id,
+                    message: "\(node.id) '\(shown(node.terms.capability.description))' has none of its bytes left")
+            }
+            let portion = Amounts(bytes: min(room, max(4 << 10, min(room / 8, 256 << 10))))
+            try record(.charged(node.id, calls: 0, amounts: portion, at: now))
+            node.charge(calls: 0, portion, at: now)
+            return portion.bytes
+        }
     }
 
     private static func checkLife(_ node: GrantNode, _ now: Timestamp) throws(Denial) {

@@ -82,7 +82,7 @@ enum LimitField: String, CaseIterable {
         }
     }
 
-    /// The kinds at whose gates it is counted. Elsewhere it would be a promise that nobody keeps, and is refused.
+    /// The kinds at whose gates it is counted (tokens and money of a tool are those of the children that it spawns). Elsewhere it would be a promise that nobody keeps, and is refused.
     var kinds: [CapabilityKind] {
         switch self {
         case .maxCalls, .perMinute, .expires: CapabilityKind.allCases

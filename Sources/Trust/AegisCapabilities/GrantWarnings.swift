@@ -1,6 +1,6 @@
 extension GrantSpec {
     /// What an operator should know before giving these grants (decision D31): files that give more away than they seem to, and
-    /// limits that another grant of the same list makes moot.
+    /// limits that another grant of the same list makes moot, or that nothing counts towards.
     package static func warnings(_ specs: [GrantSpec]) -> [String] {
         specs.enumerated().flatMap { index, spec in
             let text = "'\(shown(spec.capability.description))'"
@@ -14,8 +14,19 @@ extension GrantSpec {
                 warnings.append(
                     "\(text) has limits, but '\(shown(wide.capability.description))' allows the same without any")
             }
+            if let limits = spec.idleLimits {
+                warnings.append(
+                    "\(text) has \(limits), but only spawn_agent and spawn_agents use models for their caller")
+            }
             return warnings
         }
+    }
+
+    /// Limits of tokens and money on a tool that uses no model, and so never comes near them.
+    private var idleLimits: String? {
+        guard case .tool(let name?) = capability, !["spawn_agent", "spawn_agents"].contains(name) else { return nil }
+        let fields = [LimitField.maxTokens, .maxUSD].filter { $0.text(self) != nil }.map(\.rawValue)
+        return fields.isEmpty ? nil : fields.joined(separator: " and ")
     }
 }
 

@@ -11,14 +11,16 @@ extension AgentDirectory {
     ///
     /// - Parameters:
     ///   - word: what its model wrote.
+    ///   - bytes: how long the message is.
     ///   - context: who calls.
     /// - Returns: the agent, and the leave to write to it.
     /// - Throws: a `Denial`; `agent-not-found` with who can be written to; `agent-ambiguous`; `agent-not-listening`.
-    func receiver(_ word: String, _ context: ToolContext) throws -> Receiver {
+    func receiver(_ word: String, bytes: Int, _ context: ToolContext) throws -> Receiver {
         let found = Result { () throws(AegisError) in try find(word, owner: context.owner) }
         var name = word
         if case .success(let process) = found { name = process.record.name }
-        let admission = try services.grants.admit(Request(.message(to: name)), by: context.holder)
+        let admission = try services.grants.admit(
+            Request(.message(to: name), needs: Amounts(bytes: UInt64(bytes))), by: context.holder)
         let process: AgentProcess
         do { process = try found.get() } catch {
             admission.refund()
@@ -48,6 +50,14 @@ extension AgentDirectory {
     struct Receiver: ~Copyable, Sendable {
         let process: AgentProcess
         let admission: Admission
+
+        /// The message was not sent: the attempt counts, and none of its bytes.
+        consuming func giveUp() { admission.settle() }
+    }
+
+    /// A message as its receiver reads it, when it takes it.
+    static func text(of message: JSONValue) -> String {
+        message.text ?? String(decoding: message.pretty.utf8, as: UTF8.self)
     }
 
     private func reachable(by context: ToolContext) -> [String] {
@@ -76,7 +86,7 @@ extension AgentDirectory {
         } else if message.text == nil {
             throw AegisError.usage("agent \(name) takes messages in words", hint: "give 'message' as a string")
         }
-        let text = message.text ?? String(decoding: message.pretty.utf8, as: UTF8.self)
+        let text = Self.text(of: message)
         guard text.utf8.count <= Frame.messageLimit else {
             throw AegisError(
                 .tooLarge, "message-too-large",

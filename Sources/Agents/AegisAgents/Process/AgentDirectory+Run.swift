@@ -44,10 +44,19 @@ extension AgentDirectory {
 
     /// Spawns an agent, runs it with one message, and removes it.
     ///
+    /// - Parameters:
+    ///   - file: its manifest.
+    ///   - text: the message.
+    ///   - spawner: who spawns it.
+    ///   - trace: of the message; nil for a new one.
+    ///   - prompt: reads the file of a prompt.
+    ///   - spent: is told what it and all below it have used of models, however it ends.
+    /// - Returns: its id, and what came of the message.
     /// - Throws: as `spawn`; `persistent-agent` for one that would live on.
     package func spawnAndRun(
         _ file: ConfigFile, _ text: String, by spawner: Spawner, trace: String? = nil,
-        prompt: @escaping PromptReader = AgentDirectory.noPromptFile
+        prompt: @escaping PromptReader = AgentDirectory.noPromptFile,
+        spent: (@Sendable (ModelSpending) -> Void)? = nil
     ) async throws -> (id: String, result: TurnResult) {
         let process = try spawn(file, by: spawner, isOneShot: true, prompt: prompt)
         do {
@@ -57,9 +66,12 @@ extension AgentDirectory {
                     hint: "spawn it, then run it ('aegis agent spawn', 'aegis agent run')")
             }
             let result = try await run(text, on: process, trace: trace)
+            // Its account is closed with its end.
+            if let spending = services.models.spending(of: process.id) { spent?(spending) }
             _ = try? await stop(process.id, reason: "its work is done")
             return (process.id, result)
         } catch {
+            if let spending = services.models.spending(of: process.id) { spent?(spending) }
             _ = try? await stop(process.id, reason: "its run was given up")
             throw error
         }

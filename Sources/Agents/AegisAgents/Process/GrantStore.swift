@@ -8,11 +8,14 @@ internal import Synchronization
 ///
 /// It stands before another journal and passes everything on to it. Grants and revocations are synced before they are
 /// acknowledged, uses are saved (decision D12). Grants of other holders are not kept here: instances' come from their records.
+/// What those use that were derived from an agent's counts at the agent's.
 package final class GrantStore: GrantJournal {
     private let database: Database
     private let next: any GrantJournal
     /// The grants that are kept, as they stand.
     private let kept: Mutex<GrantSnapshot>
+    /// Of grants that are not kept, the kept one that each was derived from.
+    private let origins = Mutex<[GrantID: GrantID]>([:])
 
     /// The table as this release makes it.
     package static let migrations = [
@@ -54,14 +57,40 @@ package final class GrantStore: GrantJournal {
         switch event {
         case .issued(let records):
             let own = records.filter { Self.isKept($0.holder) }
+            note(records.filter { !Self.isKept($0.holder) })
             guard !own.isEmpty else { return }
             try change(.issued(own), own.map(\.id), .synced)
         case .revoked(let ids, _, _): try change(event, ids, .synced)
-        case .charged(let id, _, _, _), .recalled(let id, _), .settled(let id, _, _), .refunded(let id, _, _):
-            try change(event, [id], .saved)
-        case .forgotten(let ids): try change(event, ids, .saved)
+        case .recalled(let id, _): try change(event, [id], .saved)
+        case .charged(let id, let calls, let amounts, let time):
+            let id = origin(id)
+            try change(.charged(id, calls: calls, amounts: amounts, at: time), [id], .saved)
+        case .settled(let id, let reserved, let used):
+            let id = origin(id)
+            try change(.settled(id, reserved: reserved, used: used), [id], .saved)
+        case .refunded(let id, let reserved, let time):
+            let id = origin(id)
+            try change(.refunded(id, reserved: reserved, chargedAt: time), [id], .saved)
+        case .forgotten(let ids):
+            origins.withLock { origins in for id in ids { origins[id] = nil } }
+            try change(event, ids, .saved)
         }
     }
+
+    /// Remembers from which kept grants others were derived: those of an agent's sandbox use up the agent's.
+    private func note(_ records: [GrantRecord]) {
+        guard records.contains(where: { $0.parent != nil }) else { return }
+        let known = kept.withLock { kept in Set(records.compactMap(\.parent).filter { kept.record($0) != nil }) }
+        origins.withLock { origins in
+            for record in records {
+                guard let parent = record.parent else { continue }
+                origins[record.id] = known.contains(parent) ? parent : origins[parent]
+            }
+        }
+    }
+
+    /// Where a use is counted: at the grant itself, or at the kept one that it was derived from.
+    private func origin(_ id: GrantID) -> GrantID { origins.withLock { $0[id] ?? id } }
 
     package func denied(_ action: Action, by holder: HolderID, _ denial: Denial, at time: Timestamp) {
         next.denied(action, by: holder, denial, at: time)

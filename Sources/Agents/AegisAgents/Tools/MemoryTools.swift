@@ -52,16 +52,19 @@ package struct MemoryTools: Sendable {
     /// - Parameters:
     ///   - input: the arguments of the call.
     ///   - context: who calls.
-    ///   - stores: whether something is stored: what a child knows is for who has spawned it, also where its scope is shared.
-    ///   - body: what works there.
+    ///   - stores: what is to be stored, nil when nothing is: what a child knows is for who has spawned it, also where its scope
+    ///     is shared. Its bytes count against the grant.
+    ///   - body: what works there; it reserves the bytes of what it gives back.
     /// - Returns: what `body` returns.
     /// - Throws: a `Denial` without `memory: SCOPE`, or when it was revoked meanwhile; `memory-no-identity`, `memory-needs-identity`;
     ///   `memory-disabled`; what `body` throws.
     func inScope<T: Sendable>(
-        _ input: JSONValue, _ context: ToolContext, stores: Bool = false, _ body: (Place) async throws -> T
+        _ input: JSONValue, _ context: ToolContext, stores: MemoryDraft? = nil,
+        _ body: (Place, inout Admission) async throws -> T
     ) async throws -> T {
         let scope = input["scope"]?.text ?? "self"
-        let admission = try context.grants.admit(Request(.memory(scope: scope)), by: context.holder)
+        let needs = Amounts(bytes: stores.map { Self.size($0.content, $0.metadata) } ?? 0)
+        var admission = try context.grants.admit(Request(.memory(scope: scope), needs: needs), by: context.holder)
         let policy: MemoryPolicy
         do { policy = try await self.policy(context) } catch {
             admission.refund()
@@ -74,16 +77,22 @@ package struct MemoryTools: Sendable {
                 .denied, "memory-no-identity", "this agent has no memory",
                 hint: "give what should be kept to the agent that started you, in your answer")
         }
-        guard !stores || policy.identity != nil || context.parent == nil else {
+        guard stores == nil || policy.identity != nil || context.parent == nil else {
             admission.refund()
             throw AegisError(
                 .denied, "memory-needs-identity", "a child stores nothing: it has no identity that would outlive it",
                 hint: "give what should be kept to the agent that started you, in your answer")
         }
         let place = scope == "self" ? .own(own) : MemoryDesk.shared(scope, owner: context.owner)
-        let result = try await body(Place(store: store, place: place, policy: policy, author: own))
-        admission.settle()
+        let result = try await body(Place(store: store, place: place, policy: policy, author: own), &admission)
+        let used = admission.reserved
+        admission.settle(used: used)
         return result
+    }
+
+    /// What a record counts for: its text and the fields of its own.
+    static func size(_ content: String, _ metadata: [JSONValue.Field]) -> UInt64 {
+        UInt64(content.utf8.count + (metadata.isEmpty ? 0 : JSONValue.object(metadata).canonical.count))
     }
 
     /// The record of a search: how much was asked and found, and never what.
@@ -155,7 +164,7 @@ private struct MemoryStoreTool: Tool {
         let draft = MemoryDraft(
             input["content"]?.text ?? "", try MemoryCategory(word: input["category"]?.text ?? ""),
             replaces: input["replaces"]?.text, metadata: input["metadata"]?.fields ?? [])
-        let (record, halt) = try await memory.inScope(input, context, stores: true) { at in
+        let (record, halt) = try await memory.inScope(input, context, stores: draft) { at, _ in
             // How much a shared scope holds is not for one of those who share it to say.
             let isOwn = !at.place.owner.isEmpty
             let record = try await at.store.store(
@@ -215,8 +224,11 @@ private struct MemoryQueryTool: Tool {
             input["query"]?.text ?? "",
             category: try input["category"]?.text.map { word in try MemoryCategory(word: word) },
             limit: input["limit"]?.integer.map { Int(clamping: $0) } ?? 5)
-        let answer = try await memory.inScope(input, context) { at in
+        let answer = try await memory.inScope(input, context) { at, admission in
             let answer = try await at.store.query(query, in: at.place)
+            // What is more than is left is not told.
+            let size = answer.matches.reduce(0) { $0 + MemoryTools.size($1.record.content, $1.record.metadata) }
+            try admission.reserve(Amounts(bytes: size))
             // What cannot be recorded is not told.
             try context.audit.record(
                 MemoryTools.queried(context.event(.memoryQueried), query, answer, at.place, at.store.embedder.model))
@@ -247,8 +259,8 @@ private struct MemoryDeleteTool: Tool {
 
     func call(_ input: JSONValue, _ context: ToolContext) async throws -> ToolReply {
         let id = input["memory_id"]?.text ?? ""
-        let existed = try await memory.inScope(input, context) {
-            try await $0.store.delete(id, in: $0.place, by: $0.author)
+        let existed = try await memory.inScope(input, context) { at, _ in
+            try await at.store.delete(id, in: at.place, by: at.author)
         }
         return ToolReply(["memory_id": .string(id), "status": "deleted", "existed": .bool(existed)])
     }

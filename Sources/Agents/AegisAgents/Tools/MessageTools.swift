@@ -47,11 +47,20 @@ package struct AgentSendTool: Tool {
     private func send(
         _ input: JSONValue, _ context: ToolContext
     ) async throws -> (AgentProcess, trace: String) {
-        let receiver = try await directory.receiver(input["to"]?.text ?? "", context)
+        let message = input["message"] ?? .null
+        let receiver = try await directory.receiver(
+            input["to"]?.text ?? "", bytes: AgentDirectory.text(of: message).utf8.count, context)
         let process = receiver.process
-        let text = try directory.text(of: input["message"] ?? .null, for: process)
-        let posted = try await directory.post(text, to: process, isAsked: false, context)
-        return (process, posted.trace)
+        let trace: String
+        do {
+            let text = try directory.text(of: message, for: process)
+            trace = try await directory.post(text, to: process, isAsked: false, context).trace
+        } catch {
+            receiver.giveUp()
+            throw error
+        }
+        // What is sent counts with all that was reserved: its length.
+        return (process, trace)
     }
 }
 
@@ -88,18 +97,24 @@ package struct AgentAskTool: Tool {
 
     package func call(_ input: JSONValue, _ context: ToolContext) async throws -> ToolReply {
         let seconds = input["timeout"]?.integer.map { Int($0) } ?? Self.usualTime
-        let receiver = try await directory.receiver(input["to"]?.text ?? "", context)
+        let message = input["message"] ?? .null
+        let receiver = try await directory.receiver(
+            input["to"]?.text ?? "", bytes: AgentDirectory.text(of: message).utf8.count, context)
         let process = receiver.process
         let text: String
-        do { text = try directory.text(of: input["message"] ?? .null, for: process) } catch let misfit as MessageMisfit
-        {
+        do { text = try directory.text(of: message, for: process) } catch {
+            receiver.giveUp()
+            guard let misfit = error as? MessageMisfit else { throw error }
             return misfit.reply
         }
         // A call from outside waits for itself: the agent's turns go on meanwhile.
         let isTurn = context.door == "loop"
-        if isTurn { try await directory.beginAsk(context.agent, for: process) }
+        let (trace, waiter): (String, Waiter<TurnResult>)
+        do { (trace, waiter) = try await begin(text, to: process, isTurn, context) } catch {
+            receiver.giveUp()
+            throw error
+        }
         do {
-            let (trace, waiter) = try await directory.post(text, to: process, isAsked: true, context)
             let wait = AskWait(
                 directory: directory, process: process, trace: trace, grant: receiver.admission.grant, context: context)
             let end = await wait.end(waiter, within: .seconds(seconds))
@@ -109,6 +124,17 @@ package struct AgentAskTool: Tool {
             if isTurn { await directory.endAsk(context.agent, for: process) }
             return reply
         } catch {
+            if isTurn { await directory.endAsk(context.agent, for: process) }
+            throw error
+        }
+    }
+
+    /// Sends the question, unless nobody would ever answer.
+    private func begin(
+        _ text: String, to process: AgentProcess, _ isTurn: Bool, _ context: ToolContext
+    ) async throws -> (String, Waiter<TurnResult>) {
+        if isTurn { try await directory.beginAsk(context.agent, for: process) }
+        do { return try await directory.post(text, to: process, isAsked: true, context) } catch {
             if isTurn { await directory.endAsk(context.agent, for: process) }
             throw error
         }

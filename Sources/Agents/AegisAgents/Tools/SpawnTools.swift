@@ -9,6 +9,8 @@ package import AegisTools
 struct ChildRun: Sendable {
     let directory: AgentDirectory
     let parent: AgentProcess
+    /// Is told what it uses of models.
+    let spending: CallSpending
 
     struct Order: Sendable {
         var manifest: String
@@ -24,15 +26,24 @@ struct ChildRun: Sendable {
                 message, findings: findings, from: parent.record.name, nonce: UInt64.random(in: 1 << 60 ... .max))
         }
         let file = ConfigFile(name: "manifest", bytes: Array(order.manifest.utf8))
-        let first = try await directory.spawnAndRun(file, message, by: .agent(parent))
+        let first = try await runOnce(file, message)
         guard first.result.stop == .error, !Task.isCancelled else { return Self.answer(first.id, first.result) }
         let second: (id: String, result: TurnResult)
-        do { second = try await directory.spawnAndRun(file, message, by: .agent(parent)) } catch {
+        do { second = try await runOnce(file, message) } catch {
             return Self.answer(first.id, first.result)
         }
         var result = second.result
         result.usage += first.result.usage
         return Self.answer(second.id, result, after: first.result.problem)
+    }
+
+    private func runOnce(_ file: ConfigFile, _ message: String) async throws -> (id: String, result: TurnResult) {
+        try await directory.spawnAndRun(
+            file, message, by: .agent(parent),
+            spent: { [spending] used in
+                let tokens = used.inputTokens.saturatingAdd(used.outputTokens)
+                spending.add(Amounts(tokens: UInt64(clamping: tokens), microUSD: UInt64(clamping: used.microUSD)))
+            })
     }
 
     private static func answer(_ id: String, _ result: TurnResult, after first: TurnProblem? = nil) -> JSONValue {
@@ -92,7 +103,8 @@ package struct SpawnAgentTool: Tool {
 
     package func call(_ input: JSONValue, _ context: ToolContext) async throws -> ToolReply {
         let parent = try directory.find(context.agent)
-        let value = try await ChildRun(directory: directory, parent: parent).run(ChildRun.order(input))
+        let value = try await ChildRun(directory: directory, parent: parent, spending: context.spending).run(
+            ChildRun.order(input))
         return ToolReply(value, isError: value["stop_reason"]?.text == TurnStop.error.rawValue)
     }
 }
@@ -127,7 +139,7 @@ package struct SpawnAgentsTool: Tool {
     package func call(_ input: JSONValue, _ context: ToolContext) async throws -> ToolReply {
         let parent = try directory.find(context.agent)
         let orders = (input["children"]?.elements ?? []).map { ChildRun.order($0) }
-        let run = ChildRun(directory: directory, parent: parent)
+        let run = ChildRun(directory: directory, parent: parent, spending: context.spending)
         let answers = await withTaskGroup(of: (Int, JSONValue, Bool).self) { group in
             for (index, order) in orders.enumerated() {
                 group.addTask {

@@ -41,6 +41,8 @@ package struct ToolContext: Sendable {
     package var own: OwnTools?
     /// What was shown when the call was approved; set by the gate. A tool compares it again at its effect.
     package internal(set) var approved: ApprovalPreview?
+    /// What the call uses of models; new for each, set by the gate.
+    package internal(set) var spending = CallSpending()
 
     /// Describes a caller.
     package init(

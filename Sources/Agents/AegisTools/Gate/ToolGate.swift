@@ -88,6 +88,7 @@ package final class ToolGate: Sendable {
             self.context = context
             // What was approved for a call of the caller's own is not approved for this one.
             self.context.approved = nil
+            self.context.spending = CallSpending()
             inputHash = Fingerprint.hex(of: input.canonical)
         }
     }
@@ -130,7 +131,7 @@ package final class ToolGate: Sendable {
             let microseconds = start.duration(to: .now).components
             let elapsed = microseconds.seconds * 1_000_000 + microseconds.attoseconds / 1_000_000_000_000
             let (capped, length) = reply.capped(at: call.entry.declaration.outputLimit)
-            admission.settle(used: capped.used ?? Amounts(bytes: UInt64(length)))
+            admission.settle(used: call.context.spending.amounts.adding(Amounts(bytes: UInt64(length))))
             return end(call, capped, length: length, microseconds: elapsed)
         }
     }

@@ -1,4 +1,3 @@
-package import AegisCapabilities
 package import AegisCore
 package import AegisJSON
 
@@ -8,18 +7,15 @@ package struct ToolReply: Sendable, Hashable {
     package var value: JSONValue
     /// Whether the call failed.
     package var isError: Bool
-    /// What counts against the limits of `tool: NAME`; nil is the length of the answer.
-    package var used: Amounts?
     /// What kind of failure it is, for programs; nil where the tool said so in words of its own.
     package var kind: ErrorKind?
     /// Why the agent must not go on; nil is that it may. Set when what happened could not be recorded.
     package var halt: String?
 
     /// An answer.
-    package init(_ value: JSONValue, isError: Bool = false, used: Amounts? = nil, halt: String? = nil) {
+    package init(_ value: JSONValue, isError: Bool = false, halt: String? = nil) {
         self.value = value
         self.isError = isError
-        self.used = used
         self.halt = halt
     }
 
