@@ -137,6 +137,24 @@ struct ProbeTests {
         }
     }
 
+    /// As crun does that is killed between a mount and its end.
+    @Test func whatARuntimeMountsToSayItsVersionGoesWithIt() async throws {
+        try await onLoop { loop in
+            let directory = try TemporaryDirectory()
+            let program = directory.path("messy")
+            try Files.writeAtomically(directory.path("over"), [])
+            let script = "#!/bin/sh\nmount --bind \"$0\" '\(directory.path("over"))' && echo 'messy version 1.0'\n"
+            try await writeProgram(program, script, on: loop)
+            let world = try World(
+                OCIRuntime(name: "messy", kind: .namespaces, program: program, package: "none"), loop: loop)
+            #expect(try await world.backend.facts().version == "1.0")
+            let mounts = String(decoding: try Files.read("/proc/self/mountinfo", limit: 4 << 20), as: UTF8.self)
+            #expect(!mounts.contains(directory.path("over")), "\(mounts)")
+            await world.close()
+            _ = consume directory
+        }
+    }
+
     @Test func reportsAreKeptUntilSomethingChanges() throws {
         let directory = try TemporaryDirectory()
         var report = BackendReport(backend: "runc", available: true, checkedAt: .now())

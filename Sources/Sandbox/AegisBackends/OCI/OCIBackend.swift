@@ -91,8 +91,14 @@ package final class OCIBackend: Backend {
 
     /// What a command of the runtime prints, on either stream.
     private func ask(_ path: String, _ arguments: [String]) async throws -> String {
+        var command = [path] + arguments
+        // crun mounts its own file over a name in /tmp before all else, against programs that would replace it. Killed at that
+        // moment, with a daemon that ends, it leaves the mount behind, unless that was in a namespace which goes with it.
+        if runtime.kind == .namespaces, let unshare = Files.findExecutable("unshare", path: OCIRuntime.searchPath) {
+            command = [unshare, "--mount", "--propagation", "private", "--"] + command
+        }
         let spec = ProcessSpec(
-            executable: path, arguments: [path] + arguments, environment: ["PATH=\(OCIRuntime.searchPath)"])
+            executable: command[0], arguments: command, environment: ["PATH=\(OCIRuntime.searchPath)"])
         let result: ProcessOutput
         do {
             result = try await runProcess(spec, input: [], outputLimit: 1 << 20, deadline: .seconds(10), on: loop)
