@@ -17,8 +17,8 @@ package struct ProviderEmbedder: Embedder {
     ///   - name: the model's name there.
     ///   - dimensions: of how many numbers its vectors are; others are refused.
     ///   - transport: how the provider is reached.
-    ///   - patience: how long a provider that is overloaded is asked again.
-    ///   - clock: for the pauses in between.
+    ///   - patience: how long after the first request a provider that is overloaded is asked again.
+    ///   - clock: says when that is over, and for the pauses in between.
     package init(
         _ endpoint: ProviderEndpoint, model name: String, dimensions: Int, over transport: any ModelTransport,
         patience: Duration, clock: any Clock<Duration>
@@ -30,18 +30,20 @@ package struct ProviderEmbedder: Embedder {
         self.clock = clock
     }
 
-    package func embed(_ texts: [String]) async throws -> [[Float]] {
+    package func embed(_ texts: [String]) async throws -> [[Float]] { try await embed(texts, by: clock) }
+
+    private func embed<C: Clock>(_ texts: [String], by clock: C) async throws -> [[Float]]
+    where C.Duration == Duration {
         var machine = RetryMachine(RetryPolicy(), limit: patience)
         var random = SystemRandomNumberGenerator()
-        // The pauses alone are counted: how long an attempt may take is the transport's business.
-        var waited = Duration.zero
+        let start = clock.now
         while true {
             do throws(ModelError) { return try await client.embed(texts) } catch {
                 if error.kind == .cancelled { throw CancellationError() }
-                guard case .retry(let pause) = machine.failed(error, isFinal: false, at: waited, using: &random) else {
+                let elapsed = start.duration(to: clock.now)
+                guard case .retry(let pause) = machine.failed(error, isFinal: false, at: elapsed, using: &random) else {
                     throw failure(error)
                 }
-                waited += pause
                 try await clock.sleep(for: pause)
             }
         }

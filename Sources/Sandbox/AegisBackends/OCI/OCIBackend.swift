@@ -73,7 +73,8 @@ package final class OCIBackend: Backend {
         if let known = inspected.withLock({ $0 }), known.key == key { return known.facts }
         let output = try await ask(path, ["--version"])
         guard let version = OCIRuntime.version(from: output) else {
-            throw AegisError.failed("runtime-broken", "\(path) --version says nothing about its version")
+            let said = output.split(separator: "\n").first.map { ": '\($0.prefix(200))'" } ?? ""
+            throw AegisError.failed("runtime-broken", "\(path) --version says nothing about its version\(said)")
         }
         var facts = RuntimeFacts(
             path: path, version: version,
@@ -94,7 +95,9 @@ package final class OCIBackend: Backend {
         var command = [path] + arguments
         // crun mounts its own file over a name in /tmp before all else, against programs that would replace it. Killed at that
         // moment, with a daemon that ends, it leaves the mount behind, unless that was in a namespace which goes with it.
-        if runtime.kind == .namespaces, let unshare = Files.findExecutable("unshare", path: OCIRuntime.searchPath) {
+        if runtime.kind == .namespaces, CurrentProcess.effectiveUser == 0,
+            let unshare = Files.findExecutable("unshare", path: OCIRuntime.searchPath)
+        {
             command = [unshare, "--mount", "--propagation", "private", "--"] + command
         }
         let spec = ProcessSpec(
