@@ -248,7 +248,7 @@ private func denial(_ held: [String], _ asked: String) throws -> Denial {
                 "{grant: \"model: m\", max_tokens: 5}"))
         #expect(
             warnings == [
-                "'tool: web_fetch' has max_tokens and max_usd, but only spawn_agent and spawn_agents use models for their caller"
+                "'tool: web_fetch' has max_tokens and max_usd, but only spawn_agent, spawn_agents, memory_store, memory_query use models for their caller"
             ])
     }
 

@@ -89,6 +89,14 @@ import Testing
         }
     }
 
+    /// What has no answer in tokens may use the last one.
+    @Test func whatHasNoAnswerNeedsNoRoomForOne() throws {
+        var machine = machine(tree: BudgetLimit(maxTokens: 10))
+        let call = try reserve(&machine, input: 10, output: 0)
+        #expect(call?.tokens == 10 && call?.outputTokens == 0)
+        #expect(refusal(&machine, input: 1, output: 0)?.kind == .occupied)
+    }
+
     @Test func childrenUseTheirParentsBudgetAsWell() throws {
         var machine = machine(parent: BudgetLimit(maxTokens: 100))
         try settle(&machine, try reserve(&machine, input: 30, output: 30), TokenUsage(input: 30, output: 30))

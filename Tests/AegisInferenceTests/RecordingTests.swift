@@ -52,6 +52,47 @@ import Testing
         )
     }
 
+    /// A provider that gives a vector for each text, and fails at one.
+    private struct Embedding: ModelProvider {
+        let name = "e"
+        func complete(
+            _ request: ModelRequest, onDelta: @Sendable (ModelDelta) -> Void
+        ) async throws(ModelError) -> ModelReply {
+            ModelReply(blocks: [], stop: .endTurn, usage: .zero, model: "m")
+        }
+        func embed(_ question: EmbeddingQuestion) async throws(ModelError) -> EmbeddingReply {
+            if question.texts == ["bad"] { throw ModelError(.overloaded, status: 503, "busy") }
+            let points = question.texts.map { [Float($0.utf8.count), 0.1, -Float.infinity] }
+            return EmbeddingReply(points: points, usage: TokenUsage(input: 3))
+        }
+    }
+
+    /// Vectors are given again to the bit; their lines say that programs of before cannot read them, and those beside them do not.
+    @Test func vectorsAreRecordedAndAnsweredAgain() async throws {
+        let folder = try TemporaryDirectory()
+        let path = "\(folder.path)/run.jsonl"
+        let recorder = try RecordingProvider(Embedding(), path: path)
+        let questions = [["one", "eleven"], ["bad"]].map { EmbeddingQuestion(model: "m", texts: $0) }
+        func results(_ provider: any ModelProvider) async -> [Result<EmbeddingReply, ModelError>] {
+            var results: [Result<EmbeddingReply, ModelError>] = []
+            for question in questions {
+                do throws(ModelError) { results.append(.success(try await provider.embed(question))) } catch {
+                    results.append(.failure(error))
+                }
+            }
+            return results
+        }
+        let before = await results(recorder)
+        _ = await ask(recorder, request("one"))
+        let replay = try ReplayProvider(name: "r", path: path)
+        let after = await results(replay)
+        #expect(before == after && (try? after[0].get())?.points == [[3, 0.1, -.infinity], [6, 0.1, -.infinity]])
+        let lines = try Files.read(path, limit: 1 << 20).split(separator: 10)
+        #expect(try lines.map { try JSONValue(parsing: $0)["aegis_recording"]?.integer } == [2, 1, 1])
+        let error = await #expect(throws: ModelError.self) { try await replay.embed(questions[0]) }
+        #expect(error?.message.contains("asked once more") == true)
+    }
+
     @Test func aQuestionThatWasNotRecordedIsRefusedWithTheNearestDifference() async throws {
         let folder = try TemporaryDirectory()
         let path = "\(folder.path)/run.jsonl"
@@ -79,7 +120,7 @@ import Testing
 
     @Test(arguments: [
         ("nonsense", "r:1: not JSON at byte 0"), ("{}", "r:1: it is no line of a recording"),
-        (#"{"aegis_recording":2}"#, "r:1: it has version 2 of the format; this program reads 1"),
+        (#"{"aegis_recording":3}"#, "r:1: it has version 3 of the format; this program reads 2"),
         (#"{"aegis_recording":1,"hash":"00","provider":"p","request":{},"reply":{}}"#, "r:1: "),
         (
             #"{"aegis_recording":1,"hash":"00","provider":"p","request":{},"error":{"kind":"network","message":"m"}}"#,

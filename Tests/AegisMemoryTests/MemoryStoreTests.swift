@@ -12,7 +12,7 @@ private struct LetterEmbedder: Embedder {
     var model = "letters"
     var dimensions = 26
     var give: (@Sendable ([String]) throws -> [[Float]])?
-    func embed(_ texts: [String]) async throws -> [[Float]] {
+    func embed(_ texts: [String], for payer: EmbeddingPayer?) async throws -> [[Float]] {
         if let give { return try give(texts) }
         return texts.map { text in
             var vector = [Float](repeating: 0, count: dimensions)

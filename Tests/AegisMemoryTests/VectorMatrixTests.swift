@@ -127,7 +127,7 @@ import Testing
             #expect(abs(length - 1) < 1e-4, "\(text.prefix(20))")
         }
         #expect(embedder.vector("... !!").allSatisfy { $0 == 0 })
-        #expect(try await embedder.unitVectors(["...", "b"]).count == 2)
+        #expect(try await embedder.unitVectors(["...", "b"], for: nil).count == 2)
     }
 
     @Test func formsOfAWordAndSpellingAreLikeAndStrangersAreNot() {

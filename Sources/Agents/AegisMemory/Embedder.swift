@@ -1,21 +1,47 @@
 internal import AegisCore
 
+/// For whom texts are turned into vectors: who pays where a model is asked for them.
+package struct EmbeddingPayer: Sendable {
+    /// The agent's id.
+    package var agent: String
+    /// Its name.
+    package var name: String
+    /// The id of the agent at the top of its tree.
+    package var tree: String
+    /// How urgent it is beside what others want: more than 0 for what somebody waits for, less for what nobody does.
+    package var urgency: Int
+    /// Is told what was used, also of what has failed.
+    package var used: @Sendable (_ tokens: Int, _ microUSD: Int) -> Void
+
+    /// Describes who pays.
+    package init(
+        agent: String, name: String, tree: String, urgency: Int = 0,
+        used: @escaping @Sendable (_ tokens: Int, _ microUSD: Int) -> Void = { _, _ in }
+    ) {
+        self.agent = agent
+        self.name = name
+        self.tree = tree
+        self.urgency = urgency
+        self.used = used
+    }
+}
+
 /// Turns texts into vectors, so that texts that mean alike lie in a similar direction.
 package protocol Embedder: Sendable {
     /// Recorded with every vector; vectors of different models are never compared.
     var model: String { get }
     /// How many numbers a vector has, 1 to 4096.
     var dimensions: Int { get }
-    /// One vector for each text, in their order.
-    func embed(_ texts: [String]) async throws -> [[Float]]
+    /// One vector for each text, in their order; `payer` is nil for what a person asks for.
+    func embed(_ texts: [String], for payer: EmbeddingPayer?) async throws -> [[Float]]
 }
 
 extension Embedder {
     /// The vectors with length 1, after a check that they are what was promised: a provider is not believed.
     ///
     /// - Throws: what the embedder throws; `embedding-invalid`.
-    func unitVectors(_ texts: [String]) async throws -> [[Float]] {
-        let vectors = try await embed(texts)
+    func unitVectors(_ texts: [String], for payer: EmbeddingPayer?) async throws -> [[Float]] {
+        let vectors = try await embed(texts, for: payer)
         guard vectors.count == texts.count else {
             throw invalid("\(vectors.count) vectors came for \(texts.count) texts")
         }

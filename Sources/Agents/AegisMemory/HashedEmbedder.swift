@@ -13,7 +13,7 @@ package struct HashedEmbedder: Embedder {
     /// There is one of it.
     package init() {}
 
-    package func embed(_ texts: [String]) async throws -> [[Float]] { texts.map(vector) }
+    package func embed(_ texts: [String], for payer: EmbeddingPayer?) async throws -> [[Float]] { texts.map(vector) }
 
     /// The vector of one text, of length 1; all zero for a text without letters, digits or symbols.
     package func vector(_ text: String) -> [Float] {

@@ -12,10 +12,16 @@ extension MemoryStore {
 
     /// Finds the records of a place whose vectors are nearest to the query's, and marks them as used.
     ///
+    /// - Parameters:
+    ///   - query: what is looked for.
+    ///   - place: where.
+    ///   - payer: who pays for vectors, those of records that another model has embedded among them; nil where a person asks.
     /// - Returns: the best first; how many records could not be compared.
     /// - Throws: `memory-empty`, `memory-too-large`, `memory-limit`, `embedding-invalid`, what the embedder or the database
     ///   throws.
-    package func query(_ query: MemoryQuery, in place: MemoryPlace) async throws -> MemoryAnswer {
+    package func query(
+        _ query: MemoryQuery, in place: MemoryPlace, for payer: EmbeddingPayer? = nil
+    ) async throws -> MemoryAnswer {
         guard query.text.unicodeScalars.contains(where: { !$0.properties.isWhitespace }) else {
             throw AegisError(
                 .usage, "memory-empty", "the query is empty", hint: "say in a few words what is looked for")
@@ -29,8 +35,8 @@ extension MemoryStore {
             throw AegisError(
                 .usage, "memory-limit", "\(query.limit) results cannot be had", hint: "ask for 1 to \(limits.results)")
         }
-        let vector = try await embedder.unitVectors([query.text])[0]
-        let skipped = try await embedAgain(place)
+        let vector = try await embedder.unitVectors([query.text], for: payer)[0]
+        let skipped = try await embedAgain(place, for: payer)
         let mask = query.category?.bit ?? 0xff
         return try await inTurn(place) { [self] in
             let hits = try matrix(place).nearest(to: vector, limit: query.limit, mask: mask)
@@ -83,10 +89,10 @@ extension MemoryStore {
     /// Embeds some of the records that another model has embedded.
     ///
     /// - Returns: how many are left.
-    private func embedAgain(_ place: MemoryPlace) async throws -> Int {
+    private func embedAgain(_ place: MemoryPlace, for payer: EmbeddingPayer?) async throws -> Int {
         let (stale, count) = try await blocking { [self] in try findStale(place) }
         guard !stale.isEmpty else { return 0 }
-        let vectors = try await embedder.unitVectors(stale.map(\.content))
+        let vectors = try await embedder.unitVectors(stale.map(\.content), for: payer)
         try await inTurn(place) { [self] in
             let written = try database.transaction(.saved) { tx in
                 var written: [Int] = []

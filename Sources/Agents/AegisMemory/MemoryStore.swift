@@ -56,17 +56,18 @@ package final class MemoryStore: Sendable {
     ///   - author: the identity that stores it.
     ///   - records: how many the place keeps, if that is not the store's own limit; at most what all places may have.
     ///   - longest: bytes of the longest text, if that is not the store's own limit.
+    ///   - payer: who pays for the vector; nil where a person wants it.
     /// - Returns: the new record.
     /// - Throws: `memory-empty`, `memory-too-large`, `memory-not-found` for a record to replace that is not the author's,
     ///   `memory-full`, `embedding-invalid`, what the embedder or the database throws.
     @discardableResult
     package func store(
         _ draft: MemoryDraft, in place: MemoryPlace, by author: String, keeping records: Int? = nil,
-        longest: Int? = nil
+        longest: Int? = nil, for payer: EmbeddingPayer? = nil
     ) async throws -> MemoryRecord {
         try check(draft, longest: longest ?? limits.contentBytes)
         let kept = min(records ?? limits.records, limits.totalRecords)
-        let vector = try await embedder.unitVectors([draft.content])[0]
+        let vector = try await embedder.unitVectors([draft.content], for: payer)[0]
         let time = now()
         let record = MemoryRecord(
             id: Self.name("m-", makeID()), place: place, author: author, category: draft.category,

@@ -68,7 +68,7 @@ struct AgentPlane: Sendable {
         let folders = AgentFolders(
             home: home.path, runDirectory: home.runDirectory, records: services.records.folder,
             instances: services.directory)
-        let memory = try settings.memory.makeStore(database, settings.providers, http, clock: loop.clock)
+        let memory = try settings.memory.makeStore(database, settings.providers, desk.service)
         kitServers = MCPServers.inSandboxes(settings, services, scope: scope, loop: loop, logger: logger)
         let sandboxes = kitServers
         let agents = AgentServices(

@@ -80,9 +80,9 @@ private struct LedgerObserver: InferenceObserver {
 
     func record(_ step: InferenceStep) throws(AegisError) {
         var event = AuditEvent(
-            step.kind.auditKind, agent: step.caller.agent, ("name", .string(step.agentName)),
-            ("tree", .string(step.caller.tree)),
-            ("provider", .string(step.provider)), ("model", .string(step.model)), ("attempt", .number(step.attempt)))
+            step.kind.auditKind, agent: step.caller?.agent, ("name", .string(step.agentName)),
+            ("tree", step.caller.map { .string($0.tree) } ?? .null), ("provider", .string(step.provider)),
+            ("model", .string(step.model)), ("attempt", .number(step.attempt)))
         event.fields += step.fields
         try ledger.record(event)
     }

@@ -1,8 +1,6 @@
 internal import AegisAgents
 internal import AegisConfig
 internal import AegisCore
-internal import AegisHTTPClient
-internal import AegisIO
 internal import AegisInference
 internal import AegisMemory
 internal import AegisStore
@@ -43,37 +41,37 @@ struct MemorySection: ConfigSection {
     ///
     /// - Throws: as `makeEmbedder`.
     func makeStore(
-        _ database: Database, _ providers: [ProviderSection], _ http: HTTPClient,
-        clock: any Clock<Duration>
+        _ database: Database, _ providers: [ProviderSection], _ service: InferenceService
     ) throws(AegisError) -> MemoryStore {
-        MemoryStore(database: database, embedder: try makeEmbedder(providers, HTTPModelTransport(http), clock: clock))
+        MemoryStore(database: database, embedder: try makeEmbedder(providers, service))
     }
+
+    /// The types of providers that give embeddings, or what one of them gave.
+    private static let kinds: [ProviderSection.Kind] = [.openai, .openaiCompatible, .ollama, .replay]
 
     /// What makes the vectors.
     ///
     /// - Throws: `invalid-config` for a provider that is not there or gives no embeddings.
     func makeEmbedder(
-        _ providers: [ProviderSection], _ transport: any ModelTransport, clock: any Clock<Duration>
+        _ providers: [ProviderSection], _ service: InferenceService
     ) throws(AegisError) -> any Embedder {
         guard embedder != Self.builtIn, let dimensions, let slash = embedder.firstIndex(of: "/") else {
             return HashedEmbedder()
         }
         let name = String(embedder[..<slash])
-        let known = providers.filter { $0.isEnabled && [.openai, .openaiCompatible, .ollama].contains($0.kind) }
+        let known = providers.filter { $0.isEnabled && Self.kinds.contains($0.kind) }
         guard let provider = known.first(where: { $0.name == name }) else {
             let near = nearest(name, in: known.map(\.name)).map { "did you mean '\($0)'?" }
+            let words = Self.kinds.map(\.rawValue).joined(separator: ", ")
             throw AegisError(
                 .usage, "invalid-config",
-                "memory.embedder: llm_providers has no '\(name)' that is enabled and of type openai, openai-compatible or ollama",
+                "memory.embedder: llm_providers has no '\(name)' that is enabled and of one of the types \(words)",
                 hint: near ?? "name one of those, or \(Self.builtIn)")
         }
-        var limits = TransportTimeouts()
-        limits.total = timeout.duration
-        let endpoint = ProviderEndpoint(
-            name: provider.name, baseURL: provider.endpoint, key: provider.apiKey, timeouts: limits)
+        let model = String(embedder[embedder.index(after: slash)...])
         return ProviderEmbedder(
-            endpoint, model: String(embedder[embedder.index(after: slash)...]), dimensions: dimensions, over: transport,
-            patience: timeout.duration, clock: clock)
+            provider.name, model: model, price: provider.price(of: model), dimensions: dimensions, by: service,
+            patience: timeout.duration)
     }
 }
 

@@ -16,15 +16,19 @@ extension GrantSpec {
             }
             if let limits = spec.idleLimits {
                 warnings.append(
-                    "\(text) has \(limits), but only spawn_agent and spawn_agents use models for their caller")
+                    "\(text) has \(limits), but only \(Self.usersOfModels.joined(separator: ", ")) use models for their caller"
+                )
             }
             return warnings
         }
     }
 
+    /// The tools that may use models: children do, and where a provider makes the vectors of memory so does that.
+    private static let usersOfModels = ["spawn_agent", "spawn_agents", "memory_store", "memory_query"]
+
     /// Limits of tokens and money on a tool that uses no model, and so never comes near them.
     private var idleLimits: String? {
-        guard case .tool(let name?) = capability, !["spawn_agent", "spawn_agents"].contains(name) else { return nil }
+        guard case .tool(let name?) = capability, !Self.usersOfModels.contains(name) else { return nil }
         let fields = [LimitField.maxTokens, .maxUSD].filter { $0.text(self) != nil }.map(\.rawValue)
         return fields.isEmpty ? nil : fields.joined(separator: " and ")
     }

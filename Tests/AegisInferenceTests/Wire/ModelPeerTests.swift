@@ -161,7 +161,7 @@ import Testing
     private static func embeddings(_ stage: Stage) async throws {
         let client = EmbeddingClient(stage.endpoint(), model: "embed", dimension: 3, over: stage.transport)
         let texts = (0..<150).map { String(repeating: "x", count: $0 % 7) }
-        let points = try await client.embed(texts)
+        let points = try await client.embed(texts).points
         #expect(points == texts.map { [Float($0.count), 0.5, -1] })
         let other = EmbeddingClient(stage.endpoint(), model: "embed", dimension: 4, over: stage.transport)
         let error = await #expect(throws: ModelError.self) { try await other.embed(["a"]) }

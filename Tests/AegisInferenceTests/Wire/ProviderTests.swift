@@ -98,18 +98,36 @@ import Testing
 
     @Test func bothFormsOfEmbeddingsAreRead() async throws {
         let transport = MemoryTransport(
-            [#"{"data":[{"index":1,"embedding":[0.5,-2]},{"index":0,"embedding":"AACAPwAAAEA="}]}"#],
+            [
+                #"{"data":[{"index":1,"embedding":[0.5,-2]},{"index":0,"embedding":"AACAPwAAAEA="}],"usage":{"prompt_tokens":7}}"#
+            ],
             type: "application/json")
         let client = EmbeddingClient(endpoint("http://o.example/v1"), model: "e", over: transport)
-        #expect(try await client.embed(["a", "b"]) == [[1, 2], [0.5, -2]])
-        #expect(try await client.embed([]).isEmpty && transport.asked.all.count == 1)
+        let reply = try await client.embed(["a", "b"])
+        #expect(reply == EmbeddingReply(points: [[1, 2], [0.5, -2]], usage: TokenUsage(input: 7)))
+        #expect(try await client.embed([]).points.isEmpty && transport.asked.all.count == 1)
+    }
+
+    /// As many as a server takes at once, in order; a text that is too long for that goes alone.
+    @Test func textsAreAskedForInPortions() {
+        let long = String(repeating: "x", count: EmbeddingQuestion.mostBytes + 1)
+        let cases: [([String], [Int])] = [
+            ([], []), (["a"], [1]), (Array(repeating: "a", count: 150), [64, 64, 22]), (["a", long, "b"], [1, 1, 1]),
+        ]
+        for (texts, counts) in cases {
+            let portions = EmbeddingQuestion.portions(of: texts)
+            #expect(portions.map(\.count) == counts && portions.flatMap(\.self) == texts)
+        }
     }
 
     @Test(arguments: [
         ("", [] as [UInt8]?), ("AQ==", [1]), ("AQI=", [1, 2]), ("AQID", [1, 2, 3]), ("A", nil), ("AQ=", nil),
         ("A===", nil), ("AQ I", nil), ("=AAA", nil),
     ])
-    func base64IsReadStrictly(_ text: String, _ bytes: [UInt8]?) { #expect(Base64.decode(text) == bytes) }
+    func base64IsReadStrictly(_ text: String, _ bytes: [UInt8]?) {
+        #expect(Base64.decode(text) == bytes)
+        if let bytes { #expect(Base64.encode(bytes) == text) }
+    }
 
     // MARK: Over HTTP
 

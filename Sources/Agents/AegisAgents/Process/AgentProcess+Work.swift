@@ -65,10 +65,15 @@ extension AgentProcess {
         var question = ModelQuestion(
             alias: alias, system: record.systemPrompt(manifest), messages: messages, tools: tools,
             maxOutputTokens: manifest.maxOutputTokens, agent: id, name: record.name, tree: record.tree)
-        // Somebody waits for a child and does nothing meanwhile; nobody waits for what is done by the clock.
-        if record.parent != nil { question.priority = .high }
-        if case .scheduled = manifest.lifecycle { question.priority = .low }
+        question.priority = priority
         return question
+    }
+
+    /// How urgent its calls of models are. Somebody waits for a child and does nothing meanwhile; nobody waits for what is done by the
+    /// clock.
+    nonisolated var priority: InferencePriority {
+        if case .scheduled = manifest.lifecycle { return .low }
+        return record.parent != nil ? .high : .normal
     }
 
     /// Makes the conversation fit its model's window.

@@ -1,5 +1,7 @@
 package import AegisAudit
+internal import AegisCapabilities
 package import AegisCore
+internal import AegisInference
 package import AegisMemory
 package import AegisTools
 
@@ -23,13 +25,15 @@ extension AuditKind {
 }
 
 /// What a manifest and the runtime say about an agent's memory.
-package struct MemoryPolicy: Sendable, Equatable {
+package struct MemoryPolicy: Sendable {
     /// What its own records belong to; nil for an agent that has no memory of its own.
     package var identity: String?
     /// Records of its own that are kept; nil is what the store keeps of a place.
     package var records: Int?
     /// Bytes of the longest text that it may store; nil is the store's limit.
     package var contentBytes: Int?
+    /// Who pays for vectors; nil where nobody does.
+    package var payer: EmbeddingPayer?
 
     /// A policy with the limits of the store.
     package init(identity: String?, records: Int? = nil, contentBytes: Int? = nil) {
@@ -78,7 +82,10 @@ package struct MemoryDesk: Sendable {
     ///
     /// - Throws: `agent-not-found` for one that is gone; `memory-disabled`; what the database throws.
     package func policy(of context: ToolContext) async throws -> MemoryPolicy {
-        try await policy(of: try directory.find(context.agent))
+        let process = try directory.find(context.agent)
+        var policy = try await policy(of: process)
+        policy.payer = Self.payer(process, context.spending)
+        return policy
     }
 
     /// The policy of an agent.
@@ -94,6 +101,14 @@ package struct MemoryDesk: Sendable {
         return MemoryPolicy(
             identity: try await identity(of: process), records: memory.episodicMaxRecords,
             contentBytes: memory.episodicMaxContentBytes)
+    }
+
+    /// Who pays for what an agent wants vectors of: the account that pays for its model, and the grant of the tool that it calls.
+    private static func payer(_ process: AgentProcess, _ spending: CallSpending) -> EmbeddingPayer {
+        EmbeddingPayer(
+            agent: process.id, name: process.record.name, tree: process.record.tree,
+            urgency: process.priority.rawValue - InferencePriority.normal.rawValue,
+            used: { spending.add(Amounts(tokens: UInt64(clamping: $0), microUSD: UInt64(clamping: $1))) })
     }
 
     /// What an agent's own records belong to: the identity that is recorded for its name when its manifest asks to keep its memory,

@@ -169,7 +169,7 @@ private struct MemoryStoreTool: Tool {
             let isOwn = !at.place.owner.isEmpty
             let record = try await at.store.store(
                 draft, in: at.place, by: at.author, keeping: isOwn ? at.policy.records : nil,
-                longest: at.policy.contentBytes)
+                longest: at.policy.contentBytes, for: at.policy.payer)
             return (record, unrecorded(record, context))
         }
         return ToolReply(["memory_id": .string(record.id), "status": "stored"], halt: halt)
@@ -225,7 +225,7 @@ private struct MemoryQueryTool: Tool {
             category: try input["category"]?.text.map { word in try MemoryCategory(word: word) },
             limit: input["limit"]?.integer.map { Int(clamping: $0) } ?? 5)
         let answer = try await memory.inScope(input, context) { at, admission in
-            let answer = try await at.store.query(query, in: at.place)
+            let answer = try await at.store.query(query, in: at.place, for: at.policy.payer)
             // What is more than is left is not told.
             let size = answer.matches.reduce(0) { $0 + MemoryTools.size($1.record.content, $1.record.metadata) }
             try admission.reserve(Amounts(bytes: size))

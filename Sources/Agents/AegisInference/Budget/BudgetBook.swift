@@ -65,7 +65,7 @@ package final class BudgetBook: Sendable {
     /// - Parameters:
     ///   - caller: who pays.
     ///   - input: the question's tokens, counted on the safe side.
-    ///   - wantedOutput: how many tokens the answer may have if the budget has them.
+    ///   - wantedOutput: how many tokens the answer may have if the budget has them; 0 for what has no answer in tokens.
     ///   - price: the model's price; nil when it is not known.
     /// - Returns: the reservation, or why the call is not paid for.
     /// - Throws: what the database throws.

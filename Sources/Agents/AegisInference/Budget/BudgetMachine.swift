@@ -59,17 +59,19 @@ struct BudgetMachine: Sendable {
 
     /// Takes what a call may use from all accounts, or says why it cannot.
     ///
-    /// The answer's length is cut to what they have; only a question that does not fit is refused (with room for one token of an answer).
+    /// The answer's length is cut to what they have; only a question that does not fit is refused (with room for one token of an answer,
+    /// where there is to be any).
     func reserve(
         _ caller: CallerID, input: Int, wantedOutput: Int, price: ModelPrice?, at now: Timestamp
     ) throws(BudgetRefusal) -> Change {
         let owners = owners(of: caller)
         var accounts = owners.map { current($0, at: now) }
-        var output = max(1, wantedOutput)
+        var output = max(0, wantedOutput)
+        let least = min(1, output)
         for account in accounts {
             if let (free, rest) = pair(account.restTokens(withReserved: true), account.restTokens(withReserved: false))
             {
-                let needed = input.saturatingAdd(1)
+                let needed = input.saturatingAdd(least)
                 guard free >= needed else {
                     throw refusal(
                         account, rest >= needed,
@@ -85,7 +87,7 @@ struct BudgetMachine: Sendable {
                 throw BudgetRefusal(kind: .priceUnknown, owner: account.owner, message: "the model has no price")
             }
             let question = price.mostForInput(input)
-            let needed = question.saturatingAdd(price.cost(of: TokenUsage(output: 1)))
+            let needed = question.saturatingAdd(price.cost(of: TokenUsage(output: least)))
             guard free >= needed, rest > 0 || needed == 0 else {
                 throw refusal(
                     account, rest >= needed,

@@ -78,6 +78,12 @@ package struct ProviderSection: ConfigSection, Sendable {
         if models.isEmpty { reader.report("the provider '\(name)' has no models") }
     }
 
+    /// What a model costs that may not stand in the list, as one for embeddings; nil when that is not known.
+    package func price(of model: String) -> ModelPrice? {
+        if let known = models.first(where: { $0.model == model }) { return known.price }
+        return kind.isFree ? .free : nil
+    }
+
     static func checkName(_ name: String) -> String? {
         let inner: (UInt8) -> Bool = {
             (97...122).contains($0) || (48...57).contains($0) || [0x2d, 0x5f, 0x2e].contains($0)

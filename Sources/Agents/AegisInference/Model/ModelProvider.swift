@@ -13,6 +13,19 @@ package protocol ModelProvider: Sendable {
     func complete(
         _ request: ModelRequest, onDelta: @Sendable (ModelDelta) -> Void
     ) async throws(ModelError) -> ModelReply
+
+    /// Asks once for the vectors of texts.
+    ///
+    /// - Parameter question: the texts; its `model` is this provider's id.
+    /// - Returns: one vector for each text, in order.
+    /// - Throws: why there are none; `.invalidRequest` of a provider that gives none at all.
+    func embed(_ question: EmbeddingQuestion) async throws(ModelError) -> EmbeddingReply
+}
+
+extension ModelProvider {
+    package func embed(_ question: EmbeddingQuestion) async throws(ModelError) -> EmbeddingReply {
+        throw ModelError(.invalidRequest, "the provider '\(name)' gives no embeddings")
+    }
 }
 
 /// Why a provider gave no answer.

@@ -4,14 +4,28 @@ internal import CSodium
 
 /// One line of a recording: a question, what was streamed, and how it ended.
 struct RecordedCall: Sendable {
+    /// What came of it.
+    enum Answer: Sendable {
+        case reply(ModelReply)
+        case vectors(EmbeddingReply)
+
+        /// The version of the format that has it first: a line says the lowest one that it can be read with.
+        var version: Int {
+            switch self {
+            case .reply: 1
+            case .vectors: 2
+            }
+        }
+    }
+
     /// The format's version; a newer one is refused.
-    static let version = 1
+    static let version = 2
 
     var hash: String
     var provider: String
     var request: JSONValue
     var deltas: [ModelDelta]
-    var result: Result<ModelReply, ModelError>
+    var result: Result<Answer, ModelError>
 
     /// The name of a question: SHA-256 of its canonical JSON.
     static func hash(of request: JSONValue) -> String {
@@ -24,12 +38,13 @@ struct RecordedCall: Sendable {
     /// The line, without its newline.
     func line() throws -> [UInt8] {
         var fields: [JSONValue.Field] = [
-            .init("aegis_recording", .number(Self.version)), .init("hash", .string(hash)),
+            .init("aegis_recording", .number((try? result.get())?.version ?? 1)), .init("hash", .string(hash)),
             .init("provider", .string(provider)), .init("request", request),
             .init("deltas", try JSONValue(encoding: deltas)),
         ]
         switch result {
-        case .success(let reply): fields.append(.init("reply", try JSONValue(encoding: reply)))
+        case .success(.reply(let reply)): fields.append(.init("reply", try JSONValue(encoding: reply)))
+        case .success(.vectors(let reply)): fields.append(.init("vectors", try JSONValue(encoding: reply)))
         case .failure(let error): fields.append(.init("error", Self.json(error)))
         }
         return JSONValue.object(fields).compact
@@ -64,7 +79,7 @@ struct RecordedCall: Sendable {
     }
 
     init(
-        hash: String, provider: String, request: JSONValue, deltas: [ModelDelta], result: Result<ModelReply, ModelError>
+        hash: String, provider: String, request: JSONValue, deltas: [ModelDelta], result: Result<Answer, ModelError>
     ) {
         self.hash = hash
         self.provider = provider
@@ -73,8 +88,9 @@ struct RecordedCall: Sendable {
         self.result = result
     }
 
-    private static func result(_ json: JSONValue) throws -> Result<ModelReply, ModelError> {
-        if let reply = json["reply"] { return .success(try reply.decode(ModelReply.self)) }
+    private static func result(_ json: JSONValue) throws -> Result<Answer, ModelError> {
+        if let reply = json["reply"] { return .success(.reply(try reply.decode(ModelReply.self))) }
+        if let vectors = json["vectors"] { return .success(.vectors(try vectors.decode(EmbeddingReply.self))) }
         guard let error = json["error"], let word = error["kind"]?.text, let message = error["message"]?.text,
             var kind = ScenarioStatus.kinds[word]
         else { throw ScenarioFailure(message: "it has neither a reply nor an error that is known") }

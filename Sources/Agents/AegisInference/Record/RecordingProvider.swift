@@ -42,12 +42,22 @@ package final class RecordingProvider: ModelProvider {
         }
         // Whoever gave up was answered nothing that could be replayed.
         if case .failure(let error) = result, error.kind == .cancelled { throw error }
-        try write(request, deltas.all, result)
+        try write(request, deltas.all, result.map { .reply($0) })
+        return try result.get()
+    }
+
+    package func embed(_ question: EmbeddingQuestion) async throws(ModelError) -> EmbeddingReply {
+        let result: Result<EmbeddingReply, ModelError>
+        do throws(ModelError) { result = .success(try await provider.embed(question)) } catch {
+            if error.kind == .cancelled { throw error }
+            result = .failure(error)
+        }
+        try write(question, [], result.map { .vectors($0) })
         return try result.get()
     }
 
     private func write(
-        _ request: ModelRequest, _ deltas: [ModelDelta], _ result: Result<ModelReply, ModelError>
+        _ request: some Encodable, _ deltas: [ModelDelta], _ result: Result<RecordedCall.Answer, ModelError>
     ) throws(ModelError) {
         do {
             let json = try JSONValue(encoding: request)

@@ -50,7 +50,7 @@ package final class ReplayProvider: ModelProvider {
     package func complete(
         _ request: ModelRequest, onDelta: @Sendable (ModelDelta) -> Void
     ) async throws(ModelError) -> ModelReply {
-        let (deltas, result) = try find(request)
+        let (deltas, result) = try answer(to: request)
         for delta in deltas {
             if Task.isCancelled { throw ModelError(.cancelled, "the caller gave up") }
             onDelta(delta)
@@ -58,14 +58,40 @@ package final class ReplayProvider: ModelProvider {
         return try result.get()
     }
 
-    private typealias Answer = (deltas: [ModelDelta], result: Result<ModelReply, ModelError>)
+    package func embed(_ question: EmbeddingQuestion) async throws(ModelError) -> EmbeddingReply {
+        guard case .vectors(let reply) = try find(question).call.result.get() else { throw otherKind }
+        return reply
+    }
 
-    private func find(_ request: ModelRequest) throws(ModelError) -> Answer {
+    private func answer(
+        to request: ModelRequest
+    ) throws(ModelError) -> (deltas: [ModelDelta], result: Result<ModelReply, ModelError>) {
+        let (call, shape) = try find(request)
+        switch call.result {
+        case .failure(let error): return (call.deltas, .failure(error))
+        case .success(.vectors): throw otherKind
+        case .success(.reply(let reply)):
+            guard let shape, let translated = try? RunShape(call.request).translated(reply, to: shape) else {
+                return (call.deltas, .success(reply))
+            }
+            return (Self.deltas(of: translated), .success(translated))
+        }
+    }
+
+    /// Questions and texts to be embedded look different: a line where they do not was not written by us.
+    private var otherKind: ModelError {
+        ModelError(.invalidRequest, "\(path) has an answer of another kind to this request")
+    }
+
+    /// The call that a request is about.
+    ///
+    /// - Returns: the call; and the shape of the request where it was not recorded word for word.
+    private func find(_ request: some Encodable) throws(ModelError) -> (call: RecordedCall, shape: RunShape?) {
         guard let json = try? JSONValue(encoding: request) else {
             throw ModelError(.invalidRequest, "the request has a number that JSON has not")
         }
         let same = byHash[RecordedCall.hash(of: json)] ?? []
-        if let index = take(same) { return (calls[index].deltas, calls[index].result) }
+        if let index = take(same) { return (calls[index], nil) }
         let shape = RunShape(json)
         let alike = byShape[shape.hash] ?? []
         guard let index = take(alike) else {
@@ -76,11 +102,7 @@ package final class ReplayProvider: ModelProvider {
                     ? "\(path) has this request \(count) times, and it was asked once more"
                     : "\(path) has no such request\(nearest(json))")
         }
-        let call = calls[index]
-        guard case .success(let reply) = call.result,
-            let translated = try? RunShape(call.request).translated(reply, to: shape)
-        else { return (call.deltas, call.result) }
-        return (Self.deltas(of: translated), .success(translated))
+        return (calls[index], shape)
     }
 
     /// The first of some calls that has not been answered.

@@ -93,8 +93,8 @@ package struct InferenceStep: Sendable, Hashable {
     }
     /// What happened.
     package var kind: Kind
-    /// Who pays.
-    package var caller: CallerID
+    /// Who pays; nil for what a person asks for.
+    package var caller: CallerID?
     /// The agent's name.
     package var agentName: String
     /// The provider.

@@ -42,8 +42,8 @@ struct InferenceRun {
         home = chain.first?.provider ?? ""
         for entry in chain where entry.contextWindow > tooSmall {
             if let last {
-                try tell(
-                    .fellBack, entry, [("from", .string(last.entry.id)), ("error", .string(last.error.kind.word))])
+                try attempt(at: entry).tell(
+                    .fellBack, [("from", .string(last.entry.id)), ("error", .string(last.error.kind.word))])
             }
             switch try await ask(entry) {
             case .answered(let reply): return reply
@@ -90,9 +90,8 @@ struct InferenceRun {
             case .end: return .ended(error)
             case .fallBack(let largerWindow): return .next(error, largerWindow: largerWindow)
             case .retry(let pause):
-                try tell(
-                    .retried, entry,
-                    [("error", .string(error.kind.word)), ("after_ms", .number(pause.milliseconds))])
+                try attempt(at: entry).tell(
+                    .retried, [("error", .string(error.kind.word)), ("after_ms", .number(pause.milliseconds))])
                 do { try await service.time.sleep(for: pause) } catch {
                     return .ended(ModelError(.cancelled, "the caller gave up"))
                 }
@@ -101,6 +100,14 @@ struct InferenceRun {
     }
 
     // MARK: One attempt
+
+    /// The next call, or the last one, of a model.
+    private func attempt(at entry: ModelEntry) -> ModelAttempt {
+        ModelAttempt(
+            service: service, caller: request.caller, agentName: request.agentName, weight: request.weight,
+            priority: request.priority, limit: limit, provider: entry.provider, model: entry.model,
+            price: entry.section.price, number: attempts)
+    }
 
     /// Waits for a turn, takes from the budget, asks once and books.
     private mutating func attempt(
@@ -115,43 +122,19 @@ struct InferenceRun {
         let room = max(entry.contextWindow - input, entry.contextWindow / 20, 1)
         let wanted = max(1, min(request.maxOutputTokens ?? .max, entry.section.maxOutputTokens, room))
         attempts += 1
-        while true {
-            let permit = try await turn(at: backend, entry, tokens: input.saturatingAdd(wanted))
-            let mark = service.budgets.settlements
-            let reserved = try service.budgets.reserve(
-                request.caller, input: input, wantedOutput: wanted, price: entry.section.price)
-            switch reserved {
-            case .failure(let refusal):
-                permit.release(used: 0)
-                guard refusal.kind == .occupied else { throw try refused(refusal, entry) }
-                // Others have what is left and may give it back: nobody's turn is held meanwhile.
-                await settlement(after: mark)
-                if Task.isCancelled { return .failure(ModelError(.cancelled, "the caller gave up")) }
-                guard service.time.now < limit else { throw try late(refusal, entry) }
-            case .success(let reservation):
-                question.maxOutputTokens = reservation.outputTokens
-                let result: Result<Outcome, AegisError>
-                do throws(AegisError) {
-                    result = .success(try await call(question, raw, entry, backend, reservation))
-                } catch {
-                    result = .failure(error)
-                }
-                permit.release(used: (try? result.get())?.used)
-                let outcome = try result.get()
-                return outcome.reply
-            }
+        guard let turn = try await attempt(at: entry).begin(at: backend, input: input, wantedOutput: wanted) else {
+            return .failure(ModelError(.cancelled, "the caller gave up"))
         }
-    }
-
-    /// Waits until another call gives something back, or the time is over.
-    private func settlement(after mark: UInt64) async {
-        let (budgets, time, limit) = (service.budgets, service.time, limit)
-        await withTaskGroup(of: Void.self) { group in
-            group.addTask { await budgets.settlement(after: mark) }
-            group.addTask { try? await time.sleep(for: max(.zero, limit - time.now)) }
-            await group.next()
-            group.cancelAll()
+        let reservation = turn.reservation
+        question.maxOutputTokens = reservation.outputTokens
+        let result: Result<Outcome, AegisError>
+        do throws(AegisError) {
+            result = .success(try await call(question, raw, entry, backend, reservation))
+        } catch {
+            result = .failure(error)
         }
+        turn.release(used: (try? result.get())?.used)
+        return try result.get().reply
     }
 
     private struct Outcome {
@@ -159,54 +142,30 @@ struct InferenceRun {
         var used: Int
     }
 
-    private func turn(
-        at backend: InferenceBackend, _ entry: ModelEntry, tokens: Int
-    ) async throws(AegisError) -> SchedulePermit {
-        do throws(ScheduleRefusal) {
-            return try await backend.scheduler.acquire(
-                ScheduleTicket(
-                    agent: request.caller.agent, weight: request.weight, priority: request.priority, tokens: tokens,
-                    deadline: limit))
-        } catch {
-            let failure = visible(error, entry)
-            try tell(.queueRefused, entry, [("error", .string(failure.code))])
-            throw failure
-        }
-    }
-
     /// Asks, and books what it has cost, however it ends.
     private mutating func call(
         _ question: ModelRequest, _ raw: Int, _ entry: ModelEntry, _ backend: InferenceBackend,
         _ reservation: BudgetReservation
     ) async throws(AegisError) -> Outcome {
-        do throws(AegisError) {
-            try tell(
-                .started, entry,
-                [
-                    ("input_tokens", .number(reservation.inputTokens)),
-                    ("max_output_tokens", .number(reservation.outputTokens)),
-                    ("reserved_usd", .string(dollars(reservation.microUSD))),
-                ])
-        } catch {
-            try service.budgets.release(reservation)
-            throw error
-        }
+        let attempt = attempt(at: entry)
+        try attempt.started(reservation, [("max_output_tokens", .number(reservation.outputTokens))])
         let meter = StreamMeter()
-        let result = await timed(question, backend, meter)
+        let (provider, onDelta) = (backend.provider, onDelta)
+        let result = await attempt.timed(atMost: backend.timeout) { () throws(ModelError) in
+            try await provider.complete(question) { delta in
+                meter.count(delta)
+                onDelta?(delta)
+            }
+        }
         if meter.hasBegun, onDelta != nil { hasShown = true }
         let usage = usage(of: result, reservation, meter)
-        let cost = entry.section.price?.cost(of: usage)
-        request.bill?.add(tokens: usage.total, microUSD: cost ?? 0)
-        try service.budgets.settle(reservation, usage: usage, microUSD: cost ?? 0)
-        if !usage.isEstimated { service.estimator.learn(raw, actual: usage.totalInput, for: entry.id) }
-        let fields = [
-            ("usage", (try? JSONValue(encoding: usage)) ?? .null),
-            ("cost_usd", cost.map { .string(dollars($0)) } ?? .null),
-        ]
+        request.bill?.add(tokens: usage.total, microUSD: entry.section.price?.cost(of: usage) ?? 0)
+        let cost = try attempt.settle(reservation, usage, raw: raw)
+        let fields = ModelAttempt.fields(usage, cost: cost)
         switch result {
         case .success(var reply):
             reply.usage = usage
-            try tell(.answered, entry, fields + [("stop", .string(reply.stop.word))])
+            try attempt.tell(.answered, fields + [("stop", .string(reply.stop.word))])
             return Outcome(
                 reply: .success(
                     InferenceReply(
@@ -214,44 +173,9 @@ struct InferenceRun {
                         attempts: attempts)),
                 used: max(1, usage.total))
         case .failure(let error):
-            try tell(
-                .failed, entry, fields + [("error", .string(error.kind.word)), ("message", .string(error.message))])
+            try attempt.tell(
+                .failed, fields + [("error", .string(error.kind.word)), ("message", .string(error.message))])
             return Outcome(reply: .failure(error), used: max(1, usage.total))
-        }
-    }
-
-    /// Asks, for as long as one attempt and the whole question may take.
-    private func timed(
-        _ question: ModelRequest, _ backend: InferenceBackend, _ meter: StreamMeter
-    ) async -> Result<ModelReply, ModelError> {
-        let allowed = max(.zero, min(backend.timeout, limit - service.time.now))
-        let (time, provider, onDelta) = (service.time, backend.provider, onDelta)
-        return await withTaskGroup(of: Result<ModelReply, ModelError>?.self) { group in
-            group.addTask {
-                do throws(ModelError) {
-                    return .success(
-                        try await provider.complete(question) { delta in
-                            meter.count(delta)
-                            onDelta?(delta)
-                        })
-                } catch {
-                    return .failure(error)
-                }
-            }
-            group.addTask {
-                try? await time.sleep(for: allowed)
-                return nil
-            }
-            let first = await group.next() ?? nil
-            group.cancelAll()
-            if let first { return first }
-            // The time is over, or the caller gave up; an answer that came in the same moment counts.
-            let last = await group.next() ?? nil
-            if case .success? = last { return last ?? .failure(ModelError(.timeout, "")) }
-            return .failure(
-                Task.isCancelled
-                    ? ModelError(.cancelled, "the caller gave up")
-                    : ModelError(.timeout, "no answer within \(allowed.words)"))
         }
     }
 
@@ -265,63 +189,8 @@ struct InferenceRun {
             let output = TokenEstimator.raw(reply.message)
             return TokenUsage(input: reservation.inputTokens, output: max(output, meter.tokens), isEstimated: true)
         case .failure(let error):
-            switch error.kind {
-            case .auth, .notFound, .rateLimited, .overloaded, .invalidRequest, .contextTooLong: return .zero
-            case .network where !meter.hasBegun: return .zero
-            case .network, .timeout, .cutStream, .badAnswer, .cancelled:
-                return TokenUsage(input: reservation.inputTokens, output: meter.tokens, isEstimated: true)
-            }
-        }
-    }
-
-    // MARK: What is told
-
-    private func tell(
-        _ kind: InferenceStep.Kind, _ entry: ModelEntry, _ fields: [(String, JSONValue)]
-    ) throws(AegisError) {
-        try service.observer.record(
-            InferenceStep(
-                kind: kind, caller: request.caller, agentName: request.agentName, provider: entry.provider,
-                model: entry.model, attempt: attempts, fields: fields.map { JSONValue.Field($0.0, $0.1) }))
-    }
-
-    /// The error of a budget, once it is kept on record.
-    private func refused(_ refusal: BudgetRefusal, _ entry: ModelEntry) throws(AegisError) -> AegisError {
-        try tell(
-            .budgetRefused, entry, [("owner", .string("\(refusal.owner)")), ("why", .string(refusal.message))])
-        if refusal.kind == .priceUnknown {
-            return AegisError(
-                .denied, "budget-needs-price",
-                "\(refusal.owner) has a budget of money, and \(entry.id) has no price",
-                hint: "set input_per_mtok and output_per_mtok of the model in the configuration")
-        }
-        return AegisError(
-            .denied, "budget-exceeded", "the budget of \(refusal.owner) is used up: \(refusal.message)",
-            hint: "end the work here, or ask for a larger budget")
-    }
-
-    /// The error of a budget that others held for too long, once it is kept on record.
-    private func late(_ refusal: BudgetRefusal, _ entry: ModelEntry) throws(AegisError) -> AegisError {
-        try tell(.queueRefused, entry, [("error", "inference-deadline"), ("owner", .string("\(refusal.owner)"))])
-        return AegisError(
-            .timeout, "inference-deadline",
-            "calls under way have held what is left of the budget of \(refusal.owner) until the time was over")
-    }
-
-    private func visible(_ refusal: ScheduleRefusal, _ entry: ModelEntry) -> AegisError {
-        switch refusal {
-        case .full(let count):
-            AegisError(
-                .unavailable, "inference-queue-full",
-                "\(count) calls wait for the provider '\(entry.provider)' already",
-                hint: "try again later, or raise max_concurrent or max_waiting of the provider")
-        case .late(let wait):
-            AegisError(
-                .timeout, "inference-deadline",
-                "the provider '\(entry.provider)' has no turn in time: in \(wait.words) at the earliest")
-        case .expired:
-            AegisError(.timeout, "inference-deadline", "no turn at the provider '\(entry.provider)' came in time")
-        case .cancelled: AegisError(.failed, "inference-cancelled", "the caller gave up")
+            guard error.mayHaveCost(begun: meter.hasBegun) else { return .zero }
+            return TokenUsage(input: reservation.inputTokens, output: meter.tokens, isEstimated: true)
         }
     }
 

@@ -31,3 +31,14 @@ extension ModelError {
         }
     }
 }
+
+extension ModelError {
+    /// Whether a call that failed so may be on a provider's bill: one that no model worked on is not.
+    func mayHaveCost(begun: Bool) -> Bool {
+        switch kind {
+        case .auth, .notFound, .rateLimited, .overloaded, .invalidRequest, .contextTooLong: false
+        case .network: begun
+        case .timeout, .cutStream, .badAnswer, .cancelled: true
+        }
+    }
+}

@@ -10,10 +10,6 @@ package struct EmbeddingClient: Sendable {
     private let endpoint: ProviderEndpoint
     private let transport: any ModelTransport
 
-    /// The most texts of one request.
-    static let batch = 64
-    /// The most bytes of the texts of one request.
-    static let batchBytes = 1 << 20
     /// The most numbers of a point that are believed.
     static let maximumDimension = 16_384
 
@@ -33,29 +29,12 @@ package struct EmbeddingClient: Sendable {
         self.transport = transport
     }
 
-    /// Asks for the points of texts, in as many requests as it takes.
+    /// Asks for the points of texts, in one request.
     ///
-    /// - Returns: one point for each text, in order, all of the same dimension.
+    /// - Returns: one point for each text, in order, all of the same dimension; and what the server says that it took.
     /// - Throws: why there are none; `.badAnswer` for points that are missing, of another dimension, or no numbers.
-    package func embed(_ texts: [String]) async throws(ModelError) -> [[Float]] {
-        var points: [[Float]] = []
-        points.reserveCapacity(texts.count)
-        var rest = texts[...]
-        while !rest.isEmpty {
-            var count = 0
-            var bytes = 0
-            for text in rest.prefix(Self.batch) {
-                bytes += text.utf8.count
-                if count > 0, bytes > Self.batchBytes { break }
-                count += 1
-            }
-            points += try await ask(Array(rest.prefix(count)), like: points.first?.count)
-            rest = rest.dropFirst(count)
-        }
-        return points
-    }
-
-    private func ask(_ texts: [String], like known: Int?) async throws(ModelError) -> [[Float]] {
+    package func embed(_ texts: [String]) async throws(ModelError) -> EmbeddingReply {
+        guard !texts.isEmpty else { return EmbeddingReply(points: [], usage: .zero) }
         var fields: [JSONValue.Field] = [
             JSONValue.Field("model", .string(model)), JSONValue.Field("input", .array(texts.map { .string($0) })),
             // A quarter of the bytes, and no numbers to be read one by one; servers that do not know it send numbers.
@@ -68,7 +47,15 @@ package struct EmbeddingClient: Sendable {
             endpoint.baseURL + "/embeddings", headers: endpoint.allHeaders(headers),
             body: JSONValue.object(fields).compact,
             timeouts: endpoint.timeouts, over: transport, decoder: OpenAIDecoder(turn: 0))
-        return try points(of: answer, count: texts.count, dimension: dimension ?? known)
+        return EmbeddingReply(
+            points: try points(of: answer, count: texts.count, dimension: dimension), usage: Self.usage(of: answer))
+    }
+
+    /// What the server has counted; nothing when it has not.
+    private static func usage(of answer: JSONValue) -> TokenUsage {
+        let said = answer["usage"]
+        // There is no output: a server that knows only the sum means the same.
+        return TokenUsage(input: said?["prompt_tokens"]?.count ?? said?["total_tokens"]?.count ?? 0)
     }
 
     /// Reads an answer; points come in any order, each with its number.
@@ -99,12 +86,8 @@ package struct EmbeddingClient: Sendable {
     private static func point(_ value: JSONValue) throws(ModelError) -> [Float] {
         var point: [Float] = []
         if let text = value.text {
-            guard let bytes = Base64.decode(text), bytes.count % 4 == 0 else { throw .bad("an embedding is no base64") }
-            point.reserveCapacity(bytes.count / 4)
-            for start in stride(from: 0, to: bytes.count, by: 4) {
-                let bits = (0..<4).reduce(UInt32(0)) { $0 | UInt32(bytes[start + $1]) << UInt32(8 * $1) }
-                point.append(Float(bitPattern: bits))
-            }
+            guard let numbers = EmbeddingReply.point(text) else { throw .bad("an embedding is no base64") }
+            point = numbers
         } else {
             for number in value.elements ?? [] {
                 guard let number = number.double else { throw .bad("an embedding holds something that is no number") }
@@ -120,6 +103,22 @@ package struct EmbeddingClient: Sendable {
 
 /// Base64 with padding (RFC 4648, section 4), read strictly.
 enum Base64 {
+    private static let digits = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+
+    /// The text of some bytes.
+    static func encode(_ bytes: [UInt8]) -> String {
+        var out: [UInt8] = []
+        out.reserveCapacity((bytes.count + 2) / 3 * 4)
+        for start in stride(from: 0, to: bytes.count, by: 3) {
+            let group = bytes[start..<min(start + 3, bytes.count)]
+            let value = group.reduce(UInt32(0)) { $0 << 8 | UInt32($1) } << UInt32(8 * (3 - group.count))
+            for place in 0...3 {
+                out.append(place > group.count ? UInt8(ascii: "=") : digits[Int(value >> UInt32(18 - 6 * place) & 63)])
+            }
+        }
+        return String(decoding: out, as: UTF8.self)
+    }
+
     /// The bytes; nil when the text is not of the form.
     static func decode(_ text: String) -> [UInt8]? {
         let digits = Array(text.utf8)

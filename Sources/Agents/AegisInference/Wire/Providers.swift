@@ -104,4 +104,8 @@ package struct OpenAICompatibleProvider: ModelProvider {
         if reply.usage.isEstimated, reply.usage.input == 0 { reply.usage.input = (body.count + 3) / 4 }
         return reply
     }
+
+    package func embed(_ question: EmbeddingQuestion) async throws(ModelError) -> EmbeddingReply {
+        try await EmbeddingClient(endpoint, model: question.model, over: transport).embed(question.texts)
+    }
 }
