@@ -67,6 +67,39 @@ import Testing
         }
     }
 
+    /// What a goal's agent has to ask for is asked on its way, and a name that is no tool's is said before the goal is taken: the real
+    /// one would be called unasked, or the goal end once its turn has come.
+    @Test func theManifestThatTakesGoalsSaysWhatIsAskedFor() async throws {
+        let file = "/tmp/aegis-test-bootstrap-\(UUID().uuidString).yaml"
+        defer { try? FileManager.default.removeItem(atPath: file) }
+        @Sendable func write(_ tool: String) throws {
+            try
+                "name: boot\nmodel: default\ncapabilities: ['tool: file_write', 'file_write: /workspace/**']\napproval_required: [\(tool)]\n"
+                .write(toFile: file, atomically: true, encoding: .utf8)
+        }
+        try write("file_wrote")
+        let rules = """
+              - when: { agent: boot, tool: file_write }
+                reply: { text: "{{result}}" }
+              - when: { agent: boot }
+                reply: { tools: [{ name: file_write, input: { path: /workspace/note, content: "agreed" } }] }
+
+            """
+        try await AgentDoor.with("  agents: { bootstrap_manifest: \(file) }\n", rules: rules) { door in
+            #expect(try await door.problem("goal.submit", ["goal": "write"]) == "approval-unknown")
+            #expect((try await door.result("goal.list")["goals"] as? [Any])?.isEmpty == true)
+            let doctor = try await door.fixture.aegis("doctor")
+            #expect(doctor.out.contains("approval_required names 'file_wrote'"), "\(doctor)")
+            try write("file_write")
+            let goal = try #require(try await door.result("goal.submit", ["goal": "write"])["id"] as? String)
+            let asked = try await door.waiting()
+            #expect(asked["tool"] as? String == "file_write", "\(asked)")
+            try await door.answer(asked, "deny")
+            let over = try await door.result("goal.show", ["goal_id": goal, "wait": true])
+            #expect("\(over)".contains("approval-denied"), "\(over)")
+        }
+    }
+
     /// A time in which nobody can answer, or no time at all, is no setting.
     @Test func aTimeOutOfRangeIsRefused() async throws {
         try await AgentDoor.with { door in

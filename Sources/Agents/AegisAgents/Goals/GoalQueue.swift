@@ -53,7 +53,7 @@ package actor GoalQueue {
     /// Takes a goal.
     ///
     /// - Returns: the goal, which is not lost from here on.
-    /// - Throws: `goals-full`; `capability-without-effect`; what else is wrong with it.
+    /// - Throws: `goals-full`; `approval-unknown`; `capability-without-effect`; what else is wrong with it.
     package func submit(
         _ text: String, owner: UInt32, group: UInt32 = 65_534, options: SpawnOptions = SpawnOptions(),
         manifest name: String? = nil, workspace: String? = nil, maxTime: TimeSpan? = nil
@@ -72,7 +72,7 @@ package actor GoalQueue {
         let (file, prompt) = try manifest(name, owner)
         var checked = try AgentManifest(file, prompt: prompt)
         try options.apply(to: &checked)
-        try checked.checkCapabilities()
+        try check(checked)
         var goal = Goal(
             id: await directory.newID("goal-"), text: text, owner: owner, group: group, createdAt: services.now())
         goal.options = options
@@ -88,8 +88,14 @@ package actor GoalQueue {
     package nonisolated func usualManifest(for owner: UInt32) throws(AegisError) -> AgentManifest {
         let (file, prompt) = try manifest(nil, owner)
         let usual = try AgentManifest(file, prompt: prompt)
-        try usual.checkCapabilities()
+        try check(usual)
         return usual
+    }
+
+    /// What spawning its agent would refuse.
+    private nonisolated func check(_ manifest: AgentManifest) throws(AegisError) {
+        try manifest.checkApprovals(services.registry)
+        try manifest.checkCapabilities()
     }
 
     /// Goals, oldest first.
