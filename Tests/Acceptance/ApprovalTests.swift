@@ -40,6 +40,15 @@ import Testing
                 ($0["fields"] as? [String: Any])?["door"] as? String
             }
             #expect(doors == ["json-rpc", "session", "session"], "\(told)")
+            // Each says what was agreed to: what is remembered, and the call that it was this time.
+            let fields = (told["records"] as? [[String: Any]])?.compactMap { $0["fields"] as? [String: Any] } ?? []
+            let resource = try #require(asked["resource"] as? String)
+            #expect(fields.allSatisfy { $0["resource"] as? String == resource && $0["tool"] as? String == "exec" })
+            let requests = try await door.result("audit.tail", ["kinds": ["human_approval_requested"], "agent": id])
+            let request = (requests["records"] as? [[String: Any]])?.first?["fields"] as? [String: Any]
+            let hash = try #require(request?["input_hash"] as? String, "\(requests)")
+            #expect(fields.map { $0["for_session"] as? Bool } == [true, false, false], "\(told)")
+            #expect(fields.map { $0["input_hash"] as? String } == [hash, hash, hash], "\(told)")
         }
     }
 

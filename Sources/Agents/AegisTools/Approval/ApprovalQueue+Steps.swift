@@ -222,7 +222,8 @@ extension ApprovalQueue {
     ) -> AuditEvent {
         event(
             .approvalGranted, id, request, ("uid", .number(approver.uid)), ("door", .string(approver.door)),
-            ("for_session", .bool(forSession)))
+            ("for_session", .bool(forSession)), ("input_hash", .string(request.inputHash)),
+            ("resource", request.preview.resource.map { .string($0) } ?? .null))
     }
 
     private func denied(_ record: ApprovalRecord, _ approver: Approver) -> AuditEvent {
