@@ -50,7 +50,7 @@ package struct HTTPModelTransport: ModelTransport {
             .post, try WebURL(url), headers: HTTPHeaders(headers.map { ($0.0, $0.1) }), body: body)
         request.timeouts = ClientTimeouts(
             connect: timeouts.connect, firstByte: timeouts.firstByte, idle: timeouts.idle, total: timeouts.total)
-        request.maximumBody = ReplyLimits.bytes + 1
+        request.maximumBody = ReplyLimits.bytes
         request.usesEnvironmentProxy = usesEnvironmentProxy
         return request
     }
