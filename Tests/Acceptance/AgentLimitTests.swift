@@ -68,6 +68,82 @@ import Testing
         }
     }
 
+    /// A child that goes on and on ends where the limit of the tool ends that started it, and what several use counts together.
+    @Test func aChildEndsInItsTurnWhereTheLimitEnds() async throws {
+        let rules = """
+              - when: { agent: looper }
+                reply: { tools: [{ name: echo, input: { message: more } }], usage: { input: 60, output: 50 } }
+
+            """
+        try await AgentDoor.with(rules: rules) { door in
+            let id = try await door.spawn(
+                "name: boss\nmodel: default\nlifecycle: persistent\n"
+                    + "capabilities: [{grant: 'tool: spawn_agent', max_tokens: 500}, {grant: 'tool: spawn_agents', max_tokens: 900}, 'tool: echo', 'spawn: [looper]']"
+            )
+            let child = [
+                "manifest": "name: looper\nmodel: default\ncapabilities: ['tool: echo']", "message": "go",
+            ]
+            func check(_ answer: [String: Any]) {
+                #expect(answer["stop_reason"] as? String == "budget_exceeded", "\(answer)")
+                let error = answer["error"] as? [String: Any]
+                #expect(error?["code"] as? String == "budget-exceeded", "\(answer)")
+                #expect(
+                    (error?["message"] as? String)?.contains("by which this agent was started") == true, "\(answer)")
+            }
+            let one = try await door.invoke(id, "spawn_agent", child)
+            check(try #require(AgentDoor.value(one), "\(one)"))
+            let used = try #require(try await Self.used(door, id, "spawn_agent\"")["tokens"])
+            // It stops before the limit where a question does not fit any more, and at most one answer goes beyond it.
+            #expect((330...550).contains(used), "\(used)")
+            let both = try await door.invoke(id, "spawn_agents", ["children": [child, child]])
+            let answers = try #require(AgentDoor.value(both)?["children"] as? [[String: Any]], "\(both)")
+            answers.forEach(check)
+            let shared = try #require(try await Self.used(door, id, "spawn_agents")["tokens"])
+            #expect((660...1000).contains(shared), "\(shared)")
+            let refused = try await door.result("audit.tail", ["kinds": ["budget_refused"], "count": 10])
+            #expect("\(refused)".contains("grant:"), "\(refused)")
+            // The caller has no budget, and none was made for it.
+            let report = try await door.result("agent.budget", ["agent_id": id])
+            #expect((report["used"] as? [String: Any])?["tokens"] as? Int == used + shared, "\(report)")
+        }
+    }
+
+    /// Money as well, and over a level in between.
+    @Test func aGrandchildEndsWhereTheMoneyEnds() async throws {
+        let rules = """
+              - when: { agent: middle, tool: spawn_agent }
+                reply: { text: "{{result:spawn_agent.stop_reason}}", usage: { input: 0, output: 0 } }
+              - when: { agent: middle }
+                reply:
+                  usage: { input: 0, output: 10 }
+                  tools:
+                    - name: spawn_agent
+                      input: { manifest: "name: low\\nmodel: priced\\ncapabilities: ['tool: echo']", message: go }
+              - reply: { tools: [{ name: echo, input: { message: more } }], usage: { input: 0, output: 20000 } }
+
+            """
+        try await DaemonFixture.with(config: nil) { f in
+            let door = AgentDoor(fixture: f)
+            try await door.restart(
+                "name: own", "type: scripted", "scenario: \(try door.scenario(rules))",
+                "models: [{ alias: priced, model: priced, input_per_mtok: 10, output_per_mtok: 10 }]")
+            let id = try await door.spawn(
+                "name: boss\nmodel: priced\nlifecycle: persistent\n"
+                    + "capabilities: [{grant: 'tool: spawn_agent', max_usd: 0.5}, 'tool: echo', 'spawn: *']")
+            let middle =
+                "name: middle\nmodel: priced\ncapabilities: ['tool: spawn_agent', 'tool: echo', 'spawn: [low]']"
+            let answer = try await door.invoke(id, "spawn_agent", ["manifest": middle, "message": "go"])
+            let said = try #require(AgentDoor.value(answer), "\(answer)")
+            #expect("\(said)".contains("budget_exceeded"), "\(answer)")
+            let told = try await door.result("audit.tail", ["kinds": ["model_call_answered"], "count": 50])
+            let low = (told["records"] as? [[String: Any]])?.filter {
+                ($0["fields"] as? [String: Any])?["name"] as? String == "low"
+            }
+            // Two answers of 0.2 are paid for in full, and perhaps the part of a third.
+            #expect((2...3).contains(low?.count ?? 0), "\(told)")
+        }
+    }
+
     /// One capability by its grant's id, in both ways in, and then all: what is asked for is refused at once, and only what is
     /// the agent's can be named.
     @Test func grantsAreTakenBackByIdAndTogether() async throws {

@@ -25,11 +25,24 @@ struct BookFixture: ~Copyable {
 @Suite struct BudgetBookTests {
     private let caller = CallerID(agent: "a", tree: "t")
 
+    /// What bounds the children of a grant's calls goes with the daemon that ran them, and what they used is booked above it.
+    @Test func accountsOfGrantsDoNotOutliveTheirCalls() throws {
+        let fixture = try BookFixture()
+        let (database, book) = try fixture.open()
+        try book.open(.agent("p"))
+        try book.open(.grant("g"), parent: .agent("p"), limit: BudgetLimit(maxTokens: 50))
+        try book.open(.agent("a"), parent: .grant("g"))
+        #expect(try book.reserve(caller, input: 10, wantedOutput: 100, price: .free).get().outputTokens == 40)
+        database.close()
+        let (_, again) = try fixture.open()
+        #expect(again.report(.grant("g")) == nil && again.report(.agent("p"))?.usedTokens == 50)
+    }
+
     @Test func whatWasUsedOutlastsARestart() throws {
         let fixture = try BookFixture()
         let (database, book) = try fixture.open()
         try book.open(.agent("p"), limit: BudgetLimit(maxTokens: 1000, maxMicroUSD: 5, period: .seconds(3600)))
-        try book.open(.agent("a"), parent: "p")
+        try book.open(.agent("a"), parent: .agent("p"))
         let call = try book.reserve(caller, input: 10, wantedOutput: 20, price: .free).get()
         try book.settle(call, usage: TokenUsage(input: 9, output: 8, cacheRead: 7, cacheWrite: 6), microUSD: 3)
         try book.sync()
@@ -65,7 +78,7 @@ struct BookFixture: ~Copyable {
         let fixture = try BookFixture()
         let (_, book) = try fixture.open()
         try book.open(
-            .agent("a"), parent: "p",
+            .agent("a"), parent: .agent("p"),
             limit: BudgetLimit(maxTokens: 1000, maxMicroUSD: 2_500_000, period: .seconds(3600)))
         let price = ModelPrice(input: 1_000_000, output: 2_000_000)
         let call = try book.reserve(caller, input: 10, wantedOutput: 20, price: price).get()

@@ -67,7 +67,7 @@ import Testing
                 path: folder.path("b.db"), applicationID: 0x7465_7374, migrations: [BudgetBook.migration])
             book = try BudgetBook(database, time: time)
             try book.open(.agent("p"), limit: limit)
-            try book.open(.agent("a"), parent: "p")
+            try book.open(.agent("a"), parent: .agent("p"))
             let backend = InferenceBackend(
                 peer, schedule: SchedulePolicy(concurrent: 1), timeout: .seconds(300), time: time)
             service = try InferenceService(

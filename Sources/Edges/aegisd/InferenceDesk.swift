@@ -8,11 +8,14 @@ internal import AegisIO
 internal import AegisInference
 internal import AegisJSON
 internal import AegisStore
+internal import AegisTools
 internal import LinuxSys
+internal import Synchronization
 
 /// Agents' questions, answered by the providers of the configuration.
 struct InferenceDesk: ModelDesk {
     let service: InferenceService
+    private let calls = BoundedCalls()
 
     /// Makes the providers.
     ///
@@ -42,7 +45,24 @@ struct InferenceDesk: ModelDesk {
                 maxMicroUSD: $0.maxMicroUSD.map { Int(clamping: $0) },
                 period: .seconds(Int64(clamping: $0.resetPeriodSeconds)))
         }
-        try service.budgets.open(.agent(record.id), parent: record.parent, limit: limit ?? .none)
+        let parent = record.bound.map { BudgetOwner.grant($0) } ?? record.parent.map { .agent($0) }
+        try service.budgets.open(.agent(record.id), parent: parent, limit: limit ?? .none)
+    }
+
+    func open(_ bound: SpendingBound, of agent: String) throws(AegisError) {
+        let grant = "\(bound.grant)"
+        try calls.begin(grant) { () throws(AegisError) in
+            let limit = BudgetLimit(
+                maxTokens: bound.tokens.map { Int(clamping: $0) }, maxMicroUSD: bound.microUSD.map { Int(clamping: $0) }
+            )
+            try service.budgets.open(.grant(grant), parent: .agent(agent), limit: limit)
+        }
+    }
+
+    func close(_ bound: SpendingBound) {
+        // One that stays is closed by the next start; until then the next call of the grant opens it anew.
+        let grant = "\(bound.grant)"
+        calls.end(grant) { try? service.budgets.close(.grant(grant)) }
     }
 
     func spending(of agent: String) -> ModelSpending? {
@@ -71,6 +91,28 @@ struct InferenceDesk: ModelDesk {
             agentName: question.name, priority: question.priority)
         request.bill = question.bill
         return request
+    }
+}
+
+/// How many calls run by each grant that bounds them.
+private final class BoundedCalls: Sendable {
+    private let counts = Mutex<[String: Int]>([:])
+
+    /// Counts a call; the first one of a grant has its account opened.
+    func begin(_ grant: String, open: () throws(AegisError) -> Void) throws(AegisError) {
+        try counts.withLock { (counts) throws(AegisError) in
+            if counts[grant] == nil { try open() }
+            counts[grant, default: 0] += 1
+        }
+    }
+
+    /// Counts it no more; the last one has it closed.
+    func end(_ grant: String, close: () -> Void) {
+        counts.withLock { counts in
+            let left = (counts[grant] ?? 1) - 1
+            counts[grant] = left > 0 ? left : nil
+            if left <= 0 { close() }
+        }
     }
 }
 

@@ -41,6 +41,9 @@ package struct Admission: ~Copyable, Sendable {
     /// Whether the grant, or one that it was derived from, limits money: then nothing may be done whose price is not known.
     package borrowing func limitsMoney() -> Bool { book.limitsMoney(node) }
 
+    /// What is left of the grant and of all that it was derived from; what is not limited is the largest number.
+    package borrowing func left() -> Amounts { book.left(node) }
+
     /// Whether the grant, or one that it was derived from, limits bytes: then what moves has to be counted as it goes.
     package borrowing func limitsBytes() -> Bool { book.limitsBytes(node) }
 
@@ -157,6 +160,8 @@ extension GrantBook {
     fileprivate func limitsMoney(_ node: GrantNode) -> Bool {
         locked { _, now in node.standing(at: now).room.microUSD != .max }
     }
+
+    fileprivate func left(_ node: GrantNode) -> Amounts { locked { _, now in node.standing(at: now).room } }
 
     fileprivate func limitsBytes(_ node: GrantNode) -> Bool {
         locked { _, now in node.standing(at: now).room.bytes != .max }

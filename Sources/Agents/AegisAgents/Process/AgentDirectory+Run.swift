@@ -1,5 +1,6 @@
 package import AegisConfig
 internal import AegisCore
+package import AegisTools
 
 extension AgentDirectory {
     /// The longest message, in bytes.
@@ -50,15 +51,16 @@ extension AgentDirectory {
     ///   - spawner: who spawns it.
     ///   - trace: of the message; nil for a new one.
     ///   - prompt: reads the file of a prompt.
+    ///   - bound: what it may use of models besides the budgets above it.
     ///   - spent: is told what it and all below it have used of models, however it ends.
     /// - Returns: its id, and what came of the message.
     /// - Throws: as `spawn`; `persistent-agent` for one that would live on.
     package func spawnAndRun(
         _ file: ConfigFile, _ text: String, by spawner: Spawner, trace: String? = nil,
-        prompt: @escaping PromptReader = AgentDirectory.noPromptFile,
+        prompt: @escaping PromptReader = AgentDirectory.noPromptFile, within bound: SpendingBound? = nil,
         spent: (@Sendable (ModelSpending) -> Void)? = nil
     ) async throws -> (id: String, result: TurnResult) {
-        let process = try spawn(file, by: spawner, isOneShot: true, prompt: prompt)
+        let process = try spawn(file, by: spawner, isOneShot: true, within: bound, prompt: prompt)
         do {
             guard !process.manifest.isPersistent else {
                 throw AegisError.usage(

@@ -4,7 +4,7 @@ package import AegisConfig
 package import AegisCore
 internal import AegisIO
 internal import AegisJSON
-internal import AegisTools
+package import AegisTools
 
 /// All live agents of the node: the one place where they come and go.
 package actor AgentDirectory {
@@ -52,12 +52,13 @@ package actor AgentDirectory {
     ///   - options: what is wanted otherwise than the manifest has it.
     ///   - goal: the goal that it works for; children work for that of their parent.
     ///   - isOneShot: whether it goes with its answer.
+    ///   - bound: of a child, what it may use of models besides the budgets above it; it is open.
     ///   - prompt: reads the file of its system prompt, as the spawner may.
     /// - Returns: the new agent.
     /// - Throws: what is wrong with the manifest; `too-many-agents`; `spawn-too-deep`; `capability-denied`; `grant-too-wide`.
     package func spawn(
         _ file: ConfigFile, by spawner: Spawner, quotesValues: Bool = true, options: SpawnOptions = SpawnOptions(),
-        goal: Goal? = nil, isOneShot: Bool = false,
+        goal: Goal? = nil, isOneShot: Bool = false, within bound: SpendingBound? = nil,
         prompt: @escaping PromptReader = AgentDirectory.noPromptFile
     ) throws(AegisError) -> AgentProcess {
         guard !isEnding else {
@@ -82,6 +83,7 @@ package actor AgentDirectory {
         var record = newRecord(manifest, String(decoding: file.bytes, as: UTF8.self), spawner)
         record.options = options
         record.isOneShot = isOneShot
+        record.bound = bound.map { "\($0.grant)" }
         if let goal { (record.goal, record.workspace) = (goal.id, goal.workspace) }
         let process = AgentProcess(
             record: record, manifest: manifest, session: Session(), services: services, findTools: finder,

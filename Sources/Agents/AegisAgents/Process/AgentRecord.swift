@@ -73,6 +73,9 @@ package struct AgentRecord: Sendable, Codable, Hashable {
     package var options = SpawnOptions()
     /// Whether it was to go with its answer: nobody waits for that after its daemon has ended.
     package var isOneShot = false
+    /// Of a child, the grant that it was spawned by where that limits what children use of models: its account stands between its
+    /// own and its parent's.
+    package var bound: String?
     /// The goal that it works for.
     package var goal: String?
     /// The owner's folder that is the workspace of its tree; nil is one that Aegis keeps.

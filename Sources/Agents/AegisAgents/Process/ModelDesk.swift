@@ -1,5 +1,6 @@
 package import AegisCore
 package import AegisInference
+package import AegisTools
 
 /// A question of an agent to the model that it thinks with.
 package struct ModelQuestion: Sendable {
@@ -51,6 +52,17 @@ package protocol ModelDesk: Sendable {
     ///
     /// - Throws: when it cannot be kept.
     func admit(_ record: AgentRecord, _ budget: AgentManifest.Budget?) throws(AegisError)
+
+    /// Opens an account that bounds what the children of one grant's calls use together, for as long as one of them runs.
+    ///
+    /// - Parameters:
+    ///   - bound: the grant, and what is left of it; it counts where none of its calls runs yet.
+    ///   - agent: the caller, which pays as well.
+    /// - Throws: when it cannot be kept.
+    func open(_ bound: SpendingBound, of agent: String) throws(AegisError)
+
+    /// Says that a call is over for which `open` was called.
+    func close(_ bound: SpendingBound)
 
     /// What an agent and all below it have used so far; nil where that is not known, or its account is closed.
     func spending(of agent: String) -> ModelSpending?

@@ -18,6 +18,15 @@ struct ChildRun: Sendable {
         var findings: String?
     }
 
+    /// Does the work of a call within what is left of the grant that allows it: a child that is begun ends where that ends.
+    func bounded<Result>(_ body: () async throws -> Result) async throws -> Result {
+        guard let bound = spending.bound else { return try await body() }
+        let models = directory.services.models
+        try models.open(bound, of: parent.id)
+        defer { models.close(bound) }
+        return try await body()
+    }
+
     /// Runs a child; when its turn ends with an error it is tried once more, as a new one with what is left of its grants' limits.
     func run(_ order: Order) async throws -> JSONValue {
         var message = order.message
@@ -39,7 +48,7 @@ struct ChildRun: Sendable {
 
     private func runOnce(_ file: ConfigFile, _ message: String) async throws -> (id: String, result: TurnResult) {
         try await directory.spawnAndRun(
-            file, message, by: .agent(parent),
+            file, message, by: .agent(parent), within: spending.bound,
             spent: { [spending] used in
                 let tokens = used.inputTokens.saturatingAdd(used.outputTokens)
                 spending.add(Amounts(tokens: UInt64(clamping: tokens), microUSD: UInt64(clamping: used.microUSD)))
@@ -103,8 +112,8 @@ package struct SpawnAgentTool: Tool {
 
     package func call(_ input: JSONValue, _ context: ToolContext) async throws -> ToolReply {
         let parent = try directory.find(context.agent)
-        let value = try await ChildRun(directory: directory, parent: parent, spending: context.spending).run(
-            ChildRun.order(input))
+        let run = ChildRun(directory: directory, parent: parent, spending: context.spending)
+        let value = try await run.bounded { try await run.run(ChildRun.order(input)) }
         return ToolReply(value, isError: value["stop_reason"]?.text == TurnStop.error.rawValue)
     }
 }
@@ -140,20 +149,24 @@ package struct SpawnAgentsTool: Tool {
         let parent = try directory.find(context.agent)
         let orders = (input["children"]?.elements ?? []).map { ChildRun.order($0) }
         let run = ChildRun(directory: directory, parent: parent, spending: context.spending)
-        let answers = await withTaskGroup(of: (Int, JSONValue, Bool).self) { group in
+        let answers = try await run.bounded { await Self.answers(to: orders, run) }
+        return .batch(answers.map(\.0), failures: answers.count(where: \.1), named: "children")
+    }
+
+    private static func answers(to orders: [ChildRun.Order], _ run: ChildRun) async -> [(JSONValue, Bool)] {
+        await withTaskGroup(of: (Int, JSONValue, Bool).self) { group in
             for (index, order) in orders.enumerated() {
                 group.addTask {
                     do {
                         let value = try await run.run(order)
                         return (index, value, value["stop_reason"]?.text == TurnStop.error.rawValue)
-                    } catch { return (index, Self.failure(AgentProcess.aegis(error)), true) }
+                    } catch { return (index, failure(AgentProcess.aegis(error)), true) }
                 }
             }
             var answers = [(JSONValue, Bool)](repeating: (.null, true), count: orders.count)
             for await (index, value, isError) in group { answers[index] = (value, isError) }
             return answers
         }
-        return .batch(answers.map(\.0), failures: answers.count(where: \.1), named: "children")
     }
 
     private static func failure(_ error: AegisError) -> JSONValue {

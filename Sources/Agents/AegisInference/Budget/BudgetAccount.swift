@@ -36,13 +36,21 @@ package struct BudgetLimit: Sendable, Hashable, Codable {
 package enum BudgetOwner: Sendable, Hashable, CustomStringConvertible {
     case agent(String)
     case tree(String)
+    /// The children that are started by a grant which limits what they use together; while one of them runs.
+    case grant(String)
 
-    /// `agent:ID` or `tree:ID`.
+    /// `agent:ID`, `tree:ID` or `grant:ID`.
     package var description: String {
         switch self {
         case .agent(let id): "agent:\(id)"
         case .tree(let id): "tree:\(id)"
+        case .grant(let id): "grant:\(id)"
         }
+    }
+    /// What is used up, as people are told.
+    var limitWords: String {
+        guard case .grant(let id) = self else { return "the budget of \(self)" }
+        return "the limit of the grant \(id), by which this agent was started or one above it,"
     }
     /// Reads what `description` wrote.
     init?(_ text: String) {
@@ -50,6 +58,8 @@ package enum BudgetOwner: Sendable, Hashable, CustomStringConvertible {
             self = .agent(String(text.dropFirst(6)))
         } else if text.hasPrefix("tree:") {
             self = .tree(String(text.dropFirst(5)))
+        } else if text.hasPrefix("grant:") {
+            self = .grant(String(text.dropFirst(6)))
         } else {
             return nil
         }

@@ -41,6 +41,13 @@ package final class BudgetBook: Sendable {
             machine.apply(change)
         }
         recovered = open
+        // No call runs any more that they would bound.
+        let left = machine.accounts.keys.filter { if case .grant = $0 { true } else { false } }
+        if !left.isEmpty {
+            let change = BudgetMachine.Change(closed: left)
+            try BudgetTables.write(change, to: database)
+            machine.apply(change)
+        }
         state = Mutex(State(machine: machine))
     }
 
@@ -48,11 +55,11 @@ package final class BudgetBook: Sendable {
     ///
     /// - Parameters:
     ///   - owner: whose it is.
-    ///   - parent: the agent that spawned this one, whose account pays as well.
+    ///   - parent: the account that pays as well: of the agent that spawned this one, or of the grant by which it did.
     ///   - limit: what may be used.
     /// - Throws: what the database throws.
-    package func open(_ owner: BudgetOwner, parent: String? = nil, limit: BudgetLimit = .none) throws(AegisError) {
-        try change(.synced) { $0.open(owner, parent: parent.map { .agent($0) }, limit: limit, at: time.wall) }
+    package func open(_ owner: BudgetOwner, parent: BudgetOwner? = nil, limit: BudgetLimit = .none) throws(AegisError) {
+        try change(.synced) { $0.open(owner, parent: parent, limit: limit, at: time.wall) }
     }
 
     /// Removes an account, and what it has used with it.

@@ -155,11 +155,11 @@ struct ModelAttempt {
         if refusal.kind == .priceUnknown {
             return AegisError(
                 .denied, "budget-needs-price",
-                "\(refusal.owner) has a budget of money, and \(id) has no price",
+                "\(refusal.owner.limitWords) is one of money, and \(id) has no price",
                 hint: "set input_per_mtok and output_per_mtok of the model in the configuration")
         }
         return AegisError(
-            .denied, "budget-exceeded", "the budget of \(refusal.owner) is used up: \(refusal.message)",
+            .denied, "budget-exceeded", "\(refusal.owner.limitWords) is used up: \(refusal.message)",
             hint: "end the work here, or ask for a larger budget")
     }
 
@@ -168,7 +168,7 @@ struct ModelAttempt {
         try tell(.queueRefused, [("error", "inference-deadline"), ("owner", .string("\(refusal.owner)"))])
         return AegisError(
             .timeout, "inference-deadline",
-            "calls under way have held what is left of the budget of \(refusal.owner) until the time was over")
+            "calls under way have held what is left until the time was over: \(refusal.owner.limitWords) has no more")
     }
 
     private func visible(_ refusal: ScheduleRefusal) -> AegisError {

@@ -121,6 +121,7 @@ package final class ToolGate: Sendable {
                 }
                 isBegun = true
             }
+            call.context.spending = CallSpending(within: SpendingBound(admission.grant, left: admission.left()))
             let start = ContinuousClock.now
             guard let reply = await effect(call, grant: admission.grant) else {
                 guard call.context.approved != nil else {
