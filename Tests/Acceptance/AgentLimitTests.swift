@@ -144,6 +144,46 @@ import Testing
         }
     }
 
+    /// Accounts go with whom they were opened for, those of trees and of grants as well; one that was left behind, with the next start.
+    @Test func accountsGoWithTheirAgents() async throws {
+        let rules = """
+              - when: { agent: boss, tool: spawn_agent }
+                reply: { text: done }
+              - when: { agent: boss }
+                reply: { tools: [{ name: spawn_agent, input: { manifest: "name: low\\nmodel: default", message: go } }] }
+
+            """
+        try await AgentDoor.with(rules: rules) { door in
+            let f = door.fixture
+            @Sendable func sql(_ statement: String) async throws -> String {
+                let program = """
+                    import sqlite3, sys
+                    c = sqlite3.connect(sys.argv[1], timeout=60); print(*[r[0] for r in c.execute(sys.argv[2])]); c.commit()
+                    """
+                let done = try await f.run("/usr/bin/python3", ["-c", program, "\(f.home)/aegis.db", statement])
+                try #require(done.code == 0, "\(done)")
+                return done.out.trimmingCharacters(in: .whitespacesAndNewlines)
+            }
+            let accounts = "SELECT owner FROM inference_accounts ORDER BY owner"
+            let manifest =
+                "name: boss\nmodel: default\ncapabilities: [{grant: 'tool: spawn_agent', max_tokens: 1M}, 'spawn: [low]']"
+            let run = try await door.result("agent.spawn_and_run", ["manifest": manifest, "message": "go"])
+            #expect(run["response"] as? String == "done", "\(run)")
+            #expect(try await sql(accounts).isEmpty)
+            let id = try await door.spawn("name: stays\nmodel: default\nlifecycle: persistent")
+            _ = try await door.result("agent.run", ["agent_id": id, "message": "hello"])
+            #expect(try await sql(accounts) == "agent:\(id) tree:\(id)")
+            try await f.succeed("down")
+            for owner in ["tree:a-0123456789abcdef", "grant:g-0123456789abcdef"] {
+                _ = try await sql(
+                    "INSERT INTO inference_accounts SELECT '\(owner)', parent, max_tokens, max_micro_usd, period_ms, period_start, used_tokens, used_micro_usd, input, output, cache_read, cache_write, estimated, total_micro_usd, calls FROM inference_accounts LIMIT 1"
+                )
+            }
+            try await f.up()
+            #expect(try await sql(accounts) == "agent:\(id) tree:\(id)")
+        }
+    }
+
     /// One capability by its grant's id, in both ways in, and then all: what is asked for is refused at once, and only what is
     /// the agent's can be named.
     @Test func grantsAreTakenBackByIdAndTogether() async throws {

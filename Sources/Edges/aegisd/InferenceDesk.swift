@@ -30,9 +30,11 @@ struct InferenceDesk: ModelDesk {
             }
             return provider
         }
+        let budgets = try BudgetBook(database, time: time)
+        try Self.sweep(budgets)
         service = try InferenceService(
             catalog: try ModelCatalog(providers: providers, selection: selection), backends: backends,
-            budgets: try BudgetBook(database, time: time), retry: selection.retry, time: time,
+            budgets: budgets, retry: selection.retry, time: time,
             observer: LedgerObserver(ledger: ledger))
     }
 
@@ -73,7 +75,19 @@ struct InferenceDesk: ModelDesk {
         }
     }
 
-    func dismiss(_ record: AgentRecord) throws(AegisError) { try service.budgets.close(.agent(record.id)) }
+    func dismiss(_ record: AgentRecord) throws(AegisError) {
+        try service.budgets.close(.agent(record.id))
+        // Nobody is left in its tree.
+        if record.parent == nil { try service.budgets.close(.tree(record.tree)) }
+    }
+
+    /// Closes the accounts of trees whose root is gone, which daemons of before left behind.
+    private static func sweep(_ budgets: BudgetBook) throws(AegisError) {
+        for account in budgets.reports() {
+            guard case .tree(let root) = account.owner, budgets.report(.agent(root)) == nil else { continue }
+            try budgets.close(account.owner)
+        }
+    }
 
     func quote(_ question: ModelQuestion) throws(AegisError) -> ModelQuote { try service.quote(request(question)) }
 
