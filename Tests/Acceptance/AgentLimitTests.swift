@@ -108,6 +108,32 @@ import Testing
         }
     }
 
+    /// What a grandchild uses counts once, although its parent spawns it by a part of the same grant.
+    @Test func whatAGrandchildUsesCountsOnce() async throws {
+        let rules = """
+              - when: { agent: middle, tool: spawn_agent }
+                reply: { text: done, usage: { input: 1, output: 1 } }
+              - when: { agent: middle }
+                reply:
+                  usage: { input: 1, output: 1 }
+                  tools: [{ name: spawn_agent, input: { manifest: "name: low\\nmodel: default", message: go } }]
+              - when: { agent: low }
+                reply: { text: "deep down", usage: { input: 60, output: 50 } }
+
+            """
+        try await AgentDoor.with(rules: rules) { door in
+            let id = try await door.spawn(
+                "name: boss\nmodel: default\nlifecycle: persistent\n"
+                    + "capabilities: [{grant: 'tool: spawn_agent', max_tokens: 100k}, 'spawn: *']")
+            let middle = "name: middle\nmodel: default\ncapabilities: ['tool: spawn_agent', 'spawn: [low]']"
+            for used in [114, 228] {
+                let answer = try await door.invoke(id, "spawn_agent", ["manifest": middle, "message": "go"])
+                #expect(AgentDoor.value(answer)?["response"] as? String == "done", "\(answer)")
+                #expect(try await Self.used(door, id, "tool: spawn_agent")["tokens"] == used)
+            }
+        }
+    }
+
     /// Money as well, and over a level in between.
     @Test func aGrandchildEndsWhereTheMoneyEnds() async throws {
         let rules = """

@@ -41,6 +41,9 @@ package struct Admission: ~Copyable, Sendable {
     /// Whether the grant, or one that it was derived from, limits money: then nothing may be done whose price is not known.
     package borrowing func limitsMoney() -> Bool { book.limitsMoney(node) }
 
+    /// Whether the grant is this one or was derived from it: then what is used counts there as well.
+    package borrowing func isDerived(from grant: GrantID) -> Bool { node.isDerived(from: grant) }
+
     /// What is left of the grant and of all that it was derived from; what is not limited is the largest number.
     package borrowing func left() -> Amounts { book.left(node) }
 

@@ -95,6 +95,16 @@ final class GrantNode: @unchecked Sendable {
         }
     }
 
+    /// Whether it has this id, or one that it was derived from has.
+    func isDerived(from id: GrantID) -> Bool {
+        var next: GrantNode? = self
+        while let node = next {
+            if node.id == id { return true }
+            next = node.parent
+        }
+        return false
+    }
+
     private func line(_ body: (GrantNode) -> Void) {
         var next: GrantNode? = self
         while let node = next {

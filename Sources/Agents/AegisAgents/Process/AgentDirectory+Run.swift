@@ -51,16 +51,16 @@ extension AgentDirectory {
     ///   - spawner: who spawns it.
     ///   - trace: of the message; nil for a new one.
     ///   - prompt: reads the file of a prompt.
-    ///   - bound: what it may use of models besides the budgets above it.
+    ///   - call: of a child, the call of its parent that starts it.
     ///   - spent: is told what it and all below it have used of models, however it ends.
     /// - Returns: its id, and what came of the message.
     /// - Throws: as `spawn`; `persistent-agent` for one that would live on.
     package func spawnAndRun(
         _ file: ConfigFile, _ text: String, by spawner: Spawner, trace: String? = nil,
-        prompt: @escaping PromptReader = AgentDirectory.noPromptFile, within bound: SpendingBound? = nil,
+        prompt: @escaping PromptReader = AgentDirectory.noPromptFile, startedBy call: CallSpending? = nil,
         spent: (@Sendable (ModelSpending) -> Void)? = nil
     ) async throws -> (id: String, result: TurnResult) {
-        let process = try spawn(file, by: spawner, isOneShot: true, within: bound, prompt: prompt)
+        let process = try spawn(file, by: spawner, isOneShot: true, startedBy: call, prompt: prompt)
         do {
             guard !process.manifest.isPersistent else {
                 throw AegisError.usage(

@@ -52,13 +52,13 @@ package actor AgentDirectory {
     ///   - options: what is wanted otherwise than the manifest has it.
     ///   - goal: the goal that it works for; children work for that of their parent.
     ///   - isOneShot: whether it goes with its answer.
-    ///   - bound: of a child, what it may use of models besides the budgets above it; it is open.
+    ///   - call: of a child, the call of its parent that starts it; what bounds that is open.
     ///   - prompt: reads the file of its system prompt, as the spawner may.
     /// - Returns: the new agent.
     /// - Throws: what is wrong with the manifest; `too-many-agents`; `spawn-too-deep`; `capability-denied`; `grant-too-wide`.
     package func spawn(
         _ file: ConfigFile, by spawner: Spawner, quotesValues: Bool = true, options: SpawnOptions = SpawnOptions(),
-        goal: Goal? = nil, isOneShot: Bool = false, within bound: SpendingBound? = nil,
+        goal: Goal? = nil, isOneShot: Bool = false, startedBy call: CallSpending? = nil,
         prompt: @escaping PromptReader = AgentDirectory.noPromptFile
     ) throws(AegisError) -> AgentProcess {
         guard !isEnding else {
@@ -83,10 +83,11 @@ package actor AgentDirectory {
         var record = newRecord(manifest, String(decoding: file.bytes, as: UTF8.self), spawner)
         record.options = options
         record.isOneShot = isOneShot
-        record.bound = bound.map { "\($0.grant)" }
+        record.bound = call?.bound.map { "\($0.grant)" }
         if let goal { (record.goal, record.workspace) = (goal.id, goal.workspace) }
         let process = AgentProcess(
-            record: record, manifest: manifest, session: Session(), services: services, findTools: finder,
+            record: record, manifest: manifest, session: Session(), services: services, startedBy: call,
+            findTools: finder,
             ended: { _, _ in })
         try give(manifest, to: process, from: spawner)
         do throws(AegisError) {

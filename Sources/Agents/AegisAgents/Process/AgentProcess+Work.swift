@@ -217,6 +217,7 @@ extension AgentProcess {
             approvals: approvals, journal: log)
         context.identity = record.isPersistent ? id : nil
         context.owner = record.owner
+        context.enclosing = startedBy
         if services.registry.entry(use.name) == nil { context.own = await ownTools() }
         return context
     }

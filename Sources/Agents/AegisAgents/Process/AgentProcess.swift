@@ -22,6 +22,8 @@ package actor AgentProcess {
     let ended: @Sendable (AgentProcess, TurnResult) async -> Void
     /// Finds the tools that it has beside those of the node.
     let findTools: @Sendable (AgentProcess) async -> OwnTools?
+    /// The call of its parent that started it.
+    let startedBy: CallSpending?
     /// Its session.
     package nonisolated let log: SessionLog
     /// The trace of each message that has no result yet, and who waits for it.
@@ -52,6 +54,7 @@ package actor AgentProcess {
 
     init(
         record: AgentRecord, manifest: AgentManifest, session: Session, mail: [Mail] = [], services: AgentServices,
+        startedBy: CallSpending? = nil,
         findTools: @escaping @Sendable (AgentProcess) async -> OwnTools? = { _ in nil },
         ended: @escaping @Sendable (AgentProcess, TurnResult) async -> Void
     ) {
@@ -62,6 +65,7 @@ package actor AgentProcess {
             agent: record.id, session: session, store: services.store, now: services.now,
             failed: Self.unsaved(record, services))
         self.services = services
+        self.startedBy = startedBy
         self.findTools = findTools
         self.ended = ended
         posture = Mutex(Posture(mail: mail.count))

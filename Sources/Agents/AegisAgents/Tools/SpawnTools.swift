@@ -48,7 +48,7 @@ struct ChildRun: Sendable {
 
     private func runOnce(_ file: ConfigFile, _ message: String) async throws -> (id: String, result: TurnResult) {
         try await directory.spawnAndRun(
-            file, message, by: .agent(parent), within: spending.bound,
+            file, message, by: .agent(parent), startedBy: spending,
             spent: { [spending] used in
                 let tokens = used.inputTokens.saturatingAdd(used.outputTokens)
                 spending.add(Amounts(tokens: UInt64(clamping: tokens), microUSD: UInt64(clamping: used.microUSD)))

@@ -39,6 +39,8 @@ package struct ToolContext: Sendable {
     package var owner: UInt32 = 0
     /// Tools that the agent has beside those of the node.
     package var own: OwnTools?
+    /// The call by which the agent was started, that of whoever waits for its answer; nil for who was started by a person.
+    package var enclosing: CallSpending?
     /// What was shown when the call was approved; set by the gate. A tool compares it again at its effect.
     package internal(set) var approved: ApprovalPreview?
     /// What the call uses of models; new for each, set by the gate.

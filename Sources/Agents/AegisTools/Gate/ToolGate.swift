@@ -121,7 +121,8 @@ package final class ToolGate: Sendable {
                 }
                 isBegun = true
             }
-            call.context.spending = CallSpending(within: SpendingBound(admission.grant, left: admission.left()))
+            call.context.spending = CallSpending(
+                admission.grant, left: admission.left(), within: call.context.enclosing)
             let start = ContinuousClock.now
             guard let reply = await effect(call, grant: admission.grant) else {
                 guard call.context.approved != nil else {
@@ -132,7 +133,9 @@ package final class ToolGate: Sendable {
             let microseconds = start.duration(to: .now).components
             let elapsed = microseconds.seconds * 1_000_000 + microseconds.attoseconds / 1_000_000_000_000
             let (capped, length) = reply.capped(at: call.entry.declaration.outputLimit)
-            admission.settle(used: call.context.spending.amounts.adding(Amounts(bytes: UInt64(length))))
+            let spent = call.context.spending.amounts
+            call.context.spending.settle(spent, at: admission)
+            admission.settle(used: spent.adding(Amounts(bytes: UInt64(length))))
             return end(call, capped, length: length, microseconds: elapsed)
         }
     }
