@@ -74,16 +74,27 @@ struct Bootstrap: Sendable {
           did not, and what you would do otherwise.
 
         """
+    /// What it may call. Each by its name: a goal has no network unless somebody says so, and servers that the node's configuration
+    /// names may have any.
+    private static let tools = [
+        "agent_ask", "agent_send", "echo", "exec", "file_edit", "file_list", "file_multi_edit", "file_read",
+        "file_read_many", "file_write", "glob", "grep", "skill_read", "spawn_agent", "spawn_agents", "web_fetch",
+        "web_search",
+    ]
+    private static let memoryTools = ["memory_delete", "memory_query", "memory_store"]
+
     private static func rest(keepsMemory: Bool) -> String {
-        """
-        capabilities:
-          - "tool: *"
-          - "file_read: /workspace/**"
-          - "file_write: /workspace/**"
-          - "exec: *"
-          - "spawn: *"
-        \(keepsMemory ? "  - \"memory: self\"\nmemory: {persistent: true}" : "memory: {episodic_enabled: false}")
-        budget_config: {max_tokens: 1000000, reset_period_seconds: 0}
-        """
+        let tools = tools + (keepsMemory ? memoryTools : [])
+        return """
+            capabilities:
+              # Tools of MCP servers are granted by name: "tool: mcp.SERVER.TOOL". "tool: *" is all of them, whatever they reach.
+            \(tools.map { "  - \"tool: \($0)\"" }.joined(separator: "\n"))
+              - "file_read: /workspace/**"
+              - "file_write: /workspace/**"
+              - "exec: *"
+              - "spawn: *"
+            \(keepsMemory ? "  - \"memory: self\"\nmemory: {persistent: true}" : "memory: {episodic_enabled: false}")
+            budget_config: {max_tokens: 1000000, reset_period_seconds: 0}
+            """
     }
 }

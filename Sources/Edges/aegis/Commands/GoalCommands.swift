@@ -11,7 +11,8 @@ enum GoalCommands {
     private static let submit = Command(
         "goal", "hand a goal to a bootstrap agent, which plans, spawns others, and answers",
         details: """
-            It gets a fresh workspace, no network, the model 'default' and a million tokens, unless told otherwise.
+            It gets a fresh workspace, no network, no tools of MCP servers, the model 'default' and a million tokens, unless told
+            otherwise.
             Programs of its agents run in sandboxes. Ctrl+C cancels the goal and stops all its agents. Ends with 0 when it was
             worked on to its end, else with 1.
             A goal that is one of the words below comes after '--'.
@@ -21,6 +22,7 @@ enum GoalCommands {
             Option("manifest", .value("NAME"), "a deployed manifest that takes it"),
             Option("model", .value("ALIAS"), "another model"),
             Option("allow", .values("HOST"), "a host that its agents may reach"),
+            Option("grant", .values("CAPABILITY"), "what else its agents may, as 'tool: mcp.files.read'"),
             Option("workspace", .value("DIR"), "a folder of yours that its agents work in"),
             Option("artifacts", .value("DIR"), "copy /workspace/output to DIR at the end"),
             Option("max-time", .value("TIME"), "end it after that time"),
@@ -50,6 +52,8 @@ enum GoalCommands {
         if let model = invocation["model"] { fields.append(.init("model", .string(model))) }
         let hosts = invocation.all("allow")
         if !hosts.isEmpty { fields.append(.init("allow", .array(hosts.map { .string($0) }))) }
+        let grants = invocation.all("grant")
+        if !grants.isEmpty { fields.append(.init("grants", .array(grants.map { .string($0) }))) }
         for (option, field) in [("budget-tokens", "budget_tokens"), ("budget-usd", "budget_usd")] {
             guard let text = invocation[option] else { continue }
             guard let number = Self.amount(text, of: option) else {
