@@ -1,3 +1,4 @@
+internal import AegisAPI
 internal import AegisAgents
 internal import AegisAudit
 internal import AegisConfig
@@ -23,8 +24,7 @@ struct Bootstrap: Sendable {
     /// - Throws: why the configured one cannot be read.
     func manifest() throws(AegisError) -> (file: ConfigFile, prompt: PromptReader) {
         guard let path else {
-            let text = Self.start + (keepsMemory ? Self.remembering : "") + Self.rest(keepsMemory: keepsMemory)
-            return (ConfigFile(name: "bootstrap", bytes: Array(text.utf8)), AgentDirectory.noPromptFile)
+            return (ConfigFile(name: "bootstrap", bytes: Array(shipped.text.utf8)), AgentDirectory.noPromptFile)
         }
         let file = ConfigFile(name: path, bytes: try Self.read(path))
         return (
@@ -34,6 +34,12 @@ struct Bootstrap: Sendable {
                 return String(decoding: try Self.read(place), as: UTF8.self)
             }
         )
+    }
+
+    /// The manifest that comes with Aegis, as this configuration would have it.
+    var shipped: ShippedManifest {
+        let text = Self.start + (keepsMemory ? Self.remembering : "") + Self.rest(keepsMemory: keepsMemory)
+        return ShippedManifest(text: text + "\n", isInUse: path == nil)
     }
 
     private static func read(_ path: String) throws(AegisError) -> [UInt8] {

@@ -6,7 +6,7 @@ internal import AegisWire
 
 /// `aegis goal`: hands a goal over and waits for what comes of it; and the verbs for goals that were handed over.
 enum GoalCommands {
-    static let commands = [submit, list, show, cancel, logs]
+    static let commands = [submit, list, show, cancel, logs, manifest]
 
     private static let submit = Command(
         "goal", "hand a goal to a bootstrap agent, which plans, spawns others, and answers",
@@ -187,6 +187,23 @@ enum GoalCommands {
     ) { invocation, context in
         let items = try await context.client().list(APIClient.Route("goals"))
         try await context.showValues(items, invocation, quiet: { $0["id"]?.text ?? "" }) { AgentText.goals($0) }
+        return 0
+    }
+
+    private static let manifest = Command(
+        "goal manifest", "print the manifest that comes with Aegis for those who take goals",
+        details: """
+            A start for one of your own: change it, deploy it, and name it with 'aegis goal --manifest', or let the configuration
+            name its file (agents.bootstrap_manifest).
+            """, examples: [Example("as text", "aegis goal manifest")]
+    ) { invocation, context in
+        let answer = try await context.client().call(.get, APIClient.Route("bootstrap"))
+        try await context.show(answer, invocation) { Plain.block(answer["manifest"]?.text ?? "") }
+        if invocation.output == .text, answer["in_use"]?.flag == false {
+            await context.console.say(
+                "aegis: goals are taken by another one here, which the configuration names (agents.bootstrap_manifest)\n"
+            )
+        }
         return 0
     }
 
