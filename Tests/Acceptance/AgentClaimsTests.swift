@@ -165,7 +165,9 @@ import Testing
             #expect((told["records"] as? [Any])?.isEmpty == false)
             let asked = try String(contentsOfFile: f.path("small.jsonl"), encoding: .utf8).split(separator: "\n")
             let last = try #require(asked.last)
-            #expect(last.contains("[Summary of the conversation so far]") && last.contains("they spoke of tides"))
+            #expect(
+                last.contains("a summary of the conversation so far stands in place of")
+                    && last.contains("they spoke of tides"))
             #expect(!last.contains("part 1: ") && last.contains("part 5: "))
             let logs = try await f.succeed("agent", "logs", id)
             #expect(logs.out.contains("part 1: ") && logs.out.contains("they spoke of tides"), "\(logs)")

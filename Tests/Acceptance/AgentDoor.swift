@@ -173,7 +173,10 @@ extension AgentDoor {
 
     /// Runs a test with a daemon that has a model `small` besides: its window is so small that conversations are summarised soon.
     /// What it is asked is in `small.jsonl`.
-    static func withSmallWindow(_ body: @escaping @Sendable (AgentDoor) async throws -> Void) async throws {
+    static func withSmallWindow(
+        summary: String = "reply: { text: \"they spoke of tides\" }", rules: String = "",
+        _ body: @escaping @Sendable (AgentDoor) async throws -> Void
+    ) async throws {
         try await DaemonFixture.with(config: nil) { f in
             let scenario = f.path("small.yaml")
             try """
@@ -181,7 +184,7 @@ extension AgentDoor {
             kind: ModelScenario
             rules:
               - when: { system: "You write summaries" }
-                reply: { text: "they spoke of tides" }
+                \(summary)
               - reply: { text: noted }
             """.write(toFile: scenario, atomically: true, encoding: .utf8)
             try await f.succeed("down")
@@ -194,7 +197,7 @@ extension AgentDoor {
                       record: \(f.path("small.jsonl"))
                       models: [{ alias: small, model: small, context_window: 2048 }]
 
-                """)
+                """, rules: rules)
             try await f.up()
             try await body(AgentDoor(fixture: f))
         }

@@ -13,6 +13,13 @@ import Testing
             apiVersion: aegis/v1
             kind: ModelScenario
             rules:
+              - when: { system: "You write summaries" }
+                reply: { text: "much was read" }
+              - when: { message: "study" }
+                times: 10
+                reply: { tools: [{ name: file_read, input: { path: /workspace/book } }] }
+              - when: { message: "study" }
+                reply: { text: "studied" }
               - when: { tool: file_read }
                 reply: { text: "read it" }
               - when: { message: "read" }
@@ -97,6 +104,23 @@ import Testing
             let never = try await door.result("agent.run", ["agent_id": id, "message": "never"])
             #expect((never["error"] as? [String: Any])?["code"] as? String == "context-too-long", "\(never)")
             #expect(try await Self.ask(door, id, "and now?").text == "noted")
+        }
+    }
+
+    /// One turn may read far more than its model's window holds: it is summarised on its way, and what it is about stays.
+    @Test func aLongTurnIsSummarisedOnItsWay() async throws {
+        try await Self.with { door, record in
+            let id = try await door.spawn(Self.manifest)
+            let lines = String(repeating: String(repeating: "tide ", count: 10) + "\n", count: 60)
+            _ = try await door.invoke(id, "file_write", ["path": "/workspace/book", "content": lines])
+            let (stop, text) = try await Self.ask(door, id, "study the book to its end")
+            #expect(stop == "complete" && text == "studied")
+            let told = try await door.result("audit.tail", ["kinds": ["context_summarized"], "agent": id])
+            #expect((told["records"] as? [Any])?.count ?? 0 >= 2, "\(told)")
+            let asked = try String(contentsOfFile: record, encoding: .utf8).split(separator: "\n")
+                .filter { !$0.contains("You write summaries") }
+            #expect(asked.allSatisfy { $0.contains("study the book to its end") }, "\(asked.count)")
+            #expect(asked.last?.contains("much was read") == true)
         }
     }
 }

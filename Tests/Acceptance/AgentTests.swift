@@ -69,7 +69,7 @@ import Testing
         ((answer["error"] as? [String: Any])?["data"] as? [String: Any])?["code"] as? String
     }
 
-    /// The demo: a goal, two children with a part of the grants, real files, a refusal, and all of it in the ledger.
+    /// The demo: a goal, children with a part of the grants, real files, a refusal, and all of it in the ledger.
     @Test func aGoalIsReachedByASwarm() async throws {
         let scenario = Self.root.appendingPathComponent("examples/swarm/scenario.yaml").path
         try await DaemonFixture.with(config: Self.config(scenario)) { f in
@@ -91,6 +91,11 @@ import Testing
             #expect(try await f.aegis("audit", "verify").code == 0)
             let steps = try await f.aegis("goal", "logs", "goal-")
             #expect(steps.out.contains("calls spawn_agents"), "\(steps)")
+            // A child's program sees what was handed to it, and no more.
+            #expect(
+                steps.out.contains(
+                    #"checked: 2 notes are counted; in /workspace: ['output']\nchanging it: Read-only file system"#),
+                "\(steps)")
         }
     }
 
@@ -98,7 +103,7 @@ import Testing
     private static func goalCountsItsChildren(_ f: DaemonFixture) async throws {
         let told = try await result(f, "audit.tail", ["kinds": ["model_call_answered"], "count": 1000])
         let calls = try #require(told["records"] as? [[String: Any]]).compactMap { $0["fields"] as? [String: Any] }
-        #expect(Set(calls.compactMap { $0["name"] as? String }) == ["bootstrap", "reader"])
+        #expect(Set(calls.compactMap { $0["name"] as? String }) == ["bootstrap", "reader", "checker"])
         let goals = try #require(try await result(f, "goal.list")["goals"] as? [[String: Any]])
         for (field, used) in [("input_tokens", "input"), ("output_tokens", "output")] {
             let sum = calls.reduce(0) { $0 + (($1["usage"] as? [String: Any])?[used] as? Int ?? 0) }

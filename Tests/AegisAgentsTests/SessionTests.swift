@@ -164,7 +164,7 @@ import Testing
             .began(trace: "t", text: "é\u{1}", from: "a-1"), .began(trace: "t", text: "", from: nil),
             reply([.reasoning(text: "r", signature: "s"), .toolUse(use("a"))], .other("odd")), .intent(call: "a"),
             output("a"), .stopped, .ended(.error, TurnProblem(code: "c", message: "m")), .ended(.complete, nil),
-            .summarized(messages: 3, text: "s"), .dropped(messages: 2),
+            .summarized(messages: 3, text: "s"), .dropped(messages: 2), .restarted(), .shortened(bytes: 64), .note("n"),
         ]
         for step in steps {
             let text = step.json.compact
@@ -184,6 +184,41 @@ import Testing
         // The task was summarised away, and is there even so.
         #expect(session.prompt[0].text.contains("two"))
         #expect(session.prompt[1].toolUses == [use("a")])
+    }
+
+    /// What is said of what is missing is said in the same words by every daemon, and under marks of its own each time.
+    @Test func whatStandsBeforeTheMessagesIsTheSameForEveryDaemon() throws {
+        let steps: [SessionStep] = [
+            .began(trace: "t", text: "one", from: nil), reply([.text("1")], .maxTokens), .ended(.truncated, nil),
+            .restarted(), reply([.text("2")], .endTurn), .ended(.complete, nil),
+            .began(trace: "u", text: "two", from: nil), reply([.toolUse(use("a"))], .toolUse), output("a"),
+        ]
+        let kept = try (steps + [.dropped(messages: 1), .summarized(messages: 2, text: "s"), .dropped(messages: 2)]).map
+        {
+            try JSONValue(parsing: $0.json.compact).decode(SessionStep.self)
+        }
+        for count in 0...kept.count {
+            let again = try kept.prefix(count).map {
+                try JSONValue(parsing: $0.json.compact).decode(SessionStep.self)
+            }
+            #expect(Session(again).prompt == Session(kept.prefix(count)).prompt)
+        }
+        let texts = Session(kept).prompt[0].blocks.map { ModelMessage(.user, [$0]).text }
+        #expect(
+            texts.count == 3
+                && Set(texts.map { $0.firstMatch(of: /\(([0-9a-f]{16})\)/).map { String($0.1) } }).count == 1)
+        #expect(
+            ContextSize.tokens(Session(kept).prompt.prefix(1)) <= 4 + Session(kept).notesSize + Session(kept).taskSize)
+        #expect(
+            Session(steps).messages[2].text
+                != Session(steps.map { if case .restarted = $0 { .restarted() } else { $0 } }).messages[2].text)
+        // One that an earlier release has kept has no marks.
+        let old = Array(#"{"kind":"summarized","messages":2,"text":"s"}"#.utf8)
+        guard case .summarized(2, "s", let mark) = try JSONValue(parsing: old).decode(SessionStep.self) else {
+            Issue.record("it is not read")
+            return
+        }
+        #expect(mark.utf8.count == 16)
     }
 }
 
@@ -324,7 +359,7 @@ import Testing
         for _ in 0..<4 {
             session.apply(.replied([.text(String(repeating: "s", count: 2000))], .maxTokens, TokenUsage()))
             session.apply(.ended(.truncated, nil))
-            session.apply(.restarted)
+            session.apply(.restarted())
         }
         let used = session.sizes.reduce(0, +)
         guard case .drop(let number) = ContextPlan.make(session, .init(room: used - 100), canSummarize: false) else {

@@ -9,6 +9,20 @@ internal import AegisJSON
 package import AegisTools
 internal import Synchronization
 
+/// The manifest that comes with Aegis for those who take goals.
+package struct ShippedManifest: Sendable {
+    /// What it says.
+    package var text: String
+    /// Whether goals that name none are taken by it: the configuration may name another.
+    package var isInUse: Bool
+
+    /// Describes it.
+    package init(text: String, isInUse: Bool) {
+        self.text = text
+        self.isInUse = isInUse
+    }
+}
+
 /// What can be done with agents from outside: each function is both a method of JSON-RPC and a route (decision D18).
 package struct AgentService: Sendable {
     let directory: AgentDirectory
@@ -17,6 +31,7 @@ package struct AgentService: Sendable {
     let approvals: ApprovalQueue
     let services: AgentServices
     let budgets: BudgetBook
+    let shipped: ShippedManifest
     /// Reads a file with the rights of a caller (decision D31).
     let read: @Sendable (String, Caller) async throws -> [UInt8]
     /// Opens a folder with the rights of a caller.
@@ -25,7 +40,7 @@ package struct AgentService: Sendable {
     /// Serves agents.
     package init(
         _ directory: AgentDirectory, goals: GoalQueue, manifests: ManifestStore, approvals: ApprovalQueue,
-        services: AgentServices, budgets: BudgetBook,
+        services: AgentServices, budgets: BudgetBook, shipped: ShippedManifest,
         folder: @escaping @Sendable (String, Caller) async throws -> OpenedPath,
         read: @escaping @Sendable (String, Caller) async throws -> [UInt8]
     ) {
@@ -35,6 +50,7 @@ package struct AgentService: Sendable {
         self.approvals = approvals
         self.services = services
         self.budgets = budgets
+        self.shipped = shipped
         self.read = read
         self.folder = folder
     }

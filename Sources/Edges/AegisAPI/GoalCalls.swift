@@ -44,6 +44,10 @@ extension AgentService {
         return try JSONValue(encoding: goal)
     }
 
+    /// The manifest that comes with Aegis, and whether it is the one that takes goals here. What the configuration names in its
+    /// place is the operator's file.
+    var goalManifest: JSONValue { ["manifest": .string(shipped.text), "in_use": .bool(shipped.isInUse)] }
+
     /// Goals that the caller may see, oldest first.
     func goalList(_ caller: Caller) async throws -> [JSONValue] {
         try await goals.all.filter { caller.uid == 0 || $0.owner == caller.uid }.map { try JSONValue(encoding: $0) }
@@ -92,7 +96,7 @@ extension AgentService {
 }
 
 extension AgentMethods {
-    /// `goal.submit`, `goal.list`, `goal.show`, `goal.cancel`
+    /// `goal.submit`, `goal.manifest`, `goal.list`, `goal.show`, `goal.cancel`
     var goalMethods: [JSONRPCMethod] {
         [
             method(
@@ -100,6 +104,7 @@ extension AgentMethods {
                 "goal, name (deployed manifest), model, allow, grants, budget_tokens, budget_usd, workspace, max_time",
                 known: AgentService.goalFields
             ) { service, parameters, caller in try await service.submit(parameters, caller) },
+            method("goal.manifest", "", known: []) { service, _, _ in service.goalManifest },
             method("goal.list", "", known: []) { service, _, caller in
                 ["goals": .array(try await service.goalList(caller))]
             },
@@ -116,12 +121,15 @@ extension AgentMethods {
 }
 
 extension AgentRoutes {
-    /// `/v1/goals`
+    /// `/v1/goals`, `/v1/bootstrap`
     var goalRoutes: [Route] {
         [
             .json(.post, "/v1/goals", "Hand over a goal: {goal, model?, allow?, budget_tokens?, ...}", status: 201) {
                 [service] context in
                 try await service.submit(try await Self.body(context, AgentService.goalFields), context.caller)
+            },
+            .json(.get, "/v1/bootstrap", "The manifest that comes with Aegis for those who take goals") { [service] _ in
+                service.goalManifest
             },
             .json(.get, "/v1/goals", "List goals") { [service] context in
                 Self.page(try await service.goalList(context.caller))

@@ -2,6 +2,7 @@ internal import AegisCore
 package import AegisInstances
 package import AegisJSON
 package import AegisMCP
+internal import AegisSandboxTypes
 package import AegisWire
 internal import LinuxSys
 
@@ -54,6 +55,9 @@ package struct MCPRoutes: Sendable {
             },
         ]
     }
+
+    /// What each can reach and whether it answers, for who runs the node: asking starts programs that the configuration names.
+    func findings(for caller: Caller) async -> [DoctorCheck] { Self.runsNode(caller) ? await plane.findings() : [] }
 
     private static func runsNode(_ caller: Caller) -> Bool { caller.maySee(owner: CurrentProcess.effectiveUser) }
 

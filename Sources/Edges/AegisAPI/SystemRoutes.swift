@@ -38,12 +38,14 @@ package struct SystemRoutes: Sendable {
     private let facts: SystemFacts
     private let directory: InstanceDirectory
     private let agents: AgentService
+    private let servers: MCPRoutes
 
     /// Routes over the daemon's facts.
-    package init(_ facts: SystemFacts, directory: InstanceDirectory, agents: AgentService) {
+    package init(_ facts: SystemFacts, directory: InstanceDirectory, agents: AgentService, servers: MCPRoutes) {
         self.facts = facts
         self.directory = directory
         self.agents = agents
+        self.servers = servers
     }
 
     package var routes: [Route] {
@@ -65,8 +67,10 @@ package struct SystemRoutes: Sendable {
             },
             .json(.get, "/v1/status", "Version, ports, backends") { [facts] _ in await facts.status() },
             .json(.get, "/v1/doctor", "What works here and why the rest does not", query: ["fresh"]) {
-                [facts, agents] context in
+                [facts, agents, servers] context in
+                async let asked = servers.findings(for: context.caller)
                 var report = await facts.doctor(try context.flag("fresh"))
+                report.checks += await asked
                 report.checks += await agents.findings(for: context.caller, seesAll: context.isAdministrator)
                 return report
             },

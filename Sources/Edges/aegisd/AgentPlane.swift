@@ -97,7 +97,7 @@ struct AgentPlane: Sendable {
         }
         service = AgentService(
             directory, goals: goals, manifests: manifests, approvals: approvals, services: agents,
-            budgets: desk.service.budgets,
+            budgets: desk.service.budgets, shipped: bootstrap.shipped,
             folder: { [instances = services.directory] in
                 try await instances.open($0, as: "workspace", isFolder: true, for: $1)
             }, read: AgentFaces.manifests(services.directory))

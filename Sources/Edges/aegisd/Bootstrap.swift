@@ -1,3 +1,4 @@
+internal import AegisAPI
 internal import AegisAgents
 internal import AegisAudit
 internal import AegisConfig
@@ -23,8 +24,7 @@ struct Bootstrap: Sendable {
     /// - Throws: why the configured one cannot be read.
     func manifest() throws(AegisError) -> (file: ConfigFile, prompt: PromptReader) {
         guard let path else {
-            let text = Self.start + (keepsMemory ? Self.remembering : "") + Self.rest(keepsMemory: keepsMemory)
-            return (ConfigFile(name: "bootstrap", bytes: Array(text.utf8)), AgentDirectory.noPromptFile)
+            return (ConfigFile(name: "bootstrap", bytes: Array(shipped.text.utf8)), AgentDirectory.noPromptFile)
         }
         let file = ConfigFile(name: path, bytes: try Self.read(path))
         return (
@@ -34,6 +34,12 @@ struct Bootstrap: Sendable {
                 return String(decoding: try Self.read(place), as: UTF8.self)
             }
         )
+    }
+
+    /// The manifest that comes with Aegis, as this configuration would have it.
+    var shipped: ShippedManifest {
+        let text = Self.start + (keepsMemory ? Self.remembering : "") + Self.rest(keepsMemory: keepsMemory)
+        return ShippedManifest(text: text + "\n", isInUse: path == nil)
     }
 
     private static func read(_ path: String) throws(AegisError) -> [UInt8] {
@@ -74,16 +80,27 @@ struct Bootstrap: Sendable {
           did not, and what you would do otherwise.
 
         """
+    /// What it may call. Each by its name: a goal has no network unless somebody says so, and servers that the node's configuration
+    /// names may have any.
+    private static let tools = [
+        "agent_ask", "agent_send", "echo", "exec", "file_edit", "file_list", "file_multi_edit", "file_read",
+        "file_read_many", "file_write", "glob", "grep", "skill_read", "spawn_agent", "spawn_agents", "web_fetch",
+        "web_search",
+    ]
+    private static let memoryTools = ["memory_delete", "memory_query", "memory_store"]
+
     private static func rest(keepsMemory: Bool) -> String {
-        """
-        capabilities:
-          - "tool: *"
-          - "file_read: /workspace/**"
-          - "file_write: /workspace/**"
-          - "exec: *"
-          - "spawn: *"
-        \(keepsMemory ? "  - \"memory: self\"\nmemory: {persistent: true}" : "memory: {episodic_enabled: false}")
-        budget_config: {max_tokens: 1000000, reset_period_seconds: 0}
-        """
+        let tools = tools + (keepsMemory ? memoryTools : [])
+        return """
+            capabilities:
+              # Tools of MCP servers are granted by name: "tool: mcp.SERVER.TOOL". "tool: *" is all of them, whatever they reach.
+            \(tools.map { "  - \"tool: \($0)\"" }.joined(separator: "\n"))
+              - "file_read: /workspace/**"
+              - "file_write: /workspace/**"
+              - "exec: *"
+              - "spawn: *"
+            \(keepsMemory ? "  - \"memory: self\"\nmemory: {persistent: true}" : "memory: {episodic_enabled: false}")
+            budget_config: {max_tokens: 1000000, reset_period_seconds: 0}
+            """
     }
 }

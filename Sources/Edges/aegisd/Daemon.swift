@@ -118,8 +118,9 @@ enum Daemon {
         _ services: DaemonServices, _ agents: AgentPlane, _ facts: SystemFacts, settings: DaemonSettings,
         home: DaemonHome, loop: EventLoop
     ) -> (socket: HTTPServer, tcp: HTTPServer) {
+        let servers = MCPRoutes(agents.mcp, more: agents.kitServers.report)
         let groups = [
-            SystemRoutes(facts, directory: services.directory, agents: agents.service).routes,
+            SystemRoutes(facts, directory: services.directory, agents: agents.service, servers: servers).routes,
             InstanceRoutes(services.directory, kits: services.kits).routes, KitRoutes(services.kits).routes,
             StreamRoutes(services.directory).routes, LogRoutes(services.directory).routes,
             EventRoutes(services.directory, ledger: agents.events).routes, GroupRoutes(services.directory).routes,
@@ -127,7 +128,7 @@ enum Daemon {
             FileRoutes(services.directory).routes, SecretRoutes(services.secrets, audit: services.audit.ledger).routes,
             ImageRoutes(services.images, directory: services.directory).routes,
             DebugRoutes(services.directory).routes, AgentRoutes(agents.service).routes, agents.routes,
-            MCPRoutes(agents.mcp, more: agents.kitServers.report).routes,
+            servers.routes,
             AuditRoutes(services.audit.service, directory: services.directory).routes,
         ].flatMap(\.self)
         let routes = groups + [SystemRoutes.description(of: groups)]

@@ -113,7 +113,7 @@ extension AgentDirectory {
             context.event(
                 .messageSent, ("to", .string(process.record.name)), ("to_id", .string(process.id)),
                 ("message_trace", .string(trace)), ("bytes", .number(text.utf8.count)), ("asks", .bool(isAsked))))
-        let framed = Frame.mail(text, from: origin, isAsked: isAsked, nonce: frameNonce())
+        let framed = Frame.mail(text, from: origin, isAsked: isAsked, mark: frameMark())
         return try await deliver(framed, to: process, from: origin, trace: trace)
     }
 

@@ -190,8 +190,8 @@ package actor AgentDirectory {
         return prefix + String(repeating: "0", count: 16 - text.count) + text
     }
 
-    /// Bits for the marks of a frame, which nobody can guess.
-    func frameNonce() -> UInt64 { (random.next() as UInt64) | 1 << 60 }
+    /// The marks of a frame, which nobody can guess.
+    func frameMark() -> String { String((random.next() as UInt64) | 1 << 60, radix: 16) }
 
     private func give(_ manifest: AgentManifest, to process: AgentProcess, from spawner: Spawner) throws(AegisError) {
         switch spawner {

@@ -33,7 +33,7 @@ extension AgentProcess {
     func restart(after pause: Duration) async throws {
         guard !Task.isCancelled else { return try giveUpRestart() }
         do { try await services.clock.sleep(for: pause) } catch { return }
-        try log.record(.restarted)
+        try log.record(.restarted())
     }
 
     /// Says that the turn which has just ended is begun anew, or that it will not be any more.

@@ -145,9 +145,10 @@ extension AgentProcess {
 
     /// Puts a summary in place of the oldest messages. The steps that they came from stay in the session: they are the archive.
     private func summarize(_ number: Int) async throws {
-        let old = Array(session.prompt.prefix(number + (session.prompt.count - session.messages.count)))
-        let text = Transcript.text(of: old, limit: services.models.window(of: summarizer) * 2)
-        var question = question([.user(Transcript.summaryTask(text))], alias: summarizer)
+        let transcript = Transcript(
+            notes: session.preamble, session.messages.prefix(number), mark: Frame.newMark())
+        let task = transcript.task(limit: services.models.window(of: summarizer) * 2)
+        var question = question([.user(task)], alias: summarizer)
         question.system = Transcript.summaryPrompt
         question.maxOutputTokens = min(2048, manifest.maxOutputTokens)
         do throws(AegisError) {

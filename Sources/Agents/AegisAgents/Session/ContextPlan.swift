@@ -74,7 +74,7 @@ package enum ContextPlan: Sendable, Hashable {
     package static func make(_ session: Session, _ window: Window, canSummarize: Bool) -> ContextPlan {
         var window = window
         let sizes = session.sizes
-        let used = sizes.reduce(0, +) + ContextSize.tokens(session.summary ?? "")
+        let used = sizes.reduce(0, +) + session.notesSize
         // A task that is not among the messages any more is shown all the same, and never gets smaller: the others have the rest.
         if let turn = session.turn, turn.start < 0 {
             let task = session.taskSize

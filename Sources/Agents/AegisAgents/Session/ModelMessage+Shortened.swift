@@ -22,7 +22,7 @@ extension ModelMessage {
 
     private static func shortened(_ block: Block, _ bytes: Int, _ spared: String?) -> Block? {
         switch block {
-        case .text(let text): return .text(text == spared ? text : shortened(text, bytes))
+        case .text(let text): return .text(text == spared ? text : Frame.shortened(text, bytes))
         case .reasoning(let text, let signature):
             // A signature is of the whole: thoughts that are cut are none.
             let length = text.utf8.count + (signature?.utf8.count ?? 0)

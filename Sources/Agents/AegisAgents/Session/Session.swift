@@ -81,6 +81,8 @@ package struct Session: Sendable, Hashable {
     /// What stands for the messages that are not shown any more.
     package private(set) var summary: String?
     private var hasGap = false
+    /// Stands with what the runtime says before the messages.
+    private var mark = ""
     /// nil between turns.
     package private(set) var turn: Turn?
     /// nil before the first one has ended.
@@ -114,14 +116,15 @@ package struct Session: Sendable, Hashable {
         case .ended(let stop, _):
             if let turn { last = Ended(turn: turn, stop: stop) } else { last?.stop = stop }
             end()
-        case .restarted: restart()
-        case .summarized(let number, let text):
-            summary = text
+        case .restarted(let mark): restart(mark)
+        case .summarized(let number, let text, let mark):
+            (summary, self.mark) = (text, mark)
             hasGap = false
             remove(number)
-        case .dropped(let number):
+        case .dropped(let number, let mark):
             remove(number)
             hasGap = hasGap || number > 0
+            self.mark = mark
         case .shortened(let bytes): shorten(to: bytes)
         case .note: break
         }
@@ -141,13 +144,19 @@ package struct Session: Sendable, Hashable {
         return .ask
     }
 
+    /// What stands for the messages that are not there any more, in frames which no text of theirs can imitate.
+    var preamble: [String] {
+        var preamble: [String] = []
+        if let summary { preamble.append(Frame.summary(summary, mark: mark)) }
+        if hasGap { preamble.append(Frame.gap(mark: mark)) }
+        // The task itself is never forgotten, whatever else is.
+        if let turn, turn.start < 0 { preamble.append(Frame.task(turn.text, mark: mark)) }
+        return preamble
+    }
+
     /// What the model is sent: the messages, and before them what stands for those that are not there any more.
     package var prompt: [ModelMessage] {
-        var preamble: [String] = []
-        if let summary { preamble.append("[Summary of the conversation so far]\n\(summary)") }
-        if hasGap { preamble.append("[Earlier messages were left out for want of room]") }
-        // The task itself is never forgotten, whatever else is.
-        if let turn, turn.start < 0 { preamble.append(Self.taskMark + turn.text) }
+        let preamble = preamble
         guard !preamble.isEmpty else { return messages }
         let blocks = preamble.map { ModelMessage.Block.text($0) }
         guard let first = messages.first, first.role == .user else {
@@ -156,12 +165,27 @@ package struct Session: Sendable, Hashable {
         return [ModelMessage(.user, blocks + first.blocks)] + messages.dropFirst()
     }
 
-    private static let taskMark = "[The message that you are working on]\n"
-
     /// What the task takes where it is shown before the messages; 0 between turns.
     var taskSize: Int {
-        turn.map { ContextSize.tokens(bytes: Self.taskMark.utf8.count + $0.text.utf8.count) } ?? 0
+        turn.map { ContextSize.tokens(bytes: Self.taskFrame + $0.text.utf8.count) } ?? 0
     }
+
+    /// What stands before the messages takes, without the task.
+    var notesSize: Int { Self.notesSize(summary, hasGap: hasGap) }
+
+    private static func notesSize(_ summary: String?, hasGap: Bool) -> Int {
+        (summary.map { ContextSize.tokens(bytes: summaryFrame + $0.utf8.count) } ?? 0)
+            + (hasGap ? ContextSize.tokens(bytes: gapFrame) : 0)
+    }
+
+    // Marks have 16 digits.
+    private static let (taskFrame, summaryFrame, gapFrame) = {
+        let mark = String(repeating: "0", count: 16)
+        return (
+            Frame.task("", mark: mark).utf8.count, Frame.summary("", mark: mark).utf8.count,
+            Frame.gap(mark: mark).utf8.count
+        )
+    }()
 
     // MARK: What steps do
 
@@ -244,12 +268,12 @@ package struct Session: Sendable, Hashable {
     }
 
     /// The conversation stands as it was left: what was done is done. An answer that was cut is gone on with.
-    private mutating func restart() {
+    private mutating func restart(_ mark: String) {
         guard turn == nil, let ended = last else { return }
         var turn = Turn(trace: ended.turn.trace, text: ended.turn.text, start: ended.turn.start)
         turn.restarts = ended.turn.restarts + 1
         turn.before = Spent(iterations: ended.turn.allIterations, usage: ended.turn.allUsage)
-        if messages.last?.role != .user { append(.user, [.text("[Your turn was cut. Go on where it ended.]")]) }
+        if messages.last?.role != .user { append(.user, [.text(Frame.goOn(mark: mark))]) }
         self.turn = turn
     }
 
@@ -287,6 +311,6 @@ package struct Session: Sendable, Hashable {
     /// What the conversation would take if its texts were cut, without a task that is shown before it.
     func size(shortenedTo bytes: Int) -> Int {
         let (messages, summary) = shortened(to: bytes)
-        return ContextSize.tokens(messages) + ContextSize.tokens(summary ?? "")
+        return ContextSize.tokens(messages) + Self.notesSize(summary, hasGap: hasGap)
     }
 }

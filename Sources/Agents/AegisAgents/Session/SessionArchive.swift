@@ -22,7 +22,7 @@ package enum SessionArchive {
             let before = session.messages.count
             session.apply(step)
             switch step {
-            case .summarized(let gone, _), .dropped(let gone): first.removeFirst(min(max(gone, 0), first.count))
+            case .summarized(let gone, _, _), .dropped(let gone, _): first.removeFirst(min(max(gone, 0), first.count))
             default:
                 let more = max(0, session.messages.count - before)
                 first += Array(repeating: number, count: more)
@@ -41,7 +41,7 @@ package enum SessionArchive {
         case .replied(let blocks, let stop, let usage): .replied(blocks.map(erased), stop, usage)
         case .outcome(let output): .outcome(ToolOutput(id: output.id, text: mark, isError: output.isError))
         // A summary that another one has taken in.
-        case .summarized(let number, _): .summarized(messages: number, text: mark)
+        case .summarized(let number, _, let mark): .summarized(messages: number, text: Self.mark, mark: mark)
         case .intent, .stopped, .ended, .dropped, .shortened, .restarted, .note: step
         }
     }

@@ -50,12 +50,13 @@ package enum SessionStep: Sendable, Hashable {
     case stopped
     /// The turn has ended.
     case ended(TurnStop, TurnProblem?)
-    /// The turn that ended last is begun anew where it stood, by the policy of the agent's manifest.
-    case restarted
+    /// The turn that ended last is begun anew where it stood, by the policy of the agent's manifest. The mark is that of what its
+    /// model is told, as are those of the next two: kept, so that each question says it in the same words.
+    case restarted(mark: String = Frame.newMark())
     /// So many of the oldest messages of the conversation are this text from now on; their steps are kept as the archive.
-    case summarized(messages: Int, text: String)
+    case summarized(messages: Int, text: String, mark: String = Frame.newMark())
     /// So many of the oldest messages are left out, as there was no room and no summary.
-    case dropped(messages: Int)
+    case dropped(messages: Int, mark: String = Frame.newMark())
     /// Texts of the conversation are cut to so many bytes each, as what was left of it did not fit.
     case shortened(bytes: Int)
     /// Why something takes its time: for people, the model is not told.
@@ -67,11 +68,13 @@ extension SessionStep: Decodable {
         case began, replied, intent, outcome, stopped, ended, restarted, summarized, dropped, shortened, note
     }
     fileprivate enum Keys: String, CodingKey {
-        case kind, trace, text, from, blocks, stop, usage, call, output, error, messages, bytes
+        case kind, trace, text, from, blocks, stop, usage, call, output, error, messages, bytes, mark
     }
 
     package init(from decoder: any Decoder) throws {
         let c = try decoder.container(keyedBy: Keys.self)
+        // Sessions of an earlier release have none: one is drawn when they are read, and their provider's cache is missed once.
+        func mark() throws -> String { try c.decodeIfPresent(String.self, forKey: .mark) ?? Frame.newMark() }
         switch try c.decode(Kind.self, forKey: .kind) {
         case .began:
             self = .began(
@@ -84,14 +87,15 @@ extension SessionStep: Decodable {
         case .intent: self = .intent(call: try c.decode(String.self, forKey: .call))
         case .outcome: self = .outcome(try c.decode(ToolOutput.self, forKey: .output))
         case .stopped: self = .stopped
-        case .restarted: self = .restarted
+        case .restarted: self = .restarted(mark: try mark())
         case .ended:
             self = .ended(
                 try c.decode(TurnStop.self, forKey: .stop), try c.decodeIfPresent(TurnProblem.self, forKey: .error))
         case .summarized:
             self = .summarized(
-                messages: try c.decode(Int.self, forKey: .messages), text: try c.decode(String.self, forKey: .text))
-        case .dropped: self = .dropped(messages: try c.decode(Int.self, forKey: .messages))
+                messages: try c.decode(Int.self, forKey: .messages), text: try c.decode(String.self, forKey: .text),
+                mark: try mark())
+        case .dropped: self = .dropped(messages: try c.decode(Int.self, forKey: .messages), mark: try mark())
         case .shortened: self = .shortened(bytes: try c.decode(Int.self, forKey: .bytes))
         case .note: self = .note(try c.decode(String.self, forKey: .text))
         }
@@ -123,14 +127,16 @@ extension SessionStep: Encodable {
                 .outcome,
                 (.output, ["id": .string(output.id), "text": .string(output.text), "is_error": .bool(output.isError)]))
         case .stopped: return object(.stopped)
-        case .restarted: return object(.restarted)
+        case .restarted(let mark): return object(.restarted, (.mark, .string(mark)))
         case .ended(let stop, let problem):
             return object(
                 .ended, (.stop, .string(stop.rawValue)),
                 (.error, problem?.json))
-        case .summarized(let messages, let text):
-            return object(.summarized, (.messages, .number(messages)), (.text, .string(text)))
-        case .dropped(let messages): return object(.dropped, (.messages, .number(messages)))
+        case .summarized(let messages, let text, let mark):
+            return object(
+                .summarized, (.messages, .number(messages)), (.text, .string(text)), (.mark, .string(mark)))
+        case .dropped(let messages, let mark):
+            return object(.dropped, (.messages, .number(messages)), (.mark, .string(mark)))
         case .shortened(let bytes): return object(.shortened, (.bytes, .number(bytes)))
         case .note(let text): return object(.note, (.text, .string(text)))
         }

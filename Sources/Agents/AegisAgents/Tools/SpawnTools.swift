@@ -32,7 +32,7 @@ struct ChildRun: Sendable {
         var message = order.message
         if let findings = order.findings {
             message = try Frame.message(
-                message, findings: findings, from: parent.record.name, nonce: UInt64.random(in: 1 << 60 ... .max))
+                message, findings: findings, from: parent.record.name, mark: Frame.newMark())
         }
         let file = ConfigFile(name: "manifest", bytes: Array(order.manifest.utf8))
         let first = try await runOnce(file, message)

@@ -153,7 +153,16 @@ extension ToolGate {
         details.append(JSONValue.Field("granted", .array(held.prefix(32).map { .string($0.description) })))
         if held.count > 32 { details.append(JSONValue.Field("granted_count", .number(held.count))) }
         if let retry = denial.retryAt { details.append(JSONValue.Field("retry_at", .string("\(retry)"))) }
-        let reply = ToolReply(denial.asAegisError, details: details)
+        var error = denial.asAegisError
+        // Those who hand over goals may not know that these are not among the tools of a goal.
+        if kinds == [.tool], error.code == "capability-denied", call.name.hasPrefix("mcp.") {
+            error = AegisError(
+                error.kind, error.code, error.message,
+                hint:
+                    "tools of MCP servers are granted by name: 'tool: \(call.name)' among the capabilities of the manifest, or "
+                    + "aegis goal --grant 'tool: \(call.name)'")
+        }
+        let reply = ToolReply(error, details: details)
         return denial.reason == .notRecorded ? reply.halting(denial.message) : reply
     }
 

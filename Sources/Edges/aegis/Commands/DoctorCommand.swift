@@ -10,6 +10,7 @@ enum DoctorCommand {
         "doctor", "prove which isolation works here, and say why the rest does not",
         details: """
             The daemon starts a real sandbox in each backend. Without a daemon only what can be seen from outside is told.
+            Who runs the node is also told what each MCP server of its configuration reaches, and whether it answers.
             Ends with 0 when at least one backend works and no check failed, else with 1 (3: no daemon).
             With --policy it shows instead how the network of an instance was proved: what was tried in it, not by the
             instance, and what came of that; 1 when the last proof failed.

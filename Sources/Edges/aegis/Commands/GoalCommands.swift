@@ -6,12 +6,13 @@ internal import AegisWire
 
 /// `aegis goal`: hands a goal over and waits for what comes of it; and the verbs for goals that were handed over.
 enum GoalCommands {
-    static let commands = [submit, list, show, cancel, logs]
+    static let commands = [submit, list, show, cancel, logs, manifest]
 
     private static let submit = Command(
         "goal", "hand a goal to a bootstrap agent, which plans, spawns others, and answers",
         details: """
-            It gets a fresh workspace, no network, the model 'default' and a million tokens, unless told otherwise.
+            It gets a fresh workspace, no network, no tools of MCP servers, the model 'default' and a million tokens, unless told
+            otherwise.
             Programs of its agents run in sandboxes. Ctrl+C cancels the goal and stops all its agents. Ends with 0 when it was
             worked on to its end, else with 1.
             A goal that is one of the words below comes after '--'.
@@ -21,6 +22,7 @@ enum GoalCommands {
             Option("manifest", .value("NAME"), "a deployed manifest that takes it"),
             Option("model", .value("ALIAS"), "another model"),
             Option("allow", .values("HOST"), "a host that its agents may reach"),
+            Option("grant", .values("CAPABILITY"), "what else its agents may, as 'tool: mcp.files.read'"),
             Option("workspace", .value("DIR"), "a folder of yours that its agents work in"),
             Option("artifacts", .value("DIR"), "copy /workspace/output to DIR at the end"),
             Option("max-time", .value("TIME"), "end it after that time"),
@@ -50,6 +52,8 @@ enum GoalCommands {
         if let model = invocation["model"] { fields.append(.init("model", .string(model))) }
         let hosts = invocation.all("allow")
         if !hosts.isEmpty { fields.append(.init("allow", .array(hosts.map { .string($0) }))) }
+        let grants = invocation.all("grant")
+        if !grants.isEmpty { fields.append(.init("grants", .array(grants.map { .string($0) }))) }
         for (option, field) in [("budget-tokens", "budget_tokens"), ("budget-usd", "budget_usd")] {
             guard let text = invocation[option] else { continue }
             guard let number = Self.amount(text, of: option) else {
@@ -183,6 +187,23 @@ enum GoalCommands {
     ) { invocation, context in
         let items = try await context.client().list(APIClient.Route("goals"))
         try await context.showValues(items, invocation, quiet: { $0["id"]?.text ?? "" }) { AgentText.goals($0) }
+        return 0
+    }
+
+    private static let manifest = Command(
+        "goal manifest", "print the manifest that comes with Aegis for those who take goals",
+        details: """
+            A start for one of your own: change it, deploy it, and name it with 'aegis goal --manifest', or let the configuration
+            name its file (agents.bootstrap_manifest).
+            """, examples: [Example("as text", "aegis goal manifest")]
+    ) { invocation, context in
+        let answer = try await context.client().call(.get, APIClient.Route("bootstrap"))
+        try await context.show(answer, invocation) { Plain.block(answer["manifest"]?.text ?? "") }
+        if invocation.output == .text, answer["in_use"]?.flag == false {
+            await context.console.say(
+                "aegis: goals are taken by another one here, which the configuration names (agents.bootstrap_manifest)\n"
+            )
+        }
         return 0
     }
 
