@@ -68,7 +68,7 @@ import Testing
     }
 
     /// The model's turn: a program writes a file, a file tool reads it; and the other way round.
-    @Test(arguments: ["runc", "runsc"])
+    @Test(arguments: backends)
     func programsAndFileToolsWorkOnTheSameFiles(_ isolation: String) async throws {
         let rules = """
               - when: { agent: counter, turn: 1 }
