@@ -149,7 +149,8 @@ struct Report: Sendable {
             ("warm", { try await sections.warm() }), ("exec", { try await sections.exec() }),
             ("stop", { try await sections.stop() }),
             ("cat", { try await sections.cat() }), ("many", { try await sections.many() }),
-            ("serve", { try await sections.serve() }), ("router", { try await routerTables() }),
+            ("serve", { try await sections.serve() }), ("reclaim", { try await sections.reclaim() }),
+            ("router", { try await routerTables() }),
         ]
         let all =
             beside.map { part in (part.name, { try await part.run().map(\.markdown) }) }

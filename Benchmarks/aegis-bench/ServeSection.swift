@@ -20,14 +20,24 @@ extension Sections {
         h.test(h.SimpleHTTPRequestHandler, h.ThreadingHTTPServer, port=8000)
         """
 
+    private func start(_ name: String, _ runtime: String) async throws -> UInt16 {
+        try await start(name, runtime, Self.server)
+    }
+
     /// Starts an instance with a web server that sleeps only when it is told to.
     ///
+    /// - Parameters:
+    ///   - name: of the instance.
+    ///   - runtime: its isolation.
+    ///   - server: a Python program that serves port 8000.
+    ///   - more: further options.
     /// - Returns: its public port.
-    private func start(_ name: String, _ runtime: String) async throws -> UInt16 {
-        _ = try await aegis.runner.time(
-            aegis.command(
-                "instance", "start", "--name", name, "--isolation", runtime, "--expose", "8000", "--idle-pause", "0s",
-                "--idle-stop", "0s", "--", "python3", "-c", Self.server))
+    /// - Throws: what keeps it from starting.
+    func start(_ name: String, _ runtime: String, _ server: String, _ more: String...) async throws -> UInt16 {
+        let words = aegis.command(
+            "instance", "start", "--name", name, "--isolation", runtime, "--expose", "8000", "--idle-pause", "0s",
+            "--idle-stop", "0s")
+        _ = try await aegis.runner.time(words + more + ["--", "python3", "-c", server])
         let record = try await aegis.runner.output(aegis.command("instance", "info", name, "--output", "json"))
         let text = record.replacing(" ", with: "")
         guard let range = text.firstRange(of: "\"public_port\":"),
@@ -37,11 +47,11 @@ extension Sections {
     }
 
     /// Milliseconds from the start of a connection to the first byte of the answer, which must be a 200.
-    private func firstByte(_ port: UInt16) async throws -> Double {
+    func firstByte(_ port: UInt16, _ path: String = "/") async throws -> Double {
         let start = SystemTime.monotonic
         let stream = try await Connect.tcp(host: "127.0.0.1", port: port, on: aegis.loop)
         defer { stream.close() }
-        let request = Array("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".utf8)
+        let request = Array("GET \(path) HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".utf8)
         try await stream.write(request[...])
         var buffer = ByteBuffer()
         _ = try await stream.read(into: &buffer, atMost: 4096)

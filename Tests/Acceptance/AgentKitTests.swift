@@ -54,8 +54,10 @@ import Testing
         try await f.succeed("kit", "install", folder)
     }
 
-    private static func manifest(_ name: String, _ capabilities: String, kit: String? = "calculator") -> String {
-        let sandbox = kit.map { "\nsandbox: { kit: \($0), idle: 10m }" } ?? ""
+    private static func manifest(_ name: String, _ capabilities: String, kit: String? = "calculator", _ backend: String)
+        -> String
+    {
+        let sandbox = kit.map { "\nsandbox: { kit: \($0), idle: 10m, isolation: \(backend) }" } ?? ""
         return "name: \(name)\nmodel: default\nlifecycle: persistent\ncapabilities: [\(capabilities)]\(sandbox)\n"
     }
 
@@ -87,7 +89,7 @@ import Testing
 
         """
 
-    @Test func theServersOfAKitRunInTheAgentsSandbox() async throws {
+    @Test(arguments: backends) func theServersOfAKitRunInTheAgentsSandbox(_ backend: String) async throws {
         try await AgentDoor.with(rules: Self.rules) { door in
             let f = door.fixture
             try await Self.install(f, "calculator", Self.calculator)
@@ -95,8 +97,8 @@ import Testing
             #expect(info.out.contains("mcp.calc.*: sums; python3 /opt/kit/server.py; with KEY, MORE"), "\(info)")
             let all =
                 "'tool: mcp.calc.add', 'tool: mcp.calc.look', 'tool: mcp.calc.quit', 'tool: mcp.calc.change', 'tool: exec', 'exec: *', 'tool: spawn_agent', 'spawn: *', 'file_read: /workspace/**', 'file_write: /workspace/**'"
-            let id = try await door.spawn(Self.manifest("worker", all))
-            let other = try await door.spawn(Self.manifest("other", "'tool: mcp.calc.look'", kit: nil))
+            let id = try await door.spawn(Self.manifest("worker", all, backend))
+            let other = try await door.spawn(Self.manifest("other", "'tool: mcp.calc.look'", kit: nil, backend))
             // Nothing is started before somebody wants to know. A secret that is missing is said, with what to do.
             #expect(try await Self.instances(f).isEmpty)
             let missing = try await door.invoke(id, "mcp.calc.add", ["a": 1, "b": 2])
@@ -127,12 +129,13 @@ import Testing
                 AgentDoor.code(try await door.invoke(id, "mcp.calc.add", ["a": "1", "b": 2])) == "arguments-invalid")
             #expect(AgentDoor.code(try await door.invoke(other, "mcp.calc.look", [:])) == "tool-unknown")
             // A child with less to see has a server in a sandbox of its own, which goes with it.
-            let parent = try await door.spawn(Self.manifest("parent", all))
+            let parent = try await door.spawn(Self.manifest("parent", all, backend))
             let own = try Self.text(await door.invoke(parent, "mcp.calc.look", [:]))
             let spawned = try await f.succeed("agent", "run", parent, "spawn")
             #expect(own.contains(parent) && spawned.out.contains("child: [\"a-"), "\(own) \(spawned)")
             #expect(!spawned.out.contains(parent) && spawned.out.contains("open sesame"), "\(spawned)")
             #expect(Set(try await Self.instances(f).map { $0["agent"] as? String }) == [id, parent])
+            #expect(try await Self.instances(f).allSatisfy { $0["backend"] as? String == backend })
             try await f.succeed("agent", "stop", parent)
             try await Self.goesAndChanges(door, id)
             // It outlives its daemon as its agent does, and goes with it.
@@ -172,7 +175,7 @@ import Testing
     }
 
     /// What a kit says of places, ports, secrets, groups and grants gives an agent nothing that it was not granted.
-    @Test func aKitGivesAnAgentNothing() async throws {
+    @Test(arguments: backends) func aKitGivesAnAgentNothing(_ backend: String) async throws {
         let folder = "/tmp/aegis-test-kit-\(UUID().uuidString)"
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: folder) }
@@ -192,7 +195,7 @@ import Testing
             try await Self.install(f, "calculator", Self.calculator)
             let grants =
                 "'tool: mcp.calc.fetch', 'tool: mcp.calc.add', 'tool: exec', 'exec: *', 'network: other.example'"
-            let id = try await door.spawn(Self.manifest("worker", grants))
+            let id = try await door.spawn(Self.manifest("worker", grants, backend))
             let reached = try await door.invoke(id, "mcp.calc.fetch", ["host": "other.example"])
             #expect(try Self.text(reached) == "web other.example /")
             // The kit's place is not the agent's, neither for its server nor for programs.
@@ -212,13 +215,13 @@ import Testing
                 ("secretive", "  secrets: [{ name: KEY }]\n"),
             ] {
                 try await Self.install(f, name, spec)
-                let agent = try await door.spawn(Self.manifest(name, "'tool: exec', 'exec: *'", kit: name))
+                let agent = try await door.spawn(Self.manifest(name, "'tool: exec', 'exec: *'", kit: name, backend))
                 let answer = try await door.invoke(agent, "exec", ["argv": ["true"]])
                 #expect(AgentDoor.code(answer) == "agent-kit", "\(name): \(answer)")
             }
             // The node's secrets are not given to agents of users who may not give them to an instance either.
             try await door.openToAll()
-            let theirs = try await door.spawn(Self.manifest("theirs", "'tool: mcp.calc.add'"), user: 65_534)
+            let theirs = try await door.spawn(Self.manifest("theirs", "'tool: mcp.calc.add'", backend), user: 65_534)
             let asked = try await door.invoke(theirs, "mcp.calc.add", ["a": 1, "b": 1], user: 65_534)
             #expect(AgentDoor.code(asked) == "administrator-needed", "\(asked)")
             #expect(try await Self.instances(f).allSatisfy { $0["owner"] as? Int != 0 })
@@ -235,7 +238,7 @@ import Testing
 
         """
 
-    @Test(arguments: ["runc", "runsc"]) func thePythonRunnerIsAToolWithState(_ backend: String) async throws {
+    @Test(arguments: backends) func thePythonRunnerIsAToolWithState(_ backend: String) async throws {
         try await AgentDoor.with(rules: Self.runner) { door in
             let f = door.fixture
             try await f.succeed("kit", "install", "\(ShippedKitTests.folder)/python-runner")

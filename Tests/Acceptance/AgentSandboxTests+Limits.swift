@@ -1,3 +1,4 @@
+import AegisTestSupport
 import Foundation
 import Testing
 
@@ -88,6 +89,55 @@ extension AgentSandboxTests {
                 let fetched = try await Self.exec(f, id, ["python3", "-c", fetch])
                 let count = Int(((fetched["stdout"] as? String) ?? "").dropLast()) ?? 0
                 #expect(limit.hasPrefix("max_calls") ? count == 1 : (1..<300).contains(count), "\(place): \(fetched)")
+            }
+        }
+    }
+
+    /// HTTP/2 that is looked into, by a client and a server that others wrote: many requests of one connection have one limit, which
+    /// cuts them all, whichever way the bytes go.
+    @Test(arguments: backends) func theLimitsOfProgramsHTTP2Hold(_ backend: String) async throws {
+        try await Self.with(isOutside: true, peers: true) { f in
+            let packages = try TestPeers.packages()
+            let client = """
+                import os, ssl, sys, threading
+                sys.path.insert(0, '\(packages)')
+                import httpx
+                trust = ssl.create_default_context(cafile=os.environ['SSL_CERT_FILE'])
+                web = httpx.Client(http2=True, timeout=100, verify=trust)
+                body = bytes(range(250)) * 8000 if sys.argv[1] == 'up' else b''
+                first = web.post('https://h2.example/v1/count', content=b'abc')
+                print(first.http_version, first.status_code, first.json()['sum'], flush=True)
+                def work():
+                    n = 0
+                    try:
+                        if body: web.post('https://h2.example/v1/count', content=body)
+                        else:
+                            with web.stream('GET', 'https://h2.example/big') as answer:
+                                for part in answer.iter_raw(): n += len(part)
+                        print('whole', flush=True)
+                    except httpx.TransportError: print('cut', n < 300000, flush=True)
+                workers = [threading.Thread(target=work) for n in range(3)]
+                for worker in workers: worker.start()
+                for worker in workers: worker.join()
+                work()
+                """
+            for way in ["down", "up"] {
+                let grants =
+                    "'file_read: \(packages)/**', {grant: 'network: h2.example:443,inspect', max_bytes: 300000}"
+                let id = try await Self.spawn(f, grants, "sandbox: { isolation: \(backend) }", name: way)
+                let answer = try await Self.exec(f, id, ["python3", "-c", client, way])
+                #expect(
+                    answer["stdout"] as? String == "HTTP/2 200 294\n" + String(repeating: "cut True\n", count: 4),
+                    "\(way): \(answer)")
+                try await f.eventually("all is counted", within: .seconds(100)) {
+                    try await Self.used(f, id, "h2.example") == 300_000
+                }
+                let log = try await f.aegis("logs", id)
+                let told = (log.out + log.err).split(separator: "\n").count {
+                    $0.contains("is cut off") && $0.contains("(limit-bytes-used-up)")
+                }
+                #expect(told == 1, "\(log)")
+                try await f.succeed("agent", "stop", id)
             }
         }
     }

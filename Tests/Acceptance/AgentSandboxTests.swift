@@ -4,7 +4,7 @@ import Testing
 /// Programs of agents in sandboxes of their own: a real daemon, real sandboxes, models that follow a scenario.
 @Suite struct AgentSandboxTests {
     static func with(
-        _ rules: String = "  - reply: { text: x }", isOutside: Bool = false,
+        _ rules: String = "  - reply: { text: x }", isOutside: Bool = false, peers: Bool = false,
         _ body: @escaping @Sendable (DaemonFixture) async throws -> Void
     ) async throws {
         let file = "/tmp/aegis-test-scenario-\(UUID().uuidString).yaml"
@@ -19,7 +19,7 @@ import Testing
               llm_providers:
                 - { name: demo, type: scripted, scenario: \(file), models: [{ alias: default, model: demo }] }
             """
-        if isOutside { return try await OutsideWorld.with(config: config, body) }
+        if isOutside { return try await OutsideWorld.with(config: config, peers: peers, body) }
         try await DaemonFixture.with(config: config, body)
     }
 
@@ -68,7 +68,7 @@ import Testing
     }
 
     /// The model's turn: a program writes a file, a file tool reads it; and the other way round.
-    @Test(arguments: ["runc", "runsc"])
+    @Test(arguments: backends)
     func programsAndFileToolsWorkOnTheSameFiles(_ isolation: String) async throws {
         let rules = """
               - when: { agent: counter, turn: 1 }

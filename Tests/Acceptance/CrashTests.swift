@@ -80,13 +80,13 @@ import Testing
         }
     }
 
-    @Test func aRunThatEndsWhileTheDaemonGoesLosesNothing() async throws {
+    @Test(arguments: backends) func aRunThatEndsWhileTheDaemonGoesLosesNothing(_ backend: String) async throws {
         try await DaemonFixture.with { f in
             try await f.succeed(
-                "run", "-d", "--name", "other", "--workspace", "other", "--isolation", "runc", "--", "sleep", "1000")
+                "run", "-d", "--name", "other", "--workspace", "other", "--isolation", backend, "--", "sleep", "1000")
             let script = "echo begun; until [ -e go ]; do sleep 0.02; done; echo after; exit 7"
             let run = try f.begin(
-                "run", "--name", "kept", "--workspace", "shared", "--isolation", "runc", "--", "sh", "-c", script)
+                "run", "--name", "kept", "--workspace", "shared", "--isolation", backend, "--", "sh", "-c", script)
             try await f.eventually("it runs") { try await f.aegis("logs", "kept").out == "begun\n" }
             // The daemon gives this one some seconds.
             let held = try f.begin("exec", "other", "--", "sh", "-c", "touch held; exec sleep 1000")
@@ -223,10 +223,11 @@ import Testing
         }
     }
 
-    @Test func afterARestartOfTheHostEverythingIsStoppedAndStartsAgain() async throws {
+    @Test(arguments: backends)
+    func afterARestartOfTheHostEverythingIsStoppedAndStartsAgain(_ backend: String) async throws {
         try await DaemonFixture.with { f in
             let id = try await f.succeed(
-                "run", "-d", "--name", "rebooted", "--isolation", "runc", "--", "sleep", "1000"
+                "run", "-d", "--name", "rebooted", "--isolation", backend, "--", "sleep", "1000"
             ).out
                 .trimmingCharacters(in: .whitespacesAndNewlines)
             let row = try await f.sandbox(of: id)

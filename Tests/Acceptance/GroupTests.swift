@@ -185,11 +185,11 @@ import Testing
     }
 
     /// A child is in its parent's group or in none: also after a daemon that did not see the parent leave it.
-    @Test func aChildHasNoGroupThatItsParentHasLeft() async throws {
+    @Test(arguments: backends) func aChildHasNoGroupThatItsParentHasLeft(_ backend: String) async throws {
         try await OutsideWorld.with { f in
-            try await serve(f, "db", "runc", "--group", "left")
+            try await serve(f, "db", backend, "--group", "left")
             let started = try await f.aegis(
-                "run", "-d", "--name", "parent", "--isolation", "runc", "--group", "left", "--grant", "spawn: *", "--",
+                "run", "-d", "--name", "parent", "--isolation", backend, "--group", "left", "--grant", "spawn: *", "--",
                 "sleep", "100000")
             try #require(started.code == 0, "\(started)")
             struct Made: Decodable { var id: String }

@@ -273,14 +273,13 @@ extension DaemonFixture {
         }
     }
 
-    @Test func theRouterDoesWhatAKitSays() async throws {
+    @Test(arguments: backends) func theRouterDoesWhatAKitSays(_ backend: String) async throws {
         try await DaemonFixture.with { f in
             let server = """
                 import http.server
                 class Web(http.server.BaseHTTPRequestHandler):
                     def do_GET(self):
-                        self.send_response(200)
-                        self.send_header("X-Frame-Options", "ALLOW")
+                        self.send_response(200); self.send_header("X-Frame-Options", "ALLOW")
                         self.end_headers()
                         self.wfile.write(f"{self.path} {self.headers['X-Kit']}\\n".encode())
                 http.server.HTTPServer(("127.0.0.1", 80), Web).serve_forever()
@@ -301,7 +300,8 @@ extension DaemonFixture {
             try await f.succeed("kit", "install", kit)
             let shown = try await f.succeed("kit", "info", "routed").out
             #expect(shown.contains("/notes on the router's port") && shown.contains("X-Frame-Options: DENY"))
-            try await f.succeed("instance", "start", "--name", "web", "--kit", "routed")
+            let start = ["instance", "start", "--kit", "routed", "--isolation", backend, "--name"]
+            try await f.succeed(words: start + ["web"])
             let status = try await f.shell("$AEGIS status | sed -n 's/^Port router: *//p'").out.dropLast()
             for url in ["http://\(status)/notes/a", "http://\(status)/web/a", try await f.url("web") + "/a"] {
                 let answer = try await f.get(url, "-i", "-H", "X-Kit: mine")
@@ -310,7 +310,7 @@ extension DaemonFixture {
             }
             // At another place it is the same server, which is ready when the kit says so; the user may know better.
             for (name, spec, ready) in [("moved", "0:80:http,ui", "/up"), ("own", "80:http,ready=tcp", "tcp")] {
-                try await f.succeed("instance", "start", "--name", name, "--kit", "routed", "--expose", spec)
+                try await f.succeed(words: start + [name, "--expose", spec])
                 let record = try await f.succeed("instance", "info", name, "--output", "json").out
                 #expect(record.replacing(" ", with: "").contains("\"ready\":\"\(ready)\""), "\(record)")
             }

@@ -7,10 +7,10 @@ import Testing
 extension ProofTests {
     /// A daemon that has found what was refused without one, and dies before it has told of it, leaves it to the next one: when its
     /// rules, which count anew, are not loaded yet; when they are; and when it has begun to serve the instance.
-    @Test func whatIsUntoldOutlivesEveryDaemonThatDiesOverIt() async throws {
+    @Test(arguments: backends) func whatIsUntoldOutlivesEveryDaemonThatDiesOverIt(_ backend: String) async throws {
         let points = try await CrashPoints()
         try await OutsideWorld.with(more: .init(environment: points.environment)) { f in
-            try await sendWithoutADaemon(f, "runc", port: 9999)
+            try await sendWithoutADaemon(f, backend, port: 9999)
             let file = "net-\(try await Self.id(of: "quick", f)).told"
             for (side, nth) in [(CrashPoints.Side.before, 1), (.after, 1), (.before, 2), (.after, 2)] {
                 try points.arm(side, nth, ["file", file])

@@ -196,13 +196,78 @@ import Testing
         }
     }
 
+    /// There was room when the start began, and is none for the next thing that it writes: of the host's own, or of the instance.
+    @Test(arguments: backends) func everyWaiterIsToldOfADiskThatFillsDuringTheStart(_ backend: String) async throws {
+        try await DaemonFixture.with { f in
+            let node = try f.node
+            for place in ["/run/aegis/\(node)", f.home] {
+                try await Self.onFewFiles(f, place) {
+                    try await f.serve("web", backend, "80:http", "--expose", "81:tcp")
+                    let (url, bytes) = (try await f.url("web"), try await f.number("web", 81))
+                    #expect(try await f.get(url) == "hello\n")
+                    #expect(try !Self.traces(f).isEmpty)
+                    try await f.succeed("instance", "stop", "web")
+                    for left in place == f.home ? [0, 2] : [0, 6, 12] {
+                        try await f.shell(
+                            """
+                            mkdir '\(place)/filler'; n=$(df --output=iavail '\(place)' | tail -n 1)
+                            while [ $n -gt \(left) ]; do : > '\(place)/filler/'$n; n=$((n - 1)); done
+                            """)
+                        try await f.refuse("instance", "start", "web", code: 1, error: "disk-full")
+                        async let end = f.peer("bytes_peer", "wait", bytes)
+                        async let second = f.ask(url)
+                        for answer in [try await f.ask(url), try await second] {
+                            #expect(answer.status == "503" && answer.body.contains(#""disk-full""#), "\(answer)")
+                        }
+                        #expect(try await end == "reset\n")
+                        #expect(try await f.record("web").state == "stopped")
+                        try await f.eventually("nothing is left") { try Self.traces(f).isEmpty }
+                        try Files.removeTree("\(place)/filler")
+                    }
+                    try await f.eventually("it works again") { try await f.ask(url).status == "200" }
+                    try await f.succeed("instance", "delete", "web")
+                }
+            }
+        }
+    }
+
+    /// What there is of live sandboxes.
+    private static func traces(_ f: DaemonFixture) throws -> [String] {
+        try WarmTests().remains(f).filter { trace in
+            !["instances/", "workspaces/", "logs/"].contains { trace.hasPrefix($0) }
+        }
+    }
+
+    /// Runs the fixture's daemon with a place on a file system of its own, which has room for few files.
+    private static func onFewFiles(
+        _ f: DaemonFixture, _ place: String, _ body: () async throws -> Void
+    ) async throws {
+        guard place != f.home else { return try await onSmallDisk(f, files: 600, body) }
+        try await f.succeed("down")
+        let mounted = try await f.shell(
+            "mkdir -p '\(place)' && mount -t tmpfs -o size=64m,mode=711,nr_inodes=400 tmpfs '\(place)'")
+        try #require(mounted.code == 0, "\(mounted)")
+        let outcome: Result<Void, any Error>
+        do {
+            try await f.up()
+            outcome = .success(try await body())
+        } catch { outcome = .failure(error) }
+        try await f.succeed("down")
+        try await f.shell("umount '\(place)'; rmdir '\(place)'")
+        // The fixture ends it.
+        try await f.up()
+        try outcome.get()
+    }
+
     /// Runs the fixture's daemon in a home with little room; its images lie elsewhere.
-    private static func onSmallDisk(_ f: DaemonFixture, _ body: () async throws -> Void) async throws {
+    private static func onSmallDisk(_ f: DaemonFixture, files: Int = 100_000, _ body: () async throws -> Void)
+        async throws
+    {
         try await f.succeed("down")
         let images = f.path("images")
         try FileManager.default.moveItem(atPath: "\(f.home)/images", toPath: images)
         let mounted = try await f.shell(
-            "mount -t tmpfs -o size=64m,mode=700 tmpfs '\(f.home)' && mkdir '\(f.home)/images'"
+            "mount -t tmpfs -o size=64m,mode=700,nr_inodes=\(files) tmpfs '\(f.home)' && mkdir '\(f.home)/images'"
                 + " && mount --bind '\(images)' '\(f.home)/images'")
         try #require(mounted.code == 0, "\(mounted)")
         let outcome: Result<Void, any Error>

@@ -173,16 +173,17 @@ import Testing
     /// Fills memory beyond what is to stay free, and keeps tasks waiting for it: the pool goes first, and comes back.
     @Test(
         .enabled(
-            if: FileManager.default.isWritableFile(atPath: "/proc/pressure/memory"), "the kernel counts no pressure")
-    )
-    func thePoolGoesWhenMemoryIsScarce() async throws {
+            if: FileManager.default.isWritableFile(atPath: "/proc/pressure/memory"), "the kernel counts no pressure"),
+        arguments: backends)
+    func thePoolGoesWhenMemoryIsScarce(_ backend: String) async throws {
         @Sendable func available() throws -> Int {
             let text = try kernelText("/proc/meminfo")
             let line = text.split(separator: "\n").first { $0.hasPrefix("MemAvailable:") }
             return try #require(line?.split(separator: " ").dropFirst().first.flatMap { Int($0) }) >> 10
         }
         let kept = try available() - 1500
-        try await DaemonFixture.with(config: Self.config("warm: { base@runc: 1 }, warm_reserve: \(kept)Mi")) { f in
+        try await DaemonFixture.with(config: Self.config("warm: { base@\(backend): 1 }, warm_reserve: \(kept)Mi")) {
+            f in
             try await full(f)
             let filler = "/dev/shm/aegis-test-\(try Random.hex(bytes: 6))"
             defer { try? Files.removeFile(filler) }
@@ -204,7 +205,7 @@ import Testing
                     for i in range(20000): m[random.randrange(len(m) // 2)]
                 """
             let busy = try f.begin(
-                "run", "--isolation", "runc", "--memory", "24Mi", "--timeout", "120s", "--mount", "\(file):/big", "--",
+                "run", "--isolation", backend, "--memory", "24Mi", "--timeout", "120s", "--mount", "\(file):/big", "--",
                 "python3", "-c", script)
             try await f.eventually("the pool has gone") {
                 try await warm(f).allSatisfy { $0.ready == 0 && $0.obstacle != nil }

@@ -102,7 +102,8 @@ int al_free_space(int descriptor, uint64_t *free_bytes, uint64_t *total_bytes, u
     if (fstatvfs(descriptor, &space) < 0) return -1;
     *free_bytes = (uint64_t)space.f_bavail * space.f_frsize;
     *total_bytes = (uint64_t)space.f_blocks * space.f_frsize;
-    *free_inodes = space.f_favail;
+    // Where inodes are not counted, 0 of 0 are free.
+    *free_inodes = space.f_files == 0 ? UINT64_MAX : space.f_favail;
     return 0;
 }
 

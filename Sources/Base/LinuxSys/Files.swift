@@ -138,6 +138,7 @@ package struct FreeSpace: Sendable, Equatable {
     /// Bytes that a caller without privileges may still use.
     package var freeBytes: UInt64
     package var totalBytes: UInt64
+    /// Files that can be made still; the greatest number where the file system does not count them.
     package var freeInodes: UInt64
 }
 

@@ -9,7 +9,29 @@ extension OCIBackend {
     package func boot(_ spec: BootSpec, save: @Sendable (SandboxRecord) async throws -> Void) async throws
         -> any Sandbox
     {
-        try await boot(spec, platform: nil, quirks: quirks.withLock { $0 }, save: save)
+        do {
+            return try await boot(spec, platform: nil, quirks: quirks.withLock { $0 }, save: save)
+        } catch let error as AegisError where error.code == "boot-failed" {
+            throw Self.full([runDirectory, spec.writable]).map { Self.crowdedOut(error, at: $0) } ?? error
+        }
+    }
+
+    /// The first of some folders on whose file system there is next to no room, or no room for files.
+    private static func full(_ folders: [String]) -> String? {
+        folders.first { folder in
+            guard let space = try? FileDescriptor.open(folder, [.pathOnly, .directory]).freeSpace() else {
+                return false
+            }
+            // Less than a start needs: what the failed one had written is gone by now.
+            return space.freeBytes < 1 << 20 || space.freeInodes < 32
+        }
+    }
+
+    /// A start that the disk had no room for, in the middle of which it was noticed: runtimes do not always say what it was.
+    private static func crowdedOut(_ error: AegisError, at folder: String) -> AegisError {
+        AegisError(
+            .unavailable, "disk-full", "no room is left at \(folder) for what a start writes: \(error.message)",
+            hint: "free some space there, or files where they are counted: df -i")
     }
 
     /// Boots with a given platform of runsc (nil takes the best one that it was built with), making up for the quirks of its

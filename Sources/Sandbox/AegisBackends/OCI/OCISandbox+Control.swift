@@ -95,6 +95,24 @@ extension OCISandbox {
 
     package func reclaim(while wanted: @escaping @Sendable () -> Bool) async throws -> (before: UInt64, after: UInt64) {
         guard ended.now == nil, group.exists else { throw gone }
+        let (before, first) = try await pushOut(while: wanted)
+        var after = first
+        // Which pages are old the kernel judges by counters that it renews every two seconds: pages that were in use just before, or
+        // that several processes share, it has only looked at so far, and takes when it is asked again. A busy machine is late with it.
+        var fruitless = 0
+        while after > Self.negligible, fruitless < 2 {
+            do { try await loop.clock.sleep(for: .seconds(3)) } catch { break }
+            guard wanted(), ended.now == nil, let now = try? await pushOut(while: wanted).after else { break }
+            fruitless = now + Self.negligible < after ? 0 : fruitless + 1
+            after = min(after, now)
+        }
+        return (before, after)
+    }
+    /// As little as that is not worth another look.
+    private static var negligible: UInt64 { 4 << 20 }
+
+    /// Asks the kernel once, on a thread of its own.
+    private func pushOut(while wanted: @escaping @Sendable () -> Bool) async throws -> (before: UInt64, after: UInt64) {
         let group = group
         // One at a time on the whole host: it is the kernel's work, and everybody's disk or processor.
         return try await Self.reclaiming.run {
