@@ -146,7 +146,7 @@ private final class Workshop: Sendable {
         database = try Database.open(
             path: "\(folder)/aegis.db", applicationID: 1,
             migrations: SessionStore.migrations + GrantStore.migrations + SessionStore.mailMigrations
-                + SessionStore.indexMigrations)
+                + SessionStore.indexMigrations + SessionStore.placeMigrations)
         let kept = try GrantStore(database, before: GrantLedger(ledger))
         grants = GrantBook(kept.snapshot, journal: kept)
         loop = try EventLoop.startThread(name: "agents")

@@ -177,7 +177,8 @@ struct CrashStage: Sendable {
     /// What the agent was told of each of its calls.
     func outcomes(_ agent: String) async throws -> [String: [String]] {
         let rows = try await fixture.sql(
-            "SELECT step FROM agent_steps WHERE agent = '\(agent)' ORDER BY seq")
+            "SELECT step FROM agent_steps JOIN agent_sessions ON number = place >> 32 WHERE agent = '\(agent)' ORDER BY place"
+        )
         var names: [String: String] = [:]
         var outcomes: [String: [String]] = [:]
         for row in rows.split(separator: "\n") {

@@ -119,7 +119,7 @@ import Testing
         let all = try one.store.steps(of: process.id)
         #expect(all.count == 6)
         _ = try one.database.transaction(.saved) { t in
-            try t.run("DELETE FROM agent_steps WHERE seq >= ?", kept)
+            try t.run("DELETE FROM agent_steps WHERE place & 0xffffffff >= ?", kept)
         }
         await one.end()
         let second = CountingTool("probe", isIdempotent: isIdempotent) { _ in ToolReply("done") }

@@ -57,13 +57,15 @@ import Testing
         try await withTemporaryDirectory { directory in
             let database = try Database.open(
                 path: "\(directory)/a.db", applicationID: 7,
-                migrations: SessionStore.migrations + SessionStore.mailMigrations)
+                migrations: SessionStore.migrations + SessionStore.mailMigrations + SessionStore.indexMigrations
+                    + SessionStore.placeMigrations)
             defer { database.close() }
             let store = SessionStore(database)
             let steps = Self.turn(1) + Self.turn(2) + [.summarized(messages: 8, text: "s")]
+            var place = SessionStore.Place(of: "a-1")
             for (seq, step) in steps.enumerated() {
                 let time = Timestamp(milliseconds: Int64(seq) * 1000)
-                try store.append([.init(step, at: seq, trace: "t", time: time)], of: "a-1")
+                try store.append([.init(step, at: seq, trace: "t", time: time)], to: &place)
             }
             let half = Timestamp(milliseconds: Int64(Self.turn(1).count) * 1000)
             let first = try SessionArchive.erase("a-1", before: half, in: store)

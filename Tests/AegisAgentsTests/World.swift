@@ -139,7 +139,8 @@ final class World: Sendable {
             ?? Database.open(
                 path: "\(folder.path)/aegis.db", applicationID: 1,
                 migrations: SessionStore.migrations + ManifestStore.migrations + GoalStore.migrations
-                    + GrantStore.migrations + SessionStore.mailMigrations + SessionStore.indexMigrations)
+                    + GrantStore.migrations + SessionStore.mailMigrations + SessionStore.indexMigrations
+                    + SessionStore.placeMigrations)
         let kept = try GrantStore(self.database, before: NoJournal())
         grants = GrantBook(kept.snapshot, journal: kept, clock: now)
         loop = try EventLoop.startThread(name: "agents")

@@ -142,9 +142,10 @@ extension FuzzTests {
                 SessionStore.Draft(step, at: seq, trace: nil, time: Timestamp(milliseconds: 1))
             }[...]
             // One, two or three at once, as agents save them.
+            var place = SessionStore.Place(of: "a-1")
             while let first = drafts.first {
                 let portion = drafts.prefix(first.seq % 3 + 1)
-                try store.append(Array(portion), of: "a-1")
+                try store.append(Array(portion), to: &place)
                 drafts = drafts.dropFirst(portion.count)
             }
             main = try Files.read(path, limit: 1 << 24)
@@ -156,7 +157,8 @@ extension FuzzTests {
         static func open(_ path: String) throws -> Database {
             try Database.open(
                 path: path, applicationID: 7,
-                migrations: SessionStore.migrations + SessionStore.mailMigrations + SessionStore.indexMigrations)
+                migrations: SessionStore.migrations + SessionStore.mailMigrations + SessionStore.indexMigrations
+                    + SessionStore.placeMigrations)
         }
 
         /// The steps that a daemon finds that starts with such a log.

@@ -15,6 +15,8 @@ extension JSONValue {
 
     /// Appends the text without any white space.
     package func append(to out: inout [UInt8]) {
+        // Most values are small. Of one that is not, the same is tried with its parts.
+        if ByteSink.append(to: &out, { put(to: &$0) }) { return }
         switch self {
         case .null: out.append(contentsOf: "null".utf8)
         case .bool(let flag): out.append(contentsOf: (flag ? "true" : "false").utf8)
@@ -36,6 +38,37 @@ extension JSONValue {
                 field.value.append(to: &out)
             }
             out.append(UInt8(ascii: "}"))
+        }
+    }
+
+    private func put(to sink: inout ByteSink) {
+        switch self {
+        case .null: sink.put("null" as StaticString)
+        case .bool(let flag): sink.put((flag ? "true" : "false") as StaticString)
+        case .number(let text): sink.put(text)
+        case .string(let text): sink.quote(text)
+        case .array(let elements):
+            sink.put(UInt8(ascii: "["))
+            var isFirst = true
+            for element in elements {
+                guard !sink.isCut else { return }
+                if !isFirst { sink.put(UInt8(ascii: ",")) }
+                isFirst = false
+                element.put(to: &sink)
+            }
+            sink.put(UInt8(ascii: "]"))
+        case .object(let fields):
+            sink.put(UInt8(ascii: "{"))
+            var isFirst = true
+            for field in fields {
+                guard !sink.isCut else { return }
+                if !isFirst { sink.put(UInt8(ascii: ",")) }
+                isFirst = false
+                sink.quote(field.name)
+                sink.put(UInt8(ascii: ":"))
+                field.value.put(to: &sink)
+            }
+            sink.put(UInt8(ascii: "}"))
         }
     }
 
@@ -72,32 +105,20 @@ extension JSONValue {
     /// Appends a string literal; control characters (C0, DEL and C1) are escaped: no terminal ever acts on them.
     package static func appendQuoted(_ text: String, to out: inout [UInt8]) {
         out.append(UInt8(ascii: "\""))
-        defer { out.append(UInt8(ascii: "\"")) }
-        // Nearly all texts are plain ASCII: no need to look at scalars then.
-        let isPlain = unsafe text.utf8.withContiguousStorageIfAvailable { bytes in
-            guard unsafe bytes.allSatisfy({ (0x20..<0x7f).contains($0) && $0 != 0x22 && $0 != 0x5c }) else {
-                return false
-            }
-            unsafe out.append(contentsOf: bytes)
-            return true
-        }
-        if isPlain == true { return }
-        for scalar in text.unicodeScalars {
-            switch scalar.value {
-            case 0x22, 0x5c:
-                out.append(UInt8(ascii: "\\"))
-                out.append(UInt8(truncatingIfNeeded: scalar.value))
-            case 10: out.append(contentsOf: #"\n"#.utf8)
-            case 13: out.append(contentsOf: #"\r"#.utf8)
-            case 9: out.append(contentsOf: #"\t"#.utf8)
-            case 0..<0x20, 0x7f..<0xa0:
-                let digits = Array("0123456789abcdef".utf8)
-                out.append(contentsOf: #"\u00"#.utf8)
-                out.append(digits[Int(scalar.value >> 4)])
-                out.append(digits[Int(scalar.value & 15)])
-            case 0..<0x80: out.append(UInt8(truncatingIfNeeded: scalar.value))
-            default: out.append(contentsOf: UTF8.encode(scalar) ?? .init())
+        var text = text
+        text.withUTF8 { bytes in
+            var start = 0
+            while start < bytes.count {
+                // A byte takes six at most; and a piece ends where a character does.
+                var end = min(start + (ByteSink.room - 32) / 6, bytes.count)
+                while end < bytes.count, unsafe bytes[end] & 0xc0 == 0x80 { end += 1 }
+                let isWhole = ByteSink.append(to: &out) { sink in
+                    unsafe sink.putEscaped(UnsafeBufferPointer(rebasing: bytes[start..<end]))
+                }
+                precondition(isWhole, "a piece is short enough for that")
+                start = end
             }
         }
+        out.append(UInt8(ascii: "\""))
     }
 }

@@ -29,6 +29,7 @@ package final class Database: Sendable {
         _ durability: Durability, _ body: (borrowing Transaction) throws -> T
     ) throws(AegisError) -> T {
         try locked(writer) { connection in
+            connection.letGo()
             try connection.setDurability(durability)
             return try connection.transaction("BEGIN IMMEDIATE", body)
         }
@@ -48,9 +49,15 @@ package final class Database: Sendable {
     ) throws(AegisError) -> Int {
         try locked(writer) { connection in
             try connection.setDurability(durability)
-            return try connection.withStatement(sql, values) { statement throws(SQLiteError) in
-                while try statement.step(on: connection) {}
-                return connection.changes
+            guard durability == .saved else {
+                connection.letGo()
+                return try connection.change(sql, values)
+            }
+            try connection.hold()
+            do throws(SQLiteError) { return try connection.change(sql, values) } catch {
+                // After a failure nothing is kept: some are over only once nobody reads any more.
+                guard connection.letGo(), error.isOutdated else { throw error }
+                return try connection.change(sql, values)
             }
         }
     }
@@ -107,6 +114,16 @@ extension Connection {
             // too, the next BEGIN reports it: there is nothing better to tell than the first error.
             if inTransaction { try? run("ROLLBACK") }
             throw error
+        }
+    }
+
+    /// Runs one statement that changes something.
+    ///
+    /// - Returns: how many rows.
+    func change(_ sql: String, _ values: [(any SQLiteValue)?]) throws(SQLiteError) -> Int {
+        try withStatement(sql, values) { statement throws(SQLiteError) in
+            while try statement.step(on: self) {}
+            return changes
         }
     }
 

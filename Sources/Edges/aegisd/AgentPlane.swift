@@ -54,6 +54,7 @@ struct AgentPlane: Sendable {
         SessionStore.migrations + ManifestStore.migrations + GoalStore.migrations + [BudgetBook.migration]
         + [MemoryStore.migration, SkillTrust.migration] + GrantStore.migrations + ApprovalQueue.migrations
         + SessionStore.mailMigrations + MCPStore.migrations + SessionStore.indexMigrations
+        + SessionStore.placeMigrations
 
     init(settings: DaemonSettings, home: DaemonHome, services: DaemonServices, logger: Logger) async throws {
         (loop, door) = (try EventLoop.startThread(name: "agents"), try Door())

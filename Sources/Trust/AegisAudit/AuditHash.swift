@@ -1,3 +1,4 @@
+internal import AegisJSON
 internal import CSodium
 
 /// A BLAKE2b hash of 256 bits.
@@ -41,25 +42,21 @@ package struct AuditHash: Hashable, Sendable, CustomStringConvertible {
     /// Reads 64 lower-case hexadecimal digits; nil when they are not.
     package init?(_ text: String) { self.init(hex: Array(text.utf8)[...]) }
 
-    /// Appends the hexadecimal digits.
-    func append(to out: inout [UInt8]) {
-        Self.append(a, to: &out)
-        Self.append(b, to: &out)
-        Self.append(c, to: &out)
-        Self.append(d, to: &out)
-    }
-
-    private static func append(_ word: UInt64, to out: inout [UInt8]) {
-        var shift: UInt64 = 64
-        while shift > 0 {
-            shift -= 4
-            out.append(Hex.digit(UInt8(truncatingIfNeeded: word >> shift & 15)))
+    /// Puts the hexadecimal digits.
+    func put(to sink: inout ByteSink) {
+        func put(_ word: UInt64) {
+            sink.put(word: Hex.digits(word >> 32))
+            sink.put(word: Hex.digits(word & 0xffff_ffff))
         }
+        put(a)
+        put(b)
+        put(c)
+        put(d)
     }
 
     package var description: String {
         var out: [UInt8] = []
-        append(to: &out)
+        _ = ByteSink.append(to: &out) { put(to: &$0) }
         return String(decoding: out, as: UTF8.self)
     }
 }
@@ -67,6 +64,17 @@ package struct AuditHash: Hashable, Sendable, CustomStringConvertible {
 /// Lower-case hexadecimal digits.
 enum Hex {
     static func digit(_ value: UInt8) -> UInt8 { value < 10 ? 48 + value : 87 + value }
+
+    /// The eight digits of 32 bits, the first one in the byte that comes first in memory.
+    static func digits(_ bits: UInt64) -> UInt64 {
+        // A digit a byte, then what is added to each: 0x30, and 0x27 more from ten on.
+        var spread = (bits | bits << 16) & 0x0000_ffff_0000_ffff
+        spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff
+        spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f
+        let ones: UInt64 = 0x0101_0101_0101_0101
+        let letters = (spread &+ ones &* 6) >> 4 & ones
+        return (spread &+ ones &* 0x30 &+ letters &* 0x27).bigEndian
+    }
 
     static func value(_ digit: UInt8) -> UInt8? {
         switch digit {

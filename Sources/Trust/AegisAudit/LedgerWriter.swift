@@ -30,6 +30,8 @@ struct LedgerWriter: ~Copyable {
     /// The hash of the newest seal.
     private(set) var lastSeal: AuditHash
     private var lastTime: Int64
+    /// `lastTime` as records have it, once it was written.
+    private var timeText: [UInt8] = []
     private var line: [UInt8] = []
     /// Segments that were sealed and not synced since.
     private(set) var unsynced: [UInt64] = []
@@ -136,8 +138,11 @@ struct LedgerWriter: ~Copyable {
 
     /// Time never goes back in a ledger.
     private mutating func time() -> [UInt8] {
-        lastTime = max(lastTime, now().milliseconds)
-        return Timestamp(milliseconds: lastTime).utf8
+        let time = max(lastTime, now().milliseconds)
+        // Many records come in the same millisecond.
+        if time != lastTime || timeText.isEmpty { timeText = Timestamp(milliseconds: time).utf8 }
+        lastTime = time
+        return timeText
     }
 
     private mutating func write(_ event: AuditEvent, at time: [UInt8]) throws(Errno) -> AuditReceipt {

@@ -17,56 +17,88 @@ enum RecordEncoder {
         _ event: AuditEvent, seq: UInt64, time: [UInt8], prev: AuditHash, into out: inout [UInt8]
     ) -> AuditHash {
         out.removeAll(keepingCapacity: true)
-        put("{\"v\":1,\"seq\":", &out)
-        put(seq, &out)
-        put(",\"time\":\"", &out)
-        out.append(contentsOf: time)
-        put("\",\"kind\":\"", &out)
-        out.append(contentsOf: event.kind.description.utf8)
-        out.append(quote)
-        text(",\"agent\":", event.agent, &out)
-        text(",\"parent\":", event.parent, &out)
-        text(",\"trace\":", event.trace, &out)
-        if let step = event.step {
-            put(",\"step\":", &out)
-            out.append(contentsOf: String(step).utf8)
-        }
+        let hasRoom = ByteSink.append(to: &out) { head(of: event, seq: seq, time: time, into: &$0) }
+        if !hasRoom { longHead(of: event, seq: seq, time: time, into: &out) }
         if !event.fields.isEmpty { fields(event.fields, &out) }
-        put(",\"prev\":\"", &out)
-        prev.append(to: &out)
-        out.append(quote)
+        let hasPrevious = ByteSink.append(to: &out) { sink in
+            sink.put(",\"prev\":\"" as StaticString)
+            prev.put(to: &sink)
+            sink.put(quote)
+        }
         let hash = AuditHash(of: out.span)
-        put(",\"hash\":\"", &out)
-        hash.append(to: &out)
-        put("\"}\n", &out)
+        let hasHash = ByteSink.append(to: &out) { sink in
+            sink.put(",\"hash\":\"" as StaticString)
+            hash.put(to: &sink)
+            sink.put("\"}\n" as StaticString)
+        }
+        precondition(hasPrevious && hasHash, "two hashes are short")
         return hash
+    }
+
+    private static func head(of event: AuditEvent, seq: UInt64, time: [UInt8], into sink: inout ByteSink) {
+        start(of: event, seq: seq, time: time, into: &sink)
+        text(",\"agent\":", event.agent, &sink)
+        text(",\"parent\":", event.parent, &sink)
+        text(",\"trace\":", event.trace, &sink)
+        end(of: event, into: &sink)
+    }
+
+    private static func start(of event: AuditEvent, seq: UInt64, time: [UInt8], into sink: inout ByteSink) {
+        sink.put("{\"v\":1,\"seq\":" as StaticString)
+        put(seq, &sink)
+        sink.put(",\"time\":\"" as StaticString)
+        for byte in time { sink.put(byte) }
+        sink.put("\",\"kind\":\"" as StaticString)
+        sink.put(event.kind.description)
+        sink.put(quote)
+    }
+
+    private static func end(of event: AuditEvent, into sink: inout ByteSink) {
+        if let step = event.step {
+            sink.put(",\"step\":" as StaticString)
+            if step < 0 { sink.put(UInt8(ascii: "-")) }
+            put(UInt64(step.magnitude), &sink)
+        }
+        if !event.fields.isEmpty { sink.put(",\"fields\":" as StaticString) }
+    }
+
+    /// The same of one whose ids are long.
+    private static func longHead(of event: AuditEvent, seq: UInt64, time: [UInt8], into out: inout [UInt8]) {
+        let hasStart = ByteSink.append(to: &out) { start(of: event, seq: seq, time: time, into: &$0) }
+        let ids: [(StaticString, String?)] = [
+            (",\"agent\":", event.agent), (",\"parent\":", event.parent), (",\"trace\":", event.trace),
+        ]
+        for (name, value) in ids {
+            guard let value else { continue }
+            name.withUTF8Buffer { unsafe out.append(contentsOf: $0) }
+            JSONValue.appendQuoted(short(value), to: &out)
+        }
+        let hasEnd = ByteSink.append(to: &out) { end(of: event, into: &$0) }
+        precondition(hasStart && hasEnd, "a kind, a time and two numbers are short")
     }
 
     private static let quote = UInt8(ascii: "\"")
 
-    private static func put(_ text: StaticString, _ out: inout [UInt8]) {
-        text.withUTF8Buffer { unsafe out.append(contentsOf: $0) }
-    }
-
-    private static func put(_ number: UInt64, _ out: inout [UInt8]) {
-        let start = out.count
-        var rest = number
-        repeat {
-            out.append(UInt8(48 + rest % 10))
-            rest /= 10
-        } while rest > 0
-        out[start...].reverse()
+    private static func put(_ number: UInt64, _ sink: inout ByteSink) {
+        // From the highest digit down.
+        var unit: UInt64 = 1
+        while number / unit > 9 { unit *= 10 }
+        while unit > 0 {
+            sink.put(UInt8(48 + number / unit % 10))
+            unit /= 10
+        }
     }
 
     /// An id is what somebody else chose: it is kept short.
-    private static func text(_ name: StaticString, _ value: String?, _ out: inout [UInt8]) {
+    private static func short(_ value: String) -> String { value.utf8.count > textLimit ? cut(value) : value }
+
+    private static func text(_ name: StaticString, _ value: String?, _ sink: inout ByteSink) {
         guard let value else { return }
-        put(name, &out)
-        JSONValue.appendQuoted(value.utf8.count > textLimit ? cut(value) : value, to: &out)
+        sink.put(name)
+        sink.quote(short(value))
     }
 
     private static func fields(_ fields: [JSONValue.Field], _ out: inout [UInt8]) {
-        put(",\"fields\":", &out)
         let start = out.count
         JSONValue.object(fields).append(to: &out)
         let length = out.count - start

@@ -13,13 +13,14 @@ internal import Synchronization
 ///
 /// SQLite is called on the caller's thread: agents live on an event loop of their own.
 package final class SessionLog: Sendable {
-    private let agent: String
     private let store: SessionStore
     private let now: @Sendable () -> Timestamp
     /// Is told, once a minute at most, that something was not saved, and of which turn; and how often since the last time.
     private let failed: @Sendable (AegisError, _ trace: String?, _ times: Int) -> Void
     private struct State {
         var session: Session
+        /// Where its steps are saved.
+        var place: SessionStore.Place
         var failures = (count: 0, told: Timestamp?.none)
         /// The newest steps of the session that are not saved.
         var staged: [SessionStore.Draft] = []
@@ -33,11 +34,10 @@ package final class SessionLog: Sendable {
         agent: String, session: Session, store: SessionStore, now: @escaping @Sendable () -> Timestamp,
         failed: @escaping @Sendable (AegisError, _ trace: String?, _ times: Int) -> Void = { _, _, _ in }
     ) {
-        self.agent = agent
         self.store = store
         self.now = now
         self.failed = failed
-        state = Mutex(State(session: session))
+        state = Mutex(State(session: session, place: SessionStore.Place(of: agent)))
     }
 
     /// The session as it stands.
@@ -64,7 +64,7 @@ package final class SessionLog: Sendable {
         try telling { () throws(AegisError) in
             try state.withLock { state throws(AegisError) in
                 let draft = draft(step, state.session)
-                try store.append(state.staged + [draft], of: agent, synced: synced)
+                try store.append(state.staged + [draft], to: &state.place, synced: synced)
                 state.staged = []
                 state.session.apply(step)
             }
@@ -87,7 +87,7 @@ package final class SessionLog: Sendable {
         let isNew = try telling { () throws(AegisError) in
             try state.withLock { state throws(AegisError) in
                 guard !state.staged.isEmpty else { return false }
-                try store.append(state.staged, of: agent)
+                try store.append(state.staged, to: &state.place)
                 state.staged = []
                 return true
             }

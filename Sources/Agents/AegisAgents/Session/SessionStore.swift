@@ -28,7 +28,30 @@ package struct SessionStore: Sendable {
         Migration("agent_steps: no index of traces", sql: "DROP INDEX agent_steps_trace")
     ]
 
-    /// Uses a database that has `migrations` applied.
+    /// The steps in an order in which what comes next is at the end of what is there.
+    ///
+    /// `place` is the session's number and, in its lower 32 bits, the step's. Sessions are numbered as they begin, and no number is
+    /// used twice: the steps of the newest ones are the end of the table, where a row more seldom touches more than one page.
+    /// Keyed by the agents' random ids they were in its middle, and each full page was shared out anew among its neighbours.
+    package static let placeMigrations = [
+        Migration(
+            "agent_steps: by the sessions' numbers",
+            sql: """
+                CREATE TABLE agent_sessions (number INTEGER PRIMARY KEY AUTOINCREMENT, agent TEXT NOT NULL UNIQUE) STRICT;
+                INSERT INTO agent_sessions (agent)
+                    SELECT agent FROM agent_steps GROUP BY agent ORDER BY min(time), agent;
+                ALTER TABLE agent_steps RENAME TO agent_steps_by_id;
+                CREATE TABLE agent_steps (
+                    place INTEGER PRIMARY KEY, time INTEGER NOT NULL, trace TEXT, step TEXT NOT NULL
+                ) STRICT;
+                INSERT INTO agent_steps (place, time, trace, step)
+                    SELECT (number << 32) + seq, time, trace, step
+                    FROM agent_steps_by_id JOIN agent_sessions USING (agent) ORDER BY number, seq;
+                DROP TABLE agent_steps_by_id;
+                """)
+    ]
+
+    /// Uses a database that has `migrations` applied, and those that came later.
     package init(_ database: Database) { self.database = database }
 
     /// A step on its way into the table.
@@ -53,37 +76,67 @@ package struct SessionStore: Sendable {
         }
     }
 
+    /// Where the steps of an agent are.
+    struct Place: Sendable {
+        let agent: String
+        /// The number of its session; nil until a step of it was saved through this value.
+        fileprivate var number: Int64?
+
+        init(of agent: String) { self.agent = agent }
+    }
+
     /// Saves steps, all or none (decision D12: they survive `kill -9` once this returns).
     ///
     /// - Parameters:
     ///   - drafts: what happened, in order.
-    ///   - agent: whose session it is in.
+    ///   - place: the session that it is in.
     ///   - synced: whether it is to survive loss of power as well.
     /// - Throws: what SQLite says; then it has not happened.
-    func append(_ drafts: [Draft], of agent: String, synced: Bool = false) throws(AegisError) {
+    func append(_ drafts: [Draft], to place: inout Place, synced: Bool = false) throws(AegisError) {
         let durability: Durability = synced ? .synced : .saved
         // Usually one or two rows: one statement, which is its own transaction.
-        guard drafts.contains(where: { $0.begins != nil }) || drafts.count > 2 else {
+        if let number = place.number, drafts.count <= 2, !drafts.contains(where: { $0.begins != nil }) {
             let sql = drafts.count == 1 ? Self.insertOne : Self.insertTwo
-            try database.run(durability, sql, drafts.flatMap { Self.values($0, of: agent) })
+            var values: [(any SQLiteValue)?] = []
+            values.reserveCapacity(4 * drafts.count)
+            for draft in drafts { Self.add(draft, number, to: &values) }
+            try database.run(durability, sql, values)
             return
         }
-        _ = try database.transaction(durability) { t throws(SQLiteError) in
+        let (agent, known) = (place.agent, place.number)
+        place.number = try database.transaction(durability) { t throws(SQLiteError) in
+            let number: Int64
+            if let known { number = known } else { number = try Self.number(of: agent, t) }
             for draft in drafts {
-                _ = try t.run(Self.insertOne, values: Self.values(draft, of: agent))
+                var values: [(any SQLiteValue)?] = []
+                Self.add(draft, number, to: &values)
+                _ = try t.run(Self.insertOne, values: values)
                 // A message is either waiting or worked on, never both and never neither.
                 guard let own = draft.begins else { continue }
                 _ = try t.run("DELETE FROM agent_mail WHERE agent = ? AND trace = ?", agent, own)
             }
-            return drafts.count
+            return number
         }
     }
 
-    private static let insertOne = "INSERT INTO agent_steps (agent, seq, time, trace, step) VALUES (?, ?, ?, ?, ?)"
-    private static let insertTwo = insertOne + ", (?, ?, ?, ?, ?)"
+    /// The number of an agent's session, which begins when there is none.
+    private static func number(of agent: String, _ t: borrowing Transaction) throws(SQLiteError) -> Int64 {
+        let known = try t.first("SELECT number FROM agent_sessions WHERE agent = ?", agent) { row throws(SQLiteError) in
+            try row.get(0, as: Int64.self)
+        }
+        if let known { return known }
+        _ = try t.run("INSERT INTO agent_sessions (agent) VALUES (?)", agent)
+        return t.lastInsertedRow
+    }
 
-    private static func values(_ draft: Draft, of agent: String) -> [(any SQLiteValue)?] {
-        [agent, draft.seq, draft.time.milliseconds, draft.trace, draft.text]
+    private static let insertOne = "INSERT INTO agent_steps (place, time, trace, step) VALUES (?, ?, ?, ?)"
+    private static let insertTwo = insertOne + ", (?, ?, ?, ?)"
+
+    private static func add(_ draft: Draft, _ number: Int64, to values: inout [(any SQLiteValue)?]) {
+        values.append(number << 32 + Int64(draft.seq))
+        values.append(draft.time.milliseconds)
+        values.append(draft.trace)
+        values.append(draft.text)
     }
 
     /// A step with its place.
@@ -103,7 +156,7 @@ package struct SessionStore: Sendable {
     /// - Returns: the steps.
     /// - Throws: `session-unreadable` naming the step that cannot be read; none is left out silently.
     package func steps(of agent: String, from seq: Int = 0, limit: Int = .max) throws(AegisError) -> [Entry] {
-        try read("seq >= ?", of: agent, seq, limit: limit)
+        try read("place >= (number << 32) + ?", of: agent, seq, limit: limit)
     }
 
     /// Steps of one turn, in their order.
@@ -113,13 +166,19 @@ package struct SessionStore: Sendable {
         try read("trace = ?", of: agent, trace, limit: .max)
     }
 
+    /// Which steps are those of a session.
+    private static let isOwn = "place BETWEEN number << 32 AND (number << 32) + 0xffffffff"
+
     private func read(
         _ condition: String, of agent: String, _ value: any SQLiteValue, limit: Int
     ) throws(AegisError) -> [Entry] {
         let rows = try database.read { t in
             try t.all(
-                "SELECT seq, time, trace, step FROM agent_steps WHERE agent = ? AND \(condition) ORDER BY seq LIMIT ?",
-                agent, value, limit
+                """
+                SELECT place & 0xffffffff, time, trace, step
+                FROM agent_sessions JOIN agent_steps ON \(Self.isOwn) AND \(condition)
+                WHERE agent = ? ORDER BY place LIMIT ?
+                """, value, agent, limit
             ) { row throws(SQLiteError) in
                 (
                     try row.get(0, as: Int.self), try row.get(1, as: Int64.self), try row.get(2, as: String?.self),
@@ -145,7 +204,9 @@ package struct SessionStore: Sendable {
     func replace(_ step: SessionStep, of agent: String, at seq: Int) throws(AegisError) {
         let text = String(decoding: step.json.compact, as: UTF8.self)
         _ = try database.transaction(.saved) { t in
-            try t.run("UPDATE agent_steps SET step = ? WHERE agent = ? AND seq = ?", text, agent, seq)
+            try t.run(
+                "UPDATE agent_steps SET step = ? WHERE place = ? + (SELECT number << 32 FROM agent_sessions WHERE agent = ?)",
+                text, seq, agent)
         }
     }
 
@@ -194,7 +255,7 @@ package struct SessionStore: Sendable {
                 "SELECT id FROM agents WHERE retired IS NOT NULL ORDER BY retired DESC, id LIMIT -1 OFFSET ?", number
             ) { row throws(SQLiteError) in try row.get(0, as: String.self) }
             for id in old {
-                _ = try t.run("DELETE FROM agent_steps WHERE agent = ?", id)
+                try Self.deleteSteps(of: id, t)
                 _ = try t.run("DELETE FROM agents WHERE id = ?", id)
             }
             return old.count
@@ -205,8 +266,14 @@ package struct SessionStore: Sendable {
     package func delete(_ id: String) throws(AegisError) {
         _ = try database.transaction(.synced) { t in
             try t.run("DELETE FROM agent_mail WHERE agent = ?", id)
-            try t.run("DELETE FROM agent_steps WHERE agent = ?", id)
+            try Self.deleteSteps(of: id, t)
             return try t.run("DELETE FROM agents WHERE id = ?", id)
         }
+    }
+
+    private static func deleteSteps(of agent: String, _ t: borrowing Transaction) throws(SQLiteError) {
+        let number = "SELECT number << 32 FROM agent_sessions WHERE agent = ?1"
+        _ = try t.run("DELETE FROM agent_steps WHERE place BETWEEN (\(number)) AND (\(number)) + 0xffffffff", agent)
+        _ = try t.run("DELETE FROM agent_sessions WHERE agent = ?", agent)
     }
 }
