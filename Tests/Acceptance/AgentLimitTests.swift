@@ -134,6 +134,27 @@ import Testing
         }
     }
 
+    /// A limit of money says no to a model whose price nobody knows; another try would be told the same.
+    @Test func aChildWithoutAPriceIsTriedOnce() async throws {
+        let provider = """
+                - name: dear
+                  type: openai-compatible
+                  endpoint: http://127.0.0.1:9/v1
+                  models: [{ alias: dear, model: dear }]
+
+            """
+        try await AgentDoor.with(provider) { door in
+            let id = try await door.spawn(
+                "name: boss\nmodel: dear\nlifecycle: persistent\n"
+                    + "capabilities: [{grant: 'tool: spawn_agents', max_usd: 1}, 'spawn: *']")
+            let child = ["manifest": "name: helper\nmodel: dear\n", "message": "go"]
+            let answer = try await door.invoke(id, "spawn_agents", ["children": [child]])
+            let error = try #require(answer["error"] as? [String: Any], "\(answer)")
+            let text = try #require(error["message"] as? String, "\(answer)")
+            #expect(text.contains("budget-needs-price") && text.contains(#""retried":false"#), "\(text)")
+        }
+    }
+
     /// Money as well, and over a level in between.
     @Test func aGrandchildEndsWhereTheMoneyEnds() async throws {
         let rules = """

@@ -27,6 +27,9 @@ struct ChildRun: Sendable {
         return try await body()
     }
 
+    /// Errors that another try would meet again: nothing that it does changes them.
+    private static let lasting: Set = ["budget-needs-price", "grant-needs-price"]
+
     /// Runs a child; when its turn ends with an error it is tried once more, as a new one with what is left of its grants' limits.
     func run(_ order: Order) async throws -> JSONValue {
         var message = order.message
@@ -36,7 +39,10 @@ struct ChildRun: Sendable {
         }
         let file = ConfigFile(name: "manifest", bytes: Array(order.manifest.utf8))
         let first = try await runOnce(file, message)
-        guard first.result.stop == .error, !Task.isCancelled else { return Self.answer(first.id, first.result) }
+        let isLasting = first.result.problem.map { Self.lasting.contains($0.code) } ?? false
+        guard first.result.stop == .error, !isLasting, !Task.isCancelled else {
+            return Self.answer(first.id, first.result)
+        }
         let second: (id: String, result: TurnResult)
         do { second = try await runOnce(file, message) } catch {
             return Self.answer(first.id, first.result)
