@@ -50,23 +50,21 @@ extension Instance {
 
     /// Waits for the start under way and says how it went.
     package func started() async throws -> InstanceInfo {
-        var attempt: UInt64
-        repeat {
-            attempt = machine.attempt
-            let number = attempt
-            // A command that could not be started is still being cleaned up after: only then the reason is known.
-            try await wait { $0.attempt != number || $0.isOver || $0.state == .running || $0.state == .paused }
-            // Somebody has restarted it: that start counts.
-        } while machine.attempt != attempt
-        if machine.outcome?.reason == .bootFailed, let error = machine.outcome?.error { throw error }
-        if machine.isAtRest, let reason = machine.outcome?.reason, reason == .stopped || reason == .deleted {
-            throw AegisError.conflict(
-                "start-cancelled", "\(label) was \(reason.rawValue) while it started",
-                hint: reason == .deleted
-                    ? "it is gone; make a new one with 'aegis instance start' or 'aegis run'"
-                    : "start it again with 'aegis instance start \(label)'")
+        while true {
+            let attempt = machine.attempt
+            try await wait(for: .start(attempt: attempt))
+            switch machine.awaitedStart(attempt) {
+            case .done: return info
+            case .replaced: continue
+            case .failed(let error): throw error
+            case .cancelled(let reason):
+                throw AegisError.conflict(
+                    "start-cancelled", "\(label) was \(reason.rawValue) while it started",
+                    hint: reason == .deleted
+                        ? "it is gone; make a new one with 'aegis instance start' or 'aegis run'"
+                        : "start it again with 'aegis instance start \(label)'")
+            }
         }
-        return info
     }
 
     /// Ends the processes (SIGTERM, SIGKILL after 5 s) and the sandbox; a stopped instance is left alone.

@@ -43,28 +43,28 @@ extension Instance {
 
     /// Brings the instance to `running` for a holder that is counted already.
     private func wake(_ why: HoldReason, _ admission: WakeLedger.Admission, start: Bool) async throws {
-        // A start that somebody waited for and that came to nothing is not tried again by the same waiter.
-        var seenStart = false
+        var waker = Waker()
         while true {
-            switch machine.wakeStep(seenStart: seenStart) {
+            switch waker.next(machine) {
             case .use: return
-            case .awaitStart:
-                seenStart = true
-                _ = try await started()
+            case .awaitStart: _ = try await started()
             case .resume:
                 try checkMayWake(why, admission)
                 send(.resume)
-                try await wait { $0.hasLeftSleep }
-            case .awaitThaw: try await wait { $0.hasLeftSleep }
+                try await wait(for: .thaw)
+            case .awaitThaw: try await wait(for: .thaw)
             case .awaitEnd: _ = try await settled()
-            case .start:
-                seenStart = true
-                try await startForHolder(why, admission, start: start)
+            case .start: try await startForHolder(why, admission, start: start)
             case .ended: throw endedAtOnce
             case .gone: throw AegisError.notFound("instance-not-found", "\(label) is being deleted")
             }
         }
     }
+
+    /// Waits for one of the things that there are names for.
+    ///
+    /// - Throws: when the task is cancelled.
+    func wait(for what: LifecycleWait) async throws(CancellationError) { try await wait { what.isOver($0) } }
 
     private func startForHolder(_ why: HoldReason, _ admission: WakeLedger.Admission, start: Bool) async throws {
         if why.port == nil {
@@ -168,12 +168,7 @@ extension Instance {
 
     /// Tells the ledger where the instance stands now; wakes the watch over its idle time when that has changed.
     func followStage() {
-        let stage: WakeLedger.Stage =
-            switch machine.phase {
-            case .running: .running
-            case .paused: .paused
-            default: .other
-            }
+        let stage = machine.stage
         let changed = holds.ledger { ledger, now in
             let before = ledger.stage
             ledger.enter(stage, now: now)
@@ -213,8 +208,8 @@ extension Instance {
                 holds.ledger { $0.use(now: $1) }
                 return .zero
             }
-            guard !Task.isCancelled, holds.ledger({ $0.closeIfIdle(due, now: $1) }) else { return .zero }
-            send(due == .pause ? .pause : .stop(.idle))
+            guard !Task.isCancelled, let event = holds.ledger({ $0.fallAsleep(due, now: $1) }) else { return .zero }
+            send(event)
             return nil
         }
     }

@@ -187,7 +187,7 @@ package actor Instance {
     /// - Throws: when the task is cancelled.
     func settled() async throws(CancellationError) -> Bool {
         let attempt = machine.attempt
-        try await wait { $0.attempt != attempt || $0.phase == .stopped || $0.phase == .deleted }
+        try await wait(for: .end(attempt: attempt))
         return machine.attempt != attempt
     }
 

@@ -3,8 +3,8 @@ import Foundation
 import LinuxSys
 import Testing
 
-/// What sandboxes that are kept ready cost while they wait.
-extension WarmTests {
+/// What sandboxes that are kept ready cost while they wait. (Apart from `WarmTests`, which run one after the other.)
+@Suite struct WarmWaitingTests {
     /// Nanoseconds of a processor that each thread of a sandbox has used, and whether it is frozen.
     private func work(_ f: DaemonFixture, of id: String) throws -> (used: [String: String], isFrozen: Bool) {
         var used: [String: String] = [:]
@@ -37,13 +37,13 @@ extension WarmTests {
     }
 
     @Test(arguments: backends) func whatWaitsDoesNothing(_ backend: String) async throws {
-        try await DaemonFixture.with(config: Self.config("warm: { base@\(backend): 1 }")) { f in
+        try await DaemonFixture.with(config: WarmTests.config("warm: { base@\(backend): 1 }")) { f in
             func other() async throws {
                 for _ in 0..<3 {
                     try await f.succeed("run", "--isolation", backend, "--pull", "always", "--", "python3", "-c", "0")
                 }
             }
-            try await full(f)
+            try await WarmTests().full(f)
             let pooled = try FileManager.default.contentsOfDirectory(atPath: "\(f.home)/warm")
                 .filter { $0.hasPrefix("i-") }
             try #require(pooled.count == 1)
@@ -58,7 +58,7 @@ extension WarmTests {
             try await f.eventually("a standby is ready") {
                 try await f.succeed("instance", "info", "web").out.contains("Standby:      ready\n")
             }
-            try await full(f)
+            try await WarmTests().full(f)
             try await expectRest(f, of: try await f.record("web").id, backend, other)
         }
     }
