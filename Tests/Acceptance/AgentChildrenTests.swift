@@ -71,6 +71,43 @@ import Testing
         }
     }
 
+    /// A provider that takes one question at a time answers six agents, each of which waits for the next.
+    @Test func aParentThatWaitsHoldsNoPlaceAtItsModel() async throws {
+        try await DaemonFixture.with(config: nil) { f in
+            let scenario = f.path("one.yaml")
+            try """
+            apiVersion: aegis/v1
+            kind: ModelScenario
+            rules:
+              - when: { tool: spawn_agents, failed: true }
+                reply: { text: "bottom" }
+              - when: { tool: spawn_agents }
+                reply: { text: "{{result:spawn_agents.children.0.response}}" }
+              - reply: { tools: [{ name: spawn_agents, input: { children: [{ manifest: "\(Self.digger)", message: dig }] } }] }
+            """.write(toFile: scenario, atomically: true, encoding: .utf8)
+            try await f.succeed("down")
+            try AgentDoor.configuration(
+                f,
+                """
+                    - name: one
+                      type: scripted
+                      scenario: \(scenario)
+                      max_concurrent: 1
+                      models: [{ alias: one, model: one }]
+
+                """)
+            try await f.up()
+            let door = AgentDoor(fixture: f)
+            let run = try await door.result(
+                "agent.spawn_and_run",
+                ["manifest": Self.digger.replacing("\\n", with: "\n"), "message": "dig"])
+            #expect(run["response"] as? String == "bottom", "\(run)")
+        }
+    }
+
+    private static let digger =
+        "name: digger\\nmodel: one\\ncapabilities: ['tool: spawn_agents', 'spawn: digger']"
+
     /// Three at once and no more; one that may not be does not stop the others.
     @Test func childrenAnswerTogether() async throws {
         try await AgentDoor.with(rules: "  - reply: { text: \"{{agent}} did {{message}}\" }\n") { door in
