@@ -256,4 +256,40 @@ private actor Pinned {
         task.cancel()
         await #expect(throws: CancellationError.self) { try await task.value }
     }
+    /// The times of a loop have no task that waits for them; all else is the same.
+    @Test func aTimeOfTheLoopCancelsTheBodyAndWaitsForIt() async throws {
+        let ended = Shared(false)
+        let outcome = try await onLoop { loop in
+            await kind {
+                try await withDeadline(.milliseconds(1)) {
+                    defer { ended.change { $0 = true } }
+                    try await loop.clock.sleep(for: .seconds(100_000))
+                }
+            }
+        }
+        #expect(outcome == .timeout && ended.value)
+        // What comes to its end in spite of it has happened.
+        let value = try await onLoop { loop in
+            try await withDeadline(.milliseconds(1)) {
+                try? await loop.clock.sleep(for: .seconds(100_000))
+                return 5
+            }
+        }
+        #expect(value == 5)
+    }
+
+    @Test func cancellationOnALoopIsNoTimeout() async throws {
+        try await onLoop { loop in
+            let (asleep, fallAsleep) = AsyncStream.makeStream(of: Void.self)
+            let task = Task(executorPreference: loop) {
+                try await withDeadline(.seconds(100_000)) {
+                    fallAsleep.yield()
+                    try await loop.clock.sleep(for: .seconds(100_000))
+                }
+            }
+            for await _ in asleep { break }
+            task.cancel()
+            await #expect(throws: CancellationError.self) { try await task.value }
+        }
+    }
 }

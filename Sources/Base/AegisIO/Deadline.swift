@@ -13,7 +13,35 @@ package func withDeadline<T: Sendable>(
     _ duration: Duration, clock: (any Clock<Duration>)? = nil, _ body: @escaping @Sendable () async throws -> T
 ) async throws -> T {
     let clock: any Clock<Duration> = clock ?? EventLoop.current?.clock ?? ContinuousClock()
-    return try await withDeadline(when: { try await clock.sleep(for: duration) }, body)
+    guard let own = clock as? LoopClock else {
+        return try await withDeadline(when: { try await clock.sleep(for: duration) }, body)
+    }
+    let (result, expired) = await withTimer(duration, on: own.loop, body)
+    if expired, case .failure = result { throw IOError.timeout }
+    return try result.get()
+}
+
+/// As `withCancellation`, for a time of a loop: its timer needs no task that waits for it, and every call of a tool has one.
+private func withTimer<T: Sendable>(
+    _ duration: Duration, on loop: EventLoop, _ body: @escaping @Sendable () async throws -> T
+) async -> (result: Result<T, any Error>, hasExpired: Bool) {
+    await withTaskGroup(of: Result<T, any Error>.self) { group in
+        // True when the time is over, false when the body has ended. Whoever cancels this task cancels the body with it.
+        let end = OneShot<Bool>()
+        group.addTask {
+            let result: Result<T, any Error>
+            do { result = .success(try await body()) } catch { result = .failure(error) }
+            end.finish(false)
+            return result
+        }
+        // A loop that ends before that has no times any more.
+        let timer = LoopTimer(after: duration, on: loop) { isDue in if isDue { end.finish(true) } }
+        // Whoever was cancelled before has not run out of time.
+        let hasExpired = await end.value() && !Task.isCancelled
+        if hasExpired { group.cancelAll() } else { timer.cancel() }
+        let result = await group.next()
+        return (result ?? .failure(IOError.cancelled), hasExpired)
+    }
 }
 
 /// Runs `body`, and cancels it when something else has come to its end; as the other one in all else.

@@ -28,6 +28,23 @@ extension GrantBook.Holder {
         return held
     }
 
+    /// Of so many grants it is less work to look at all of them once than to look for each tool.
+    private static let fewGrants = 64
+
+    /// The tools that may be called now, by grants that have something left; nil for a holder of many grants.
+    func tools(at now: Timestamp) -> (areAll: Bool, names: [String])? {
+        guard live.count <= Self.fewGrants else { return nil }
+        var names: [String] = []
+        for node in live {
+            guard case .tool(let name) = node.terms.capability,
+                node.standing(at: now).shortage(for: Request(.tool(name ?? "")), at: now) == nil
+            else { continue }
+            guard let name else { return (true, []) }
+            names.append(name)
+        }
+        return (false, names)
+    }
+
     /// The first live grant that allows a request and has enough left.
     func choose(_ request: Request, at now: Timestamp) -> (node: GrantNode, reserved: Amounts)? {
         AegisCapabilities.choose(

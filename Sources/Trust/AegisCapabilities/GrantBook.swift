@@ -104,8 +104,11 @@ package final class GrantBook: Sendable {
     package func allowed(_ actions: [Action], for holder: HolderID) -> [Bool] {
         locked { state, now in
             guard let own = state.holders[holder] else { return actions.map { _ in false } }
+            // Each step of each agent asks this for all the tools there are.
+            let tools = own.tools(at: now)
             return actions.map { action in
-                protected.refuses(action) == nil && own.choose(Request(action), at: now) != nil
+                if case .tool(let name) = action, let tools { return tools.areAll || tools.names.contains(name) }
+                return protected.refuses(action) == nil && own.choose(Request(action), at: now) != nil
             }
         }
     }
