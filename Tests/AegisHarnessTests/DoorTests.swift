@@ -181,14 +181,12 @@ final class Program {
 
     private func opened(_ body: (HostHarness, DoorDaemon, UInt16, String) throws -> Void) throws {
         for attempt in 1... {
-            let harness = try HostHarness()
-            let scratch = try Scratch()
-            let (port, path) = (try Self.port(), scratch.path + "/run/api.sock")
-            let daemon = DoorDaemon(harness.client)
+            let (harness, scratch, port) = (try HostHarness(), try Scratch(), try Self.port())
+            let (daemon, path) = (DoorDaemon(harness.client), scratch.path + "/run/api.sock")
             try daemon.open(path, port: port)
-            // Whoever connects to somewhere meanwhile may have got the port.
             let refusal = String(decoding: harness.client.processes[700]?.failed?.text ?? [], as: UTF8.self)
-            if refusal.contains("in use"), attempt < 20 { continue }
+            // Whoever connects to somewhere meanwhile may have got the port.
+            if attempt < 20, refusal.contains("in use") { continue }
             #expect(harness.client.processes[700]?.started != nil, "\(harness.client.summary)")
             return try body(harness, daemon, port, path)
         }
@@ -359,8 +357,8 @@ final class Program {
                 as [(UInt16, String, String)]
             {
                 try harness.client.start(number, [text, ""], kind: .door)
-                let failure = try #require(try harness.client.finish(number).failed)
-                #expect(String(decoding: failure.text, as: UTF8.self).contains(reason), "\(text)")
+                let failure = try #require(try harness.client.finish(number).failed).text
+                #expect(String(decoding: failure, as: UTF8.self).contains(reason), "\(text)")
             }
         }
     }
