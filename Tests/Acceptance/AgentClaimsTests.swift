@@ -78,6 +78,28 @@ import Testing
         }
     }
 
+    /// What the node's configuration says of turns holds for manifests that say nothing.
+    @Test func aTurnIsAsLongAsTheNodeSays() async throws {
+        let rules = "  - reply: { tools: [{ name: echo, input: { message: more } }] }\n"
+        try await AgentDoor.with("  agents: { max_iterations: 2 }\n", rules: rules) { door in
+            for (own, calls) in [("", 2), ("max_iterations: 3\n", 3)] {
+                let id = try await door.spawn(
+                    "name: looper\nmodel: default\nlifecycle: persistent\ncapabilities: ['tool: echo']\n\(own)")
+                let reply = try await door.result("agent.run", ["agent_id": id, "message": "go"])
+                #expect(reply["stop_reason"] as? String == "max_iterations", "\(reply)")
+                #expect(reply["iterations"] as? Int == calls, "\(reply)")
+                try await door.fixture.succeed("agent", "stop", id)
+            }
+            let file = door.fixture.path("looper.yaml")
+            try "name: looper\nmodel: default\ncapabilities: ['tool: echo', 'exec: *']\nbudget_config: {max_usd: 2}\n"
+                .write(toFile: file, atomically: true, encoding: .utf8)
+            let told = try await door.fixture.succeed("agent", "validate", file)
+            for text in ["2 model calls", "2 USD", "Files: ", "mounts ("] {
+                #expect(told.out.contains(text), "\(told)")
+            }
+        }
+    }
+
     /// Goals that are worked on, and that wait, are both gone on with by the next daemon.
     @Test func goalsOutliveTheirDaemon() async throws {
         let rules = """

@@ -39,6 +39,27 @@ import Testing
         }
     }
 
+    /// Its sandbox is an instance that is named as the agent's id: what is asked for is the agent all the same.
+    @Test func theLedgerIsAskedForAnAgentThatHasASandbox() async throws {
+        try await AgentDoor.with { door in
+            let id = try await door.spawn(
+                "name: runner\nmodel: default\nlifecycle: persistent\ncapabilities: ['tool: exec', 'exec: *']")
+            let ran = try await door.invoke(id, "exec", ["argv": ["true"]])
+            #expect(AgentDoor.value(ran)?["exit_code"] as? Int == 0, "\(ran)")
+            for word in [id, "runner"] {
+                let told = try await door.fixture.succeed("audit", "tail", "--agent", word, "--kinds", "tool_invoked")
+                #expect(told.out.contains("tool_invoked"), "\(word): \(told)")
+            }
+            // What its sandbox did is told as what it made.
+            let told = try await door.result(
+                "audit.tail", ["kinds": ["instance_started", "exec_started"], "count": 10])
+            let records = try #require(told["records"] as? [[String: Any]])
+            #expect(
+                Set(records.compactMap { $0["kind"] as? String }) == ["instance_started", "exec_started"], "\(told)")
+            #expect(records.allSatisfy { $0["parent"] as? String == id }, "\(told)")
+        }
+    }
+
     /// Ours and the original's, folders between colons; what the configuration names counts beside them.
     @Test func variablesNameFoldersOfSkills() async throws {
         try await DaemonFixture.with { f in

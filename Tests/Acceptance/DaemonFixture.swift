@@ -25,11 +25,11 @@ final class DaemonFixture: Sendable {
     /// What starts the daemon, put before the command.
     let launcher: [String]
 
-    /// The built programs beside the test bundle.
+    /// The built programs: those beside the test bundle, where everybody can run them.
     static let binaries: String = {
         let own =
             (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
-        return URL(fileURLWithPath: own).deletingLastPathComponent().path
+        return ReachablePrograms.place(of: URL(fileURLWithPath: own).deletingLastPathComponent().path)
     }()
     static var cli: String { "\(binaries)/aegis" }
 

@@ -1,5 +1,6 @@
 import AegisCore
 import AegisTestSupport
+import Foundation
 import LinuxSys
 import Testing
 
@@ -37,6 +38,28 @@ import Testing
         _ = try two.transaction(.saved) { t in try t.run("DROP TRIGGER full") }
         try add("one again", to: one)
         #expect(try one.count() == expected + 2)
+    }
+
+    /// Who holds one waits for another program's change as long as who holds none.
+    @Test func aChangeUnderWayIsWaitedFor() throws {
+        let path = scratch.file("a.db")
+        let (one, two) = (try openNotes(path), try openNotes(path))
+        defer { one.close() }
+        defer { two.close() }
+        try add("first", to: one)
+        let (begun, ended) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
+        Thread.detachNewThread {
+            _ = try? two.transaction(.saved) { t in
+                _ = try t.run("INSERT INTO notes(body) VALUES ('second')")
+                begun.signal()
+                usleep(300_000)
+            }
+            ended.signal()
+        }
+        begun.wait()
+        try add("third", to: one)
+        ended.wait()
+        #expect(try one.count() == 3)
     }
 
     /// The log is written back, however many changes come one after the other: it stays about as long as it was allowed to be.

@@ -37,7 +37,8 @@ private final class QueueWorld: Sendable {
 
     static func open(_ directory: TemporaryDirectory) throws -> Database {
         try Database.open(
-            path: directory.path("aegis.db"), applicationID: 0x4145_4749, migrations: ApprovalQueue.migrations)
+            path: directory.path("aegis.db"), applicationID: 0x4145_4749,
+            migrations: ApprovalQueue.migrations + ApprovalQueue.parentMigrations)
     }
 
     /// The daemon as it is after a restart.

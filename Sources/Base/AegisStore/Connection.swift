@@ -142,7 +142,8 @@ internal import CSQLite
 
     /// Keeps the snapshot of the database over the changes that follow: a change takes and gives back two locks then instead of four,
     /// a third of the system calls of a small one. What it changes itself it sees; where another program has changed something in
-    /// between it fails as `SQLiteError.isOutdated`, and is done once that was let go.
+    /// between, or is changing something, it fails as `SQLiteError.isBusy` at once, and is done when that was let go. Meanwhile nobody
+    /// can empty the WAL (`wal_checkpoint(TRUNCATE)`); it is written back all the same.
     func hold() throws(SQLiteError) {
         changesHeld += 1
         if changesHeld >= Self.mostHeld {

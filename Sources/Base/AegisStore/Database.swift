@@ -55,8 +55,9 @@ package final class Database: Sendable {
             }
             try connection.hold()
             do throws(SQLiteError) { return try connection.change(sql, values) } catch {
-                // After a failure nothing is kept: some are over only once nobody reads any more.
-                guard connection.letGo(), error.isOutdated else { throw error }
+                // After a failure nothing is kept: some are over only once nobody reads any more. Who holds a snapshot does not wait for a
+                // lock either, as SQLite has it; nothing was done, and without the snapshot the statement waits like any other.
+                guard connection.letGo(), error.isBusy else { throw error }
                 return try connection.change(sql, values)
             }
         }

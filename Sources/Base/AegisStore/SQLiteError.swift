@@ -27,8 +27,6 @@ package struct SQLiteError: Error, Sendable, Equatable, CustomStringConvertible 
     package var isConstraint: Bool { primaryCode == SQLITE_CONSTRAINT }
     /// Whether another connection held the lock for longer than the busy timeout.
     package var isBusy: Bool { primaryCode == SQLITE_BUSY || primaryCode == SQLITE_LOCKED }
-    /// Whether another connection has changed something since the snapshot that was to be changed; then nothing was done.
-    var isOutdated: Bool { code == SQLITE_BUSY | 2 << 8 }
     /// Whether there was no room: file system, quota, file size limit or the database's own page limit.
     package var isFull: Bool {
         primaryCode == SQLITE_FULL || primaryCode == SQLITE_IOERR && Self.noRoom.contains(systemCode)

@@ -13,16 +13,16 @@ extension AgentService {
     // MARK: Deployed manifests
 
     func deployed(_ caller: Caller) throws(AegisError) -> [JSONValue] {
-        try manifests.list(owner: caller.uid == 0 ? nil : caller.uid).map { Self.shown($0, withText: false) }
+        try manifests.list(owner: caller.uid == 0 ? nil : caller.uid).map { shown($0, withText: false) }
     }
 
     func deployed(_ name: String, _ caller: Caller) throws(AegisError) -> JSONValue {
-        Self.shown(try manifests.find(name, owner: caller.uid, ofAnybody: true), withText: true)
+        shown(try manifests.find(name, owner: caller.uid, ofAnybody: true), withText: true)
     }
 
-    private static func shown(_ entry: ManifestStore.Entry, withText: Bool) -> JSONValue {
+    private func shown(_ entry: ManifestStore.Entry, withText: Bool) -> JSONValue {
         var fields: [JSONValue.Field]
-        do throws(AegisError) { fields = Self.fields(of: try entry.manifest()) } catch {
+        do throws(AegisError) { fields = self.fields(of: try entry.manifest()) } catch {
             // Written for another release: its text is still there to be looked at.
             fields = [.init("name", .string(entry.name)), .init("error", .string(error.message))]
         }

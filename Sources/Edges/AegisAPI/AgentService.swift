@@ -127,7 +127,7 @@ package struct AgentService: Sendable {
         let (manifest, prompt) = try await manifest(source, caller)
         try manifest.checkApprovals(services.registry, quotesValues: source.isQuotable)
         try manifest.checkCapabilities(quotesValues: source.isQuotable)
-        var fields = Self.fields(of: manifest, unknown: source.isQuotable ? manifest.unknownNames(services) : [])
+        var fields = fields(of: manifest, unknown: source.isQuotable ? manifest.unknownNames(services) : [])
         if !onlyValidate {
             let entry = ManifestStore.Entry(
                 name: manifest.name, owner: caller.uid, text: String(decoding: source.file.bytes, as: UTF8.self),
@@ -140,14 +140,18 @@ package struct AgentService: Sendable {
     }
 
     /// What is shown of a manifest; `unknown` is what is said of names in it that mean nothing here.
-    static func fields(of manifest: AgentManifest, unknown: [String] = []) -> [JSONValue.Field] {
+    func fields(of manifest: AgentManifest, unknown: [String] = []) -> [JSONValue.Field] {
         var fields: [JSONValue.Field] = [
             .init("name", .string(manifest.name)), .init("model", .string(manifest.model)),
             .init("lifecycle", .string(manifest.lifecycle.word)),
             .init("capabilities", .array(manifest.capabilities.map { .string($0.description) })),
             .init("approval_required", .array(manifest.approvalRequired.map { .string($0) })),
         ]
-        fields.append(.init("max_iterations", .number(manifest.maxIterations)))
+        // Programs see what the grants allow (decision D1).
+        if manifest.capabilities.contains(where: { if case .exec = $0.capability { true } else { false } }) {
+            fields.append(.init("file_policy", "mounts"))
+        }
+        fields.append(.init("max_iterations", .number(manifest.maxIterations ?? services.iterations)))
         fields.append(.init("max_turn_tokens", .number(manifest.turnTokens)))
         if let budget = manifest.budget {
             fields.append(

@@ -4,6 +4,10 @@ package import AegisInstances
 internal import AegisJSON
 package import AegisWire
 
+/// Finds the id of an agent or instance that is called by a word now: its name, or its id; nil when none is, which leaves the word the id
+/// of anything that ever was. An agent comes first: its sandbox is an instance that is named as the agent's id.
+package typealias AuditNames = @Sendable (_ word: String, Caller) async -> String?
+
 /// The ledger on `agentd.sock`: `audit.tail`, `audit.head` and `audit.verify`, by the calls that the routes of REST make.
 package struct AuditMethods: Sendable {
     /// Records of one answer.
@@ -12,8 +16,7 @@ package struct AuditMethods: Sendable {
     private let audit: AuditService
     /// Whether somebody may ask about the whole node.
     private let isAdministrator: @Sendable (UInt32) -> Bool
-    /// The id of an agent or instance that is called by a name now; nil when none is.
-    private let resolve: @Sendable (_ word: String, Caller) async -> String?
+    private let resolve: AuditNames
 
     /// Offers a ledger.
     ///
@@ -22,7 +25,7 @@ package struct AuditMethods: Sendable {
     ///   - owner: the daemon's own user, who may see all of it as root may.
     ///   - resolve: finds the id of what is called by a name.
     package init(
-        _ audit: AuditService, owner: UInt32, resolve: @escaping @Sendable (String, Caller) async -> String?
+        _ audit: AuditService, owner: UInt32, resolve: @escaping AuditNames
     ) {
         self.audit = audit
         self.resolve = resolve

@@ -1,6 +1,6 @@
 package import AegisAudit
 internal import AegisCore
-package import AegisInstances
+internal import AegisInstances
 internal import AegisSandboxTypes
 internal import AegisWire
 
@@ -18,12 +18,16 @@ package struct AuditRoutes: Sendable {
     }
 
     private let audit: AuditService
-    private let directory: InstanceDirectory
+    private let resolve: AuditNames
 
-    /// Routes over a ledger; names of instances are looked up in the directory.
-    package init(_ audit: AuditService, directory: InstanceDirectory) {
+    /// Routes over a ledger.
+    ///
+    /// - Parameters:
+    ///   - audit: its calls.
+    ///   - resolve: finds the id of what is called by a name.
+    package init(_ audit: AuditService, resolve: @escaping AuditNames) {
         self.audit = audit
-        self.directory = directory
+        self.resolve = resolve
     }
 
     package var routes: [Route] {
@@ -34,7 +38,7 @@ package struct AuditRoutes: Sendable {
             ) { [self] context, writer in
                 // It tells of everybody's agents.
                 try requireRoot(context)
-                let filter = try filter(context)
+                let filter = try await filter(context)
                 let follows = try context.flag("follow")
                 var batch = try await audit.tail(try count(context), filter)
                 var body = try await writer.stream(200, headers: ["Content-Type": "application/x-ndjson"])
@@ -59,12 +63,11 @@ package struct AuditRoutes: Sendable {
         ]
     }
 
-    private func filter(_ context: RequestContext) throws(AegisError) -> AuditFilter {
+    private func filter(_ context: RequestContext) async throws(AegisError) -> AuditFilter {
         var filter = AuditFilter()
         if let kinds = context.query["kinds"] { filter.kinds = try AuditKind.words(parsing: kinds) }
         if let agent = context.query["agent"] {
-            // The name of an instance that is there, or the id of anything that ever was.
-            filter.agent = (try? directory.find(agent, for: context.caller))?.id ?? agent
+            filter.agent = await resolve(agent, context.caller) ?? agent
         }
         filter.trace = context.query["trace"]
         if let since = context.query["since"] {

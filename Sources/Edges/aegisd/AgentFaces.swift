@@ -31,11 +31,8 @@ struct AgentFaces: Sendable {
         ledger = audit.ledger
         let skillService = SkillService(service, shelf: skills.shelf) { skills.root(of: $0) }
         let memoryService = MemoryService(service, desk: memory)
-        let records = AuditMethods(audit, owner: CurrentProcess.effectiveUser) { word, caller in
-            // An agent or instance of that name that is there, or the id of anything that ever was.
-            if let agent = await service.id(of: word, caller) { return agent }
-            return (try? instances.find(word, for: caller))?.id
-        }
+        let records = AuditMethods(
+            audit, owner: CurrentProcess.effectiveUser, resolve: Self.names(service, instances))
         methods = records.methods + skillService.methods + memoryService.methods
         routes = skillService.routes + memoryService.routes
     }
@@ -48,6 +45,14 @@ extension AgentFaces {
     func prepare() async throws {
         try await bootstrap.resetIfAsked(memory, ledger, logger)
         try await memory.sweep(logger)
+    }
+
+    /// Finds whom a word means that somebody asks the ledger about.
+    static func names(_ service: AgentService, _ instances: InstanceDirectory) -> AuditNames {
+        { word, caller in
+            if let agent = await service.id(of: word, caller) { return agent }
+            return (try? instances.find(word, for: caller))?.id
+        }
     }
 
     /// The tools of memory and of skills.

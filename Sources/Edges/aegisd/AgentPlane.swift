@@ -54,7 +54,7 @@ struct AgentPlane: Sendable {
         SessionStore.migrations + ManifestStore.migrations + GoalStore.migrations + [BudgetBook.migration]
         + [MemoryStore.migration, SkillTrust.migration] + GrantStore.migrations + ApprovalQueue.migrations
         + SessionStore.mailMigrations + MCPStore.migrations + SessionStore.indexMigrations
-        + SessionStore.placeMigrations
+        + SessionStore.placeMigrations + ApprovalQueue.parentMigrations
 
     init(settings: DaemonSettings, home: DaemonHome, services: DaemonServices, logger: Logger) async throws {
         (loop, door) = (try EventLoop.startThread(name: "agents"), try Door())
@@ -72,7 +72,7 @@ struct AgentPlane: Sendable {
         let memory = try settings.memory.makeStore(database, settings.providers, desk.service)
         kitServers = MCPServers.inSandboxes(settings, services, scope: scope, loop: loop, logger: logger)
         let sandboxes = kitServers
-        let agents = AgentServices(
+        var agents = AgentServices(
             store: SessionStore(database), models: desk, registry: registry,
             tools: Self.gate(registry, services.secrets, on: loop), grants: services.grants, audit: ledger,
             desk: approvals,
@@ -80,6 +80,7 @@ struct AgentPlane: Sendable {
             gone: { await Self.clear($0, folders, sandboxes, approvals, memory) },
             forgotten: { folders.clear(tree: $0) }, scope: scope, now: { Timestamp.now() }, clock: loop.clock,
             logger: logger)
+        agents.iterations = settings.agents.maxIterations
         let skills = AgentSkills(settings.agents.skillsDirs, home: home.path, database: database, folders: folders)
         directory = AgentDirectory(agents, limits: settings.agents.limits, preamble: { skills.preamble($0, $1) })
         let memories = MemoryDesk(memory, directory: directory, bootstrapID: settings.agents.bootstrapID)

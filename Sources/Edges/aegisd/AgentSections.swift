@@ -13,6 +13,8 @@ struct AgentsSection: ConfigSection {
     var maxGoals: Int
     /// How long a call waits for a person.
     var approvalTimeout: TimeSpan
+    /// Model calls of one turn of agents whose manifest does not say.
+    var maxIterations: Int
     /// The manifest that takes goals; nil is the one that comes with Aegis.
     var bootstrapManifest: String?
     /// Whether the agent that comes with Aegis to take goals keeps its memory, and whether that is forgotten at the start.
@@ -31,6 +33,7 @@ struct AgentsSection: ConfigSection {
         maxDepth = reader.read("max_depth", default: 5, check: range(0...16))
         batchCap = reader.read(
             "batch_cap", default: 3, variables: ["AAOS_SPAWN_AGENTS_BATCH_CAP"], check: range(1...32))
+        maxIterations = reader.read("max_iterations", default: 50, check: range(1...10_000))
         maxGoals = reader.read("max_goals", default: 4, check: range(1...100))
         approvalTimeout = reader.read("approval_timeout", default: TimeSpan(milliseconds: 600_000)) {
             (10_000...7 * 86_400_000).contains($0.milliseconds) ? nil : "must be 10s to 7d"

@@ -129,7 +129,9 @@ enum Daemon {
             ImageRoutes(services.images, directory: services.directory).routes,
             DebugRoutes(services.directory).routes, AgentRoutes(agents.service).routes, agents.routes,
             servers.routes,
-            AuditRoutes(services.audit.service, directory: services.directory).routes,
+            AuditRoutes(
+                services.audit.service, resolve: AgentFaces.names(agents.service, services.directory)
+            ).routes,
         ].flatMap(\.self)
         let routes = groups + [SystemRoutes.description(of: groups)]
         let router = APIRouter(

@@ -30,7 +30,7 @@ extension AuditKind {
 extension AuditEvent {
     static func created(_ stored: StoredInstance, by caller: Caller) -> AuditEvent {
         var event = AuditEvent(
-            .instanceCreated, agent: stored.info.id, parent: stored.info.parent,
+            .instanceCreated, agent: stored.info.id, parent: stored.maker,
             ("name", stored.info.name.map { .string($0) } ?? .null), ("image", .string(stored.info.image)),
             ("uid", .number(caller.uid)), ("network", .string(stored.info.network)),
             ("allow", .array((stored.info.allow ?? []).map { .string($0) })),
@@ -41,7 +41,7 @@ extension AuditEvent {
 
     static func starts(_ stored: StoredInstance) -> AuditEvent {
         var event = AuditEvent(
-            .instanceStarted, agent: stored.info.id, parent: stored.info.parent,
+            .instanceStarted, agent: stored.info.id, parent: stored.maker,
             ("attempt", .number(stored.attempt)), ("image", .string(stored.info.image)))
         event.fields += AuditEvent.command(stored.userCommand)
         return event
@@ -49,14 +49,14 @@ extension AuditEvent {
 
     static func ended(_ stored: StoredInstance) -> AuditEvent {
         AuditEvent(
-            .instanceEnded, agent: stored.info.id, parent: stored.info.parent, ("attempt", .number(stored.attempt)),
+            .instanceEnded, agent: stored.info.id, parent: stored.maker, ("attempt", .number(stored.attempt)),
             ("reason", stored.info.stopReason.map { .string($0) } ?? .null),
             ("exit_code", stored.info.exitCode.map { .number($0) } ?? .null),
             ("oom_killed", .bool(stored.info.oomKilled)))
     }
 
-    static func exec(_ command: [String], id: String, user: String?, in instance: String) -> AuditEvent {
-        var event = AuditEvent(.execStarted, agent: instance, ("exec_id", .string(id)))
+    static func exec(_ command: [String], id: String, user: String?, in instance: Instance) -> AuditEvent {
+        var event = AuditEvent(.execStarted, agent: instance.id, parent: instance.maker, ("exec_id", .string(id)))
         event.fields += AuditEvent.command(command)
         if let user { event.fields.append(.init("user", .string(user))) }
         return event
@@ -73,7 +73,15 @@ extension AuditEvent {
     }
 }
 
+extension StoredInstance {
+    /// Who made it: the instance whose child it is, or the agent whose sandbox it is.
+    var maker: String? { info.parent ?? agent?.agent }
+}
+
 extension Instance {
+    /// Who made it: the instance whose child it is, or the agent whose sandbox it is.
+    nonisolated var maker: String? { parent ?? agent?.agent }
+
     /// Records what has happened already: an end cannot be refused. What cannot be written down is told in the daemon's log.
     nonisolated func audited(_ event: AuditEvent) {
         do throws(AegisError) { try services.audit.record(event) } catch {

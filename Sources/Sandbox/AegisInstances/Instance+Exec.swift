@@ -52,7 +52,7 @@ extension Instance {
             terminal: request.tty ?? false,
             stdin: request.stdin ?? false, createDirectory: false, columns: request.columns ?? 80,
             rows: request.rows ?? 24, limit: limit.map { UInt32(clamping: max(1, Int64($0 / .milliseconds(1)))) } ?? 0)
-        try services.audit.record(.exec(request.command, id: execID, user: request.user ?? stored.user, in: id))
+        try services.audit.record(.exec(request.command, id: execID, user: request.user ?? stored.user, in: self))
         var process = try await run(
             message, on: session, execID: execID, logged: logged && secrets.isEmpty, takesInput: request.stdin ?? false)
         process.hold = SharedHold(hold)

@@ -182,7 +182,7 @@ private struct NetworkNotes: NetworkObserver {
             "network denied", ("instance", denial.instance), ("host", denial.host),
             ("port", denial.port.map { "\($0)" } ?? "-"), ("reason", denial.reason), ("count", "\(count)"))
         var event = AuditEvent(
-            .networkDenied, agent: denial.instance, ("host", .string(denial.host)),
+            .networkDenied, agent: denial.instance, parent: instance.maker, ("host", .string(denial.host)),
             ("port", denial.port.map { .number($0) } ?? .null), ("reason", .string(denial.reason)),
             ("count", .number(count)))
         if let places = denial.places { event.fields.append(JSONValue.Field("places", .number(places))) }
@@ -198,7 +198,8 @@ private struct NetworkNotes: NetworkObserver {
     func used(_ secrets: [String], host: String, method: String) throws(AegisError) {
         try instance.services.audit.record(
             AuditEvent(
-                .secretUsed, agent: instance.id, ("secrets", .array(secrets.map { .string($0) })),
+                .secretUsed, agent: instance.id, parent: instance.maker,
+                ("secrets", .array(secrets.map { .string($0) })),
                 ("host", .string(host)), ("method", .string(method))))
     }
 

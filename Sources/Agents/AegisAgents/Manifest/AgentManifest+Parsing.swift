@@ -92,8 +92,7 @@ struct ManifestReader {
         if manifest.restart.policy != .never, !manifest.isPersistent {
             reader.report("restart needs lifecycle: persistent or scheduled; an on-demand agent goes with its answer")
         }
-        manifest.maxIterations = reader.read(
-            "max_iterations", default: manifest.maxIterations, check: Self.range(1...10_000))
+        manifest.maxIterations = reader.readIfPresent("max_iterations", check: Self.range(1...10_000))
         manifest.maxTurnTokens = reader.readIfPresent("max_turn_tokens", check: BudgetTokens.turnProblem).map {
             Int(clamping: $0.count)
         }

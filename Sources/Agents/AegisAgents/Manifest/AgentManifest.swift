@@ -94,8 +94,8 @@ package struct AgentManifest: Sendable, Equatable {
     /// The JSON Schema of messages that other agents may send it; nil is any text.
     package var accepts: JSONValue?
     package var restart = Restart()
-    /// Model calls of one turn, 1 to 10,000.
-    package var maxIterations = 50
+    /// Model calls of one turn, 1 to 10,000; nil is what the node's configuration has for all.
+    package var maxIterations: Int?
     /// Tokens of the model calls of one turn, in and out, 1 to 10^12; nil is what `turnTokens` makes of the budget.
     package var maxTurnTokens: Int?
     /// The longest answer of the model in tokens, 1 to 1,000,000.

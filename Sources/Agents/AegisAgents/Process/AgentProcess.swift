@@ -357,7 +357,9 @@ package actor AgentProcess {
         }
     }
 
-    private var limits: TurnLimits { TurnLimits(iterations: manifest.maxIterations, tokens: manifest.turnTokens) }
+    private var limits: TurnLimits {
+        TurnLimits(iterations: manifest.maxIterations ?? services.iterations, tokens: manifest.turnTokens)
+    }
 
     func close(_ stop: TurnStop, _ problem: TurnProblem?) async throws {
         guard let turn = session.turn else { return }

@@ -23,6 +23,8 @@ package struct AgentServices: Sendable {
     package var late: (any LateTools)?
     /// Tells of answers while they are written.
     package let live = LiveAnswers()
+    /// Model calls of one turn of agents whose manifest does not say.
+    package var iterations = 50
     /// Clears away what an agent that is gone has had.
     package var gone: @Sendable (AgentRecord) async -> Void
     /// Clears away what a goal's agent has left in its workspace, once the goal is forgotten.

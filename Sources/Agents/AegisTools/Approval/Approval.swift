@@ -45,6 +45,8 @@ package struct ApprovalRequest: Sendable, Hashable {
     package var agent: String
     /// The agent's name.
     package var agentName: String
+    /// The agent that spawned it.
+    package var parent: String?
     package var trace: String
     package var step: Int
     package var callID: String
@@ -60,11 +62,12 @@ package struct ApprovalRequest: Sendable, Hashable {
 
     /// Describes a call.
     package init(
-        agent: String, agentName: String, trace: String, step: Int, callID: String, door: String, tool: String,
-        grant: String, input: JSONValue, inputHash: String, preview: ApprovalPreview
+        agent: String, agentName: String, parent: String? = nil, trace: String, step: Int, callID: String, door: String,
+        tool: String, grant: String, input: JSONValue, inputHash: String, preview: ApprovalPreview
     ) {
         self.agent = agent
         self.agentName = agentName
+        self.parent = parent
         self.trace = trace
         self.step = step
         self.callID = callID

@@ -236,7 +236,8 @@ extension ApprovalQueue {
         _ kind: AuditKind, _ id: String, _ request: ApprovalRequest, _ more: (String, JSONValue)...
     ) -> AuditEvent {
         var event = AuditEvent(
-            kind, agent: request.agent, trace: request.trace, step: request.step, ("approval", .string(id)),
+            kind, agent: request.agent, parent: request.parent, trace: request.trace, step: request.step,
+            ("approval", .string(id)),
             ("tool", .string(request.tool)), ("call_id", .string(request.callID)))
         event.fields += more.map { JSONValue.Field($0.0, $0.1) }
         return event

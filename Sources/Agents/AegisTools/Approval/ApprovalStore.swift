@@ -22,13 +22,18 @@ extension ApprovalQueue {
                     PRIMARY KEY (agent, tool, resource)) STRICT;
                 """)
     ]
+
+    /// Whose child the agent is; what was asked before has none.
+    package static let parentMigrations = [
+        Migration("tools: parents of who asks", sql: "ALTER TABLE approvals ADD COLUMN parent TEXT")
+    ]
 }
 
 /// The rows of the queue.
 struct ApprovalRows: ~Copyable {
     private static let columns = """
         id, agent, agent_name, trace, step, call_id, door, tool, grant_id, input, input_hash, preview, facts, resource,
-        state, requested_at, expires_at, answered_at, uid, answer_door, reason
+        state, requested_at, expires_at, answered_at, uid, answer_door, reason, parent
         """
     /// Closed requests that are kept.
     private static let mostClosed = 2000
@@ -38,11 +43,11 @@ struct ApprovalRows: ~Copyable {
         let facts = JSONValue.object(
             request.preview.facts.sorted { $0.key < $1.key }.map { JSONValue.Field($0.key, .string($0.value)) })
         try db.run(
-            "INSERT INTO approvals (\(columns)) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,NULL,NULL,NULL,NULL)",
+            "INSERT INTO approvals (\(columns)) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,NULL,NULL,NULL,NULL,?)",
             record.id, request.agent, request.agentName, request.trace, request.step, request.callID, request.door,
             request.tool, request.grant, text(request.input), request.inputHash, request.preview.text, text(facts),
             request.preview.resource, record.state.rawValue, record.requestedAt.milliseconds,
-            record.expiresAt.milliseconds)
+            record.expiresAt.milliseconds, request.parent)
         try db.run(
             """
             DELETE FROM approvals WHERE id IN (SELECT id FROM approvals WHERE state <> 'open'
@@ -122,7 +127,8 @@ struct ApprovalRows: ~Copyable {
         for field in try json(row, 12).fields ?? [] { facts[field.name] = field.value.text }
         let preview = ApprovalPreview(try row.get(11), facts: facts, resource: try row.get(13))
         let request = ApprovalRequest(
-            agent: try row.get(1), agentName: try row.get(2), trace: try row.get(3), step: try row.get(4),
+            agent: try row.get(1), agentName: try row.get(2), parent: try row.get(21), trace: try row.get(3),
+            step: try row.get(4),
             callID: try row.get(5), door: try row.get(6), tool: try row.get(7), grant: try row.get(8),
             input: try json(row, 9), inputHash: try row.get(10), preview: preview)
         guard let state = ApprovalRecord.State(rawValue: try row.get(14)) else {

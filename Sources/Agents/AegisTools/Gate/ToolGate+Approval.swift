@@ -24,8 +24,9 @@ extension ToolGate {
             let preview = try await call.entry.tool.preview(call.input, call.context)
             let context = call.context
             let request = ApprovalRequest(
-                agent: context.agent, agentName: context.name, trace: context.trace, step: context.step,
-                callID: context.callID, door: context.door, tool: name, grant: grant, input: call.input,
+                agent: context.agent, agentName: context.name, parent: context.parent, trace: context.trace,
+                step: context.step, callID: context.callID, door: context.door, tool: name, grant: grant,
+                input: call.input,
                 inputHash: call.inputHash, preview: preview)
             switch try await desk.ask(request) {
             case .granted: return .success(preview)

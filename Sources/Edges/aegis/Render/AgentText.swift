@@ -11,10 +11,16 @@ package enum AgentText {
         fields.add("Lifecycle", json["lifecycle"]?.text)
         for grant in json["capabilities"]?.elements ?? [] { fields.add("May", grant.text) }
         for tool in json["approval_required"]?.elements ?? [] { fields.add("Asks before", tool.text) }
-        if let budget = json["budget"], let tokens = budget["max_tokens"]?.unsigned {
+        fields.add("Files", json["file_policy"]?.text.map(Self.filePolicy))
+        if let budget = json["budget"] {
             let period = budget["reset_period_seconds"]?.unsigned ?? 0
+            let amounts = [
+                budget["max_tokens"]?.unsigned.map { "\($0) tokens" }, budget["max_usd"]?.text.map { "\($0) USD" },
+            ].compactMap(\.self)
             fields.add(
-                "Budget", "\(tokens) tokens" + (period > 0 ? " in \(TimeSpan.seconds(Int64(clamping: period)))" : ""))
+                "Budget",
+                amounts.joined(separator: " and ")
+                    + (period > 0 ? " in \(TimeSpan.seconds(Int64(clamping: period)))" : ""))
         }
         if let calls = json["max_iterations"]?.unsigned, let tokens = json["max_turn_tokens"]?.unsigned {
             fields.add("A turn takes", "\(calls) model calls and \(tokens) tokens at most")
