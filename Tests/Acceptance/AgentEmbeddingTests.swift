@@ -143,6 +143,20 @@ import Testing
         }
     }
 
+    /// The money of a tool's grant is spent on no model without a price.
+    @Test func moneyOfAGrantWantsAPrice() async throws {
+        try await Self.with({ Self.provider($0.port) }) { door, server in
+            let id = try await door.spawn(
+                "name: keeper\nmodel: default\nlifecycle: persistent\ncapabilities: "
+                    + "[{grant: 'tool: memory_store', max_usd: 1}, {grant: 'tool: memory_query', max_usd: 1}]\n")
+            for (tool, input) in [("memory_query", ["query": "tide"]), ("memory_store", Self.note)] {
+                let refused = try await door.invoke(id, tool, input)
+                #expect(AgentDoor.code(refused) == "grant-needs-price", "\(refused)")
+            }
+            #expect(try Self.seen(server).count == 0)
+        }
+    }
+
     /// They wait for turns at the provider, and what the provider says that they took slows down what follows.
     @Test func theyWaitForTheirTurns() async throws {
         let keys = "max_concurrent: 1\n      tokens_per_minute: 100000"

@@ -147,6 +147,23 @@ private func withMemory(_ test: (Node) async throws -> Void) async throws {
         }
     }
 
+    /// What fails counts nothing; what was found and is too long to be told was looked for.
+    @Test func whatFailsGivesBackWhatItReserved() async throws {
+        try await withMemory { node in
+            try node.grant("ann", ["tool: *", "{grant: 'memory: self', max_calls: 2, max_bytes: 15}"])
+            let note: JSONValue = ["content": "tides turn", "category": "fact"]
+            let lost: JSONValue = ["content": "tides turn", "category": "fact", "replaces": "m-none"]
+            for _ in 1...3 { #expect(await node.call("ann", "memory_store", lost).code == "memory-not-found") }
+            func used() -> Amounts? { node.book.records(of: HolderID("ann")).last?.used }
+            #expect(used() == Amounts())
+            #expect(await !node.call("ann", "memory_store", note).isError)
+            let query: JSONValue = ["query": "tides turn"]
+            #expect(await node.call("ann", "memory_query", query).code == "limit-bytes-used-up")
+            #expect(used()?.bytes == 10)
+            #expect(await node.call("ann", "memory_query", query).code == "limit-calls-used-up")
+        }
+    }
+
     /// A child may look into a shared scope; what it knows is for who has spawned it, whatever its grants say.
     @Test func aChildStoresNothing() async throws {
         try await withMemory { node in

@@ -2,6 +2,7 @@ import AegisCapabilities
 import AegisCore
 import AegisInference
 import AegisJSON
+import AegisTestSupport
 import AegisTools
 import Synchronization
 import Testing
@@ -92,6 +93,38 @@ import Testing
             }?
             .used
             #expect(used?.tokens == 220 && used?.microUSD == 220, "\(String(describing: used))")
+        }
+    }
+
+    /// A question that a child still asks when it is ended counts against the limit of the tool by which it was started.
+    @Test func whatACancelledChildWasStillUsingCounts() async throws {
+        let asked = Waiter<Bool>()
+        let place = Mutex<World?>(nil)
+        defer { place.withLock { $0 = nil } }
+        let desk = ClosureDesk { question, _ in
+            guard question.name == "helper" else {
+                return ClosureDesk.calls(
+                    ToolUse(
+                        id: "c", name: "spawn_agent", input: ["manifest": "name: helper\nmodel: m\n", "message": "go"]))
+            }
+            asked.resolve(true)
+            await untilCancelled()
+            // The answer is there after its end has begun.
+            let helper = try? place.withLock { $0 }?.directory.find(question.agent)
+            while let helper, !helper.isLeaving { await Task.yield() }
+            return ClosureDesk.text("late")
+        }
+        let manifest = "capabilities: [{grant: 'tool: spawn_agent', max_tokens: 1000}, 'spawn: [helper]']"
+        try await Self.with(desk, manifest) { (world: World, process: AgentProcess) async throws in
+            place.withLock { $0 = world }
+            let trace = try await world.directory.send("go", to: process.id)
+            _ = await asked.value()
+            await process.cancel(trace: trace)
+            #expect(try await world.directory.reply(trace, of: process.id, wait: true)?.stop == .cancelled)
+            let used = world.grants.records(of: process.holder).first {
+                "\($0.terms.capability)" == "tool: spawn_agent"
+            }
+            #expect(used?.used.tokens == 110, "\(String(describing: used))")
         }
     }
 

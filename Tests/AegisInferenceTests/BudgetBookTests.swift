@@ -38,6 +38,21 @@ struct BookFixture: ~Copyable {
         #expect(again.report(.grant("g")) == nil && again.report(.agent("p"))?.usedTokens == 50)
     }
 
+    /// One that could not be closed must not count again what the limit is already without.
+    @Test func anAccountThatIsOpenedAnewHasUsedNothing() throws {
+        let fixture = try BookFixture()
+        let (_, book) = try fixture.open()
+        try book.open(.agent("p"))
+        for left in [50, 10] {
+            try book.open(.grant("g"), parent: .agent("p"), limit: BudgetLimit(maxTokens: left), isNew: true)
+            try book.open(.agent("a"), parent: .grant("g"))
+            let call = try book.reserve(caller, input: 5, wantedOutput: 100, price: .free).get()
+            #expect(call.outputTokens == left - 5)
+            try book.settle(call, usage: TokenUsage(input: 5, output: left == 50 ? 35 : 5), microUSD: 0)
+        }
+        #expect(book.report(.grant("g"))?.usedTokens == 10 && book.report(.agent("p"))?.usedTokens == 50)
+    }
+
     @Test func whatWasUsedOutlastsARestart() throws {
         let fixture = try BookFixture()
         let (database, book) = try fixture.open()

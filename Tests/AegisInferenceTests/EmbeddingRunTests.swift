@@ -13,15 +13,18 @@ import Testing
         let name = "main"
         let asked = Kept<[[String]]>([])
         let failures: Kept<Int>
+        /// How many requests it answers before it fails.
+        private let spared: Int
         private let clock: TestClock
         private let time: Duration
         private let error: ModelError
 
         init(
-            _ clock: TestClock, after time: Duration = .zero, failing failures: Int = .max,
+            _ clock: TestClock, after time: Duration = .zero, sparing spared: Int = 0, failing failures: Int = .max,
             with error: ModelError = ModelError(.network, "the connection broke")
         ) {
             (self.clock, self.time, self.error) = (clock, time, error)
+            self.spared = spared
             self.failures = Kept(failures)
         }
 
@@ -30,13 +33,16 @@ import Testing
         ) async throws(ModelError) -> ModelReply { throw error }
 
         func embed(_ question: EmbeddingQuestion) async throws(ModelError) -> EmbeddingReply {
-            asked.change { $0.append(question.texts) }
+            let count = asked.change { asked in
+                asked.append(question.texts)
+                return asked.count
+            }
             clock.advance(by: time)
             let fails = failures.change { left in
                 left -= 1
                 return left >= 0
             }
-            if fails { throw error }
+            if fails, count > spared { throw error }
             return EmbeddingReply(points: question.texts.map { _ in [1] }, usage: TokenUsage(input: 100))
         }
     }
@@ -125,6 +131,14 @@ import Testing
         // No model has worked on it.
         #expect(stage.book.report(.agent("a"))?.usedTokens == 0)
         #expect(stage.notes.kinds.count(where: { $0 == "model_call_retried" }) == count - 1)
+    }
+
+    /// However many requests it takes: the time is counted from the first one.
+    @Test func theTimeOfAllPortionsIsOne() async throws {
+        let clock = TestClock()
+        let stage = try Stage(clock, Peer(clock, after: .seconds(16), sparing: 1))
+        #expect(code(await stage.ask(stage.request((0..<70).map { "text \($0)" }))) == "embedding-failed")
+        #expect(stage.peer.asked.value.map(\.count) == [64, 6] && stage.isQuiet)
     }
 
     @Test func whoIsCancelledInAPauseAsksNoMore() async throws {

@@ -159,6 +159,30 @@ private let bob = MemoryPlace.own("agent-bob")
         }
     }
 
+    /// A query whose vector is paid for is answered, also where no more can be paid for; what else goes wrong ends it.
+    @Test(arguments: [("budget-exceeded", 2), ("budget-needs-price", 2), ("embedding-failed", Int?.none)])
+    func recordsThatNobodyPaysForAreLeft(_ code: String, _ skipped: Int?) async throws {
+        try await withDatabase { database in
+            for text in ["alpha", "beta"] {
+                try await open(database, LetterEmbedder()).store(MemoryDraft(text, .fact), in: alice, by: alice.owner)
+            }
+            let other = LetterEmbedder(
+                model: "other",
+                give: { texts in
+                    guard texts.count == 1 else { throw AegisError.failed(code, "no") }
+                    return [[Float](repeating: 1, count: 26)]
+                })
+            let store = open(database, other)
+            try await store.store(MemoryDraft("gamma", .fact), in: alice, by: alice.owner)
+            do {
+                let answer = try await store.query(MemoryQuery("gamma"), in: alice)
+                #expect(answer.skipped == skipped && answer.matches.map(\.record.content) == ["gamma"])
+            } catch let error as AegisError { #expect(skipped == nil && error.code == code) }
+            let left = try await store.list(alice)
+            #expect(left.count == 3 && left.count(where: { $0.model == "letters" }) == 2)
+        }
+    }
+
     @Test(arguments: [
         [[Float]](), [[1, 2]], [[Float](repeating: .nan, count: 26)], [[Float](repeating: .infinity, count: 26)],
     ])

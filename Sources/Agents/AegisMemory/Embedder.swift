@@ -10,18 +10,21 @@ package struct EmbeddingPayer: Sendable {
     package var tree: String
     /// How urgent it is beside what others want: more than 0 for what somebody waits for, less for what nobody does.
     package var urgency: Int
+    /// Whether the money that this may take is limited beside the agent's budgets: then nothing may be asked whose price is not known.
+    package var limitsMoney: Bool
     /// Is told what was used, also of what has failed.
     package var used: @Sendable (_ tokens: Int, _ microUSD: Int) -> Void
 
     /// Describes who pays.
     package init(
-        agent: String, name: String, tree: String, urgency: Int = 0,
+        agent: String, name: String, tree: String, urgency: Int = 0, limitsMoney: Bool = false,
         used: @escaping @Sendable (_ tokens: Int, _ microUSD: Int) -> Void = { _, _ in }
     ) {
         self.agent = agent
         self.name = name
         self.tree = tree
         self.urgency = urgency
+        self.limitsMoney = limitsMoney
         self.used = used
     }
 }

@@ -86,13 +86,21 @@ extension MemoryStore {
         }
     }
 
-    /// Embeds some of the records that another model has embedded.
+    /// Who searches can pay for no other vectors than that of the query.
+    private static let unpaid: Set = ["budget-exceeded", "budget-needs-price"]
+
+    /// Embeds some of the records that another model has embedded, as far as the payer can pay for them.
     ///
     /// - Returns: how many are left.
     private func embedAgain(_ place: MemoryPlace, for payer: EmbeddingPayer?) async throws -> Int {
         let (stale, count) = try await blocking { [self] in try findStale(place) }
         guard !stale.isEmpty else { return 0 }
-        let vectors = try await embedder.unitVectors(stale.map(\.content), for: payer)
+        let vectors: [[Float]]
+        do { vectors = try await embedder.unitVectors(stale.map(\.content), for: payer) } catch {
+            guard let code = (error as? AegisError)?.code, Self.unpaid.contains(code) else { throw error }
+            // The query has its own vector, which is paid for: it is answered from what can be compared.
+            return count
+        }
         try await inTurn(place) { [self] in
             let written = try database.transaction(.saved) { tx in
                 var written: [Int] = []

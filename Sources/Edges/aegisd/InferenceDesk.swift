@@ -57,7 +57,8 @@ struct InferenceDesk: ModelDesk {
             let limit = BudgetLimit(
                 maxTokens: bound.tokens.map { Int(clamping: $0) }, maxMicroUSD: bound.microUSD.map { Int(clamping: $0) }
             )
-            try service.budgets.open(.grant(grant), parent: .agent(agent), limit: limit)
+            // What the limit leaves is without what calls of before have used: they must not count here again.
+            try service.budgets.open(.grant(grant), parent: .agent(agent), limit: limit, isNew: true)
         }
     }
 

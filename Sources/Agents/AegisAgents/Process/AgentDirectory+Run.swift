@@ -68,15 +68,22 @@ extension AgentDirectory {
                     hint: "spawn it, then run it ('aegis agent spawn', 'aegis agent run')")
             }
             let result = try await run(text, on: process, trace: trace)
-            // Its account is closed with its end.
-            if let spending = services.models.spending(of: process.id) { spent?(spending) }
-            _ = try? await stop(process.id, reason: "its work is done")
+            if let used = await dismiss(process, "its work is done") { spent?(used) }
             return (process.id, result)
         } catch {
-            if let spending = services.models.spending(of: process.id) { spent?(spending) }
-            _ = try? await stop(process.id, reason: "its run was given up")
+            if let used = await dismiss(process, "its run was given up") { spent?(used) }
             throw error
         }
+    }
+
+    /// Removes an agent that was run.
+    ///
+    /// - Returns: what it and all below it have used: also by questions that were still asked.
+    private func dismiss(_ process: AgentProcess, _ reason: String) async -> ModelSpending? {
+        // Its account is closed with its end, which may be another's doing.
+        let earlier = services.models.spending(of: process.id)
+        let left = try? await stop(process.id, reason: reason)
+        return left ?? earlier
     }
 
     /// The result of a message, now or once it is there.

@@ -84,7 +84,13 @@ package struct MemoryTools: Sendable {
                 hint: "give what should be kept to the agent that started you, in your answer")
         }
         let place = scope == "self" ? .own(own) : MemoryDesk.shared(scope, owner: context.owner)
-        let result = try await body(Place(store: store, place: place, policy: policy, author: own), &admission)
+        let result: T
+        do { result = try await body(Place(store: store, place: place, policy: policy, author: own), &admission) } catch
+        {
+            // What is too long to be told was looked for all the same; whatever else fails has stored and found nothing.
+            if error is Denial { admission.settle() } else { admission.refund() }
+            throw error
+        }
         let used = admission.reserved
         admission.settle(used: used)
         return result

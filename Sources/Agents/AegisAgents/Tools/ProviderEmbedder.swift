@@ -35,6 +35,13 @@ package struct ProviderEmbedder: Embedder {
     }
 
     package func embed(_ texts: [String], for payer: EmbeddingPayer?) async throws -> [[Float]] {
+        // The grant would count nothing, however much it takes.
+        guard price != nil || payer?.limitsMoney != true else {
+            throw AegisError(
+                .denied, "grant-needs-price",
+                "the grant of the tool limits money, and the embedding model '\(model)' has no price",
+                hint: "set input_per_mtok and output_per_mtok of the model in the configuration")
+        }
         let bill = ModelBill()
         let request = EmbeddingRequest(
             texts, provider: provider, model: name, price: price,

@@ -51,15 +51,18 @@ package final class BudgetBook: Sendable {
         state = Mutex(State(machine: machine))
     }
 
-    /// Opens an account or changes its limit; what was used stays used. Synced.
+    /// Opens an account or changes its limit; what was used stays used, unless it is opened anew. Synced.
     ///
     /// - Parameters:
     ///   - owner: whose it is.
     ///   - parent: the account that pays as well: of the agent that spawned this one, or of the grant by which it did.
     ///   - limit: what may be used.
+    ///   - isNew: whether one that could not be closed before counts no more.
     /// - Throws: what the database throws.
-    package func open(_ owner: BudgetOwner, parent: BudgetOwner? = nil, limit: BudgetLimit = .none) throws(AegisError) {
-        try change(.synced) { $0.open(owner, parent: parent, limit: limit, at: time.wall) }
+    package func open(
+        _ owner: BudgetOwner, parent: BudgetOwner? = nil, limit: BudgetLimit = .none, isNew: Bool = false
+    ) throws(AegisError) {
+        try change(.synced) { $0.open(owner, parent: parent, limit: limit, isNew: isNew, at: time.wall) }
     }
 
     /// Removes an account, and what it has used with it.

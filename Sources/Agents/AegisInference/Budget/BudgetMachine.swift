@@ -48,9 +48,11 @@ struct BudgetMachine: Sendable {
         return account
     }
 
-    /// Opens an account or gives it another limit; what it has used stays.
-    func open(_ owner: BudgetOwner, parent: BudgetOwner?, limit: BudgetLimit, at now: Timestamp) -> Change {
-        var account = current(owner, at: now)
+    /// Opens an account or gives it another limit; what it has used stays, unless it is opened anew.
+    func open(
+        _ owner: BudgetOwner, parent: BudgetOwner?, limit: BudgetLimit, isNew: Bool = false, at now: Timestamp
+    ) -> Change {
+        var account = isNew ? BudgetAccount(owner: owner, at: now) : current(owner, at: now)
         if account.limit.period != limit.period { account.periodStart = now }
         account.limit = limit
         account.parent = parent ?? account.parent

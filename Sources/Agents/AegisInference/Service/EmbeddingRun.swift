@@ -65,6 +65,8 @@ private struct EmbeddingRun {
     /// When all of it must be over.
     let limit: Duration
     private var attempts = 0
+    /// Of all portions: the time begins with the first request. Nil until that has its turn.
+    private var machine: RetryMachine?
 
     init(service: InferenceService, request: EmbeddingRequest, backend: InferenceBackend) {
         self.service = service
@@ -82,12 +84,11 @@ private struct EmbeddingRun {
 
     /// Asks for the vectors of one portion as often as the policy says.
     mutating func ask(_ texts: [String]) async throws(AegisError) -> [[Float]] {
-        var machine: RetryMachine?
         var random = service.random
         while true {
             attempts += 1
             let error: ModelError
-            switch try await once(texts, &machine) {
+            switch try await once(texts) {
             case .success(let points): return points
             case .failure(let failure): error = failure
             }
@@ -95,7 +96,8 @@ private struct EmbeddingRun {
                 backend.scheduler.hold(for: min(pause, service.retry.longestRetryAfter))
             }
             // There is no other model: what it fails with is the answer.
-            let verdict = machine?.failed(error, isFinal: false, at: service.time.now, using: &random)
+            let now = service.time.now
+            let verdict = machine?.failed(error, isFinal: false, at: now, using: &random)
             guard case .retry(let pause)? = verdict else { throw visible(error) }
             try attempt.tell(
                 .retried, [("error", .string(error.kind.word)), ("after_ms", .number(pause.milliseconds))])
@@ -105,9 +107,7 @@ private struct EmbeddingRun {
         }
     }
 
-    private func once(
-        _ texts: [String], _ machine: inout RetryMachine?
-    ) async throws(AegisError) -> Result<[[Float]], ModelError> {
+    private mutating func once(_ texts: [String]) async throws(AegisError) -> Result<[[Float]], ModelError> {
         let attempt = attempt
         let raw = texts.reduce(0) { $0 + TokenEstimator.raw($1) }
         let input = service.estimator.corrected(raw, for: attempt.id)
