@@ -5,7 +5,7 @@ import Testing
 
 @testable import AegisBackends
 
-/// What there is room for.
+/// What there is room for, on disks and in swap.
 @Suite struct RoomTests {
     private static func shell(_ script: String, on loop: EventLoop) async throws {
         let (status, _, errors) = try await runProcess(
@@ -56,5 +56,13 @@ import Testing
 
     @Test func whatCannotBeLookedAtIsNotFull() throws {
         #expect(!RoomProbe.isFull("/nowhere/at/all") && !RoomProbe.isFull("/proc/self"))
+    }
+
+    /// Pages without a file need swap to go to.
+    @Test func whereNothingWentAndNothingCanGoTheKernelIsNotAskedAgain() {
+        #expect(!OCISandbox.isWorthAnotherLook(moved: 1 << 20, swap: .none))
+        #expect(OCISandbox.isWorthAnotherLook(moved: 64 << 20, swap: .none))
+        #expect(OCISandbox.isWorthAnotherLook(moved: 0, swap: .safe))
+        #expect(OCISandbox.isWorthAnotherLook(moved: 0, swap: .clear(["/dev/sda2"])))
     }
 }
