@@ -123,7 +123,8 @@ private struct MemoryFile {
     }
 }
 
-/// Swap in compressed memory, before any other; it goes when this process ends, however it ends.
+/// Swap in compressed memory, before any other; it goes when this process ends, however it ends. While there is some, no test has swap
+/// of its own or fills the machine's memory, and the other way round.
 private final class CompressedSwap: Sendable {
     private let shell: ChildProcess
     private let name: String
@@ -131,6 +132,8 @@ private final class CompressedSwap: Sendable {
 
     private static let script = """
         set -e
+        exec 9>/tmp/aegis-test-swap.lock
+        flock -w 600 9
         n=$(cat /sys/class/zram-control/hot_add)
         end() {
             swapoff /dev/zram$n || true
@@ -138,6 +141,7 @@ private final class CompressedSwap: Sendable {
             echo $n >/sys/class/zram-control/hot_remove
         }
         trap end EXIT
+        trap 'exit 1' TERM HUP INT
         echo 2G >/sys/block/zram$n/disksize
         mkswap -q /dev/zram$n
         swapon --priority 32767 /dev/zram$n

@@ -40,7 +40,7 @@ import Testing
                 - { name: here, \(here), protocol: "2025-11-25" }
                 - { name: wide, \(here), network: { mode: host }, protocol: "2025-11-25" }
                 - { name: silent, command: [sleep, "100000"], network: { mode: allow, allow: [a.example] } }
-                - { name: far, url: "http://127.0.0.1:\(port)/mcp", headers: { X-Key: k }, protocol: "2026-07-28" }
+                - { name: far, url: "http://127.0.0.1:\(port)/mcp?key=k1", headers: { X-Key: k }, protocol: "2026-07-28" }
                 - { name: clear, url: "http://mcp.invalid/mcp" }
                 - { name: unused, enabled: false, command: [x] }
 
@@ -65,19 +65,19 @@ import Testing
 
     private static func check(_ f: DaemonFixture, _ place: String, port: Int) async throws {
         // A busy machine may be late with starting them all.
+        var found: [String: Report.Check] = [:]
         try await f.eventually("those that can answer do") {
-            let found = try await checks(f)
+            found = try await checks(f)
             return ["inside", "here", "wide", "far"].allSatisfy {
                 found["mcp \($0)"]?.detail.hasSuffix("; it answers") == true
             }
         }
-        let found = try await checks(f)
         let expected: [(name: String, status: String, words: [String])] = [
             ("inside", "ok", ["in an instance with \(place):/srv and no network"]),
             ("here", "warning", ["at the host as 'nobody' and not in a sandbox", "no network but a loopback"]),
             ("wide", "warning", ["the host's network", "127.0.0.1"]),
             ("silent", "warning", ["none of the host's folders and a network that reaches a.example; "]),
-            ("far", "ok", ["at http://127.0.0.1:\(port)/mcp, with X-Key: what agents tell its tools goes there"]),
+            ("far", "ok", ["at http://127.0.0.1:\(port)/mcp?•••, with X-Key: what agents tell its tools goes there"]),
             ("clear", "warning", ["for everybody on the way to read"]),
         ]
         #expect(found.count == expected.count, "\(found.keys)")

@@ -6,9 +6,11 @@ import Testing
 @Suite struct ReclaimTests {
     private struct Answer: Decodable {
         struct Reclaimed: Decodable {
+            var at: String
             var before: Int
             var after: Int
             private enum CodingKeys: String, CodingKey {
+                case at
                 case before = "before_bytes"
                 case after = "after_bytes"
             }
@@ -90,16 +92,22 @@ import Testing
                     try await f.succeed("instance", "idle", name, "--idle-pause", "100ms")
                     try await f.eventually("\(name) is paused") { try await f.record(name).state == "paused" }
                 }
-                try await f.eventually("its memory was reclaimed") {
+                var last: Answer.Reclaimed?
+                try await f.eventually("its memory went to swap", within: .seconds(400)) {
                     let json = try await f.succeed("instance", "info", pushed, "--output", "json")
-                    guard let found = try JSONDecoder().decode(Answer.self, from: Data(json.stdout)).reclaimed else {
+                    let found = try JSONDecoder().decode(Answer.self, from: Data(json.stdout))
+                    guard found.state == "paused", let reclaimed = found.reclaimed, reclaimed.at != last?.at else {
                         return false
                     }
-                    #expect(found.before > 120 << 20 && found.after < 32 << 20, "\(found)")
-                    return true
+                    if last == nil { #expect(reclaimed.before > 120 << 20, "\(reclaimed)") }
+                    last = reclaimed
+                    let gone = try await memory(f, of: pushed)
+                    if reclaimed.after < 32 << 20, gone.here < 32 << 20, gone.swapped > 100 << 20 { return true }
+                    // A kernel that is late with its counters leaves some, as it may: the next pause has it asked again.
+                    try await f.succeed("instance", "resume", pushed)
+                    return false
                 }
-                let (gone, there) = (try await memory(f, of: pushed), try await memory(f, of: kept))
-                #expect(gone.here < 32 << 20 && gone.swapped > 100 << 20, "\(gone)")
+                let there = try await memory(f, of: kept)
                 #expect(there.here > 120 << 20 && there.swapped < 32 << 20, "\(there)")
                 for name in [pushed, kept] {
                     #expect(try await f.record(name).state == "paused")

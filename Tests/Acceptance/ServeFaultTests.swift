@@ -244,19 +244,8 @@ import Testing
     ) async throws {
         guard place != f.home else { return try await onSmallDisk(f, files: 600, body) }
         try await f.succeed("down")
-        let mounted = try await f.shell(
-            "mkdir -p '\(place)' && mount -t tmpfs -o size=64m,mode=711,nr_inodes=400 tmpfs '\(place)'")
-        try #require(mounted.code == 0, "\(mounted)")
-        let outcome: Result<Void, any Error>
-        do {
-            try await f.up()
-            outcome = .success(try await body())
-        } catch { outcome = .failure(error) }
-        try await f.succeed("down")
-        try await f.shell("umount '\(place)'; rmdir '\(place)'")
-        // The fixture ends it.
-        try await f.up()
-        try outcome.get()
+        let script = "mkdir -p '\(place)' && mount -t tmpfs -o size=64m,mode=711,nr_inodes=400 tmpfs '\(place)'"
+        try await mounted(f, [place], by: script, body)
     }
 
     /// Runs the fixture's daemon in a home with little room; its images lie elsewhere.
@@ -266,20 +255,38 @@ import Testing
         try await f.succeed("down")
         let images = f.path("images")
         try FileManager.default.moveItem(atPath: "\(f.home)/images", toPath: images)
-        let mounted = try await f.shell(
+        let script =
             "mount -t tmpfs -o size=64m,mode=700,nr_inodes=\(files) tmpfs '\(f.home)' && mkdir '\(f.home)/images'"
-                + " && mount --bind '\(images)' '\(f.home)/images'")
-        try #require(mounted.code == 0, "\(mounted)")
+            + " && mount --bind '\(images)' '\(f.home)/images'"
+        try await mounted(f, ["\(f.home)/images", f.home], by: script, body)
+    }
+
+    /// Runs the fixture's daemon, which is stopped, on what a script mounts; that is taken away in the order of the places, however
+    /// the test ends.
+    private static func mounted(
+        _ f: DaemonFixture, _ places: [String], by script: String, _ body: () async throws -> Void
+    ) async throws {
         let outcome: Result<Void, any Error>
         do {
+            let made = try await f.shell(script)
+            try #require(made.code == 0, "\(made)")
             try await f.up()
             outcome = .success(try await body())
         } catch { outcome = .failure(error) }
-        try await f.succeed("down")
-        try await f.shell("umount '\(f.home)/images'; umount '\(f.home)'")
-        // The fixture ends it.
-        try await f.up()
+        // In a task of its own: that of a test that was cancelled waits for nothing any more.
+        let cleared = await Task {
+            _ = try? await f.aegis("down")
+            let gone = try await f.shell(
+                "code=0; for place in \(places.map { "'\($0)'" }.joined(separator: " ")); do n=0;"
+                    + " while mountpoint -q \"$place\" && ! umount \"$place\"; do n=$((n + 1)); sleep 0.1;"
+                    + " [ $n -lt 300 ] || { umount -l \"$place\"; code=1; break; }; done; done; exit $code")
+            // The fixture ends it.
+            try await f.up()
+            return gone
+        }.result
         try outcome.get()
+        let gone = try cleared.get()
+        #expect(gone.code == 0, "\(gone)")
     }
 
     /// (Tier 3 has twenty thousand.)

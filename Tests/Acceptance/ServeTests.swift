@@ -229,6 +229,41 @@ import Testing
         }
     }
 
+    @Test(arguments: backends) func aPortForOtherHostsIsSaidToHaveNoAuthentication(_ backend: String) async throws {
+        try await DaemonFixture.shared { f in
+            let name = "wide-\(backend)"
+            let script = "cd /tmp; echo hello > index.html; python3 -m http.server 81 & exec python3 -m http.server 80"
+            let started = try await f.succeed(
+                "instance", "start", "--name", name, "--isolation", backend, "--expose", "0.0.0.0:0:80", "--expose",
+                "[::1]:0:81:tcp", "--", "sh", "-c", script)
+            let warned = (started.out + started.err).split(separator: "\n").filter { $0.contains("authentication") }
+            #expect(
+                warned == ["aegis: port 80 is reachable on 0.0.0.0 by other hosts, and has no authentication"],
+                "\(started)")
+            let (wide, local) = (try await f.number(name, 80), try await f.number(name, 81))
+            #expect(try await f.get("http://127.0.0.1:\(wide)/index.html") == "hello\n")
+            #expect(try await f.get("http://[::1]:\(local)/index.html") == "hello\n")
+            try await f.succeed("instance", "delete", name)
+        }
+    }
+
+    @Test func whoIsNotRootHasNoPortBelow1024GivenOut() async throws {
+        try await DaemonFixture.with { f in
+            let refused = try await f.aegis(
+                as: stranger, "instance", "start", "--name", "low", "--isolation", "runc", "--expose", "80:80", "--",
+                "sleep", "100000")
+            #expect(refused.code != 0 && refused.err.contains("(port-privileged)"), "\(refused)")
+            try await f.refuse("instance", "info", "low", code: 4, error: "instance-not-found")
+            // Inside, they are anybody's.
+            let given = try await f.aegis(
+                as: stranger, "instance", "start", "--name", "high", "--isolation", "runc", "--expose", "80", "--",
+                "sleep", "100000")
+            #expect(given.code == 0, "\(given)")
+            let later = try await f.aegis(as: stranger, "instance", "expose", "high", "1023:81")
+            #expect(later.code != 0 && later.err.contains("(port-privileged)"), "\(later)")
+        }
+    }
+
     @Test(arguments: backends) func aForcedPauseUnderAConnectionIsUndoneByTheNextRequest(_ backend: String) async throws
     {
         try await DaemonFixture.with { f in

@@ -181,39 +181,45 @@ import Testing
             let line = text.split(separator: "\n").first { $0.hasPrefix("MemAvailable:") }
             return try #require(line?.split(separator: " ").dropFirst().first.flatMap { Int($0) }) >> 10
         }
-        let kept = try available() - 1500
-        try await DaemonFixture.with(config: Self.config("warm: { base@\(backend): 1 }, warm_reserve: \(kept)Mi")) {
-            f in
-            try await full(f)
-            let filler = "/dev/shm/aegis-test-\(try Random.hex(bytes: 6))"
-            defer { try? Files.removeFile(filler) }
-            let size = try available() - kept + 700
-            #expect(try await f.run("/usr/bin/fallocate", ["-l", "\(size)M", filler]).code == 0)
-            // More of a file is wanted all the time than fits: its pages come and go.
-            let file = f.path("big")
-            let made = try await f.run(
-                "/bin/sh",
-                ["-c", "head -c 60M /dev/urandom >'\(file)'; sync '\(file)'; dd if='\(file)' iflag=nocache count=0"])
-            #expect(made.code == 0, "\(made)")
-            let script = """
-                import mmap, os, random
-                for i in range(3): os.fork()
-                f = open('/big', 'rb')
-                m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)
-                m.madvise(mmap.MADV_RANDOM)
-                while True:
-                    for i in range(20000): m[random.randrange(len(m) // 2)]
-                """
-            let busy = try f.begin(
-                "run", "--isolation", backend, "--memory", "24Mi", "--timeout", "120s", "--mount", "\(file):/big", "--",
-                "python3", "-c", script)
-            try await f.eventually("the pool has gone") {
-                try await warm(f).allSatisfy { $0.ready == 0 && $0.obstacle != nil }
+        try await HostMemory.alone {
+            let kept = try available() - 1500
+            try await DaemonFixture.with(config: Self.config("warm: { base@\(backend): 1 }, warm_reserve: \(kept)Mi")) {
+                f in
+                try await full(f)
+                let filler = "/dev/shm/aegis-test-\(try Random.hex(bytes: 6))"
+                defer { try? Files.removeFile(filler) }
+                let size = try available() - kept + 700
+                #expect(try await f.run("/usr/bin/fallocate", ["-l", "\(size)M", filler]).code == 0)
+                // More of a file is wanted all the time than fits: its pages come and go.
+                let file = f.path("big")
+                let made = try await f.run(
+                    "/bin/sh",
+                    [
+                        "-c",
+                        "head -c 60M /dev/urandom >'\(file)'; sync '\(file)'; dd if='\(file)' iflag=nocache count=0",
+                    ])
+                #expect(made.code == 0, "\(made)")
+                let script = """
+                    import mmap, os, random
+                    for i in range(3): os.fork()
+                    f = open('/big', 'rb')
+                    m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)
+                    m.madvise(mmap.MADV_RANDOM)
+                    while True:
+                        for i in range(20000): m[random.randrange(len(m) // 2)]
+                    """
+                let busy = try f.begin(
+                    "run", "--isolation", backend, "--memory", "24Mi", "--timeout", "120s", "--mount", "\(file):/big",
+                    "--",
+                    "python3", "-c", script)
+                try await f.eventually("the pool has gone") {
+                    try await warm(f).allSatisfy { $0.ready == 0 && $0.obstacle != nil }
+                }
+                try Files.removeFile(filler)
+                _ = busy.child.signal(SIGTERM)
+                _ = try await busy.result()
+                try await full(f)
             }
-            try Files.removeFile(filler)
-            _ = busy.child.signal(SIGTERM)
-            _ = try await busy.result()
-            try await full(f)
         }
     }
 

@@ -3,6 +3,7 @@ import AegisCore
 import AegisInstances
 import AegisSandboxTypes
 import AegisTestSupport
+import Foundation
 import Testing
 
 /// An instance with its sandbox and its clients, as a value: every step of anybody is one action, and any order of them can be
@@ -254,13 +255,15 @@ private struct World {
         #expect(found.isEmpty && count > 1000, "\(count) orders: \(found)")
     }
 
-    /// Where the random orders begin; a failure names its own, to be given again as `AEGIS_FUZZ_SEED`: then there is that one alone.
+    /// What a failure printed, to see it again: then there is that one alone. (`AEGIS_FUZZ_SEED` is given to tests of other things.)
+    private static let given = ProcessInfo.processInfo.environment["AEGIS_ORDER_SEED"].flatMap { UInt64($0) }
+    /// Where the random orders begin; a failure names its own, to be given again as `AEGIS_ORDER_SEED`.
     private static let start: UInt64 = {
-        let start = Endurance.seed ?? UInt64.random(in: 0...(.max >> 1))
-        print("orders from AEGIS_FUZZ_SEED=\(start)")
+        let start = Self.given ?? UInt64.random(in: 0...(.max >> 1))
+        print("orders from AEGIS_ORDER_SEED=\(start)")
         return start
     }()
-    private static func rounds(_ count: Int) -> Int { Endurance.seed == nil ? count : 1 }
+    private static func rounds(_ count: Int) -> Int { given == nil ? count : 1 }
 
     /// Thousands of orders of more than can be played exhaustively.
     @Test(arguments: [(0, 0), (1, 0), (0, 1), (1, 1)])
@@ -280,11 +283,11 @@ private struct World {
             }
             #expect(
                 world.violations.isEmpty && world.isAtEnd,
-                "AEGIS_FUZZ_SEED=\(seed): \(world.violations) \(world.clients) by \(played)")
+                "AEGIS_ORDER_SEED=\(seed): \(world.violations) \(world.clients) by \(played)")
             guard world.violations.isEmpty, world.isAtEnd else { return }
         }
         // The orders did reach the freezer.
-        #expect(frozen > 1000 || Endurance.seed != nil)
+        #expect(frozen > 1000 || Self.given != nil)
     }
 
     /// However they come, one boot serves all that come while it lasts.
@@ -294,7 +297,7 @@ private struct World {
             var random = Mutator(seed: seed)
             var world = World(clients: 50, ticks: 0)
             while let action = world.actions.randomElement(using: &random) { world.act(action) }
-            #expect(world.boots == 1 && world.isAtEnd && world.violations.isEmpty, "AEGIS_FUZZ_SEED=\(seed)")
+            #expect(world.boots == 1 && world.isAtEnd && world.violations.isEmpty, "AEGIS_ORDER_SEED=\(seed)")
         }
     }
 

@@ -105,6 +105,30 @@ import Testing
         }
     }
 
+    /// Reports are passed on.
+    @Test(arguments: [
+        ("https://u:p@h.example:8443/mcp?key=k#f", "https://•••@h.example:8443/mcp?•••"),
+        ("https://a@b@[::1]:1?k@c", "https://•••@[::1]:1?•••"), ("http://h/@scope/mcp", "http://h/@scope/mcp"),
+        ("https://h#k", "https://h#•••"), ("h?k", "•••"),
+    ])
+    func anAddressIsShownWithoutKeys(_ url: String, _ shown: String) {
+        #expect(MCPReach.shown(url) == shown)
+        #expect(MCPReach(MCPServerSection("s", url: url)).text.hasPrefix("at \(shown): "))
+    }
+
+    @Test func whoAsksAndGoesIsNotToldThatTheServerWasLate() async throws {
+        try await with { stage, database in
+            let server = ScriptedServer { _, _ in }
+            let node = try Node(stage, database) { _ in server }
+            let asked = Task { await node.plane.findings() }
+            _ = await server.message("server/discover")
+            asked.cancel()
+            let found = await asked.value
+            #expect(found.count == 1 && "\(found)".contains(": nobody waited for its answer"), "\(found)")
+            await node.plane.end()
+        }
+    }
+
     @Test func aChangedToolAsksAgain() async throws {
         try await with { stage, database in
             let said = Mutexed("does things")

@@ -26,9 +26,11 @@ extension MCPPlane {
 
     private func finding(_ section: MCPServerSection) async -> DoctorCheck {
         let (reach, silence) = (MCPReach(section), await problem(of: section.name))
+        // What could not be read is quoted.
+        let said = section.url.flatMap { silence?.message.replacing($0, with: MCPReach.shown($0)) } ?? silence?.message
         return DoctorCheck(
             "mcp \(section.name)", silence == nil && reach.hint == nil ? "ok" : "warning",
-            "\(reach.text); \(silence?.message ?? "it answers")",
+            "\(reach.text); \(said ?? "it answers")",
             hint: silence.map { $0.hint ?? "see 'aegis mcp list --output yaml'" } ?? reach.hint)
     }
 
@@ -39,8 +41,11 @@ extension MCPPlane {
             return nil
         } catch let error as AegisError {
             return error
-        } catch {
+        } catch let error as IOError where error.kind == .timeout {
             return MCPFault.unavailable(name, "it has not answered within \(Self.patience)")
+        } catch {
+            let isBrokenOff = error is CancellationError || (error as? IOError)?.kind == .cancelled
+            return MCPFault.unavailable(name, isBrokenOff ? "nobody waited for its answer" : "\(error)")
         }
     }
 }
@@ -57,7 +62,7 @@ struct MCPReach: Sendable, Hashable {
             let isClear = url.hasPrefix("http://") && !Self.isHere(url)
             let keys = section.headers.isEmpty ? "" : ", with \(section.headers.map(\.name).joined(separator: ", "))"
             text =
-                "at \(url)\(keys): what agents tell its tools goes there"
+                "at \(Self.shown(url))\(keys): what agents tell its tools goes there"
                 + (isClear ? ", for everybody on the way to read" : "")
             hint = isClear ? "use an https address" : nil
             return
@@ -87,9 +92,20 @@ struct MCPReach: Sendable, Hashable {
         return hosts + (sandbox.networkGroup.map { ", but the members of the group '\($0)'" } ?? "")
     }
 
+    /// An address without what may be a key in it: reports are passed on to others.
+    static func shown(_ url: String) -> String {
+        guard let scheme = url.firstRange(of: "://") else { return "•••" }
+        let rest = url[scheme.upperBound...]
+        let host = rest.prefix { !"/?#".contains($0) }
+        let place = host.lastIndex(of: "@").map { "•••\(host[$0...])" } ?? String(host)
+        let tail = rest[host.endIndex...]
+        let cut = tail.firstIndex { "?#".contains($0) }.map { tail[..<$0] + "\(tail[$0])•••" } ?? tail
+        return "\(url[..<scheme.upperBound])\(place)\(cut)"
+    }
+
     /// Whether an address without encryption leads to this machine.
     private static func isHere(_ url: String) -> Bool {
-        let place = url.dropFirst("http://".count).prefix { $0 != "/" && $0 != "?" }
+        let place = url.dropFirst("http://".count).prefix { !"/?#".contains($0) }
         if place == "[::1]" || place.hasPrefix("[::1]:") { return true }
         let host = place.prefix { $0 != ":" }
         return host == "localhost" || (host.hasPrefix("127.") && host.allSatisfy { $0 == "." || $0.isNumber })

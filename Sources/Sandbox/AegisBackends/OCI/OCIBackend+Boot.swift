@@ -12,18 +12,9 @@ extension OCIBackend {
         do {
             return try await boot(spec, platform: nil, quirks: quirks.withLock { $0 }, save: save)
         } catch let error as AegisError where error.code == "boot-failed" {
-            throw Self.full([runDirectory, spec.writable]).map { Self.crowdedOut(error, at: $0) } ?? error
-        }
-    }
-
-    /// The first of some folders on whose file system there is next to no room, or no room for files.
-    private static func full(_ folders: [String]) -> String? {
-        folders.first { folder in
-            guard let space = try? FileDescriptor.open(folder, [.pathOnly, .directory]).freeSpace() else {
-                return false
-            }
-            // Less than a start needs: what the failed one had written is gone by now.
-            return space.freeBytes < 1 << 20 || space.freeInodes < 32
+            let folders = [runDirectory, spec.writable]
+            let full = try? await BlockingPool.shared.run { folders.first(where: RoomProbe.isFull) }
+            throw full.map { Self.crowdedOut(error, at: $0) } ?? error
         }
     }
 

@@ -97,6 +97,9 @@ extension OCISandbox {
         guard ended.now == nil, group.exists else { throw gone }
         let (before, first) = try await pushOut(while: wanted)
         var after = first
+        guard Self.isWorthAnotherLook(moved: before - min(first, before), swap: SwapSpace.current()) else {
+            return (before, after)
+        }
         // Which pages are old the kernel judges by counters that it renews every two seconds: pages that were in use just before, or
         // that several processes share, it has only looked at so far, and takes when it is asked again. A busy machine is late with it.
         var fruitless = 0
@@ -108,6 +111,16 @@ extension OCISandbox {
         }
         return (before, after)
     }
+
+    /// Whether the kernel may find more when it is asked again. Without swap only pages that a file backs can go, and where none of
+    /// them went at first the rest has nowhere to go: others wait for their turn meanwhile.
+    ///
+    /// - Parameters:
+    ///   - moved: bytes that went at first.
+    ///   - swap: what the host has.
+    /// - Returns: false when it cannot.
+    static func isWorthAnotherLook(moved: UInt64, swap: SwapSpace) -> Bool { moved > negligible || swap != .none }
+
     /// As little as that is not worth another look.
     private static var negligible: UInt64 { 4 << 20 }
 
