@@ -61,6 +61,36 @@ import Testing
     }
 
     /// A header of one's own is the only one; what comes back is masked however it is cut, and what cannot be looked into is refused.
+    /// Nothing is put into what travels in clear text, and what stands for it does not go out in a request's head either.
+    @Test func clearTextCarriesNoPlaceholder() async throws {
+        try await OutsideWorld.with { f in
+            try await f.aegis("secret", "set", "KEY", "-", input: Array("real-value-123".utf8))
+            let answers = try await attempt(
+                f,
+                """
+                import base64
+                def clear(path, **headers):
+                    c = http.client.HTTPConnection('web.example', 80, timeout=20)
+                    c.request('GET', path, headers=headers); r = c.getresponse()
+                    return f'{r.status} {r.read().decode()}'
+                show('usual', lambda: clear('/auth/x', Authorization='Bearer ' + key))
+                show('basic', lambda: clear('/x', Authorization='Basic ' + base64.b64encode(b'me:' + key.encode()).decode()))
+                show('query', lambda: clear('/x?k=' + key))
+                show('without', lambda: clear('/x'))
+                """, "--secret", "KEY@web.example/auth", "--allow", "web.example")
+            for place in ["usual", "basic", "query"] {
+                #expect(answers[place]?.hasPrefix("403 ") == true, "\(place): \(answers)")
+                #expect(answers[place]?.contains("secret-misplaced") == true, "\(place): \(answers)")
+            }
+            #expect(answers["without"] == "200 web web.example /x")
+            let events = try await f.aegis("events")
+            #expect(
+                events.out.contains(
+                    "'web.example:80' is refused: a secret's placeholder stands in a request in clear text"),
+                "\(events)")
+        }
+    }
+
     @Test(arguments: backends) func aNamedHeaderIsTheOnlyOneAndEveryAnswerIsMasked(_ backend: String) async throws {
         try await OutsideWorld.with { f in
             try await f.aegis("secret", "set", "KEY", "-", input: Array("real-value-123".utf8))

@@ -127,6 +127,20 @@ import Testing
         }
     }
 
+    /// Other members do not keep one awake that its ports wake: whoever starts it is told.
+    @Test func aMemberThatSleepsIsToldOf() async throws {
+        try await DaemonFixture.shared { f in
+            let start = ["instance", "start", "--group", "sleepers", "--expose", "80", "--name"]
+            for (name, options, isTold) in [
+                ("sleeper", [], true), ("waking", ["--idle-pause", "0s"], false), ("silent", ["--quiet"], false),
+            ] as [(String, [String], Bool)] {
+                let result = try await f.run(DaemonFixture.cli, start + [name] + options + ["--", "sleep", "1000"])
+                #expect(result.code == 0 && result.err.contains("members of 'sleepers'") == isTold, "\(result)")
+                try await f.succeed("instance", "delete", name)
+            }
+        }
+    }
+
     @Test(arguments: backends) func placesOpenBesideAGroup(_ backend: String) async throws {
         try await OutsideWorld.with { f in
             try await serve(f, "db", backend, "--group", "shop", "--allow", "web.example")

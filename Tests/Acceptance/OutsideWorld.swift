@@ -76,6 +76,22 @@ final class OutsideWorld: Sendable {
         threading.Event().wait()
         """
 
+    private static let neighbours = [
+        "-n HOST route add 93.184.200.0/24 dev out", "-n INTERNET addr add 93.184.200.2/32 dev in",
+        "-n HOST addr add 2600:1::1/64 dev out nodad", "-n INTERNET addr add 2600:1::2/64 dev in nodad",
+        "-n INTERNET addr add 2600:1::3/64 dev in nodad", "-n INTERNET addr add 2600:2::2/128 dev in nodad",
+        "-n HOST route add default via 2600:1::2", "-n HOST route add 62.0.0.0/7 dev out",
+        "-n INTERNET addr add 62.1.2.3/32 dev in",
+    ]
+    private static let neighbourNames = """
+        93.184.200.2 near.example
+        2600:1::3 near6.example
+        2600:2::2 far6.example
+        62.1.2.3 wide.example
+        93.184.216.254 gate.example
+
+        """
+
     /// A gRPC server that says what `authorization` was.
     private static let grpc = """
         import grpc, sys, threading
@@ -107,6 +123,10 @@ final class OutsideWorld: Sendable {
         var programs: [[String]] = []
         /// Further variables of the daemon, as `NAME=VALUE`.
         var environment: [String] = []
+        /// Whether the host has neighbours with public addresses, and IPv6: `near.example`, `near6.example` and its gateway,
+        /// `gate.example`, are on its own link; `wide.example` is on one that leads to the world, and `far6.example` behind a
+        /// gateway like all others.
+        var neighbours = false
     }
 
     /// Runs a test against a daemon in such a world; everything is taken away afterwards.
@@ -153,9 +173,10 @@ final class OutsideWorld: Sendable {
         try await ip("netns add \(host)")
         try await ip("netns add \(internet)")
         try await ip("link add out netns \(host) type veth peer name in netns \(internet)")
-        try await ip("-n \(host) addr add 93.184.216.1/24 dev out")
+        try await ip("-n \(host) addr add 93.184.216.1/32 dev out")
         for address in [
-            "93.184.216.34/24", "93.184.216.35/24", "93.184.216.36/24", "93.184.216.37/24", "10.9.9.9/32",
+            "93.184.216.254/24", "93.184.216.34/24", "93.184.216.35/24", "93.184.216.36/24", "93.184.216.37/24",
+            "10.9.9.9/32",
             "169.254.169.254/32",
         ] {
             try await ip("-n \(internet) addr add \(address) dev in")
@@ -163,9 +184,17 @@ final class OutsideWorld: Sendable {
         for (place, link) in [(host, "out"), (host, "lo"), (internet, "in"), (internet, "lo")] {
             try await ip("-n \(place) link set \(link) up")
         }
-        try await ip("-n \(host) route add default via 93.184.216.34")
+        // All are behind a gateway: neighbours of the host are not the internet.
+        try await ip("-n \(host) route add default via 93.184.216.254 dev out onlink")
+        if more.neighbours {
+            for words in Self.neighbours {
+                try await ip(words.replacing("HOST", with: host).replacing("INTERNET", with: internet))
+            }
+        }
         try Files.writeAtomically(
-            folder.path("hosts"), Array((Self.hosts + more.hosts).utf8), mode: 0o644, synced: false)
+            folder.path("hosts"),
+            Array((Self.hosts + (more.neighbours ? Self.neighbourNames : "") + more.hosts).utf8), mode: 0o644,
+            synced: false)
         try Files.writeAtomically(folder.path("servers.py"), Array(Self.program.utf8), mode: 0o644, synced: false)
         let (status, _, errors) = try await runProcess(
             ProcessSpec(

@@ -48,6 +48,9 @@ package final class ProxyRequest: @unchecked Sendable {
     /// Path and query as they were sent.
     package var path: String { HTTPText.string(buffer.readable.span, index.path) }
 
+    /// The head as it was sent, with its empty line.
+    package var head: ArraySlice<UInt8> { buffer.readable.prefix(index.length) }
+
     /// Whether it is a page load or one of a page's own requests: only browsers send these fields.
     package var isFromBrowser: Bool {
         prefersHTML || has("sec-fetch-mode") || has("sec-fetch-site") || has("sec-fetch-dest") || has("sec-fetch-user")

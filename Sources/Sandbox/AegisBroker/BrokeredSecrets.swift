@@ -74,6 +74,17 @@ package final class BrokeredSecrets: Sendable {
         return scan.hits > 0
     }
 
+    /// Why a request in clear text does not go out, where no secret is ever put in.
+    ///
+    /// - Parameter head: the request's.
+    /// - Returns: nil when no placeholder is in it.
+    package func refusal(ofClearText head: ArraySlice<UInt8>) -> BrokerRefusal? {
+        guard hasPlaceholder(head) else { return nil }
+        var refusal = BrokerRefusal.misplaced("in a request in clear text")
+        refusal.hint = "send it over TLS, to port 443 of the host that the secret is bound to"
+        return refusal
+    }
+
     /// Puts the values into a header's text.
     ///
     /// - Parameters:

@@ -162,6 +162,7 @@ private struct EgressDirector: ProxyDirector {
         }
         // A revocation counts for the next request of a connection, too.
         if let denial = permit.refusal() { return refuse(NetworkDenial(uplink.instance, destination, denial)) }
+        if let denial = permit.refusal(ofClearText: request, from: uplink) { return refuse(denial) }
         var edits = ProxyEdits()
         edits.tellsClient = false
         let upstream = EgressUpstream(uplink: uplink, destination: destination)

@@ -48,7 +48,7 @@ struct EgressDialer: Sendable {
         throw NetworkDenial(
             instance, destination, reason: "address-refused",
             "'\(destination)' is refused: \(refusals.prefix(3).joined(separator: ", "))",
-            hint: "private addresses need a grant of their own: --allow CIDR")
+            hint: "private addresses and neighbours of this host need a grant of their own: --allow CIDR")
     }
 
     /// Why an address must not be connected to; nil when it may be.
@@ -61,10 +61,33 @@ struct EgressDialer: Sendable {
             guard case .allow = evaluate(request, with: grants.grants(of: HolderID(instance)), at: .now()) else {
                 return "private or reserved"
             }
-        case .open: break
+        case .open:
+            if let reason = refusal(ofNeighbour: address, destination, instance) { return reason }
         }
         // What cannot be looked up cannot be reached either; connecting says why.
         return (try? KernelNetwork.isLocal(address)) == true ? "this host" : nil
+    }
+
+    /// Why a public address must not be connected to as one on a network of this host's; nil when it is none, or was let in as one.
+    private func refusal(ofNeighbour address: IPAddress, _ destination: Destination, _ instance: String) -> String? {
+        let network: AddressBlock
+        do throws(Errno) {
+            guard let found = try KernelNetwork.neighbourhood(of: address) else { return nil }
+            network = found
+        } catch { return "not known to be none of this host's neighbours (\(error))" }
+        // As with private addresses, a large block does not mean them: one does that lies in their network.
+        let held = grants.grants(of: HolderID(instance))
+        let near = held.grants.filter {
+            guard case .network(let pattern) = $0.terms.capability, case .block(let block) = pattern.target else {
+                return false
+            }
+            return network.contains(block)
+        }
+        let request = Request(.connect(Destination(address, port: destination.port)))
+        guard case .allow = evaluate(request, with: GrantSet(near, protected: held.protected), at: .now()) else {
+            return "on a network of this host's own"
+        }
+        return nil
     }
 
     private func connect(to addresses: [IPAddress], _ destination: Destination) async throws -> FileStream {

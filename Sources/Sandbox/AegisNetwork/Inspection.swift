@@ -103,6 +103,16 @@ extension Uplink {
     }
 }
 
+extension EgressPermit {
+    /// Why a request in clear text is not passed on: it carries what stands for a secret.
+    func refusal(ofClearText request: ProxyRequest, from uplink: Uplink) -> NetworkDenial? {
+        guard let refusal = uplink.inspection?.secrets?.refusal(ofClearText: request.head) else { return nil }
+        return NetworkDenial(
+            uplink.instance, destination, reason: refusal.reason, "'\(destination)' is refused: \(refusal.message)",
+            hint: refusal.hint)
+    }
+}
+
 extension EgressConnection {
     /// Ends the instance's TLS, looks at each request and passes it on.
     func inspect(_ permit: EgressPermit, _ live: UInt64) async throws {

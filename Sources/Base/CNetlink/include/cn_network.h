@@ -92,5 +92,8 @@ ssize_t cn_send_to(int socket, const void *data, size_t count, uint32_t address,
 
 /* 1 when a numeric address is one of this host's own, in the calling thread's namespace; 0 when packets to it leave. */
 int cn_is_local(const char *address);
+/* Whether a numeric address is on a link of this host's, in the calling thread's namespace: 0 when it is this host's own, or reached
+   through a gateway, by a route for everything, or not at all; else how many bits the addresses on that link share. */
+int cn_on_link(const char *address);
 
 #endif

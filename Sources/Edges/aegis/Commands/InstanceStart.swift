@@ -1,6 +1,7 @@
 internal import AegisClient
 internal import AegisCore
 internal import AegisJSON
+internal import AegisSandboxTypes
 internal import AegisWire
 
 /// `aegis instance start`
@@ -61,7 +62,20 @@ enum InstanceStart {
             let line = Plain.text(record["name"]?.text.map { "\($0) \(done) (\(id))" } ?? "\(id) \(done)") + "\n"
             return line + ServiceText.serving(try record.exposedPorts).joined()
         }
+        if !invocation.quiet, invocation["idle-pause"] == nil, before == nil {
+            await context.console.say(try sleepNotice(record))
+        }
         return 0
+    }
+
+    /// What has to be said of a member of a group that sleeps; empty for others.
+    private static func sleepNotice(_ record: JSONValue) throws -> String {
+        guard let group = record["group"]?.text, let pause = record["idle"]?["pause"]?.text, pause != "0s",
+            try record.exposedPorts.contains(where: { $0.spec.wake != .never })
+        else { return "" }
+        return Plain.text(
+            "aegis: it pauses \(pause) after the last use of its ports, while members of '\(group)' use it, too; "
+                + "--idle-pause 0s keeps it awake") + "\n"
     }
 
     /// What a start has done to an instance that was there before.
