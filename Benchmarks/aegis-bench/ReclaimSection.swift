@@ -132,7 +132,7 @@ private final class CompressedSwap: Sendable {
 
     private static let script = """
         set -e
-        exec 9>/tmp/aegis-test-swap.lock
+        exec 9>/var/tmp/aegis-test-memory.lock
         flock -w 600 9
         n=$(cat /sys/class/zram-control/hot_add)
         end() {

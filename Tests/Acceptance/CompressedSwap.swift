@@ -7,7 +7,7 @@ import Testing
 /// The memory of the whole machine: one test at a time makes it scarce, or has the kernel swap.
 enum HostMemory {
     /// Held by whoever does; benchmarks know it, too.
-    static let lock = "/tmp/aegis-test-swap.lock"
+    static let lock = "/var/tmp/aegis-test-memory.lock"
 
     /// Runs a test that fills it while no other does anything like that, in whichever process.
     static func alone(_ body: () async throws -> Void) async throws {
