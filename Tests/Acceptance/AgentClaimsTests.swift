@@ -94,7 +94,7 @@ import Testing
             try "name: looper\nmodel: default\ncapabilities: ['tool: echo', 'exec: *']\nbudget_config: {max_usd: 2}\n"
                 .write(toFile: file, atomically: true, encoding: .utf8)
             let told = try await door.fixture.succeed("agent", "validate", file)
-            for text in ["2 model calls", "2 USD", "Files: ", "mounts ("] {
+            for text in ["2 model calls", "2.00 USD", "Files: ", "mounts ("] {
                 #expect(told.out.contains(text), "\(told)")
             }
         }

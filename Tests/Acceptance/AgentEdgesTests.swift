@@ -24,10 +24,11 @@ import Testing
                 "agent.reply", ["agent_id": id, "trace_id": sent["trace_id"] ?? "", "wait": true])
             #expect(reply["response"] as? String == "the child has written", "\(reply)")
             #expect(try String(contentsOfFile: note, encoding: .utf8) == "agreed\n")
-            let told = try await door.result("audit.tail", ["kinds": "human_approval", "count": 10])
+            let kinds = ["human_approval_requested", "human_approval_granted"]
+            let told = try await door.result("audit.tail", ["kinds": kinds, "count": 10])
             let records = try #require(told["records"] as? [[String: Any]])
             #expect(
-                records.map { $0["kind"] as? String } == ["human_approval_requested", "human_approval_granted"],
+                records.map { $0["kind"] as? String } == kinds,
                 "\(told)")
             #expect(records.allSatisfy { $0["parent"] as? String == id }, "\(told)")
         }

@@ -78,7 +78,7 @@ import Testing
     func memoryOfThePausedGoesToSwap(_ backend: String) async throws {
         try await DaemonFixture.shared { f in
             try await CompressedSwap.with(on: f.loop) {
-                let (pushed, kept) = ("pushed-\(backend)", "kept-\(backend)")
+                let (pushed, kept) = ("pushed-\(backend)", "unpushed-\(backend)")
                 var held: [String: String] = [:]
                 for (name, more) in [(pushed, ["--reclaim=any"]), (kept, [])] {
                     try await f.succeed(
