@@ -75,8 +75,7 @@ struct AgentPlane: Sendable {
         var agents = AgentServices(
             store: SessionStore(database), models: desk, registry: registry,
             tools: Self.gate(registry, services.secrets, on: loop), grants: services.grants, audit: ledger,
-            desk: approvals,
-            files: { await folders.scope(of: $0) }, sandboxes: sandboxes, late: mcp,
+            desk: approvals, files: { await folders.scope(of: $0) }, sandboxes: sandboxes, late: mcp,
             gone: { await Self.clear($0, folders, sandboxes, approvals, memory) },
             forgotten: { folders.clear(tree: $0) }, scope: scope, now: { Timestamp.now() }, clock: loop.clock,
             logger: logger)
