@@ -206,4 +206,27 @@ import Testing
         let all = try fixture.files.indices.flatMap { try fixture.kinds($0 + 1) }
         #expect(all.count { $0 == "thing_done" } == written + 1)
     }
+
+    /// What was counted instead of written is told once there is room for that: no denial is lost with a disk.
+    @Test(.enabled(if: CurrentProcess.effectiveUser == 0)) func whatIsCountedWaitsForRoom() throws {
+        try Files.makeDirectories(fixture.path)
+        try mountSmall(fixture.path, "size=64k")
+        defer { try? Mounts.unmount(fixture.path) }
+        let ledger = try fixture.open()
+        for agent in ["i-1", "i-2", "i-3"] {
+            for _ in 1...100 { try ledger.record(AuditEvent(.refused, agent: agent, ("to", "example.com:443"))) }
+        }
+        while (try? ledger.record(AuditEvent(.done))) != nil {}
+        for _ in 1...3 {
+            let failure = #expect(throws: AegisError.self) { try ledger.checkpoint(all: true) }
+            #expect(failure?.code == "audit-disk-full")
+        }
+        try mountSmall(fixture.path, "remount,size=256k")
+        try ledger.checkpoint(all: true)
+        try ledger.checkpoint(all: true)
+        let told = try fixture.files.indices.flatMap { try fixture.lines($0 + 1) }
+            .map { try JSONValue(parsing: $0.utf8) }.filter { $0["kind"] == "denial_repeated" }
+        #expect(Set(told.compactMap { $0["agent"]?.text }) == ["i-1", "i-2", "i-3"])
+        #expect(told.count == 3 && told.allSatisfy { $0["fields"]?["times"]?.integer == 80 }, "\(told)")
+    }
 }

@@ -132,7 +132,10 @@ package final class Ledger: AuditTrail {
         let step: Step = state.withLock { state in
             do throws(AegisError) {
                 let time = now().milliseconds
-                for debt in state.gate.debts(at: time, all: all) { _ = try write(debt, &state) }
+                for debt in state.gate.debts(at: time, all: all) {
+                    _ = try write(debt.event, &state)
+                    state.gate.paid(debt)
+                }
                 guard state.writer.head.seq > state.covered else { return .nothing(state.writer.head) }
                 do throws(Errno) {
                     let receipt = try state.writer.checkpoint()

@@ -20,7 +20,7 @@ struct RateGate {
         var written = 0
         var counted: UInt64 = 0
     }
-    private struct Sameness: Hashable {
+    fileprivate struct Sameness: Hashable {
         var kind: AuditKind
         var agent: String?
         var fields: [JSONValue.Field]
@@ -82,22 +82,33 @@ struct RateGate {
         return false
     }
 
-    /// The records that tell what was counted, and forgets it; they are not to be lost.
+    /// A record that tells what was counted.
+    struct Debt {
+        let event: AuditEvent
+        fileprivate enum Source {
+            case dropped
+            case repeated(Sameness)
+        }
+        fileprivate let source: Source
+    }
+
+    /// What is to be told of what was counted; what is over and was not counted is forgotten.
     ///
     /// - Parameters:
     ///   - now: the time.
-    ///   - all: those whose window is not over, too.
-    /// - Returns: them, to be written now.
-    mutating func debts(at now: Int64, all: Bool) -> [AuditEvent] {
-        var events: [AuditEvent] = []
+    ///   - all: also of refusals whose window is not over.
+    /// - Returns: the records, each of which is owed until it is `paid`: a disk may have no room for it.
+    mutating func debts(at now: Int64, all: Bool) -> [Debt] {
+        var debts: [Debt] = []
         if !dropped.isEmpty {
             let counts = dropped.sorted { $0.key < $1.key }.map { JSONValue.Field($0.key, .number($0.value)) }
-            events.append(AuditEvent(.recordsDropped, ("counts", .object(counts))))
-            dropped = [:]
+            debts.append(Debt(event: AuditEvent(.recordsDropped, ("counts", .object(counts))), source: .dropped))
         }
         for (key, known) in repeats where all || now - known.since >= Self.window {
-            repeats[key] = nil
-            guard known.counted > 0 else { continue }
+            guard known.counted > 0 else {
+                repeats[key] = nil
+                continue
+            }
             var event = AuditEvent(
                 .denialRepeated, agent: known.event.agent, ("of", .string(known.event.kind.description)),
                 ("times", .number(known.counted)),
@@ -105,8 +116,16 @@ struct RateGate {
                 ("until", .string(Timestamp(milliseconds: known.until).description)))
             event.fields.append(.init("what", .object(known.event.fields)))
             event.parent = known.event.parent
-            events.append(event)
+            debts.append(Debt(event: event, source: .repeated(key)))
         }
-        return events
+        return debts
+    }
+
+    /// Forgets what is written now.
+    mutating func paid(_ debt: Debt) {
+        switch debt.source {
+        case .dropped: dropped = [:]
+        case .repeated(let key): repeats[key] = nil
+        }
     }
 }
