@@ -213,8 +213,8 @@ private final class InstantDesk: ModelDesk {
     func window(of alias: String) -> Int { 200_000 }
     func quote(_ question: ModelQuestion) -> ModelQuote { ModelQuote(inputTokens: 1000, prices: nil) }
     func admit(_ record: AgentRecord, _ budget: AgentManifest.Budget?) {}
-    func open(_ bound: SpendingBound, of agent: String) {}
-    func close(_ bound: SpendingBound) {}
+    func open(_ bound: SpendingBound) {}
+    func close(_ bound: SpendingBound, counted amounts: Amounts) {}
     func dismiss(_ record: AgentRecord) {}
     func spending(of agent: String) -> ModelSpending? { nil }
 

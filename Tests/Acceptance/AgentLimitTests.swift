@@ -223,7 +223,7 @@ import Testing
             try await f.succeed("down")
             for owner in ["tree:a-0123456789abcdef", "grant:g-0123456789abcdef"] {
                 _ = try await sql(
-                    "INSERT INTO inference_accounts SELECT '\(owner)', parent, max_tokens, max_micro_usd, period_ms, period_start, used_tokens, used_micro_usd, input, output, cache_read, cache_write, estimated, total_micro_usd, calls FROM inference_accounts LIMIT 1"
+                    "INSERT INTO inference_accounts SELECT '\(owner)', parent, max_tokens, max_micro_usd, period_ms, period_start, used_tokens, used_micro_usd, input, output, cache_read, cache_write, estimated, total_micro_usd, calls, above FROM inference_accounts LIMIT 1"
                 )
             }
             try await f.up()

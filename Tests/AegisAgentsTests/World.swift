@@ -30,8 +30,8 @@ final class ClosureDesk: ModelDesk {
     }
     func window(of alias: String) -> Int { size }
     func admit(_ record: AgentRecord, _ budget: AgentManifest.Budget?) {}
-    func open(_ bound: SpendingBound, of agent: String) {}
-    func close(_ bound: SpendingBound) {}
+    func open(_ bound: SpendingBound) {}
+    func close(_ bound: SpendingBound, counted amounts: Amounts) {}
     func dismiss(_ record: AgentRecord) { _ = spent.withLock { $0.removeValue(forKey: record.id) } }
     private let spent = Mutex<[String: ModelSpending]>([:])
     func spending(of agent: String) -> ModelSpending? { spent.withLock { $0[agent] } }
@@ -80,8 +80,8 @@ final class StuckDesk: ModelDesk {
     func release() { gate.signal() }
     func window(of alias: String) -> Int { 100_000 }
     func admit(_ record: AgentRecord, _ budget: AgentManifest.Budget?) {}
-    func open(_ bound: SpendingBound, of agent: String) {}
-    func close(_ bound: SpendingBound) {}
+    func open(_ bound: SpendingBound) {}
+    func close(_ bound: SpendingBound, counted amounts: Amounts) {}
     func dismiss(_ record: AgentRecord) {}
     func spending(of agent: String) -> ModelSpending? { nil }
     func quote(_ question: ModelQuestion) -> ModelQuote {

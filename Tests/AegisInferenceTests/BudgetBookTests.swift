@@ -17,7 +17,8 @@ struct BookFixture: ~Copyable {
     }
     borrowing func open() throws -> (Database, BudgetBook) {
         let database = try Database.open(
-            path: "\(folder.path)/b.db", applicationID: 0x7465_7374, migrations: [BudgetBook.migration])
+            path: "\(folder.path)/b.db", applicationID: 0x7465_7374,
+            migrations: [BudgetBook.migration, BudgetBook.grantMigration])
         return (database, try BudgetBook(database, time: time))
     }
 }
@@ -25,8 +26,8 @@ struct BookFixture: ~Copyable {
 @Suite struct BudgetBookTests {
     private let caller = CallerID(agent: "a", tree: "t")
 
-    /// What bounds the children of a grant's calls goes with the daemon that ran them, and what they used is booked above it.
-    @Test func accountsOfGrantsDoNotOutliveTheirCalls() throws {
+    /// What bounds the children of a grant's calls tells the next daemon what they used, and what was under way counts in full.
+    @Test func accountsOfGrantsOutliveTheirDaemon() throws {
         let fixture = try BookFixture()
         let (database, book) = try fixture.open()
         try book.open(.agent("p"))
@@ -35,7 +36,40 @@ struct BookFixture: ~Copyable {
         #expect(try book.reserve(caller, input: 10, wantedOutput: 100, price: .free).get().outputTokens == 40)
         database.close()
         let (_, again) = try fixture.open()
-        #expect(again.report(.grant("g")) == nil && again.report(.agent("p"))?.usedTokens == 50)
+        #expect(again.report(.grant("g"))?.usedTokens == 50 && again.report(.agent("p"))?.usedTokens == 50)
+    }
+
+    /// Two who work by grants that were derived from one pay from that as well, and each pays its own agent; also after a restart.
+    @Test func grantsPayFromThoseThatTheyWereDerivedFrom() throws {
+        let fixture = try BookFixture()
+        let (database, book) = try fixture.open()
+        try book.open(.grant("g"), parent: .agent("p"), limit: BudgetLimit(maxTokens: 100))
+        for holder in ["x", "y"] {
+            try book.open(.agent(holder), parent: .agent("p"))
+            try book.open(
+                .grant("g\(holder)"), parent: .agent(holder), above: .grant("g"), limit: BudgetLimit(maxTokens: 90))
+            try book.open(.agent("\(holder)1"), parent: .grant("g\(holder)"))
+        }
+        let first = try book.reserve(CallerID(agent: "x1", tree: "t"), input: 10, wantedOutput: 50, price: .free).get()
+        let second = try book.reserve(CallerID(agent: "y1", tree: "t"), input: 10, wantedOutput: 50, price: .free).get()
+        #expect(first.outputTokens == 50 && second.outputTokens == 30)
+        try book.settle(first, usage: TokenUsage(input: 10, output: 40), microUSD: 0)
+        database.close()
+        let (_, again) = try fixture.open()
+        let used = ["grant:gx": 50, "grant:gy": 40, "grant:g": 90, "agent:x": 50, "agent:y": 40, "agent:p": 90]
+        for (owner, tokens) in used { #expect(again.report(try #require(BudgetOwner(owner)))?.usedTokens == tokens) }
+        // What is counted at the grants themselves is neither used nor left here.
+        try again.count(tokens: 50, microUSD: 0, at: .grant("g"))
+        try again.count(tokens: 50, microUSD: 0, at: .grant("nobody"))
+        let left = again.report(.grant("g"))
+        #expect(left?.usedTokens == 40 && left?.limit.maxTokens == 50)
+        let refusal = try again.reserve(
+            CallerID(agent: "x1", tree: "t"), input: 10, wantedOutput: 5, price: .free)
+        guard case .failure(let refused) = refusal else {
+            Issue.record("it is more than is left")
+            return
+        }
+        #expect(refused.owner == .grant("g"))
     }
 
     /// One that could not be closed must not count again what the limit is already without.

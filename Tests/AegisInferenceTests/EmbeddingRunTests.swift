@@ -70,7 +70,8 @@ import Testing
             notes = Notes(isFull: isFull)
             let time = InferenceTime(clock: clock, wall: { Timestamp(milliseconds: 1_000_000) })
             let database = try Database.open(
-                path: folder.path("b.db"), applicationID: 0x7465_7374, migrations: [BudgetBook.migration])
+                path: folder.path("b.db"), applicationID: 0x7465_7374,
+                migrations: [BudgetBook.migration, BudgetBook.grantMigration])
             book = try BudgetBook(database, time: time)
             try book.open(.agent("p"), limit: limit)
             try book.open(.agent("a"), parent: .agent("p"))

@@ -37,7 +37,8 @@ private final class ServiceFixture: Sendable {
         notes = Notes(refuses: refuses)
         let time = InferenceTime(clock: clock, wall: { Timestamp(milliseconds: 1_000_000) })
         let database = try Database.open(
-            path: folder.path("b.db"), applicationID: 0x7465_7374, migrations: [BudgetBook.migration])
+            path: folder.path("b.db"), applicationID: 0x7465_7374,
+            migrations: [BudgetBook.migration, BudgetBook.grantMigration])
         book = try BudgetBook(database, time: time)
         let config = try modelConfig(
             """

@@ -27,6 +27,7 @@ struct AgentPlane: Sendable {
     let goals: GoalQueue
     let service: AgentService
     let events: LedgerEvents
+    private let approvals: ApprovalQueue
     private let faces: AgentFaces
     /// The routes beside those of `service`.
     var routes: [Route] { faces.routes }
@@ -54,14 +55,15 @@ struct AgentPlane: Sendable {
         SessionStore.migrations + ManifestStore.migrations + GoalStore.migrations + [BudgetBook.migration]
         + [MemoryStore.migration, SkillTrust.migration] + GrantStore.migrations + ApprovalQueue.migrations
         + SessionStore.mailMigrations + MCPStore.migrations + SessionStore.indexMigrations
-        + SessionStore.placeMigrations + ApprovalQueue.parentMigrations
+        + SessionStore.placeMigrations + ApprovalQueue.parentMigrations + [BudgetBook.grantMigration]
 
     init(settings: DaemonSettings, home: DaemonHome, services: DaemonServices, logger: Logger) async throws {
         (loop, door) = (try EventLoop.startThread(name: "agents"), try Door())
         scope = TaskScope(on: loop)
         let (database, ledger) = (services.database, services.audit.ledger)
-        let desk = try InferenceDesk(settings, database: database, ledger: ledger, loop: loop)
-        let approvals = ApprovalQueue(database, audit: ledger, settings: settings.agents.approvals, clock: loop.clock)
+        let desk = try InferenceDesk(
+            settings, database: database, grants: services.grants, ledger: ledger, loop: loop)
+        approvals = ApprovalQueue(database, audit: ledger, settings: settings.agents.approvals, clock: loop.clock)
         let http = try HTTPClient(on: loop, authorities: settings.tls.authorities)
         let registry = try ToolRegistry(
             [EchoTool()] + FileTools.all + (try WebTools(http, search: settings.webSearch, on: loop).all))
@@ -76,7 +78,7 @@ struct AgentPlane: Sendable {
             store: SessionStore(database), models: desk, registry: registry,
             tools: Self.gate(registry, services.secrets, on: loop), grants: services.grants, audit: ledger,
             desk: approvals, files: { await folders.scope(of: $0) }, sandboxes: sandboxes, late: mcp,
-            gone: { await Self.clear($0, folders, sandboxes, approvals, memory) },
+            gone: { [approvals] in await Self.clear($0, folders, sandboxes, approvals, memory) },
             forgotten: { folders.clear(tree: $0) }, scope: scope, now: { Timestamp.now() }, clock: loop.clock,
             logger: logger)
         agents.iterations = settings.agents.maxIterations
@@ -145,6 +147,7 @@ struct AgentPlane: Sendable {
     /// Brings back what the last daemon had, and opens the door.
     func start() async throws {
         mcp.start()
+        try approvals.recover()
         try await directory.recover(resuming: false)
         try await faces.prepare()
         try await goals.recover()
@@ -159,6 +162,7 @@ struct AgentPlane: Sendable {
 
     /// Interrupts agents where they are; the next daemon goes on from their steps.
     func end() async {
+        approvals.leave()
         await directory.end()
         await kitServers.end()
         await mcp.end()

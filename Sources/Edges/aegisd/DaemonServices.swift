@@ -81,7 +81,9 @@ struct DaemonServices: Sendable {
                 disk: disk, cache: cache, loop: loop, logger: logger)
         }
         backends = BackendSet(drivers)
-        let kept = try GrantStore(database, before: audit.makeJournal())
+        let journal = audit.makeJournal()
+        let kept = try GrantStore(database, before: journal)
+        journal.know(kept.snapshot.grants)
         let own = [home.path, home.sockets, home.runDirectory] + [settings.file, records.folder].compactMap(\.self)
         let protected = Self.protected(own, programs: folder)
         let grants = GrantBook(kept.snapshot, protected: protected, journal: kept)

@@ -1,6 +1,7 @@
 internal import AegisAPI
 internal import AegisAgents
 internal import AegisAudit
+internal import AegisCapabilities
 internal import AegisConfig
 internal import AegisCore
 internal import AegisHTTPClient
@@ -20,7 +21,9 @@ struct InferenceDesk: ModelDesk {
     /// Makes the providers.
     ///
     /// - Throws: what is wrong with the configuration, a scenario or a recording.
-    init(_ settings: DaemonSettings, database: Database, ledger: Ledger, loop: EventLoop) throws {
+    init(
+        _ settings: DaemonSettings, database: Database, grants: GrantBook, ledger: Ledger, loop: EventLoop
+    ) throws {
         let (providers, selection) = (settings.providers, settings.selection)
         let time = InferenceTime(clock: loop.clock)
         let transport = HTTPModelTransport(try HTTPClient(on: loop, authorities: settings.tls.authorities))
@@ -31,7 +34,7 @@ struct InferenceDesk: ModelDesk {
             return provider
         }
         let budgets = try BudgetBook(database, time: time)
-        try Self.sweep(budgets)
+        try Self.sweep(budgets, grants)
         service = try InferenceService(
             catalog: try ModelCatalog(providers: providers, selection: selection), backends: backends,
             budgets: budgets, retry: selection.retry, time: time,
@@ -51,21 +54,48 @@ struct InferenceDesk: ModelDesk {
         try service.budgets.open(.agent(record.id), parent: parent, limit: limit ?? .none)
     }
 
-    func open(_ bound: SpendingBound, of agent: String) throws(AegisError) {
-        let grant = "\(bound.grant)"
-        try calls.begin(grant) { () throws(AegisError) in
-            let limit = BudgetLimit(
-                maxTokens: bound.tokens.map { Int(clamping: $0) }, maxMicroUSD: bound.microUSD.map { Int(clamping: $0) }
-            )
-            // What the limit leaves is without what calls of before have used: they must not count here again.
-            try service.budgets.open(.grant(grant), parent: .agent(agent), limit: limit, isNew: true)
+    func open(_ bound: SpendingBound) throws(AegisError) {
+        var above: BudgetOwner?
+        var opened: [GrantShare] = []
+        do throws(AegisError) {
+            for share in bound.above.reversed() + [bound.own] {
+                try open(share, above: above)
+                opened.append(share)
+                above = .grant("\(share.grant)")
+            }
+        } catch {
+            for share in opened { close(share, counted: Amounts()) }
+            throw error
         }
     }
 
-    func close(_ bound: SpendingBound) {
+    private func open(_ share: GrantShare, above: BudgetOwner?) throws(AegisError) {
+        let grant = "\(share.grant)"
+        try calls.begin(grant) { () throws(AegisError) in
+            let limit = BudgetLimit(
+                maxTokens: share.tokens.map { Int(clamping: $0) }, maxMicroUSD: share.microUSD.map { Int(clamping: $0) }
+            )
+            // What the limit leaves is without what calls of before have used: they must not count here again.
+            try service.budgets.open(
+                .grant(grant), parent: .agent("\(share.holder)"), above: above, limit: limit, isNew: true)
+        }
+    }
+
+    func close(_ bound: SpendingBound, counted amounts: Amounts) {
+        for share in [bound.own] + bound.above { close(share, counted: amounts) }
+    }
+
+    private func close(_ share: GrantShare, counted amounts: Amounts) {
+        let owner = BudgetOwner.grant("\(share.grant)")
         // One that stays is closed by the next start; until then the next call of the grant opens it anew.
-        let grant = "\(bound.grant)"
-        calls.end(grant) { try? service.budgets.close(.grant(grant)) }
+        calls.end("\(share.grant)") { isLast in
+            if isLast {
+                try? service.budgets.close(owner)
+            } else {
+                try? service.budgets.count(
+                    tokens: Int(clamping: amounts.tokens), microUSD: Int(clamping: amounts.microUSD), at: owner)
+            }
+        }
     }
 
     func spending(of agent: String) -> ModelSpending? {
@@ -82,10 +112,19 @@ struct InferenceDesk: ModelDesk {
         if record.parent == nil { try service.budgets.close(.tree(record.tree)) }
     }
 
-    /// Closes the accounts of trees whose root is gone, which daemons of before left behind.
-    private static func sweep(_ budgets: BudgetBook) throws(AegisError) {
+    /// Closes the accounts that daemons of before left behind: of trees whose root is gone, and of calls that none of them lived to
+    /// count at their grants.
+    private static func sweep(_ budgets: BudgetBook, _ grants: GrantBook) throws(AegisError) {
         for account in budgets.reports() {
-            guard case .tree(let root) = account.owner, budgets.report(.agent(root)) == nil else { continue }
+            switch account.owner {
+            case .agent: continue
+            case .tree(let root): guard budgets.report(.agent(root)) == nil else { continue }
+            case .grant(let id):
+                let used = Amounts(
+                    tokens: UInt64(clamping: account.usedTokens), microUSD: UInt64(clamping: account.usedMicroUSD))
+                // Rather counted twice than not at all, where this start ends in between.
+                if let id = GrantID(parsing: id) { try grants.recall(used, at: id) }
+            }
             try budgets.close(account.owner)
         }
     }
@@ -121,12 +160,12 @@ private final class BoundedCalls: Sendable {
         }
     }
 
-    /// Counts it no more; the last one has it closed.
-    func end(_ grant: String, close: () -> Void) {
+    /// Counts it no more, and says whether it was the last one.
+    func end(_ grant: String, _ body: (_ isLast: Bool) -> Void) {
         counts.withLock { counts in
             let left = (counts[grant] ?? 1) - 1
             counts[grant] = left > 0 ? left : nil
-            if left <= 0 { close() }
+            body(left <= 0)
         }
     }
 }

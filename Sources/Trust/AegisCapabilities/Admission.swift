@@ -44,8 +44,11 @@ package struct Admission: ~Copyable, Sendable {
     /// Whether the grant is this one or was derived from it: then what is used counts there as well.
     package borrowing func isDerived(from grant: GrantID) -> Bool { node.isDerived(from: grant) }
 
-    /// What is left of the grant and of all that it was derived from; what is not limited is the largest number.
-    package borrowing func left() -> Amounts { book.left(node) }
+    /// What is left for models of the grant and of those that it was derived from, each by itself: the grant's own first, then
+    /// the nearest.
+    ///
+    /// - Returns: them; none where nothing limits that.
+    package borrowing func shares() -> [GrantShare] { book.shares(node) }
 
     /// Whether the grant, or one that it was derived from, limits bytes: then what moves has to be counted as it goes.
     package borrowing func limitsBytes() -> Bool { book.limitsBytes(node) }
@@ -164,7 +167,7 @@ extension GrantBook {
         locked { _, now in node.standing(at: now).room.microUSD != .max }
     }
 
-    fileprivate func left(_ node: GrantNode) -> Amounts { locked { _, now in node.standing(at: now).room } }
+    fileprivate func shares(_ node: GrantNode) -> [GrantShare] { locked { _, _ in node.shares } }
 
     fileprivate func limitsBytes(_ node: GrantNode) -> Bool {
         locked { _, now in node.standing(at: now).room.bytes != .max }
@@ -215,14 +218,13 @@ extension GrantBook {
         }
     }
 
-    /// What cannot be recorded stays counted as it was reserved: too much rather than too little.
+    /// What cannot be recorded counts as it was reserved, or as it was used where that is more: too much rather than too little.
     fileprivate func settle(_ node: GrantNode, reserved: Amounts, used: Amounts) {
         locked { _, _ in
             node.open -= 1
-            guard reserved != used, (try? record(.settled(node.id, reserved: reserved, used: used))) != nil else {
-                return
-            }
-            node.settle(reserved, used)
+            guard reserved != used else { return }
+            let isRecorded = (try? record(.settled(node.id, reserved: reserved, used: used))) != nil
+            node.settle(reserved, isRecorded ? used : used.atLeast(reserved))
         }
     }
 

@@ -211,6 +211,18 @@ package struct NarrowingError: Error, Sendable, Equatable {
     }
 }
 
+/// What one grant has left for models, without those that it was derived from.
+package struct GrantShare: Hashable, Sendable {
+    /// The grant.
+    package let grant: GrantID
+    /// Who holds it.
+    package let holder: HolderID
+    /// Tokens; nil is any number.
+    package let tokens: UInt64?
+    /// Millionths of a US dollar; nil is any amount.
+    package let microUSD: UInt64?
+}
+
 /// A grant in full: what is stored, and what `grants` routes show.
 package struct GrantRecord: Hashable, Sendable, Codable {
     /// Its name.

@@ -76,9 +76,28 @@ extension GrantBook {
             var left = calls
             while left > 0, let (node, _) = own.choose(Request(action), at: now) {
                 let part = min(left, node.standing(at: now).callsLeft)
-                do throws(Denial) { try record(.recalled(node.id, calls: part)) } catch { throw error.asAegisError }
+                do throws(Denial) { try record(.recalled(node.id, calls: part, amounts: Amounts())) } catch {
+                    throw error.asAegisError
+                }
                 node.calls = saturatingSum(node.calls, part)
                 left -= part
+            }
+        }
+    }
+
+    /// Counts what was used by a grant and not counted when the daemon ended: at the grant alone, for those that it was derived
+    /// from have counts of their own. A grant that is not known (any more) is passed over.
+    ///
+    /// - Parameters:
+    ///   - amounts: what was used.
+    ///   - id: the grant.
+    /// - Throws: what the journal throws; it is counted all the same.
+    package func recall(_ amounts: Amounts, at id: GrantID) throws(AegisError) {
+        try locked { (state, _) throws(AegisError) in
+            guard let node = state.grants[id], !amounts.isZero else { return }
+            node.used = node.used.adding(amounts)
+            do throws(Denial) { try record(.recalled(id, calls: 0, amounts: amounts)) } catch {
+                throw error.asAegisError
             }
         }
     }

@@ -8,8 +8,9 @@ package enum GrantEvent: Sendable, Equatable, Codable {
     case revoked([GrantID], at: Timestamp, reason: String)
     /// A grant was used, or reserved more: counted at it and at all that it was derived from.
     case charged(GrantID, calls: UInt64, amounts: Amounts, at: Timestamp)
-    /// Uses of a grant from before it was given anew: counted at it alone, and not as part of any rate.
-    case recalled(GrantID, calls: UInt64)
+    /// What was done by a grant before the book was opened, or before it was given anew: counted at it alone, and not as part of
+    /// any rate.
+    case recalled(GrantID, calls: UInt64, amounts: Amounts)
     /// A use ended: what was reserved is replaced by what was used.
     case settled(GrantID, reserved: Amounts, used: Amounts)
     /// A use did not happen: nothing of it is counted.
@@ -87,7 +88,11 @@ package struct GrantSnapshot: Sendable, Equatable, Codable {
                 record.used = record.used.adding(amounts)
                 if calls > 0 { record.withRate { $0.add(time) } }
             }
-        case .recalled(let id, let calls): change(id) { $0.calls = saturatingSum($0.calls, calls) }
+        case .recalled(let id, let calls, let amounts):
+            change(id) { record in
+                record.calls = saturatingSum(record.calls, calls)
+                record.used = record.used.adding(amounts)
+            }
         case .settled(let id, let reserved, let used):
             line(id) { $0.used = $0.used.removing(reserved).adding(used) }
         case .refunded(let id, let reserved, let time):

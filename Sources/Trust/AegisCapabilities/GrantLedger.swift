@@ -55,6 +55,11 @@ package final class GrantLedger: GrantJournal {
         self.failed = failed
     }
 
+    /// Takes note of grants that the book has from a store, so that what is done by them is told as their holders'.
+    package func know(_ records: [GrantRecord]) {
+        holders.withLock { holders in for record in records { holders[record.id] = record.holder } }
+    }
+
     package func record(_ event: GrantEvent, action: Action?) throws(AegisError) {
         switch event {
         case .issued(let records): try issued(records)
@@ -76,7 +81,12 @@ package final class GrantLedger: GrantJournal {
             var event = AuditEvent(.capabilityRefunded, agent: holder(id), ("grant", .string(id.description)))
             if !reserved.isZero { event.fields.append(.init("reserved", Self.json(reserved))) }
             try trail.record(event)
-        case .recalled: break
+        case .recalled(let id, _, let amounts):
+            guard !amounts.isZero else { return }
+            try trail.record(
+                AuditEvent(
+                    .capabilitySettled, agent: holder(id), ("grant", .string(id.description)),
+                    ("reserved", Self.json(Amounts())), ("used", Self.json(amounts)), ("recalled", true)))
         case .forgotten(let ids): holders.withLock { holders in for id in ids { holders[id] = nil } }
         }
     }
@@ -97,7 +107,7 @@ package final class GrantLedger: GrantJournal {
                 first.parent == nil ? .grantIssued : .grantDerived, agent: first.holder.description,
                 parent: first.parent.flatMap(holder),
                 ("grants", .array(records.map(Self.json)))))
-        holders.withLock { holders in for record in records { holders[record.id] = record.holder } }
+        know(records)
     }
 
     /// One record for each holder: whoever looks for an agent's grants finds what became of them.

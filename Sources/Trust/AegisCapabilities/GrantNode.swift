@@ -72,6 +72,26 @@ final class GrantNode: @unchecked Sendable {
         if let next = rate?.next(at: now) { standing.nextCall = max(standing.nextCall ?? next, next) }
     }
 
+    /// What is left of it for models, and of each that it was derived from; empty where nothing limits that. Limits are handed down,
+    /// so that of a line those at its lower end have them.
+    var shares: [GrantShare] {
+        var shares: [GrantShare] = []
+        var next: GrantNode? = self
+        while let node = next {
+            if let share = node.share { shares.append(share) }
+            next = node.parent
+        }
+        return shares
+    }
+
+    private var share: GrantShare? {
+        let limits = terms.limits
+        guard limits.maxTokens != nil || limits.maxMicroUSD != nil else { return nil }
+        return GrantShare(
+            grant: id, holder: holder, tokens: limits.maxTokens.map { $0 - min($0, used.tokens) },
+            microUSD: limits.maxMicroUSD.map { $0 - min($0, used.microUSD) })
+    }
+
     /// Counts a use, or a further reservation, here and at all that it was derived from.
     func charge(calls: UInt64, _ amounts: Amounts, at now: Timestamp) {
         line { node in

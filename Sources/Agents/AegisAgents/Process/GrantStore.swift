@@ -61,7 +61,7 @@ package final class GrantStore: GrantJournal {
             guard !own.isEmpty else { return }
             try change(.issued(own), own.map(\.id), .synced)
         case .revoked(let ids, _, _): try change(event, ids, .synced)
-        case .recalled(let id, _): try change(event, [id], .saved)
+        case .recalled(let id, _, _): try change(event, [id], .saved)
         case .charged(let id, let calls, let amounts, let time):
             let id = origin(id)
             try change(.charged(id, calls: calls, amounts: amounts, at: time), [id], .saved)

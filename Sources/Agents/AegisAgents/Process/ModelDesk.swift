@@ -1,3 +1,4 @@
+package import AegisCapabilities
 package import AegisCore
 package import AegisInference
 package import AegisTools
@@ -53,16 +54,20 @@ package protocol ModelDesk: Sendable {
     /// - Throws: when it cannot be kept.
     func admit(_ record: AgentRecord, _ budget: AgentManifest.Budget?) throws(AegisError)
 
-    /// Opens an account that bounds what the children of one grant's calls use together, for as long as one of them runs.
+    /// Opens accounts that bound what the children of one grant's calls use together with all others who work by grants that the same
+    /// limits hold for, for as long as one of them runs.
     ///
-    /// - Parameters:
-    ///   - bound: the grant, and what is left of it; it counts where none of its calls runs yet.
-    ///   - agent: the caller, which pays as well.
-    /// - Throws: when it cannot be kept.
-    func open(_ bound: SpendingBound, of agent: String) throws(AegisError)
+    /// - Parameter bound: the grant and those that it was derived from, and what is left of each; it counts where none of its
+    ///   calls runs yet.
+    /// - Throws: when they cannot be kept.
+    func open(_ bound: SpendingBound) throws(AegisError)
 
     /// Says that a call is over for which `open` was called.
-    func close(_ bound: SpendingBound)
+    ///
+    /// - Parameters:
+    ///   - bound: what it was opened with.
+    ///   - amounts: what the call has counted at those grants.
+    func close(_ bound: SpendingBound, counted amounts: Amounts)
 
     /// What an agent and all below it have used so far; nil where that is not known, or its account is closed.
     func spending(of agent: String) -> ModelSpending?

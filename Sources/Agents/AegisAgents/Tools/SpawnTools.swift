@@ -22,8 +22,8 @@ struct ChildRun: Sendable {
     func bounded<Result>(_ body: () async throws -> Result) async throws -> Result {
         guard let bound = spending.bound else { return try await body() }
         let models = directory.services.models
-        try models.open(bound, of: parent.id)
-        defer { models.close(bound) }
+        try models.open(bound)
+        spending.whenCounted { models.close(bound, counted: $0) }
         return try await body()
     }
 

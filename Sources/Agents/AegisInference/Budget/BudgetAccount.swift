@@ -72,6 +72,8 @@ package struct BudgetAccount: Sendable, Hashable {
     package let owner: BudgetOwner
     /// The account of the agent that spawned this one.
     package internal(set) var parent: BudgetOwner?
+    /// The account of the grant that this one's was derived from.
+    package internal(set) var above: BudgetOwner?
     /// What may be used.
     package internal(set) var limit: BudgetLimit
     /// When the period began in which `usedTokens` and `usedMicroUSD` were used.

@@ -9,6 +9,8 @@ internal import Synchronization
 package final class BudgetBook: Sendable {
     /// The tables; the composition root puts it into its list.
     package static let migration = Migration("inference: budgets", sql: BudgetTables.schema)
+    /// Accounts of grants that were derived from others.
+    package static let grantMigration = Migration("inference: grants of grants", sql: BudgetTables.grantSchema)
 
     private struct State {
         var machine: BudgetMachine
@@ -41,13 +43,6 @@ package final class BudgetBook: Sendable {
             machine.apply(change)
         }
         recovered = open
-        // No call runs any more that they would bound.
-        let left = machine.accounts.keys.filter { if case .grant = $0 { true } else { false } }
-        if !left.isEmpty {
-            let change = BudgetMachine.Change(closed: left)
-            try BudgetTables.write(change, to: database)
-            machine.apply(change)
-        }
         state = Mutex(State(machine: machine))
     }
 
@@ -56,13 +51,25 @@ package final class BudgetBook: Sendable {
     /// - Parameters:
     ///   - owner: whose it is.
     ///   - parent: the account that pays as well: of the agent that spawned this one, or of the grant by which it did.
+    ///   - above: of a grant, the account of the one that it was derived from, which pays as well.
     ///   - limit: what may be used.
     ///   - isNew: whether one that could not be closed before counts no more.
     /// - Throws: what the database throws.
     package func open(
-        _ owner: BudgetOwner, parent: BudgetOwner? = nil, limit: BudgetLimit = .none, isNew: Bool = false
+        _ owner: BudgetOwner, parent: BudgetOwner? = nil, above: BudgetOwner? = nil, limit: BudgetLimit = .none,
+        isNew: Bool = false
     ) throws(AegisError) {
-        try change(.synced) { $0.open(owner, parent: parent, limit: limit, isNew: isNew, at: time.wall) }
+        try change(.synced) {
+            $0.open(owner, parent: parent, above: above, limit: limit, isNew: isNew, at: time.wall)
+        }
+    }
+
+    /// Says that a part of what an account has used is counted elsewhere, and its limit is to be without it: of a grant, some of
+    /// whose calls are over. Saved.
+    ///
+    /// - Throws: what the database throws; it counts at both then.
+    package func count(tokens: Int, microUSD: Int, at owner: BudgetOwner) throws(AegisError) {
+        try change(.saved) { $0.count(tokens: tokens, microUSD: microUSD, at: owner) }
     }
 
     /// Removes an account, and what it has used with it.

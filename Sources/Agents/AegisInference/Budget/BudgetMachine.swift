@@ -30,13 +30,16 @@ struct BudgetMachine: Sendable {
         if let settled = change.settled { reservations[settled] = nil }
     }
 
-    /// The accounts that a caller's calls are taken from: its own, those of its ancestors, its tree's.
+    /// The accounts that a caller's calls are taken from: its own, those of its ancestors and of the grants by which they were
+    /// started, its tree's.
     func owners(of caller: CallerID) -> [BudgetOwner] {
         var owners: [BudgetOwner] = []
-        var at: BudgetOwner? = .agent(caller.agent)
-        while let owner = at, !owners.contains(owner) {
+        var pending = [BudgetOwner.agent(caller.agent)]
+        while let owner = pending.popLast() {
+            guard !owners.contains(owner) else { continue }
             owners.append(owner)
-            at = accounts[owner]?.parent
+            guard let account = accounts[owner] else { continue }
+            pending += [account.parent, account.above].compactMap(\.self)
         }
         let tree = BudgetOwner.tree(caller.tree)
         return owners.contains(tree) ? owners : owners + [tree]
@@ -50,12 +53,25 @@ struct BudgetMachine: Sendable {
 
     /// Opens an account or gives it another limit; what it has used stays, unless it is opened anew.
     func open(
-        _ owner: BudgetOwner, parent: BudgetOwner?, limit: BudgetLimit, isNew: Bool = false, at now: Timestamp
+        _ owner: BudgetOwner, parent: BudgetOwner?, above: BudgetOwner? = nil, limit: BudgetLimit, isNew: Bool = false,
+        at now: Timestamp
     ) -> Change {
         var account = isNew ? BudgetAccount(owner: owner, at: now) : current(owner, at: now)
         if account.limit.period != limit.period { account.periodStart = now }
         account.limit = limit
         account.parent = parent ?? account.parent
+        account.above = above ?? account.above
+        return Change(accounts: [account])
+    }
+
+    /// Takes from what an account has used, and from its limit, what is counted elsewhere. Nil where there is no such account.
+    func count(tokens: Int, microUSD: Int, at owner: BudgetOwner) -> Change? {
+        guard var account = accounts[owner] else { return nil }
+        let (tokens, microUSD) = (min(tokens, account.usedTokens), min(microUSD, account.usedMicroUSD))
+        account.usedTokens -= tokens
+        account.usedMicroUSD -= microUSD
+        account.limit.maxTokens = account.limit.maxTokens.map { max(0, $0 - tokens) }
+        account.limit.maxMicroUSD = account.limit.maxMicroUSD.map { max(0, $0 - microUSD) }
         return Change(accounts: [account])
     }
 

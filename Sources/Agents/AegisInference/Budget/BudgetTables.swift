@@ -18,6 +18,9 @@ enum BudgetTables {
         INSERT INTO inference_sync VALUES (1, 0);
         """
 
+    /// Whose budget holds beside the parent's.
+    static let grantSchema = "ALTER TABLE inference_accounts ADD COLUMN above TEXT"
+
     static func write(
         _ change: BudgetMachine.Change, to database: Database, _ durability: Durability = .saved
     ) throws(AegisError) {
@@ -39,11 +42,12 @@ enum BudgetTables {
 
     private static func put(_ account: BudgetAccount, _ transaction: borrowing Transaction) throws(SQLiteError) {
         try transaction.run(
-            "INSERT OR REPLACE INTO inference_accounts VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            "INSERT OR REPLACE INTO inference_accounts VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             account.owner.description, account.parent?.description, account.limit.maxTokens, account.limit.maxMicroUSD,
             account.limit.period.milliseconds, account.periodStart.milliseconds, account.usedTokens,
             account.usedMicroUSD, account.total.input, account.total.output, account.total.cacheRead,
-            account.total.cacheWrite, account.total.isEstimated, account.totalMicroUSD, account.calls)
+            account.total.cacheWrite, account.total.isEstimated, account.totalMicroUSD, account.calls,
+            account.above?.description)
     }
 
     /// A commit of its own: the one that is synced takes all before it along.
@@ -94,6 +98,7 @@ enum BudgetTables {
             isEstimated: try row.get(12))
         account.totalMicroUSD = try row.get(13)
         account.calls = try row.get(14)
+        account.above = try row.get(15, as: String?.self).flatMap { BudgetOwner($0) }
         return account
     }
 }

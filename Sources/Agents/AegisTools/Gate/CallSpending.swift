@@ -4,18 +4,19 @@ internal import Synchronization
 /// What a grant has left for models, when a call that it allows begins.
 package struct SpendingBound: Sendable, Hashable {
     /// The grant.
-    package let grant: GrantID
-    /// Tokens; nil is any number.
-    package let tokens: UInt64?
-    /// Millionths of a US dollar; nil is any amount.
-    package let microUSD: UInt64?
+    package var grant: GrantID { own.grant }
+    /// What the grant itself has left.
+    package let own: GrantShare
+    /// What those have left that it was derived from and that limit it, the nearest first: others may use it at the same time.
+    package let above: [GrantShare]
+    /// Whether one of them limits money.
+    package var limitsMoney: Bool { own.microUSD != nil || above.contains { $0.microUSD != nil } }
 
-    /// The bound of a grant; nil where it limits neither.
-    init?(_ grant: GrantID, left: Amounts) {
-        guard left.tokens != .max || left.microUSD != .max else { return nil }
-        self.grant = grant
-        tokens = left.tokens == .max ? nil : left.tokens
-        microUSD = left.microUSD == .max ? nil : left.microUSD
+    /// The bound of a grant by its shares; nil where there are none.
+    init?(_ shares: [GrantShare]) {
+        guard let own = shares.first else { return nil }
+        self.own = own
+        above = Array(shares.dropFirst())
     }
 }
 
@@ -28,16 +29,21 @@ package final class CallSpending: Sendable {
     package let bound: SpendingBound?
     /// The call that the caller was started by, and works for; nil for who was started by a person.
     private let enclosing: CallSpending?
-    private let sums = Mutex((used: Amounts(), counted: Amounts()))
+    private struct Sums {
+        var used = Amounts()
+        var counted = Amounts()
+        var whenCounted: (@Sendable (Amounts) -> Void)?
+    }
+    private let sums = Mutex(Sums())
 
     /// Nothing is used yet.
     package init() { (grant, bound, enclosing) = (nil, nil, nil) }
 
     /// Nothing is used yet of what a grant has left.
-    init(_ grant: GrantID, left: Amounts, within enclosing: CallSpending?) {
+    init(_ grant: GrantID, _ shares: [GrantShare], within enclosing: CallSpending?) {
         self.grant = grant
         self.enclosing = enclosing
-        bound = SpendingBound(grant, left: left)
+        bound = SpendingBound(shares)
     }
 
     /// What counts against the grant: what was used, without that which calls of children have counted at grants derived from it.
@@ -45,6 +51,19 @@ package final class CallSpending: Sendable {
 
     /// Adds what was used.
     package func add(_ amounts: Amounts) { sums.withLock { $0.used = $0.used.adding(amounts) } }
+
+    /// Has the gate say what the call has counted at its grant, once it has: until then whoever bounds it has to hold that.
+    package func whenCounted(_ body: @escaping @Sendable (Amounts) -> Void) {
+        sums.withLock { $0.whenCounted = body }
+    }
+
+    /// The call is counted.
+    func isCounted(_ amounts: Amounts) {
+        sums.withLock { sums in
+            defer { sums.whenCounted = nil }
+            return sums.whenCounted
+        }?(amounts)
+    }
 
     /// Says what this call counts to those that it is made for, where their grants are among those that it counts at.
     func settle(_ amounts: Amounts, at admission: borrowing Admission) {

@@ -106,7 +106,10 @@ package final class ToolGate: Sendable {
                 approvals += 1
                 switch await approve(call, grant: "\(admission.grant)") {
                 case .success(let preview): call.context.approved = preview
-                case .failure(let refusal): return finish(call, isBegun, refuse(call, refusal.reply), consume admission)
+                case .failure(let refusal):
+                    // Nobody has refused what the next daemon asks for again.
+                    let reply = isLeft(call) ? refusal.reply : refuse(call, refusal.reply)
+                    return finish(call, isBegun, reply, consume admission)
                 }
                 // Whoever revokes while a person thinks has the last word.
                 do { try admission.check() } catch {
@@ -122,7 +125,7 @@ package final class ToolGate: Sendable {
                 isBegun = true
             }
             call.context.spending = CallSpending(
-                admission.grant, left: admission.left(), within: call.context.enclosing)
+                admission.grant, admission.shares(), within: call.context.enclosing)
             let start = ContinuousClock.now
             guard let reply = await effect(call, grant: admission.grant) else {
                 guard call.context.approved != nil else {
@@ -136,6 +139,7 @@ package final class ToolGate: Sendable {
             let spent = call.context.spending.amounts
             call.context.spending.settle(spent, at: admission)
             admission.settle(used: spent.adding(Amounts(bytes: UInt64(length))))
+            call.context.spending.isCounted(spent)
             return end(call, capped, length: length, microseconds: elapsed)
         }
     }

@@ -1,0 +1,101 @@
+import Foundation
+import Testing
+
+/// A limit that was handed on holds for all who work by it together, at the same time and over the end of a daemon.
+@Suite struct AgentSharedLimitTests {
+    private static func used(_ door: AgentDoor, _ agent: String) async throws -> Int {
+        let answer = try await door.result("agent.grants", ["agent_id": agent])
+        let grants = try #require(answer["grants"] as? [[String: Any]], "\(answer)")
+        let record = try #require(grants.first { "\($0["terms"] ?? "")".contains("spawn_agent\"") }, "\(answer)")
+        return try #require((record["used"] as? [String: Int])?["tokens"], "\(record)")
+    }
+
+    /// Two children, started by a call that nothing limits, each start one of their own by the same limited grant.
+    @Test func holdersWhoWorkAtTheSameTimeShareIt() async throws {
+        let rules = """
+              - when: { agent: middle, tool: spawn_agent }
+                reply: { text: "{{result:spawn_agent.stop_reason}}", usage: { input: 1, output: 1 } }
+              - when: { agent: middle }
+                reply:
+                  usage: { input: 1, output: 1 }
+                  tools:
+                    - name: spawn_agent
+                      input: { manifest: "name: looper\\nmodel: default\\ncapabilities: ['tool: echo']", message: go }
+              - when: { agent: looper }
+                latency: 300ms
+                reply: { tools: [{ name: echo, input: { message: more } }], usage: { input: 60, output: 50 } }
+
+            """
+        try await AgentDoor.with(rules: rules) { door in
+            let id = try await door.spawn(
+                "name: boss\nmodel: default\nlifecycle: persistent\n"
+                    + "capabilities: [{grant: 'tool: spawn_agent', max_tokens: 900}, 'tool: spawn_agents', 'tool: echo', 'spawn: *']"
+            )
+            let middle = [
+                "manifest":
+                    "name: middle\nmodel: default\ncapabilities: ['tool: spawn_agent', 'tool: echo', 'spawn: [looper]']",
+                "message": "go",
+            ]
+            let both = try await door.invoke(id, "spawn_agents", ["children": [middle, middle]])
+            let answers = try #require(AgentDoor.value(both)?["children"] as? [[String: Any]], "\(both)")
+            #expect(answers.map { $0["response"] as? String } == ["budget_exceeded", "budget_exceeded"], "\(both)")
+            // At most one answer of each goes beyond it; each by itself would have used it up.
+            let used = try await Self.used(door, id)
+            #expect((600...1120).contains(used), "\(used)")
+            let report = try await door.result("agent.budget", ["agent_id": id])
+            // Everything was paid for once: the two in between have asked twice each.
+            #expect((report["used"] as? [String: Any])?["tokens"] as? Int == used + 8, "\(report)")
+        }
+    }
+
+    /// What children had used when the daemon was killed counts at the grant by which they were started, once; and whose grant it is
+    /// stays known.
+    @Test func whatWasUsedOutlivesItsDaemon() async throws {
+        let rules = """
+              - when: { agent: boss, tool: spawn_agent }
+                reply: { text: "gave up" }
+              - when: { agent: boss }
+                reply:
+                  tools:
+                    - name: spawn_agent
+                      input: { manifest: "name: slow\\nmodel: default\\ncapabilities: ['tool: echo']", message: go }
+              - when: { agent: slow, turn: 1 }
+                reply: { tools: [{ name: echo, input: { message: more } }], usage: { input: 60, output: 50 } }
+              - when: { agent: slow }
+                latency: 10m
+                reply: { text: never }
+
+            """
+        try await AgentDoor.with(rules: rules) { door in
+            let f = door.fixture
+            let id = try await door.spawn(
+                "name: boss\nmodel: default\nlifecycle: persistent\n"
+                    + "capabilities: [{grant: 'tool: spawn_agent', max_tokens: 1M}, 'tool: echo', 'spawn: *']")
+            let sent = try await door.result("agent.run", ["agent_id": id, "message": "go", "wait": false])
+            try await f.eventually("the child has asked for the second time") {
+                let told = try await door.result("audit.tail", ["kinds": ["model_call_started"], "count": 50])
+                return "\(told)".components(separatedBy: "slow").count > 2
+            }
+            kill(try #require(f.daemonPid), SIGKILL)
+            try await f.up()
+            let reply = try await door.result(
+                "agent.reply", ["agent_id": id, "trace_id": sent["trace_id"] ?? "", "wait": true])
+            #expect(reply["response"] as? String == "gave up", "\(reply)")
+            let used = try await Self.used(door, id)
+            #expect(used >= 110)
+            // The child did not outlive its daemon, and that is told as well.
+            let stopped = try await door.result("audit.tail", ["kinds": ["agent_stopped"], "count": 5])
+            let child = (stopped["records"] as? [[String: Any]])?.last
+            #expect(child?["parent"] as? String == id && "\(stopped)".contains("its daemon ended"), "\(stopped)")
+            let told = try await door.result("audit.tail", ["kinds": ["capability_settled"], "agent": id, "count": 10])
+            #expect("\(told)".contains("recalled"), "\(told)")
+            #expect(AgentDoor.value(try await door.invoke(id, "echo", ["message": "x"])) != nil)
+            let uses = try await door.result("audit.tail", ["kinds": ["capability_used"], "count": 1])
+            let last = (uses["records"] as? [[String: Any]])?.last
+            #expect(last?["agent"] as? String == id, "\(uses)")
+            try await f.succeed("down")
+            try await f.up()
+            #expect(try await Self.used(door, id) == used)
+        }
+    }
+}
