@@ -57,10 +57,14 @@ import Testing
             #expect((try await door.result("approval.list", user: 65_534)["pending"] as? [Any])?.isEmpty == true)
             let answer = ["id": approval, "decision": "approve"]
             #expect(try await door.problem("approval.respond", answer, user: 65_534) == "approval-not-found")
-            try await f.crash()
-            try await f.up()
-            #expect(try await Self.waiting(door)["id"] as? String == approval)
-            #expect(written("one") == nil)
+            for end in ["down", "crash"] {
+                if end == "down" { try await f.succeed("down") } else { try await f.crash() }
+                try await f.up()
+                #expect(try await Self.waiting(door)["id"] as? String == approval, "\(end)")
+                #expect(written("one") == nil)
+            }
+            let ended = ["kinds": ["human_approval_withdrawn", "tool_refused"], "count": 5] as [String: Any]
+            #expect((try await door.result("audit.tail", ended)["records"] as? [Any])?.isEmpty == true)
             let wrong = ["id": approval, "decision": "aprove"]
             #expect(try await door.problem("approval.respond", wrong) == "invalid-params")
             let given = try await door.result("approval.respond", answer)["approval"] as? [String: Any]

@@ -9,7 +9,9 @@ import Synchronization
 
 /// A run's calls in memory.
 final class MemoryJournal: CallJournal {
-    private let state = Mutex((calls: [String: CallState](), fails: Set<String>()))
+    private let state = Mutex((calls: [String: CallState](), fails: Set<String>(), isLeft: false))
+    var isLeft: Bool { state.withLock { $0.isLeft } }
+    func leave() { state.withLock { $0.isLeft = true } }
     init(_ calls: [String: CallState] = [:]) { state.withLock { $0.calls = calls } }
     func fail(_ step: String) { state.withLock { _ = $0.fails.insert(step) } }
     private func check(_ step: String) throws(AegisError) {

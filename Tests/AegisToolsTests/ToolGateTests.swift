@@ -162,6 +162,26 @@ struct ToolGateTests {
         #expect(world.trail.kinds == ["tool_invoked", "tool_result"])
     }
 
+    /// What the end of a daemon cuts short is left to the next one where it can be done again; what cannot has an end.
+    @Test(arguments: [true, false]) func whatCanBeDoneAgainIsLeftToTheNextDaemon(isIdempotent: Bool) async throws {
+        let (started, signal) = AsyncStream.makeStream(of: Void.self)
+        let tool = ClosureTool(isIdempotent: isIdempotent) { _, _ in
+            signal.yield()
+            await untilCancelled()
+            throw CancellationError()
+        }
+        var world = try World([tool], grants: ["tool: probe"])
+        let journal = MemoryJournal()
+        world.context.journal = journal
+        let task = Task { [world] in await world.call("probe") }
+        for await _ in started { break }
+        journal.leave()
+        task.cancel()
+        let reply = await task.value
+        #expect(reply.code == "interrupted")
+        #expect(try journal.state(of: "c-1") == (isIdempotent ? .begun : .ended(reply)))
+    }
+
     // MARK: Recording
 
     @Test func nothingIsRunThatCannotBeRecorded() async throws {

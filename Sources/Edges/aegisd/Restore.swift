@@ -1,3 +1,4 @@
+internal import AegisAgents
 internal import AegisAudit
 internal import AegisCore
 internal import AegisIO
@@ -94,6 +95,7 @@ struct Restore {
     private func settle(_ staging: borrowing StagingFolder) throws -> (instances: Int, secrets: Int) {
         let database = try DaemonServices.openDatabase(staging.path(Backup.database))
         defer { database.close() }
+        try RestoredAgents.settle(database, at: .now())
         let secrets = try SecretStore(database: database, keyFile: staging.path(Backup.key))
         return (try InstanceStore(database).settleRestored(), try secrets.list().count)
     }

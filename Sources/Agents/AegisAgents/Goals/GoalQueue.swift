@@ -151,13 +151,18 @@ package actor GoalQueue {
 
     /// Goes on with the goals that the last daemon had; agents must have been brought back before.
     package func recover() async throws(AegisError) {
-        for goal in try store.all() {
+        var unreadable: Set<String> = []
+        let kept = try store.all { id, error in
+            unreadable.insert(id)
+            services.logger.error("a goal cannot be brought back", ("goal", id), ("error", "\(error)"))
+        }
+        for goal in kept {
             goals[goal.id] = goal
             order.append(goal.id)
         }
         // What a daemon was killed over: agents whose goal is over, or has another agent.
         for process in directory.all where process.record.parent == nil {
-            guard let id = process.record.goal else { continue }
+            guard let id = process.record.goal, !unreadable.contains(id) else { continue }
             if let goal = goals[id], !goal.isOver, goal.agent == process.id { continue }
             let spent = try? await directory.stop(process.id, reason: "its goal is over, or has another agent")
             if let goal = goals[id], goal.agent == process.id { book(spent, to: goal) }

@@ -40,12 +40,20 @@ package struct GoalStore: Sendable {
     }
 
     /// Every goal that is kept, oldest first.
-    package func all() throws(AegisError) -> [Goal] {
-        let texts = try database.read { t throws(SQLiteError) in
-            try t.all("SELECT record FROM goals ORDER BY created, id") { row throws(SQLiteError) in
-                try row.get(0, as: String.self)
+    ///
+    /// - Parameter unreadable: is told of one that cannot be read, which is left alone.
+    /// - Throws: what SQLite says.
+    package func all(unreadable: (_ id: String, any Error) -> Void = { _, _ in }) throws(AegisError) -> [Goal] {
+        let rows = try database.read { t throws(SQLiteError) in
+            try t.all("SELECT id, record FROM goals ORDER BY created, id") { row throws(SQLiteError) in
+                (try row.get(0, as: String.self), try row.get(1, as: String.self))
             }
         }
-        return texts.compactMap { try? JSONValue(parsing: $0.utf8).decode(Goal.self) }
+        return rows.compactMap { id, text in
+            do { return try JSONValue(parsing: text.utf8).decode(Goal.self) } catch {
+                unreadable(id, error)
+                return nil
+            }
+        }
     }
 }

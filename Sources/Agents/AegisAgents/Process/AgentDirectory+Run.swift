@@ -114,7 +114,8 @@ extension AgentDirectory {
     }
 
     func deliver(
-        _ text: String, to process: AgentProcess, from origin: MailOrigin? = nil, trace: String? = nil
+        _ text: String, to process: AgentProcess, from origin: MailOrigin? = nil, due: Timestamp? = nil,
+        trace: String? = nil
     ) async throws -> (trace: String, waiter: Waiter<TurnResult>) {
         guard text.utf8.count <= Self.messageLimit else {
             throw AegisError(
@@ -126,6 +127,6 @@ extension AgentDirectory {
             throw AegisError.usage("the message is empty", hint: "say what the agent is to do")
         }
         let trace = trace ?? newID("t-")
-        return (trace, try await process.deliver(Mail(trace: trace, text: text, from: origin)))
+        return (trace, try await process.deliver(Mail(trace: trace, text: text, from: origin, due: due)))
     }
 }

@@ -112,7 +112,8 @@ package actor AgentDirectory {
         schedules[process.id] = services.scope.spawn("schedule \(process.id)") { [self] in
             // The wall's time may lag behind the clock that waits: no minute comes twice.
             var last = now()
-            var trace = ""
+            // One that the last daemon left waiting is work as well.
+            var trace = await process.scheduledTrace ?? ""
             while let due = schedule.next(after: max(now(), last)) {
                 do { try await clock.sleep(for: .milliseconds(max(0, due.milliseconds - now().milliseconds))) } catch {
                     return
@@ -120,7 +121,9 @@ package actor AgentDirectory {
                 last = due
                 // It has its work before it already.
                 if await process.waits(trace) { continue }
-                do { trace = try await send("It is \(due): do your scheduled work.", to: process.id) } catch {
+                do {
+                    trace = try await deliver("It is \(due): do your scheduled work.", to: process, due: due).trace
+                } catch {
                     logger.warning("a scheduled agent was not called", ("agent", process.id), ("error", "\(error)"))
                 }
             }
@@ -345,9 +348,7 @@ package actor AgentDirectory {
             do {
                 let record = try JSONValue(parsing: text.utf8).decode(AgentRecord.self)
                 guard record.outlivesDaemon else {
-                    try? services.models.dismiss(record)
-                    await services.gone(record)
-                    try services.store.retire(id, at: services.now(), keeping: limits.remembered)
+                    try await forget(record)
                     continue
                 }
                 try revive(record)
@@ -366,6 +367,18 @@ package actor AgentDirectory {
         await reviewSandboxes()
         if resuming { await resume() }
     }
+
+    /// Ends an agent that does not outlive its daemon.
+    private func forget(_ record: AgentRecord) async throws(AegisError) {
+        try services.grants.retire(HolderID(record.id), reason: Self.endOfDaemon)
+        try? services.models.dismiss(record)
+        await services.gone(record)
+        try services.audit.record(
+            AuditEvent(
+                .agentStopped, agent: record.id, parent: record.parent, ("reason", .string(Self.endOfDaemon))))
+        try services.store.retire(record.id, at: services.now(), keeping: limits.remembered)
+    }
+    private static let endOfDaemon = "its daemon ended"
 
     /// Lets agents that were brought back go on.
     package func resume() async { for process in agents.values { await process.resume() } }

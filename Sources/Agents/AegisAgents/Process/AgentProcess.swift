@@ -142,6 +142,9 @@ package actor AgentProcess {
     /// Whether a message waits that was not begun.
     func waits(_ trace: String) -> Bool { mailbox.contains { $0.trace == trace } }
 
+    /// The trace of the newest message of its schedule that waits.
+    var scheduledTrace: String? { mailbox.last { $0.due != nil }?.trace }
+
     /// Waits for the result of a message that is under way; nil when none of that trace is.
     func waiter(for trace: String) -> Waiter<TurnResult>? {
         guard hasUnderWay(trace) else { return nil }
@@ -185,6 +188,7 @@ package actor AgentProcess {
         // The next daemon knows of no failure that is not among the steps.
         if worker == nil { try? endFailed() }
         isInterrupted = true
+        log.leave()
         worker?.cancel()
     }
     private var isInterrupted = false

@@ -67,6 +67,8 @@ struct Mail: Sendable, Codable, Hashable {
     var text: String
     /// The agent that sent it, as the runtime knows it; nil for a person, or a schedule.
     var from: MailOrigin?
+    /// When a schedule was due that sent it.
+    var due: Timestamp?
 }
 
 /// Where in another agent's work a message comes from: set by the runtime, never by what the sender's model says.

@@ -24,6 +24,7 @@ package final class SessionLog: Sendable {
         var failures = (count: 0, told: Timestamp?.none)
         /// The newest steps of the session that are not saved.
         var staged: [SessionStore.Draft] = []
+        var isLeft = false
     }
     private let state: Mutex<State>
     /// Who waits for the next step.
@@ -156,6 +157,11 @@ package final class SessionLog: Sendable {
 }
 
 extension SessionLog: CallJournal {
+    package var isLeft: Bool { state.withLock { $0.isLeft } }
+
+    /// Says that the daemon ends.
+    func leave() { state.withLock { $0.isLeft = true } }
+
     package func state(of callID: String) throws(AegisError) -> CallState {
         state.withLock { state in
             guard let turn = state.session.turn, turn.calls.contains(where: { $0.id == callID }) else {

@@ -2,10 +2,13 @@ internal import AegisAudit
 package import AegisCore
 internal import AegisIO
 internal import AegisJSON
-internal import AegisStore
+package import AegisStore
 
 /// The steps of the queue: each is one transaction, with its record saved before it is committed. They block on the disk.
 extension ApprovalQueue {
+    /// The door of calls that an agent's own run makes.
+    static let doorOfRuns = "loop"
+
     /// What asking led to at once.
     enum Opened: Sendable {
         case waiting(ApprovalRecord)
@@ -179,6 +182,26 @@ extension ApprovalQueue {
             return try ApprovalRows.open(of: agent, db).map(\.id)
         }
         try withdraw(open, why: "the agent was stopped")
+    }
+
+    /// Ends what callers waited for who went with the last daemon: all but runs, which ask again.
+    ///
+    /// - Throws: when it cannot be saved.
+    package func recover() throws(AegisError) {
+        let open = try database.read { db in try ApprovalRows.open(db) }
+        let gone = open.filter { $0.request.door != Self.doorOfRuns }
+        try withdraw(gone.map(\.id), why: "the daemon ended, and with it whoever called")
+    }
+
+    /// Closes what was open in a backup: nobody waits for it.
+    ///
+    /// - Throws: what the database throws.
+    package static func settleRestored(_ database: Database, at now: Timestamp) throws(AegisError) {
+        _ = try database.transaction(.synced) { t throws(SQLiteError) in
+            try t.run(
+                "UPDATE approvals SET state = ?, answered_at = ?, reason = 'restored from a backup' WHERE state = 'open'",
+                ApprovalRecord.State.withdrawn.rawValue, now.milliseconds)
+        }
     }
 
     /// Ends requests that nobody needs an answer to any more.

@@ -33,6 +33,7 @@ package final class ApprovalQueue: ApprovalDesk {
         var next: UInt64 = 0
         var signals: [String: [UInt64: AsyncStream<Void>.Continuation]] = [:]
         var generator: any RandomNumberGenerator & Sendable
+        var isLeaving = false
     }
 
     /// Opens the queue. What was open when the daemon ended stays open, and expires when its time is over.
@@ -69,10 +70,19 @@ package final class ApprovalQueue: ApprovalDesk {
         do {
             return try await answer(to: record)
         } catch {
+            // A run goes on with the next daemon, and asks for the same call again.
+            if isLeft(request), error is CancellationError { throw error }
             // Whoever went away needs no answer, and takes up no place. Not in the pool, which does not work for cancelled tasks.
             try withdraw([record.id], why: error is CancellationError ? "the call was cancelled" : "\(error)")
             throw error
         }
+    }
+
+    /// Says that the daemon ends: what runs wait for stays open, and is answered with the next one.
+    package func leave() { waiting.withLock { $0.isLeaving = true } }
+
+    private func isLeft(_ request: ApprovalRequest) -> Bool {
+        request.door == Self.doorOfRuns && request.parent == nil && waiting.withLock { $0.isLeaving }
     }
 
     /// Waits for the answer to a request that is in the queue.

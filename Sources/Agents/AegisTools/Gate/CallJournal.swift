@@ -13,6 +13,8 @@ package enum CallState: Sendable, Hashable {
 
 /// Where a run saves its calls (decision D34): each function has saved when it returns.
 package protocol CallJournal: Sendable {
+    /// Whether the daemon ends and another one goes on with the run: what can be done again is left to it.
+    var isLeft: Bool { get }
     /// What is known of a call.
     ///
     /// - Throws: when it cannot be read; then the call does not run.

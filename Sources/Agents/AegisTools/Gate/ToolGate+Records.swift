@@ -73,9 +73,14 @@ extension ToolGate {
         }
     }
 
+    /// Whether the call was cut short by the daemon's end, and another one goes on with its run.
+    func isLeft(_ call: Call) -> Bool { Task.isCancelled && call.context.journal?.isLeft == true }
+
     /// Saves how the call ended.
     func end(_ call: Call, _ reply: ToolReply, length: Int, microseconds: Int64) -> ToolReply {
-        let saved = saveEnd(call, reply)
+        // What may be called again is called again by the next daemon.
+        let isAgain = isLeft(call) && reply.code == "interrupted" && call.entry.declaration.isIdempotent
+        let saved = isAgain ? reply : saveEnd(call, reply)
         var event = call.context.event(
             .toolResult, ("tool", .string(call.name)), ("success", .bool(!reply.isError)),
             ("bytes", .number(length)), ("microseconds", .number(microseconds)))
