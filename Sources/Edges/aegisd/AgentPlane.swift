@@ -61,8 +61,7 @@ struct AgentPlane: Sendable {
         (loop, door) = (try EventLoop.startThread(name: "agents"), try Door())
         scope = TaskScope(on: loop)
         let (database, ledger) = (services.database, services.audit.ledger)
-        let desk = try InferenceDesk(
-            settings, database: database, grants: services.grants, ledger: ledger, loop: loop)
+        let desk = try InferenceDesk(settings, database: database, grants: services.grants, ledger: ledger, loop: loop)
         approvals = ApprovalQueue(database, audit: ledger, settings: settings.agents.approvals, clock: loop.clock)
         let http = try HTTPClient(on: loop, authorities: settings.tls.authorities)
         let registry = try ToolRegistry(

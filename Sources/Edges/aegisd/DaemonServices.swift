@@ -57,12 +57,7 @@ struct DaemonServices: Sendable {
             logger: logger)
         let program = try Files.readLink("/proc/self/exe")
         let folder = Files.split(program).directory
-        var imageSettings = ImageSettings(environment: ProcessEnvironment.all)
-        imageSettings.insecureRegistries = Set(settings.registries.filter(\.insecure).map(\.name))
-        imageSettings.authFile = settings.registries.compactMap(\.authFile).first
-        imageSettings.limits.pullTime = settings.images.pullTimeout.duration
-        imageSettings.limits.stallTime = settings.images.stallTimeout.duration
-        imageSettings.authorities = settings.tls.authorities
+        let imageSettings = Self.imageSettings(settings)
         images = try ImageStore(
             root: "\(home.path)/images", helper: HelperProgram(executable: program), settings: imageSettings, loop: loop
         )
@@ -107,6 +102,16 @@ struct DaemonServices: Sendable {
         kits = try Kits(
             home: home.path, directory: directory,
             inflater: Inflater(helper: HelperProgram(executable: program), on: loop))
+    }
+
+    private static func imageSettings(_ settings: DaemonSettings) -> ImageSettings {
+        var imageSettings = ImageSettings(environment: ProcessEnvironment.all)
+        imageSettings.insecureRegistries = Set(settings.registries.filter(\.insecure).map(\.name))
+        imageSettings.authFile = settings.registries.compactMap(\.authFile).first
+        imageSettings.limits.pullTime = settings.images.pullTimeout.duration
+        imageSettings.limits.stallTime = settings.images.stallTimeout.duration
+        imageSettings.authorities = settings.tls.authorities
+        return imageSettings
     }
 
     /// No grant reaches Aegis itself (decision D31).

@@ -42,6 +42,7 @@ package struct GoalStore: Sendable {
     /// Every goal that is kept, oldest first.
     ///
     /// - Parameter unreadable: is told of one that cannot be read, which is left alone.
+    /// - Returns: the goals.
     /// - Throws: what SQLite says.
     package func all(unreadable: (_ id: String, any Error) -> Void = { _, _ in }) throws(AegisError) -> [Goal] {
         let rows = try database.read { t throws(SQLiteError) in

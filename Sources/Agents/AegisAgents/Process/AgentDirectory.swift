@@ -10,13 +10,13 @@ package import AegisTools
 package actor AgentDirectory {
     nonisolated let services: AgentServices
     package nonisolated let limits: AgentLimits
-    private nonisolated let agents = LiveAgents()
+    nonisolated let agents = LiveAgents()
     /// Places of agents that are on their way in.
     private var reserved = 0
     /// What calls scheduled agents.
     private var schedules: [String: TaskScope.Handle] = [:]
     private var random: any RandomNumberGenerator & Sendable
-    private(set) var isEnding = false
+    var isEnding = false
     /// Who waits for whose answer.
     var asks = AskGraph()
     /// When sandboxes are looked at next because a grant ends, and what does it.
@@ -106,7 +106,7 @@ package actor AgentDirectory {
     }
 
     /// Calls a scheduled agent when it is due, for as long as it lives. What is due while the last call still waits is left out.
-    private func keepSchedule(of process: AgentProcess) {
+    func keepSchedule(of process: AgentProcess) {
         guard case .scheduled(let schedule) = process.manifest.lifecycle else { return }
         let (now, clock, logger) = (services.now, services.clock, services.logger)
         schedules[process.id] = services.scope.spawn("schedule \(process.id)") { [self] in
@@ -223,7 +223,7 @@ package actor AgentDirectory {
     }
 
     /// Finds the tools of an agent's sandbox.
-    private var finder: @Sendable (AgentProcess) async -> OwnTools? { { [weak self] in await self?.ownTools(of: $0) } }
+    var finder: @Sendable (AgentProcess) async -> OwnTools? { { [weak self] in await self?.ownTools(of: $0) } }
 
     // MARK: Going
 
@@ -333,79 +333,5 @@ package actor AgentDirectory {
             lifecycle: process.manifest.lifecycle.word, parent: process.record.parent, depth: process.record.depth,
             owner: process.record.owner, trace: standing.trace, step: standing.step, mail: standing.mail,
             capabilityCount: services.grants.records(of: process.holder).count, createdAt: process.record.created)
-    }
-
-    // MARK: A daemon's beginning and end
-
-    /// Makes anew the agents that the last daemon had: they go on where they were. Children whose parents' calls were cut by its
-    /// end are stopped: nobody waits for their answers any more.
-    ///
-    /// - Parameter resuming: whether they go on at once; else with `resume`.
-    /// - Throws: what SQLite says; an agent that alone cannot be brought back is told of in the daemon's log.
-    package func recover(resuming: Bool = true) async throws(AegisError) {
-        var unreadable: Set<String> = []
-        for (id, text) in try services.store.records() {
-            do {
-                let record = try JSONValue(parsing: text.utf8).decode(AgentRecord.self)
-                guard record.outlivesDaemon else {
-                    try await forget(record)
-                    continue
-                }
-                try revive(record)
-            } catch {
-                unreadable.insert(id)
-                services.logger.error("an agent cannot be brought back", ("agent", id), ("error", "\(error)"))
-            }
-        }
-        // What a daemon was killed over while it gave it, or took it away, belongs to nobody.
-        let holders = Set(services.grants.snapshot().grants.map(\.holder.description))
-        for holder in holders
-        where holder.hasPrefix("a-") && agents[holder] == nil && !unreadable.contains(holder) {
-            try services.grants.retire(HolderID(holder), reason: "its agent does not live")
-        }
-        // Those of agents that did not live on, and those that a daemon was killed over before it could remove them.
-        await reviewSandboxes()
-        if resuming { await resume() }
-    }
-
-    /// Ends an agent that does not outlive its daemon.
-    private func forget(_ record: AgentRecord) async throws(AegisError) {
-        try services.grants.retire(HolderID(record.id), reason: Self.endOfDaemon)
-        try? services.models.dismiss(record)
-        await services.gone(record)
-        try services.audit.record(
-            AuditEvent(
-                .agentStopped, agent: record.id, parent: record.parent, ("reason", .string(Self.endOfDaemon))))
-        try services.store.retire(record.id, at: services.now(), keeping: limits.remembered)
-    }
-    private static let endOfDaemon = "its daemon ended"
-
-    /// Lets agents that were brought back go on.
-    package func resume() async { for process in agents.values { await process.resume() } }
-
-    private func revive(_ record: AgentRecord) throws(AegisError) {
-        let prompt = record.prompt ?? ""
-        let file = ConfigFile(name: record.name, bytes: Array(record.manifest.utf8))
-        var manifest = try AgentManifest(file) { _ in prompt }
-        try record.options.apply(to: &manifest)
-        let session = Session(try services.store.steps(of: record.id).lazy.map(\.step))
-        let process = AgentProcess(
-            record: record, manifest: manifest, session: session, mail: try services.store.mail(of: record.id),
-            services: services, findTools: finder, ended: { _, _ in })
-        try services.models.admit(record, manifest.budget)
-        // Its grants are those that the book has kept, and no others: what was taken back does not return with a daemon.
-        agents.insert(process)
-        keepSchedule(of: process)
-    }
-
-    static func ending(_ remedy: String) -> AegisError {
-        AegisError(.unavailable, "daemon-ending", "the daemon is ending", hint: "\(remedy) once it is back")
-    }
-
-    /// Takes no more agents and interrupts those that there are, which go on with the next daemon: before anything that their tools
-    /// need is taken from them, so that none takes that for an answer.
-    package func end() async {
-        isEnding = true
-        for process in agents.values { await process.interrupt() }
     }
 }

@@ -117,7 +117,7 @@ package actor AgentProcess {
     /// - Throws: `mailbox-full`; `agent-stopped`.
     func deliver(_ mail: Mail) throws(AegisError) -> Waiter<TurnResult> {
         guard !isStopping else { throw AgentProcess.stopped(id) }
-        guard !isInterrupted || record.outlivesDaemon else { throw AgentDirectory.ending("send it") }
+        guard !log.isLeft || record.outlivesDaemon else { throw AgentDirectory.ending("send it") }
         guard mailbox.count < Self.mailboxLimit else {
             throw .conflict(
                 "mailbox-full", "\(mailbox.count) messages wait for agent \(record.name) (\(id)) already",
@@ -187,11 +187,9 @@ package actor AgentProcess {
     func interrupt() {
         // The next daemon knows of no failure that is not among the steps.
         if worker == nil { try? endFailed() }
-        isInterrupted = true
         log.leave()
         worker?.cancel()
     }
-    private var isInterrupted = false
 
     /// Ends the turn of one trace, and nothing else.
     func cancel(trace: String) {
@@ -235,7 +233,7 @@ package actor AgentProcess {
     // MARK: The loop
 
     private func work() {
-        guard worker == nil, !isInterrupted else { return }
+        guard worker == nil, !log.isLeft else { return }
         worker = services.scope.spawn("agent \(id)") { [self] in await run() }
     }
 
