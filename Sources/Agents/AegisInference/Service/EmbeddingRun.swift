@@ -77,8 +77,8 @@ private struct EmbeddingRun {
 
     private var attempt: ModelAttempt {
         ModelAttempt(
-            service: service, caller: request.caller, agentName: request.agentName, weight: 1,
-            priority: request.priority, limit: limit, provider: request.provider, model: request.model,
+            service: service, caller: request.caller, agentName: request.agentName, priority: request.priority,
+            limit: limit, provider: request.provider, model: request.model,
             price: request.price, number: attempts)
     }
 
