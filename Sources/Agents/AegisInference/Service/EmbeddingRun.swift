@@ -47,13 +47,28 @@ extension InferenceService {
     /// - Throws: `embedding-failed` for what the provider said, `budget-exceeded`, `budget-needs-price`, `inference-queue-full`,
     ///   `inference-deadline`, `inference-cancelled`, and what the observer or the database throws.
     package func embed(_ request: EmbeddingRequest) async throws(AegisError) -> [[Float]] {
-        guard let backend = backends[request.provider] else {
-            throw AegisError(.usage, "invalid-config", "the provider '\(request.provider)' cannot be asked")
-        }
-        var run = EmbeddingRun(service: self, request: request, backend: backend)
+        var run = try embeddingRun(request)
         var points: [[Float]] = []
         for texts in EmbeddingQuestion.portions(of: request.texts) { points += try await run.ask(texts) }
         return points
+    }
+
+    /// The same, where each call's vectors are handed over before the next call is made.
+    ///
+    /// - Parameters:
+    ///   - request: the texts, and who wants them.
+    ///   - take: gets the vectors of each call, in the order of the texts.
+    /// - Throws: the same, and what `take` throws.
+    package func embed(_ request: EmbeddingRequest, take: ([[Float]]) async throws -> Void) async throws {
+        var run = try embeddingRun(request)
+        for texts in EmbeddingQuestion.portions(of: request.texts) { try await take(try await run.ask(texts)) }
+    }
+
+    private func embeddingRun(_ request: EmbeddingRequest) throws(AegisError) -> EmbeddingRun {
+        guard let backend = backends[request.provider] else {
+            throw AegisError(.usage, "invalid-config", "the provider '\(request.provider)' cannot be asked")
+        }
+        return EmbeddingRun(service: self, request: request, backend: backend)
     }
 }
 
