@@ -1,4 +1,4 @@
-internal import AegisCore
+package import AegisCore
 
 /// For whom texts are turned into vectors: who pays where a model is asked for them.
 package struct EmbeddingPayer: Sendable {
@@ -12,12 +12,15 @@ package struct EmbeddingPayer: Sendable {
     package var urgency: Int
     /// Whether the money that this may take is limited beside the agent's budgets: then nothing may be asked whose price is not known.
     package var limitsMoney: Bool
+    /// When vectors are of no use any more; nil for whenever.
+    package var deadline: Timestamp?
     /// Is told what was used, also of what has failed.
     package var used: @Sendable (_ tokens: Int, _ microUSD: Int) -> Void
 
     /// Describes who pays.
     package init(
         agent: String, name: String, tree: String, urgency: Int = 0, limitsMoney: Bool = false,
+        deadline: Timestamp? = nil,
         used: @escaping @Sendable (_ tokens: Int, _ microUSD: Int) -> Void = { _, _ in }
     ) {
         self.agent = agent
@@ -25,6 +28,7 @@ package struct EmbeddingPayer: Sendable {
         self.tree = tree
         self.urgency = urgency
         self.limitsMoney = limitsMoney
+        self.deadline = deadline
         self.used = used
     }
 }

@@ -67,6 +67,7 @@ extension AgentProcess {
             alias: alias, system: record.systemPrompt(manifest), messages: messages, tools: tools,
             maxOutputTokens: manifest.maxOutputTokens, agent: id, name: record.name, tree: record.tree)
         question.priority = priority
+        question.deadline = record.deadline
         return question
     }
 

@@ -55,7 +55,7 @@ package struct ProviderEmbedder: Embedder {
             texts, provider: provider, model: name, price: price,
             caller: payer.map { CallerID(agent: $0.agent, tree: $0.tree) }, agentName: payer?.name ?? "",
             priority: Self.priority(payer?.urgency ?? 0), patience: patience,
-            bill: bill)
+            timeLimit: payer?.deadline?.since(.now()), bill: bill)
         defer { payer?.used(bill.used.tokens, bill.used.microUSD) }
         do { try await service.embed(request, take: take) } catch {
             if Task.isCancelled { throw CancellationError() }

@@ -19,13 +19,16 @@ package struct EmbeddingRequest: Sendable {
     package var priority: InferencePriority
     /// How long one call may take, and how long after the first one the provider is asked again.
     package var patience: Duration
+    /// How long all of it may take from now; nil is what the configuration says.
+    package var timeLimit: Duration?
     /// Takes down what each attempt has used.
     package var bill: ModelBill?
 
     /// Describes what is wanted.
     package init(
         _ texts: [String], provider: String, model: String, price: ModelPrice?, caller: CallerID?,
-        agentName: String = "", priority: InferencePriority = .normal, patience: Duration, bill: ModelBill? = nil
+        agentName: String = "", priority: InferencePriority = .normal, patience: Duration, timeLimit: Duration? = nil,
+        bill: ModelBill? = nil
     ) {
         self.texts = texts
         self.provider = provider
@@ -35,6 +38,7 @@ package struct EmbeddingRequest: Sendable {
         self.agentName = agentName
         self.priority = priority
         self.patience = patience
+        self.timeLimit = timeLimit
         self.bill = bill
     }
 }
@@ -87,7 +91,7 @@ private struct EmbeddingRun {
         self.service = service
         self.request = request
         self.backend = backend
-        limit = service.time.now + service.retry.total
+        limit = service.time.now + min(service.retry.total, request.timeLimit ?? service.retry.total)
     }
 
     private var attempt: ModelAttempt {
