@@ -17,6 +17,9 @@ import Testing
                     os.rename(sys.argv[1] + ".new", sys.argv[1] + ".seen")
                 time.sleep(0.2)
                 with lock: inside -= 1
+                # There is a text that it refuses, until it is told otherwise.
+                if "poison" in body["input"] and os.path.exists(sys.argv[1] + ".refuses"):
+                    return self.answer(400, "application/json", b'{"error": {"message": "not this one"}}')
                 try: took = int(open(sys.argv[1] + ".takes").read())
                 except FileNotFoundError: took = 100
                 data = [{"index": n, "embedding": [float("tide" in t), float("ship" in t), 0.1]} for n, t in enumerate(body["input"])]
@@ -181,6 +184,43 @@ import Testing
             let refused = try await door.invoke(agents[1], "memory_query", ["query": "tide"])
             #expect(AgentDoor.code(refused) == "inference-deadline", "\(refused)")
             #expect(try Self.seen(server).count == 5)
+        }
+    }
+
+    /// Records of another model go to the provider in portions: what one of them has brought is kept, whatever becomes of the next.
+    @Test func whatWasEmbeddedAgainIsKeptWhenTheRestFails() async throws {
+        let storing = """
+            import json, socket, sys
+            s = socket.socket(socket.AF_UNIX); s.settimeout(100); s.connect(sys.argv[1]); f = s.makefile("rwb")
+            for n in range(70):
+                given = {"content": "tide %d" % n if n else "poison", "category": "fact"}
+                params = {"agent_id": sys.argv[2], "tool": "memory_store", "input": given}
+                f.write(json.dumps({"jsonrpc": "2.0", "id": n, "method": "tool.invoke", "params": params}).encode() + b"\\n"); f.flush()
+                if "error" in json.loads(f.readline()): sys.exit("not stored: %d" % n)
+            """
+        try await Self.with({ _ in "" }) { door, server in
+            let f = door.fixture
+            let id = try await door.spawn(Self.keeper("keeper"))
+            let stored = try await f.run("/usr/bin/python3", ["-c", storing, "\(f.home)/agentd.sock", id])
+            try #require(stored.code == 0, "\(stored)")
+            try "".write(toFile: server.file + ".refuses", atomically: true, encoding: .utf8)
+            try await f.succeed("down")
+            try AgentDoor.configuration(f, Self.provider(server.port))
+            try await f.up()
+            func left() async throws -> String {
+                let query = "SELECT count(*) FROM memories WHERE model <> 'local/e'"
+                return try await f.run("/usr/bin/sqlite3", ["\(f.home)/aegis.db", query]).out
+            }
+            let failed = try await door.invoke(id, "memory_query", ["query": "tide"])
+            #expect(AgentDoor.code(failed) == "embedding-failed" && "\(failed)".contains("not this one"), "\(failed)")
+            // The query, 64 records, and those with the oldest of all.
+            #expect(try Self.seen(server).count == 3)
+            #expect(try await left() == "6\n")
+            try FileManager.default.removeItem(atPath: server.file + ".refuses")
+            let found = try await door.invoke(id, "memory_query", ["query": "tide", "limit": 5])
+            #expect(AgentDoor.value(found)?["count"] as? Int == 5, "\(found)")
+            #expect(try Self.seen(server).count == 5)
+            #expect(try await left() == "0\n")
         }
     }
 

@@ -42,6 +42,58 @@ import Testing
         }
     }
 
+    /// A goal's time is one for the queue at a provider, too: what cannot have its turn by then does not wait for it, whether the goal's
+    /// own agent asks or one that was started for it. The rate lets nothing through for a quarter of an hour.
+    @Test func aQuestionThatHasNoTurnBeforeItsGoalEndsIsRefusedAtOnce() async throws {
+        let rules = """
+              - when: { agent: bootstrap, tool: spawn_agent }
+                reply: { text: "{{result}}" }
+              - when: { agent: bootstrap, message: "have it done" }
+                reply: { tools: [{ name: spawn_agent, input: { manifest: "name: child\\nmodel: slow", message: do it } }] }
+
+            """
+        try await DaemonFixture.with(config: nil) { f in
+            let door = AgentDoor(fixture: f)
+            let tool = "{ name: file_list, input: { path: /workspace } }"
+            let slow = try door.scenario("  - reply: { tools: [\(tool)], usage: { input: 15000, output: 1 } }\n")
+            try await f.succeed("down")
+            try AgentDoor.configuration(
+                f,
+                """
+                    - name: slow
+                      type: scripted
+                      scenario: \(slow)
+                      tokens_per_minute: 1000
+                      models: [{ alias: slow, model: m }]
+
+                """, rules: rules)
+            try await f.up()
+            func goal(_ parameters: [String: Any]) async throws -> [String: Any] {
+                let submitted = try await door.result("goal.submit", parameters)
+                return try await door.result("goal.show", ["goal_id": submitted["id"] ?? "", "wait": true])
+            }
+            let alone = try await goal(["goal": "do it", "model": "slow", "max_time": "10m"])
+            let problem = try #require(alone["error"] as? [String: Any], "\(alone)")
+            #expect(problem["code"] as? String == "inference-deadline", "\(alone)")
+            #expect((problem["message"] as? String)?.contains("has no turn in time: in 1") == true, "\(alone)")
+            #expect(alone["state"] as? String == "ended" && alone["stop_reason"] as? String == "error", "\(alone)")
+
+            let shared = try await goal(["goal": "have it done", "grants": ["model: slow"], "max_time": "10m"])
+            #expect(shared["stop_reason"] as? String == "complete", "\(shared)")
+            #expect((shared["response"] as? String)?.contains("inference-deadline") == true, "\(shared)")
+            let told = try await door.result("audit.tail", ["kinds": ["inference_refused"], "count": 100])
+            let refused = try #require(told["records"] as? [[String: Any]])
+            #expect(refused.first?["agent"] as? String == alone["agent"] as? String, "\(told)")
+            // The child, and the one that was tried in its place.
+            let children = refused.dropFirst()
+            #expect(children.map { $0["parent"] as? String } == [shared, shared].map { $0["agent"] as? String })
+
+            // A time that is longer than there are dates is none.
+            let patient = try await goal(["goal": "wait", "max_time": "106751991167d"])
+            #expect(patient["response"] as? String == "x", "\(patient)")
+        }
+    }
+
     /// What a summary stands for is kept for as long as the manifest says: a daemon that starts later erases it.
     @Test func anArchiveIsErasedWhenItsTimeIsOver() async throws {
         try await AgentDoor.withSmallWindow { door in

@@ -3,6 +3,7 @@ import AegisCore
 import AegisInference
 import AegisJSON
 import AegisStore
+import AegisTestSupport
 import AegisTools
 import Synchronization
 import Testing
@@ -65,6 +66,37 @@ import Testing
         #expect([over.inputTokens, over.outputTokens] == [400, 40])
         #expect(over.cost == "0.0008")
         #expect(try GoalStore(world.database).all() == [over])
+        await world.end()
+    }
+
+    /// The models of a goal are told when its time is over. Who notices that first does not matter: here a model that is asked no longer.
+    @Test func whatFailsWithTheEndOfTheTimeIsATimeout() async throws {
+        let time = Mutex<Int64>(1_000_000)
+        let deadlines = Mutex<[Timestamp?]>([])
+        let desk = ClosureDesk { question, number throws(AegisError) in
+            deadlines.withLock { $0.append(question.deadline) }
+            if question.name == "child" { return ClosureDesk.text("counted") }
+            guard number > 1 else {
+                return ClosureDesk.calls(
+                    ToolUse(
+                        id: "a", name: "spawn_agent",
+                        input: ["manifest": "name: child\nmodel: m", "message": "count"]))
+            }
+            time.withLock { $0 = 1_060_000 }
+            throw .init(.timeout, "model-timeout", "no answer in time")
+        }
+        let world = try World(desk, clock: TestClock()) { Timestamp(milliseconds: time.withLock { $0 }) }
+        let queue = GoalQueue(
+            world.directory, store: GoalStore(world.database), services: world.directory.services
+        ) { _, _ throws(AegisError) in
+            let grants = "capabilities: ['tool: spawn_agent', 'spawn: *']"
+            return (World.file("bootstrap", grants), AgentDirectory.noPromptFile)
+        }
+        let goal = try await queue.submit("this", owner: 3, maxTime: .seconds(60))
+        let over = try #require(try await queue.result(of: goal.id))
+        #expect(over.stop == .error && over.problem?.code == "goal-timeout", "\(over)")
+        // Its agent's, the child's, and its agent's again.
+        #expect(deadlines.withLock { $0 } == Array(repeating: Timestamp(milliseconds: 1_060_000), count: 3))
         await world.end()
     }
 

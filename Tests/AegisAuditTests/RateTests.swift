@@ -56,6 +56,20 @@ import Testing
         #expect(try fixture.kinds().last == "thing_refused")
     }
 
+    /// It stands for refusals of several turns: the last one's trace and step are told, those of the first are in their own records.
+    @Test func whatIsCountedBelongsToTheTurnOfTheLast() throws {
+        let ledger = try fixture.open()
+        for number in 1...60 {
+            try ledger.record(
+                AuditEvent(.refused, agent: "i-1", parent: "i-0", trace: "t-\(number)", step: number, ("to", "x:1")))
+        }
+        try ledger.checkpoint(all: true)
+        let lines = try fixture.lines().map { try JSONValue(parsing: $0.utf8) }
+        let told = try #require(lines.first { $0["kind"] == "denial_repeated" })
+        #expect(told["trace"] == "t-60" && told["step"]?.integer == 60 && told["parent"] == "i-0", "\(told)")
+        #expect(lines.filter { $0["kind"] == "thing_refused" }.compactMap { $0["trace"]?.text }.last == "t-20")
+    }
+
     @Test func timeNeverGoesBack() throws {
         let ledger = try fixture.open()
         try ledger.record(AuditEvent(.done))

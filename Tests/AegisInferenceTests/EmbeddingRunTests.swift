@@ -134,6 +134,20 @@ import Testing
         #expect(stage.notes.kinds.count(where: { $0 == "model_call_retried" }) == count - 1)
     }
 
+    /// What a goal wants is of no use once that is over: it does not wait for a turn, nor for a pause, beyond that.
+    @Test func itMayHaveLessTime() async throws {
+        let clock = TestClock()
+        let stage = try Stage(clock, Peer(clock, after: .seconds(12)))
+        var request = stage.request()
+        // Its patience alone would do for a third call.
+        request.timeLimit = .seconds(20)
+        #expect(code(await stage.ask(request)) == "embedding-failed")
+        #expect(stage.peer.asked.value.count == 2 && stage.isQuiet)
+        request.timeLimit = .zero
+        #expect(code(await stage.ask(request)) == "inference-deadline")
+        #expect(stage.peer.asked.value.count == 2 && stage.notes.kinds.last == "inference_refused")
+    }
+
     /// However many requests it takes: the time is counted from the first one.
     @Test func theTimeOfAllPortionsIsOne() async throws {
         let clock = TestClock()

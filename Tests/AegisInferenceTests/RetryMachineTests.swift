@@ -24,7 +24,8 @@ struct Fixed: RandomNumberGenerator {
 
     @Test(arguments: [
         (ModelError.Kind.auth, RetryVerdict.fallBack(largerWindow: false)), (.notFound, .fallBack(largerWindow: false)),
-        (.contextTooLong, .fallBack(largerWindow: true)), (.invalidRequest, .end), (.cancelled, .end),
+        (.tooLarge, .fallBack(largerWindow: false)), (.contextTooLong, .fallBack(largerWindow: true)),
+        (.invalidRequest, .end), (.cancelled, .end),
         (.overloaded, .retry(after: .milliseconds(500))), (.network, .retry(after: .milliseconds(500))),
         (.timeout, .retry(after: .milliseconds(500))), (.cutStream, .retry(after: .milliseconds(500))),
         (.badAnswer, .retry(after: .milliseconds(500))),

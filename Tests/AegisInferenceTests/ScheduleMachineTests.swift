@@ -5,10 +5,9 @@ import Testing
 
 @Suite struct ScheduleMachineTests {
     private func ticket(
-        _ agent: String, _ priority: InferencePriority = .normal, weight: Int = 1, tokens: Int = 0,
-        deadline: Duration? = nil
+        _ agent: String, _ priority: InferencePriority = .normal, tokens: Int = 0, deadline: Duration? = nil
     ) -> ScheduleTicket {
-        ScheduleTicket(agent: agent, weight: weight, priority: priority, tokens: tokens, deadline: deadline)
+        ScheduleTicket(agent: agent, priority: priority, tokens: tokens, deadline: deadline)
     }
 
     /// Fills the only place, lets all enter, and answers in which order they get it afterwards, each for a while.
@@ -33,13 +32,6 @@ import Testing
     @Test func agentsTakeTurnsAndEachIsServedInOrder() throws {
         let tickets = [ticket("a"), ticket("a"), ticket("a"), ticket("b"), ticket("b"), ticket("c")]
         #expect(try order(tickets) == [0, 3, 5, 1, 4, 2])
-    }
-
-    @Test func aLargerWeightHasMoreTurns() throws {
-        let tickets = (0..<4).map { _ in ticket("a", weight: 2) } + (0..<4).map { _ in ticket("b") }
-        let order = try order(tickets)
-        #expect(order.prefix(6).count { $0 < 4 } == 4)
-        #expect(order.filter { $0 < 4 } == [0, 1, 2, 3] && order.filter { $0 >= 4 } == [4, 5, 6, 7])
     }
 
     @Test func theMoreUrgentGoesFirstUntilOthersHaveWaited() throws {
@@ -169,7 +161,7 @@ import Testing
             switch Int.random(in: 0..<10, using: &random) {
             case 0..<5 where step < 450:
                 let ticket = ScheduleTicket(
-                    agent: "a\(Int.random(in: 0..<6, using: &random))", weight: Int.random(in: 1...3, using: &random),
+                    agent: "a\(Int.random(in: 0..<6, using: &random))",
                     priority: InferencePriority.allCases[Int.random(in: 0..<3, using: &random)],
                     tokens: Int.random(in: 0...1000, using: &random),
                     deadline: Int.random(in: 0..<8, using: &random) == 0 ? now + .seconds(3) : nil)
@@ -224,8 +216,8 @@ import Testing
         let (patient, _) = try machine.enter(ticket("patient", .low), at: now)
         for step in 0..<200 {
             now += .milliseconds(100)
-            // Each time a new agent, of great weight, twice.
-            for _ in 0..<2 { running += try machine.enter(ticket("n\(step)", .high, weight: 1000), at: now).1.granted }
+            // Each time a new agent, twice.
+            for _ in 0..<2 { running += try machine.enter(ticket("n\(step)", .high), at: now).1.granted }
             running += machine.leave(running.removeFirst(), used: nil, at: now).granted
             if running.contains(patient) { break }
         }

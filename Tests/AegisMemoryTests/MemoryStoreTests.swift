@@ -22,6 +22,24 @@ private struct LetterEmbedder: Embedder {
     }
 }
 
+/// An embedder that makes two vectors at a time and fails at a text; what it made before is handed over.
+private struct PortionEmbedder: Embedder {
+    let model = "portions"
+    let dimensions = 26
+    let error: String
+    func embed(_ texts: [String], for payer: EmbeddingPayer?) async throws -> [[Float]] {
+        guard !texts.contains("alpha") else { throw AegisError.failed(error, "not this one") }
+        return try await LetterEmbedder().embed(texts, for: payer)
+    }
+    func embed(
+        _ texts: [String], for payer: EmbeddingPayer?, take: ([[Float]]) async throws -> Void
+    ) async throws {
+        for start in stride(from: 0, to: texts.count, by: 2) {
+            try await take(try await embed(Array(texts[start..<min(start + 2, texts.count)]), for: payer))
+        }
+    }
+}
+
 /// A clock that goes on by a second at each look.
 private final class Ticks: Sendable {
     private let time = Atomic<Int64>(0)
@@ -180,6 +198,27 @@ private let bob = MemoryPlace.own("agent-bob")
             } catch let error as AegisError { #expect(skipped == nil && error.code == code) }
             let left = try await store.list(alice)
             #expect(left.count == 3 && left.count(where: { $0.model == "letters" }) == 2)
+        }
+    }
+
+    /// The last used ones come first; what comes before a failure is kept and compared.
+    @Test(arguments: [("budget-exceeded", 2), ("embedding-failed", Int?.none)])
+    func whatWasEmbeddedBeforeAFailureIsKept(_ code: String, _ skipped: Int?) async throws {
+        try await withDatabase { database in
+            for text in ["alpha", "beta", "gamma", "delta"] {
+                try await open(database, LetterEmbedder()).store(MemoryDraft(text, .fact), in: alice, by: alice.owner)
+                try database.transaction(.saved) { tx in
+                    _ = try tx.run("UPDATE memories SET used_at = used_at + seq * 1000 WHERE content = ?", text)
+                }
+            }
+            let store = open(database, PortionEmbedder(error: code))
+            do {
+                let answer = try await store.query(MemoryQuery("gamma"), in: alice)
+                #expect(answer.skipped == skipped)
+                #expect(Set(answer.matches.map(\.record.content)) == ["gamma", "delta"])
+            } catch let error as AegisError { #expect(skipped == nil && error.code == code) }
+            let kept = try await store.list(alice).filter { $0.model == "portions" }
+            #expect(Set(kept.map(\.content)) == ["gamma", "delta"])
         }
     }
 

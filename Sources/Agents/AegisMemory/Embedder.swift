@@ -1,4 +1,4 @@
-internal import AegisCore
+package import AegisCore
 
 /// For whom texts are turned into vectors: who pays where a model is asked for them.
 package struct EmbeddingPayer: Sendable {
@@ -12,12 +12,15 @@ package struct EmbeddingPayer: Sendable {
     package var urgency: Int
     /// Whether the money that this may take is limited beside the agent's budgets: then nothing may be asked whose price is not known.
     package var limitsMoney: Bool
+    /// When vectors are of no use any more; nil for whenever.
+    package var deadline: Timestamp?
     /// Is told what was used, also of what has failed.
     package var used: @Sendable (_ tokens: Int, _ microUSD: Int) -> Void
 
     /// Describes who pays.
     package init(
         agent: String, name: String, tree: String, urgency: Int = 0, limitsMoney: Bool = false,
+        deadline: Timestamp? = nil,
         used: @escaping @Sendable (_ tokens: Int, _ microUSD: Int) -> Void = { _, _ in }
     ) {
         self.agent = agent
@@ -25,6 +28,7 @@ package struct EmbeddingPayer: Sendable {
         self.tree = tree
         self.urgency = urgency
         self.limitsMoney = limitsMoney
+        self.deadline = deadline
         self.used = used
     }
 }
@@ -37,17 +41,52 @@ package protocol Embedder: Sendable {
     var dimensions: Int { get }
     /// One vector for each text, in their order; `payer` is nil for what a person asks for.
     func embed(_ texts: [String], for payer: EmbeddingPayer?) async throws -> [[Float]]
+    /// The same in as many portions as it takes, each of which is handed over once it is there: what was made, and paid for, is not
+    /// lost with a portion that comes later. `take` gets vectors of the texts in their order; where it throws, no more are made.
+    func embed(
+        _ texts: [String], for payer: EmbeddingPayer?, take: ([[Float]]) async throws -> Void
+    ) async throws
 }
 
 extension Embedder {
-    /// The vectors with length 1, after a check that they are what was promised: a provider is not believed.
-    ///
-    /// - Throws: what the embedder throws; `embedding-invalid`.
-    func unitVectors(_ texts: [String], for payer: EmbeddingPayer?) async throws -> [[Float]] {
+    package func embed(
+        _ texts: [String], for payer: EmbeddingPayer?, take: ([[Float]]) async throws -> Void
+    ) async throws {
         let vectors = try await embed(texts, for: payer)
         guard vectors.count == texts.count else {
             throw invalid("\(vectors.count) vectors came for \(texts.count) texts")
         }
+        try await take(vectors)
+    }
+
+    /// The vectors with length 1, after a check that they are what was promised: a provider is not believed.
+    ///
+    /// - Throws: what the embedder throws; `embedding-invalid`.
+    func unitVectors(_ texts: [String], for payer: EmbeddingPayer?) async throws -> [[Float]] {
+        try unit(try await embed(texts, for: payer), count: texts.count)
+    }
+
+    /// The same, handed over in portions.
+    ///
+    /// - Parameters:
+    ///   - texts: what is embedded.
+    ///   - payer: who pays.
+    ///   - take: gets vectors of the texts in their order, as often as there are some.
+    /// - Throws: what the embedder or `take` throws; `embedding-invalid`.
+    func unitVectors(
+        _ texts: [String], for payer: EmbeddingPayer?, take: ([[Float]]) async throws -> Void
+    ) async throws {
+        var count = 0
+        try await embed(texts, for: payer) { vectors in
+            count += vectors.count
+            guard count <= texts.count else { throw invalid("\(count) vectors came for \(texts.count) texts") }
+            try await take(try unit(vectors, count: vectors.count))
+        }
+        guard count == texts.count else { throw invalid("\(count) vectors came for \(texts.count) texts") }
+    }
+
+    private func unit(_ vectors: [[Float]], count: Int) throws -> [[Float]] {
+        guard vectors.count == count else { throw invalid("\(vectors.count) vectors came for \(count) texts") }
         return try vectors.map { vector in
             guard vector.count == dimensions else {
                 throw invalid("a vector has \(vector.count) numbers instead of \(dimensions)")

@@ -89,18 +89,29 @@ extension MemoryStore {
     /// Who searches can pay for no other vectors than that of the query.
     private static let unpaid: Set = ["budget-exceeded", "budget-needs-price"]
 
-    /// Embeds some of the records that another model has embedded, as far as the payer can pay for them.
+    /// Embeds some of the records that another model has embedded, as far as the payer can pay for them; what was embedded when a
+    /// provider fails is kept, too.
     ///
     /// - Returns: how many are left.
     private func embedAgain(_ place: MemoryPlace, for payer: EmbeddingPayer?) async throws -> Int {
         let (stale, count) = try await blocking { [self] in try findStale(place) }
         guard !stale.isEmpty else { return 0 }
-        let vectors: [[Float]]
-        do { vectors = try await embedder.unitVectors(stale.map(\.content), for: payer) } catch {
+        var done = 0
+        do {
+            try await embedder.unitVectors(stale.map(\.content), for: payer) { vectors in
+                // Kept at once: it is paid for, whatever becomes of the rest.
+                try await write(vectors, of: Array(stale[done..<done + vectors.count]), place)
+                done += vectors.count
+            }
+        } catch {
             guard let code = (error as? AegisError)?.code, Self.unpaid.contains(code) else { throw error }
             // The query has its own vector, which is paid for: it is answered from what can be compared.
-            return count
         }
+        return count - done
+    }
+
+    /// Gives records the vectors of the model that there is now.
+    private func write(_ vectors: [[Float]], of stale: [Stale], _ place: MemoryPlace) async throws {
         try await inTurn(place) { [self] in
             let written = try database.transaction(.saved) { tx in
                 var written: [Int] = []
@@ -121,7 +132,6 @@ extension MemoryStore {
                 for index in written { matrix.set(stale[index].seq, vectors[index], mark: stale[index].mark) }
             }
         }
-        return count - stale.count
     }
 
     private func findStale(_ place: MemoryPlace) throws -> ([Stale], Int) {

@@ -14,6 +14,9 @@ package struct Timestamp: Sendable, Hashable, Comparable, CustomStringConvertibl
         return Timestamp(milliseconds: Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000)
     }
 
+    /// How long it is after another time; less than nothing when it is before that.
+    package func since(_ earlier: Timestamp) -> Duration { .milliseconds(milliseconds - earlier.milliseconds) }
+
     /// `2026-11-20T10:31:37.042Z`
     package var description: String { String(decoding: utf8, as: UTF8.self) }
 

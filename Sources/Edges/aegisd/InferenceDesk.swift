@@ -142,7 +142,7 @@ struct InferenceDesk: ModelDesk {
         var request = InferenceRequest(
             alias: question.alias, system: question.system, messages: question.messages, tools: question.tools,
             maxOutputTokens: question.maxOutputTokens, caller: CallerID(agent: question.agent, tree: question.tree),
-            agentName: question.name, priority: question.priority)
+            agentName: question.name, priority: question.priority, timeLimit: question.deadline?.since(.now()))
         request.bill = question.bill
         return request
     }

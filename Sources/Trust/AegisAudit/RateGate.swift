@@ -14,6 +14,7 @@ struct RateGate {
     static let tracked = 512
 
     private struct Repeated {
+        /// The newest of them: the same as the others but for the work that it belongs to.
         var event: AuditEvent
         var since: Int64
         var until: Int64
@@ -73,7 +74,7 @@ struct RateGate {
             return true
         }
         defer { repeats[same] = known }
-        known.until = now
+        (known.event, known.until) = (event, now)
         if known.written < Self.sameInWindow {
             known.written += 1
             return true
@@ -115,7 +116,9 @@ struct RateGate {
                 ("since", .string(Timestamp(milliseconds: known.since).description)),
                 ("until", .string(Timestamp(milliseconds: known.until).description)))
             event.fields.append(.init("what", .object(known.event.fields)))
-            event.parent = known.event.parent
+            // It stands for many, which may be of several turns; the first of them are written with their own. Where it ended is
+            // what whoever follows a trace wants to find.
+            (event.parent, event.trace, event.step) = (known.event.parent, known.event.trace, known.event.step)
             debts.append(Debt(event: event, source: .repeated(key)))
         }
         return debts

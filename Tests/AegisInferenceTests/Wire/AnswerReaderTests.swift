@@ -44,7 +44,7 @@ import Testing
             try reader.head(200, [("content-type", "text/event-stream")])
             for _ in 0..<10_000 { try reader.take(Array(piece.utf8)[...]) { _ in } }
         }
-        #expect(error?.kind == .badAnswer && error?.message.contains(words) == true)
+        #expect(error?.kind == .tooLarge && error?.message.contains(words) == true)
     }
 
     @Test(arguments: [

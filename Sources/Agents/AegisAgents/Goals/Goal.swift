@@ -66,6 +66,16 @@ package struct Goal: Sendable, Codable, Hashable {
         cost = spending.microUSD > 0 ? dollars(spending.microUSD) : nil
     }
 
+    /// When it ends, reached or not; nil before it is begun, and where it may take as long as it takes.
+    var deadline: Timestamp? {
+        guard let startedAt, let maxTime else { return nil }
+        let (end, isBeyond) = startedAt.milliseconds.addingReportingOverflow(maxTime.milliseconds)
+        return isBeyond || end > Self.lastYear ? nil : Timestamp(milliseconds: end)
+    }
+
+    /// The end of the year 9999, in milliseconds since 1970: later times cannot be written down, and nobody waits for them.
+    private static let lastYear: Int64 = 253_402_300_799_999
+
     /// Whether nothing comes after this.
     package var isOver: Bool { state == .ended || state == .cancelled }
 }

@@ -228,7 +228,7 @@ package actor GoalQueue {
             watchTime(of: id)
             guard let goal = goals[id], goal.state == .running, let trace = goal.trace else { return }
             guard let result = try await directory.reply(trace, of: process.id, wait: true) else { return }
-            try await finish(id, result)
+            try await finish(id, inTime(result, id))
         } catch is CancellationError {
             // The daemon ends; the next one goes on.
         } catch {
@@ -239,25 +239,38 @@ package actor GoalQueue {
 
     /// Ends a goal that is worked on for longer than it may be; the time that a daemon before this one took counts.
     private func watchTime(of id: String) {
-        guard let goal = goals[id], let most = goal.maxTime, let start = goal.startedAt else { return }
+        guard let end = goals[id]?.deadline else { return }
         let (clock, now) = (services.clock, services.now)
-        let end = start.milliseconds + most.milliseconds
         timers[id] = services.scope.spawn("time of \(id)") { [self] in
-            while now().milliseconds < end {
-                do { try await clock.sleep(for: .milliseconds(end - now().milliseconds)) } catch { return }
+            while now() < end {
+                do { try await clock.sleep(for: end.since(now())) } catch { return }
             }
-            await runOut(id, after: most)
+            await runOut(id)
         }
     }
 
-    private func runOut(_ id: String, after most: TimeSpan) async {
+    private func runOut(_ id: String) async {
         // The end of a goal ends its timer, which is what runs here.
         timers[id] = nil
+        guard let goal = goals[id] else { return }
+        try? await finish(id, Self.timeout(of: goal))
+    }
+
+    /// What has failed once the time is over has failed because of that: models are asked until then and no longer, whoever notices
+    /// it first.
+    private func inTime(_ result: TurnResult, _ id: String) -> TurnResult {
+        guard result.stop == .error, let goal = goals[id], let end = goal.deadline, services.now() >= end else {
+            return result
+        }
+        return Self.timeout(of: goal)
+    }
+
+    private static func timeout(of goal: Goal) -> TurnResult {
+        let time = goal.maxTime.map { "within \($0)" } ?? "in time"
         let error = AegisError(
-            .timeout, "goal-timeout", "it was not reached within \(most), and its agents were stopped",
+            .timeout, "goal-timeout", "it was not reached \(time), and its agents were stopped",
             hint: "give it more time, or less to do")
-        let result = TurnResult(trace: goals[id]?.trace ?? "", stop: .error, problem: TurnProblem(error))
-        try? await finish(id, result)
+        return TurnResult(trace: goal.trace ?? "", stop: .error, problem: TurnProblem(error))
     }
 
     /// The agent of a goal with its message: found again after a restart, or spawned.
@@ -271,6 +284,8 @@ package actor GoalQueue {
             return process
         }
         let (file, prompt) = try manifest(goal.manifest, goal.owner)
+        // From here on its time counts: its agents are told when that is over.
+        goal.startedAt = goal.startedAt ?? services.now()
         let process = try await directory.spawn(
             file, by: .person(uid: goal.owner, gid: goal.group), options: goal.options, goal: goal, prompt: prompt)
         let trace = await directory.newID("t-")
@@ -278,7 +293,6 @@ package actor GoalQueue {
             // It may have been cancelled meanwhile.
             guard goals[id]?.isOver == false else { throw CancellationError() }
             (goal.agent, goal.trace, goal.state) = (process.id, trace, .running)
-            goal.startedAt = goal.startedAt ?? services.now()
             // Saved before the message is delivered: whoever goes on knows which message it was.
             try keep(goal)
             _ = try await directory.send(goal.text, to: process.id, trace: trace)

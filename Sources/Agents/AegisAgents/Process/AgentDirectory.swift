@@ -84,7 +84,7 @@ package actor AgentDirectory {
         record.options = options
         record.isOneShot = isOneShot
         record.bound = call?.bound.map { "\($0.grant)" }
-        if let goal { (record.goal, record.workspace) = (goal.id, goal.workspace) }
+        if let goal { (record.goal, record.workspace, record.deadline) = (goal.id, goal.workspace, goal.deadline) }
         let process = AgentProcess(
             record: record, manifest: manifest, session: Session(), services: services, startedBy: call,
             findTools: finder,
@@ -179,6 +179,7 @@ package actor AgentDirectory {
                 created: services.now(),
                 isPersistent: false)
             (record.goal, record.workspace) = (parent.record.goal, parent.record.workspace)
+            record.deadline = parent.record.deadline
             // What somebody has to approve does not become free by asking a child to do it.
             record.approvals = parent.record.approvals + parent.manifest.approvalRequired
         }

@@ -20,7 +20,7 @@ extension AgentProcess {
             services.live, of: record, trace: session.turn?.trace ?? "", step: session.turn?.iterations ?? 0,
             position: session.count)
         question.live = live
-        let reply: ModelReply
+        var reply: ModelReply
         do throws(AegisError) { reply = try await answer(question) } catch {
             live.end(isWhole: false)
             // Somebody wants it to end, or the daemon does: the loop knows which.
@@ -33,6 +33,7 @@ extension AgentProcess {
             let stop: TurnStop = isBudget ? .budgetExceeded : .error
             return try await close(stop, TurnProblem(error))
         }
+        reply.blocks = session.withOwnIDs(reply.blocks)
         let step = SessionStep.replied(reply.blocks, reply.stop, reply.usage)
         learned?.halvings = 0
         live.end(isWhole: true)
@@ -66,6 +67,7 @@ extension AgentProcess {
             alias: alias, system: record.systemPrompt(manifest), messages: messages, tools: tools,
             maxOutputTokens: manifest.maxOutputTokens, agent: id, name: record.name, tree: record.tree)
         question.priority = priority
+        question.deadline = record.deadline
         return question
     }
 

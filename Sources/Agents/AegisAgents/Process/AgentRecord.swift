@@ -78,6 +78,8 @@ package struct AgentRecord: Sendable, Codable, Hashable {
     package var bound: String?
     /// The goal that it works for.
     package var goal: String?
+    /// When that goal ends, reached or not: no question that cannot be asked by then waits for its turn at a model.
+    package var deadline: Timestamp?
     /// The owner's folder that is the workspace of its tree; nil is one that Aegis keeps.
     package var workspace: String?
 

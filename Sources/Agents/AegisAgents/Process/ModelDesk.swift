@@ -20,6 +20,8 @@ package struct ModelQuestion: Sendable {
     package var tree: String
     /// How urgent it is among all that wait for the same provider.
     package var priority: InferencePriority = .normal
+    /// When its answer is of no use any more; nil for one that may take as long as the configuration says.
+    package var deadline: Timestamp?
     /// Is told of the answer while it is written; nil for one that nobody is to see.
     package var live: LiveAnswer?
     /// Takes down what all attempts have used.

@@ -230,10 +230,40 @@ package struct Session: Sendable, Hashable {
         self.turn = turn
     }
 
-    /// Some models give no ids, or one twice: results could not be told apart.
+    /// The blocks of an answer as they are to be kept: each of its calls has an id that no other call has which the model is shown.
+    ///
+    /// Some models give no ids, or one twice, or count them anew in each answer: results could not be told apart then, and some
+    /// providers refuse a conversation in which an id comes twice.
+    ///
+    /// - Parameter blocks: what the model said.
+    /// - Returns: the same, with other ids where they are needed.
+    func withOwnIDs(_ blocks: [ModelMessage.Block]) -> [ModelMessage.Block] {
+        var calls: [ToolUse] = []
+        return blocks.map { block in
+            guard case .toolUse(var use) = block else { return block }
+            use.id = Self.free(use.id, "call_\(count)", calls.count) { id in
+                calls.contains { $0.id == id } || messages.contains { $0.toolUses.contains { $0.id == id } }
+            }
+            calls.append(use)
+            return .toolUse(use)
+        }
+    }
+
+    /// Within one answer: what releases before kept may have an id twice.
     private func uniqueID(_ id: String, among calls: [ToolUse]) -> String {
-        guard id.isEmpty || calls.contains(where: { $0.id == id }) else { return id }
-        return "call_\(turn?.iterations ?? 0)_\(calls.count)"
+        Self.free(id, "call_\(turn?.iterations ?? 0)", calls.count) { id in calls.contains { $0.id == id } }
+    }
+
+    /// An id that is not taken: the one that was given, or one that begins with a text and ends with a number.
+    private static func free(
+        _ id: String, _ start: String, _ number: Int, isTaken: (String) -> Bool
+    ) -> String {
+        var (free, number) = (id, number)
+        while free.isEmpty || isTaken(free) {
+            free = "\(start)_\(number)"
+            number += 1
+        }
+        return free
     }
 
     private mutating func outcome(_ output: ToolOutput) {

@@ -108,7 +108,7 @@ package struct MemoryDesk: Sendable {
         EmbeddingPayer(
             agent: process.id, name: process.record.name, tree: process.record.tree,
             urgency: process.priority.rawValue - InferencePriority.normal.rawValue,
-            limitsMoney: spending.bound?.limitsMoney == true,
+            limitsMoney: spending.bound?.limitsMoney == true, deadline: process.record.deadline,
             used: { spending.add(Amounts(tokens: UInt64(clamping: $0), microUSD: UInt64(clamping: $1))) })
     }
 

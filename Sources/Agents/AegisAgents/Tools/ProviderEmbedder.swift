@@ -35,6 +35,14 @@ package struct ProviderEmbedder: Embedder {
     }
 
     package func embed(_ texts: [String], for payer: EmbeddingPayer?) async throws -> [[Float]] {
+        var points: [[Float]] = []
+        try await embed(texts, for: payer) { points += $0 }
+        return points
+    }
+
+    package func embed(
+        _ texts: [String], for payer: EmbeddingPayer?, take: ([[Float]]) async throws -> Void
+    ) async throws {
         // The grant would count nothing, however much it takes.
         guard price != nil || payer?.limitsMoney != true else {
             throw AegisError(
@@ -46,9 +54,10 @@ package struct ProviderEmbedder: Embedder {
         let request = EmbeddingRequest(
             texts, provider: provider, model: name, price: price,
             caller: payer.map { CallerID(agent: $0.agent, tree: $0.tree) }, agentName: payer?.name ?? "",
-            priority: Self.priority(payer?.urgency ?? 0), patience: patience, bill: bill)
+            priority: Self.priority(payer?.urgency ?? 0), patience: patience,
+            timeLimit: payer?.deadline?.since(.now()), bill: bill)
         defer { payer?.used(bill.used.tokens, bill.used.microUSD) }
-        do throws(AegisError) { return try await service.embed(request) } catch {
+        do { try await service.embed(request, take: take) } catch {
             if Task.isCancelled { throw CancellationError() }
             throw error
         }

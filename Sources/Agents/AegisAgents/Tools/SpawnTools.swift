@@ -28,7 +28,7 @@ struct ChildRun: Sendable {
     }
 
     /// Errors that another try would meet again: nothing that it does changes them.
-    private static let lasting: Set = ["budget-needs-price", "grant-needs-price"]
+    private static let lasting: Set = ["budget-needs-price", "grant-needs-price", "model-answer-too-large"]
 
     /// Runs a child; when its turn ends with an error it is tried once more, as a new one with what is left of its grants' limits.
     func run(_ order: Order) async throws -> JSONValue {

@@ -52,6 +52,8 @@ package struct ModelError: Error, Sendable, Hashable, CustomStringConvertible {
         case cutStream
         /// An answer that is not of the dialect.
         case badAnswer
+        /// An answer that is longer than is kept, if it has an end at all.
+        case tooLarge
         /// The caller gave up.
         case cancelled
 
@@ -68,6 +70,7 @@ package struct ModelError: Error, Sendable, Hashable, CustomStringConvertible {
             case .timeout: "timeout"
             case .cutStream: "cut_stream"
             case .badAnswer: "bad_answer"
+            case .tooLarge: "too_large"
             case .cancelled: "cancelled"
             }
         }
@@ -91,7 +94,7 @@ package struct ModelError: Error, Sendable, Hashable, CustomStringConvertible {
     package var isRetryable: Bool {
         switch kind {
         case .rateLimited, .overloaded, .network, .timeout, .cutStream, .badAnswer: true
-        case .auth, .notFound, .invalidRequest, .contextTooLong, .cancelled: false
+        case .auth, .notFound, .invalidRequest, .contextTooLong, .tooLarge, .cancelled: false
         }
     }
 

@@ -58,8 +58,10 @@ package struct TransportError: Error, Sendable, Hashable, CustomStringConvertibl
         case timeout(Phase)
         /// The connection ended before the answer did.
         case closed
-        /// What came is not HTTP, or larger than is read.
+        /// What came is not HTTP.
         case badAnswer
+        /// What came is larger than is read.
+        case tooLarge
         /// The task was cancelled.
         case cancelled
         /// `onHead` or `onBody` threw; who threw knows why.

@@ -1,9 +1,9 @@
 /// Who is asked next at one provider. Pure: it is given the time and answers who may begin.
 ///
 /// Each agent has a lane for each priority, first come first served. Of the lanes' heads the most urgent goes first; a head grows
-/// more urgent while it waits, up to `.high`. Among equals the agents take turns, by the pass of stride scheduling: each turn
-/// moves an agent's pass on by one over its weight, and the smallest pass is next. A head that waited for twenty steps of ageing goes
-/// before everything that waited less. So nobody starves: before a head there are only heads that are older, and a lane is finite.
+/// more urgent while it waits, up to `.high`. Among equals the agents take turns: each turn moves an agent's pass on by one, and the
+/// smallest pass is next. A head that waited for twenty steps of ageing goes before everything that waited less. So nobody starves:
+/// before a head there are only heads that are older, and a lane is finite.
 struct ScheduleMachine: Sendable {
     typealias ID = UInt64
 
@@ -48,8 +48,6 @@ struct ScheduleMachine: Sendable {
 
     /// How many steps of ageing put a head before everything else.
     static let patience = 20
-    /// How far a turn moves the pass of an agent of weight 1.
-    private static let stride = 1 << 20
     /// Of how many agents without a call the pass is remembered.
     private static let remembered = 256
 
@@ -136,7 +134,7 @@ struct ScheduleMachine: Sendable {
             guard tokens?.wait(for: waiting.ticket.tokens) ?? .zero == .zero else { break }
             remove(0, head.lane, head.agent, at: now)
             pass = max(pass, head.pass)
-            agents[head.agent, default: Agent(pass: pass)].pass = head.pass + Self.stride / waiting.ticket.weight
+            agents[head.agent, default: Agent(pass: pass)].pass = head.pass + 1
             requests?.take(1)
             tokens?.take(waiting.ticket.tokens)
             running[head.id] = Running(tokens: waiting.ticket.tokens, since: now)

@@ -32,10 +32,8 @@ package enum InferencePriority: Int, Sendable, Hashable, Codable, CaseIterable, 
 
 /// A call that wants to run.
 package struct ScheduleTicket: Sendable, Hashable {
-    /// Whose call it is; agents get equal turns, those of a larger weight more of them.
+    /// Whose call it is; agents get equal turns.
     package var agent: String
-    /// The agent's weight, from 1.
-    package var weight: Int
     /// How urgent it is.
     package var priority: InferencePriority
     /// How many tokens it may use, question and answer.
@@ -45,11 +43,9 @@ package struct ScheduleTicket: Sendable, Hashable {
 
     /// Makes a ticket.
     package init(
-        agent: String, weight: Int = 1, priority: InferencePriority = .normal, tokens: Int = 0,
-        deadline: Duration? = nil
+        agent: String, priority: InferencePriority = .normal, tokens: Int = 0, deadline: Duration? = nil
     ) {
         self.agent = agent
-        self.weight = max(1, weight)
         self.priority = priority
         self.tokens = max(0, tokens)
         self.deadline = deadline

@@ -217,7 +217,7 @@ enum ScenarioStatus {
     static let kinds: [String: ModelError.Kind] = Dictionary(
         uniqueKeysWithValues: [
             ModelError.Kind.auth, .notFound, .rateLimited(retryAfter: nil), .overloaded, .invalidRequest,
-            .contextTooLong, .network, .timeout, .cutStream, .badAnswer,
+            .contextTooLong, .network, .timeout, .cutStream, .badAnswer, .tooLarge,
         ].map { ($0.word, $0) })
 
     static func kind(of status: Int) -> ModelError.Kind? {

@@ -19,13 +19,16 @@ package struct EmbeddingRequest: Sendable {
     package var priority: InferencePriority
     /// How long one call may take, and how long after the first one the provider is asked again.
     package var patience: Duration
+    /// How long all of it may take from now; nil is what the configuration says.
+    package var timeLimit: Duration?
     /// Takes down what each attempt has used.
     package var bill: ModelBill?
 
     /// Describes what is wanted.
     package init(
         _ texts: [String], provider: String, model: String, price: ModelPrice?, caller: CallerID?,
-        agentName: String = "", priority: InferencePriority = .normal, patience: Duration, bill: ModelBill? = nil
+        agentName: String = "", priority: InferencePriority = .normal, patience: Duration, timeLimit: Duration? = nil,
+        bill: ModelBill? = nil
     ) {
         self.texts = texts
         self.provider = provider
@@ -35,6 +38,7 @@ package struct EmbeddingRequest: Sendable {
         self.agentName = agentName
         self.priority = priority
         self.patience = patience
+        self.timeLimit = timeLimit
         self.bill = bill
     }
 }
@@ -47,13 +51,28 @@ extension InferenceService {
     /// - Throws: `embedding-failed` for what the provider said, `budget-exceeded`, `budget-needs-price`, `inference-queue-full`,
     ///   `inference-deadline`, `inference-cancelled`, and what the observer or the database throws.
     package func embed(_ request: EmbeddingRequest) async throws(AegisError) -> [[Float]] {
-        guard let backend = backends[request.provider] else {
-            throw AegisError(.usage, "invalid-config", "the provider '\(request.provider)' cannot be asked")
-        }
-        var run = EmbeddingRun(service: self, request: request, backend: backend)
+        var run = try embeddingRun(request)
         var points: [[Float]] = []
         for texts in EmbeddingQuestion.portions(of: request.texts) { points += try await run.ask(texts) }
         return points
+    }
+
+    /// The same, where each call's vectors are handed over before the next call is made.
+    ///
+    /// - Parameters:
+    ///   - request: the texts, and who wants them.
+    ///   - take: gets the vectors of each call, in the order of the texts.
+    /// - Throws: the same, and what `take` throws.
+    package func embed(_ request: EmbeddingRequest, take: ([[Float]]) async throws -> Void) async throws {
+        var run = try embeddingRun(request)
+        for texts in EmbeddingQuestion.portions(of: request.texts) { try await take(try await run.ask(texts)) }
+    }
+
+    private func embeddingRun(_ request: EmbeddingRequest) throws(AegisError) -> EmbeddingRun {
+        guard let backend = backends[request.provider] else {
+            throw AegisError(.usage, "invalid-config", "the provider '\(request.provider)' cannot be asked")
+        }
+        return EmbeddingRun(service: self, request: request, backend: backend)
     }
 }
 
@@ -72,13 +91,13 @@ private struct EmbeddingRun {
         self.service = service
         self.request = request
         self.backend = backend
-        limit = service.time.now + service.retry.total
+        limit = service.time.now + min(service.retry.total, request.timeLimit ?? service.retry.total)
     }
 
     private var attempt: ModelAttempt {
         ModelAttempt(
-            service: service, caller: request.caller, agentName: request.agentName, weight: 1,
-            priority: request.priority, limit: limit, provider: request.provider, model: request.model,
+            service: service, caller: request.caller, agentName: request.agentName, priority: request.priority,
+            limit: limit, provider: request.provider, model: request.model,
             price: request.price, number: attempts)
     }
 

@@ -21,8 +21,6 @@ package struct InferenceRequest: Sendable {
     package var caller: CallerID
     /// The agent's name, for scenarios, recordings and records.
     package var agentName: String
-    /// How many turns at a provider the agent has, compared with others.
-    package var weight: Int
     /// How urgent it is.
     package var priority: InferencePriority
     /// How long all of it may take from now; nil is what the configuration says.
@@ -34,7 +32,7 @@ package struct InferenceRequest: Sendable {
     package init(
         alias: String, system: String = "", messages: [ModelMessage], tools: [ModelTool] = [],
         maxOutputTokens: Int? = nil, temperature: Double? = nil, stopSequences: [String] = [], caller: CallerID,
-        agentName: String = "", weight: Int = 1, priority: InferencePriority = .normal, timeLimit: Duration? = nil
+        agentName: String = "", priority: InferencePriority = .normal, timeLimit: Duration? = nil
     ) {
         self.alias = alias
         self.system = system
@@ -45,7 +43,6 @@ package struct InferenceRequest: Sendable {
         self.stopSequences = stopSequences
         self.caller = caller
         self.agentName = agentName
-        self.weight = weight
         self.priority = priority
         self.timeLimit = timeLimit
     }

@@ -104,8 +104,8 @@ struct InferenceRun {
     /// The next call, or the last one, of a model.
     private func attempt(at entry: ModelEntry) -> ModelAttempt {
         ModelAttempt(
-            service: service, caller: request.caller, agentName: request.agentName, weight: request.weight,
-            priority: request.priority, limit: limit, provider: entry.provider, model: entry.model,
+            service: service, caller: request.caller, agentName: request.agentName, priority: request.priority,
+            limit: limit, provider: entry.provider, model: entry.model,
             price: entry.section.price, number: attempts)
     }
 

@@ -8,7 +8,6 @@ struct ModelAttempt {
     /// Who pays; nil for what a person asks for, whom no budget binds.
     let caller: CallerID?
     let agentName: String
-    let weight: Int
     let priority: InferencePriority
     /// When all of it must be over.
     let limit: Duration
@@ -61,7 +60,7 @@ struct ModelAttempt {
         do throws(ScheduleRefusal) {
             return try await backend.scheduler.acquire(
                 ScheduleTicket(
-                    agent: caller?.agent ?? "", weight: weight, priority: priority, tokens: tokens, deadline: limit))
+                    agent: caller?.agent ?? "", priority: priority, tokens: tokens, deadline: limit))
         } catch {
             let failure = visible(error)
             try tell(.queueRefused, [("error", .string(failure.code))])

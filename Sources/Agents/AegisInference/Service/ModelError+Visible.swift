@@ -27,6 +27,10 @@ extension ModelError {
         case .badAnswer:
             AegisError(
                 .failed, "model-bad-answer", message, hint: "check type and endpoint of the provider '\(provider)'")
+        case .tooLarge:
+            AegisError(
+                .tooLarge, "model-answer-too-large", message,
+                hint: "the model comes to no end: use another one, or set a fallback")
         case .cancelled: AegisError(.failed, "inference-cancelled", message)
         }
     }
@@ -38,7 +42,7 @@ extension ModelError {
         switch kind {
         case .auth, .notFound, .rateLimited, .overloaded, .invalidRequest, .contextTooLong: false
         case .network: begun
-        case .timeout, .cutStream, .badAnswer, .cancelled: true
+        case .timeout, .cutStream, .badAnswer, .tooLarge, .cancelled: true
         }
     }
 }

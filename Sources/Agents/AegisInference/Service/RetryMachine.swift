@@ -39,7 +39,7 @@ package enum RetryVerdict: Sendable, Hashable {
 /// | failure | same model | next model |
 /// | --- | --- | --- |
 /// | `rate_limited`, `overloaded`, `network`, `timeout`, `cut_stream`, `bad_answer` | after a pause, as often as the policy says | then |
-/// | `auth`, `not_found` | never | at once |
+/// | `auth`, `not_found`, `too_large` | never | at once |
 /// | `context_too_long` | never | at once, to a larger window only |
 /// | `invalid_request`, `cancelled` | never | never |
 ///
@@ -74,7 +74,8 @@ package struct RetryMachine: Sendable {
         switch error.kind {
         case .invalidRequest, .cancelled: return .end
         case _ where isFinal || now >= limit: return .end
-        case .auth, .notFound: return .fallBack(largerWindow: false)
+        // What had no end would have none again, and be taken in for as long.
+        case .auth, .notFound, .tooLarge: return .fallBack(largerWindow: false)
         case .contextTooLong: return .fallBack(largerWindow: true)
         case .rateLimited, .overloaded, .network, .timeout, .cutStream, .badAnswer: break
         }

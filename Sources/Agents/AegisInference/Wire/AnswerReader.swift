@@ -57,7 +57,7 @@ final class AnswerReader<Decoder: ReplyDecoder> {
     func take(_ bytes: ArraySlice<UInt8>, _ emit: (ModelDelta) -> Void) throws(ModelError) {
         if isDone { return }
         received += bytes.count
-        guard received <= maximum else { throw .bad("it has more than \(maximum) bytes") }
+        guard received <= maximum else { throw .large("it has more than \(maximum) bytes") }
         switch form {
         case .error:
             body.append(contentsOf: bytes.prefix(ReplyLimits.errorBody - body.count))
@@ -114,7 +114,7 @@ final class AnswerReader<Decoder: ReplyDecoder> {
         } catch let error as ModelError {
             throw error
         } catch {
-            throw .bad("an event of it is too large")
+            throw .large("an event of it is too large")
         }
         isDone = decoder.isDone
     }

@@ -60,9 +60,8 @@ struct AnthropicDecoder: ReplyDecoder {
         guard let index = event["index"]?.count, let block = event["content_block"] else {
             throw .bad("a block begins without index or content")
         }
-        guard !parts.contains(where: { $0.index == index }), parts.count < ReplyLimits.blocks else {
-            throw .bad("a block begins twice, or there are more than \(ReplyLimits.blocks)")
-        }
+        guard !parts.contains(where: { $0.index == index }) else { throw .bad("a block begins twice") }
+        guard parts.count < ReplyLimits.blocks else { throw .large("it has more than \(ReplyLimits.blocks) blocks") }
         let part = try Self.part(block, index)
         parts.append(part)
         switch part.kind {
@@ -138,7 +137,7 @@ struct AnthropicDecoder: ReplyDecoder {
             throw Self.failure(answer["error"] ?? .null, status: nil, retryAfter: nil)
         }
         guard let content = answer["content"]?.elements else { throw .bad("it has no content") }
-        guard content.count <= ReplyLimits.blocks else { throw .bad("it has more than \(ReplyLimits.blocks) blocks") }
+        guard content.count <= ReplyLimits.blocks else { throw .large("it has more than \(ReplyLimits.blocks) blocks") }
         var copy = self
         copy.model = answer["model"]?.text ?? ""
         copy.stop = answer["stop_reason"]?.text

@@ -70,6 +70,7 @@ extension ModelError {
             case .timeout: .timeout
             case .closed: afterHead ? .cutStream : .network
             case .badAnswer, .stopped: .badAnswer
+            case .tooLarge: .tooLarge
             case .cancelled: .cancelled
             }
         self.init(kind, error.message)

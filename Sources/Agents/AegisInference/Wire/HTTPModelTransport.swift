@@ -70,7 +70,8 @@ extension TransportError {
             case .timeout(.idle): .timeout(.idle)
             case .timeout(.total): .timeout(.total)
             case .cut, .closed: .closed
-            case .tooLarge, .badAnswer: .badAnswer
+            case .badAnswer: .badAnswer
+            case .tooLarge: .tooLarge
             case .cancelled: .cancelled
             }
         self.init(kind, error.message)

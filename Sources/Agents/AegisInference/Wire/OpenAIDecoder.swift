@@ -114,7 +114,9 @@ struct OpenAIDecoder: ReplyDecoder {
                 return known
             }
         }
-        guard calls.count < ReplyLimits.blocks else { throw .bad("it asks for more than \(ReplyLimits.blocks) tools") }
+        guard calls.count < ReplyLimits.blocks else {
+            throw .large("it asks for more than \(ReplyLimits.blocks) tools")
+        }
         var own = id.isEmpty ? "call_\(turn)_\(calls.count)" : id
         if calls.contains(where: { $0.id == own }) { own += "_\(calls.count)" }
         calls.append(Call(index: index, givenID: id, id: own, name: ""))

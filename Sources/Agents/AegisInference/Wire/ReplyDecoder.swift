@@ -38,6 +38,8 @@ enum ReplyLimits {
 extension ModelError {
     /// What came is not of the dialect.
     static func bad(_ what: String) -> ModelError { ModelError(.badAnswer, "the answer cannot be read: \(what)") }
+    /// What came is more than is kept of an answer.
+    static func large(_ what: String) -> ModelError { ModelError(.tooLarge, "the answer is too long: \(what)") }
     /// The stream ended too early.
     static let cut = ModelError(.cutStream, "the stream ended before the answer was whole")
 
