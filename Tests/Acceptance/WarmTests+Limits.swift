@@ -141,4 +141,29 @@ extension WarmTests {
             #expect(try await f.list().isEmpty)
         }
     }
+
+    /// Networks are opened when a sandbox is somebody's, in whatever sandbox.
+    @Test(arguments: backends) func aClaimedSandboxHasItsRunsNetwork(_ backend: String) async throws {
+        try await OutsideWorld.with(config: Self.config("warm: { base@\(backend): 1 }")) { f in
+            let lines = """
+                show('allowed', lambda: web('web.example'))
+                show('denied', lambda: web('other.example'))
+                show('host', lambda: literal('93.184.216.1', 22))
+                show('links', lambda: sorted(name for _, name in socket.if_nameindex()))
+                show('resolver', lambda: open('/etc/resolv.conf').read())
+                """
+            let script = NetworkTests.attempts + "\n" + lines
+            let seen = try await both(f, backend, ["--allow", "web.example", "--", "python3", "-c", script])
+            #expect(seen.allSatisfy { $0.code == 0 } && seen[0].out == seen[1].out, "\(seen)")
+            let answers = NetworkTests.answers(seen[0].out)
+            #expect(answers["allowed"]?.hasPrefix("(200, 'web web.example") == true, "\(answers)")
+            #expect(answers["denied"]?.hasPrefix("gaierror") == true, "\(answers)")
+            #expect(answers["host"]?.hasPrefix("ConnectionResetError") == true, "\(answers)")
+            // Where TLS is looked into, the sandbox has to trust the authority from its boot on.
+            try await full(f)
+            try await f.succeed("run", "--isolation", backend, "--allow", "web.example,inspect", "--", "true")
+            #expect(try await warm(f).allSatisfy { $0.claimed == 1 })
+            #expect(try await f.list().isEmpty)
+        }
+    }
 }

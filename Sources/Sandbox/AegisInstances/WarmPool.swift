@@ -164,8 +164,7 @@ package actor WarmPool {
     /// Whether everything that the instance asks for can be had after the sandbox was made.
     private static func suits(_ stored: StoredInstance) -> Bool {
         stored.info.ephemeral && stored.info.name == nil && stored.info.mounts.isEmpty
-            && stored.workspaceKind == .automatic && stored.network == nil && stored.brokeredSecrets.isEmpty
-            && stored.kit == nil
+            && stored.workspaceKind == .automatic && !Instance.isInspecting(stored) && stored.kit == nil
             && stored.pull != PullPolicy.always.rawValue
     }
 
