@@ -46,10 +46,16 @@ extension Sections {
     private func claims(_ runtime: String) async throws -> ResultTable {
         let aegis = aegis
         try await aegis.idle("bare", runtime)
+        let limits = runtime == "runc" ? ["--memory", "512Mi", "--cpus", "1"] : ["--cpus", "1"]
         let contestants = [
             Contestant(name: "aegis run -- true (\(runtime), claimed)") {
                 try await full()
                 return try await aegis.runner.time(aegis.command("run", "--isolation", runtime, "--", "true"))
+            },
+            Contestant(name: "the same with \(limits.joined(separator: " "))") {
+                try await full()
+                return try await aegis.runner.time(
+                    aegis.command("run", "--isolation", runtime) + limits + ["--", "true"])
             },
             Contestant(name: "aegis run -- true (\(runtime), started)") {
                 // What may have to be fetched anew takes none of them.

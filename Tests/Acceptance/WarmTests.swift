@@ -8,8 +8,10 @@ import Testing
 @Suite(.serialized) struct WarmTests {
     /// What `aegis status` says of one image.
     struct Warm: Decodable {
+        struct Limits: Decodable { var memory: String? }
         var image: String
         var isolation: String?
+        var limits: Limits?
         var wanted: Int
         var ready: Int
         var claimed: Int
@@ -71,6 +73,7 @@ import Testing
         tell('session', (os.getsid(0) == os.getpid(), os.getpgid(0) == os.getpid(), os.getppid()))
         tell('nice', os.getpriority(os.PRIO_PROCESS, 0))
         tell('cpus', (os.cpu_count(), sorted(os.sched_getaffinity(0)), os.sched_getscheduler(0)))
+        tell('memory', [l for l in read('/proc/meminfo').splitlines() if l.startswith(('MemTotal', 'SwapTotal'))])
         tell('limits', [(n, resource.getrlimit(getattr(resource, n))) for n in dir(resource) if n.startswith('RLIMIT_')])
         for name in ['cgroup', 'mounts', 'limits', 'oom_score_adj', 'oom_score', 'cmdline', 'comm', 'attr/current',
                      'uid_map', 'gid_map', 'setgroups', 'loginuid', 'timens_offsets', 'coredump_filter']:
@@ -135,9 +138,9 @@ import Testing
         try await DaemonFixture.with(config: Self.config("warm: { base@\(backend): 1 }")) { f in
             try await full(f)
             for (extra, expected) in [
-                (["--name", "mine"], "mine\n"), (["--memory", "256Mi"], ""), (["--workspace", "kept"], ""),
-                (["--mount", "/etc/hostname:/h"], ""), (["--cpus", "1"], ""),
-            ] {
+                (["--name", "mine"], "mine\n"), (["--disk", "64Mi"], ""), (["--workspace", "kept"], ""),
+                (["--mount", "/etc/hostname:/h"], ""),
+            ] + (backend == "runsc" ? [(["--memory", "256Mi"], ""), (["--pids", "100"], "")] : []) {
                 let result = try await f.run(
                     DaemonFixture.cli, ["run", "--isolation", backend] + extra + ["--", "hostname"])
                 #expect(result.code == 0 && (expected.isEmpty || result.out == expected), "\(extra): \(result)")
@@ -374,14 +377,18 @@ import Testing
             try await f.succeed("down")
             for (wish, said) in [
                 ("base@gvisor=1", "not an isolation"), ("base=65", "out of range"), ("base=x", "whole number"),
-                ("@runc=1", "needs an image"),
+                ("@runc=1", "needs an image"), ("base+mem=1Gi=1", "did you mean 'memory'?"),
+                ("base+memory=512Mi", "whole number"), ("base+memory=1Mi=1", "too small"), ("Base=1", "lower case"),
             ] {
                 let result = try await f.aegis("up", "--ports", "auto", "--warm", wish)
                 #expect(result.code != 0 && result.err.contains(said), "\(wish): \(result)")
             }
-            try await f.succeed("up", "--ports", "auto", "--warm", "1", "--warm", "base@runc=1")
+            try await f.succeed(
+                "up", "--ports", "auto", "--warm", "1", "--warm", "base@runc=1", "--warm",
+                "base@runc+memory=512Mi+cpus=0.5=1")
             let all = try await warm(f)
-            #expect(all.count == 2 && all.allSatisfy { $0.wanted == 1 }, "\(all)")
+            #expect(all.count == 3 && all.allSatisfy { $0.wanted == 1 }, "\(all)")
+            #expect(all.filter { $0.limits != nil }.count == 1, "\(all)")
         }
     }
 }

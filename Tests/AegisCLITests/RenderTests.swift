@@ -69,11 +69,18 @@ import Testing
             backend("runsc", .userKernel, 61.27), backend("runc", .namespaces, 14),
             backend("qemu", nil, nil, "not found"),
         ]
-        let status = StatusReport(
+        var status = StatusReport(
             version: "0.1.0", pid: 42, node: "12345678", home: "/var/lib/aegis", runDirectory: "/run/aegis/12345678",
             socket: "/run/aegis/aegisd.sock", ports: ["api": "127.0.0.1:8080"],
             startedAt: Timestamp(milliseconds: now.milliseconds - 7_200_000),
             instances: ["stopped": 1, "running": 3, "paused": 0], backends: backends)
+        var plain = WarmReport(image: "base", wanted: 2, ready: 1, claimed: 7, refills: 8, memoryBytes: 362_496)
+        plain.obstacle = "memory is scarce"
+        var shaped = WarmReport(
+            image: "docker.io/library/python:3", wanted: 1, ready: 1, claimed: 0, refills: 1, memoryBytes: 12_582_912)
+        shaped.isolation = "runsc"
+        shaped.limits = Limits(cpus: 1.5, memory: ByteSize(512 << 20), pids: 64)
+        status.warm = [plain, shaped]
         try expectSnapshot(ServiceText.status(status, now: now), "status")
         let report = DoctorReport(
             version: "0.1.0", kernel: "6.18.5", backends: backends, auto: "runsc",

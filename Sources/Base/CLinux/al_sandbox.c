@@ -180,6 +180,16 @@ int al_mount_file(const char *file, const char *target, const char *type, uint64
     return status;
 }
 
+int al_memory_room(int place) { return fspick(place, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH); }
+
+int al_memory_room_resize(int room, uint64_t bytes)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)bytes);
+    if (fsconfig(room, FSCONFIG_SET_STRING, "size", text, 0) < 0) return -1;
+    return fsconfig(room, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0);
+}
+
 int al_file_system_type(int descriptor, uint64_t *type)
 {
     struct statfs status;

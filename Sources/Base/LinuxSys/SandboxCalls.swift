@@ -60,6 +60,25 @@ extension FileDescriptor {
     }
 }
 
+/// A mounted memory file system (`tmpfs`) whose size can be changed, in whatever namespace it is mounted; it lives at least as long
+/// as this.
+package final class MemoryRoom: Sendable {
+    private let descriptor: FileDescriptor
+
+    /// Takes hold of the file system that is mounted at a place. Needs root.
+    ///
+    /// - Parameter place: the root of the mount; nobody may look up its name for the caller who does not trust who made it.
+    /// - Throws: the kernel's refusal; before Linux 5.4 always.
+    package init(at place: borrowing FileDescriptor) throws(Errno) {
+        descriptor = try FileDescriptor(checking: al_memory_room(place.raw))
+    }
+
+    /// Changes how many bytes it may hold, as if it had been mounted so.
+    ///
+    /// - Throws: `EINVAL` when more is in it.
+    package func resize(to bytes: UInt64) throws(Errno) { try check(al_memory_room_resize(descriptor.raw, bytes)) }
+}
+
 /// Space limits of btrfs: a folder that is a subvolume, counted and limited on its own.
 package enum Btrfs {
     /// Makes a subvolume in a folder.

@@ -29,7 +29,7 @@ struct DaemonOptions: Sendable {
         aegisd: the daemon of Aegis. It runs in the foreground; 'aegis up' starts it in the background.
 
         usage: aegisd [--config FILE] [--ports auto] [--bind ADDRESS] [--port N] [--isolation B] [--min-isolation GRADE]
-              [--warm [IMAGE=]N]
+              [--warm [IMAGE[@B][+LIMIT=VALUE]=]N]
 
           --config FILE          configuration; default $AEGIS_CONFIG, else aegis-config.yaml in AEGIS_HOME
           --ports auto           take free ports where the configured ones are busy
@@ -38,7 +38,8 @@ struct DaemonOptions: Sendable {
           --router-port N        port of the router for exposed ports (default 8099; 0 = any free one)
           --isolation B          backend for instances that name none (default auto)
           --min-isolation GRADE  refuse to start instances below this grade
-          --warm [IMAGE=]N,...   sandboxes to keep ready (of 'base' when no image is named)
+          --warm [IMAGE[@B][+LIMIT=VALUE]=]N,...
+                                 sandboxes to keep ready (of 'base' when no image is named)
           --show-config          print the configuration that would be used, as JSON, and end
           --backup FILE          write a backup, sealed to the passphrase on standard input, and end
           --restore FILE         bring a backup back and end; --force puts aside what is in the home

@@ -174,6 +174,28 @@ package struct Usage: Sendable, Codable, Equatable {
     }
 }
 
+/// How limits that somebody wants relate to those that a sandbox was booted with.
+package enum LimitMatch: Sendable {
+    /// They are the same.
+    case same
+    /// They can be changed to them, and nothing inside tells the difference.
+    case changeable
+    /// Only a boot of its own is the same.
+    case different
+}
+
+/// Gives a sandbox in which nothing of anybody's runs yet other limits than it was booted with, exactly: nothing inside can tell it
+/// from one that was booted with them. (`Sandbox.update` is for programs that run already and know of the change.)
+package protocol LimitFitting: Sendable {
+    /// What can be done for these limits. Does not block.
+    func match(_ limits: Limits) -> LimitMatch
+    /// Changes them.
+    ///
+    /// - Parameter limits: `.same` or `.changeable` ones.
+    /// - Throws: `update-failed`: the sandbox is of no use then.
+    func fit(to limits: Limits) async throws
+}
+
 /// A booted sandbox.
 package protocol Sandbox: AnyObject, Sendable {
     var record: SandboxRecord { get }
@@ -213,6 +235,11 @@ package protocol Sandbox: AnyObject, Sendable {
     func reclaim(while wanted: @escaping @Sendable () -> Bool) async throws -> (before: UInt64, after: UInt64)
     /// Changes limits of the live sandbox.
     func update(_ limits: Limits) async throws
+    /// Looks at a sandbox in which nothing runs yet.
+    ///
+    /// - Parameter limits: those that it was booted with.
+    /// - Returns: what it takes to give it others.
+    func fitting(bootedWith limits: Limits) async -> any LimitFitting
     func usage() async throws -> Usage
     /// Waits until the sandbox has ended and says how. Any number of callers.
     func termination() async -> Termination

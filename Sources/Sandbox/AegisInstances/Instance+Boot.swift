@@ -43,10 +43,15 @@ extension Instance {
                     try await self.remember(sandbox: record)
                 }
             }
-        do {
-            try await openNetwork(stored, inspection, sandbox)
-            return sandbox
-        } catch {
+        try await openNetwork(stored, inspection, of: sandbox)
+        return sandbox
+    }
+
+    /// Links a sandbox that is to be this instance's, or ends it.
+    nonisolated func openNetwork(
+        _ stored: StoredInstance, _ inspection: Inspection? = nil, of sandbox: any Sandbox
+    ) async throws {
+        do { try await openNetwork(stored, inspection, sandbox) } catch {
             await sandbox.kill()
             _ = await sandbox.termination()
             await sandbox.release()

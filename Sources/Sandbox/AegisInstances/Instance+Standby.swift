@@ -53,7 +53,9 @@ extension Instance: StandbyOwner {
     }
 
     /// Whether a start makes an authority of its own, which the sandbox must trust from its boot on.
-    private var isInspecting: Bool {
+    private var isInspecting: Bool { Self.isInspecting(stored) }
+
+    nonisolated static func isInspecting(_ stored: StoredInstance) -> Bool {
         (try? NetworkPolicy(stored.network, secrets: stored.brokeredSecrets).inspects) ?? true
     }
 

@@ -38,6 +38,7 @@ extension Instance {
             await claim.warm.sandbox.release()
             return nil
         }
+        try await openNetwork(await stored, of: claim.warm.sandbox)
         return claim.warm.sandbox
     }
 

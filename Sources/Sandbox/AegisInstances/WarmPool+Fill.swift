@@ -58,7 +58,7 @@ extension WarmPool {
 
     private func make(_ wish: WarmWish) async throws -> WarmSandbox {
         var request = CreateInstance(command: ["true"])
-        (request.image, request.isolation) = (wish.image, wish.isolation)
+        (request.image, request.isolation, request.limits) = (wish.image, wish.isolation, wish.limits)
         (request.ephemeral, request.start, request.pull) = (true, false, PullPolicy.never.rawValue)
         let stored = try CreateRules(services: services, caller: Caller(uid: 0, gid: 0)).check(request)
         let id = stored.info.id
@@ -97,7 +97,8 @@ extension WarmPool {
         var limits = learned.info.limits
         (limits.timeout, limits.grace) = (nil, nil)
         return WarmSandbox(
-            id: learned.info.id, sandbox: sandbox, digest: digest, limits: limits, log: log, isFrozen: ownKernel,
+            id: learned.info.id, sandbox: sandbox, digest: digest, limits: limits,
+            fitting: await sandbox.fitting(bootedWith: limits), log: log, isFrozen: ownKernel,
             memory: (try? await sandbox.usage().memoryBytes) ?? 0, channel: channel, lease: lease)
     }
 
@@ -175,6 +176,7 @@ extension WarmPool {
                 image: slot.reference?.description ?? slot.wish.image, wanted: slot.wish.count, ready: slot.ready.count,
                 claimed: slot.claimed, refills: slot.refills, memoryBytes: memory)
             report.isolation = slot.ready.last?.sandbox.record.backend ?? slot.wish.isolation
+            report.limits = slot.wish.limits == Limits() ? nil : slot.wish.limits
             report.obstacle = slot.isFull ? nil : slot.obstacle
             if slot.reference == nil { report.obstacle = "'\(slot.wish.image)' is not the name of an image" }
             reports.append(report)

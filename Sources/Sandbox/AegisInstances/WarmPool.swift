@@ -164,14 +164,11 @@ package actor WarmPool {
     /// Whether everything that the instance asks for can be had after the sandbox was made.
     private static func suits(_ stored: StoredInstance) -> Bool {
         stored.info.ephemeral && stored.info.name == nil && stored.info.mounts.isEmpty
-            && stored.workspaceKind == .automatic && stored.network == nil && stored.brokeredSecrets.isEmpty
-            && stored.kit == nil
+            && stored.workspaceKind == .automatic && !Instance.isInspecting(stored) && stored.kit == nil
             && stored.pull != PullPolicy.always.rawValue
     }
 
     private func take(_ stored: StoredInstance) async -> WarmClaim? {
-        var limits = stored.info.limits
-        (limits.timeout, limits.grace) = (nil, nil)
         guard !isClosed, slots.contains(where: { $0.reference?.description == stored.info.image && !$0.ready.isEmpty }),
             let reference = try? ImageReference(
                 parsing: stored.info.image, defaultRegistry: services.defaultRegistry),
@@ -184,16 +181,18 @@ package actor WarmPool {
         else { return nil }
         let ids = UserLookup(layers: image.layers.reversed().map(\.path)).resolve(user)
         guard max(ids.uid, ids.gid) < BootMount.idCount else { return nil }
-        guard let warm = pick(reference.description, image.digest, choice.backend.name, limits) else { return nil }
+        guard let warm = pick(reference.description, image.digest, choice.backend.name, stored.info.limits)
+        else { return nil }
         lastClaim = uptime
         // Before all else: a kernel in user space needs a moment until it runs again.
         let thawed = await Self.thaw(warm)
         if warm.isFrozen, !stored.tty { await Self.announce(stored, image.config, to: warm) }
         poke()
         let claim = WarmClaim(warm: warm, image: image, ids: ids, choice: choice)
-        let (services, owner) = (services, stored.info.owner)
+        let (services, owner, limits) = (services, stored.info.owner, stored.info.limits)
         warm.wake(in: services.scope) {
             try thawed.get()
+            try await warm.fitting.fit(to: limits)
             try await Self.give(claim, to: owner, services)
         }
         return claim
@@ -214,22 +213,25 @@ package actor WarmPool {
     }
 
     private func pick(_ reference: String, _ digest: String, _ backend: String, _ limits: Limits) -> WarmSandbox? {
-        for index in slots.indices where slots[index].reference?.description == reference {
-            // The oldest: the others have more of the kernel's work behind them by the time they are wanted.
-            let found = slots[index].ready.firstIndex {
-                $0.digest == digest && $0.sandbox.record.backend == backend && $0.limits == limits
+        // One that was made with just these limits goes first: others may suit whoever comes next.
+        for match in [LimitMatch.same, .changeable] {
+            for index in slots.indices where slots[index].reference?.description == reference {
+                // The oldest: the others have more of the kernel's work behind them by the time they are wanted.
+                let found = slots[index].ready.firstIndex {
+                    $0.digest == digest && $0.sandbox.record.backend == backend && $0.fitting.match(limits) == match
+                }
+                guard let found else { continue }
+                let warm = slots[index].ready.remove(at: found)
+                warm.unwatch()
+                guard !warm.isFrozen || !warm.sandbox.isDoomed else {
+                    services.logger.info("a warm sandbox was killed while it waited", ("instance", warm.id))
+                    dispose([warm])
+                    poke()
+                    return pick(reference, digest, backend, limits)
+                }
+                slots[index].claimed += 1
+                return warm
             }
-            guard let found else { continue }
-            let warm = slots[index].ready.remove(at: found)
-            warm.unwatch()
-            guard !warm.isFrozen || !warm.sandbox.isDoomed else {
-                services.logger.info("a warm sandbox was killed while it waited", ("instance", warm.id))
-                dispose([warm])
-                poke()
-                return pick(reference, digest, backend, limits)
-            }
-            slots[index].claimed += 1
-            return warm
         }
         return nil
     }

@@ -17,7 +17,9 @@ final class WarmSandbox: Sendable {
     let sandbox: any Sandbox
     /// The image's id.
     let digest: String
+    /// What it was booted with, and what that can be made.
     let limits: Limits
+    let fitting: any LimitFitting
     let log: InstanceLog
     /// Whether its processes stand still: a kernel in user space has threads of its own, which would wake up now and then.
     let isFrozen: Bool
@@ -33,13 +35,14 @@ final class WarmSandbox: Sendable {
     private let waking = Mutex<(task: TaskScope.Handle?, error: (any Error)?)>((nil, nil))
 
     init(
-        id: String, sandbox: any Sandbox, digest: String, limits: Limits, log: InstanceLog, isFrozen: Bool,
-        memory: UInt64, channel: HeldChannel, lease: ImageLease
+        id: String, sandbox: any Sandbox, digest: String, limits: Limits, fitting: any LimitFitting, log: InstanceLog,
+        isFrozen: Bool, memory: UInt64, channel: HeldChannel, lease: ImageLease
     ) {
         self.id = id
         self.sandbox = sandbox
         self.digest = digest
         self.limits = limits
+        self.fitting = fitting
         self.log = log
         self.isFrozen = isFrozen
         self.memory = memory

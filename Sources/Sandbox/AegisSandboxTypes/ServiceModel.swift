@@ -95,6 +95,8 @@ package struct WarmReport: Sendable, Codable, Equatable {
     package var image: String
     /// The backend; nil where it is the node's own choice and there is none yet.
     package var isolation: String?
+    /// The limits that were asked for; nil where all are the node's.
+    package var limits: Limits?
     package var wanted: Int
     package var ready: Int
     /// How many have been taken, and made, since the daemon started.
@@ -113,7 +115,7 @@ package struct WarmReport: Sendable, Codable, Equatable {
         self.memoryBytes = memoryBytes
     }
     private enum CodingKeys: String, CodingKey {
-        case image, isolation, wanted, ready, claimed, refills, obstacle
+        case image, isolation, limits, wanted, ready, claimed, refills, obstacle
         case memoryBytes = "memory_bytes"
     }
 }

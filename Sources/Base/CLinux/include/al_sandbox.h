@@ -14,6 +14,12 @@ int al_closed_network(void);
    a mount of it is left, in whatever namespace. */
 int al_mount_file(const char *file, const char *target, const char *type, uint64_t flags, const char *data);
 
+/* Something by which the size of the memory file system at `place` can be changed, in whatever namespace that is mounted;
+   close-on-exec. */
+int al_memory_room(int place);
+/* Changes that size; EINVAL when more is in it. */
+int al_memory_room_resize(int room, uint64_t bytes);
+
 /* The number by which statfs names the file system. */
 int al_file_system_type(int descriptor, uint64_t *type);
 

@@ -23,11 +23,13 @@ enum UpCommand {
             Example("the usual place", "aegis up"),
             Example("a private one", "AEGIS_HOME=$PWD/.aegis aegis up --ports auto"),
             Example("two sandboxes of the base image kept ready for 'aegis run'", "aegis up --warm 2"),
+            Example("one with limits of its own", "aegis up --warm base@runsc+memory=512Mi+pids=256=1"),
         ], run: run)
 
     /// For `aegis daemon`, too.
     static let warm = Option(
-        "warm", .values("[IMAGE[@ISOLATION]=]N"), "keep N sandboxes ready, of the base image unless another is named")
+        "warm", .values("[IMAGE[@ISOLATION][+LIMIT=VALUE]=]N"),
+        "keep N sandboxes of an image (base) ready; LIMIT: cpus, memory, disk or pids")
 
     /// How long a daemon may take to be ready.
     static let patience = Duration.seconds(60)

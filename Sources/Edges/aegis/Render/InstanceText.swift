@@ -109,7 +109,8 @@ package enum InstanceText {
         return words.isEmpty ? "never" : words.joined(separator: ", ")
     }
 
-    private static func limits(_ limits: Limits) -> String {
+    /// Those that are set, as `cpus 1.5, memory 512Mi`.
+    static func limits(_ limits: Limits) -> String {
         var words: [String] = []
         if let cpus = limits.cpus { words.append("cpus \(cpus)") }
         if let memory = limits.memory { words.append("memory \(memory)") }

@@ -29,7 +29,10 @@ package enum ServiceText {
 
     /// What is kept ready of one image.
     private static func warm(_ report: WarmReport) -> String {
-        let name = Plain.text(report.image) + (report.isolation.map { " on \(Plain.text($0))" } ?? "")
+        let limits = report.limits.map(InstanceText.limits) ?? ""
+        let name =
+            Plain.text(report.image) + (report.isolation.map { " on \(Plain.text($0))" } ?? "")
+            + (limits.isEmpty ? "" : " with \(Plain.text(limits))")
         let text =
             "\(report.ready) of \(report.wanted) ready, \(name), \(Plain.size(report.memoryBytes)); "
             + "\(report.claimed) claimed, \(report.refills) made"

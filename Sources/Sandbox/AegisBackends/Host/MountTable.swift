@@ -2,6 +2,10 @@
 package struct MountTable: Sendable {
     /// One mount.
     package struct Entry: Sendable, Equatable {
+        /// The device of the file system, as a file's status has it.
+        package var device: UInt64
+        /// What of the file system is mounted.
+        package var root: String
         package var target: String
         package var type: String
         package var source: String
@@ -13,9 +17,12 @@ package struct MountTable: Sendable {
     package init(parsing text: String) {
         entries = text.split(separator: "\n").compactMap { line in
             let fields = line.split(separator: " ")
-            guard let dash = fields.firstIndex(of: "-"), dash >= 6, fields.count >= dash + 4 else { return nil }
+            guard let dash = fields.firstIndex(of: "-"), dash >= 6, fields.count >= dash + 4,
+                let device = Self.device(fields[2])
+            else { return nil }
             return Entry(
-                target: Self.unescape(fields[4]), type: String(fields[dash + 1]),
+                device: device, root: Self.unescape(fields[3]), target: Self.unescape(fields[4]),
+                type: String(fields[dash + 1]),
                 source: Self.unescape(fields[dash + 2]),
                 superOptions: fields[dash + 3].split(separator: ",").map(String.init))
         }
@@ -23,6 +30,13 @@ package struct MountTable: Sendable {
 
     /// The topmost mount at exactly this path.
     package func mount(at target: String) -> Entry? { entries.last { $0.target == target } }
+
+    /// `MAJOR:MINOR` in the one number that files have.
+    private static func device(_ field: Substring) -> UInt64? {
+        let parts = field.split(separator: ":").compactMap { UInt64($0) }
+        guard parts.count == 2 else { return nil }
+        return parts[1] & 0xff | (parts[0] & 0xfff) << 8 | (parts[1] & ~0xff) << 12 | (parts[0] & ~0xfff) << 32
+    }
 
     /// Undoes the kernel's `\040`-like escapes.
     private static func unescape(_ field: Substring) -> String {

@@ -89,8 +89,13 @@ extension OCIConfig {
         ])
     }
 
+    /// Where memory file systems are mounted whose size is that of the sandbox's memory.
+    static let rooms = ["/tmp", "/run", "/dev/shm"]
+    /// The size of those, in bytes.
+    static func room(of memory: UInt64) -> UInt64 { max(memory, 1 << 20) }
+
     private var mounts: [JSONText] {
-        let room = "size=\(max(memory, 1 << 20))"
+        let room = "size=\(Self.room(of: memory))"
         func kernel(_ target: String, _ type: String, _ options: [String]) -> JSONText {
             .object([
                 ("destination", .text(target)), ("type", .text(type)), ("source", .text(type)),

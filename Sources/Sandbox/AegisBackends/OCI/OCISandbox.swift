@@ -25,6 +25,8 @@ package final class OCISandbox: Sandbox {
         var first: FileStream?
         var link: KeeperLink?
         var network: SharedDescriptor?
+        /// The first process inside, by the host's number; 0 is not known.
+        var firstProcess: UInt32 = 0
         var requested = false
         var released = false
         var steps: [(name: String, milliseconds: Double)] = []
@@ -56,6 +58,7 @@ package final class OCISandbox: Sandbox {
         state.withLock {
             $0.first = stream
             $0.network = network
+            $0.firstProcess = booted.sandboxPid
             $0.steps = steps
         }
     }
@@ -270,6 +273,9 @@ package final class OCISandbox: Sandbox {
 
     /// A descriptor of the sandbox's network namespace; nil when it has ended.
     var network: SharedDescriptor? { state.withLock { $0.network } }
+
+    /// The first process inside, while nothing runs there and this process has booted it.
+    var firstProcess: Int32? { Int32(exactly: state.withLock { $0.firstProcess }).flatMap { $0 > 1 ? $0 : nil } }
 
     package var networkNamespace: SharedDescriptor? { network }
 }
