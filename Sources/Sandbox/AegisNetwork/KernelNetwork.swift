@@ -113,13 +113,6 @@ enum KernelNetwork {
         guard result >= 0 else { throw Errno.current }
         return result == 1
     }
-
-    /// The network of this host's own in which an address is a neighbour; nil when it is none.
-    static func neighbourhood(of address: IPAddress) throws(Errno) -> AddressBlock? {
-        let bits = unsafe cn_on_link(address.description)
-        guard bits >= 0 else { throw Errno.current }
-        return bits == 0 ? nil : AddressBlock(address, bits: Int(bits))
-    }
 }
 
 extension FileDescriptor {
