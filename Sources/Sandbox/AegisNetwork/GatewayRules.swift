@@ -19,11 +19,14 @@ enum GatewayRules {
     /// The ruleset; loading it again replaces it, in one step.
     static func text(node: String) -> String { packets(node) + frames(node) }
 
-    /// Counts by interface, tells of a part that a flood cannot drown in, and drops.
+    /// Counts by interface, tells of a part that a flood cannot drown in, and drops. What a probe is about to send is told of as
+    /// a probe's, and is not counted: a daemon that dies over a proof must not leave a refusal that looks like the instance's.
     private static let refusal = """
           set dropped { type ifname; size 65535; flags dynamic; counter; }
           set telling { type ifname; size 65535; flags dynamic; }
+          set probes { type ifname . inet_service . ipv4_addr . inet_service; size 65535; }
           chain refuse {
+            iifname . udp sport . ip daddr . udp dport @probes log prefix "probe" group \(logGroup) snaplen 96 drop
             update @dropped { iifname }
             update @telling { iifname limit rate 50/second burst 100 packets } log group \(logGroup) snaplen 96
             drop
