@@ -77,6 +77,16 @@ enum KernelNetwork {
         return count
     }
 
+    /// How long ago members of a group have last sent something to a port, or have got something from it; nil when that is too long
+    /// ago to be known, or never was.
+    static func unused(_ port: String, table: String, gateway: Int32) throws(Errno) -> Duration? {
+        let lasting = UInt64(GatewayRules.remembersUse.components.seconds) * 1000
+        let time = unsafe cn_unused(gateway, table, port, lasting)
+        guard time < 0 else { return .milliseconds(time) }
+        guard Errno.current == .noSuchFile else { throw Errno.current }
+        return nil
+    }
+
     /// A datagram of a probe's, and where it comes in.
     struct ProbeMark: Sendable {
         var interface: String

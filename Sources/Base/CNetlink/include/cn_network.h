@@ -56,6 +56,10 @@ int cn_refusals(int ns, uint16_t group);
 ssize_t cn_read_refusals(int netlink, struct cn_refusal *out, size_t room);
 /* How many packets (or, bridged, frames) of an interface the rules of a table have dropped: its counter in the set `dropped`. */
 int cn_dropped(int ns, int bridged, const char *table, const char *interface, uint64_t *packets);
+/* Milliseconds since frames of a port of a group have last been passed on, from it or to it: by its element in the set `used` of
+   the bridge table, whose elements last for `lasting` milliseconds; -1 and ENOENT when there were none for so long. */
+int64_t cn_unused(int ns, const char *table, const char *port, uint64_t lasting);
+
 /* A datagram that a probe is about to send: on which interface it comes in, or, bridged, on which port. */
 struct cn_probe_flow {
     int bridged;
