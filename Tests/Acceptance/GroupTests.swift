@@ -127,7 +127,51 @@ import Testing
         }
     }
 
-    /// Other members do not keep one awake that its ports wake: whoever starts it is told.
+    /// What members send each other keeps both of them awake, and only them: another one, of the same rules, sleeps twice
+    /// meanwhile, and they do once it ends.
+    @Test(arguments: backends) func membersThatTalkKeepEachOtherAwake(_ backend: String) async throws {
+        try await OutsideWorld.with { f in
+            let idle = ["--idle-pause", "10s", "--idle-stop", "0s", "--isolation", backend, "--group", "shop"]
+            let server = """
+                import socket
+                s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 5353))
+                while True:
+                    data, sender = s.recvfrom(100); s.sendto(data.upper(), sender)
+                """
+            let client = """
+                import os, socket, time
+                s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1)
+                while not os.path.exists('/tmp/quiet'):
+                    s.sendto(b'hello', ('talked-to', 5353))
+                    try: s.recv(10)
+                    except TimeoutError: pass
+                    time.sleep(0.2)
+                time.sleep(100000)
+                """
+            for (name, command) in [
+                ("talked-to", ["python3", "-c", server]), ("talker", ["python3", "-c", client]),
+                ("silent", ["sleep", "100000"]),
+            ] {
+                try await f.succeed(words: ["instance", "start", "--name", name] + idle + ["--"] + command)
+            }
+            for round in 1...2 {
+                try await f.eventually("the silent one is paused, \(round)") {
+                    try await f.record("silent").state == "paused"
+                }
+                try await f.succeed("instance", "resume", "silent")
+                // Nobody wakes these: what runs now has not been paused.
+                for name in ["talked-to", "talker"] {
+                    #expect(try await f.record(name).state == "running", "\(name), \(round)")
+                }
+            }
+            try await f.succeed("exec", "talker", "--", "touch", "/tmp/quiet")
+            for name in ["talked-to", "talker"] {
+                try await f.eventually("\(name) is paused") { try await f.record(name).state == "paused" }
+            }
+        }
+    }
+
+    /// Other members do not wake one that its ports wake: whoever starts it is told.
     @Test func aMemberThatSleepsIsToldOf() async throws {
         try await DaemonFixture.shared { f in
             let start = ["instance", "start", "--group", "sleepers", "--expose", "80", "--name"]

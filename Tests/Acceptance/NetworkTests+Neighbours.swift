@@ -5,7 +5,7 @@ import Testing
 /// Public addresses on a link of the daemon's host: its LAN, where that has no private addresses.
 extension NetworkTests {
     /// HTTP over IPv4 and IPv6.
-    private static let both = """
+    static let both = """
         import http.server, socket
         class Server(http.server.ThreadingHTTPServer): address_family = socket.AF_INET6
         class Page(http.server.BaseHTTPRequestHandler):

@@ -5,7 +5,7 @@ import Testing
 /// Networks on a host that lacks programs (needs root and a kernel with nf_tables).
 @Suite struct NetworkToolsTests {
     /// What starts a daemon that does not find a program.
-    private static func without(_ program: String) -> [String] {
+    static func without(_ program: String) -> [String] {
         let hidden = """
             mount --make-rprivate /; for place in /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /sbin /bin; do
             [ ! -f $place/\(program) ] || mount --bind /dev/null $place/\(program); done; exec "$@"

@@ -29,14 +29,54 @@ extension ProofTests {
             try await f.eventually("it is proved") {
                 try await f.succeed("doctor", "--policy", "quick").out.contains("start: ")
             }
-            // Of this one alone: what a proof was trying in the other when its daemon died, the next one cannot tell from what that sent.
-            let all = try await events(f, "--instance", "quick").filter { $0.reason == "unheard" }
+            // What proofs were trying in either when their daemon died is nobody's.
+            let all = try await events(f).filter { $0.reason == "unheard" }
             #expect(all.map(\.count) == [7], "\(all)")
             for name in ["quick", "calm"] { #expect(try await f.record(name).state == "running") }
             // Nor does anything stay of what they were writing.
             let place = "/run/aegis/\(try f.node)"
             try await f.eventually("nothing unfinished is left") {
                 try !FileManager.default.contentsOfDirectory(atPath: place).contains { $0.hasPrefix(".new-") }
+            }
+        }
+    }
+
+    /// What a proof tries is never taken for what the instance did: neither by the next daemon, if this one dies over it, nor in
+    /// the numbers.
+    @Test(arguments: backends) func whatAProofTriesIsNobodysRefusal(_ backend: String) async throws {
+        let points = try await CrashPoints()
+        try await OutsideWorld.with(more: .init(environment: points.environment)) { f in
+            for name in ["alone", "member"] {
+                let group = name == "member" ? ["--group", "shop"] : []
+                try await f.succeed(
+                    words: ["run", "-d", "--name", name, "--isolation", backend, "--allow", "web.example"] + group
+                        + ["--", "sleep", "100000"])
+            }
+            for (name, side) in [("alone", CrashPoints.Side.before), ("alone", .after), ("member", .after)] {
+                try points.arm(side, 1, ["probe"])
+                let group = name == "member" ? ["--group", "shop"] : []
+                // It is proved at that, and its daemon dies.
+                _ = try await f.run(
+                    DaemonFixture.cli, ["instance", "network", name, "--allow", "other.example"] + group)
+                try await f.eventually("it has died \(side) the probe") { points.isSpent }
+                try await f.up()
+                for one in ["alone", "member"] {
+                    try await f.eventually("\(one) is proved") {
+                        try await f.succeed("doctor", "--policy", one).out.contains("start: ")
+                    }
+                    #expect(try await f.record(one).state == "running")
+                }
+            }
+            let told = try await events(f)
+            #expect(told.isEmpty, "\(told)")
+            let shown = try await f.succeed("doctor", "--policy", "member", "--output", "json").out
+            #expect(shown.replacing(" ", with: "").contains("\"dropped\":0"), "\(shown)")
+            // What the instance itself sends is still counted, be it to where probes go.
+            try await f.succeed(
+                "exec", "alone", "--", "python3", "-c",
+                "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('192.0.2.1', 123))")
+            try await f.eventually("it is told") {
+                try await events(f).contains { $0.port == 123 && $0.reason == "protocol-denied" }
             }
         }
     }

@@ -29,7 +29,7 @@ import Testing
     }
 
     /// Runs nft in the gateway's namespace, as somebody does who breaks it.
-    private func breakRules(_ f: DaemonFixture, _ words: String) async throws {
+    func breakRules(_ f: DaemonFixture, _ words: String) async throws {
         // The daemon's mounts are its own here.
         let command = f.launcher + ["/usr/bin/nsenter", "--net=/run/aegis/\(try f.node)/net", "/usr/sbin/nft"]
         let result = try await f.run(

@@ -5,7 +5,7 @@ import Testing
 
 extension DaemonFixture {
     /// Address and port of the router for all instances.
-    fileprivate func router() async throws -> (address: String, port: String) {
+    func router() async throws -> (address: String, port: String) {
         let address = String(try await shell("$AEGIS status | sed -n 's/^Port router: *//p'").out.dropLast())
         return (address, String(try #require(address.split(separator: ":").last)))
     }

@@ -127,6 +127,42 @@ import Testing
         }
     }
 
+    /// The host's neighbours are its LAN for agents as for sandboxes, whatever addresses they have; so is the host.
+    @Test(.enabled(if: FileManager.default.fileExists(atPath: "/proc/net/if_inet6"), "needs IPv6"))
+    func neighboursAreNotTheInternet() async throws {
+        var more = OutsideWorld.More()
+        more.neighbours = true
+        more.programs = [["/usr/bin/python3", "-c", NetworkTests.both]]
+        try await OutsideWorld.with(more: more) { f in
+            try await f.succeed("down")
+            try AgentDoor.configuration(f, "")
+            try await f.up()
+            let door = AgentDoor(fixture: f)
+            let near = ["near.example", "near6.example", "93.184.200.2", "[2600:1::3]"]
+            let never = ["gate.example", "self.example", "93.184.216.1", "[2600:1::1]"]
+            let far = ["web.example", "far6.example", "wide.example"]
+            func check(_ name: String, _ grants: [String], isNear: Bool) async throws {
+                let agent = try await door.spawn(name, ["tool: web_fetch"] + grants)
+                for host in near + never + far {
+                    let answer = try await door.invoke(agent, "web_fetch", ["url": "http://\(host):8080/"])
+                    if far.contains(host) || isNear && near.contains(host) {
+                        #expect(AgentDoor.value(answer)?["status"] as? Int == 200, "\(name) \(host): \(answer)")
+                    } else {
+                        #expect(AgentDoor.code(answer) == "capability-denied", "\(name) \(host): \(answer)")
+                    }
+                }
+                let led = try await door.invoke(
+                    agent, "web_fetch", ["url": "http://web.example/to?http://near.example:8080/"])
+                let isThere = AgentDoor.value(led)?["status"] as? Int == 200
+                #expect(isThere == isNear, "\(name): \(led)")
+            }
+            try await check("open", ["network: *"], isNear: false)
+            try await check("large", ["network: *", "network: 93.184.0.0/16", "network: 2600::/16"], isNear: false)
+            try await check(
+                "exact", ["network: *", "network: 93.184.200.0/24:8080", "network: 2600:1::3"], isNear: true)
+        }
+    }
+
     /// A file that gives nobody to trust keeps the daemon from starting.
     @Test func anAuthorityThatIsNotThereIsSaidAtTheStart() async throws {
         try await onLoop { loop in

@@ -49,7 +49,15 @@ private final class FakeWeb: WebTransport {
 
 struct WebFetchToolTests {
     private func world(_ web: FakeWeb, _ grants: String...) throws -> World {
-        try World([WebFetchTool(web)], grants: ["tool: web_fetch"] + grants)
+        try World([WebFetchTool(web, place: Self.place)], grants: ["tool: web_fetch"] + grants)
+    }
+
+    /// A host with one network of public addresses.
+    private static func place(of address: IPAddress) -> AddressPlace {
+        if "\(address)" == "93.184.200.1" || "\(address)" == "10.7.7.7" { return .own }
+        guard let base = IPAddress("93.184.200.0"), let block = AddressBlock(base, bits: 24), block.contains(address)
+        else { return "\(address)" == "93.184.201.1" ? .unknown("no memory") : .far }
+        return .near(block)
     }
 
     @Test func aPageIsFetched() async throws {
@@ -125,6 +133,41 @@ struct WebFetchToolTests {
         }
     }
 
+    /// Neighbours with public addresses are a private network by another name, and this host is never reached.
+    @Test(arguments: [
+        (["network: *"], false), (["network: *", "network: 93.184.0.0/16"], false),
+        (["network: *", "network: 93.184.200.0/25"], true), (["network: *", "network: 93.184.200.2:80"], true),
+        (["network: near.example", "network: 93.184.200.2:81"], false),
+        ([#"{grant: "network: 93.184.200.2", max_calls: 2}"#, "network: *"], true),
+    ])
+    func neighboursNeedAGrantForThem(_ grants: [String], _ isReached: Bool) async throws {
+        let web = FakeWeb(
+            ["http://near.example/": FakeWeb.page("n"), "http://93.184.200.2/": FakeWeb.page("n")],
+            names: [
+                "near.example": ["93.184.200.2"], "own.example": ["93.184.200.1"], "odd.example": ["93.184.201.1"],
+            ])
+        let world = try World(
+            [WebFetchTool(web, place: Self.place)], grants: ["tool: web_fetch", "network: 10.0.0.0/8"] + grants)
+        for url in ["http://near.example/", "http://93.184.200.2/"] {
+            let reply = await world.call("web_fetch", ["url": .string(url)])
+            #expect(reply.code == (isReached ? nil : "capability-denied"), "\(url): \(reply)")
+        }
+        for url in ["http://own.example/", "http://93.184.200.1/", "http://10.7.7.7/", "http://odd.example/"] {
+            let reply = await world.call("web_fetch", ["url": .string(url)])
+            #expect(reply.code == "capability-denied", "\(url): \(reply)")
+        }
+    }
+
+    /// A grant that admits a connection to an address, and is used up by that, has still let it in.
+    @Test(arguments: ["93.184.200.2", "10.1.2.3"]) func theLastCallOfAGrantReachesWhatItIsFor(
+        _ address: String
+    ) async throws {
+        let web = FakeWeb(["http://\(address)/": FakeWeb.page("x")])
+        let world = try world(web, "{grant: \"network: \(address)\", max_calls: 1}", "network: *")
+        #expect(await world.call("web_fetch", ["url": .string("http://\(address)/")]).value["body"] == "x")
+        #expect(await world.call("web_fetch", ["url": .string("http://\(address)/")]).isError)
+    }
+
     @Test(arguments: [
         "ftp://example.com/", "example.com", "http:/example.com", "http://", "http://user:pw@example.com/",
         "http://example.com:0/", "http://example.com:99999/", "http://exa mple.com/",
@@ -180,7 +223,8 @@ struct WebFetchToolTests {
             "http://x.example/long": FakeWeb.page(long, type: "text/html"), "http://x.example/meta": meta,
             "http://x.example/text": FakeWeb.page(long),
         ])
-        let world = try World([WebFetchTool(web, pages: Reader())], grants: ["tool: web_fetch", "network: *"])
+        let world = try World(
+            [WebFetchTool(web, pages: Reader(), place: Self.place)], grants: ["tool: web_fetch", "network: *"])
         func fetch(_ name: String, raw: Bool = false) async -> JSONValue {
             await world.call(
                 "web_fetch",

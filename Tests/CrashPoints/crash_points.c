@@ -1,6 +1,6 @@
 // Kills the program that it is loaded into (LD_PRELOAD) at a chosen place: right before, or right after, it saves a chosen thing.
 // What a program saves is what it tells SQLite to write, the lines that the ledger appends, and the files of a network's counters
-// (as 'file NAME'). Tests of the daemon use it
+// (as 'file NAME'). The datagram of a proof that must be refused counts as something saved, too ('probe'). Tests of the daemon use it
 // (CrashPoints.swift); nothing of it is in the product.
 //
 // In the folder AEGIS_CRASH_POINTS lies
@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -164,12 +166,26 @@ ssize_t pwrite(int file, const void *bytes, size_t length, off_t offset) {
     if (!real) real = (ssize_t (*)(int, const void *, size_t, off_t))dlsym(RTLD_NEXT, "pwrite");
     char link[64], name[4096];
     snprintf(link, sizeof link, "/proc/self/fd/%d", file);
-    ssize_t known = length == 48 ? readlink(link, name, sizeof name - 1) : -1;
+    ssize_t known = length == 49 ? readlink(link, name, sizeof name - 1) : -1;
     if (known >= 0) name[known] = 0;
     char *text = known >= 0 ? account_of(name) : NULL;
     if (text) reach("before", text);
     ssize_t result = real(file, bytes, length, offset);
     if (text) reach("after", text);
     free(text);
+    return result;
+}
+
+// What a proof sends where nothing is allowed: the kernel refuses it, and counts that, whatever becomes of the sender.
+ssize_t send(int file, const void *bytes, size_t length, int flags) {
+    static ssize_t (*real)(int, const void *, size_t, int);
+    if (!real) real = (ssize_t (*)(int, const void *, size_t, int))dlsym(RTLD_NEXT, "send");
+    struct sockaddr_in peer = {0};
+    socklen_t size = sizeof peer;
+    int is_probe = !getpeername(file, (struct sockaddr *)&peer, &size) && peer.sin_family == AF_INET
+        && ntohs(peer.sin_port) == 123;
+    if (is_probe) reach("before", "probe");
+    ssize_t result = real(file, bytes, length, flags);
+    if (is_probe) reach("after", "probe");
     return result;
 }

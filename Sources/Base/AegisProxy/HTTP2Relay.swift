@@ -115,7 +115,8 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
     func check(_ now: UInt64) {
         if now &- since > proxy.limits.headTime.nanoseconds {
             settle()
-            if !link.hasHeard { return link.close() }
+            // Whoever has not said by then that it speaks the protocol is not waited for, were it in the middle of a word.
+            if !link.session.hasGreeted { return link.close() }
         }
         if link.inSectionSince > 0, now &- link.inSectionSince > proxy.limits.headTime.nanoseconds {
             return link.close()

@@ -16,8 +16,16 @@ struct question {
     const char *table, *set;
     const void *key;
     size_t length;
+    /* Where the answer goes. */
     uint64_t *packets;
+    /* The number that is wanted of the element: the way to it. */
+    const uint16_t *path;
+    size_t steps;
 };
+
+static const uint16_t counter[] = {
+    NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_LIST_ELEM, NFTA_SET_ELEM_EXPR, NFTA_EXPR_DATA, NFTA_COUNTER_PACKETS};
+static const uint16_t expiration[] = {NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_LIST_ELEM, NFTA_SET_ELEM_EXPIRATION};
 
 /* The attribute of a type in a list of them; its data and length. */
 static const uint8_t *find(const uint8_t *at, size_t left, uint16_t type, size_t *length)
@@ -38,18 +46,17 @@ static const uint8_t *find(const uint8_t *at, size_t left, uint16_t type, size_t
     return NULL;
 }
 
-static int read_counter(const uint8_t *message, size_t length, uint64_t *packets)
+static int read_number(const uint8_t *message, size_t length, const struct question *question)
 {
-    static const uint16_t path[] = {
-        NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_LIST_ELEM, NFTA_SET_ELEM_EXPR, NFTA_EXPR_DATA, NFTA_COUNTER_PACKETS};
-    for (size_t i = 0; i < sizeof path / sizeof path[0]; i++) {
-        message = find(message, length, path[i], &length);
+    errno = EBADMSG;
+    for (size_t i = 0; i < question->steps; i++) {
+        message = find(message, length, question->path[i], &length);
         if (!message) return -1;
     }
-    if (length != sizeof *packets) return -1;
     uint64_t value;
+    if (length != sizeof value) return -1;
     memcpy(&value, message, sizeof value);
-    *packets = be64toh(value);
+    *question->packets = be64toh(value);
     return 0;
 }
 
@@ -112,10 +119,18 @@ static int ask(void *argument)
     cn_close_nest(&message, element);
     cn_close_nest(&message, elements);
     struct reply reply;
-    if (exchange(&message, &reply) == 0) return read_counter(reply.attributes, reply.length, question->packets);
+    if (exchange(&message, &reply) == 0) return read_number(reply.attributes, reply.length, question);
+    return -1;
+}
+
+static int ask_counter(void *argument)
+{
+    const struct question *question = argument;
+    int status = ask(argument);
+    if (status == 0 || errno != ENOENT) return status;
     /* Nothing was ever counted there. */
     *question->packets = 0;
-    return errno == ENOENT ? 0 : -1;
+    return 0;
 }
 
 static int ask_handle(void *argument)
@@ -150,8 +165,9 @@ int cn_dropped(int ns, int bridged, const char *table, const char *interface, ui
     strncpy((char *)key, interface, sizeof key - 1);
     struct question question = {
         .family = bridged ? 7 /* NFPROTO_BRIDGE */ : 1 /* NFPROTO_INET */, .table = table, .set = "dropped",
-        .key = key, .length = sizeof key, .packets = packets};
-    return cn_inside(ns, ask, &question);
+        .key = key, .length = sizeof key, .packets = packets, .path = counter,
+        .steps = sizeof counter / sizeof counter[0]};
+    return cn_inside(ns, ask_counter, &question);
 }
 
 int cn_arrived(int ns, const char *table, uint32_t address, uint64_t *packets)
@@ -159,6 +175,19 @@ int cn_arrived(int ns, const char *table, uint32_t address, uint64_t *packets)
     uint32_t key = htobe32(address);
     struct question question = {
         .family = 1 /* NFPROTO_INET */, .table = table, .set = "arrived", .key = &key, .length = sizeof key,
-        .packets = packets};
-    return cn_inside(ns, ask, &question);
+        .packets = packets, .path = counter,
+        .steps = sizeof counter / sizeof counter[0]};
+    return cn_inside(ns, ask_counter, &question);
+}
+
+int64_t cn_unused(int ns, const char *table, const char *port, uint64_t lasting)
+{
+    uint8_t key[16] = {0};
+    strncpy((char *)key, port, sizeof key - 1);
+    uint64_t left = 0;
+    struct question question = {
+        .family = 7 /* NFPROTO_BRIDGE */, .table = table, .set = "used", .key = key, .length = sizeof key,
+        .packets = &left, .path = expiration, .steps = sizeof expiration / sizeof expiration[0]};
+    if (cn_inside(ns, ask, &question) < 0) return -1;
+    return left < lasting ? (int64_t)(lasting - left) : 0;
 }

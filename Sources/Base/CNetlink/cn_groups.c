@@ -7,8 +7,6 @@
 #include <linux/if_bridge.h>
 #include <linux/if_link.h>
 #include <linux/netfilter.h>
-#include <linux/netfilter/nf_tables.h>
-#include <linux/netfilter/nfnetlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 #include <net/if.h>
@@ -84,24 +82,7 @@ static int pin(const struct member *member, int adding)
     strncpy((char *)key, member->port, 15);
     memcpy(key + 16, member->mac, 6);
     memcpy(key + 24, &address, 4);
-    struct nfgenmsg family = {.nfgen_family = AF_UNSPEC, .res_id = htons(NFNL_SUBSYS_NFTABLES)};
-    cn_message begin, change, end;
-    cn_begin(&begin, NFNL_MSG_BATCH_BEGIN, 0, &family, sizeof family);
-    cn_begin(&end, NFNL_MSG_BATCH_END, 0, &family, sizeof family);
-    family = (struct nfgenmsg){.nfgen_family = NFPROTO_BRIDGE};
-    cn_begin(
-        &change, (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | (adding ? NFT_MSG_NEWSETELEM : NFT_MSG_DELSETELEM)),
-        adding ? NLM_F_CREATE : 0, &family, sizeof family);
-    cn_put(&change, NFTA_SET_ELEM_LIST_TABLE, member->table, strlen(member->table) + 1);
-    cn_put(&change, NFTA_SET_ELEM_LIST_SET, "ports", 6);
-    size_t elements = cn_open_nest(&change, NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED);
-    size_t element = cn_open_nest(&change, NFTA_LIST_ELEM | NLA_F_NESTED);
-    size_t value = cn_open_nest(&change, NFTA_SET_ELEM_KEY | NLA_F_NESTED);
-    cn_put(&change, NFTA_DATA_VALUE, key, sizeof key);
-    cn_close_nest(&change, value);
-    cn_close_nest(&change, element);
-    cn_close_nest(&change, elements);
-    return cn_ask_rules(&begin, &change, &end);
+    return cn_change_set(NFPROTO_BRIDGE, member->table, "ports", key, sizeof key, adding);
 }
 
 static int gateway_side(void *argument)

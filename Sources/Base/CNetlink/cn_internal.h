@@ -26,6 +26,8 @@ int cn_ask(int netlink, cn_message *message);
 int cn_netlink(void);
 /* Sends one change of nftables as a batch of its own and waits for the kernel's answer. */
 int cn_ask_rules(cn_message *begin, cn_message *change, cn_message *end);
+/* Adds an element to a set of a table, which may be there already, or removes it, in the calling thread's namespace. */
+int cn_change_set(int family, const char *table, const char *set, const void *key, size_t length, int adding);
 
 int cn_up(int netlink, int index);
 int cn_add_address(int netlink, int index, uint32_t address, uint8_t prefix);

@@ -15,6 +15,8 @@
 
 /* Enough of a packet for its addresses and ports. */
 #define COPIED 96
+/* What the rules write before a packet that they know for a probe's. */
+#define PROBE "probe"
 
 static int ask_log(int netlink, uint16_t group, uint16_t type, const void *data, size_t length)
 {
@@ -106,6 +108,9 @@ static int read_one(struct cn_refusal *out, const struct nlmsghdr *header)
             break;
         case NFULA_IFINDEX_PHYSINDEV:
             if (count == 4) memcpy(&port, data, 4);
+            break;
+        case NFULA_PREFIX:
+            out->is_probe = count >= sizeof PROBE && memcmp(data, PROBE, sizeof PROBE) == 0;
             break;
         case NFULA_PAYLOAD:
             packet = data;

@@ -3,6 +3,7 @@ internal import AegisHTML
 internal import AegisHTTPClient
 internal import AegisIO
 internal import AegisImages
+internal import AegisNetwork
 internal import AegisTools
 internal import LinuxSys
 
@@ -17,7 +18,9 @@ struct WebTools: Sendable {
         let transport = HTTPWebTransport(http)
         let program = try Files.readLink("/proc/self/exe")
         let pages = ConfinedPages(extractor: PageExtractor(helper: HelperProgram(executable: program), on: loop))
-        var tools: [any Tool] = [WebFetchTool(transport, pages: pages)]
+        var tools: [any Tool] = [
+            WebFetchTool(transport, pages: pages) { HostRoutes.place(of: $0) }
+        ]
         if let provider = try search.makeProvider() { tools.append(WebSearchTool(transport, provider: provider)) }
         all = tools
     }

@@ -20,10 +20,16 @@ extension AuditKind {
     package static let secretUsed = AuditKind("secret_used")
     /// A connection or a question of an instance was refused.
     package static let networkDenied = AuditKind("network_denied", .denial)
+    /// An allowed connection of an instance did not come about.
+    package static let networkFailed = AuditKind("network_failed", .report)
+    /// A running instance has no network any more.
+    package static let networkLost = AuditKind("network_lost")
+    /// A network did not refuse what it has to, or that was not proved: nothing runs in it.
+    package static let policyFailed = AuditKind("policy_failed")
     /// All of them.
     package static let ofInstances: [AuditKind] = [
         .instanceCreated, .instanceStarted, .instanceEnded, .instanceDeleted, .execStarted, .filesCopied, .secretUsed,
-        .networkDenied,
+        .networkDenied, .networkFailed, .networkLost, .policyFailed,
     ]
 }
 
@@ -53,6 +59,17 @@ extension AuditEvent {
             ("reason", stored.info.stopReason.map { .string($0) } ?? .null),
             ("exit_code", stored.info.exitCode.map { .number($0) } ?? .null),
             ("oom_killed", .bool(stored.info.oomKilled)))
+    }
+
+    /// What became of an instance's network, and what was done about it.
+    static func network(
+        _ kind: AuditKind, of instance: Instance, _ error: AegisError, done: String? = nil
+    ) -> AuditEvent {
+        var event = AuditEvent(
+            kind, agent: instance.id, parent: instance.maker, ("reason", .string(error.code)),
+            ("message", .string(error.message)))
+        if let done { event.fields.append(.init("done", .string(done))) }
+        return event
     }
 
     static func exec(_ command: [String], id: String, user: String?, in instance: Instance) -> AuditEvent {

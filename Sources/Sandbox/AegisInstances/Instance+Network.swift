@@ -16,9 +16,16 @@ extension Instance {
     }
 
     /// Links a booted sandbox whose command has not started yet.
-    nonisolated func openNetwork(_ stored: StoredInstance, _ inspection: Inspection?, _ sandbox: any Sandbox)
-        async throws
-    {
+    ///
+    /// - Parameters:
+    ///   - stored: its record.
+    ///   - inspection: what its TLS is looked into with.
+    ///   - sandbox: where it runs.
+    ///   - isRunning: whether its command runs already: then the caller ends it when the network is not proved.
+    /// - Throws: `network-unavailable`, `network-failed`, `policy-unproven`.
+    nonisolated func openNetwork(
+        _ stored: StoredInstance, _ inspection: Inspection?, _ sandbox: any Sandbox, isRunning: Bool = false
+    ) async throws {
         let policy = try NetworkPolicy(stored.network, secrets: stored.brokeredSecrets)
         guard !policy.isClosed else { return }
         guard let namespace = sandbox.networkNamespace else {
@@ -36,6 +43,9 @@ extension Instance {
                 member(stored), place, policy: policy, inspection: inspection, namespace: namespace.raw,
                 observer: NetworkNotes(instance: self))
         } catch {
+            if let error = error as? AegisError, error.code == "policy-unproven", !isRunning {
+                await notStarted(error)
+            }
             try? await remember(place: nil)
             throw error
         }
@@ -91,7 +101,7 @@ extension Instance {
             if let place = stored.place {
                 try remember(place: try await services.network.change(id, place, to: policy))
             } else {
-                try await openNetwork(stored, inspection, sandbox)
+                try await openNetwork(stored, inspection, sandbox, isRunning: true)
             }
         } catch let error as AegisError where error.code == "policy-unproven" {
             stopUnproven(error)
@@ -116,12 +126,23 @@ extension Instance {
     func stopUnproven(_ error: AegisError) {
         services.logger.error(
             "an instance is stopped: its network is not what it has to be", ("instance", id), ("error", "\(error)"))
-        services.events.post(
-            EventRecord(
-                time: .now(), type: "policy-failed", instance: id, name: stored.info.name, reason: error.code,
-                message: error.message), owner: owner)
+        tellOfNetwork(.policyFailed, "policy-failed", error, done: "stopped")
         note(log.note("network: \(error.message); the instance is stopped"))
         send(.kill(.policy))
+    }
+
+    /// Tells that an instance was not started, as its network was not proved. The start itself fails with the error.
+    private func notStarted(_ error: AegisError) {
+        tellOfNetwork(.policyFailed, "policy-failed", error, done: "not started")
+    }
+
+    /// Writes down what became of the network, and tells it to whoever follows events.
+    private func tellOfNetwork(_ kind: AuditKind, _ event: String, _ error: AegisError, done: String) {
+        audited(.network(kind, of: self, error, done: done))
+        services.events.post(
+            EventRecord(
+                time: .now(), type: event, instance: id, name: stored.info.name, reason: error.code,
+                message: error.message), owner: owner)
     }
 
     /// Takes the place of a sandbox that an earlier daemon has left, before any other instance can get it.
@@ -150,6 +171,8 @@ extension Instance {
             await services.network.giveUp(id, place)
             try? remember(place: nil)
             services.logger.error("an instance has lost its network", ("instance", id), ("error", "\(error)"))
+            let failure = error as? AegisError ?? .failed("network-failed", "\(error)")
+            tellOfNetwork(.networkLost, "network-lost", failure, done: "goes on without a network")
             note(log.note("network: nothing can be reached any more: \(error)"))
         }
     }
@@ -205,6 +228,7 @@ private struct NetworkNotes: NetworkObserver {
 
     func failed(_ error: AegisError) {
         let id = instance.id
+        instance.audited(.network(.networkFailed, of: instance, error))
         tell("network: \(error.message) (\(error.code))") { name in
             EventRecord(
                 time: .now(), type: "network-failed", instance: id, name: name, reason: error.code,

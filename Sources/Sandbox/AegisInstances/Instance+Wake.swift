@@ -1,6 +1,7 @@
 internal import AegisBackends
 internal import AegisCore
 internal import AegisIO
+internal import AegisNetwork
 internal import AegisSandboxTypes
 
 /// Needing an instance awake: the one primitive behind connections, execs, terminals, copies and leases (decision D25).
@@ -206,6 +207,15 @@ extension Instance {
         case .pause, .stop:
             if await isBusy() {
                 holds.ledger { $0.use(now: $1) }
+                return .zero
+            }
+            // What members of its group send each other is a use that nobody counts: it is asked for when it matters.
+            if machine.phase == .running, let unused = await services.network.unused(id),
+                holds.ledger({ ledger, now in
+                    ledger.use(now: now - unused)
+                    return ledger.due(now: now) != due
+                })
+            {
                 return .zero
             }
             guard !Task.isCancelled, let event = holds.ledger({ $0.fallAsleep(due, now: $1) }) else { return .zero }

@@ -35,7 +35,7 @@ struct EgressConnection: Sendable {
         {
             throw NetworkDenial(uplink.instance, destination, error)
         }
-        let mustInspect = admission.mustInspect
+        let (mustInspect, capability) = (admission.mustInspect, admission.capability)
         let permit = EgressPermit(admission, to: destination, of: uplink)
         defer { permit.settle() }
         let live = try uplink.begin(client, permit)
@@ -51,8 +51,9 @@ struct EgressConnection: Sendable {
             try await answerProbe { try await $0.write(ProofTrap.greeting[...]) }
         case (.name(let name), 80): await serveHTTP(permit, name)
         case _ where inspects: try await inspect(permit, live)
-        case (.name(let name), 443): try await tunnel(destination, live, hello: try await readHello(destination, name))
-        default: try await tunnel(destination, live, hello: ByteBuffer())
+        case (.name(let name), 443):
+            try await tunnel(destination, capability, live, hello: try await readHello(destination, name))
+        default: try await tunnel(destination, capability, live, hello: ByteBuffer())
         }
     }
 
@@ -116,8 +117,10 @@ struct EgressConnection: Sendable {
     }
 
     /// Joins the client with the server; what the client said already goes first.
-    private func tunnel(_ destination: Destination, _ live: UInt64, hello: ByteBuffer) async throws {
-        let server = try await gate.dialer.dial(destination, for: uplink.instance)
+    private func tunnel(
+        _ destination: Destination, _ capability: Capability, _ live: UInt64, hello: ByteBuffer
+    ) async throws {
+        let server = try await gate.dialer.dial(destination, for: uplink.instance, admitted: capability)
         guard uplink.join(live, server) else { return server.reset() }
         if !hello.isEmpty {
             do throws(IOError) { try await server.write(hello.readable) } catch {

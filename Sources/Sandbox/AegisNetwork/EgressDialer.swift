@@ -16,21 +16,32 @@ struct EgressDialer: Sendable {
 
     /// Connects to where an instance may go.
     ///
+    /// - Parameters:
+    ///   - destination: where to.
+    ///   - instance: for whom.
+    ///   - admitted: what has admitted this connection, and counts it.
+    /// - Returns: the connection.
     /// - Throws: `NetworkDenial` when the addresses are none that may be reached, an `AegisError` when nobody answers.
-    func dial(_ destination: Destination, for instance: String) async throws -> FileStream {
+    func dial(
+        _ destination: Destination, for instance: String, admitted: Capability? = nil
+    ) async throws -> FileStream {
         do {
             return try await withDeadline(Self.deadline, clock: loop.clock) {
-                try await connect(to: addresses(for: destination, instance), destination)
+                try await connect(to: addresses(for: destination, instance, admitted), destination)
             }
         } catch let error as IOError where error.kind == .timeout {
             throw AegisError(.timeout, "egress-timeout", "\(destination) did not answer in time")
         }
     }
 
-    private func addresses(for destination: Destination, _ instance: String) async throws -> [IPAddress] {
+    private func addresses(
+        for destination: Destination, _ instance: String, _ admitted: Capability?
+    ) async throws -> [IPAddress] {
         let found: [IPAddress]
+        // A name that was admitted says nothing of the addresses that it leads to.
+        var ofAddress: Capability?
         switch destination.host {
-        case .address(let address): found = [address]
+        case .address(let address): (found, ofAddress) = ([address], admitted)
         case .name(let name):
             do { found = try await resolver.addresses(of: name.description, for: instance) } catch let error
                 as ResolutionError
@@ -39,8 +50,13 @@ struct EgressDialer: Sendable {
             }
         }
         var refusals: [String] = []
+        let held = grants.grants(of: HolderID(instance))
         let usable = found.filter { address in
-            guard let reason = refusal(of: address, destination, instance) else { return true }
+            guard
+                let reason = held.refusal(
+                    of: address, port: destination.port, at: HostRoutes.place(of: address), admitted: ofAddress,
+                    now: .now())
+            else { return true }
             refusals.append("\(address) is \(reason)")
             return false
         }
@@ -49,45 +65,6 @@ struct EgressDialer: Sendable {
             instance, destination, reason: "address-refused",
             "'\(destination)' is refused: \(refusals.prefix(3).joined(separator: ", "))",
             hint: "private addresses and neighbours of this host need a grant of their own: --allow CIDR")
-    }
-
-    /// Why an address must not be connected to; nil when it may be.
-    private func refusal(of address: IPAddress, _ destination: Destination, _ instance: String) -> String? {
-        switch AddressClass(address) {
-        case .forbidden(let what): return what
-        case .restricted:
-            // A name that leads into a private network opens it only to who was let in there by address.
-            let request = Request(.connect(Destination(address, port: destination.port)))
-            guard case .allow = evaluate(request, with: grants.grants(of: HolderID(instance)), at: .now()) else {
-                return "private or reserved"
-            }
-        case .open:
-            if let reason = refusal(ofNeighbour: address, destination, instance) { return reason }
-        }
-        // What cannot be looked up cannot be reached either; connecting says why.
-        return (try? KernelNetwork.isLocal(address)) == true ? "this host" : nil
-    }
-
-    /// Why a public address must not be connected to as one on a network of this host's; nil when it is none, or was let in as one.
-    private func refusal(ofNeighbour address: IPAddress, _ destination: Destination, _ instance: String) -> String? {
-        let network: AddressBlock
-        do throws(Errno) {
-            guard let found = try KernelNetwork.neighbourhood(of: address) else { return nil }
-            network = found
-        } catch { return "not known to be none of this host's neighbours (\(error))" }
-        // As with private addresses, a large block does not mean them: one does that lies in their network.
-        let held = grants.grants(of: HolderID(instance))
-        let near = held.grants.filter {
-            guard case .network(let pattern) = $0.terms.capability, case .block(let block) = pattern.target else {
-                return false
-            }
-            return network.contains(block)
-        }
-        let request = Request(.connect(Destination(address, port: destination.port)))
-        guard case .allow = evaluate(request, with: GrantSet(near, protected: held.protected), at: .now()) else {
-            return "on a network of this host's own"
-        }
-        return nil
     }
 
     private func connect(to addresses: [IPAddress], _ destination: Destination) async throws -> FileStream {

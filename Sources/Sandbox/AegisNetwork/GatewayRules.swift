@@ -19,11 +19,17 @@ enum GatewayRules {
     /// The ruleset; loading it again replaces it, in one step.
     static func text(node: String) -> String { packets(node) + frames(node) }
 
-    /// Counts by interface, tells of a part that a flood cannot drown in, and drops.
+    /// How long the rules remember that a port of a group was used.
+    static let remembersUse = Duration.seconds(86_400)
+
+    /// Counts by interface, tells of a part that a flood cannot drown in, and drops. What a probe is about to send is told of as
+    /// a probe's, and is not counted: a daemon that dies over a proof must not leave a refusal that looks like the instance's.
     private static let refusal = """
           set dropped { type ifname; size 65535; flags dynamic; counter; }
           set telling { type ifname; size 65535; flags dynamic; }
+          set probes { type ifname . inet_service . ipv4_addr . inet_service; size 65535; }
           chain refuse {
+            iifname . udp sport . ip daddr . udp dport @probes log prefix "probe" group \(logGroup) snaplen 96 drop
             update @dropped { iifname }
             update @telling { iifname limit rate 50/second burst 100 packets } log group \(logGroup) snaplen 96
             drop
@@ -72,7 +78,8 @@ enum GatewayRules {
     }
 
     /// What members of groups may send each other: IPv4 to one of them, from the address and hardware address of their own
-    /// port, and questions for such addresses (decision D23). No bridge is spoken to itself.
+    /// port, and questions for such addresses (decision D23). No bridge is spoken to itself. When a port was last used, by such
+    /// IPv4, is known from what is left of its time in `used`.
     private static func frames(_ node: String) -> String {
         let single = "ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00"
         return """
@@ -80,6 +87,7 @@ enum GatewayRules {
             delete table bridge \(table(node))
             table bridge \(table(node)) {
               set ports { type ifname . ether_addr . ipv4_addr; size 65535; }
+              set used { type ifname; size 65535; flags dynamic,timeout; timeout \(remembersUse.components.seconds)s; gc-interval 1h; }
             \(refusal)
               chain early { type filter hook prerouting priority filter; policy drop;
                 ether type ip udp sport 67 goto refuse
@@ -90,8 +98,13 @@ enum GatewayRules {
               }
               chain through { type filter hook forward priority filter; policy drop;
                 ether type arp accept
-                ether type ip oifname . ether daddr . ip daddr @ports accept
+                ether type ip oifname . ether daddr . ip daddr @ports goto pass
                 goto refuse
+              }
+              chain pass {
+                update @used { iifname }
+                update @used { oifname }
+                accept
               }
               chain local { type filter hook input priority filter; policy drop; }
               chain own { type filter hook output priority filter; policy drop; }

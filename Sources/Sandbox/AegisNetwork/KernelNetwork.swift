@@ -77,6 +77,41 @@ enum KernelNetwork {
         return count
     }
 
+    /// How long ago members of a group have last sent something to a port, or have got something from it; nil when that is too long
+    /// ago to be known, or never was.
+    static func unused(_ port: String, table: String, gateway: Int32) throws(Errno) -> Duration? {
+        let lasting = UInt64(GatewayRules.remembersUse.components.seconds) * 1000
+        let time = unsafe cn_unused(gateway, table, port, lasting)
+        guard time < 0 else { return .milliseconds(time) }
+        guard Errno.current == .noSuchFile else { throw Errno.current }
+        return nil
+    }
+
+    /// A datagram of a probe's, and where it comes in.
+    struct ProbeMark: Sendable {
+        var interface: String
+        var flow: ProbeFlow
+    }
+
+    /// Has the rules know what a probe is about to send for a probe's, or forget it. Where they cannot, it is counted as the
+    /// instance's: the proof itself finds out what is wrong with them.
+    static func mark(_ marks: [ProbeMark], _ isExpected: Bool, table: String, gateway: Int32) {
+        let list = marks.compactMap { mark -> cn_probe_flow? in
+            guard mark.flow.destination.address.isIPv4 else { return nil }
+            var one = cn_probe_flow()
+            one.bridged = mark.flow.inGroup ? 1 : 0
+            unsafe withUnsafeMutableBytes(of: &one.interface) {
+                unsafe $0.copyBytes(from: mark.interface.utf8.prefix(15))
+            }
+            one.address = UInt32(truncatingIfNeeded: mark.flow.destination.address.value)
+            one.port = mark.flow.destination.port
+            one.source_port = mark.flow.source.port
+            return one
+        }
+        guard !list.isEmpty else { return }
+        _ = unsafe cn_expect_probes(gateway, table, list, list.count, isExpected ? 1 : 0)
+    }
+
     /// How many packets from an address have come through to the trap since its rules were loaded.
     static func arrived(from address: UInt32, table: String, trap: Int32) throws(Errno) -> UInt64 {
         var count: UInt64 = 0
@@ -112,13 +147,6 @@ enum KernelNetwork {
         let result = unsafe cn_is_local(address.description)
         guard result >= 0 else { throw Errno.current }
         return result == 1
-    }
-
-    /// The network of this host's own in which an address is a neighbour; nil when it is none.
-    static func neighbourhood(of address: IPAddress) throws(Errno) -> AddressBlock? {
-        let bits = unsafe cn_on_link(address.description)
-        guard bits >= 0 else { throw Errno.current }
-        return bits == 0 ? nil : AddressBlock(address, bits: Int(bits))
     }
 }
 

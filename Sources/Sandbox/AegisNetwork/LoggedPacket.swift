@@ -16,6 +16,8 @@ struct LoggedPacket: Sendable, Hashable {
     var source: UInt32
     var port: UInt16
     var sourcePort: UInt16
+    /// Whether the rules knew it for a probe's, and have not counted it.
+    var isProbe = false
 
     /// Takes what a socket of `KernelNetwork.log` has.
     ///
@@ -27,7 +29,8 @@ struct LoggedPacket: Sendable, Hashable {
         return room[..<Int(count)].map { one in
             LoggedPacket(
                 link: one.link, etherType: one.ethertype, transport: one.protocol, address: one.address,
-                source: one.source, port: one.port, sourcePort: one.source_port)
+                source: one.source, port: one.port, sourcePort: one.source_port,
+                isProbe: one.is_probe != 0)
         }
     }
 

@@ -27,6 +27,18 @@ extension NetworkService {
         interfaces[number] = (id, true)
     }
 
+    /// How long ago an instance and other members of its group have last sent each other something.
+    ///
+    /// - Parameter id: the instance.
+    /// - Returns: nil for one that is in no group, and when there was nothing for a day.
+    package func unused(_ id: String) async -> Duration? {
+        guard let link = links[id], link.address != nil, let gateway else { return nil }
+        let (port, table) = (GatewayRules.port(node, link.uplink.index), link.uplink.table)
+        return try? await BlockingPool.shared.run {
+            try KernelNetwork.unused(port, table: table, gateway: gateway.raw)
+        }
+    }
+
     /// Disconnects an instance from its group.
     func leave(_ id: String, _ index: UInt32) async {
         guard let (address, isLast) = gate.groups.leave(id) else { return }

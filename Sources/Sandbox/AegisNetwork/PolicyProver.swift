@@ -132,18 +132,21 @@ struct PolicyProver: Sendable {
 
     private func round(_ cause: PolicyProof.Cause) async throws -> PolicyProof {
         let (time, begin) = (Timestamp.now(), SystemTime.monotonic)
-        func table(_ name: String) -> String {
+        func sockets(_ name: String) -> String {
             String(decoding: (try? Files.read("/proc/self/net/\(name)", limit: 1 << 20)) ?? [], as: UTF8.self)
         }
-        let trials = trials(hostPorts: ProofTargets.listening(table("tcp"), table("tcp6")))
+        let trials = trials(hostPorts: ProofTargets.listening(sockets("tcp"), sockets("tcp6")))
         let ports = try Self.ports(trials.count)
         let nonce = try Random.bytes(16)
         let flows = zip(trials, ports).map { ProbeFlow($0, from: $1, of: AddressPlan.instance(uplink.index)) }
         uplink.expect(flows.compactMap(\.self))
         defer { uplink.forget(flows.compactMap(\.self)) }
         let (namespace, patience) = (namespace, Self.patience)
+        let (marks, table, gateway) = (uplink.marks(of: flows.compactMap(\.self)), uplink.table, uplink.gateway)
         let results = try await BlockingPool.shared.run {
-            try KernelNetwork.attempt(trials, from: ports, nonce: nonce, in: namespace.raw, patience: patience)
+            KernelNetwork.mark(marks, true, table: table, gateway: gateway.raw)
+            defer { KernelNetwork.mark(marks, false, table: table, gateway: gateway.raw) }
+            return try KernelNetwork.attempt(trials, from: ports, nonce: nonce, in: namespace.raw, patience: patience)
         }
         var attempts: [PolicyProof.Attempt] = []
         let limit = SystemTime.monotonic + UInt64(Self.newsTime / .nanoseconds(1))

@@ -52,11 +52,17 @@ extension Uplink {
 
     /// Takes what the kernel's rules refused on the instance's link, or on its port in a group.
     func refused(_ refusal: LoggedPacket, inGroup: Bool) {
+        let flow = ProbeFlow(refusal, inGroup: inGroup)
+        if refusal.isProbe {
+            // Not counted by the kernel, and told to nobody but the probe, were that over by now.
+            guard let flow, expects(flow) else { return }
+            return report(refusal.denial(of: instance, inGroup: inGroup), of: flow)
+        }
         state.withLock { state in
             state.heard += 1
             state.hasHeard = true
         }
-        report(refusal.denial(of: instance, inGroup: inGroup), of: ProbeFlow(refusal, inGroup: inGroup))
+        report(refusal.denial(of: instance, inGroup: inGroup), of: flow)
         writeMarks()
     }
 
@@ -146,6 +152,16 @@ extension Uplink {
     }
 
     // MARK: Probes
+
+    /// What the kernel's rules are to know of these attempts: the datagrams, which they drop themselves. All else is refused by us.
+    func marks(of flows: [ProbeFlow]) -> [KernelNetwork.ProbeMark] {
+        let port = state.withLock { $0.counters.first { $0.isPort }?.interface }
+        return flows.compactMap { flow in
+            guard flow.transport == .udp, flow.destination.port != AddressPlan.resolverPort else { return nil }
+            guard let interface = flow.inGroup ? port : link else { return nil }
+            return KernelNetwork.ProbeMark(interface: interface, flow: flow)
+        }
+    }
 
     /// From now on denials of these attempts are a probe's.
     func expect(_ flows: [ProbeFlow]) {

@@ -5,7 +5,7 @@ package struct EventRecord: Sendable, Codable, Equatable {
     /// Grows by one with each event of a daemon; 0 for a gap.
     package var number: UInt64
     package var time: Timestamp
-    /// `network-denied`, `network-failed`, `policy-failed`; `gap` for `count` events that were not kept for so long.
+    /// `network-denied`, `network-failed`, `network-lost`, `policy-failed`; `gap` for `count` events that were not kept for so long.
     package var type: String
     /// The instance's id.
     package var instance: String?

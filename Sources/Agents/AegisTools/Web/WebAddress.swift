@@ -129,14 +129,18 @@ package struct WebAddress: Sendable, Hashable, CustomStringConvertible {
 
     /// Whether an address that the host was resolved to may be connected to.
     ///
-    /// A name leads to the public internet or nowhere, whatever somebody's name server says. An address was granted as such.
-    func admits(_ address: String) -> Bool {
+    /// A name leads to no private network, whatever somebody's name server says. An address was granted as such.
+    ///
+    /// - Parameters:
+    ///   - address: the address.
+    ///   - refusal: why nothing may be connected to there, as far as that depends on grants and on where it is.
+    /// - Returns: whether it may.
+    func admits(_ address: String, unless refusal: (IPAddress) -> String?) -> Bool {
         guard let found = IPAddress(address) else { return false }
         switch destination.host {
-        case .name: return AddressClass(found) == .open
-        case .address(let named):
-            if case .forbidden = AddressClass(found) { return false }
-            return found == named
+        case .name: if AddressClass(found) != .open { return false }
+        case .address(let named): if found != named { return false }
         }
+        return refusal(found) == nil
     }
 }

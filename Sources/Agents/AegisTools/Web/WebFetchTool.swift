@@ -1,4 +1,4 @@
-internal import AegisCapabilities
+package import AegisCapabilities
 internal import AegisCore
 package import AegisJSON
 
@@ -31,15 +31,21 @@ package struct WebFetchTool: Tool {
 
     private let transport: any WebTransport
     private let pages: (any PageReader)?
+    private let place: @Sendable (IPAddress) -> AddressPlace
 
     /// Makes the tool.
     ///
     /// - Parameters:
     ///   - transport: what speaks HTTP.
     ///   - pages: what makes text of HTML; without it the source is given.
-    package init(_ transport: any WebTransport, pages: (any PageReader)? = nil) {
+    ///   - place: where an address is. Asked before each connection.
+    package init(
+        _ transport: any WebTransport, pages: (any PageReader)? = nil,
+        place: @escaping @Sendable (IPAddress) -> AddressPlace
+    ) {
         self.transport = transport
         self.pages = pages
+        self.place = place
     }
 
     package func preview(_ input: JSONValue, _ context: ToolContext) async throws -> ApprovalPreview {
@@ -84,7 +90,7 @@ package struct WebFetchTool: Tool {
         let request = WebRequest(
             url: "\(address)",
             headers: [("Accept", "text/*, application/json, application/xml;q=0.9"), ("User-Agent", "aegis")],
-            admits: { found, port in port == address.port && address.admits(found) },
+            admits: rule(for: address, admission.capability, context),
             mostBytes: Int(min(UInt64(wish.most), admission.reserved.bytes)),
             mostPageBytes: Int(min(UInt64(pageBytes), admission.reserved.bytes)), timeLimit: Self.requestTime)
         do {
@@ -100,6 +106,22 @@ package struct WebFetchTool: Tool {
         }
     }
 
+    /// Which addresses may be connected to for one that was admitted.
+    private func rule(
+        for address: WebAddress, _ capability: Capability, _ context: ToolContext
+    ) -> WebRequest.AddressRule {
+        // A name that was admitted says nothing of the addresses that it leads to.
+        let admitted: Capability? = if case .address = address.destination.host { capability } else { nil }
+        let tool = declaration.name
+        return { [place, grants = context.grants, holder = context.holder] found, port in
+            guard port == address.port else { return false }
+            return address.admits(found) {
+                grants.grants(of: holder).refusal(
+                    of: $0, port: port, by: tool, at: place($0), admitted: admitted, now: .now())
+            }
+        }
+    }
+
     private func error(_ failure: WebFailure, _ address: WebAddress, _ context: ToolContext) -> any Error {
         let what = "'\(address)' cannot be fetched"
         let why = Escaped.line(failure.message, atMost: 300)
@@ -108,8 +130,10 @@ package struct WebFetchTool: Tool {
         case .refusedAddress:
             return Denial(
                 .outOfReach,
-                message: "\(what): '\(address.host)' leads to an address that is not on the public internet",
-                hint: "private networks are reached by address, with a grant for it")
+                message: "\(what): '\(address.host)' leads to an address that is not on the public internet, "
+                    + "or to a neighbour of this host",
+                hint: "private networks are reached by address, neighbours by name as well, with a grant for "
+                    + "addresses of that network")
         case .connection: return AegisError(.unavailable, "connection-failed", "\(what): \(why)")
         case .certificate: return AegisError(.denied, "certificate-invalid", "\(what): \(why)")
         case .timeout: return AegisError(.timeout, "fetch-timeout", "\(what) in time: \(why)")

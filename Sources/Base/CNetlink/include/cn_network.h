@@ -48,6 +48,7 @@ struct cn_refusal {
     uint32_t address;   /* where it was for, with IPv4 */
     uint32_t source;    /* whom it says that it is from */
     uint16_t port, source_port;
+    int is_probe; /* whether the rules knew it for one of `cn_expect_probes`, and did not count it */
 };
 /* A socket that hears such a group (blocking). */
 int cn_refusals(int ns, uint16_t group);
@@ -55,6 +56,20 @@ int cn_refusals(int ns, uint16_t group);
 ssize_t cn_read_refusals(int netlink, struct cn_refusal *out, size_t room);
 /* How many packets (or, bridged, frames) of an interface the rules of a table have dropped: its counter in the set `dropped`. */
 int cn_dropped(int ns, int bridged, const char *table, const char *interface, uint64_t *packets);
+/* Milliseconds since frames of a port of a group have last been passed on, from it or to it: by its element in the set `used` of
+   the bridge table, whose elements last for `lasting` milliseconds; -1 and ENOENT when there were none for so long. */
+int64_t cn_unused(int ns, const char *table, const char *port, uint64_t lasting);
+
+/* A datagram that a probe is about to send: on which interface it comes in, or, bridged, on which port. */
+struct cn_probe_flow {
+    int bridged;
+    char interface[16];
+    uint32_t address;
+    uint16_t port, source_port;
+};
+/* Has the rules of a table know such datagrams, so that they are told of as a probe's and not counted, or forget them. All are
+   tried; -1 when one failed. */
+int cn_expect_probes(int ns, const char *table, const struct cn_probe_flow *list, size_t count, int adding);
 /* How many packets from an address have come through to the namespace of a table with the set `arrived`. */
 int cn_arrived(int ns, const char *table, uint32_t address, uint64_t *packets);
 /* The kernel's number of a table (inet) of a namespace: another one whenever its rules were loaded anew; 0 when there is none. */

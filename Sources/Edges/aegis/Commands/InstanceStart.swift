@@ -74,8 +74,8 @@ enum InstanceStart {
             try record.exposedPorts.contains(where: { $0.spec.wake != .never })
         else { return "" }
         return Plain.text(
-            "aegis: it pauses \(pause) after the last use of its ports, while members of '\(group)' use it, too; "
-                + "--idle-pause 0s keeps it awake") + "\n"
+            "aegis: it pauses \(pause) after the last use of its ports or of its group, and members of '\(group)' "
+                + "do not wake it; --idle-pause 0s keeps it awake") + "\n"
     }
 
     /// What a start has done to an instance that was there before.
