@@ -62,33 +62,45 @@ struct TurnBench: Sendable {
     // MARK: A turn
 
     private func turns() async throws -> ResultTable {
-        let (turns, steps) = (isQuick ? 20 : 200, 50)
+        let steps = 50
+        let saved = try await work(isQuick ? 20 : 200, of: steps)
+        let synced = try await work(isQuick ? 4 : 20, of: steps, isSynced: true)
+        var table = ResultTable(
+            title: "One step of a turn: what is neither model nor tool",
+            note:
+                "Target: p50 at most 100 µs, saved. From a model's answer to the next question: the answer, the intent and the outcome saved "
+                + "in SQLite, the call through the gate with its records, the conversation measured and put together. Turns of \(steps) "
+                + "steps, \(saved.offered) tools offered. Synced: after each step one more row that is committed and synced, and with it "
+                + "all before it, as the daemon does at the end of a turn; and a checkpoint of the ledger.",
+            head: ["step", "samples", "p50 µs", "p99 µs"])
+        func add(_ name: String, _ desk: InstantDesk, _ range: Range<Int>) {
+            let samples = desk.samples(turns: Self.warmUp..., steps: range)
+            table.rows.append([name, "\(samples.values.count)", short(samples.p50), short(samples.p99)])
+        }
+        add("saved", saved, 0..<steps)
+        add("saved, the first ten of a turn", saved, 0..<10)
+        add("saved, the last ten of a turn", saved, (steps - 10)..<steps)
+        add("synced", synced, 0..<steps)
+        return table
+    }
+
+    /// Turns that are not counted.
+    private static let warmUp = 5
+
+    /// Has agents do turns, one after the other.
+    private func work(_ turns: Int, of steps: Int, isSynced: Bool = false) async throws -> InstantDesk {
         let desk = InstantDesk(steps: steps)
         let workshop = try Workshop(desk)
-        for _ in 0..<(turns + 5) {
+        if isSynced { desk.afterEachStep(try workshop.makeSync()) }
+        for _ in 0..<(turns + Self.warmUp) {
             let (_, result) = try await workshop.directory.spawnAndRun(
                 Workshop.manifest("on-demand"), "go", by: .person(uid: 0))
             guard result.stop == .complete, result.iterations == steps + 1 else {
                 throw Runner.Failure(description: "a turn ended with \(result.stop) after \(result.iterations)")
             }
         }
-        let offered = desk.offered
         await workshop.close()
-        var table = ResultTable(
-            title: "One step of a turn: what is neither model nor tool",
-            note:
-                "Target: p50 at most 100 µs. From a model's answer to the next question: the answer, the intent and the outcome saved "
-                + "in SQLite, the call through the gate with its records, the conversation measured and put together. Turns of \(steps) "
-                + "steps, \(offered) tools offered.",
-            head: ["step", "samples", "p50 µs", "p99 µs"])
-        func add(_ name: String, _ range: Range<Int>) {
-            let samples = desk.samples(turns: 5..., steps: range)
-            table.rows.append([name, "\(samples.values.count)", short(samples.p50), short(samples.p99)])
-        }
-        add("all", 0..<steps)
-        add("the first ten of a turn", 0..<10)
-        add("the last ten of a turn", (steps - 10)..<steps)
-        return table
+        return desk
     }
 
     // MARK: An agent at rest
@@ -162,6 +174,16 @@ private final class Workshop: Sendable {
             limits: limits)
     }
 
+    /// What syncs all that is saved: the database with a commit of its own, the ledger with a checkpoint.
+    func makeSync() throws -> @Sendable () throws -> Void {
+        try database.run(.synced, "CREATE TABLE synced(time INTEGER NOT NULL) STRICT", [])
+        try database.run(.synced, "INSERT INTO synced(time) VALUES (0)", [])
+        return { [database, ledger] in
+            try database.run(.synced, "UPDATE synced SET time = ?", [Int64(clamping: SystemTime.monotonic)])
+            try ledger.checkpoint()
+        }
+    }
+
     func close() async {
         await directory.end()
         await scope.end()
@@ -196,11 +218,15 @@ private final class InstantDesk: ModelDesk {
         var step = 0
         var offered = 0
         var turns: [[Double]] = [[]]
+        /// Belongs to the step.
+        var sync: (@Sendable () throws -> Void)?
     }
     private let state = Mutex(State())
     private let steps: Int
 
     init(steps: Int) { self.steps = steps }
+
+    func afterEachStep(_ sync: @escaping @Sendable () throws -> Void) { state.withLock { $0.sync = sync } }
 
     var offered: Int { state.withLock { $0.offered } }
 
@@ -219,6 +245,9 @@ private final class InstantDesk: ModelDesk {
     func spending(of agent: String) -> ModelSpending? { nil }
 
     func answer(_ question: ModelQuestion) async throws(AegisError) -> ModelReply {
+        if let sync = state.withLock({ $0.step > 0 ? $0.sync : nil }) {
+            do { try sync() } catch { throw .failed("internal-error", "\(error)") }
+        }
         let asked = SystemTime.monotonic
         return state.withLock { state in
             if state.step > 0 { state.turns[state.turns.count - 1].append(Double(asked - state.answered) / 1000) }

@@ -106,8 +106,11 @@ import Testing
         #expect(refusal(ticket("a", deadline: .seconds(16)), at: .seconds(8)) == .late(.seconds(8)))
         #expect(refusal(ticket("a", deadline: .seconds(17)), at: .seconds(8)) == nil)
         #expect(refusal(ticket("a", deadline: .seconds(24)), at: .seconds(8)) == .late(.seconds(16)))
+        // Six of the eight are over then.
+        #expect(refusal(ticket("b", deadline: .seconds(16)), at: .seconds(14)) == .late(.seconds(2)))
+        #expect(refusal(ticket("b", deadline: .seconds(17)), at: .seconds(14)) == nil)
         machine.hold(until: .seconds(100))
-        #expect(refusal(ticket("b", deadline: .seconds(100)), at: .seconds(8)) == .late(.seconds(92)))
+        #expect(refusal(ticket("b", deadline: .seconds(100)), at: .seconds(14)) == .late(.seconds(86)))
     }
 
     @Test func aDeadlineThatPassesEndsTheWait() throws {

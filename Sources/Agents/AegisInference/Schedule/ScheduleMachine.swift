@@ -168,7 +168,9 @@ struct ScheduleMachine: Sendable {
     private func estimatedWait(_ ticket: ScheduleTicket, ahead: Int, at now: Duration) -> Duration {
         let rate = max(requests?.wait(for: ahead + 1) ?? .zero, tokens?.wait(for: ticket.tokens) ?? .zero)
         let places = running.count < policy.concurrent && waitingCount == 0
-        let turns = places ? .zero : (meanCall ?? .zero) * (ahead + 1) / policy.concurrent
+        // What the call that runs longest has behind it need not be waited for.
+        let oldest = running.values.map { now - $0.since }.max() ?? .zero
+        let turns = places ? .zero : (meanCall ?? .zero) * (ahead + 1) / policy.concurrent - oldest
         return max(heldUntil - now, max(rate, turns), .zero)
     }
 
