@@ -290,7 +290,7 @@ extension Instance {
         // Side by side: each waits for the disk, and a client waits for both.
         async let workspace: Void = removeWorkspace(stored)
         async let layer: Void = removeLayerAndLog()
-        await services.disk.remove(id)
+        await services.disk.remove(id, wasLimited: stored.info.limits.disk != nil)
         await workspace
         await layer
     }

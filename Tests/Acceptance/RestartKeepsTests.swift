@@ -1,0 +1,43 @@
+import AegisIO
+import Foundation
+import LinuxSys
+import Testing
+
+/// What a daemon that is started anew knows of what was before.
+@Suite(.serialized) struct RestartKeepsTests {
+    /// What lies in the pool of layers with a limit, while it is mounted.
+    private func layers(_ f: DaemonFixture) throws -> Set<String> {
+        Set(try Files.list("/run/aegis/\(try f.node)/disks").map(\.name))
+    }
+
+    @Test func layersWithALimitGoWithTheirInstances() async throws {
+        try await DaemonFixture.with { f in
+            var ids: [String: String] = [:]
+            func make(_ name: String) async throws {
+                try await f.succeed(
+                    "instance", "start", "--name", name, "--isolation", "runc", "--disk", "64Mi", "--", "sh", "-c",
+                    "echo x > /workspace/x; echo x > /x; exec sleep 100000")
+                ids[name] = try await f.record(name).id
+            }
+            for name in ["deleted", "forgotten", "unread", "kept"] { try await make(name) }
+            #expect(try layers(f) == Set(ids.values))
+            // The pool is mounted no more, nor would it be after the host has started anew.
+            try await f.succeed("down")
+            try await f.up()
+            #expect(!Files.exists("/run/aegis/\(try f.node)/disks"))
+            try await f.succeed("instance", "delete", "deleted")
+            ids["deleted"] = nil
+            #expect(try layers(f) == Set(ids.values))
+            // What an earlier release has left goes once the pool is mounted, and nothing of a record that cannot be read.
+            try await f.succeed("down")
+            _ = try await f.sql("DELETE FROM instances WHERE id = '\(try #require(ids["forgotten"]))'")
+            _ = try await f.sql("UPDATE instances SET record = x'00' WHERE id = '\(try #require(ids["unread"]))'")
+            ids["forgotten"] = nil
+            try await f.up()
+            try await make("new")
+            #expect(try layers(f) == Set(ids.values))
+            try await f.succeed("instance", "start", "kept")
+            #expect(try await f.succeed("exec", "kept", "--", "cat", "/x", "/workspace/x").out == "x\nx\n")
+        }
+    }
+}
