@@ -91,8 +91,13 @@ extension Instance {
     private func countCrash(_ outcome: InstanceLifecycle.Outcome) {
         guard let started = commandStarted else { return }
         commandStarted = nil
+        // Nobody knows for how long a run was there that an earlier daemon began and this one found ended: it is neither a crash
+        // nor a life that forgets crashes.
+        let isUnknown = isCatchingUp && outcome.exitCode != 0 && uptime - started >= CrashLoop.healthy
+        isCatchingUp = false
         switch outcome.reason {
-        case .exited, .oom, .killed, .lost: crashes.ended(code: outcome.exitCode, started: started, now: uptime)
+        case .exited, .oom, .killed, .lost:
+            if !isUnknown { crashes.ended(code: outcome.exitCode, started: started, now: uptime) }
         case .stopped, .idle, .timeout, .deleted, .bootFailed, .hostRestart, .clientGone, .policy: break
         }
         // By the wall's clock in the record: the other one begins anew with the host.

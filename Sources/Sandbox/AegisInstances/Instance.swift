@@ -58,7 +58,7 @@ package actor Instance {
     var heldChannel: HeldChannel?
     /// One of its own that is made ready while it is stopped.
     var standby = StandbyHold()
-    private var timeoutTask: TaskScope.Handle?
+    var timeoutTask: TaskScope.Handle?
     /// Waits out the grace of a stop.
     private var graceTask: TaskScope.Handle?
     /// Why the record in the database is not as it is here; nil when it is.
@@ -79,6 +79,8 @@ package actor Instance {
     var wakeFailure: (at: Duration, error: AegisError)?
     /// When the command of this run was started, on the clock of `uptime`.
     var commandStarted: Duration?
+    /// Whether an end that comes now may be one of before this daemon took the sandbox over.
+    var isCatchingUp = false
     /// The wait for the client of a run to have its end, by its number; 0 when there is none.
     var farewell: UInt64 = 0
     /// Streams of clients that an ephemeral instance lives by.
@@ -199,7 +201,7 @@ package actor Instance {
         services.scope.spawn("instance-event") { await self.drain() }
     }
 
-    private func drain() {
+    func drain() {
         while let event = mailbox.withLock({ $0.isEmpty ? nil : $0.removeFirst() }) { send(event) }
     }
 
@@ -341,20 +343,6 @@ package actor Instance {
         guard machine.phase == .terminating, machine.attempt == number else { return }
         services.logger.warning("the sandbox did not end within its grace", ("instance", id))
         await sandbox?.kill()
-    }
-
-    private func armTimeout(_ attempt: UInt64) {
-        // A command that an earlier daemon started has used up a part of its time.
-        let since = stored.info.startedAt.map { max(0, Timestamp.now().milliseconds - $0.milliseconds) } ?? 0
-        let age = commandStarted == nil ? Duration.milliseconds(since) : .zero
-        commandStarted = commandStarted ?? uptime - age
-        guard let limit = stored.info.limits.timeout else { return }
-        let left = max(.zero, limit.duration - age)
-        let clock = services.clock
-        timeoutTask = services.scope.spawn("instance-timeout") { [weak self] in
-            try? await clock.sleep(for: left)
-            if !Task.isCancelled { self?.post(.stop(.timeout)) }
-        }
     }
 
     private func releaseSandbox() async {

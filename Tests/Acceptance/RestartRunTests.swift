@@ -1,0 +1,86 @@
+import AegisIO
+import Foundation
+import LinuxSys
+import Testing
+
+/// Runs that another daemon goes on with than the one that began them.
+@Suite(.serialized) struct RestartRunTests {
+    /// Has all that the daemon was killed for been long ago.
+    private func longAgo(_ f: DaemonFixture) async throws {
+        _ = try await f.sql(
+            """
+            UPDATE instances SET record = CAST(json_set(CAST(record AS TEXT),
+            '$.info.started_at', '2020-01-01T00:00:00.000Z') AS BLOB)
+            """)
+    }
+
+    /// What a file in the shared workspace says; nil when there is none.
+    private func said(_ f: DaemonFixture, _ name: String) -> String? {
+        try? String(contentsOfFile: "\(f.home)/workspaces/shared/\(name)", encoding: .utf8)
+    }
+
+    private func tell(_ f: DaemonFixture, _ name: String) {
+        #expect(FileManager.default.createFile(atPath: "\(f.home)/workspaces/shared/\(name)", contents: nil))
+    }
+
+    /// The command ended in its time; the daemon comes after that time.
+    @Test func whatEndedInTimeIsNoTimeout() async throws {
+        try await DaemonFixture.with { f in
+            try await f.succeed(
+                "instance", "start", "--name", "timely", "--isolation", "runc", "--workspace", "shared", "--timeout",
+                "1h", "--allow", "allowed.example", "--", "sh", "-c",
+                "until [ -e go ]; do sleep 0.05; done; echo done; exit 7")
+            try await f.succeed(
+                "instance", "start", "--name", "late", "--isolation", "runc", "--workspace", "shared", "--timeout",
+                "1h", "--", "sleep", "100000")
+            let id = try await f.record("timely").id
+            // The command, what it waits with, and the harness.
+            try await f.eventually("it waits") { try f.processes(of: id).count == 3 }
+            try await f.crash()
+            tell(f, "go")
+            try await f.eventually("its command has ended") { try f.processes(of: id).count == 1 }
+            try await longAgo(f)
+            try await f.up()
+            for (name, code, reason) in [("timely", 7, "exited"), ("late", 124, "timeout")] {
+                try await f.eventually("\(name) is settled") { try await f.record(name).state == "stopped" }
+                let record = try await f.record(name)
+                #expect(record.exitCode == Int32(code) && record.stopReason == reason, "\(record)")
+            }
+            #expect(try await f.succeed("logs", "timely").out == "done\n")
+        }
+    }
+
+    /// A quick crash while no daemon runs is no long life, whenever it is found.
+    @Test func aCrashThatIsFoundLateForgetsNoOthers() async throws {
+        try await DaemonFixture.with { f in
+            try await f.succeed(
+                "instance", "start", "--name", "crashing", "--isolation", "runc", "--workspace", "shared", "--", "sh",
+                "-c", "while [ -e wait ]; do sleep 0.05; done; exit 1")
+            func crashes() async throws -> String {
+                try await f.sql("SELECT json_array_length(CAST(record AS TEXT), '$.crashes') FROM instances")
+            }
+            try await f.eventually("it is down") { try await f.record("crashing").state == "stopped" }
+            #expect(try await crashes() == "1\n")
+            tell(f, "wait")
+            try await f.succeed("instance", "start", "crashing")
+            let id = try await f.record("crashing").id
+            try await f.crash()
+            try Files.removeFile("\(f.home)/workspaces/shared/wait")
+            // The harness stays.
+            try await f.eventually("its command has ended") { try f.processes(of: id).count == 1 }
+            try await longAgo(f)
+            try await f.up()
+            try await f.eventually("it is down") { try await f.record("crashing").state == "stopped" }
+            #expect(try await f.record("crashing").stopReason == "exited")
+            #expect(try await crashes() == "1\n")
+        }
+    }
+}
+
+extension Array {
+    fileprivate func asyncMap<T>(_ body: (Element) async throws -> T) async throws -> [T] {
+        var all: [T] = []
+        for one in self { all.append(try await body(one)) }
+        return all
+    }
+}
