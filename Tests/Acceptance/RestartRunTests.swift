@@ -50,6 +50,65 @@ import Testing
         }
     }
 
+    /// Until its kit says that all is well, an instance is starting, whichever daemon began that.
+    @Test func aKitsHealthAndHooksAreGoneOnWith() async throws {
+        try await DaemonFixture.with { f in
+            let kit = try f.kit(
+                "careful",
+                """
+                  command: [sh, -c, 'echo run >> runs; exec sleep 100000']
+                  workdir: /workspace
+                  health: { exec: [test, -e, /workspace/well], interval: 100ms, timeout: 30m }
+                  hooks: { after: [{ run: [sh, -c, 'echo after >> afters'] }] }
+
+                """)
+            try await f.succeed("kit", "install", kit)
+            let start = try f.begin("instance", "start", "--kit", "careful", "--name", "it", "--workspace", "shared")
+            try await f.eventually("its command runs") { said(f, "runs") == "run\n" }
+            #expect(try await f.record("it").state == "starting")
+            try await f.crash()
+            _ = start.child.signal(9)
+            _ = try await start.result()
+            try await f.up()
+            #expect(try await f.record("it").state == "starting")
+            #expect(said(f, "afters") == nil)
+            tell(f, "well")
+            try await f.eventually("it is well") { try await f.record("it").state == "running" }
+            #expect(said(f, "runs") == "run\n" && said(f, "afters") == "after\n")
+            // What was said is not said again.
+            try await f.crash()
+            try await f.up()
+            #expect(try await f.record("it").state == "running")
+            #expect(said(f, "afters") == "after\n")
+        }
+    }
+
+    /// One that gets well no more is no success, either.
+    @Test func aKitsHealthThatFailsAfterARestartEndsTheStart() async throws {
+        try await DaemonFixture.with { f in
+            let kit = try f.kit(
+                "doomed",
+                """
+                  command: [sh, -c, 'echo run >> runs; exec sleep 100000']
+                  workdir: /workspace
+                  hooks: { after: [{ run: [sh, -c, 'echo hook >> hooks; until [ -e on ]; do sleep 0.05; done; exit 3'], timeout: 30m }] }
+
+                """)
+            try await f.succeed("kit", "install", kit)
+            let start = try f.begin("instance", "start", "--kit", "doomed", "--name", "it", "--workspace", "shared")
+            try await f.eventually("its hook runs") { said(f, "hooks") == "hook\n" }
+            try await f.crash()
+            _ = start.child.signal(9)
+            _ = try await start.result()
+            try await f.up()
+            try await f.eventually("its hook runs again") { said(f, "hooks") == "hook\nhook\n" }
+            tell(f, "on")
+            try await f.eventually("it is settled") { try await f.record("it").state == "stopped" }
+            let told = try await f.succeed("instance", "info", "it", "--output", "json")
+            #expect(told.out.contains("hook-failed") && told.out.contains("boot-failed"), "\(told)")
+        }
+    }
+
     /// A quick crash while no daemon runs is no long life, whenever it is found.
     @Test func aCrashThatIsFoundLateForgetsNoOthers() async throws {
         try await DaemonFixture.with { f in

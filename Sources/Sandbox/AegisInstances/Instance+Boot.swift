@@ -197,23 +197,36 @@ extension Instance {
             let message = try startMessage()
             stored.info.startedAt = .now()
             commandStarted = uptime
-            background("launch") { instance in
-                do {
-                    try await instance.beforeCommand()
-                    _ = try await session.start(Channel.taskProcess, message)
-                    try await instance.afterCommand()
-                    instance.post(.launched(attempt: attempt))
-                } catch let error as ProcessStartError {
-                    instance.post(.launchFailed(attempt: attempt, error.error, exitCode: error.exitCode))
-                } catch let error as AegisError {
-                    instance.post(.launchFailed(attempt: attempt, error, exitCode: 125))
-                } catch {
-                    // The channel ended; the sandbox's own end is reported by `follow`.
-                    instance.services.logger.debug("launch failed", ("instance", instance.id), ("error", "\(error)"))
-                }
+            // A daemon that comes after a crash counts its time from here on.
+            save()
+            finishLaunch(attempt) { instance in
+                try await instance.beforeCommand()
+                _ = try await session.start(Channel.taskProcess, message)
             }
         } catch {
             post(.launchFailed(attempt: attempt, Instance.explain(error), exitCode: 125))
+        }
+    }
+
+    /// Does what is left of a start, up to what the kit wants to have done after the command was started.
+    ///
+    /// - Parameters:
+    ///   - attempt: the run.
+    ///   - begin: starts the command; nothing where an earlier daemon has done that.
+    func finishLaunch(_ attempt: UInt64, _ begin: @escaping @Sendable (Instance) async throws -> Void = { _ in }) {
+        background("launch") { instance in
+            do {
+                try await begin(instance)
+                try await instance.afterCommand()
+                instance.post(.launched(attempt: attempt))
+            } catch let error as ProcessStartError {
+                instance.post(.launchFailed(attempt: attempt, error.error, exitCode: error.exitCode))
+            } catch let error as AegisError {
+                instance.post(.launchFailed(attempt: attempt, error, exitCode: 125))
+            } catch {
+                // The channel ended; the sandbox's own end is reported by `follow`.
+                instance.services.logger.debug("launch failed", ("instance", instance.id), ("error", "\(error)"))
+            }
         }
     }
 

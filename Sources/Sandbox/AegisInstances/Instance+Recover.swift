@@ -113,10 +113,12 @@ extension Instance {
             link.withLock { $0 = session }
             // The daemon may have died between a change of the freezer and the record of it: the record counts.
             if paused { try? await found.pause() } else { try? await found.resume() }
+            let isStarting = stored.info.state == .starting && waitsForKit
             send(
                 .adopted(
                     .init(
-                        attempt: attempt, isPaused: paused, isLaunched: task != nil, intent: intent, outcome: outcome)))
+                        attempt: attempt, isPaused: paused, isLaunched: task != nil, isStarting: isStarting,
+                        intent: intent, outcome: outcome)))
             let others = state.processes.filter { $0.number != Channel.taskProcess }
             let orphans = others.filter { $0.number < Door.earlyProcess }.map { end($0, on: session) }
             adoptGuestDoor(others, on: session)

@@ -224,6 +224,7 @@ package actor Instance {
         case .boot(let attempt): boot(attempt)
         case .cancelBoot: bootTask?.cancel()
         case .launch(let attempt): launch(attempt)
+        case .finishLaunch(let attempt): finishLaunch(attempt)
         case .freeze(let attempt):
             // This one, not one that a later start has put in its place when the task comes to it.
             background("freeze") { [sandbox] instance in
