@@ -108,6 +108,8 @@ extension Instance {
             }
             let attempt = stored.attempt
             recallSecrets(launched: task != nil)
+            // Before anything is started: it is a part of the environment.
+            recallInspection()
             newProcesses(attempt, stdoutFrom: task?.stdoutAcknowledged ?? 0, stderrFrom: task?.stderrAcknowledged ?? 0)
             let session = HarnessSession(sink: processes, tap: tap)
             link.withLock { $0 = session }
@@ -122,7 +124,6 @@ extension Instance {
             let others = state.processes.filter { $0.number != Channel.taskProcess }
             let orphans = others.filter { $0.number < Door.earlyProcess }.map { end($0, on: session) }
             adoptGuestDoor(others, on: session)
-            recallInspection()
             await adoptNetwork(found)
             follow(session, on: stream, of: found, known: state.processes, attempt: attempt)
             if agent != nil, !paused { await waitForEnds(of: orphans) }
