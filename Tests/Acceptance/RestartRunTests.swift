@@ -139,6 +139,45 @@ import Testing
         }
     }
 
+    /// An end that a daemon finds when it starts is in the ledger as any other.
+    @Test func endsThatAreFoundAreInTheLedger() async throws {
+        try await DaemonFixture.with { f in
+            var ids: [String: String] = [:]
+            for name in ["lost", "over", "rebooted"] {
+                try await f.succeed("run", "-d", "--name", name, "--isolation", "runc", "--", "sleep", "100000")
+                ids[name] = try await f.record(name).id
+            }
+            try await f.succeed("instance", "create", "--name", "twice", "--isolation", "runc", "--", "sleep", "1000")
+            ids["twice"] = try await f.record("twice").id
+            let keepers = try await ["lost", "over", "rebooted"].asyncMap { name in
+                try await f.sandbox(of: try #require(ids[name])).keeperPid
+            }
+            let boot = try await f.sandbox(of: try #require(ids["rebooted"])).bootID
+            try await f.crash()
+            for name in ["lost", "over", "rebooted"] {
+                for pid in try f.processes(of: try #require(ids[name])) { kill(pid, SIGKILL) }
+            }
+            for keeper in keepers { kill(keeper, SIGKILL) }
+            try await f.edit(
+                "\"state\":\"running\"", "\"state\":\"stopping\",\"exit_code\":9,\"stop_reason\":\"exited\"",
+                of: ids["over"])
+            try await f.edit("\"bootID\":\"\(boot)\"", "\"bootID\":\"another\"", of: ids["rebooted"])
+            try await f.edit(
+                "\"version\":1", "\"version\":1,\"isSecondTry\":true,\"intent\":{\"verb\":\"start\"}", of: ids["twice"])
+            try await f.up()
+            for (name, reason) in [
+                ("lost", "lost"), ("over", "exited"), ("rebooted", "host-restart"), ("twice", "lost"),
+            ] {
+                #expect(try await f.record(name).stopReason == reason, "\(name)")
+                let told = try await f.succeed(
+                    "audit", "tail", "--tail", "1000", "--kinds", "instance_ended", "--agent", try #require(ids[name]),
+                    "--output", "json"
+                ).out.split(separator: "\n")
+                #expect(told.count == 1 && told[0].contains("\"\(reason)\""), "\(name): \(told)")
+            }
+        }
+    }
+
     /// A quick crash while no daemon runs is no long life, whenever it is found.
     @Test func aCrashThatIsFoundLateForgetsNoOthers() async throws {
         try await DaemonFixture.with { f in

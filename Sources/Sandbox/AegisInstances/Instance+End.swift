@@ -69,11 +69,7 @@ extension Instance {
         endLease()
         guard let outcome = machine.outcome else { return }
         takeOutcome()
-        // A run ends once, and comes here again when it is deleted.
-        if toldEnd != stored.attempt, machine.phase != .deleted {
-            toldEnd = stored.attempt
-            audited(.ended(stored))
-        }
+        if machine.phase != .deleted { tellEnd() }
         stored.sandbox = nil
         if let error = outcome.error { note(log.note("\(error.message)\(error.hint.map { " (\($0))" } ?? "")")) }
         if outcome.oomKilled {
@@ -85,6 +81,13 @@ extension Instance {
         save()
         forgetSecrets()
         reviewStandby()
+    }
+
+    /// Has the ledger know how the run ended. A run ends once, and is settled again when it is deleted.
+    func tellEnd() {
+        guard toldEnd != stored.attempt else { return }
+        toldEnd = stored.attempt
+        audited(.ended(stored))
     }
 
     /// Only ends that nobody asked for count: a stop or a time-out is no crash.

@@ -74,9 +74,11 @@ extension Instance {
         send(.recovered(intent))
     }
 
-    /// The daemon before had saved the end, and let the sandbox go.
+    /// The daemon before had saved the end, and let the sandbox go. Whether it has told the ledger is not known: told twice is better
+    /// than not at all.
     private func settleAsSaved() {
         stored.sandbox = nil
+        tellEnd()
         log.markEnded()
         save()
         forgetSecrets()
@@ -199,6 +201,7 @@ extension Instance {
             outcome: .init(exitCode: nil, reason: reason, error: error), attempt: stored.attempt, lingers: lingers)
         let text = reason == .lost ? "the sandbox was lost: its end is not known" : "the host was restarted"
         note(log.note(error?.message ?? text))
+        tellEnd()
         log.markEnded()
         save()
         forgetSecrets()
