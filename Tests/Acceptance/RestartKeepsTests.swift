@@ -40,4 +40,28 @@ import Testing
             #expect(try await f.succeed("exec", "kept", "--", "cat", "/x", "/workspace/x").out == "x\nx\n")
         }
     }
+
+    @Test func theFirstKeepsAPathOverARestart() async throws {
+        try await DaemonFixture.with { f in
+            let kit = try f.kit(
+                "pathed",
+                """
+                  command: [sh, -c, 'mkdir /tmp/w; cd /tmp/w; echo $AEGIS_INSTANCE_NAME > index.html; exec python3 -m http.server 80']
+                  expose: ["80:http"]
+                  routing: { path: /notes }
+
+                """)
+            try await f.succeed("kit", "install", kit)
+            let names = (1...6).map { "one-\($0)" }
+            for name in names { try await f.succeed("instance", "create", "--kit", "pathed", "--name", name) }
+            for (restart, expected) in [(false, names[0]), (true, names[0])] {
+                if restart {
+                    try await f.succeed("down")
+                    try await f.up()
+                }
+                let router = try await f.shell("$AEGIS status | sed -n 's/^Port router: *//p'").out.dropLast()
+                #expect(try await f.get("http://\(router)/notes/") == "\(expected)\n")
+            }
+        }
+    }
 }

@@ -15,6 +15,7 @@ package actor Instance {
     package nonisolated let id: String
     package nonisolated let owner: UInt32
     package nonisolated let ownerGroup: UInt32
+    nonisolated let createdAt: Timestamp
     /// Whether the sandbox outlives its command, for its client to fetch files.
     package nonisolated let lingers: Bool
     /// The instance inside of which it was started, if it was.
@@ -123,6 +124,7 @@ package actor Instance {
         holds = HoldBook(id: stored.info.id, clock: services.clock)
         owner = stored.info.owner
         ownerGroup = stored.ownerGroup
+        createdAt = stored.info.createdAt
         lingers = stored.lingers ?? false
         parent = stored.info.parent
         agent = stored.agent
