@@ -64,4 +64,30 @@ import Testing
             }
         }
     }
+
+    @Test func aCooldownGoesOnOverARestart() async throws {
+        try await DaemonFixture.with { f in
+            try await f.serve("rare", "runc", "80:http,cooldown=1h", "--idle-pause", "0s")
+            try await f.serve("slow", "runc", "80:http,cooldown=1h", "--idle-pause", "0s")
+            for (name, verb) in [("rare", "stop"), ("slow", "pause")] {
+                #expect(try await f.get(try await f.url(name)) == "hello\n")
+                try await f.eventually("nobody holds it") { try await f.aegis("instance", verb, name).code == 0 }
+            }
+            func refused() async throws {
+                for (name, state) in [("rare", "stopped"), ("slow", "paused")] {
+                    #expect(try await f.refused(try await f.url(name)) == "503 instance-cooling", "\(name)")
+                    #expect(try await f.record(name).state == state)
+                }
+            }
+            try await refused()
+            try await f.crash()
+            try await f.up()
+            try await refused()
+            try await f.succeed("instance", "resume", "slow")
+            try await f.succeed("down", "--keep")
+            try await f.up()
+            try await f.eventually("it is paused") { try await f.aegis("instance", "pause", "slow").code == 0 }
+            try await refused()
+        }
+    }
 }

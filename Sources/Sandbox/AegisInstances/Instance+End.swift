@@ -27,6 +27,7 @@ extension Instance {
     @discardableResult
     func save() -> Bool {
         stored.info.state = machine.state
+        keepLastUses()
         do {
             try services.store.update(stored)
             saveFailure = nil
@@ -41,6 +42,15 @@ extension Instance {
             saveFailure = Instance.explain(error)
         }
         return saveFailure == nil
+    }
+
+    /// Puts into the record when its ports with a cooldown were last used, by the wall's clock: a daemon that comes after this one
+    /// cuts all connections, and what comes back for that is to wake nothing.
+    private func keepLastUses() {
+        let (ages, now) = (holds.ledger { $0.ages(now: $1) }, Timestamp.now().milliseconds)
+        guard !ages.isEmpty || stored.lastUses != nil else { return }
+        stored.lastUses = Dictionary(
+            uniqueKeysWithValues: ages.map { ("\($0)", now - Int64($1 / Duration.milliseconds(1))) })
     }
 
     /// - Returns: whether it has to be tried once more.

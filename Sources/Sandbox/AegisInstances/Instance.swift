@@ -132,8 +132,12 @@ package actor Instance {
             outcome: Instance.outcome(of: stored), attempt: stored.attempt, lingers: lingers)
         processes = ProcessTable { _, _ in }
         let (rules, ports) = (Instance.idleRules(stored, services.defaults), Instance.wakePorts(stored))
-        holds.ledger { ledger, _ in ledger.set(rules, ports: ports) }
         let now = Timestamp.now().milliseconds
+        let uses = (stored.lastUses ?? [:]).map { (UInt16($0) ?? 0, Duration.milliseconds(now - $1)) }
+        holds.ledger { ledger, uptime in
+            ledger.set(rules, ports: ports)
+            ledger.recall(Dictionary(uses) { $1 }, now: uptime)
+        }
         crashes = CrashLoop(
             ages: (stored.crashes ?? []).map { .milliseconds(now - $0) },
             now: .nanoseconds(Int64(services.clock.now.nanoseconds)))
