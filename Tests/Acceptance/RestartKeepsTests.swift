@@ -90,4 +90,43 @@ import Testing
             try await refused()
         }
     }
+
+    @Test func eventsOfTheNextDaemonComeAfterThoseOfTheOneBefore() async throws {
+        struct Event: Decodable {
+            var number: UInt64
+            var type: String
+            var host: String?
+        }
+        try await DaemonFixture.with { f in
+            func events(after number: UInt64) async throws -> [Event] {
+                try await f.run(
+                    "/usr/bin/curl",
+                    ["-sS", "--unix-socket", "\(f.home)/aegisd.sock", "http://localhost/v1/events?after=\(number)"]
+                ).out.split(separator: "\n").map { try JSONDecoder().decode(Event.self, from: Data($0.utf8)) }
+            }
+            func deny(_ host: String, after number: UInt64) async throws -> [Event] {
+                try await f.succeed(
+                    "exec", "box", "--", "python3", "-c",
+                    "import socket\ntry:\n socket.create_connection(('\(host)', 443), 5)\nexcept OSError: pass")
+                try await f.eventually("\(host) is told") {
+                    try await events(after: number).contains { $0.host == host }
+                }
+                return try await events(after: number)
+            }
+            try await f.succeed("run", "-d", "--name", "box", "--allow", "allowed.example:443", "--", "sleep", "100000")
+            _ = try await deny("192.0.2.7", after: 0)
+            let before = try await deny("192.0.2.8", after: 0)
+            let last = try #require(before.last?.number)
+            #expect(try await events(after: last).isEmpty)
+            try await f.crash()
+            try await f.up()
+            // Nobody knows what it has missed.
+            #expect(try await events(after: last).first?.type == "gap")
+            let after = try await deny("192.0.2.9", after: last)
+            #expect(after.map(\.type).first == "gap" && after.dropFirst().allSatisfy { $0.number > last }, "\(after)")
+            let newest = try #require(after.last?.number)
+            #expect(try await events(after: newest).isEmpty)
+            #expect(try await !events(after: 0).contains { $0.type == "gap" })
+        }
+    }
 }
