@@ -129,4 +129,23 @@ import Testing
             #expect(try await !events(after: 0).contains { $0.type == "gap" })
         }
     }
+
+    @Test func publicPortsAreThereWhenTheDaemonIs() async throws {
+        try await DaemonFixture.with { f in
+            for number in 1...20 {
+                let specs = (1...8).flatMap { ["--expose", "\($0),wake=never"] }
+                try await f.succeed(words: ["instance", "create", "--name", "n\(number)"] + specs + ["--", "true"])
+            }
+            var ports: [Int] = []
+            for number in 1...20 { ports += try await f.served("n\(number)").expose.map(\.number) }
+            #expect(ports.count == 160 && !ports.contains(0))
+            try await f.succeed("down")
+            try await f.up()
+            // From the last: the router listens in the order in which it was told of them.
+            for port in ports.reversed() {
+                let client = try await Connect.tcp(host: "127.0.0.1", port: UInt16(port), on: f.loop)
+                client.close()
+            }
+        }
+    }
 }
