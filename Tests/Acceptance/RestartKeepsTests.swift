@@ -148,4 +148,27 @@ import Testing
             }
         }
     }
+
+    @Test func everyRecordOfAnAgentsSandboxNamesTheAgent() async throws {
+        try await AgentSandboxTests.with { f in
+            let agent = try await AgentSandboxTests.spawn(f, "'file_write: /workspace/**'")
+            _ = try await AgentSandboxTests.exec(f, agent, ["true"])
+            try await f.succeed("agent", "stop", agent)
+            struct Told: Decodable {
+                var kind: String
+                var parent: String?
+            }
+            func told() async throws -> [Told] {
+                try await f.succeed(
+                    "audit", "tail", "--tail", "1000", "--output", "json", "--kinds",
+                    "instance_created,instance_started,instance_ended,instance_deleted"
+                ).out.split(separator: "\n").map { try JSONDecoder().decode(Told.self, from: Data($0.utf8)) }
+            }
+            try await f.eventually("its sandbox is gone") {
+                try await told().contains { $0.kind == "instance_deleted" }
+            }
+            let all = try await told()
+            #expect(all.allSatisfy { $0.parent == agent }, "\(all)")
+        }
+    }
 }

@@ -281,7 +281,7 @@ extension Instance {
         if !secrets.isEmpty {
             try services.audit.record(
                 AuditEvent(
-                    .secretUsed, agent: id, parent: stored.info.parent,
+                    .secretUsed, agent: id, parent: maker,
                     ("secrets", .array(secrets.map { .string($0.name) })), ("as", "environment")))
         }
         for secret in secrets { values[secret.name] = secret.value.reveal() }

@@ -267,7 +267,7 @@ package actor Instance {
         case .save: save()
         case .settled: settle()
         case .remove:
-            audited(AuditEvent(.instanceDeleted, agent: id, parent: stored.info.parent))
+            audited(AuditEvent(.instanceDeleted, agent: id, parent: maker))
             background("remove") { instance in
                 await instance.removeEverything()
                 instance.post(.removed)
