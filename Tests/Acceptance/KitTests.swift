@@ -8,7 +8,7 @@ import Testing
 
 extension DaemonFixture {
     /// Makes a kit of the test's own; `files` are beside its manifest.
-    fileprivate func kit(
+    func kit(
         _ name: String, version: String = "1.0.0", _ spec: String, files: [String: String] = [:]
     ) throws -> String {
         let folder = path("kits/\(name)-\(version)")

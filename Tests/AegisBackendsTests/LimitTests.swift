@@ -190,7 +190,7 @@ struct LimitTests {
             #expect(try await Conversation(second).run("wc -c < /var/small").stdout == "10000000\n")
             await second.kill()
             await second.release()
-            await world.disk.remove(spec.id)
+            await world.disk.remove(spec.id, wasLimited: true)
             #expect(world.disk.layers() == [other.record.id])
         }
     }

@@ -129,6 +129,21 @@ import Testing
             ])
     }
 
+    @Test func aStartWhoseCommandRunsIsGoneOnWithAfterIt() {
+        var m = Machine()
+        #expect(
+            m.handle(.adopted(.init(attempt: 4, isStarting: true))) == [.save, .finishLaunch(attempt: 4)])
+        #expect(m.state == .starting)
+        #expect(m.handle(.launched(attempt: 4)) == [.save, .armTimeout(attempt: 4)])
+        // What shall end is not started any further.
+        var ending = Machine()
+        let intent = Machine.Intent(.stop, reason: .stopped)
+        #expect(
+            ending.handle(.adopted(.init(attempt: 4, isStarting: true, intent: intent))) == [
+                .save, .disarmTimeout, .terminate(attempt: 4),
+            ])
+    }
+
     @Test func aDaemonThatFindsNothingGoesOnFromThere() {
         var stopped = Machine(outcome: .init(exitCode: nil, reason: .lost), attempt: 3)
         #expect(stopped.handle(.recovered(.init(.stop, reason: .stopped))).isEmpty)

@@ -175,6 +175,27 @@ import Testing
         #expect(cooled > .seconds(12 * 55) && cooled < .seconds(13 * 70), "\(cooled)")
     }
 
+    @Test func aCooldownIsKnownToTheNextDaemon() {
+        var ledger = Self.running(.init(cooldown: .seconds(100)))
+        let first = ledger.hold(Self.web, now: .seconds(10))
+        // It is in use, however long ago that began.
+        #expect(ledger.ages(now: .seconds(40)) == [80: .zero])
+        ledger.release(Self.web, counts: first.counts, now: .seconds(40))
+        #expect(ledger.ages(now: .seconds(45)) == [80: .seconds(5)])
+        func left(_ ages: [UInt16: Duration], _ port: WakeLedger.Port) -> WakeLedger.Verdict {
+            // The monotonic clock of the host began anew.
+            var next = Self.running(port)
+            next.recall(ages, now: .seconds(1))
+            next.enter(.paused, now: .seconds(1))
+            return next.verdict(Self.web, next.hold(Self.web, now: .seconds(1)), now: .seconds(1))
+        }
+        #expect(left([80: .seconds(30)], .init(cooldown: .seconds(100))) == .cooling(.seconds(70)))
+        #expect(left([80: .seconds(100)], .init(cooldown: .seconds(100))) == .may)
+        // A clock that was set back makes it no longer than it would be.
+        #expect(left([80: .seconds(-9)], .init(cooldown: .seconds(100))) == .cooling(.seconds(100)))
+        #expect(left([80: .zero], .init()) == .may && left([81: .zero], .init(cooldown: .seconds(100))) == .may)
+    }
+
     @Test func coolingPortSaysHowLongAndIsServedWhileAwake() {
         var ledger = Self.running(.init(cooldown: .seconds(100)))
         let first = ledger.hold(Self.web, now: .zero)

@@ -18,6 +18,8 @@ internal import Synchronization
 enum Daemon {
     /// How long requests in flight may take when the daemon ends.
     private static let drain = Duration.seconds(5)
+    /// How long the start waits for the router to listen on what instances expose.
+    private static let portPatience = Duration.seconds(10)
     /// Descriptors for as many connections as the router takes, each with one to its server, and for the instances. What
     /// runs in a sandbox has a limit of its own.
     private static let openFiles: UInt64 = 131_072
@@ -64,17 +66,17 @@ enum Daemon {
         try await services.directory.recover()
         await services.sweepWarm()
         try await agents.start()
-        logger.info("ready", ("home", home.path), ("node", home.node), ("pid", "\(CurrentProcess.pid)"))
-        readiness.ready()
-        // After readiness: `up` does not wait for canaries, `auto` waits for those it needs (decision D37).
-        scope.spawn("probes") { await services.prove() }
 
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await socketServer.run([stage.socket]) }
-            group.addTask { await router.run() }
+            let (listening, listens) = AsyncStream<Never>.makeStream()
+            group.addTask { await router.run { listens.finish() } }
             group.addTask { await guestServer.watch() }
             if let tcp = stage.tcp { group.addTask { await tcpServer.run([tcp]) } }
             group.addTask { await heed(signals, ending) }
+            await announce(readiness, once: listening, home: home, clock: loop.clock, logger)
+            // After readiness: `up` does not wait for canaries, `auto` waits for those it needs (decision D37).
+            scope.spawn("probes") { await services.prove() }
             let keep = await ending.wait()
             logger.info("stopping", ("keep_instances", "\(keep)"))
             await agents.end()
@@ -92,6 +94,15 @@ enum Daemon {
         await services.close(keepingInstances: ending.keepsInstances)
         home.removeMarks()
         logger.info("stopped")
+    }
+
+    /// Tells that the daemon is ready: whoever comes then is not refused by a public port that is not there yet.
+    private static func announce(
+        _ readiness: Readiness, once listening: AsyncStream<Never>, home: DaemonHome, clock: LoopClock, _ logger: Logger
+    ) async {
+        try? await withDeadline(portPatience, clock: clock) { for await _ in listening {} }
+        logger.info("ready", ("home", home.path), ("node", home.node), ("pid", "\(CurrentProcess.pid)"))
+        readiness.ready()
     }
 
     private static func heed(_ signals: SignalSource, _ ending: Ending) async {

@@ -64,8 +64,8 @@ struct DaemonServices: Sendable {
         cgroups = try CgroupManager.detect(node: home.node, logger: logger)
         let reserve = settings.instances.diskReserve.map { DiskReserve(share: 1, most: $0.bytes) } ?? DiskReserve()
         disk = DiskPool(
-            file: "\(home.path)/disks.btrfs", mountPoint: "\(home.runDirectory)/disks", reserve: reserve, loop: loop,
-            logger: logger)
+            file: "\(home.path)/disks.btrfs", mountPoint: "\(home.runDirectory)/disks", reserve: reserve,
+            known: { [database] in try InstanceStore(database).ids() }, loop: loop, logger: logger)
         let pool = IDPool(folder: "/run/aegis/ids")
         let cache = ProbeCache(path: "\(home.path)/probes.json")
         let (cgroups, disk) = (cgroups, disk)

@@ -36,17 +36,27 @@ package final class EventRing: Sendable {
         /// In the order of their numbers.
         var events: [Entry] = []
         /// The number of the last one.
-        var last: UInt64 = 0
+        var last: UInt64
         var losses: [Source: Loss] = [:]
         /// The same by owner, of sources that are not known apart any more.
         var otherLosses: [UInt32: Loss] = [:]
         var nextWaiter: UInt64 = 0
         var waiting: [UInt64: CheckedContinuation<Void, Never>] = [:]
     }
-    private let state = Mutex(State())
+    private let state: Mutex<State>
+    /// What comes before the number of the first one. Numbers up to here are of daemons before this one.
+    private let start: UInt64
 
     /// None yet.
-    package init() {}
+    ///
+    /// - Parameter start: what the numbers begin after: more than any daemon before has come to.
+    package init(after start: UInt64 = 0) {
+        self.start = start
+        state = Mutex(State(last: start))
+    }
+
+    /// A start for a daemon that begins now: microseconds since 1970. None has so many events that it would outrun the clock.
+    package static var freshStart: UInt64 { UInt64(clamping: Timestamp.now().milliseconds) * 1000 }
 
     /// Adds an event; its number is set here.
     package func post(_ record: EventRecord, owner: UInt32) {
@@ -75,15 +85,20 @@ package final class EventRing: Sendable {
             caller.maySee(owner: source.owner) && (instance == nil || instance == source.instance)
         }
         return state.withLock { state in
-            // A number of an earlier daemon's may lie ahead of this one's.
-            let number = min(number, state.last)
+            // Nobody knows what came after a number of an earlier daemon's. It lies ahead where the clock was set back.
+            let isForeign = number > 0 && number < start || number > state.last
+            let wanted = number
+            let number = isForeign ? start : number
             var found: [EventRecord] = []
             // Which instance's the other ones were is not known any more: it may have been the one that is asked for.
             let losses =
                 state.losses.filter { maySee($0.key) }.map(\.value)
                 + state.otherLosses.filter { caller.maySee(owner: $0.key) }.map(\.value)
             let lost = losses.reduce(0) { $0 + ($1.last > number ? min($1.count, $1.last - number) : 0) }
-            if number > 0, lost > 0 {
+            if isForeign {
+                let text = "the daemon was started anew: what it has not told before is not known any more"
+                found.append(EventRecord(time: .now(), type: "gap", message: text, count: lost))
+            } else if wanted > 0, lost > 0 {
                 found.append(
                     EventRecord(time: .now(), type: "gap", message: "events were not kept for so long", count: lost))
             }

@@ -202,23 +202,36 @@ extension Instance {
             let message = try startMessage()
             stored.info.startedAt = .now()
             commandStarted = uptime
-            background("launch") { instance in
-                do {
-                    try await instance.beforeCommand()
-                    _ = try await session.start(Channel.taskProcess, message)
-                    try await instance.afterCommand()
-                    instance.post(.launched(attempt: attempt))
-                } catch let error as ProcessStartError {
-                    instance.post(.launchFailed(attempt: attempt, error.error, exitCode: error.exitCode))
-                } catch let error as AegisError {
-                    instance.post(.launchFailed(attempt: attempt, error, exitCode: 125))
-                } catch {
-                    // The channel ended; the sandbox's own end is reported by `follow`.
-                    instance.services.logger.debug("launch failed", ("instance", instance.id), ("error", "\(error)"))
-                }
+            // A daemon that comes after a crash counts its time from here on.
+            save()
+            finishLaunch(attempt) { instance in
+                try await instance.beforeCommand()
+                _ = try await session.start(Channel.taskProcess, message)
             }
         } catch {
             post(.launchFailed(attempt: attempt, Instance.explain(error), exitCode: 125))
+        }
+    }
+
+    /// Does what is left of a start, up to what the kit wants to have done after the command was started.
+    ///
+    /// - Parameters:
+    ///   - attempt: the run.
+    ///   - begin: starts the command; nothing where an earlier daemon has done that.
+    func finishLaunch(_ attempt: UInt64, _ begin: @escaping @Sendable (Instance) async throws -> Void = { _ in }) {
+        background("launch") { instance in
+            do {
+                try await begin(instance)
+                try await instance.afterCommand()
+                instance.post(.launched(attempt: attempt))
+            } catch let error as ProcessStartError {
+                instance.post(.launchFailed(attempt: attempt, error.error, exitCode: error.exitCode))
+            } catch let error as AegisError {
+                instance.post(.launchFailed(attempt: attempt, error, exitCode: 125))
+            } catch {
+                // The channel ended; the sandbox's own end is reported by `follow`.
+                instance.services.logger.debug("launch failed", ("instance", instance.id), ("error", "\(error)"))
+            }
         }
     }
 
@@ -273,7 +286,7 @@ extension Instance {
         if !secrets.isEmpty {
             try services.audit.record(
                 AuditEvent(
-                    .secretUsed, agent: id, parent: stored.info.parent,
+                    .secretUsed, agent: id, parent: maker,
                     ("secrets", .array(secrets.map { .string($0.name) })), ("as", "environment")))
         }
         for secret in secrets { values[secret.name] = secret.value.reveal() }
@@ -295,7 +308,7 @@ extension Instance {
         // Side by side: each waits for the disk, and a client waits for both.
         async let workspace: Void = removeWorkspace(stored)
         async let layer: Void = removeLayerAndLog()
-        await services.disk.remove(id)
+        await services.disk.remove(id, wasLimited: stored.info.limits.disk != nil)
         await workspace
         await layer
     }

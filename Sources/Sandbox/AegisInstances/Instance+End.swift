@@ -27,6 +27,7 @@ extension Instance {
     @discardableResult
     func save() -> Bool {
         stored.info.state = machine.state
+        keepLastUses()
         do {
             try services.store.update(stored)
             saveFailure = nil
@@ -41,6 +42,15 @@ extension Instance {
             saveFailure = Instance.explain(error)
         }
         return saveFailure == nil
+    }
+
+    /// Puts into the record when its ports with a cooldown were last used, by the wall's clock: a daemon that comes after this one
+    /// cuts all connections, and what comes back for that is to wake nothing.
+    private func keepLastUses() {
+        let (ages, now) = (holds.ledger { $0.ages(now: $1) }, Timestamp.now().milliseconds)
+        guard !ages.isEmpty || stored.lastUses != nil else { return }
+        stored.lastUses = Dictionary(
+            uniqueKeysWithValues: ages.map { ("\($0)", now - Int64($1 / Duration.milliseconds(1))) })
     }
 
     /// - Returns: whether it has to be tried once more.
@@ -69,11 +79,7 @@ extension Instance {
         endLease()
         guard let outcome = machine.outcome else { return }
         takeOutcome()
-        // A run ends once, and comes here again when it is deleted.
-        if toldEnd != stored.attempt, machine.phase != .deleted {
-            toldEnd = stored.attempt
-            audited(.ended(stored))
-        }
+        if machine.phase != .deleted { tellEnd() }
         stored.sandbox = nil
         if let error = outcome.error { note(log.note("\(error.message)\(error.hint.map { " (\($0))" } ?? "")")) }
         if outcome.oomKilled {
@@ -87,12 +93,24 @@ extension Instance {
         reviewStandby()
     }
 
+    /// Has the ledger know how the run ended. A run ends once, and is settled again when it is deleted.
+    func tellEnd() {
+        guard toldEnd != stored.attempt else { return }
+        toldEnd = stored.attempt
+        audited(.ended(stored))
+    }
+
     /// Only ends that nobody asked for count: a stop or a time-out is no crash.
     private func countCrash(_ outcome: InstanceLifecycle.Outcome) {
         guard let started = commandStarted else { return }
         commandStarted = nil
+        // Nobody knows for how long a run was there that an earlier daemon began and this one found ended: it is neither a crash
+        // nor a life that forgets crashes.
+        let isUnknown = isCatchingUp && outcome.exitCode != 0 && uptime - started >= CrashLoop.healthy
+        isCatchingUp = false
         switch outcome.reason {
-        case .exited, .oom, .killed, .lost: crashes.ended(code: outcome.exitCode, started: started, now: uptime)
+        case .exited, .oom, .killed, .lost:
+            if !isUnknown { crashes.ended(code: outcome.exitCode, started: started, now: uptime) }
         case .stopped, .idle, .timeout, .deleted, .bootFailed, .hostRestart, .clientGone, .policy: break
         }
         // By the wall's clock in the record: the other one begins anew with the host.

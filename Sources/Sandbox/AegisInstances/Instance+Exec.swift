@@ -68,7 +68,7 @@ extension Instance {
         let secrets = try services.secrets.resolve(names)
         try services.audit.record(
             AuditEvent(
-                .secretUsed, agent: id, parent: stored.info.parent,
+                .secretUsed, agent: id, parent: maker,
                 ("secrets", .array(secrets.map { .string($0.name) })), ("as", "environment")))
         let marks = names.map { Array("\($0)=".utf8) }
         return all.filter { entry in !marks.contains { entry.starts(with: $0) } }

@@ -65,6 +65,9 @@ extension Instance {
         for hook in stored.kit?.hooks.after ?? [] { try await run(hook: hook) }
     }
 
+    /// Whether the kit has something done after the command was started, before the instance runs.
+    var waitsForKit: Bool { stored.kit?.health?.exec != nil || stored.kit?.hooks.after.isEmpty == false }
+
     private func run(hook: KitCommand) async throws {
         let end: Finished
         do {

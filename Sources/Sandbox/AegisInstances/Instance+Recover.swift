@@ -74,9 +74,11 @@ extension Instance {
         send(.recovered(intent))
     }
 
-    /// The daemon before had saved the end, and let the sandbox go.
+    /// The daemon before had saved the end, and let the sandbox go. Whether it has told the ledger is not known: told twice is better
+    /// than not at all.
     private func settleAsSaved() {
         stored.sandbox = nil
+        tellEnd()
         log.markEnded()
         save()
         forgetSecrets()
@@ -108,19 +110,22 @@ extension Instance {
             }
             let attempt = stored.attempt
             recallSecrets(launched: task != nil)
+            // Before anything is started: it is a part of the environment.
+            recallInspection()
             newProcesses(attempt, stdoutFrom: task?.stdoutAcknowledged ?? 0, stderrFrom: task?.stderrAcknowledged ?? 0)
             let session = HarnessSession(sink: processes, tap: tap)
             link.withLock { $0 = session }
             // The daemon may have died between a change of the freezer and the record of it: the record counts.
             if paused { try? await found.pause() } else { try? await found.resume() }
+            let isStarting = stored.info.state == .starting && waitsForKit
             send(
                 .adopted(
                     .init(
-                        attempt: attempt, isPaused: paused, isLaunched: task != nil, intent: intent, outcome: outcome)))
+                        attempt: attempt, isPaused: paused, isLaunched: task != nil, isStarting: isStarting,
+                        intent: intent, outcome: outcome)))
             let others = state.processes.filter { $0.number != Channel.taskProcess }
             let orphans = others.filter { $0.number < Door.earlyProcess }.map { end($0, on: session) }
             adoptGuestDoor(others, on: session)
-            recallInspection()
             await adoptNetwork(found)
             follow(session, on: stream, of: found, known: state.processes, attempt: attempt)
             if agent != nil, !paused { await waitForEnds(of: orphans) }
@@ -196,6 +201,7 @@ extension Instance {
             outcome: .init(exitCode: nil, reason: reason, error: error), attempt: stored.attempt, lingers: lingers)
         let text = reason == .lost ? "the sandbox was lost: its end is not known" : "the host was restarted"
         note(log.note(error?.message ?? text))
+        tellEnd()
         log.markEnded()
         save()
         forgetSecrets()

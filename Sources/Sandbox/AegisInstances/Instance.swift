@@ -15,6 +15,7 @@ package actor Instance {
     package nonisolated let id: String
     package nonisolated let owner: UInt32
     package nonisolated let ownerGroup: UInt32
+    nonisolated let createdAt: Timestamp
     /// Whether the sandbox outlives its command, for its client to fetch files.
     package nonisolated let lingers: Bool
     /// The instance inside of which it was started, if it was.
@@ -58,7 +59,7 @@ package actor Instance {
     var heldChannel: HeldChannel?
     /// One of its own that is made ready while it is stopped.
     var standby = StandbyHold()
-    private var timeoutTask: TaskScope.Handle?
+    var timeoutTask: TaskScope.Handle?
     /// Waits out the grace of a stop.
     private var graceTask: TaskScope.Handle?
     /// Why the record in the database is not as it is here; nil when it is.
@@ -79,6 +80,8 @@ package actor Instance {
     var wakeFailure: (at: Duration, error: AegisError)?
     /// When the command of this run was started, on the clock of `uptime`.
     var commandStarted: Duration?
+    /// Whether an end that comes now may be one of before this daemon took the sandbox over.
+    var isCatchingUp = false
     /// The wait for the client of a run to have its end, by its number; 0 when there is none.
     var farewell: UInt64 = 0
     /// Streams of clients that an ephemeral instance lives by.
@@ -121,6 +124,7 @@ package actor Instance {
         holds = HoldBook(id: stored.info.id, clock: services.clock)
         owner = stored.info.owner
         ownerGroup = stored.ownerGroup
+        createdAt = stored.info.createdAt
         lingers = stored.lingers ?? false
         parent = stored.info.parent
         agent = stored.agent
@@ -128,8 +132,12 @@ package actor Instance {
             outcome: Instance.outcome(of: stored), attempt: stored.attempt, lingers: lingers)
         processes = ProcessTable { _, _ in }
         let (rules, ports) = (Instance.idleRules(stored, services.defaults), Instance.wakePorts(stored))
-        holds.ledger { ledger, _ in ledger.set(rules, ports: ports) }
         let now = Timestamp.now().milliseconds
+        let uses = (stored.lastUses ?? [:]).map { (UInt16($0) ?? 0, Duration.milliseconds(now - $1)) }
+        holds.ledger { ledger, uptime in
+            ledger.set(rules, ports: ports)
+            ledger.recall(Dictionary(uses) { $1 }, now: uptime)
+        }
         crashes = CrashLoop(
             ages: (stored.crashes ?? []).map { .milliseconds(now - $0) },
             now: .nanoseconds(Int64(services.clock.now.nanoseconds)))
@@ -199,7 +207,7 @@ package actor Instance {
         services.scope.spawn("instance-event") { await self.drain() }
     }
 
-    private func drain() {
+    func drain() {
         while let event = mailbox.withLock({ $0.isEmpty ? nil : $0.removeFirst() }) { send(event) }
     }
 
@@ -222,6 +230,7 @@ package actor Instance {
         case .boot(let attempt): boot(attempt)
         case .cancelBoot: bootTask?.cancel()
         case .launch(let attempt): launch(attempt)
+        case .finishLaunch(let attempt): finishLaunch(attempt)
         case .freeze(let attempt):
             // This one, not one that a later start has put in its place when the task comes to it.
             background("freeze") { [sandbox] instance in
@@ -258,7 +267,7 @@ package actor Instance {
         case .save: save()
         case .settled: settle()
         case .remove:
-            audited(AuditEvent(.instanceDeleted, agent: id, parent: stored.info.parent))
+            audited(AuditEvent(.instanceDeleted, agent: id, parent: maker))
             background("remove") { instance in
                 await instance.removeEverything()
                 instance.post(.removed)
@@ -341,20 +350,6 @@ package actor Instance {
         guard machine.phase == .terminating, machine.attempt == number else { return }
         services.logger.warning("the sandbox did not end within its grace", ("instance", id))
         await sandbox?.kill()
-    }
-
-    private func armTimeout(_ attempt: UInt64) {
-        // A command that an earlier daemon started has used up a part of its time.
-        let since = stored.info.startedAt.map { max(0, Timestamp.now().milliseconds - $0.milliseconds) } ?? 0
-        let age = commandStarted == nil ? Duration.milliseconds(since) : .zero
-        commandStarted = commandStarted ?? uptime - age
-        guard let limit = stored.info.limits.timeout else { return }
-        let left = max(.zero, limit.duration - age)
-        let clock = services.clock
-        timeoutTask = services.scope.spawn("instance-timeout") { [weak self] in
-            try? await clock.sleep(for: left)
-            if !Task.isCancelled { self?.post(.stop(.timeout)) }
-        }
     }
 
     private func releaseSandbox() async {

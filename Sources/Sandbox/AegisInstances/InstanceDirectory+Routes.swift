@@ -22,11 +22,14 @@ extension InstanceDirectory {
         try await instance(id).hold(why, deadline: deadline)
     }
 
-    /// Every exposed port of every instance that is enabled, in a lasting order.
+    /// Every exposed port of every instance that is enabled, the oldest instance's first: where several want the same of a
+    /// router, the one that had it before a restart comes first after it, too.
     package func exposures() async -> [Exposure] {
         var all: [Exposure] = []
-        for instance in self.all { all += await instance.exposures }
-        return all.sorted { ($0.instance, $0.guestPort) < ($1.instance, $1.guestPort) }
+        for instance in self.all.sorted(by: { ($0.createdAt, $0.id) < ($1.createdAt, $1.id) }) {
+            all += await instance.exposures.sorted { $0.guestPort < $1.guestPort }
+        }
+        return all
     }
 
     /// A router listens on the public port of an exposure; the instance keeps the number.

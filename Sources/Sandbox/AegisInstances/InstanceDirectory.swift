@@ -251,7 +251,7 @@ package final class InstanceDirectory: Sendable {
             try? services.store.delete(stored.info.id, synced: false)
             if stored.workspaceKind == .automatic || stored.workspaceKind == .agent {
                 try? await services.workspaces.removeAutomatic(instance: stored.info.id)
-                await services.disk.remove(stored.info.id)
+                await services.disk.remove(stored.info.id, wasLimited: stored.info.limits.disk != nil)
             }
             throw error
         }

@@ -90,18 +90,21 @@ extension InstanceLifecycle {
         package var attempt: UInt64
         package var isPaused: Bool
         package var isLaunched: Bool
+        /// Whether something of its start may have to be done although the command runs.
+        package var isStarting: Bool
         /// What the daemon before had been asked for and had not done.
         package var intent: Intent?
         /// How the sandbox ended, if the daemon before had saved that.
         package var outcome: Outcome?
 
         package init(
-            attempt: UInt64, isPaused: Bool = false, isLaunched: Bool = true, intent: Intent? = nil,
-            outcome: Outcome? = nil
+            attempt: UInt64, isPaused: Bool = false, isLaunched: Bool = true, isStarting: Bool = false,
+            intent: Intent? = nil, outcome: Outcome? = nil
         ) {
             self.attempt = attempt
             self.isPaused = isPaused
             self.isLaunched = isLaunched
+            self.isStarting = isStarting
             self.intent = intent
             self.outcome = outcome
         }
@@ -128,6 +131,8 @@ extension InstanceLifecycle {
         case boot(attempt: UInt64)
         case cancelBoot(attempt: UInt64)
         case launch(attempt: UInt64)
+        /// The command runs; what its start has to do after that is to be done.
+        case finishLaunch(attempt: UInt64)
         case freeze(attempt: UInt64)
         case thaw(attempt: UInt64)
         /// SIGTERM to every process, SIGKILL after the grace, then the harness exits.

@@ -140,9 +140,11 @@ package struct InstanceLifecycle: Sendable, Equatable {
             phase = .killing
             return [.save] + carryOn(found.intent).filter { $0 != .save }
         }
-        phase = found.isLaunched ? (found.isPaused ? .paused : .running) : .launching
+        let isUp = found.isLaunched && !found.isStarting
+        phase = isUp ? (found.isPaused ? .paused : .running) : .launching
         if let intent = found.intent, intent.verb != .start { return carryOn(intent) }
-        return [.save, found.isLaunched ? .armTimeout(attempt: attempt) : .launch(attempt: attempt)]
+        if isUp { return [.save, .armTimeout(attempt: attempt)] }
+        return [.save, found.isLaunched ? .finishLaunch(attempt: attempt) : .launch(attempt: attempt)]
     }
 
     private mutating func carryOn(_ intent: Intent?) -> [Effect] {

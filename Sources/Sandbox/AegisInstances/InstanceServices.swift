@@ -64,7 +64,7 @@ package struct InstanceServices: Sendable {
     package var secrets: SecretStore
     package var network: NetworkService
     /// What happens to instances, for whoever follows it.
-    package let events = EventRing()
+    package let events = EventRing(after: EventRing.freshStart)
     /// Who may do what.
     package var grants: GrantBook
     /// Where it is written down what was done.

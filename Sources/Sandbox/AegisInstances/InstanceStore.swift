@@ -124,6 +124,14 @@ package struct InstanceStore: Sendable {
         }
     }
 
+    /// The ids of every record, whether it can be read or not.
+    package func ids() throws -> Set<String> {
+        try database.read { t in
+            Set(
+                try t.all("SELECT id FROM instances") { row throws(SQLiteError) in try row.get(0, as: String.self) })
+        }
+    }
+
     /// The ids of instances of which a sandbox is recorded, and of records that cannot be read: nobody knows of those.
     package func withSandbox() throws -> Set<String> {
         var unread: Set<String> = []

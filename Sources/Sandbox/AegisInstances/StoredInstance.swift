@@ -51,6 +51,8 @@ package struct StoredInstance: Sendable, Codable, Equatable {
     package var intent: InstanceLifecycle.Intent?
     /// When it crashed of late, in milliseconds since 1970.
     package var crashes: [Int64]?
+    /// When its ports with a cooldown were last used, in milliseconds since 1970, by their numbers.
+    package var lastUses: [String: Int64]?
     /// Whether the start under way is that of a daemon which died before it was through.
     package var isSecondTry: Bool?
     /// Whether setuid bits may be set although folders of the host can be written to; nil in records of before.

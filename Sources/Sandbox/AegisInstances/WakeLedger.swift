@@ -111,6 +111,21 @@ package struct WakeLedger: Sendable, Equatable {
     }
     private var isIdlePause = false
 
+    /// How long ago ports with a cooldown last counted as use.
+    package func ages(now: Duration) -> [UInt16: Duration] {
+        Dictionary(uniqueKeysWithValues: lastCounted.map { ($0, openCounted[$0] == nil ? now - $1 : .zero) })
+    }
+
+    /// Takes over what an earlier daemon knew of that; the rules are known already.
+    ///
+    /// - Parameters:
+    ///   - ages: how long ago ports counted, by a clock that counts on while no daemon runs. What lies in the future, which
+    ///     only a clock that was set can tell of, was now.
+    ///   - now: the time of the monotonic clock.
+    package mutating func recall(_ ages: [UInt16: Duration], now: Duration) {
+        for (port, age) in ages where ports[port]?.cooldown != nil { lastCounted[port] = now - max(.zero, age) }
+    }
+
     // MARK: Holding
 
     /// Counts a holder, first of all; then says whether it must wait for the instance to be woken.

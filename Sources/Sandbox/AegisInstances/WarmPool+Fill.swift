@@ -144,7 +144,8 @@ extension WarmPool {
     private nonisolated func removeFiles(of id: String) async {
         do {
             try await services.workspaces.removeAutomatic(instance: id)
-            await services.disk.remove(id)
+            // One of an earlier daemon goes when the pool is mounted next.
+            await services.disk.remove(id, wasLimited: false)
             let (home, writable) = (services.home, InstancePlaces.writable(id, home: services.home))
             try await BlockingPool.shared.run { () throws -> Void in
                 for path in [writable, "\(home)/logs/\(id)"] where Files.exists(path) { try Files.removeTree(path) }

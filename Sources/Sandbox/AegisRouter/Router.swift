@@ -63,11 +63,13 @@ package final class Router: @unchecked Sendable {
     }
 
     /// Serves until the task is cancelled; then everything is closed.
-    package func run() async {
-        await services.proxy.loop.run { await self.runOnLoop() }
+    ///
+    /// - Parameter whenListening: called once every port that there was at the beginning is listened on, or has said why not.
+    package func run(whenListening: @escaping @Sendable () -> Void = {}) async {
+        await services.proxy.loop.run { await self.runOnLoop(whenListening) }
     }
 
-    private func runOnLoop() async {
+    private func runOnLoop(_ whenListening: @Sendable () -> Void) async {
         let changed = changed
         let leave = services.source.onChange { changed.set() }
         await withTaskGroup(of: Void.self) { group in
@@ -75,9 +77,11 @@ package final class Router: @unchecked Sendable {
             if let main, let port = try? main.localPort() {
                 group.addTask { await self.acceptMain(main, MainDirector(router: self, port: port)) }
             }
+            await reconcile()
+            whenListening()
             while !Task.isCancelled {
-                await reconcile()
                 await changed.wait()
+                await reconcile()
             }
             group.cancelAll()
             services.proxy.cut()

@@ -2,7 +2,7 @@ package import AegisCore
 
 /// Something that happened to an instance, as `GET /v1/events` tells it.
 package struct EventRecord: Sendable, Codable, Equatable {
-    /// Grows by one with each event of a daemon; 0 for a gap.
+    /// Grows by one with each event of a daemon, and begins beyond those of daemons before; 0 for a gap.
     package var number: UInt64
     package var time: Timestamp
     /// `network-denied`, `network-failed`, `network-lost`, `policy-failed`; `gap` for `count` events that were not kept for so long.

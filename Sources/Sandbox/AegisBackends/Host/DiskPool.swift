@@ -28,6 +28,7 @@ package final class DiskPool: Sendable {
     private let file: String
     private let mountPoint: String
     private let reserve: DiskReserve
+    private let known: @Sendable () throws -> Set<String>?
     private let loop: EventLoop
     private let logger: Logger
     /// The attempt to mount that runs or succeeded; a failed one makes room for the next.
@@ -39,14 +40,17 @@ package final class DiskPool: Sendable {
     ///   - file: the sparse file with the btrfs, in the daemon's home.
     ///   - mountPoint: where it is mounted, in the node's run directory.
     ///   - reserve: room that the host's file system keeps.
+    ///   - known: the instances that there are, whose layers stay when the pool is mounted; nil = all others' stay, too.
     ///   - loop: on which commands are awaited.
     ///   - logger: where oddities go.
     package init(
-        file: String, mountPoint: String, reserve: DiskReserve = DiskReserve(), loop: EventLoop, logger: Logger = .none
+        file: String, mountPoint: String, reserve: DiskReserve = DiskReserve(),
+        known: @escaping @Sendable () throws -> Set<String>? = { nil }, loop: EventLoop, logger: Logger = .none
     ) {
         self.file = file
         self.mountPoint = mountPoint
         self.reserve = reserve
+        self.known = known
         self.loop = loop
         self.logger = logger
     }
@@ -131,22 +135,46 @@ package final class DiskPool: Sendable {
     }
 
     /// Removes the layer of a deleted instance, if it is in the pool. The space comes back a little later.
-    package func remove(_ id: String) async {
-        guard await isMounted else { return }
-        try? await BlockingPool.shared.run { [self] in
-            do throws(Errno) {
-                let pool = try FileDescriptor.open(mountPoint, [.readOnly, .directory])
-                let layer: FileDescriptor
-                do throws(Errno) { layer = try pool.open(id, [.readOnly, .directory, .noFollow]) } catch {
-                    if error == .noSuchFile { return }
-                    throw error
-                }
-                let number = try Btrfs.subvolumeID(of: layer)
-                try Btrfs.removeSubvolume(id, in: pool)
-                // Refused while the files are still being removed: then the counter stays, which costs 100 bytes.
-                try? Btrfs.forget(number, on: pool)
-            } catch { logger.warning("cannot remove a writable layer", ("instance", id), ("error", "\(error)")) }
+    ///
+    /// - Parameters:
+    ///   - id: the instance.
+    ///   - wasLimited: whether it had a limit: then the pool is mounted for it, as nobody may have needed it since the daemon
+    ///     or the host was started anew.
+    package func remove(_ id: String, wasLimited: Bool) async {
+        if wasLimited, Files.exists(file), await !isMounted {
+            do { try await open() } catch {
+                // Whoever mounts it next removes what no instance has.
+                return logger.warning("cannot remove a writable layer", ("instance", id), ("error", "\(error)"))
+            }
         }
+        guard await isMounted else { return }
+        try? await BlockingPool.shared.run { [self] in removeLayer(id) }
+    }
+
+    private func removeLayer(_ id: String) {
+        do throws(Errno) {
+            let pool = try FileDescriptor.open(mountPoint, [.readOnly, .directory])
+            let layer: FileDescriptor
+            do throws(Errno) { layer = try pool.open(id, [.readOnly, .directory, .noFollow]) } catch {
+                if error == .noSuchFile { return }
+                throw error
+            }
+            let number = try Btrfs.subvolumeID(of: layer)
+            try Btrfs.removeSubvolume(id, in: pool)
+            // Refused while the files are still being removed: then the counter stays, which costs 100 bytes.
+            try? Btrfs.forget(number, on: pool)
+        } catch { logger.warning("cannot remove a writable layer", ("instance", id), ("error", "\(error)")) }
+    }
+
+    /// Removes the layers of instances that are gone. Before anything is made in the pool: what is there is an earlier daemon's.
+    private func sweep() {
+        do {
+            guard let known = try known() else { return }
+            for id in layers().subtracting(known) {
+                logger.info("a writable layer is nobody's", ("instance", id))
+                removeLayer(id)
+            }
+        } catch { logger.warning("cannot look for layers that are nobody's", ("error", "\(error)")) }
     }
 
     /// The instances that have a layer in the pool.
@@ -209,7 +237,9 @@ package final class DiskPool: Sendable {
                 try Files.makeDirectories(mountPoint, mode: 0o711)
             }
         }
-        if isInMountTable { return }
+        if try await BlockingPool.shared.run({ [self] in isInMountTable }) {
+            return try await BlockingPool.shared.run { [self] in sweep() }
+        }
         if !Files.exists(file) { try await format() }
         try await BlockingPool.shared.run { [self] in
             do throws(Errno) {
@@ -223,6 +253,7 @@ package final class DiskPool: Sendable {
                     hint: "disk limits need btrfs in the kernel and a free loop device; leave out --disk to run without"
                 )
             }
+            sweep()
         }
     }
 
