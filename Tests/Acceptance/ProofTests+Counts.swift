@@ -41,8 +41,8 @@ extension ProofTests {
         }
     }
 
-    /// What a proof tries is never taken for what the instance did: neither by the next daemon, if this one dies over it, nor in
-    /// the numbers.
+    /// What a proof sends that the kernel itself refuses is never taken for what the instance did: neither by the next daemon, if
+    /// this one dies over it, nor in the numbers.
     @Test(arguments: backends) func whatAProofTriesIsNobodysRefusal(_ backend: String) async throws {
         let points = try await CrashPoints()
         try await OutsideWorld.with(more: .init(environment: points.environment)) { f in
@@ -67,7 +67,9 @@ extension ProofTests {
                     #expect(try await f.record(one).state == "running")
                 }
             }
-            let told = try await events(f)
+            let told = try await events(f).filter {
+                ["unheard", "flood", "protocol-denied", "frame-denied"].contains($0.reason)
+            }
             #expect(told.isEmpty, "\(told)")
             let shown = try await f.succeed("doctor", "--policy", "member", "--output", "json").out
             #expect(shown.replacing(" ", with: "").contains("\"dropped\":0"), "\(shown)")

@@ -6,12 +6,11 @@ internal import LinuxSys
 package enum HostRoutes {
     /// Where an address is.
     package static func place(of address: IPAddress) -> AddressPlace {
-        do throws(Errno) {
-            let bits = unsafe cn_on_link(address.description)
-            guard bits >= 0 else { throw Errno.current }
-            if let network = bits == 0 ? nil : AddressBlock(address, bits: Int(bits)) { return .near(network) }
-        } catch { return .unknown("\(error)") }
         // What cannot be looked up cannot be reached either; connecting says why.
-        return unsafe cn_is_local(address.description) == 1 ? .own : .far
+        if unsafe cn_is_local(address.description) == 1 { return .own }
+        let bits = unsafe cn_on_link(address.description)
+        guard bits >= 0 else { return .unknown("\(Errno.current)") }
+        guard bits > 0, let network = AddressBlock(address, bits: Int(bits)) else { return .far }
+        return .near(network)
     }
 }
