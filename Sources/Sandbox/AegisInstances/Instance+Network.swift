@@ -54,6 +54,8 @@ extension Instance {
     }
 
     private func remember(place: NetworkService.Place?) throws {
+        // Denials are counted from the opening on.
+        if stored.place == nil { (stored.denials, earlierDenials) = (nil, 0) }
         stored.place = place
         try services.store.update(stored)
     }
@@ -157,6 +159,7 @@ extension Instance {
     /// Opens the network of a sandbox that an earlier daemon has left; without it the sandbox has none.
     func adoptNetwork(_ sandbox: any Sandbox) async {
         guard let place = stored.place else { return }
+        earlierDenials = stored.denials ?? 0
         do {
             guard let namespace = sandbox.networkNamespace else { return }
             try await services.network.attach(
@@ -191,7 +194,7 @@ extension Instance {
         let proved = await services.network.proved(id)
         return PolicyReport(
             instance: id, network: stored.info.network, group: stored.info.group, allow: stored.info.allow,
-            denials: proved.denials, dropped: proved.dropped, proofs: proved.proofs)
+            denials: earlierDenials + proved.denials, dropped: proved.dropped, proofs: proved.proofs)
     }
 }
 
@@ -210,7 +213,7 @@ private struct NetworkNotes: NetworkObserver {
             ("count", .number(count)))
         if let places = denial.places { event.fields.append(JSONValue.Field("places", .number(places))) }
         instance.audited(event)
-        tell(denial.text + (count > 1 ? ", \(count) times" : "")) { name in
+        tell(denial.text + (count > 1 ? ", \(count) times" : ""), denials: count) { name in
             EventRecord(
                 time: .now(), type: "network-denied", instance: denial.instance, name: name, host: denial.host,
                 port: denial.port, reason: denial.reason, message: denial.message, count: count,
@@ -241,14 +244,19 @@ private struct NetworkNotes: NetworkObserver {
         instance.afterwards("network-unproven") { await instance.stopUnproven(error) }
     }
 
-    private func tell(_ text: String, _ event: @escaping @Sendable (String?) -> EventRecord) {
+    private func tell(_ text: String, denials: UInt64 = 0, _ event: @escaping @Sendable (String?) -> EventRecord) {
         let instance = instance
-        instance.afterwards("network-note") { await instance.tell(text, event) }
+        instance.afterwards("network-note") { await instance.tell(text, denials, event) }
     }
 }
 
 extension Instance {
-    fileprivate func tell(_ text: String, _ event: (String?) -> EventRecord) {
+    fileprivate func tell(_ text: String, _ denials: UInt64, _ event: (String?) -> EventRecord) {
+        if denials > 0 {
+            // Whoever counts on after a crash must find what was told.
+            stored.denials = (stored.denials ?? 0) + denials
+            save()
+        }
         note(log.note(text))
         services.events.post(event(stored.info.name), owner: owner)
     }

@@ -46,6 +46,8 @@ package actor Instance {
     var processes: ProcessTable
     /// What the run was given that must not be stored in the clear.
     var runSecrets = RunSecrets()
+    /// Denials of its network that earlier daemons have told.
+    var earlierDenials: UInt64 = 0
     /// What its TLS is looked into with, from a start of this daemon on.
     var inspection: Inspection?
     /// One change of its network at a time, and its end is one.

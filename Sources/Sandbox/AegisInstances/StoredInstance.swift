@@ -61,6 +61,8 @@ package struct StoredInstance: Sendable, Codable, Equatable {
     package var network: NetworkRequest?
     /// Its place in the node's networks, while it has one.
     package var place: NetworkService.Place?
+    /// How many denials of its network have been told since that was opened; nil is none.
+    package var denials: UInt64?
     /// Whether TLS of the live run is looked into, so that what that needs is kept.
     package var isInspected: Bool?
     /// Until when somebody asked it to stay awake.
