@@ -185,7 +185,8 @@ import Testing
     @Test(.enabled(if: CurrentProcess.effectiveUser == 0)) func fullDiskRefusesAndGoesOnWhenThereIsRoom() throws {
         try Files.makeDirectories(fixture.path)
         try mountSmall(fixture.path, "size=64k")
-        defer { try? Mounts.unmount(fixture.path) }
+        // A child that another test starts at this moment may have its files open.
+        defer { try? Mounts.unmount(fixture.path, detach: true) }
         let ledger = try fixture.open()
         var written = 0
         let failure = #expect(throws: AegisError.self) {
@@ -211,7 +212,8 @@ import Testing
     @Test(.enabled(if: CurrentProcess.effectiveUser == 0)) func whatIsCountedWaitsForRoom() throws {
         try Files.makeDirectories(fixture.path)
         try mountSmall(fixture.path, "size=64k")
-        defer { try? Mounts.unmount(fixture.path) }
+        // A child that another test starts at this moment may have its files open.
+        defer { try? Mounts.unmount(fixture.path, detach: true) }
         let ledger = try fixture.open()
         for agent in ["i-1", "i-2", "i-3"] {
             for _ in 1...100 { try ledger.record(AuditEvent(.refused, agent: agent, ("to", "example.com:443"))) }
@@ -224,6 +226,7 @@ import Testing
         try mountSmall(fixture.path, "remount,size=256k")
         try ledger.checkpoint(all: true)
         try ledger.checkpoint(all: true)
+        ledger.close()
         let told = try fixture.files.indices.flatMap { try fixture.lines($0 + 1) }
             .map { try JSONValue(parsing: $0.utf8) }.filter { $0["kind"] == "denial_repeated" }
         #expect(Set(told.compactMap { $0["agent"]?.text }) == ["i-1", "i-2", "i-3"])
