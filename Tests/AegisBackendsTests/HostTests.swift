@@ -338,6 +338,29 @@ struct DiskPoolTests {
         }
     }
 
+    /// As a daemon leaves it that is killed right after it has mounted one.
+    @Test func aPoolThatIsMountedWithoutQuotasGetsThem() async throws {
+        try await onLoop { loop in
+            let directory = try TemporaryDirectory()
+            func pool() -> DiskPool {
+                DiskPool(file: directory.path("pool"), mountPoint: directory.path("mnt"), loop: loop)
+            }
+            _ = try await pool().layer(for: "i-1", folder: directory.path("a"), limit: ByteSize(8 << 20))
+            let disabling = try ChildProcess.spawn(
+                ProcessSpec(
+                    executable: "/usr/bin/btrfs", arguments: ["btrfs", "quota", "disable", directory.path("mnt")]),
+                on: loop)
+            #expect(try await disabling.wait() == .exited(0))
+            let next = pool()
+            let path = try await next.layer(for: "i-2", folder: directory.path("b"), limit: ByteSize(8 << 20))
+            // 122 is EDQUOT.
+            #expect(throws: Errno(122)) {
+                try Files.writeAtomically(path + "/x", [UInt8](repeating: 1, count: 16 << 20))
+            }
+            await next.close()
+        }
+    }
+
     @Test func aPoolIsFoundAgainAndLeavesNoLoopDevice() async throws {
         try await onLoop { loop in
             let directory = try TemporaryDirectory()

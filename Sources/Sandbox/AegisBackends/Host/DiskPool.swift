@@ -237,17 +237,18 @@ package final class DiskPool: Sendable {
                 try Files.makeDirectories(mountPoint, mode: 0o711)
             }
         }
-        if try await BlockingPool.shared.run({ [self] in isInMountTable }) {
-            return try await BlockingPool.shared.run { [self] in sweep() }
-        }
-        if !Files.exists(file) { try await format() }
+        let isMounted = try await BlockingPool.shared.run { [self] in isInMountTable }
+        if !isMounted, !Files.exists(file) { try await format() }
         try await BlockingPool.shared.run { [self] in
             do throws(Errno) {
-                // MS_NOATIME | MS_NODEV | MS_NOSUID; holes are punched as files go, so that the host gets its room back.
-                try Mounts.mountFile(file, on: mountPoint, type: "btrfs", flags: 0x406, data: "discard=async")
+                if !isMounted {
+                    // MS_NOATIME | MS_NODEV | MS_NOSUID; holes are punched as files go, so that the host gets its room back.
+                    try Mounts.mountFile(file, on: mountPoint, type: "btrfs", flags: 0x406, data: "discard=async")
+                }
+                // Of one that is mounted, too: whoever did that may have been killed before it came to this.
                 try Btrfs.enableQuota(on: FileDescriptor.open(mountPoint, [.readOnly, .directory]))
             } catch {
-                try? Mounts.unmount(mountPoint, detach: true)
+                if !isMounted { try? Mounts.unmount(mountPoint, detach: true) }
                 throw AegisError(
                     .unavailable, "disk-unsupported", "cannot mount the disk pool \(file): \(error)",
                     hint: "disk limits need btrfs in the kernel and a free loop device; leave out --disk to run without"
