@@ -35,6 +35,8 @@ extension WarmPool {
                     if !Task.isCancelled { await self?.died(warm) }
                 }
             }
+            // Its name may have come to stand for another image since this was begun; what comes later, `imagesChanged` sees.
+            await removeStale(index)
         } catch {
             guard !Task.isCancelled else { return }
             let failure = Instance.explain(error)

@@ -310,15 +310,20 @@ package actor WarmPool {
     /// An image has come or gone: those whose name stands for another one now are of no use.
     private func imagesChanged() async {
         for index in slots.indices {
-            guard let reference = slots[index].reference else { continue }
-            let digest = try? await services.images.local(reference)?.digest
-            let stale = slots[index].ready.filter { $0.digest != digest }
-            slots[index].ready.removeAll { warm in stale.contains { $0 === warm } }
+            await removeStale(index)
             slots[index].retryAt = nil
             (slots[index].failures, slots[index].waitsForImage) = (0, false)
-            dispose(stale)
         }
         poke()
+    }
+
+    /// Removes those of a slot whose image is not the one that its name stands for.
+    func removeStale(_ index: Int) async {
+        guard let reference = slots[index].reference else { return }
+        let digest = try? await services.images.local(reference)?.digest
+        let stale = slots[index].ready.filter { $0.digest != digest }
+        slots[index].ready.removeAll { warm in stale.contains { $0 === warm } }
+        dispose(stale)
     }
 
     /// Its sandbox has ended while it waited.
