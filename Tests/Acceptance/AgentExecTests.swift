@@ -50,7 +50,7 @@ import Testing
     }
 
     /// The limit is kept inside of the sandbox: it holds while there is no daemon at all. So is the end of what allows it.
-    @Test(arguments: [(3, "'exec: *'"), (3000, "{grant: 'exec: *', expires: 15s}")])
+    @Test(arguments: [(15, "'exec: *'"), (3000, "{grant: 'exec: *', expires: 40s}")])
     func aProgramHasItsLimitWithoutADaemon(_ timeout: Int, _ exec: String) async throws {
         try await AgentDoor.with(rules: Self.rules(timeout: timeout)) { door in
             let f = door.fixture
@@ -68,7 +68,7 @@ import Testing
     @Test func aProgramEndsWithItsGrant() async throws {
         try await AgentDoor.with(rules: Self.rules(timeout: 3000)) { door in
             let f = door.fixture
-            let (agent, trace, instance) = try await Self.begin(door, exec: "{grant: 'exec: *', expires: 15s}")
+            let (agent, trace, instance) = try await Self.begin(door, exec: "{grant: 'exec: *', expires: 40s}")
             let reply = try await door.result("agent.reply", ["agent_id": agent, "trace_id": trace, "wait": true])
             let response = try #require(reply["response"] as? String, "\(reply)")
             #expect(response.contains("grant-expired") && response.contains("expired at"), "\(response)")

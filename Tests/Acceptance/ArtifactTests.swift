@@ -19,7 +19,7 @@ import Testing
                 directory: f.path("."))
             #expect(failed.code == 3 && f.text(f.path("out2/report")) == "r\n", "\(failed)")
             let late = try await f.aegis(
-                "run", "--isolation", backend, "--timeout", "2s", "--artifacts", "out3", "--", "sh", "-c",
+                "run", "--isolation", backend, "--timeout", "15s", "--artifacts", "out3", "--", "sh", "-c",
                 "\(make); sleep 60", directory: f.path("."))
             #expect(late.code == 124 && f.text(f.path("out3/report")) == "r\n", "\(late)")
             let missing = try await f.aegis(
@@ -49,7 +49,7 @@ import Testing
             }
             for (name, more, script, code) in [
                 ("ended", [], make, 0), ("failed", [], "\(make); sleep 1000 & exit 3", 3),
-                ("late", ["--timeout", "2s"], "\(make); trap '' TERM; sleep 1000", 124),
+                ("late", ["--timeout", "15s"], "\(make); trap '' TERM; sleep 1000", 124),
             ] as [(String, [String], String, Int32)] {
                 let folder = try f.folder(name)
                 let result = try await f.run(
@@ -107,7 +107,7 @@ import Testing
 
     /// Stopping or deleting it is not held up by files that nobody fetches, and nobody else can make it run on.
     @Test func anInstanceThatStaysForItsFilesIsStillStoppedAndDeleted() async throws {
-        try await DaemonFixture.with(config: Self.patience("15s")) { f in
+        try await DaemonFixture.with(config: Self.patience("40s")) { f in
             let socket = "\(f.home)/aegisd.sock"
             func post(_ path: String, _ body: String) async throws -> String {
                 try await f.run(
@@ -135,17 +135,17 @@ import Testing
                 }
                 _ = run.child.signal(SIGKILL)
                 _ = try await run.result()
-                try await f.eventually("it is gone", within: .seconds(60)) { try await f.list().isEmpty }
+                try await f.eventually("it is gone") { try await f.list().isEmpty }
             }
         }
     }
 
     /// A slow transfer takes longer than a client that is gone would be waited for.
     @Test func anInstanceStaysAsLongAsItsFilesAreRead() async throws {
-        try await DaemonFixture.with(config: Self.patience("10s")) { f in
+        try await DaemonFixture.with(config: Self.patience("20s")) { f in
             let run = try f.begin(
                 "run", "--name", "slow", "--isolation", "runc", "--artifact", "/tmp/x", "--", "sh", "-c",
-                "head -c 13631488 /dev/zero > /tmp/big; sleep 1000 & echo $! > /tmp/x; echo ready; wait $!")
+                "head -c 26214400 /dev/zero > /tmp/big; sleep 1000 & echo $! > /tmp/x; echo ready; wait $!")
             try await f.eventually("it is ready") { try await f.aegis("logs", "slow").out == "ready\n" }
             // The client is there, but fetches nothing; somebody else does.
             _ = run.child.signal(SIGSTOP)
@@ -157,10 +157,10 @@ import Testing
                     "-s", "--limit-rate", "1M", "--unix-socket", "\(f.home)/aegisd.sock",
                     "http://localhost/v1/instances/slow/files?path=/tmp/big",
                 ])
-            #expect(read.code == 0 && read.stdout.count > 13 << 20, "\(read.code): \(read.stdout.count) bytes")
+            #expect(read.code == 0 && read.stdout.count == 25 << 20, "\(read.code): \(read.stdout.count) bytes")
             _ = run.child.signal(SIGKILL)
             _ = try await run.result()
-            try await f.eventually("it is gone", within: .seconds(60)) { try await f.list().isEmpty }
+            try await f.eventually("it is gone") { try await f.list().isEmpty }
         }
     }
 

@@ -144,7 +144,7 @@ import Testing
             apiVersion: 100monkeys.ai/v1
             kind: NodeConfig
             metadata: { name: patience }
-            spec: { instances: { client_patience: 1s } }
+            spec: { instances: { client_patience: 15s } }
             """
         try await DaemonFixture.with(config: config) { f in
             let run = try f.begin("run", "--name", "left", "--", "sleep", "1000")

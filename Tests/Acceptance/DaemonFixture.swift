@@ -90,7 +90,7 @@ final class DaemonFixture: Sendable {
     }
 
     private func end() async {
-        let down = try? await aegis("down", deadline: .seconds(60))
+        let down = try? await aegis("down", deadline: .seconds(180))
         if down?.code != 0 { Issue.record("'down' failed: \(down.map(String.init(describing:)) ?? "no answer")") }
         // The daemon's log is what one wants to see when a test fails.
         if ProcessInfo.processInfo.environment["AEGIS_TEST_SHOW_LOG"] != nil,
@@ -108,7 +108,7 @@ final class DaemonFixture: Sendable {
         let node = text.trimmingCharacters(in: .whitespacesAndNewlines)
         guard node.count == 8, Files.exists("/run/aegis/\(node)") else { return }
         _ = try? await aegis("up", "--ports", "auto")
-        _ = try? await aegis("down", deadline: .seconds(60))
+        _ = try? await aegis("down", deadline: .seconds(180))
     }
 
     /// The daemon's pid, from its file.

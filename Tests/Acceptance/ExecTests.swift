@@ -146,7 +146,7 @@ import Testing
             // A reader of the log that never reads, and a client of a process that never reads.
             let follower = try StalledCommand(f, ["logs", "--follow", id])
             let stalled = try StalledCommand(f, ["exec", id, "--", "yes"])
-            try await f.eventually("the flood is over", within: .seconds(60)) {
+            try await f.eventually("the flood is over") {
                 try await f.aegis("exec", id, "--", "sh", "-c", "ls /proc/*/exe -l | grep -c bin/head").out == "0\n"
             }
             let memory = try ExecTests.measure(daemon).kilobytes

@@ -10,7 +10,7 @@ import Testing
     private static let more = """
 
         def ask(host):
-            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5)
+            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(60)
             s.sendto(b'hello', (host, 5353)); return s.recv(10)
         """
     /// A member that serves HTTP on 80 and answers datagrams on 5353.
@@ -131,7 +131,7 @@ import Testing
     /// meanwhile, and they do once it ends.
     @Test(arguments: backends) func membersThatTalkKeepEachOtherAwake(_ backend: String) async throws {
         try await OutsideWorld.with { f in
-            let idle = ["--idle-pause", "10s", "--idle-stop", "0s", "--isolation", backend, "--group", "shop"]
+            let always = ["--idle-pause", "0s", "--idle-stop", "0s", "--isolation", backend, "--group", "shop"]
             let server = """
                 import socket
                 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 5353))
@@ -143,7 +143,7 @@ import Testing
                 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1)
                 while not os.path.exists('/tmp/quiet'):
                     s.sendto(b'hello', ('talked-to', 5353))
-                    try: s.recv(10)
+                    try: s.recv(10) and open('/tmp/heard', 'w').close()
                     except TimeoutError: pass
                     time.sleep(0.2)
                 time.sleep(100000)
@@ -152,7 +152,13 @@ import Testing
                 ("talked-to", ["python3", "-c", server]), ("talker", ["python3", "-c", client]),
                 ("silent", ["sleep", "100000"]),
             ] {
-                try await f.succeed(words: ["instance", "start", "--name", name] + idle + ["--"] + command)
+                try await f.succeed(words: ["instance", "start", "--name", name] + always + ["--"] + command)
+            }
+            try await f.eventually("they talk") {
+                try await f.aegis("exec", "talker", "--", "test", "-e", "/tmp/heard").code == 0
+            }
+            for name in ["talked-to", "talker", "silent"] {
+                try await f.succeed("instance", "idle", name, "--idle-pause", "10s")
             }
             for round in 1...2 {
                 try await f.eventually("the silent one is paused, \(round)") {

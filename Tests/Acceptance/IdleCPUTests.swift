@@ -11,14 +11,15 @@ import Testing
             func start(_ name: String, _ script: String, _ more: String...) async throws {
                 try await f.succeed(
                     words: ["instance", "start", "--name", name, "--isolation", backend, "--expose", "80"]
-                        + ["--idle-pause", "1s", "--idle-stop", "0s"] + more + ["--", "sh", "-c", script])
+                        + ["--idle-stop", "0s"] + more + ["--", "sh", "-c", script])
             }
             let (busy, quiet, unwatched) = ("busy-\(backend)", "quiet-\(backend)", "unwatched-\(backend)")
-            try await start(busy, Self.burn, "--idle-cpu", "5")
-            try await start(quiet, "exec sleep 100000", "--idle-cpu", "5")
-            try await start(unwatched, Self.burn)
+            // It is to get little in much time: it shares the machine with all other tests.
+            try await start(busy, Self.burn, "--idle-pause", "3s", "--idle-cpu", "1")
+            try await start(quiet, "exec sleep 100000", "--idle-pause", "1s", "--idle-cpu", "5")
+            try await start(unwatched, Self.burn, "--idle-pause", "1s")
             // Its neighbours go to sleep again and again meanwhile: the one that is quiet, and the one whose work nobody looks at.
-            for round in 1...3 {
+            for round in 1...6 {
                 for name in [quiet, unwatched] {
                     try await f.eventually("\(name) is paused, \(round)") {
                         try await f.record(name).state == "paused"

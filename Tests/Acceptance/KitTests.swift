@@ -226,7 +226,8 @@ extension DaemonFixture {
                 return late.err.contains("did not end within 3s: so far")
             }
             let ill = try f.kit(
-                "ill", "  command: [sleep, '1000']\n  health: { exec: [sh, -c, 'echo not yet; false'], timeout: 1s }\n")
+                "ill", "  command: [sleep, '1000']\n  health: { exec: [sh, -c, 'echo not yet; false'], timeout: 10s }\n"
+            )
             try await f.succeed("kit", "install", ill)
             let unwell = try await f.aegis("run", "--kit", "ill", "--isolation", backend)
             #expect(

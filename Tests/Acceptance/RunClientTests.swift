@@ -23,7 +23,7 @@ import Testing
             let memory = try await f.aegis(
                 "run", "--isolation", backend, "--memory", "64Mi", "--", "python3", "-c", "bytearray(300 << 20)")
             #expect(memory.code == 137 && memory.err.contains("(out-of-memory)"), "\(memory)")
-            let forks = "import subprocess as s\nfor i in range(40): s.Popen(['sleep', '9'])"
+            let forks = "import subprocess as s\nfor i in range(40): s.Popen(['sleep', '1000'])"
             let pids = try await f.aegis(
                 "run", "--isolation", backend, "--pids", "16", "--", "python3", "-c", forks)
             #expect(pids.code == 1 && pids.err.contains("BlockingIOError"), "\(pids)")

@@ -55,7 +55,7 @@ import Testing
             #expect(try await run("raise SystemExit(3)")["error"]?.contains("SystemExit") == true)
             #expect(try await run("def f(:")["error"]?.contains("SyntaxError") == true)
             // Its names outlive a time that is over, a pause, and each other's.
-            let late = try await run("import time\nx = 7\ntime.sleep(60)", ["timeout": 0.5])
+            let late = try await run("import time\nx = 7\ntime.sleep(60)", ["timeout": 5])
             #expect(late["timed_out"] == "1" || late["timed_out"] == "true", "\(late)")
             #expect(try await run("x")["result"] == "7")
             try await f.succeed("instance", "pause", "py")
@@ -71,7 +71,7 @@ import Testing
                   except BaseException: pass
                 """
             _ = try await run("y = 1", ["session": "other"])
-            let lost = try await run(deaf, ["timeout": 0.5])
+            let lost = try await run(deaf, ["timeout": 5])
             #expect(lost["error"]?.contains("reset") == true, "\(lost)")
             #expect(try await run("x")["error"]?.contains("NameError") == true)
             #expect(try await run("y", ["session": "other"])["result"] == "1")

@@ -48,7 +48,7 @@ extension WarmTests {
     ///
     /// - Returns: its keeper, as the database has it.
     private func ready(_ f: DaemonFixture, sourceLocation: SourceLocation = #_sourceLocation) async throws -> Int32 {
-        try await f.eventually("one is ready", within: .seconds(60), sourceLocation: sourceLocation) {
+        try await f.eventually("one is ready", sourceLocation: sourceLocation) {
             let seen = try await sleeper(f)
             return seen.state == "stopped" && seen.standby == "ready"
         }
