@@ -157,7 +157,7 @@ import Testing
                     "-s", "--limit-rate", "1M", "--unix-socket", "\(f.home)/aegisd.sock",
                     "http://localhost/v1/instances/slow/files?path=/tmp/big",
                 ])
-            #expect(read.code == 0 && read.stdout.count == 25 << 20, "\(read.code): \(read.stdout.count) bytes")
+            #expect(read.code == 0 && read.stdout.count > 25 << 20, "\(read.code): \(read.stdout.count) bytes")
             _ = run.child.signal(SIGKILL)
             _ = try await run.result()
             try await f.eventually("it is gone") { try await f.list().isEmpty }
