@@ -122,6 +122,30 @@ import Testing
         }
     }
 
+    /// Servers end idle connections after seconds, and a `POST` cannot be asked again: it goes out over a new one.
+    @Test func aPostGoesThroughAfterTheServerHasEndedItsIdleConnection() async throws {
+        try await OutsideWorld.with { f in
+            try await f.aegis("secret", "set", "KEY", "-", input: Array("real-value-123".utf8))
+            let answers = try await attempt(
+                f,
+                """
+                c = http.client.HTTPSConnection('web.example', timeout=300)
+                def post(data):
+                    c.request('POST', '/auth/x', data, {'Authorization': 'Bearer ' + key})
+                    r = c.getresponse()
+                    return r.status, r.read(), c.sock is not None
+                show('first', lambda: post(b'one'))
+                show('ended', lambda: get('/ended'))
+                show('second', lambda: post(b'two'))
+                """, "--secret", "KEY@web.example/auth", "--allow", "web.example,inspect")
+            #expect(answers["first"] == "(200, b'one', True)", "\(answers)")
+            #expect(answers["ended"] == "web web.example /ended", "\(answers)")
+            #expect(answers["second"] == "(200, b'two', True)", "\(answers)")
+            let events = try await f.succeed("events", "--output", "json").out
+            #expect(!events.contains("network-failed") && !events.contains("upstream-lost"), "\(events)")
+        }
+    }
+
     @Test(arguments: backends) func inspectionChecksEveryRequest(_ backend: String) async throws {
         try await OutsideWorld.with { f in
             let lines = """

@@ -27,12 +27,16 @@ final class OutsideWorld: Sendable {
         """
 
     /// Servers: HTTP on 80, TLS on 443 (both say what `Authorization` or `X-Key` was below `/auth`, there also letter by letter or
-    /// compressed, have a page and lead to wherever they are told), and on 7 one that answers with what it was sent, once the client has ended its side.
+    /// compressed, have a page, and lead to wherever they are told), and on 7 one that answers with what it was sent, once the
+    /// client has ended its side. The answer to a `POST` ends its connection without having said so; `/ended` is answered once
+    /// the other side's kernel has acknowledged that.
     private static let program = """
-        import gzip, http.server, socket, socketserver, ssl, sys, threading
+        import gzip, http.server, socket, socketserver, ssl, sys, threading, time
+        ended = threading.Event()
         class Web(http.server.BaseHTTPRequestHandler):
             protocol_version = 'HTTP/1.1'
             def do_GET(self):
+                if self.path == '/ended': ended.wait(300)
                 if self.path.startswith('/to?'):
                     self.send_response(302); self.send_header('Location', self.path[4:])
                     self.send_header('Content-Length', '0'); return self.end_headers()
@@ -51,6 +55,15 @@ final class OutsideWorld: Sendable {
                     body = b'<title>Tides</title><script>bad()</script><h1>High</h1><p>Twice a day.'
                     self.send_header('Content-Type', 'text/html')
                 self.send_header('Content-Length', str(len(body))); self.end_headers(); self.wfile.write(body)
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers['Content-Length']))
+                self.send_response(200); self.send_header('Content-Length', str(len(body)))
+                self.end_headers(); self.wfile.write(body); self.wfile.flush()
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_WR)
+                # FIN_WAIT1: the end has not been acknowledged yet.
+                while self.connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == 4: time.sleep(0.01)
+                ended.set()
             def letters(self, body):
                 self.send_response(200); self.send_header('Transfer-Encoding', 'chunked'); self.end_headers()
                 for letter in body: self.wfile.write(b'1\\r\\n%c\\r\\n' % letter); self.wfile.flush()

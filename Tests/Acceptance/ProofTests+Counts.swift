@@ -83,6 +83,61 @@ extension ProofTests {
         }
     }
 
+    /// Members of a group that talk all the time go on while one daemon dies and the next one loads its rules: none of it is refused,
+    /// and none of it is counted or told as if it were.
+    @Test(arguments: backends) func aTalkInAGroupIsNoDenialWhateverDaemonsDo(_ backend: String) async throws {
+        let talk = """
+            import socket, sys, threading, time
+            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 5353))
+            def send(to):
+                while True: s.sendto(b'x', to); time.sleep(0.01)
+            def begin(to): threading.Thread(target=send, args=(to,), daemon=True).start()
+            if len(sys.argv) > 1: begin((sys.argv[1], 5353))
+            count = 0
+            while True:
+                data, sender = s.recvfrom(10)
+                if not count and len(sys.argv) == 1: begin(sender)
+                count += 1
+                if count % 100 == 0: print('heard', count, flush=True)
+            """
+        try await OutsideWorld.with { f in
+            let start = ["run", "-d", "--isolation", backend, "--group", "shop"]
+            // Each has one that it talks with: while some have been taken over, others have not.
+            let pairs = (1...2).map { ("first\($0)", "second\($0)") }
+            let names = pairs.flatMap { [$0.0, $0.1] }
+            for (first, second) in pairs {
+                for (name, to) in [(first, []), (second, [first])] {
+                    try await f.succeed(words: start + ["--name", name, "--", "python3", "-c", talk] + to)
+                }
+            }
+            func heard(_ name: String) async throws -> Int {
+                let last = try await f.succeed("logs", name).out.split(separator: "\n").last { $0.hasPrefix("heard ") }
+                return last.flatMap { Int($0.dropFirst(6)) } ?? 0
+            }
+            for name in names {
+                try await f.eventually("\(name) hears") { try await heard(name) > 0 }
+            }
+            for _ in 0..<2 {
+                try await f.crash()
+                try await f.up()
+                for name in names {
+                    try await f.eventually("\(name) is proved") {
+                        try await f.succeed("doctor", "--policy", name).out.contains("start: ")
+                    }
+                    let before = try await heard(name)
+                    try await f.eventually("\(name) goes on") { try await heard(name) > before }
+                }
+            }
+            let told = try await events(f).filter { $0.type == "network-denied" }
+            #expect(told.isEmpty, "\(told)")
+            for name in names {
+                let shown = try await f.succeed("doctor", "--policy", name, "--output", "json").out
+                    .replacing(" ", with: "")
+                #expect(shown.contains("\"dropped\":0,") && shown.contains("\"denials\":0,"), "\(shown.prefix(300))")
+            }
+        }
+    }
+
     /// The id of an instance, which its record says also while no daemon runs.
     private static func id(of name: String, _ f: DaemonFixture) async throws -> String {
         let id = try await f.sql("SELECT id FROM instances WHERE name = '\(name)'")

@@ -109,6 +109,36 @@ import Testing
         }
     }
 
+    /// Thousands of connections of the host's hide none of the ports on which it listens.
+    @Test func aBusyHostsPortsAreTried() async throws {
+        let busy = """
+            import resource, socket, sys
+            resource.setrlimit(resource.RLIMIT_NOFILE, (20000, 20000))
+            one, two = socket.create_server(('127.0.0.1', 0), backlog=128), socket.create_server(('127.0.0.1', 0))
+            kept = []
+            for _ in range(4500): kept += [socket.create_connection(one.getsockname()), one.accept()[0]]
+            print(two.getsockname()[1], flush=True)
+            sys.stdin.read()
+            """
+        try await OutsideWorld.with { f in
+            try await f.succeed("run", "-d", "--name", "sure", "--allow", "web.example", "--", "sleep", "1000")
+            let command = f.launcher + ["/usr/bin/python3", "-c", busy]
+            let child = try ChildProcess.spawn(
+                ProcessSpec(
+                    executable: command[0], arguments: command, environment: f.environment, stdin: .pipe, stdout: .pipe),
+                on: f.loop)
+            var said = ByteBuffer()
+            _ = try await child.stdout?.read(into: &said, atMost: 16)
+            let port = String(decoding: said.readable, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
+            let changed = try await f.aegis("instance", "network", "sure", "--allow", "other.example")
+            let shown = try await f.aegis("doctor", "--policy", "sure")
+            _ = child.signal(9)
+            _ = try await child.wait()
+            #expect(changed.code == 0 && !port.isEmpty, "\(changed)")
+            #expect(shown.out.contains("change: ") && shown.out.contains("TCP to 198.18.0.1:\(port): "), "\(shown)")
+        }
+    }
+
     /// Whoever breaks the rules breaks the proof, and nothing runs on.
     @Test(arguments: backends) func aBrokenPolicyStopsTheInstance(_ backend: String) async throws {
         try await OutsideWorld.with { f in

@@ -1,9 +1,11 @@
 import AegisBroker
 import AegisCore
-import AegisProxy
+import AegisIO
 import AegisTestSupport
 import LinuxSys
 import Testing
+
+@testable import AegisProxy
 
 /// The same checks when both sides speak HTTP/2: curl and the library h2 inside, the library h2 outside.
 @Suite struct InspectorHTTP2Tests {
@@ -199,6 +201,20 @@ import Testing
             #expect(limits["all"] == "True", "\(limits)")
             let flood = try await said("flood", world)
             #expect(flood["flood"] == "True" && flood["other"] == "200", "\(flood)")
+        }
+    }
+
+    /// All connections share the room for what waits: what nobody reads any more gives it back.
+    @Test func answersThatNobodyReadsLeaveNothingBehind() async throws {
+        try await InspectorTests.world(protocols: "h2") { world in
+            let said = try await said("unread", world)
+            #expect(said["statuses"] == "{'421'} None", "\(said)")
+            // The client has ended, and its connection goes with it.
+            let end = ContinuousClock.now + .seconds(180)
+            while world.proxy.connectionCount > 0, .now < end {
+                try await world.loop.clock.sleep(for: .milliseconds(5))
+            }
+            #expect(world.proxy.connectionCount == 0 && world.proxy.heldBytes == 0)
         }
     }
 

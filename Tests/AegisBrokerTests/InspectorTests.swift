@@ -22,6 +22,7 @@ import Testing
         let placeholder: String
         let events: Notes<InspectEvent>
         let server: PythonServer
+        let proxy: HTTPProxy
 
         func curl(_ arguments: [String], input: [UInt8] = []) async throws -> (code: Int32, out: String, error: String)
         {
@@ -94,7 +95,8 @@ import Testing
                 try await body(
                     World(
                         loop: loop, folder: tools.directory, port: port,
-                        placeholder: secrets.first?.placeholder.description ?? "", events: events, server: server))
+                        placeholder: secrets.first?.placeholder.description ?? "", events: events, server: server,
+                        proxy: proxy))
                 listener.close()
                 group.cancelAll()
             }

@@ -1,6 +1,8 @@
 import AegisCapabilities
 import AegisCore
 import AegisSandboxTypes
+import AegisTestSupport
+import LinuxSys
 import Testing
 
 @testable import AegisNetwork
@@ -196,13 +198,39 @@ import Testing
                2: 0100007F:0035 00000000:0000 0A 00000000:00000000
                3: 0100007F:A000 0100007F:1F90 01 00000000:00000000
             """
-        #expect(ProofTargets.listening(table) == [22, 8080])
+        #expect(ProofTargets.listening([table]) == [22, 8080])
         // A server of both families is in the other table alone.
         let six = """
               sl  local_address                         remote_address                        st tx_queue
                0: 00000000000000000000000000000000:1F91 00000000000000000000000000000000:0000 0A 00000000:00000000
             """
-        #expect(ProofTargets.listening(table, six) == [22, 8080, 8081])
-        #expect(ProofTargets.listening("nonsense\nmore nonsense").isEmpty)
+        #expect(ProofTargets.listening([table, six]) == [22, 8080, 8081])
+        #expect(ProofTargets.listening(["nonsense\nmore nonsense"]).isEmpty)
+    }
+
+    /// However many connections the host has beside them; and where it cannot be known, a proof is not made without them.
+    @Test func portsOfABusyHostAreFound() throws {
+        let folder = try TemporaryDirectory()
+        let head = "  sl  local_address rem_address   st tx_queue\n"
+        func line(_ port: Int, _ state: String) -> String {
+            "   0: 0100007F:\(String(port, radix: 16, uppercase: true)) 00000000:0000 \(state)"
+                + String(repeating: " ", count: 100) + "\n"
+        }
+        func find() throws -> [UInt16] { try ProofTargets.listening(in: folder.path) }
+        #expect { _ = try find() } throws: { ($0 as? AegisError)?.code == "network-failed" }
+        // More than one reading has, and less than all: 3 MiB.
+        let listening = (0..<400).map { _ in line(8080, "0A") }.joined() + line(4433, "0A")
+        let others = (0..<20_000).map { _ in line(40_000, "01") }.joined()
+        try Files.writeAtomically(folder.path("tcp"), Array((head + listening + others).utf8))
+        // A kernel without IPv6 has no other table.
+        #expect(try find() == [4433, 8080])
+        try Files.writeAtomically(folder.path("tcp6"), Array((head + line(4434, "0A") + others).utf8))
+        #expect(try find() == [4433, 4434, 8080])
+        // Nobody listens.
+        for name in ["tcp", "tcp6"] { try Files.writeAtomically(folder.path(name), Array((head + others).utf8)) }
+        #expect(try find() == [])
+        try Files.removeFile(folder.path("tcp6"))
+        try Files.makeDirectories(folder.path("tcp6"), mode: 0o700)
+        #expect { _ = try find() } throws: { ($0 as? AegisError)?.code == "network-failed" }
     }
 }

@@ -253,9 +253,10 @@ final class HTTP2Relay: HTTP2Events, ProxyClientConnection, @unchecked Sendable 
         exchange.timer = nil
         let owed = exchange.up.drop(proxy)
         if owed > 0 { link.session.consume(owed) }
+        // An answer of our own has no server, and takes memory all the same.
+        let back = exchange.down.drop(proxy)
         if let server = exchange.server {
-            let owed = exchange.down.drop(proxy)
-            if owed > 0 { server.link.session.consume(owed) }
+            if back > 0 { server.link.session.consume(back) }
             if !exchange.isServerDone { server.abandon(exchange, code) }
         }
         exchange.server = nil

@@ -103,9 +103,9 @@ static int exchange(cn_message *message, struct reply *reply)
     return status;
 }
 
-static int ask(void *argument)
+/* Looks for one element of a set; ENOENT when it is not there. */
+static int look_up(const struct question *question, struct reply *reply)
 {
-    const struct question *question = argument;
     struct nfgenmsg family = {.nfgen_family = (uint8_t)question->family};
     cn_message message;
     cn_begin(&message, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETSETELEM, 0, &family, sizeof family);
@@ -118,8 +118,22 @@ static int ask(void *argument)
     cn_close_nest(&message, value);
     cn_close_nest(&message, element);
     cn_close_nest(&message, elements);
+    return exchange(&message, reply);
+}
+
+int cn_has_element(int family, const char *table, const char *set, const void *key, size_t length)
+{
+    struct question question = {.family = family, .table = table, .set = set, .key = key, .length = length};
     struct reply reply;
-    if (exchange(&message, &reply) == 0) return read_number(reply.attributes, reply.length, question);
+    if (look_up(&question, &reply) == 0) return 1;
+    return errno == ENOENT ? 0 : -1;
+}
+
+static int ask(void *argument)
+{
+    const struct question *question = argument;
+    struct reply reply;
+    if (look_up(question, &reply) == 0) return read_number(reply.attributes, reply.length, question);
     return -1;
 }
 

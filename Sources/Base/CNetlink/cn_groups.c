@@ -74,15 +74,33 @@ static int make_port(int netlink, const struct member *member)
     return cn_ask(netlink, &message);
 }
 
-/* Adds or removes the one (port, hardware address, address) that frames of a member may carry. */
+/* The one (port, hardware address, address) that frames of a member may carry. */
+struct pin {
+    uint8_t key[28];
+};
+
+static struct pin pin_of(const struct member *member)
+{
+    struct pin pin = {0};
+    uint32_t address = htonl(member->address);
+    strncpy((char *)pin.key, member->port, 15);
+    memcpy(pin.key + 16, member->mac, 6);
+    memcpy(pin.key + 24, &address, 4);
+    return pin;
+}
+
 static int pin(const struct member *member, int adding)
 {
-    uint8_t key[28] = {0};
-    uint32_t address = htonl(member->address);
-    strncpy((char *)key, member->port, 15);
-    memcpy(key + 16, member->mac, 6);
-    memcpy(key + 24, &address, 4);
-    return cn_change_set(NFPROTO_BRIDGE, member->table, "ports", key, sizeof key, adding);
+    struct pin pin = pin_of(member);
+    return cn_change_set(NFPROTO_BRIDGE, member->table, "ports", pin.key, sizeof pin.key, adding);
+}
+
+static int is_pinned(void *argument)
+{
+    const struct member *member = argument;
+    if (if_nametoindex(member->port) == 0) return 0;
+    struct pin pin = pin_of(member);
+    return cn_has_element(NFPROTO_BRIDGE, member->table, "ports", pin.key, sizeof pin.key);
 }
 
 static int gateway_side(void *argument)
@@ -186,4 +204,10 @@ int cn_leave(int gateway_ns, const char *bridge, const char *port, const char *t
 {
     struct member member = describe(bridge, port, table, address);
     return cn_inside(gateway_ns, leave, &member);
+}
+
+int cn_is_pinned(int gateway_ns, const char *port, const char *table, uint32_t address)
+{
+    struct member member = describe(NULL, port, table, address);
+    return cn_inside(gateway_ns, is_pinned, &member);
 }

@@ -28,6 +28,8 @@ int cn_netlink(void);
 int cn_ask_rules(cn_message *begin, cn_message *change, cn_message *end);
 /* Adds an element to a set of a table, which may be there already, or removes it, in the calling thread's namespace. */
 int cn_change_set(int family, const char *table, const char *set, const void *key, size_t length, int adding);
+/* 1 when a set of a table has an element, in the calling thread's namespace; 0 when not, or when there is no such set. */
+int cn_has_element(int family, const char *table, const char *set, const void *key, size_t length);
 
 int cn_up(int netlink, int index);
 int cn_add_address(int netlink, int index, uint32_t address, uint8_t prefix);

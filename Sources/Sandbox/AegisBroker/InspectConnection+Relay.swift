@@ -98,8 +98,8 @@ extension InspectConnection {
             failure = nil
             throw known
         }
-        // One that has not been asked yet was made before the guest spoke: the server may have closed it.
-        if !fresh, let upstream, upstream.wasUsed || upstream.below.peer == .open { return upstream }
+        // Servers end idle connections, also one that was made before the guest spoke; and not every request can be asked again.
+        if !fresh, let upstream, upstream.below.peer == .open { return upstream }
         upstream?.stream.close()
         let made = InspectUpstream(
             try await inspector.connect(rules, speaking: ["http/1.1"]), inspector.limits.message)

@@ -17,7 +17,16 @@ enum GatewayRules {
     static let logGroup: UInt16 = 1
 
     /// The ruleset; loading it again replaces it, in one step.
-    static func text(node: String) -> String { packets(node) + frames(node) }
+    ///
+    /// - Parameters:
+    ///   - node: the node's id.
+    ///   - members: those of groups who run already: what they send each other goes on in that step.
+    /// - Returns: what `nft` is given.
+    static func text(node: String, members: [KernelNetwork.Port] = []) -> String {
+        let pins = members.map(\.pin).joined(separator: ",\n")
+        return packets(node) + frames(node)
+            + (members.isEmpty ? "" : "add element bridge \(table(node)) ports { \(pins) }\n")
+    }
 
     /// How long the rules remember that a port of a group was used.
     static let remembersUse = Duration.seconds(86_400)

@@ -39,6 +39,15 @@ enum KernelNetwork {
         /// The table of the rules for frames.
         var table: String
         var address: UInt32
+
+        /// What the rules for frames let it carry: an element of their set `ports`. The hardware address is made of the other.
+        var pin: String {
+            let bytes = [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: address >> $0) }
+            let hardware = ([0x02, 0xab] + bytes).map { byte in
+                (byte < 16 ? "0" : "") + String(byte, radix: 16)
+            }
+            return "\"\(name)\" . \(hardware.joined(separator: ":")) . \(IPAddress(ipv4: address))"
+        }
     }
 
     /// Makes an instance a member of a group; fine when it is one already.
@@ -56,6 +65,13 @@ enum KernelNetwork {
             ? unsafe cn_leave(gateway, port.bridge, port.name, port.table, port.address)
             : unsafe cn_leave(gateway, nil, port.name, port.table, port.address)
         guard status == 0 else { throw Errno.current }
+    }
+
+    /// Whether a member's port is there, and the rules let its frames carry its address.
+    static func isPinned(_ port: Port, gateway: Int32) throws(Errno) -> Bool {
+        let result = unsafe cn_is_pinned(gateway, port.name, port.table, port.address)
+        guard result >= 0 else { throw Errno.current }
+        return result == 1
     }
 
     /// A socket that hears what the rules of a namespace tell of.

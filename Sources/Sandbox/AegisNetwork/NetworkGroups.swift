@@ -105,6 +105,14 @@ final class NetworkGroups: Sendable {
     /// The group that an instance is in.
     func group(of id: String) -> String? { state.withLock { $0.places[id]?.key.name } }
 
+    /// The address that an instance has in its group; nil when it is in none.
+    func address(of id: String) -> UInt32? {
+        state.withLock { state in
+            guard let place = state.places[id], let group = state.groups[place.key] else { return nil }
+            return AddressPlan.member(place.number, of: group.number)
+        }
+    }
+
     /// All groups that there are, by name.
     var all: [NetworkGroup] {
         func text(_ address: UInt32) -> String { IPAddress(ipv4: address).description }

@@ -14,6 +14,34 @@ extension NetworkService {
             name: GatewayRules.port(node, index), table: GatewayRules.table(node), address: address)
     }
 
+    /// Those members of groups, by the numbers of their links, who run since an earlier daemon: their ports are there, and the rules
+    /// that are in force let them carry what their records say. A record alone proves nothing: the number may have become another's.
+    func running(in gateway: SharedNamespace) async -> [UInt32: KernelNetwork.Port] {
+        let ports = taken.compactMap { index, id in gate.groups.address(of: id).map { (index, port(index, $0)) } }
+        guard !ports.isEmpty else { return [:] }
+        do {
+            return try await bridges.run {
+                Dictionary(
+                    uniqueKeysWithValues: try ports.filter { try KernelNetwork.isPinned($0.1, gateway: gateway.raw) })
+            }
+        } catch {
+            // Each is let through again once it has been taken over.
+            gate.logger.warning("it is not known which members of groups run", ("error", "\(error)"))
+            return [:]
+        }
+    }
+
+    /// Takes those out again who have left their group while the rules were loaded, when nobody could take them out yet.
+    func forget(_ loaded: [UInt32: KernelNetwork.Port], in gateway: SharedNamespace) async {
+        for (index, port) in loaded where taken[index].flatMap(gate.groups.address) != port.address {
+            do {
+                try await bridges.run { try KernelNetwork.leave(port, isLast: false, gateway: gateway.raw) }
+            } catch {
+                gate.logger.error("a port of a group cannot be removed", ("port", port.name), ("error", "\(error)"))
+            }
+        }
+    }
+
     /// Connects a linked instance with its group.
     func join(_ id: String, _ address: UInt32) async throws {
         guard let link = links[id], let gateway = gateway?.raw else { return }

@@ -314,15 +314,6 @@ package actor NetworkService {
         }
     }
 
-    private static func remove(_ path: String) throws(Errno) {
-        guard Files.exists(path) else { return }
-        // Its links and rules go with it.
-        do throws(Errno) { try Mounts.unmount(path, detach: true) } catch {
-            guard error == .invalidArgument else { throw error }
-        }
-        try Files.removeFile(path)
-    }
-
     /// The namespace with its rules, made when it is not there.
     private func open() async throws -> SharedNamespace {
         while opening { await withCheckedContinuation { waiters.append($0) } }
@@ -338,17 +329,25 @@ package actor NetworkService {
             (SharedNamespace(try Self.openOrMake(path)), SharedNamespace(try Self.openOrMake(trapPath)))
         }
         await readCounters(made, trap)
-        // Before anything is linked to them; and again after a restart, where they may be of an older version.
-        async let trapRules: Void = load(ProofTrap.rules(node), in: trapPath)
-        try await load(GatewayRules.text(node: node), in: path)
-        try await trapRules
-        try await BlockingPool.shared.run {
-            try KernelNetwork.makeTrap(ProofTrap.link, gateway: made.raw, trap: trap.raw)
+        let members = await running(in: made)
+        do {
+            // Before anything is linked to them; and again after a restart, where they may be of an older version.
+            async let trapRules: Void = load(ProofTrap.rules(node), in: trapPath)
+            try await load(GatewayRules.text(node: node, members: members.map(\.value)), in: path)
+            try await trapRules
+            try await BlockingPool.shared.run {
+                try KernelNetwork.makeTrap(ProofTrap.link, gateway: made.raw, trap: trap.raw)
+            }
+            try watch(ProofTrap(in: trap, on: gate.loop))
+            try hear(made)
+        } catch {
+            // Nobody hears what they refuse, and nobody takes out of them who leaves: they let nobody through.
+            if !members.isEmpty { try? await load(GatewayRules.text(node: node), in: path) }
+            throw error
         }
-        try watch(ProofTrap(in: trap, on: gate.loop))
-        try hear(made)
         gateway = made
         trapNamespace = trap
+        await forget(members, in: made)
         return made
     }
 
@@ -357,35 +356,5 @@ package actor NetworkService {
         trap?.close()
         trap = made
         scope.spawn("network-trap") { await made.serve { await self.alarm($0) } }
-    }
-
-    private static func openOrMake(_ path: String) throws -> FileDescriptor {
-        do throws(Errno) { return try KernelNetwork.openNamespace(path) } catch {
-            guard error == .noSuchFile else { throw error }
-        }
-        try Files.makeDirectories(Files.split(path).directory, mode: 0o711)
-        _ = try FileDescriptor.open(path, [.writeOnly, .create], mode: 0o600)
-        return try KernelNetwork.makeNamespace(on: path)
-    }
-
-    private nonisolated func load(_ rules: String, in path: String) async throws {
-        let spec = ProcessSpec(
-            executable: try NetworkTools.nsenter(), arguments: ["nsenter", "--net=\(path)", "nft", "-f", "-"],
-            environment: ["PATH=\(NetworkTools.path)"], workingDirectory: "/", newSession: true)
-        let output: ProcessOutput
-        do {
-            output = try await runProcess(
-                spec, input: Array(rules.utf8), deadline: .seconds(20), on: gate.loop)
-        } catch {
-            throw AegisError(
-                .unavailable, "network-unavailable", "the rules of the network cannot be loaded: \(error)",
-                hint: "install nftables and util-linux")
-        }
-        guard output.status.shellCode == 0 else {
-            let text = String(decoding: output.stderr.prefix(400), as: UTF8.self)
-            throw AegisError(
-                .unavailable, "network-unavailable", "nft refuses the rules of the network: \(text)",
-                hint: "install nftables; the kernel needs nf_tables with nat")
-        }
     }
 }

@@ -24,20 +24,6 @@ enum ProofTargets {
     static let ports: [UInt16] = [22, 80, 443, 2375, 8080]
     /// The most ports on which the host listens that one round tries.
     static let hostPorts = 16
-
-    /// The ports on which this host listens, from the kernel's tables (`/proc/net/tcp`, `tcp6`: a server of both families is
-    /// in the second alone); at most `hostPorts`, chosen at random.
-    static func listening(_ tables: String...) -> [UInt16] {
-        var ports: Set<UInt16> = []
-        for line in tables.flatMap({ $0.split(separator: "\n").dropFirst() }) {
-            let fields = line.split(separator: " ")
-            guard fields.count > 3, fields[3] == "0A", let text = fields[1].split(separator: ":").last,
-                let port = UInt16(text, radix: 16), port > 0, port != AddressPlan.resolverPort
-            else { continue }
-            ports.insert(port)
-        }
-        return ports.shuffled().prefix(hostPorts).sorted()
-    }
 }
 
 /// Tries in an instance's network what must fail, with what must succeed beside it, and looks whether each refusal was
@@ -132,10 +118,7 @@ struct PolicyProver: Sendable {
 
     private func round(_ cause: PolicyProof.Cause) async throws -> PolicyProof {
         let (time, begin) = (Timestamp.now(), SystemTime.monotonic)
-        func sockets(_ name: String) -> String {
-            String(decoding: (try? Files.read("/proc/self/net/\(name)", limit: 1 << 20)) ?? [], as: UTF8.self)
-        }
-        let trials = trials(hostPorts: ProofTargets.listening(sockets("tcp"), sockets("tcp6")))
+        let trials = trials(hostPorts: try ProofTargets.listening(in: "/proc/self/net"))
         let ports = try Self.ports(trials.count)
         let nonce = try Random.bytes(16)
         let flows = zip(trials, ports).map { ProbeFlow($0, from: $1, of: AddressPlan.instance(uplink.index)) }

@@ -396,6 +396,23 @@ def check_talk(client, key):
     print("talk", client.answers[stream]["body"] == said)
 
 
+def check_unread(client, key):
+    """Answers of the inspector's own that have no room to be sent in, and streams that are given up on."""
+    client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+    statuses = set()
+    for _ in range(20):
+        stream = client.request("/", authority="other.example.com")
+        while client.answers[stream]["status"] is None and client.gone is None:
+            client.step()
+        statuses.add(client.answers[stream]["status"])
+        client.h2.reset_stream(stream)
+    # One is left for the end of the connection.
+    stream = client.request("/", authority="other.example.com")
+    while client.answers[stream]["status"] is None and client.gone is None:
+        client.step()
+    print("statuses", statuses, client.gone)
+
+
 def check_limits(client, key):
     """Header lists that are too large, and more streams than are taken."""
     answer = client.get("/", fields=[("x-%d" % n, "y" * 1000) for n in range(100)])

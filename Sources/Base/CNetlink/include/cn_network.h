@@ -39,6 +39,8 @@ int cn_join(
     uint8_t prefix);
 /* Removes a member's port, what it might carry, and the bridge unless that is NULL; fine when they are gone. */
 int cn_leave(int gateway_ns, const char *bridge, const char *port, const char *table, uint32_t address);
+/* 1 when a port is there, and its frames may carry this address; 0 when not. */
+int cn_is_pinned(int gateway_ns, const char *port, const char *table, uint32_t address);
 
 /* What the rules of a namespace said to a group of the kernel's packet log: most of all what they refused. */
 struct cn_refusal {
