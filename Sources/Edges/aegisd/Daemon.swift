@@ -1,5 +1,6 @@
 internal import AegisAPI
 internal import AegisBackends
+internal import AegisCapabilities
 internal import AegisConfig
 internal import AegisCore
 internal import AegisFiles
@@ -46,6 +47,7 @@ enum Daemon {
         let scope = TaskScope(on: loop)
         let services = try DaemonServices(settings: settings, home: home, loop: loop, scope: scope, logger: logger)
         services.audit.start(scope, clock: loop.clock)
+        scope.spawn("revocations") { await services.grants.keepRevocations(every: .seconds(5), clock: loop.clock) }
         let ending = Ending()
         let stage = try await Listening.open(settings: settings, home: home, loop: loop, anyPorts: options.anyPorts)
         let routing = try EventLoop.startThread(name: "router")
