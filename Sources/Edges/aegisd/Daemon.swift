@@ -1,6 +1,5 @@
 internal import AegisAPI
 internal import AegisBackends
-internal import AegisCapabilities
 internal import AegisConfig
 internal import AegisCore
 internal import AegisFiles
@@ -46,8 +45,7 @@ enum Daemon {
         let signals = try SignalSource([15, 2, 1], on: loop)
         let scope = TaskScope(on: loop)
         let services = try DaemonServices(settings: settings, home: home, loop: loop, scope: scope, logger: logger)
-        services.audit.start(scope, clock: loop.clock)
-        scope.spawn("revocations") { await services.grants.keepRevocations(every: .seconds(5), clock: loop.clock) }
+        services.start(scope)
         let ending = Ending()
         let stage = try await Listening.open(settings: settings, home: home, loop: loop, anyPorts: options.anyPorts)
         let routing = try EventLoop.startThread(name: "router")
