@@ -39,6 +39,7 @@ import Testing
                     try? Mounts.unmount("\(f.home)/audit", detach: true)
                     try? Files.removeTree(f.home)
                 }
+                try await BaseImageCache.shared.install(into: f)
                 try AgentDoor.configuration(f, "", rules: rules)
                 try await f.up()
                 let result: Result<Void, any Error>
@@ -49,6 +50,18 @@ import Testing
                 try result.get()
             }
         }
+    }
+
+    /// Leaves the ledger no room. What the daemon has reserved is given back while it stands still: it may be writing.
+    private static func fill(_ f: DaemonFixture) async throws {
+        let daemon = try #require(f.daemonPid)
+        let full = try await f.shell(
+            """
+            cd '\(f.home)/audit' && kill -STOP \(daemon)
+            truncate -s $(stat -c %s 000000000001.jsonl) 000000000001.jsonl; kill -CONT \(daemon)
+            dd if=/dev/zero of=filler bs=4k status=none 2>/dev/null; df --output=avail . | tail -1
+            """)
+        try #require(full.out.trimmingCharacters(in: .whitespaces) == "0\n", "\(full)")
     }
 
     @Test func agentsStopWhenTheLedgerIsFullAndGoOnWhenItIsNot() async throws {
@@ -66,15 +79,7 @@ import Testing
                 try String(contentsOfFile: "\(f.home)/audit/000000000001.jsonl", encoding: .utf8).split(separator: "\n")
                     .count { $0.contains(#""kind":"tool_invoked""#) && $0.contains(id) }
             }
-            // What the daemon has reserved is given back while it stands still: it may be writing.
-            let daemon = try #require(f.daemonPid)
-            let full = try await f.shell(
-                """
-                cd '\(f.home)/audit' && kill -STOP \(daemon)
-                truncate -s $(stat -c %s 000000000001.jsonl) 000000000001.jsonl; kill -CONT \(daemon)
-                dd if=/dev/zero of=filler bs=4k status=none 2>/dev/null; df --output=avail . | tail -1
-                """)
-            try #require(full.out.trimmingCharacters(in: .whitespaces) == "0\n", "\(full)")
+            try await Self.fill(f)
             // Turns are ended where they were, for a reason that is clear, and not by the model.
             let cut = try await door.result("agent.run", ["agent_id": plain, "message": "go"])
             #expect(cut["stop_reason"] as? String == "error", "\(cut)")
@@ -112,6 +117,56 @@ import Testing
             }
             let verified = try await f.aegis("audit", "verify")
             #expect(verified.code == 0, "\(verified)")
+        }
+    }
+
+    /// What is taken back while nothing can be recorded is gone at once, also for programs that run, and for good: whoever asks
+    /// again is heard, and what nobody asks for again is seen to.
+    @Test func whatIsTakenBackWhileTheLedgerIsFullDoesNotComeBack() async throws {
+        try await Self.withSmallLedger { door in
+            let f = door.fixture
+            let runner = try await door.spawn(
+                "runner", ["tool: exec", "exec: *", "file_read: /workspace/**", "file_write: /workspace/**"])
+            let line = ["sh", "-c", "touch /workspace/begun; sleep 600"]
+            async let program = door.invoke(runner, "exec", ["argv": line])
+            try await f.eventually("the program runs", within: .seconds(100)) {
+                FileManager.default.fileExists(atPath: "\(f.home)/agents/\(runner)/workspace/begun")
+            }
+            let id = try await door.spawn("holder", (1...60).map { "tool: t\($0)" })
+            func grants() async throws -> [String] {
+                let listed = try await door.result("agent.grants", ["agent_id": id])["grants"] as? [[String: Any]]
+                return (listed ?? []).compactMap { $0["id"] as? String }
+            }
+            let held = try await grants()
+            try await Self.fill(f)
+            // The last block of the file has room for a few more.
+            var left = held
+            while let grant = left.popLast() {
+                guard let code = try await door.problem("agent.revoke", ["agent_id": id, "capability": grant]) else {
+                    continue
+                }
+                #expect(code == "decision-not-recorded")
+                left.append(grant)
+                break
+            }
+            try #require(left.count > 2, "the ledger is not full")
+            let (again, alone) = (left[left.count - 1], left[left.count - 2])
+            try await f.refuse("agent", "revoke", id, alone, code: 1, error: "decision-not-recorded")
+            #expect(try await Set(grants()) == Set(left.dropLast(2)))
+            try await f.refuse("agent", "revoke", runner, "exec: *", code: 1, error: "decision-not-recorded")
+            let ended = try await program
+            #expect(AgentDoor.value(ended) == nil, "\(ended)")
+            try Files.removeFile("\(f.home)/audit/filler")
+            try await f.succeed("agent", "revoke", id, again)
+            func told(_ grant: String) async throws -> Int {
+                try await f.succeed("audit", "tail", "--kinds", "grant_revoked", "-n", "1000").out
+                    .split(separator: "\n").count { $0.contains(grant) }
+            }
+            try await f.eventually("the other one is told of") { try await told(alone) == 1 }
+            try await f.crash()
+            try await f.up()
+            #expect(try await Set(grants()) == Set(left.dropLast(2)))
+            #expect(try await told(again) == 1)
         }
     }
 

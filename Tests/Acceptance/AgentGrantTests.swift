@@ -39,6 +39,32 @@ import Testing
         }
     }
 
+    /// A search reads by all grants that let files be read: what a limited one of them allows is used up by it.
+    @Test func whatIsFoundCountsAtTheGrantOfEachFile() async throws {
+        try await AgentDoor.with { door in
+            let id = try await door.spawn(
+                "name: a\nmodel: default\nlifecycle: persistent\ncapabilities:\n  - 'tool: *'\n  - 'file_write: /workspace/**'\n"
+                    + "  - 'file_read: /workspace'\n"
+                    + "  - { grant: 'file_read: /workspace/data/**', max_bytes: 100, max_calls: 1 }\n")
+            _ = try await door.invoke(id, "file_write", ["path": "/workspace/data/text", "content": "0123456789"])
+            func search() async throws -> [String: Any] {
+                let answer = try await door.invoke(id, "grep", ["pattern": ".", "path": "/workspace"])
+                return try #require(AgentDoor.value(answer), "\(answer)")
+            }
+            let first = try await search()
+            #expect("\(first)".contains("0123456789"), "\(first)")
+            let listed = try await door.result("agent.grants", ["agent_id": id])["grants"] as? [[String: Any]]
+            let limited = listed?.first { "\($0["terms"] ?? "")".contains("data/**") }
+            #expect(limited?["calls"] as? Int == 1, "\(listed ?? [])")
+            #expect((limited?["used"] as? [String: Int])?["bytes"] == 10, "\(listed ?? [])")
+            let second = try await search()
+            #expect(!"\(second)".contains("0123456789"), "\(second)")
+            #expect((second["skipped"] as? [String: Int])?["not_granted"] == 1, "\(second)")
+            let read = try await door.invoke(id, "file_read", ["path": "/workspace/data/text"])
+            #expect(AgentDoor.code(read) == "limit-calls-used-up", "\(read)")
+        }
+    }
+
     /// A rate and a time hold as they are written.
     @Test func aRateAndATimeEndAGrant() async throws {
         try await AgentDoor.with { door in

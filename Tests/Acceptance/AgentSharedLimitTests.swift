@@ -48,6 +48,57 @@ import Testing
         }
     }
 
+    /// Of two children of different agents, each is told what both have left to them by the one grant.
+    @Test func whatIsLeftIsToldToAllWhoShareIt() async throws {
+        func child(_ name: String) -> String {
+            "name: \(name)\\nmodel: default\\ncapabilities: ['tool: echo']\\napproval_required: [echo]"
+        }
+        func rule(_ agent: String, _ tool: String, _ input: String, _ usage: String) -> String {
+            """
+              - when: { agent: \(agent) }
+                reply: { tools: [{ name: \(tool), input: \(input) }], usage: \(usage) }
+
+            """
+        }
+        let small = "{ input: 1, output: 1 }"
+        let rules =
+            rule("one", "spawn_agent", "{ manifest: \"\(child("heavy"))\", message: go }", small)
+            + rule("two", "spawn_agent", "{ manifest: \"\(child("light"))\", message: go }", small)
+            + rule("heavy", "echo", "{ message: x }", "{ input: 50000, output: 40000 }")
+            + rule("light", "echo", "{ message: x }", "{ input: 60, output: 40 }")
+        try await AgentDoor.with(rules: rules) { door in
+            let id = try await door.spawn(
+                "name: boss\nmodel: default\nlifecycle: persistent\n"
+                    + "capabilities: [{grant: 'tool: spawn_agent', max_tokens: 100k}, 'tool: spawn_agents', 'tool: echo', 'spawn: *']"
+            )
+            let children = ["one", "two"].map { name in
+                [
+                    "manifest":
+                        "name: \(name)\nmodel: default\ncapabilities: ['tool: spawn_agent', 'tool: echo', 'spawn: *']",
+                    "message": "go",
+                ]
+            }
+            async let both = door.invoke(id, "spawn_agents", ["children": children])
+            /// Of the two children, by name, while they wait for somebody to let them go on.
+            @Sendable func reports() async throws -> [String: [String: Any]] {
+                let all = try await door.result("agent.budget")["budgets"] as? [[String: Any]] ?? []
+                let pairs = all.compactMap { one in (one["name"] as? String).map { ($0, one) } }
+                return Dictionary(pairs) { first, _ in first }.filter { ["heavy", "light"].contains($0.key) }
+            }
+            func tokens(_ report: [String: Any]?, _ name: String) -> Int? {
+                (report?[name] as? [String: Any])?["tokens"] as? Int
+            }
+            try await door.fixture.eventually("both have been answered", within: .seconds(90)) {
+                let told = try await reports()
+                return tokens(told["heavy"], "used") == 90_000 && tokens(told["light"], "used") == 100
+            }
+            let told = try await reports()
+            for name in ["heavy", "light"] { #expect(tokens(told[name], "left") == 9_900, "\(name): \(told)") }
+            _ = try await door.result("agent.stop", ["agent_id": id])
+            _ = try await both
+        }
+    }
+
     /// What children had used when the daemon was killed counts at the grant by which they were started, once; and whose grant it is
     /// stays known.
     @Test func whatWasUsedOutlivesItsDaemon() async throws {

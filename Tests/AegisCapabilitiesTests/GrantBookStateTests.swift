@@ -118,6 +118,42 @@ private let child = HolderID("child")
         #expect(try refusal("network: a.test:1")?.reason == .revoked)
     }
 
+    /// What a store would have given again is saved by whoever asks again, by id, by capability or with all, and by the task that
+    /// sees to it; a holder that is gone leaves nothing behind.
+    @Test func aRevocationThatWasNotRecordedIsSavedLater() throws {
+        let given = try book.issue(specs("tool: x", "tool: y", "tool: z"), to: operatorHolder)
+        let derived = try book.delegate(specs("tool: z"), from: operatorHolder, to: child)[0].id
+        func saved() -> Set<GrantID> {
+            var snapshot = GrantSnapshot()
+            for event in journal.events { snapshot.apply(event) }
+            return Set(snapshot.grants.filter { $0.revoked == nil }.map(\.id))
+        }
+        journal.breakDown()
+        #expect(throws: AegisError.self) { try book.revoke(given[0].id, reason: "first") }
+        #expect(throws: AegisError.self) {
+            try book.revoke(operatorHolder, capability: capability("tool: y"), reason: "first")
+        }
+        #expect(throws: AegisError.self) { try book.retire(child, reason: "first") }
+        #expect(throws: AegisError.self) { try book.saveRevocations() }
+        #expect(saved() == Set(given.map(\.id) + [derived]) && book.hasUnsaved)
+        journal.breakDown(false)
+        let first = time.now
+        time.advance(seconds: 9)
+        #expect(try book.revoke(given[0].id, reason: "again") == [given[0].id])
+        #expect(journal.events.last == .revoked([given[0].id], at: first, reason: "first"))
+        #expect(
+            try book.revoke(operatorHolder, capability: capability("tool: y"), reason: "again") == [given[1].id])
+        #expect(saved() == [given[2].id, derived])
+        try book.saveRevocations()
+        #expect(saved() == [given[2].id] && !book.hasUnsaved)
+        #expect(try book.revoke(given[0].id, reason: "again").isEmpty)
+        // Nobody holds it any more: it is forgotten, as it would have been at once.
+        #expect(book.record(derived) == nil && journal.events.last == .forgotten([derived]))
+        #expect(throws: AegisError.self) {
+            try book.revoke(operatorHolder, capability: capability("tool: y"), reason: "again")
+        }
+    }
+
     // MARK: Snapshots
 
     /// At any moment: the events since an earlier snapshot lead to the present one, and a book opened with it goes on as this one.

@@ -1,9 +1,10 @@
 import AegisCapabilities
 import AegisCore
-import AegisFiles
 import AegisRegex
 import LinuxSys
 import Testing
+
+@testable import AegisFiles
 
 struct AgentFilesReadTests {
     @Test(arguments: [
@@ -206,6 +207,53 @@ struct AgentFilesReadTests {
         #expect(try world.files.glob(pattern("/workspace/**"), limit: 1000, bounds: walk).paths.count < 300)
         #expect(
             refused { _ = try world.files.search("/workspace/many", for: BoundedRegex("(a?){30}(x*)*y|z")) } == nil)
+    }
+
+    /// Files that are read by another grant than the place: one use of it for each search, and the bytes of all of them.
+    @Test func whatIsReadByAnotherGrantCountsThere() throws {
+        let world = try AgentWorld(
+            "file_read: HOST", "{grant: \"file_read: HOST/a/**\", max_bytes: 100, max_calls: 2}", "file_read: HOST/b/**"
+        )
+        for name in ["a/1", "a/2", "b/3"] { try world.put(world.host(name), "needle\n") }
+        func used() -> [UInt64] {
+            world.book.records(of: world.holder).flatMap { [$0.calls, $0.used.bytes] }
+        }
+        func search() throws -> (lines: [FoundLine], summary: WalkSummary) {
+            try world.files.search(world.host("."), for: BoundedRegex("needle"))
+        }
+        #expect(try search().lines.count == 3)
+        #expect(used() == [1, 0, 1, 14, 1, 7])
+        // What has no room is left out, and so is what follows by that grant.
+        try world.put(world.host("a/0"), "needle\n")
+        try world.put(world.host("a/1"), String(repeating: "x", count: 100))
+        let found = try search()
+        #expect(found.lines.map(\.path.description) == ["a/0", "b/3"].map(world.host))
+        #expect(found.summary.notGranted == 2 && found.summary.files == 2)
+        #expect(used() == [2, 0, 2, 21, 2, 14])
+        #expect(try search().lines.count == 1)
+        #expect(used() == [3, 0, 2, 21, 3, 21])
+    }
+
+    /// What is taken back while files are looked at lets no further one be read.
+    @Test func aGrantThatIsTakenBackEndsWithTheNextFile() throws {
+        let world = try AgentWorld("file_read: HOST", "file_read: HOST/a/**", "file_read: HOST/b/**")
+        for name in ["a/1", "a/2", "b/3", "b/4"] { try world.put(world.host(name), "x") }
+        let grants = world.book.records(of: world.holder).map(\.id)
+        var seen: [String] = []
+        let summary = try world.files.walk(
+            try AgentPath(world.host(".")), pattern: nil, rebased: false, bounds: WalkBounds()
+        ) { _, file in
+            seen.append(file.path.description)
+            if seen.count == 1 { _ = try world.book.revoke(grants[1], reason: "enough") }
+            return true
+        }
+        #expect(seen == ["a/1", "b/3", "b/4"].map(world.host) && summary.notGranted == 1)
+        let reason = refused {
+            _ = try world.files.walk(
+                try AgentPath(world.host(".")), pattern: nil, rebased: false, bounds: WalkBounds()
+            ) { _, _ in try !world.book.revoke(grants[0], reason: "enough").isEmpty }
+        }
+        #expect(reason == "revoked")
     }
 
     @Test func searchedBytesCount() throws {

@@ -131,6 +131,34 @@ private final class ServiceFixture: Sendable {
         #expect(fixture.service.estimator.corrected(100, for: "main/m") == 125)
     }
 
+    /// What allows a question is asked whenever a turn has come, and says before each further attempt what that may take.
+    @Test func whatIsNotAllowedAnyMoreIsNotAskedAgain() async throws {
+        let rules = "  - { times: 2, fail: { status: 429, retry_after: 20s } }\n  - reply: { text: ok }\n"
+        let over = AegisError(.denied, "grant-expired", "its time is over")
+        for (badCheck, badAttempt, expected, calls) in [
+            (9, 9, "answered: ok", 3), (2, 9, "grant-expired", 1), (9, 1, "grant-expired", 1),
+            (9, 2, "grant-expired", 2),
+        ] {
+            let fixture = try ServiceFixture(main: rules)
+            let (checks, attempts) = (Kept(0), Kept(0))
+            var request = fixture.request(max: 50)
+            request.leave = InferenceLeave(
+                check: { () throws(AegisError) in
+                    checks.change { $0 += 1 }
+                    if checks.value == badCheck { throw over }
+                },
+                again: { () throws(AegisError) in
+                    attempts.change { $0 += 1 }
+                    if attempts.value == badAttempt { throw over }
+                    return 50 - attempts.value
+                })
+            #expect(self.code(await fixture.ask(request)) == expected)
+            let started = fixture.notes.steps.value.filter { $0.kind == .started }
+            let lengths = started.map { step in step.fields.first { $0.name == "max_output_tokens" }?.value }
+            #expect(lengths == [50, 49, 48].prefix(calls).map { .number($0) } && fixture.isQuiet)
+        }
+    }
+
     @Test func whatFailsForAMomentIsAskedAgainAfterThePauseThatWasAskedFor() async throws {
         let fixture = try ServiceFixture(
             main:

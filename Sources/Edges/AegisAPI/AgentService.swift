@@ -258,30 +258,34 @@ package struct AgentService: Sendable {
     ///   - capability: as the manifest has it, or a grant's id; nil is all.
     ///   - caller: who takes it back.
     /// - Returns: what was taken back.
-    /// - Throws: `agent-not-found`, `grant-not-found`.
+    /// - Throws: `agent-not-found`, `grant-not-found`; `decision-not-recorded` when it is taken back, and that is saved later.
     func revoke(_ word: String, _ capability: String?, _ caller: Caller) async throws -> JSONValue {
         let process = try find(word, caller)
-        let revoked: [GrantID]
-        let reason = "revoked by user \(caller.uid)"
-        if let capability {
-            if let id = GrantID(parsing: capability) {
-                guard services.grants.record(id)?.holder == process.holder else {
-                    throw AegisError.notFound("grant-not-found", "agent \(process.id) has no grant \(capability)")
-                }
-                revoked = try services.grants.revoke(id, reason: reason)
-            } else {
-                revoked = try services.grants.revoke(
-                    process.holder, capability: try Self.parse(capability), reason: reason)
-            }
-        } else {
-            revoked = try services.grants.revoke(process.holder, reason: reason)
+        let result: Result<[GrantID], AegisError>
+        do throws(AegisError) { result = .success(try take(capability, of: process, caller)) } catch {
+            result = .failure(error)
         }
-        // Programs that run have it no longer either, when this is answered (decision D1).
+        // Programs that run have it no longer either, when this is answered (decision D1): also when it could not be recorded.
         await directory.reviewSandboxes()
+        let revoked = try result.get()
         return [
             "agent_id": .string(process.id), "revoked": .array(revoked.map { .string("\($0)") }),
             "count": .number(revoked.count),
         ]
+    }
+
+    private func take(
+        _ capability: String?, of process: AgentProcess, _ caller: Caller
+    ) throws(AegisError) -> [GrantID] {
+        let reason = "revoked by user \(caller.uid)"
+        guard let capability else { return try services.grants.revoke(process.holder, reason: reason) }
+        guard let id = GrantID(parsing: capability) else {
+            return try services.grants.revoke(process.holder, capability: try Self.parse(capability), reason: reason)
+        }
+        guard services.grants.record(id)?.holder == process.holder else {
+            throw AegisError.notFound("grant-not-found", "agent \(process.id) has no grant \(capability)")
+        }
+        return try services.grants.revoke(id, reason: reason)
     }
 
     private static func parse(_ text: String) throws(AegisError) -> Capability {

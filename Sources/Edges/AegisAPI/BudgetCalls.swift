@@ -28,35 +28,22 @@ extension AgentService {
         ]
         let known = account?.json.fields ?? []
         fields += known.filter { !["owner", "parent", "left"].contains($0.name) }
-        fields.append(.init("left", left(to: account)))
+        fields.append(.init("left", left(to: process.id, in: record.tree)))
         // All that works for the same person's wish: the agent at the top pays for those below it.
         var tree: [JSONValue.Field] = [.init("agent_id", .string(record.tree))]
         for name in ["limit", "used", "reserved", "total"] { tree.append(.init(name, top?.json[name] ?? .null)) }
-        tree.append(.init("left", left(to: top)))
+        tree.append(.init("left", left(to: record.tree, in: record.tree)))
         fields.append(.init("tree", .object(tree)))
         return .object(fields)
     }
 
     /// What an agent can use yet: the least of what it and those have left that pay with it. Null is without limit.
-    private func left(to account: BudgetAccount?) -> JSONValue {
-        var tokens: Int?
-        var money: Int?
-        var next = account
-        var seen: Set<String> = []
-        while let account = next, seen.insert("\(account.owner)").inserted {
-            tokens = Self.least(tokens, account.restTokens(withReserved: true))
-            money = Self.least(money, account.restMicroUSD(withReserved: true))
-            next = account.parent.flatMap { budgets.report($0) }
-        }
+    private func left(to agent: String, in tree: String) -> JSONValue {
+        let rest = budgets.rest(of: CallerID(agent: agent, tree: tree))
         return [
-            "tokens": tokens.map { .number(max(0, $0)) } ?? .null,
-            "usd": money.map { .string(dollars(max(0, $0))) } ?? .null,
+            "tokens": rest.tokens.map { .number($0) } ?? .null,
+            "usd": rest.microUSD.map { .string(dollars($0)) } ?? .null,
         ]
-    }
-
-    private static func least(_ one: Int?, _ other: Int?) -> Int? {
-        guard let one, let other else { return one ?? other }
-        return min(one, other)
     }
 }
 

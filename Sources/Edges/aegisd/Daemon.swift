@@ -45,7 +45,7 @@ enum Daemon {
         let signals = try SignalSource([15, 2, 1], on: loop)
         let scope = TaskScope(on: loop)
         let services = try DaemonServices(settings: settings, home: home, loop: loop, scope: scope, logger: logger)
-        services.audit.start(scope, clock: loop.clock)
+        services.start(scope)
         let ending = Ending()
         let stage = try await Listening.open(settings: settings, home: home, loop: loop, anyPorts: options.anyPorts)
         let routing = try EventLoop.startThread(name: "router")

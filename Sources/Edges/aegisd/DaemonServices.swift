@@ -141,6 +141,12 @@ struct DaemonServices: Sendable {
         return defaults
     }
 
+    /// Begins to write down what is decided.
+    func start(_ scope: TaskScope) {
+        audit.start(scope, clock: loop.clock)
+        scope.spawn("revocations") { await grants.keepRevocations(every: .seconds(5), clock: loop.clock) }
+    }
+
     /// Probes the backends; what is kept ready is made once they are known.
     func prove() async {
         await backends.probeAll()

@@ -144,6 +144,7 @@ struct InferenceDesk: ModelDesk {
             maxOutputTokens: question.maxOutputTokens, caller: CallerID(agent: question.agent, tree: question.tree),
             agentName: question.name, priority: question.priority, timeLimit: question.deadline?.since(.now()))
         request.bill = question.bill
+        request.leave = question.leave
         return request
     }
 }

@@ -69,7 +69,18 @@ package struct Admission: ~Copyable, Sendable {
     /// - Parameter more: what is needed beside what is reserved.
     /// - Throws: the refusal when there is not so much left, or as `check` does; what was reserved stays.
     package mutating func reserve(_ more: Amounts) throws(Denial) {
-        try book.extend(node, by: more)
+        reserved = reserved.adding(try book.extend(node, by: more, upTo: more))
+    }
+
+    /// Has at least so much reserved in all, and up to so much if that is left: for work that is tried again, and needs what it has
+    /// used and as much again.
+    ///
+    /// - Parameters:
+    ///   - needs: what must be reserved in all.
+    ///   - wants: what is to be reserved in all as far as it is left.
+    /// - Throws: the refusal when there is not so much left, or as `check` does; what was reserved stays.
+    package mutating func reserve(atLeast needs: Amounts, upTo wants: Amounts) throws(Denial) {
+        let more = try book.extend(node, by: needs.removing(reserved), upTo: wants.removing(reserved))
         reserved = reserved.adding(more)
     }
 
@@ -145,6 +156,16 @@ extension GrantBook {
         throw denial
     }
 
+    /// Has a refusal told that was decided in the middle of the work.
+    ///
+    /// - Parameters:
+    ///   - denial: why.
+    ///   - action: what was refused.
+    ///   - holder: who wanted to do it.
+    package func tell(_ denial: Denial, of action: Action, by holder: HolderID) {
+        journal?.denied(action, by: holder, denial, at: locked { _, now in now })
+    }
+
     /// The same words for a handle of somebody else as for one that does not exist.
     static func unknownHandle(_ action: Action?) -> Denial {
         let what = action.map { "'\($0)' is refused: " } ?? ""
@@ -199,7 +220,7 @@ extension GrantBook {
         }
     }
 
-    fileprivate func extend(_ node: GrantNode, by more: Amounts) throws(Denial) {
+    fileprivate func extend(_ node: GrantNode, by more: Amounts, upTo most: Amounts) throws(Denial) -> Amounts {
         try locked { (_, now) throws(Denial) in
             try Self.checkLife(node, now)
             let room = node.standing(at: now).room
@@ -213,8 +234,11 @@ extension GrantBook {
                     message:
                         "\(node.id) '\(shown(node.terms.capability.description))' has not so much of its \(unit) left")
             }
+            let more = most.atMost(room).atLeast(more)
+            guard !more.isZero else { return more }
             try record(.charged(node.id, calls: 0, amounts: more, at: now))
             node.charge(calls: 0, more, at: now)
+            return more
         }
     }
 

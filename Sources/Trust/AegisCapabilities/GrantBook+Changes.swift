@@ -183,8 +183,8 @@ extension GrantBook {
     /// Takes a grant back, with everything that was derived from it, whoever holds that. It counts at once: admissions in
     /// flight are refused at their next `check` or `reserve`.
     ///
-    /// - Returns: all that were taken back by this call.
-    /// - Throws: `grant-not-found`; what the journal throws, but the grants are revoked then all the same.
+    /// - Returns: all that were taken back by this call, and those of which an earlier call could not save that.
+    /// - Throws: `grant-not-found`; what the journal throws, but the grants are revoked then all the same, and that is saved later.
     @discardableResult
     package func revoke(_ id: GrantID, reason: String) throws(AegisError) -> [GrantID] {
         try locked { (state, now) throws(AegisError) in
@@ -201,16 +201,17 @@ extension GrantBook {
     ///   - holder: whose grants.
     ///   - capability: only grants of exactly this; nil is all.
     ///   - reason: for the ledger.
-    /// - Returns: all that were taken back by this call.
-    /// - Throws: `grant-not-found` when a capability is named that the holder has not; what the journal throws, but the grants
-    ///   are revoked then all the same.
+    /// - Returns: as for an id.
+    /// - Throws: `grant-not-found` when a capability is named that the holder has not; otherwise as for an id.
     @discardableResult
     package func revoke(
         _ holder: HolderID, capability: Capability? = nil, reason: String
     ) throws(AegisError) -> [GrantID] {
         try locked { (state, now) throws(AegisError) in
             let live = state.holders[holder]?.live ?? []
-            let meant = live.filter { capability == nil || $0.terms.capability == capability }
+            // What was taken back before and is not saved yet is asked for again.
+            let unsaved = (state.holders[holder]?.revoked ?? []).filter { state.unsaved[$0.id] != nil }
+            let meant = (live + unsaved).filter { capability == nil || $0.terms.capability == capability }
             if let capability, meant.isEmpty {
                 let texts = live.map(\.terms.capability.description)
                 throw .notFound(
@@ -232,7 +233,8 @@ extension GrantBook {
             var taken: [GrantID] = []
             let ids = (state.holders[holder]?.live ?? []).map(\.id)
             do throws(AegisError) { taken = try take(ids, &state, now, reason) } catch { failure = error }
-            let gone = (state.holders[holder]?.revoked ?? []).map(\.id)
+            // What is not recorded as taken back is forgotten once it is.
+            let gone = (state.holders[holder]?.revoked ?? []).map(\.id).filter { state.unsaved[$0] == nil }
             do throws(AegisError) { try forget(gone, &state) } catch { failure = failure ?? error }
             state.holders[holder] = nil
             if let failure { throw failure }
@@ -262,24 +264,28 @@ extension GrantBook {
         var pending = ids
         while let id = pending.popLast() {
             guard seen.insert(id).inserted, let node = state.grants[id] else { continue }
-            if node.revoked == nil { taken.append(node) }
+            if node.revoked == nil || state.unsaved[id] != nil { taken.append(node) }
             pending += node.children
         }
         guard !taken.isEmpty else { return [] }
         // It counts first: a revocation that cannot be recorded must not be one that does not work.
-        for node in taken { node.revoked = now }
+        for node in taken where node.revoked == nil {
+            node.revoked = now
+            state.unsaved[node.id] = Retraction(time: now, reason: reason)
+        }
         revocations.raise()
         var failure: AegisError?
         let revoked = taken.map(\.id).sorted()
-        do { try record(.revoked(revoked, at: now, reason: reason)) } catch { failure = error.asAegisError }
+        do throws(AegisError) { try save(revoked, &state) } catch { failure = error }
         var surplus: [GrantID] = []
         for holder in Set(taken.map(\.holder)) {
             guard var own = state.holders[holder] else { continue }
             own.revoked += own.live.filter { $0.revoked != nil }
             own.live.removeAll { $0.revoked != nil }
             let extra = max(0, own.revoked.count - bounds.remembered)
-            surplus += own.revoked.prefix(extra).map(\.id)
-            own.revoked.removeFirst(extra)
+            let gone = own.revoked.map(\.id).filter { state.unsaved[$0] == nil }.prefix(extra)
+            surplus += gone
+            own.revoked.removeAll { gone.contains($0.id) }
             own.reindex()
             state.holders[holder] = own
         }
@@ -288,7 +294,7 @@ extension GrantBook {
         return revoked
     }
 
-    private func forget(_ ids: [GrantID], _ state: inout State) throws(AegisError) {
+    func forget(_ ids: [GrantID], _ state: inout State) throws(AegisError) {
         guard !ids.isEmpty else { return }
         for id in ids {
             guard let node = state.grants.removeValue(forKey: id) else { continue }

@@ -27,10 +27,18 @@ package final class GrantBook: Sendable {
         var revoked: [GrantNode] = []
     }
 
+    /// When a grant was taken back, and why.
+    struct Retraction: Hashable {
+        var time: Timestamp
+        var reason: String
+    }
+
     struct State: Sendable {
         var now = Timestamp(milliseconds: .min)
         var holders: [HolderID: Holder] = [:]
         var grants: [GrantID: GrantNode] = [:]
+        /// What is taken back and not recorded so far: a store would give it again.
+        var unsaved: [GrantID: Retraction] = [:]
         var generator: any RandomNumberGenerator & Sendable
     }
 

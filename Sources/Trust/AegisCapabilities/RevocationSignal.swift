@@ -44,6 +44,19 @@ final class RevocationSignal: Sendable {
 }
 
 extension GrantBook {
+    /// Waits until a grant is taken back or forgotten.
+    ///
+    /// - Parameter grant: the grant that allowed the work.
+    /// - Returns: false when the waiting task was cancelled first.
+    package func revocation(of grant: GrantID) async -> Bool {
+        while true {
+            let mark = revocations.count
+            guard record(grant).map({ $0.revoked == nil }) == true else { return true }
+            guard !Task.isCancelled else { return false }
+            await revocations.wait(after: mark)
+        }
+    }
+
     /// Waits until a grant is taken back or forgotten, or a holder has none any more that allows an action. Time and counters are
     /// not looked at: what was admitted stays admitted.
     ///

@@ -1,5 +1,6 @@
 internal import AegisCapabilities
 internal import AegisCore
+internal import AegisIO
 internal import AegisInference
 
 extension AgentProcess {
@@ -23,25 +24,12 @@ extension AgentProcess {
         let quote = try services.models.quote(question)
         // Less than one token is no answer.
         let request = Request(
-            .model(question.alias), needs: Self.amounts(quote, output: 1),
-            wants: Self.amounts(quote, output: question.maxOutputTokens))
+            .model(question.alias), needs: ModelLeave.amounts(quote, output: 1),
+            wants: ModelLeave.amounts(quote, output: question.maxOutputTokens))
         let admission: Admission
         do throws(Denial) { admission = try services.grants.admit(request, by: holder) } catch {
             throw error.asAegisError
         }
-        return try await answer(question, quote, admission)
-    }
-
-    private static func amounts(_ quote: ModelQuote, output: Int) -> Amounts {
-        Amounts(
-            tokens: UInt64(clamping: quote.inputTokens.saturatingAdd(output)),
-            microUSD: UInt64(clamping: quote.most(output: output) ?? 0))
-    }
-
-    /// Asks within what is reserved, and books what was used: also of a question that has failed.
-    private func answer(
-        _ question: ModelQuestion, _ quote: ModelQuote, _ admission: consuming Admission
-    ) async throws(AegisError) -> ModelReply {
         if quote.prices == nil, admission.limitsMoney() {
             admission.refund()
             throw AegisError(
@@ -49,22 +37,26 @@ extension AgentProcess {
                 "the grant of the model '\(question.alias)' limits money, and one of the models that may answer has no price",
                 hint: "set input_per_mtok and output_per_mtok of the model in the configuration")
         }
-        var question = question
-        question.maxOutputTokens = Self.length(question, quote, admission.reserved)
-        let result: Result<ModelReply, AegisError>
-        do throws(AegisError) { result = .success(try await services.models.answer(question)) } catch {
-            result = .failure(error)
-        }
-        let used = question.bill.used
-        admission.settle(
-            used: Amounts(tokens: UInt64(clamping: used.tokens), microUSD: UInt64(clamping: used.microUSD)))
-        return try result.get()
+        return try await answer(question, ModelLeave(question, quote, admission, of: services.grants))
     }
 
-    /// How long an answer may be for what is reserved.
-    private static func length(_ question: ModelQuestion, _ quote: ModelQuote, _ reserved: Amounts) -> Int {
-        let tokens = Int(clamping: reserved.tokens) - quote.inputTokens
-        let paid = quote.prices == nil ? .max : quote.output(for: Int(clamping: reserved.microUSD))
-        return max(1, min(question.maxOutputTokens, tokens, paid))
+    /// Asks within what is reserved, and books what was used: also of a question that has failed, or whose grant is taken back while
+    /// it waits.
+    private func answer(_ question: ModelQuestion, _ leave: ModelLeave) async throws(AegisError) -> ModelReply {
+        var question = question
+        question.maxOutputTokens = leave.length
+        question.leave = InferenceLeave(
+            check: { () throws(AegisError) in try leave.check() },
+            again: { () throws(AegisError) in try leave.again() })
+        let (asked, book, models) = (question, services.grants, services.models)
+        let (result, isRevoked) = await withCancellation(when: {
+            guard await book.revocation(of: leave.grant) else { throw CancellationError() }
+        }) { try await models.answer(asked) }
+        defer { leave.settle() }
+        do { return try result.get() } catch {
+            // Whoever is stopped, or ends with the daemon, is refused nothing.
+            if isRevoked, !Task.isCancelled, !isLeaving { try leave.check() }
+            throw error as? AegisError ?? .failed("internal-error", "a model was not asked: \(error)")
+        }
     }
 }

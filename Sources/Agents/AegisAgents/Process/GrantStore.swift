@@ -16,6 +16,8 @@ package final class GrantStore: GrantJournal {
     private let kept: Mutex<GrantSnapshot>
     /// Of grants that are not kept, the kept one that each was derived from.
     private let origins = Mutex<[GrantID: GrantID]>([:])
+    /// What the other journal knows to be taken back while it is not kept here yet: it is not told of each try.
+    private let told = Mutex<Set<GrantID>>([])
 
     /// The table as this release makes it.
     package static let migrations = [
@@ -53,14 +55,15 @@ package final class GrantStore: GrantJournal {
     private static func isKept(_ holder: HolderID) -> Bool { holder.description.hasPrefix("a-") }
 
     package func record(_ event: GrantEvent, action: Action?) throws(AegisError) {
+        if case .revoked(let ids, let time, let reason) = event { return try revoke(ids, at: time, reason) }
         try next.record(event, action: action)
         switch event {
+        case .revoked: break
         case .issued(let records):
             let own = records.filter { Self.isKept($0.holder) }
             note(records.filter { !Self.isKept($0.holder) })
             guard !own.isEmpty else { return }
             try change(.issued(own), own.map(\.id), .synced)
-        case .revoked(let ids, _, _): try change(event, ids, .synced)
         case .recalled(let id, _, _): try change(event, [id], .saved)
         case .charged(let id, let calls, let amounts, let time):
             let id = origin(id)
@@ -75,6 +78,14 @@ package final class GrantStore: GrantJournal {
             origins.withLock { origins in for id in ids { origins[id] = nil } }
             try change(event, ids, .saved)
         }
+    }
+
+    private func revoke(_ ids: [GrantID], at time: Timestamp, _ reason: String) throws(AegisError) {
+        let news = told.withLock { told in ids.filter { !told.contains($0) } }
+        if !news.isEmpty { try next.record(.revoked(news, at: time, reason: reason), action: nil) }
+        told.withLock { $0.formUnion(news) }
+        try change(.revoked(ids, at: time, reason: reason), ids, .synced)
+        told.withLock { $0.subtract(ids) }
     }
 
     /// Remembers from which kept grants others were derived: those of an agent's sandbox use up the agent's.

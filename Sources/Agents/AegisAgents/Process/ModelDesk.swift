@@ -24,6 +24,8 @@ package struct ModelQuestion: Sendable {
     package var deadline: Timestamp?
     /// Is told of the answer while it is written; nil for one that nobody is to see.
     package var live: LiveAnswer?
+    /// What allows it, asked at each attempt.
+    package var leave: InferenceLeave?
     /// Takes down what all attempts have used.
     package let bill = ModelBill()
 }

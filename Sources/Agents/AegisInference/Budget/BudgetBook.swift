@@ -135,6 +135,15 @@ package final class BudgetBook: Sendable {
         }
     }
 
+    /// What is left for a caller's calls: the least of its own account and of all those that its calls are taken from.
+    ///
+    /// - Parameter caller: who would ask.
+    /// - Returns: tokens and millionths of a dollar; nil where nothing limits them.
+    package func rest(of caller: CallerID) -> (tokens: Int?, microUSD: Int?) {
+        let now = time.wall
+        return state.withLock { $0.machine.rest(of: caller, at: now) }
+    }
+
     /// All accounts, trees first, by id.
     package func reports() -> [BudgetAccount] {
         let now = time.wall

@@ -45,6 +45,15 @@ struct BudgetMachine: Sendable {
         return owners.contains(tree) ? owners : owners + [tree]
     }
 
+    /// What is left for a caller's calls: the least that any of those accounts has, nil where none has a limit.
+    func rest(of caller: CallerID, at now: Timestamp) -> (tokens: Int?, microUSD: Int?) {
+        let accounts = owners(of: caller).map { current($0, at: now) }
+        return (
+            accounts.compactMap { $0.restTokens(withReserved: true) }.min().map { max(0, $0) },
+            accounts.compactMap { $0.restMicroUSD(withReserved: true) }.min().map { max(0, $0) }
+        )
+    }
+
     private func current(_ owner: BudgetOwner, at now: Timestamp) -> BudgetAccount {
         var account = accounts[owner] ?? BudgetAccount(owner: owner, at: now)
         account.renew(at: now)

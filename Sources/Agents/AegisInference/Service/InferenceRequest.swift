@@ -27,6 +27,8 @@ package struct InferenceRequest: Sendable {
     package var timeLimit: Duration?
     /// Takes down what each attempt has used.
     package var bill: ModelBill?
+    /// What allows it; nil for what nobody has to allow.
+    package var leave: InferenceLeave?
 
     /// Makes a question.
     package init(
@@ -52,6 +54,27 @@ package struct InferenceRequest: Sendable {
         ModelRequest(
             model: model, system: system, messages: messages, tools: tools, maxOutputTokens: maxOutputTokens,
             temperature: temperature, stopSequences: stopSequences, agent: agentName)
+    }
+}
+
+/// What allows a question: it may be taken back, end or be used up while the question waits for its turn, or to be asked again.
+package struct InferenceLeave: Sendable {
+    /// Called when a turn has come: throws when nothing may be sent any more.
+    let check: @Sendable () throws(AegisError) -> Void
+    /// Called before each attempt but the first: throws when nothing is left for it, and says how many tokens its answer may have.
+    let again: @Sendable () throws(AegisError) -> Int
+
+    /// Makes it.
+    ///
+    /// - Parameters:
+    ///   - check: throws when nothing may be sent any more.
+    ///   - again: throws when nothing is left for one more attempt, and says how many tokens its answer may have.
+    package init(
+        check: @escaping @Sendable () throws(AegisError) -> Void,
+        again: @escaping @Sendable () throws(AegisError) -> Int
+    ) {
+        self.check = check
+        self.again = again
     }
 }
 

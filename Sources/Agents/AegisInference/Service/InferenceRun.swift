@@ -106,7 +106,7 @@ struct InferenceRun {
         ModelAttempt(
             service: service, caller: request.caller, agentName: request.agentName, priority: request.priority,
             limit: limit, provider: entry.provider, model: entry.model,
-            price: entry.section.price, number: attempts)
+            price: entry.section.price, number: attempts, leave: request.leave)
     }
 
     /// Waits for a turn, takes from the budget, asks once and books.
@@ -120,8 +120,11 @@ struct InferenceRun {
         let input = service.estimator.corrected(raw, for: entry.id)
         // Our count is on the safe side: where it says that nothing fits, the provider may know better.
         let room = max(entry.contextWindow - input, entry.contextWindow / 20, 1)
-        let wanted = max(1, min(request.maxOutputTokens ?? .max, entry.section.maxOutputTokens, room))
         attempts += 1
+        // What the attempts before have used is used.
+        let allowed = attempts > 1 ? try request.leave?.again() : nil
+        let wanted = max(
+            1, min(allowed ?? request.maxOutputTokens ?? .max, entry.section.maxOutputTokens, room))
         guard let turn = try await attempt(at: entry).begin(at: backend, input: input, wantedOutput: wanted) else {
             return .failure(ModelError(.cancelled, "the caller gave up"))
         }

@@ -17,6 +17,8 @@ struct ModelAttempt {
     let price: ModelPrice?
     /// Which attempt it is, from 1.
     let number: Int
+    /// What allows it.
+    var leave: InferenceLeave?
 
     /// `provider/model`.
     var id: String { "\(provider)/\(model)" }
@@ -31,10 +33,14 @@ struct ModelAttempt {
     ///   - wantedOutput: how many the answer may have if the budget has them; 0 for what has no answer in tokens.
     /// - Returns: the turn; nil when the caller gave up.
     /// - Throws: `budget-exceeded`, `budget-needs-price`, `inference-queue-full`, `inference-deadline`, `inference-cancelled`; what
-    ///   the observer or the database throws.
+    ///   the leave, the observer or the database throws.
     func begin(at backend: InferenceBackend, input: Int, wantedOutput: Int) async throws(AegisError) -> PaidTurn? {
         while true {
             let permit = try await turn(at: backend, tokens: input.saturatingAdd(wantedOutput))
+            do throws(AegisError) { try leave?.check() } catch {
+                permit.release(used: 0)
+                throw error
+            }
             let mark = service.budgets.settlements
             switch try reserve(input, wantedOutput) {
             case .success(let reservation): return PaidTurn(permit: permit, reservation: reservation)

@@ -46,12 +46,9 @@ extension AgentFiles {
             var found: [FoundLine] = []
             var told = 0
             var matcher = BoundedRegex.Matcher(regex)
-            let summary = try walk(start, pattern: filter, rebased: false, bounds: bounds.walk) { walk, file in
-                guard file.status.size <= UInt64(bounds.file) else {
-                    walk.summary.tooLarge += 1
-                    return true
-                }
-                try walk.use(file.status.size)
+            let summary = try walk(
+                start, pattern: filter, rebased: false, bounds: bounds.walk, reads: UInt64(bounds.file)
+            ) { walk, file in
                 guard let descriptor = try? file.opened(), let bytes = try? descriptor.readAll(limit: bounds.file)
                 else {
                     walk.summary.isCut = true

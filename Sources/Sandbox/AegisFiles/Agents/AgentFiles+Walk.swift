@@ -28,6 +28,50 @@ package struct WalkSummary: Sendable, Equatable {
     package var isCut = false
 }
 
+/// What a walk does by one grant.
+private final class WalkShare {
+    let grant: GrantID
+    /// Nil once it is settled.
+    private var admission: Admission?
+    /// Bytes that were reserved and not used yet; those that were used.
+    private var reserved: UInt64
+    private var used: UInt64 = 0
+
+    init(_ admission: consuming Admission, reserved: UInt64 = 0) {
+        grant = admission.grant
+        self.reserved = reserved
+        self.admission = consume admission
+    }
+
+    func check() throws(Denial) { try admission?.check() }
+
+    /// Counts bytes that are about to be read. What is reserved is reserved in large portions: each is a record.
+    ///
+    /// - Throws: when there are not so many left, or the grant was taken back.
+    func use(_ bytes: UInt64) throws(Denial) {
+        try check()
+        if bytes > reserved {
+            let portion: UInt64 = 4 << 20
+            do throws(Denial) {
+                try admission?.reserve(Amounts(bytes: bytes + portion))
+                reserved += bytes + portion
+            } catch {
+                guard error.reason == .bytesUsedUp else { throw error }
+                try admission?.reserve(Amounts(bytes: bytes - reserved))
+                reserved = bytes
+            }
+        }
+        reserved -= bytes
+        used += bytes
+    }
+
+    /// Ends it: what was read takes the place of what was reserved.
+    func settle() {
+        guard let last = admission.take() else { return }
+        last.settle(used: Amounts(bytes: used))
+    }
+}
+
 /// One walk: below one folder that was asked for, with every file decided on by itself.
 struct FileWalk: ~Copyable {
     let files: AgentFiles
@@ -36,17 +80,20 @@ struct FileWalk: ~Copyable {
     let bounds: WalkBounds
     var summary = WalkSummary()
     private let root: FileRoot
-    private let grants: GrantSet
+    /// What decides on files, without the grants that are used up or taken back meanwhile.
+    private var grants: GrantSet
     private let now = Timestamp.now()
-    private var admission: Admission
+    /// By the grant that allowed the place where it starts.
+    private let own: WalkShare
+    /// By other grants that files are read by.
+    private var others: [GrantID: WalkShare] = [:]
+    /// The largest file that is read; nil when names are enough.
+    private let reads: UInt64?
     private var left: Int
-    /// Bytes that were reserved and not used yet; those that were used.
-    private var reserved: UInt64 = 0
-    private var used: UInt64 = 0
 
     /// Asks for the folder (or file) that the walk starts from.
     init(
-        _ files: AgentFiles, _ path: AgentPath, pattern: PathPattern?, bounds: WalkBounds,
+        _ files: AgentFiles, _ path: AgentPath, pattern: PathPattern?, bounds: WalkBounds, reads: UInt64?,
         admission: consuming Admission
     ) throws {
         self.files = files
@@ -55,34 +102,17 @@ struct FileWalk: ~Copyable {
         self.bounds = bounds
         root = try FileRoot(path, in: files.scope)
         grants = files.grants.grants(of: files.holder)
-        self.admission = admission
+        self.reads = reads
+        own = WalkShare(admission)
         left = bounds.entries
     }
 
     /// Ends the walk.
     consuming func finish() -> WalkSummary {
         let summary = summary
-        admission.settle(used: Amounts(bytes: used))
+        own.settle()
+        for share in others.values { share.settle() }
         return summary
-    }
-
-    /// Counts bytes that are about to be read. What is reserved is reserved in large portions: each is a record.
-    ///
-    /// - Throws: when there are not so many left.
-    mutating func use(_ bytes: UInt64) throws(Denial) {
-        if bytes > reserved {
-            let portion: UInt64 = 4 << 20
-            do throws(Denial) {
-                try admission.reserve(Amounts(bytes: bytes + portion))
-                reserved += bytes + portion
-            } catch {
-                guard error.reason == .bytesUsedUp else { throw error }
-                try admission.reserve(Amounts(bytes: bytes - reserved))
-                reserved = bytes
-            }
-        }
-        reserved -= bytes
-        used += bytes
     }
 
     /// Visits a file, or all files in a folder and below, by name.
@@ -107,7 +137,7 @@ struct FileWalk: ~Copyable {
         for entry in entries.sorted(by: { $0.bytes.lexicographicallyPrecedes($1.bytes) }) {
             left -= 1
             if left % 256 == 0 {
-                try admission.check()
+                try own.check()
                 if bounds.isOver() { left = 0 }
             }
             guard left > 0 else {
@@ -135,12 +165,45 @@ struct FileWalk: ~Copyable {
         _ file: borrowing FoundFile, _ body: (inout FileWalk, borrowing FoundFile) throws -> Bool
     ) throws -> Bool {
         if let pattern, !pattern.matches(file.path) { return true }
-        guard case .allow = evaluate(Request(.fileRead(file.path)), with: grants, at: now) else {
-            summary.notGranted += 1
+        // Without the place nothing below it is found.
+        try own.check()
+        let isLarge = reads.map { file.status.size > $0 } ?? false
+        let bytes = reads == nil || isLarge ? 0 : file.status.size
+        while case .allow(let allowance) = evaluate(Request(.fileRead(file.path)), with: grants, at: now) {
+            guard try takes(bytes, of: file.path, by: allowance.grant) else { continue }
+            summary.files += 1
+            if isLarge { summary.tooLarge += 1 }
+            return try isLarge || body(&self, file)
+        }
+        summary.notGranted += 1
+        return true
+    }
+
+    /// Counts a file at the grant that lets it be read: each grant has one use of a walk, and all bytes that are read by it.
+    ///
+    /// - Returns: whether it may be read; else the grant is asked no more.
+    /// - Throws: the refusal, of the grant that the walk began with.
+    private mutating func takes(_ bytes: UInt64, of path: CanonicalPath, by grant: GrantID) throws(Denial) -> Bool {
+        if grant == own.grant {
+            try own.use(bytes)
             return true
         }
-        summary.files += 1
-        return try body(&self, file)
+        do throws(Denial) {
+            let share: WalkShare
+            if let known = others[grant] {
+                share = known
+            } else {
+                let request = Request(.fileRead(path), needs: Amounts(bytes: bytes))
+                share = WalkShare(try files.grants.admit(request, by: files.holder), reserved: bytes)
+                others[grant] = share
+            }
+            try share.use(bytes)
+            return true
+        } catch {
+            guard error.reason != .notRecorded else { throw error }
+            grants = GrantSet(grants.grants.filter { $0.id != grant }, protected: grants.protected)
+            return false
+        }
     }
 }
 
@@ -178,11 +241,12 @@ extension AgentFiles {
     ///   - pattern: which files are visited; nil is all.
     ///   - rebased: whether the pattern begins at `start` as it was written, which may be reached through a link.
     ///   - bounds: how far is looked.
+    ///   - reads: the largest file that `body` reads, whose bytes are counted; nil when it reads none.
     ///   - body: visits a file; false ends the walk.
     /// - Returns: what was left out.
     /// - Throws: as `list` does; what `body` throws.
     func walk(
-        _ start: AgentPath, pattern: PathPattern?, rebased: Bool, bounds: WalkBounds,
+        _ start: AgentPath, pattern: PathPattern?, rebased: Bool, bounds: WalkBounds, reads: UInt64? = nil,
         _ body: (inout FileWalk, borrowing FoundFile) throws -> Bool
     ) throws -> WalkSummary {
         let root = try FileRoot(start, in: scope)
@@ -193,7 +257,7 @@ extension AgentFiles {
         let admission = try admit(.read, file.path, given: start)
         try checkGuarded(file, start)
         let real = rebased ? pattern.flatMap { $0.rebased(to: file.path) } ?? pattern : pattern
-        var walk = try FileWalk(self, start, pattern: real, bounds: bounds, admission: admission)
+        var walk = try FileWalk(self, start, pattern: real, bounds: bounds, reads: reads, admission: admission)
         do { _ = try walk.visit(file, depth: 0, body) } catch {
             _ = walk.finish()
             throw error
