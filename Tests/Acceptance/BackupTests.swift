@@ -211,6 +211,45 @@ import Testing
         }
     }
 
+    /// A turn in the pause before it is begun anew is under way, too.
+    @Test func aTurnThatWasToBeBegunAnewIsNot() async throws {
+        let rules = """
+              - when: { agent: mourner, message: hello }
+                reply: { text: hello }
+              - when: { agent: mourner }
+                fail: { status: 401, message: bad key }
+
+            """
+        try await AgentDoor.with(rules: rules) { door in
+            let f = door.fixture
+            func spawn(_ restart: String) async throws -> (id: String, trace: Any) {
+                let id = try await door.spawn(
+                    "name: mourner\nmodel: default\nlifecycle: persistent\nrestart: \(restart)")
+                let sent = try await door.result("agent.run", ["agent_id": id, "message": "go", "wait": false])
+                return (id, sent["trace_id"] ?? "")
+            }
+            func state(_ id: String) async throws -> String? {
+                let list = try await door.result("agent.list")["agents"] as? [[String: Any]]
+                return list?.first { $0["id"] as? String == id }?["state"] as? String
+            }
+            func reply(_ agent: (id: String, trace: Any)) async throws -> [String: Any] {
+                try await door.result("agent.reply", ["agent_id": agent.id, "trace_id": agent.trace, "wait": true])
+            }
+            let pausing = try await spawn("{policy: on-failure, pause: 1h}")
+            try await f.eventually("it waits to be begun anew") { try await state(pausing.id) == "restarting" }
+            let failed = try await spawn("never")
+            #expect(try await reply(failed)["stop_reason"] as? String == "error")
+            try await restoreAtOnce(f)
+            #expect(try await state(pausing.id) == "idle")
+            #expect(try await reply(pausing)["stop_reason"] as? String == "cancelled")
+            // What had ended by itself stays as it was.
+            let told = try await reply(failed)
+            #expect(told["stop_reason"] as? String == "error", "\(told)")
+            let next = try await door.result("agent.run", ["agent_id": pausing.id, "message": "hello"])
+            #expect(next["stop_reason"] as? String == "complete", "\(next)")
+        }
+    }
+
     /// Makes a backup of what is under way, and begins anew with it.
     private func restoreAtOnce(_ f: DaemonFixture) async throws {
         let words = try passphrase(f)
