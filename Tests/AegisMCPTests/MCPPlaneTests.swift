@@ -214,6 +214,33 @@ import Testing
         }
     }
 
+    /// Whoever it was started for has gone before it was there.
+    @Test func aServerThatNobodyWaitsForAnyMoreIsStopped() async throws {
+        try await with { stage, database in
+            let held = Mutexed<JSONValue?>(nil)
+            let server = ScriptedServer { message, server in
+                if message["method"]?.text == "server/discover" { return held.change { $0 = message } }
+                Usual.stateless()(message, server)
+            }
+            let node = try Node(stage, database) { _ in server }
+            let asked = Task { try await node.plane.refresh("s") }
+            _ = await server.message("server/discover")
+            asked.cancel()
+            await #expect(throws: CancellationError.self) { try await asked.value }
+            #expect(node.field("state") == "starting")
+            Usual.stateless()(try #require(held.value), server)
+            while node.field("state") == "starting" { await Task.yield() }
+            #expect(node.field("state") == "running")
+            let patience = ContinuousClock.now + .seconds(60)
+            while !stage.clock.deadlines.contains(.seconds(300)), ContinuousClock.now < patience { await Task.yield() }
+            try #require(stage.clock.deadlines.contains(.seconds(300)), "nothing is to stop it")
+            stage.clock.advance(by: .seconds(300))
+            await server.gone()
+            #expect(node.field("state") == "stopped")
+            await node.plane.end()
+        }
+    }
+
     @Test func aServerThatDoesNotComeIsLeftAloneForAWhile() async throws {
         try await with { stage, database in
             let tries = Mutexed(0)
