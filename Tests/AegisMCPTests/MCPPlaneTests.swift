@@ -179,6 +179,40 @@ import Testing
         }
     }
 
+    /// What a person agreed to was the tool of that server, not of another one of its name.
+    @Test(arguments: [(MCPApproval.first, true, true), (.changed, false, true)])
+    func anotherServerIsAskedAboutAsTheFirstWas(
+        _ approval: MCPApproval, _ same: Bool, _ other: Bool
+    ) async throws {
+        try await with { stage, database in
+            /// Whether its tools are asked about once a server has listed them.
+            @Sendable func asks(_ command: String, _ description: String, agrees: Bool = false) async throws -> [Bool?]
+            {
+                var section = MCPServerSection("s", command: [command])
+                section.approval = approval
+                let node = try Node(stage, database, section) { _ in
+                    ScriptedServer(Usual.stateless([.tool("one", description)]))
+                }
+                try await node.plane.refresh("s")
+                let before = node.asks
+                if agrees { #expect(await node.call("mcp.s.one", desk: Desk()).isError == false) }
+                let after = node.asks
+                await node.plane.end()
+                return [before, after]
+            }
+            let agreed = try await asks("x", "does things", agrees: true)
+            let again = try await asks("x", "does things")
+            #expect(agreed == [same, false] && again == [false, false])
+            let elsewhere = try await asks("y", "does things")
+            #expect(elsewhere == [same, same])
+            // Nobody has agreed to that one, and the first one's word is not known again either.
+            let back = try await asks("x", "does things")
+            #expect(back == [same, same])
+            let different = try await asks("y", "does more")
+            #expect(different == [other, other])
+        }
+    }
+
     @Test func aServerThatSaysSoIsListedAgain() async throws {
         try await with { stage, database in
             let tools = Mutexed([JSONValue.tool("one")])
