@@ -76,6 +76,35 @@ import Testing
         }
     }
 
+    /// The time goes on without a daemon: whoever comes back too late is refused, and nobody is asked a second time.
+    @Test func theTimeGoesOnWithoutADaemon() async throws {
+        let rules = """
+              - when: { agent: writer, tool: file_write }
+                reply: { text: "{{result}}" }
+              - when: { agent: writer }
+                reply: { tools: [{ name: file_write, input: { path: /workspace/note, content: "x" } }] }
+
+            """
+        try await AgentDoor.with("  agents: { approval_timeout: 10s }\n", rules: rules) { door in
+            let id = try await door.spawn(
+                "writer", ["tool: file_write", "file_write: /workspace/**"], "approval_required: [file_write]")
+            let sent = try await door.result("agent.run", ["agent_id": id, "message": "go", "wait": false])
+            let asked = try await door.waiting()
+            try await door.fixture.crash()
+            let end = try Date.ISO8601FormatStyle(includingFractionalSeconds: true)
+                .parse(try #require(asked["expires_at"] as? String))
+            try await door.fixture.eventually("its time is over") { Date() > end }
+            try await door.fixture.up()
+            let reply = try await door.result(
+                "agent.reply", ["agent_id": id, "trace_id": sent["trace_id"] ?? "", "wait": true])
+            #expect((reply["response"] as? String)?.contains("approval-expired") == true, "\(reply)")
+            let kinds = ["human_approval_requested", "human_approval_expired"]
+            let told = try await door.result("audit.tail", ["kinds": kinds, "agent": id])
+            let records = try #require(told["records"] as? [[String: Any]])
+            #expect(records.map { $0["kind"] as? String } == kinds, "\(told)")
+        }
+    }
+
     /// What a goal's agent has to ask for is asked on its way, and a name that is no tool's is said before the goal is taken: the real
     /// one would be called unasked, or the goal end once its turn has come.
     @Test func theManifestThatTakesGoalsSaysWhatIsAskedFor() async throws {

@@ -155,11 +155,7 @@ import Testing
             try await f.eventually("it waits for a person") {
                 (try await door.result("approval.list")["pending"] as? [Any])?.count == 1
             }
-            let words = try passphrase(f)
-            try await f.succeed("backup", "--passphrase-file", words, f.path("aegis.backup"))
-            try await f.succeed("down")
-            try await f.succeed("restore", "--force", "--passphrase-file", words, f.path("aegis.backup"))
-            try await f.up()
+            try await restoreAtOnce(f)
             let reply = try await door.result("agent.reply", ["agent_id": id, "trace_id": first, "wait": true])
             #expect(reply["stop_reason"] as? String == "cancelled", "\(reply)")
             #expect(try await door.problem("agent.reply", ["agent_id": id, "trace_id": second]) == "trace-not-found")
@@ -170,6 +166,97 @@ import Testing
             let next = try await door.result("agent.run", ["agent_id": id, "message": "hello"])
             #expect(next["stop_reason"] as? String == "complete", "\(next)")
         }
+    }
+
+    /// A question to the world that was under way is not asked again for a turn that only ends: others may see it, and it may cost.
+    @Test func whatWasBegunIsNotBegunAgain() async throws {
+        let rules = """
+              - when: { agent: finder, tool: web_search }
+                reply: { text: "{{result}}" }
+              - when: { agent: finder }
+                reply: { tools: [{ name: web_search, input: { query: tides } }] }
+
+            """
+        try await DaemonFixture.with(config: nil) { f in
+            // The first question is never answered; each leaves a byte.
+            let program = """
+                class Handler(Base):
+                    def do_GET(self):
+                        with open(sys.argv[1] + ".asked", "a") as asked:
+                            asked.write("x"); first = asked.tell() == 1
+                        if first: return threading.Event().wait()
+                        self.answer(200, "application/json", b'{"results": []}')
+                serve(Handler)
+                """
+            try await LocalServer.with(f, program) { server in
+                let asked = { FileManager.default.contents(atPath: server.file + ".asked")?.count ?? 0 }
+                let door = AgentDoor(fixture: f)
+                try await f.succeed("down")
+                let search = "  web_search: { type: searxng, endpoint: \"http://127.0.0.1:\(server.port)/\" }\n"
+                try AgentDoor.configuration(f, search, rules: rules)
+                try await f.up()
+                let id = try await door.spawn("finder", ["tool: web_search", "web_search"])
+                let sent = try await door.result("agent.run", ["agent_id": id, "message": "go", "wait": false])
+                try await f.eventually("it is asked") { asked() == 1 }
+                try await restoreAtOnce(f)
+                let turn: [String: Any] = ["agent_id": id, "trace_id": sent["trace_id"] ?? "", "wait": true]
+                let reply = try await door.result("agent.reply", turn)
+                #expect(reply["stop_reason"] as? String == "cancelled", "\(reply)")
+                #expect(asked() == 1)
+                // The ledger has an end for both: the call, whose outcome nobody knows, and the turn.
+                let told = try await door.result("audit.tail", ["agent": id])
+                let resumed = (told["records"] as? [[String: Any]])?.filter { $0["kind"] as? String == "tool_resumed" }
+                #expect((resumed?.first?["fields"] as? [String: Any])?["outcome"] as? String == "unknown", "\(told)")
+            }
+        }
+    }
+
+    /// A turn in the pause before it is begun anew is under way, too.
+    @Test func aTurnThatWasToBeBegunAnewIsNot() async throws {
+        let rules = """
+              - when: { agent: mourner, message: hello }
+                reply: { text: hello }
+              - when: { agent: mourner }
+                fail: { status: 401, message: bad key }
+
+            """
+        try await AgentDoor.with(rules: rules) { door in
+            let f = door.fixture
+            func spawn(_ restart: String) async throws -> (id: String, trace: Any) {
+                let id = try await door.spawn(
+                    "name: mourner\nmodel: default\nlifecycle: persistent\nrestart: \(restart)")
+                let sent = try await door.result("agent.run", ["agent_id": id, "message": "go", "wait": false])
+                return (id, sent["trace_id"] ?? "")
+            }
+            func state(_ id: String) async throws -> String? {
+                let list = try await door.result("agent.list")["agents"] as? [[String: Any]]
+                return list?.first { $0["id"] as? String == id }?["state"] as? String
+            }
+            func reply(_ agent: (id: String, trace: Any)) async throws -> [String: Any] {
+                try await door.result("agent.reply", ["agent_id": agent.id, "trace_id": agent.trace, "wait": true])
+            }
+            let pausing = try await spawn("{policy: on-failure, pause: 1h}")
+            try await f.eventually("it waits to be begun anew") { try await state(pausing.id) == "restarting" }
+            let failed = try await spawn("never")
+            #expect(try await reply(failed)["stop_reason"] as? String == "error")
+            try await restoreAtOnce(f)
+            #expect(try await state(pausing.id) == "idle")
+            #expect(try await reply(pausing)["stop_reason"] as? String == "cancelled")
+            // What had ended by itself stays as it was.
+            let told = try await reply(failed)
+            #expect(told["stop_reason"] as? String == "error", "\(told)")
+            let next = try await door.result("agent.run", ["agent_id": pausing.id, "message": "hello"])
+            #expect(next["stop_reason"] as? String == "complete", "\(next)")
+        }
+    }
+
+    /// Makes a backup of what is under way, and begins anew with it.
+    private func restoreAtOnce(_ f: DaemonFixture) async throws {
+        let words = try passphrase(f)
+        try await f.succeed("backup", "--passphrase-file", words, f.path("aegis.backup"))
+        try await f.succeed("down")
+        try await f.succeed("restore", "--force", "--passphrase-file", words, f.path("aegis.backup"))
+        try await f.up()
     }
 
     /// Copies that are cut, changed, and made of something else.

@@ -26,6 +26,48 @@ import Testing
         }
     }
 
+    /// Another server under the same name is not what a person agreed to, whatever it says of its tools.
+    @Test func anotherServerOfThatNameIsAskedAbout() async throws {
+        let program = LocalServer.ofTool(
+            """
+            TOOL = {"name": "work", "description": "works", "inputSchema": {"type": "object"}}
+            def call(handler, given): return "worked"
+
+            """)
+        try await DaemonFixture.with(config: nil) { f in
+            let door = AgentDoor(fixture: f)
+            func begin(with server: LocalServer) async throws {
+                let entry = "name: odd, approval: first, url: 'http://127.0.0.1:\(server.port)/mcp'"
+                try await f.succeed("down")
+                try AgentDoor.configuration(f, "  mcp_servers: [{ \(entry) }]\n")
+                try await f.up()
+                try await f.eventually("its tool is there") {
+                    try await f.aegis("tool", "list").out.contains("mcp.odd.work")
+                }
+                // Which may be known from before: it is listed now.
+                try await f.succeed("mcp", "refresh", "odd")
+            }
+            func text(_ answer: [String: Any]) -> String? { AgentDoor.value(answer)?["text"] as? String }
+            try await LocalServer.with(f, program) { first in
+                try await LocalServer.with(f, program) { second in
+                    try await begin(with: first)
+                    let id = try await door.spawn("a", ["tool: mcp.odd.work"])
+                    async let allowed = door.invoke(id, "mcp.odd.work", [:])
+                    let asked = try await door.waiting()
+                    try await door.answer(asked, "approve")
+                    #expect(text(try await allowed) == "worked")
+                    #expect(text(try await door.invoke(id, "mcp.odd.work", [:])) == "worked")
+                    try await begin(with: second)
+                    let listed = try await f.succeed("mcp", "list", "--output", "json")
+                    try #require(listed.out.contains(#""approval": true"#), "\(listed)")
+                    async let refused = door.invoke(id, "mcp.odd.work", [:])
+                    try await door.answer(try await door.waiting(after: asked), "deny")
+                    #expect("\(try await refused)".contains("approval-denied"))
+                }
+            }
+        }
+    }
+
     private static func kinds(_ door: AgentDoor) async throws -> [String] {
         let told = try await door.result(
             "audit.tail", ["kinds": ["mcp_connected", "mcp_tool_changed", "mcp_tool_accepted"], "count": 100])

@@ -179,6 +179,40 @@ import Testing
         }
     }
 
+    /// What a person agreed to was the tool of that server, not of another one of its name.
+    @Test(arguments: [(MCPApproval.first, true, true), (.changed, false, true)])
+    func anotherServerIsAskedAboutAsTheFirstWas(
+        _ approval: MCPApproval, _ same: Bool, _ other: Bool
+    ) async throws {
+        try await with { stage, database in
+            /// Whether its tools are asked about once a server has listed them.
+            @Sendable func asks(_ command: String, _ description: String, agrees: Bool = false) async throws -> [Bool?]
+            {
+                var section = MCPServerSection("s", command: [command])
+                section.approval = approval
+                let node = try Node(stage, database, section) { _ in
+                    ScriptedServer(Usual.stateless([.tool("one", description)]))
+                }
+                try await node.plane.refresh("s")
+                let before = node.asks
+                if agrees { #expect(await node.call("mcp.s.one", desk: Desk()).isError == false) }
+                let after = node.asks
+                await node.plane.end()
+                return [before, after]
+            }
+            let agreed = try await asks("x", "does things", agrees: true)
+            let again = try await asks("x", "does things")
+            #expect(agreed == [same, false] && again == [false, false])
+            let elsewhere = try await asks("y", "does things")
+            #expect(elsewhere == [same, same])
+            // Nobody has agreed to that one, and the first one's word is not known again either.
+            let back = try await asks("x", "does things")
+            #expect(back == [same, same])
+            let different = try await asks("y", "does more")
+            #expect(different == [other, other])
+        }
+    }
+
     @Test func aServerThatSaysSoIsListedAgain() async throws {
         try await with { stage, database in
             let tools = Mutexed([JSONValue.tool("one")])
@@ -210,6 +244,33 @@ import Testing
             #expect(node.field("state") == "stopped")
             #expect(await node.call("mcp.s.one").isError == false)
             #expect(node.opened.value.count == 2)
+            await node.plane.end()
+        }
+    }
+
+    /// Whoever it was started for has gone before it was there.
+    @Test func aServerThatNobodyWaitsForAnyMoreIsStopped() async throws {
+        try await with { stage, database in
+            let held = Mutexed<JSONValue?>(nil)
+            let server = ScriptedServer { message, server in
+                if message["method"]?.text == "server/discover" { return held.change { $0 = message } }
+                Usual.stateless()(message, server)
+            }
+            let node = try Node(stage, database) { _ in server }
+            let asked = Task { try await node.plane.refresh("s") }
+            _ = await server.message("server/discover")
+            asked.cancel()
+            await #expect(throws: CancellationError.self) { try await asked.value }
+            #expect(node.field("state") == "starting")
+            Usual.stateless()(try #require(held.value), server)
+            while node.field("state") == "starting" { await Task.yield() }
+            #expect(node.field("state") == "running")
+            let patience = ContinuousClock.now + .seconds(60)
+            while !stage.clock.deadlines.contains(.seconds(300)), ContinuousClock.now < patience { await Task.yield() }
+            try #require(stage.clock.deadlines.contains(.seconds(300)), "nothing is to stop it")
+            stage.clock.advance(by: .seconds(300))
+            await server.gone()
+            #expect(node.field("state") == "stopped")
             await node.plane.end()
         }
     }

@@ -192,6 +192,45 @@ struct ApprovalQueueTests {
         #expect(try await task.value == .granted(id: "ap-1", by: world.cli))
     }
 
+    /// The time goes on while there is no daemon, and being over is an answer as well: once, and to that call only.
+    @Test(arguments: [false, true])
+    func whatNobodyAnsweredMeanwhileIsRefused(_ isListed: Bool) async throws {
+        let world = try QueueWorld()
+        _ = try world.queue.open(world.request(), id: "ap-1")
+        world.pass(601)
+        let queue = world.restarted()
+        // Whoever looks first closes it.
+        if isListed { #expect(try queue.pending().isEmpty) }
+        guard case .answered(.expired("ap-1")) = try queue.open(world.request(), id: "ap-2") else {
+            Issue.record("it is asked again")
+            return
+        }
+        #expect(world.trail.kinds == ["human_approval_requested", "human_approval_expired"])
+        let (task, record) = try await world.asking(world.request(), of: queue)
+        #expect(record.id != "ap-1")
+        task.cancel()
+        _ = await task.result
+    }
+
+    @Test(arguments: ["facts", "turn", "taken"])
+    func aTimeThatWasOverForSomethingElseIsNoAnswer(_ what: String) async throws {
+        let world = try QueueWorld()
+        if what == "taken" {
+            let (task, _) = try await world.asking(world.request(facts: ["f": "1"]))
+            world.pass(600)
+            _ = try await task.value
+        } else {
+            _ = try world.queue.open(world.request(facts: ["f": "1"]), id: "ap-1")
+            world.pass(601)
+        }
+        var request = world.request(facts: ["f": what == "facts" ? "2" : "1"])
+        if what == "turn" { request.trace = "another" }
+        let (task, record) = try await world.asking(request)
+        #expect(record.state == .open && record.expiresAt > record.requestedAt)
+        task.cancel()
+        _ = await task.result
+    }
+
     @Test func anAnswerThatNobodyTookIsTakenOnce() async throws {
         let world = try QueueWorld()
         _ = try world.queue.open(world.request(), id: "ap-1")

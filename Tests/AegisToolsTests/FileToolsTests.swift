@@ -5,6 +5,7 @@ import AegisFiles
 import AegisJSON
 import AegisTestSupport
 import LinuxSys
+import Synchronization
 import Testing
 
 @testable import AegisTools
@@ -280,6 +281,55 @@ struct LineDiffTests {
             text.contains(
                 "@@ line 1 @@\n l1\n-l2\n+x\n l3\n l4\n l5\n@@ line 15 @@\n l15\n l16\n l17\n-l18\n+y\n l19\n l20\n"))
         #expect(!text.contains("l10"))
+    }
+
+    /// A line that counts how often it is looked at.
+    private struct Counted: Hashable {
+        let text: String
+        let count: Mutexed
+        static func == (a: Self, b: Self) -> Bool {
+            a.count.add()
+            return a.text == b.text
+        }
+        func hash(into hasher: inout Hasher) { hasher.combine(text) }
+    }
+    private final class Mutexed: Sendable {
+        private let state = Mutex(0)
+        var value: Int { state.withLock { $0 } }
+        func add() { state.withLock { $0 += 1 } }
+    }
+
+    /// Also where nothing stays, which takes the most: then all goes, and all comes.
+    @Test(arguments: [(4000, 4000, 0), (30, 60_000, 0), (60_000, 60_000, 0), (4000, 4000, 100), (4000, 4000, 3)])
+    func theWorkIsBounded(_ before: Int, _ after: Int, _ every: Int) {
+        let count = Mutexed()
+        func lines(_ number: Int, _ word: String) -> [Counted] {
+            (0..<number).map { line in
+                // Some lines are in both, many times or once.
+                let isCommon = every > 0 && line % every == 0
+                return Counted(text: isCommon ? every == 3 ? "}" : "common \(line)" : "\(word)\(line)", count: count)
+            }
+        }
+        let (old, new) = (lines(before, "a"), lines(after, "b"))
+        let edits = LineDiff.middle(old[...], new[...])
+        #expect(count.value < 2_500_000, "\(count.value)")
+        #expect(edits.filter { $0.0 != .added }.map(\.1.text) == old.map(\.text))
+        #expect(edits.filter { $0.0 != .removed }.map(\.1.text) == new.map(\.text))
+        let same = edits.count { $0.0 == .same }
+        #expect(every == 100 ? same == 40 : every == 3 || same == 0, "\(same)")
+    }
+
+    /// Small changes far apart in a large file are shown as such.
+    @Test func aLargePartIsDividedWhereBothAreTheSame() {
+        let lines = (1...9000).map { "l\($0)" }
+        var changed = lines
+        changed[1] = "x"
+        changed.insert("new", at: 4000)
+        changed.swapAt(6000, 6001)
+        changed.remove(at: 8990)
+        let text = diff(lines.joined(separator: "\n") + "\n", changed.joined(separator: "\n") + "\n")
+        let edits = text.split(separator: "\n").dropFirst(2).filter { "+-".contains($0.prefix(1)) }
+        #expect(edits.prefix(3) == ["-l2", "+x", "+new"] && edits.last == "-l8990" && edits.count == 6, "\(edits)")
     }
 
     @Test func hugeChangesAreCut() {

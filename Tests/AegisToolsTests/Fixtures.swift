@@ -9,8 +9,10 @@ import Synchronization
 
 /// A run's calls in memory.
 final class MemoryJournal: CallJournal {
-    private let state = Mutex((calls: [String: CallState](), fails: Set<String>(), isLeft: false))
+    private let state = Mutex((calls: [String: CallState](), fails: Set<String>(), isLeft: false, isStopped: false))
     var isLeft: Bool { state.withLock { $0.isLeft } }
+    var isStopped: Bool { state.withLock { $0.isStopped } }
+    func stop() { state.withLock { $0.isStopped = true } }
     func leave() { state.withLock { $0.isLeft = true } }
     init(_ calls: [String: CallState] = [:]) { state.withLock { $0.calls = calls } }
     func fail(_ step: String) { state.withLock { _ = $0.fails.insert(step) } }

@@ -234,6 +234,14 @@ struct ToolGateTests {
         world.context.journal = MemoryJournal(["c-1": .begun])
         #expect(await world.call("again").isError == false)
         #expect(again.calls == 1)
+        // Not for a run that only ends, and nobody is asked about it either.
+        let stopped = MemoryJournal(["c-1": .begun])
+        stopped.stop()
+        world.context.journal = stopped
+        world.context.approvals = ApprovalPolicy(required: ["*"])
+        let end = await world.call("again")
+        #expect(end.code == "interrupted" && again.calls == 1)
+        #expect(try stopped.state(of: "c-1") == .ended(end))
     }
 
     @Test func aRunThatCannotBeSavedGoesNoFurther() async throws {

@@ -53,10 +53,7 @@ extension AgentDirectory {
     package func resume() async { for process in agents.values { await process.resume() } }
 
     private func revive(_ record: AgentRecord) throws(AegisError) {
-        let prompt = record.prompt ?? ""
-        let file = ConfigFile(name: record.name, bytes: Array(record.manifest.utf8))
-        var manifest = try AgentManifest(file) { _ in prompt }
-        try record.options.apply(to: &manifest)
+        let manifest = try record.readManifest()
         let session = Session(try services.store.steps(of: record.id).lazy.map(\.step))
         let process = AgentProcess(
             record: record, manifest: manifest, session: session, mail: try services.store.mail(of: record.id),
@@ -76,5 +73,18 @@ extension AgentDirectory {
     package func end() async {
         isEnding = true
         for process in agents.values { await process.interrupt() }
+    }
+}
+
+extension AgentRecord {
+    /// The manifest that the agent lives by, as it was spawned with it.
+    ///
+    /// - Throws: what is wrong with it: a release before this one may have taken what this one does not.
+    func readManifest() throws(AegisError) -> AgentManifest {
+        let prompt = prompt ?? ""
+        let file = ConfigFile(name: name, bytes: Array(manifest.utf8))
+        var manifest = try AgentManifest(file) { _ in prompt }
+        try options.apply(to: &manifest)
+        return manifest
     }
 }

@@ -221,7 +221,8 @@ extension AgentProcess {
         context.identity = record.isPersistent ? id : nil
         context.owner = record.owner
         context.enclosing = startedBy
-        if services.registry.entry(use.name) == nil { context.own = await ownTools() }
+        // No sandbox is started for the tools of a turn that only ends.
+        if services.registry.entry(use.name) == nil, !log.isStopped { context.own = await ownTools() }
         return context
     }
 

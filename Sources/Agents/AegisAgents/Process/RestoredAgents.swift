@@ -16,13 +16,12 @@ package enum RestoredAgents {
     /// - Throws: what SQLite says.
     package static func settle(_ database: Database, at now: Timestamp) throws(AegisError) {
         let sessions = SessionStore(database)
-        for (id, _) in try sessions.records() {
+        for (id, text) in try sessions.records() {
             let session = Session(try sessions.steps(of: id).lazy.map(\.step))
             try sessions.forgetMail(of: id)
-            guard let turn = session.turn else { continue }
+            guard let (step, trace) = end(of: session, record: text) else { continue }
             var place = SessionStore.Place(of: id)
-            let step = SessionStore.Draft(.stopped, at: session.count, trace: turn.trace, time: now)
-            try sessions.append([step], to: &place)
+            try sessions.append([SessionStore.Draft(step, at: session.count, trace: trace, time: now)], to: &place)
         }
         let goals = GoalStore(database)
         for var goal in try goals.all() where !goal.isOver {
@@ -34,5 +33,24 @@ package enum RestoredAgents {
             try goals.save(goal)
         }
         try ApprovalQueue.settleRestored(database, at: now)
+    }
+
+    /// The step after which nothing of a session goes on.
+    ///
+    /// - Parameters:
+    ///   - session: as it is in the backup.
+    ///   - text: the record of its agent.
+    /// - Returns: the step and the turn that it ends; nil where nothing is under way.
+    private static func end(of session: Session, record text: String) -> (step: SessionStep, trace: String)? {
+        // The daemon ends it: what was begun is told as unclear, in the ledger too.
+        if let turn = session.turn { return (.stopped, turn.trace) }
+        // One that failed and waits to be begun anew is over already, and so has to be called off. Which one waits its manifest says;
+        // an agent whose manifest cannot be read is not brought back either.
+        guard let last = session.last,
+            let record = try? JSONValue(parsing: text.utf8).decode(AgentRecord.self),
+            let manifest = try? record.readManifest(),
+            manifest.restart.pause(after: last.stop, restarts: last.turn.restarts) != nil
+        else { return nil }
+        return (.ended(.cancelled, nil), last.turn.trace)
     }
 }

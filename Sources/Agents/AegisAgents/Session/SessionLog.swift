@@ -159,6 +159,8 @@ package final class SessionLog: Sendable {
 extension SessionLog: CallJournal {
     package var isLeft: Bool { state.withLock { $0.isLeft } }
 
+    package var isStopped: Bool { state.withLock { $0.session.turn?.isStopped ?? false } }
+
     /// Says that the daemon ends.
     func leave() { state.withLock { $0.isLeft = true } }
 

@@ -197,12 +197,17 @@ final class MCPLink: Sendable {
     private func release() {
         state.withLock { state in
             state.users -= 1
-            guard state.users == 0, case .ready = state.phase, section.idleStop.milliseconds > 0, !state.isEnded else {
-                return
-            }
-            state.timer?.cancel()
-            state.timer = scope.spawn("mcp \(section.name): idle") { await self.idle() }
+            rest(&state)
         }
+    }
+
+    /// Lets a server that nobody uses be stopped after its time.
+    private func rest(_ state: inout State) {
+        guard state.users == 0, case .ready = state.phase, section.idleStop.milliseconds > 0, !state.isEnded else {
+            return
+        }
+        state.timer?.cancel()
+        state.timer = scope.spawn("mcp \(section.name): idle") { await self.idle() }
     }
 
     private func idle() async {
@@ -227,6 +232,8 @@ final class MCPLink: Sendable {
             case .success(let client):
                 state.phase = .ready(client)
                 state.lastError = nil
+                // Whoever it was started for may have given up meanwhile.
+                rest(&state)
             case .failure(let error):
                 let told =
                     error as? AegisError ?? MCPFault.unavailable(section.name, "it could not be started: \(error)")

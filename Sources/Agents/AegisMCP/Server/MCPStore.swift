@@ -73,7 +73,8 @@ package struct MCPStore: Sendable {
         return Entry(definition: definition, accepted: accepted)
     }
 
-    /// Keeps a list. What is listed for the first time counts as agreed to where `trustsFirst` says so; what changed does not.
+    /// Keeps a list. What is listed for the first time counts as agreed to where `trustsFirst` says so; what changed does not. What a
+    /// person agreed to first was the tool of that origin: of another one they are asked again, also where it looks the same.
     ///
     /// - Parameters:
     ///   - server: whose list.
@@ -89,6 +90,7 @@ package struct MCPStore: Sendable {
         trustsFirst: @Sendable (String) -> Bool
     ) throws(AegisError) -> [Entry] {
         try database.transaction(.saved) { t throws(SQLiteError) in
+            try Self.forgetAgreements(with: server, unless: origin, t, trustsFirst)
             try t.run(
                 "INSERT OR REPLACE INTO mcp_servers (name, origin, revision, software, listed_at) VALUES (?,?,?,?,?)",
                 server, origin, hello.revision, hello.software, time.milliseconds)
@@ -117,6 +119,24 @@ package struct MCPStore: Sendable {
                     WHERE server = ? AND is_listed = 0 ORDER BY seen_at DESC LIMIT -1 OFFSET \(Self.mostGone))
                 """, server, server)
             return entries
+        }
+    }
+
+    /// Forgets what was agreed to for a server that is started from something else now, also of tools that it does not list. Where
+    /// nobody was asked first, what was there is still what a tool must not differ from.
+    private static func forgetAgreements(
+        with server: String, unless origin: String, _ t: borrowing Transaction,
+        _ trustsFirst: @Sendable (String) -> Bool
+    ) throws(SQLiteError) {
+        let before = try t.first("SELECT origin FROM mcp_servers WHERE name = ?", server) { row throws(SQLiteError) in
+            try row.get(0, as: String.self)
+        }
+        guard let before, before != origin else { return }
+        let agreed = try t.all(
+            "SELECT tool FROM mcp_tools WHERE server = ? AND accepted IS NOT NULL", server
+        ) { row throws(SQLiteError) in try row.get(0, as: String.self) }
+        for tool in agreed where !trustsFirst(tool) {
+            try t.run("UPDATE mcp_tools SET accepted = NULL WHERE server = ? AND tool = ?", server, tool)
         }
     }
 

@@ -62,15 +62,25 @@ extension ApprovalQueue {
             old.request.tool == request.tool && old.request.inputHash == request.inputHash
             && old.request.grant == request.grant && old.request.preview == request.preview
         let isOld = time >= old.expiresAt
+        // Ids of calls may come again in a later turn.
+        let isOfTurn = old.request.trace == request.trace
         switch old.state {
         case .open where isSame && !isOld: return .waiting(old)
+        case .open where isSame && isOfTurn:
+            // Its time has gone on without a daemon: nobody is asked a second time.
+            try close(old, .expired, why: nil, db)
+            try ApprovalRows.markUsed(old.id, db)
+            return .answered(.expired(id: old.id))
         case .open:
             try close(old, isOld ? .expired : .withdrawn, why: isOld ? nil : "what it was about has changed", db)
         case .granted, .denied:
             try ApprovalRows.markUsed(old.id, db)
             // An answer holds for as long as the question was open.
             if isSame, !isOld { return .answered(decision(old)) }
-        case .expired, .withdrawn: break
+        case .expired:
+            try ApprovalRows.markUsed(old.id, db)
+            if isSame, isOfTurn { return .answered(.expired(id: old.id)) }
+        case .withdrawn: break
         }
         return nil
     }
@@ -91,6 +101,7 @@ extension ApprovalQueue {
             }
             guard isOver else { return nil }
             try close(record, .expired, why: nil, db)
+            try ApprovalRows.markUsed(id, db)
             return .expired(id: id)
         }
     }

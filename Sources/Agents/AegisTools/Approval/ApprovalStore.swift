@@ -82,7 +82,7 @@ struct ApprovalRows: ~Copyable {
         try db.first(
             """
             SELECT \(columns) FROM approvals WHERE agent = ? AND call_id = ? AND used = 0
-                AND state IN ('open', 'granted', 'denied') ORDER BY requested_at DESC, rowid DESC LIMIT 1
+                AND state IN ('open', 'granted', 'denied', 'expired') ORDER BY requested_at DESC, rowid DESC LIMIT 1
             """, request.agent, request.callID, map: read)
     }
 

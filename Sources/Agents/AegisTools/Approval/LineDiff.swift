@@ -2,8 +2,8 @@
 enum LineDiff {
     /// Lines around a change.
     private static let context = 3
-    /// Lines that are compared; more are shown as taken out and put in.
-    private static let mostLines = 4000
+    /// Lines of both texts that are compared with each other at once: some 16 MiB where all of them differ.
+    private static let mostCompared = 2000
     /// Lines that are shown.
     private static let mostShown = 2000
 
@@ -31,7 +31,7 @@ enum LineDiff {
         return head + render(all, first: first)
     }
 
-    private enum Mark: String { case same = " ", removed = "-", added = "+" }
+    enum Mark: String { case same = " ", removed = "-", added = "+" }
 
     private static func lines(_ bytes: [UInt8]) -> [ArraySlice<UInt8>] {
         var lines = bytes.split(separator: 0x0a, omittingEmptySubsequences: false)
@@ -45,12 +45,78 @@ enum LineDiff {
     }
 
     /// The changed part as lines that stay, go and come.
-    private static func middle(
-        _ before: ArraySlice<ArraySlice<UInt8>>, _ after: ArraySlice<ArraySlice<UInt8>>
-    ) -> [(Mark, ArraySlice<UInt8>)] {
-        guard before.count <= mostLines, after.count <= mostLines else {
-            return before.map { (.removed, $0) } + after.map { (.added, $0) }
+    ///
+    /// Comparing takes memory with the square of the lines that differ: a large part is divided at lines that both texts have once,
+    /// and what is too large still is taken out and put in as a whole. So all of it takes time and memory with the length only.
+    ///
+    /// - Parameters:
+    ///   - before: the part as it was.
+    ///   - after: the part as it is to be.
+    /// - Returns: both in one order; what goes stands before what comes.
+    static func middle<Line: Hashable>(_ before: ArraySlice<Line>, _ after: ArraySlice<Line>) -> [(Mark, Line)] {
+        if before.isEmpty || after.isEmpty || before.count + after.count <= mostCompared {
+            return compared(before, after)
         }
+        var out: [(Mark, Line)] = []
+        var (i, j) = (before.startIndex, after.startIndex)
+        for (old, new) in anchors(before, after) + [(before.endIndex, after.endIndex)] {
+            let (gone, come) = (before[i..<old], after[j..<new])
+            if gone.count + come.count <= mostCompared {
+                out += compared(gone, come)
+            } else {
+                out += gone.map { (.removed, $0) } + come.map { (.added, $0) }
+            }
+            if old < before.endIndex { out.append((.same, before[old])) }
+            (i, j) = (old + 1, new + 1)
+        }
+        return out
+    }
+
+    /// The places of lines that both texts have exactly once, as many as are in the same order in both.
+    private static func anchors<Line: Hashable>(
+        _ before: ArraySlice<Line>, _ after: ArraySlice<Line>
+    ) -> [(Int, Int)] {
+        // nil is a line that comes again.
+        func places(_ lines: ArraySlice<Line>) -> [Line: Int?] {
+            var places: [Line: Int?] = [:]
+            for index in lines.indices {
+                if places.updateValue(index, forKey: lines[index]) != nil { places[lines[index]] = .some(nil) }
+            }
+            return places
+        }
+        let (olds, news) = (places(before), places(after))
+        let pairs = before.indices.compactMap { old -> (Int, Int)? in
+            guard case .some(.some) = olds[before[old]], case .some(.some(let new)) = news[before[old]] else {
+                return nil
+            }
+            return (old, new)
+        }
+        // The longest run of pairs that rises on both sides: `ends` has the lowest end of a run of each length.
+        var ends: [Int] = []
+        var earlier = [Int?](repeating: nil, count: pairs.count)
+        for (index, pair) in pairs.enumerated() {
+            var (low, high) = (0, ends.count)
+            while low < high {
+                let half = (low + high) / 2
+                if pairs[ends[half]].1 < pair.1 { low = half + 1 } else { high = half }
+            }
+            if low > 0 { earlier[index] = ends[low - 1] }
+            if low == ends.count { ends.append(index) } else { ends[low] = index }
+        }
+        var run: [(Int, Int)] = []
+        var next = ends.last
+        while let index = next {
+            run.append(pairs[index])
+            next = earlier[index]
+        }
+        return run.reversed()
+    }
+
+    private static func compared<Line: Hashable>(
+        _ before: ArraySlice<Line>, _ after: ArraySlice<Line>
+    ) -> [(Mark, Line)] {
+        if before.isEmpty { return after.map { (.added, $0) } }
+        if after.isEmpty { return before.map { (.removed, $0) } }
         var removed: Set<Int> = []
         var added: Set<Int> = []
         for change in Array(after).difference(from: Array(before)) {
@@ -59,7 +125,7 @@ enum LineDiff {
             case .insert(let offset, _, _): added.insert(offset)
             }
         }
-        var out: [(Mark, ArraySlice<UInt8>)] = []
+        var out: [(Mark, Line)] = []
         var (i, j) = (0, 0)
         while i < before.count || j < after.count {
             if removed.contains(i) {

@@ -15,6 +15,8 @@ package enum CallState: Sendable, Hashable {
 package protocol CallJournal: Sendable {
     /// Whether the daemon ends and another one goes on with the run: what can be done again is left to it.
     var isLeft: Bool { get }
+    /// Whether the run is only to end: nothing that was begun is begun again for it.
+    var isStopped: Bool { get }
     /// What is known of a call.
     ///
     /// - Throws: when it cannot be read; then the call does not run.

@@ -17,7 +17,8 @@ extension ToolGate {
         case .unknown: return nil
         case .ended(let reply): return note(call, "reused", reply)
         case .begun:
-            guard !call.entry.declaration.isIdempotent else { return nil }
+            // Of a run that was stopped before its daemon ended, or comes from a backup, nobody wants to know any more.
+            guard journal.isStopped || !call.entry.declaration.isIdempotent else { return nil }
             let reply = ToolReply(Self.interrupted(call.name))
             let noted = note(call, "unknown", reply)
             return saveEnd(call, noted)
