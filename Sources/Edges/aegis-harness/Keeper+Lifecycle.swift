@@ -60,6 +60,8 @@ extension Keeper {
         }
         if sandbox.pid != 0 && relay.isUp { return finishBoot() }
         if sandbox.pid != 0 && (harness < 0 || sandbox.end != nil) {
+            // So may the sandbox's.
+            if boot.errors >= 0 { readErrors() }
             let text = bytes("the sandbox ended before its harness said hello")
             return fail(.hello, 0, text + (sandbox.end.map { bytes(", exit code ") + bytes(Int($0.code)) } ?? []))
         }
