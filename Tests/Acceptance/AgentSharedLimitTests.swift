@@ -74,7 +74,7 @@ import Testing
             let children = ["one", "two"].map { name in
                 [
                     "manifest":
-                        "name: \(name)\nmodel: default\ncapabilities: ['tool: spawn_agent', 'tool: echo', 'spawn: *']",
+                        "name: \(name)\nmodel: default\ncapabilities: [{grant: 'tool: spawn_agent', max_tokens: 100k}, 'tool: echo', 'spawn: *']",
                     "message": "go",
                 ]
             }
