@@ -138,6 +138,39 @@ import Testing
         }
     }
 
+    /// What somebody agrees to cannot stand where nobody sees it: a list says first that it does not show all, shows the end, and
+    /// names what does.
+    @Test func whatIsTooLongForAListIsShownByItself() async throws {
+        try await AgentDoor.with { door in
+            let id = try await door.spawn(
+                "writer", ["tool: file_write", "file_write: /workspace/**"], "approval_required: [file_write]")
+            let filler = String(repeating: "tide\n", count: 20 << 10)
+            let content = filler + "marked the middle\n" + filler + "marked the end\n"
+            async let written = door.invoke(id, "file_write", ["path": "/workspace/note", "content": content])
+            let asked = try await door.waiting()
+            let approval = try #require(asked["id"] as? String)
+            let input = try #require((asked["input"] as? [String: Any])?["content"] as? String)
+            let shown = [input, try #require(asked["preview"] as? String)]
+            for text in shown {
+                #expect(text.contains("marked the end") && !text.contains("marked the middle"), "\(text.suffix(100))")
+            }
+            #expect(input.hasPrefix("(65536 of \(content.count) characters are shown: "), "\(input.prefix(200))")
+            #expect(shown[1].contains("\n(2000 of 40962 lines are shown: "), "\(shown[1].prefix(200))")
+            let listed = try await door.fixture.succeed("approval", "list")
+            #expect(listed.out.contains("lines are shown") && listed.out.contains("+marked the end"))
+            // All of it, by every door, for whom it is.
+            let whole = try await door.result("approval.show", ["id": approval])
+            #expect((whole["input"] as? [String: Any])?["content"] as? String == content)
+            let text = try await door.fixture.succeed("approval", "show", approval)
+            #expect(text.out.contains("marked the middle\n") && text.out.contains("\npath:\n/workspace/note\n"))
+            try await door.openToAll()
+            #expect(try await door.problem("approval.show", ["id": approval], user: 4242) == "approval-not-found")
+            try await door.fixture.refuse("approval", "show", "ap-none", code: 4, error: "approval-not-found")
+            try await door.answer(asked, "deny")
+            #expect("\(try await written)".contains("approval-denied"))
+        }
+    }
+
     /// A time in which nobody can answer, or no time at all, is no setting.
     @Test func aTimeOutOfRangeIsRefused() async throws {
         try await AgentDoor.with { door in

@@ -332,9 +332,13 @@ struct LineDiffTests {
         #expect(edits.prefix(3) == ["-l2", "+x", "+new"] && edits.last == "-l8990" && edits.count == 6, "\(edits)")
     }
 
-    @Test func hugeChangesAreCut() {
+    /// That it is cut is said first, and the end is shown: what matters may stand there.
+    @Test func hugeChangesAreCutInTheirMiddle() {
         let old = (0..<5000).map { "a\($0)\n" }.joined()
         let new = (0..<5000).map { "b\($0)\n" }.joined()
-        #expect(diff(old, new).hasSuffix("(8000 more lines are not shown)\n"))
+        let lines = diff(old, new).split(separator: "\n").map(String.init)
+        #expect(lines[2].hasPrefix("(2000 of 10000 lines are shown: "), "\(lines[2])")
+        #expect(lines.contains("(8000 lines are not shown here)") && lines.count == 2 + 2 + 1000 + 2 + 1000)
+        #expect(lines[4] == "-a0" && lines[1003] == "-a999" && lines.last == "+b4999")
     }
 }

@@ -17,6 +17,22 @@ extension AgentService {
         return shown
     }
 
+    /// One of them with all that would be done, also after it was answered.
+    func approval(_ id: String, _ caller: Caller) async throws -> JSONValue {
+        try await ownApproval(id, caller).json(atMost: ApprovalRecord.longestWhole)
+    }
+
+    private func ownApproval(_ id: String, _ caller: Caller) async throws -> ApprovalRecord {
+        let approvals = approvals
+        guard let record = try await BlockingPool.shared.run({ try approvals.record(id) }), await isOwn(record, caller)
+        else {
+            throw AegisError.notFound(
+                "approval-not-found", "there is no request for approval '\(Escaped.line(id, atMost: 64))'",
+                hint: "'aegis approval list' lists those that are open")
+        }
+        return record
+    }
+
     private func isOwn(_ record: ApprovalRecord, _ caller: Caller) async -> Bool {
         guard caller.uid != 0 else { return true }
         return (try? directory.find(record.request.agent))?.record.owner == caller.uid
@@ -32,13 +48,8 @@ extension AgentService {
                 .usage, "invalid-params", "'\(decision)' is no decision",
                 hint: nearest(decision, in: words).map { "did you mean '\($0)'?" } ?? "say approve or deny")
         }
+        _ = try await ownApproval(id, caller)
         let approvals = approvals
-        guard let record = try await BlockingPool.shared.run({ try approvals.record(id) }), await isOwn(record, caller)
-        else {
-            throw AegisError.notFound(
-                "approval-not-found", "there is no request for approval '\(id)'",
-                hint: "'aegis approval list' lists those that are open")
-        }
         let approver = Approver(uid: caller.uid, door: door)
         return try await BlockingPool.shared.run {
             try approvals.respond(
@@ -48,11 +59,14 @@ extension AgentService {
 }
 
 extension AgentMethods {
-    /// `approval.list`, `approval.respond`
+    /// `approval.list`, `approval.show`, `approval.respond`
     var approvalMethods: [JSONRPCMethod] {
         [
             method("approval.list", "", known: []) { service, _, caller in
                 ["pending": .array(try await service.pendingApprovals(caller))]
+            },
+            method("approval.show", "id", known: ["id"], positional: 1) { service, parameters, caller in
+                try await service.approval(try parameters.text("id"), caller)
             },
             method(
                 "approval.respond", "id, decision (approve | deny), reason, for_session (false)",
@@ -74,6 +88,9 @@ extension AgentRoutes {
         [
             .json(.get, "/v1/approvals", "List what waits for a person's answer") { [service] context in
                 Self.page(try await service.pendingApprovals(context.caller))
+            },
+            .json(.get, "/v1/approvals/{id}", "Show one with all that it would do") { [service] context in
+                try await service.approval(context.parameter("id"), context.caller)
             },
             .json(
                 .post, "/v1/approvals/{id}", "Answer: {decision: approve | deny, reason?, for_session?}"

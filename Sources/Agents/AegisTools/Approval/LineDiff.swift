@@ -143,25 +143,32 @@ enum LineDiff {
         return out
     }
 
-    /// Leaves out what stays and is far from any change.
+    /// Leaves out what stays and is far from any change, and the middle of what is too long: that is said first, so that no end of
+    /// it can be taken for the end of all.
     private static func render(_ all: [(Mark, ArraySlice<UInt8>)], first: Int) -> String {
         var keep = [Bool](repeating: false, count: all.count)
         for index in all.indices where all[index].0 != .same {
             for near in max(0, index - context)...min(all.count - 1, index + context) { keep[near] = true }
         }
+        let kept = keep.count { $0 }
+        let hidden = kept > mostShown ? mostShown / 2..<kept - mostShown / 2 : 0..<0
         var out = ""
-        var line = first
-        var shown = 0
+        if !hidden.isEmpty {
+            out +=
+                "(\(mostShown) of \(kept) lines are shown: the first and the last \(mostShown / 2); the call's arguments have the rest)\n"
+        }
+        var (line, number) = (first, 0)
         var isOpen = false
         for (index, (mark, text)) in all.enumerated() {
-            if keep[index] {
+            if keep[index], hidden.contains(number) {
+                if number == hidden.lowerBound { out += "(\(hidden.count) lines are not shown here)\n" }
+                isOpen = false
+                number += 1
+            } else if keep[index] {
                 if !isOpen { out += "@@ line \(line + 1) @@\n" }
                 isOpen = true
                 out += mark.rawValue + String(decoding: text, as: UTF8.self) + "\n"
-                shown += 1
-                if shown == mostShown, index + 1 < all.count {
-                    return out + "(\(all.count - index - 1) more lines are not shown)\n"
-                }
+                number += 1
             } else {
                 isOpen = false
             }

@@ -3,9 +3,9 @@ internal import AegisCore
 internal import AegisJSON
 internal import AegisWire
 
-/// `aegis approval list`, `approve` and `deny`
+/// `aegis approval list`, `show`, `approve` and `deny`
 enum ApprovalCommands {
-    static let commands = [list, approve, deny]
+    static let commands = [list, show, approve, deny]
 
     private static let list = Command(
         "approval list", "list what agents wait to be allowed, with what exactly it would do",
@@ -13,6 +13,18 @@ enum ApprovalCommands {
     ) { invocation, context in
         let items = try await context.client().list(APIClient.Route("approvals"))
         try await context.showValues(items, invocation, quiet: { $0["id"]?.text ?? "" }) { AgentText.approvals($0) }
+        return 0
+    }
+
+    private static let show = Command(
+        "approval show", "show one with its whole arguments",
+        details:
+            "A list shows the beginning and the end of what is longer than 64 Ki characters; this shows all of it.",
+        arguments: [Argument("ID")],
+        examples: [Example("to a pager", "aegis approval show ap-0123456789abcdef | less")]
+    ) { invocation, context in
+        let item = try await context.client().call(.get, APIClient.Route("approvals", invocation.arguments[0]))
+        try await context.show(item, invocation) { AgentText.approval(item) }
         return 0
     }
 

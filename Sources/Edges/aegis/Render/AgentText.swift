@@ -123,13 +123,24 @@ package enum AgentText {
     /// What `aegis approval list` prints: each with what would be done, as a block.
     package static func approvals(_ items: [JSONValue]) -> String {
         guard !items.isEmpty else { return "Nothing waits for an answer\n" }
-        return items.map { item in
-            let head =
-                "\(item["id"]?.text ?? "")  \(item["agent_name"]?.text ?? "") (\(item["agent_id"]?.text ?? "")) wants "
-                + "\(item["tool"]?.text ?? ""), until \(item["expires_at"]?.text ?? "")"
-            let preview = item["preview"]?.text ?? item["preview"]?["text"]?.text ?? item["description"]?.text ?? ""
-            return Plain.text(head) + "\n" + Plain.block(preview)
-        }.joined(separator: "\n")
+        return items.map(approvalHead).joined(separator: "\n")
+    }
+
+    /// What `aegis approval show` prints: the same, with each argument as a block of its own.
+    package static func approval(_ item: JSONValue) -> String {
+        let arguments = (item["input"]?.fields ?? []).map { field in
+            let text = field.value.text ?? field.value.pretty
+            return "\n" + Plain.text(field.name) + ":\n" + Plain.block(text)
+        }
+        return approvalHead(item) + arguments.joined()
+    }
+
+    private static func approvalHead(_ item: JSONValue) -> String {
+        let head =
+            "\(item["id"]?.text ?? "")  \(item["agent_name"]?.text ?? "") (\(item["agent_id"]?.text ?? "")) wants "
+            + "\(item["tool"]?.text ?? ""), until \(item["expires_at"]?.text ?? "")"
+        let preview = item["preview"]?.text ?? item["preview"]?["text"]?.text ?? item["description"]?.text ?? ""
+        return Plain.text(head) + "\n" + Plain.block(preview)
     }
 
     /// What `aegis goal list` prints.
