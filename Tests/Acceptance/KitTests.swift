@@ -230,12 +230,11 @@ extension DaemonFixture {
             )
             try await f.succeed("kit", "install", ill)
             let unwell = try await f.aegis("run", "--kit", "ill", "--isolation", backend)
-            #expect(
-                unwell.code == 125 && unwell.err.contains("not yet") && unwell.err.contains("(not-healthy)"),
-                "\(unwell)")
+            #expect(unwell.code == 125 && unwell.err.contains("not yet"), "\(unwell)")
+            #expect(unwell.err.contains("(not-healthy)"), "\(unwell)")
             // A command that ends before it is healthy has its own end.
-            #expect(
-                try await f.aegis("run", "--kit", "ill", "--isolation", backend, "--", "sh", "-c", "exit 7").code == 7)
+            let own = try await f.aegis("run", "--kit", "ill", "--isolation", backend, "--", "sh", "-c", "exit 7")
+            #expect(own.code == 7)
         }
     }
 
