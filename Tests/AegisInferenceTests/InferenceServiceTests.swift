@@ -151,12 +151,34 @@ private final class ServiceFixture: Sendable {
                     attempts.change { $0 += 1 }
                     if attempts.value == badAttempt { throw over }
                     return 50 - attempts.value
+                },
+                isRevoked: {
+                    await untilCancelled()
+                    return false
                 })
             #expect(self.code(await fixture.ask(request)) == expected)
             let started = fixture.notes.steps.value.filter { $0.kind == .started }
             let lengths = started.map { step in step.fields.first { $0.name == "max_output_tokens" }?.value }
             #expect(lengths == [50, 49, 48].prefix(calls).map { .number($0) } && fixture.isQuiet)
         }
+    }
+
+    @Test(arguments: ["  - { fail: { hang: true } }\n", "  - { fail: { status: 429, retry_after: 20s } }\n"])
+    func aQuestionEndsWhenItIsNotAllowedAnyMore(_ rules: String) async throws {
+        let fixture = try ServiceFixture(main: rules)
+        let isRevoked = Kept(false)
+        var request = fixture.request()
+        request.leave = InferenceLeave(
+            check: {}, again: { 1 },
+            isRevoked: {
+                while !isRevoked.value, !Task.isCancelled { await Task.yield() }
+                return isRevoked.value
+            })
+        async let answer = fixture.ask(request, patience: .zero)
+        let last = rules.contains("hang") ? "model_call_started" : "model_call_retried"
+        while fixture.notes.kinds.last?.hasPrefix(last) != true { await Task.yield() }
+        isRevoked.change { $0 = true }
+        #expect(code(await answer) == "inference-cancelled" && fixture.isQuiet)
     }
 
     @Test func whatFailsForAMomentIsAskedAgainAfterThePauseThatWasAskedFor() async throws {

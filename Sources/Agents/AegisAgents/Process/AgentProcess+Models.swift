@@ -1,6 +1,5 @@
 internal import AegisCapabilities
 internal import AegisCore
-internal import AegisIO
 internal import AegisInference
 
 extension AgentProcess {
@@ -47,16 +46,13 @@ extension AgentProcess {
         question.maxOutputTokens = leave.length
         question.leave = InferenceLeave(
             check: { () throws(AegisError) in try leave.check() },
-            again: { () throws(AegisError) in try leave.again() })
-        let (asked, book, models) = (question, services.grants, services.models)
-        let (result, isRevoked) = await withCancellation(when: {
-            guard await book.revocation(of: leave.grant) else { throw CancellationError() }
-        }) { try await models.answer(asked) }
+            again: { () throws(AegisError) in try leave.again() },
+            isRevoked: { [book = services.grants] in await book.revocation(of: leave.grant) })
         defer { leave.settle() }
-        do { return try result.get() } catch {
+        do throws(AegisError) { return try await services.models.answer(question) } catch {
             // Whoever is stopped, or ends with the daemon, is refused nothing.
-            if isRevoked, !Task.isCancelled, !isLeaving { try leave.check() }
-            throw error as? AegisError ?? .failed("internal-error", "a model was not asked: \(error)")
+            if error.code == "inference-cancelled", !Task.isCancelled, !isLeaving { try leave.check() }
+            throw error
         }
     }
 }

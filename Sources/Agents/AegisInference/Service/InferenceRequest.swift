@@ -63,18 +63,23 @@ package struct InferenceLeave: Sendable {
     let check: @Sendable () throws(AegisError) -> Void
     /// Called before each attempt but the first: throws when nothing is left for it, and says how many tokens its answer may have.
     let again: @Sendable () throws(AegisError) -> Int
+    /// Returns true when it is taken back, and false when the waiting task is cancelled first.
+    let isRevoked: @Sendable () async -> Bool
 
     /// Makes it.
     ///
     /// - Parameters:
     ///   - check: throws when nothing may be sent any more.
     ///   - again: throws when nothing is left for one more attempt, and says how many tokens its answer may have.
+    ///   - isRevoked: returns true when it is taken back, and false when the waiting task is cancelled first.
     package init(
         check: @escaping @Sendable () throws(AegisError) -> Void,
-        again: @escaping @Sendable () throws(AegisError) -> Int
+        again: @escaping @Sendable () throws(AegisError) -> Int,
+        isRevoked: @escaping @Sendable () async -> Bool
     ) {
         self.check = check
         self.again = again
+        self.isRevoked = isRevoked
     }
 }
 

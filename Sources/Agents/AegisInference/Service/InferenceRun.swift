@@ -92,9 +92,7 @@ struct InferenceRun {
             case .retry(let pause):
                 try attempt(at: entry).tell(
                     .retried, [("error", .string(error.kind.word)), ("after_ms", .number(pause.milliseconds))])
-                do { try await service.time.sleep(for: pause) } catch {
-                    return .ended(ModelError(.cancelled, "the caller gave up"))
-                }
+                if let error = await attempt(at: entry).wait(pause) { return .ended(error) }
             }
         }
     }

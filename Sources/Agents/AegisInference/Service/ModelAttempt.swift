@@ -100,12 +100,13 @@ struct ModelAttempt {
         }
     }
 
-    /// Asks, for as long as it may take.
+    /// Asks, for as long as it may take and what allows it is not taken back. (A race around all of a question would cost each step of
+    /// an agent's turn a thread that wakes up.)
     func timed<Reply: Sendable>(
         atMost longest: Duration, _ body: @escaping @Sendable () async throws(ModelError) -> Reply
     ) async -> Result<Reply, ModelError> {
         let allowed = max(.zero, min(longest, limit - service.time.now))
-        let time = service.time
+        let (time, leave) = (service.time, leave)
         return await withTaskGroup(of: Result<Reply, ModelError>?.self) { group in
             group.addTask {
                 do throws(ModelError) { return .success(try await body()) } catch { return .failure(error) }
@@ -114,17 +115,43 @@ struct ModelAttempt {
                 try? await time.sleep(for: allowed)
                 return nil
             }
+            if let leave {
+                group.addTask { await leave.isRevoked() ? .failure(Self.revoked) : nil }
+            }
             let first = await group.next() ?? nil
             group.cancelAll()
+            // The time is over, or the caller gave up, or may ask no more; an answer that came in the same moment counts.
+            if case .success? = first { return first ?? .failure(Self.revoked) }
+            while let next = await group.next() { if case .success(let reply)? = next { return .success(reply) } }
             if let first { return first }
-            // The time is over, or the caller gave up; an answer that came in the same moment counts.
-            let last = await group.next() ?? nil
-            if case .success? = last { return last ?? .failure(ModelError(.timeout, "")) }
             return .failure(
                 Task.isCancelled
                     ? ModelError(.cancelled, "the caller gave up")
                     : ModelError(.timeout, "no answer within \(allowed.words)"))
         }
+    }
+
+    /// How a question ends whose leave is taken back.
+    static let revoked = ModelError(.cancelled, "what allowed it was taken back")
+
+    /// Waits before the next attempt, for as long as that is allowed.
+    ///
+    /// - Returns: why there is none.
+    func wait(_ pause: Duration) async -> ModelError? {
+        let time = service.time
+        guard let leave else { return await Self.sleep(pause, time) }
+        return await withTaskGroup(of: ModelError?.self) { group in
+            group.addTask { await Self.sleep(pause, time) }
+            group.addTask { await leave.isRevoked() ? Self.revoked : ModelError(.cancelled, "the caller gave up") }
+            let first = await group.next() ?? nil
+            group.cancelAll()
+            return first
+        }
+    }
+
+    private static func sleep(_ pause: Duration, _ time: InferenceTime) async -> ModelError? {
+        do { try await time.sleep(for: pause) } catch { return ModelError(.cancelled, "the caller gave up") }
+        return nil
     }
 
     /// Books what the call has used.
