@@ -161,7 +161,8 @@ struct PullTests {
             #expect(try await bench.ensure("app@\(old.digest)").digest == old.id.description)
             await bench.registry.stop()
             #expect(try await bench.ensure("app:1").digest == new.id.description)
-            #expect(await failure { try await bench.ensure("app:1", .always) }?.code == "registry-unreachable")
+            let away = await failure { try await bench.ensure("app:1", .always) }
+            #expect(away?.code == "registry-unreachable", "\(String(describing: away))")
         }
     }
 

@@ -163,6 +163,12 @@ struct FetchFailureTests {
             #"pinging container registry h: Get "https://h/v2/": dial tcp 1.2.3.4:443: connect: connection refused"#,
             false, "registry-unreachable"
         ),
+        (
+            #"Get "http://h:40404/v2/": dial tcp 1.2.3.4:40404: connect: connection refused"#, false,
+            "registry-unreachable"
+        ),
+        (#"read tcp 1.2.3.4:40412->1.2.3.4:4429: read: connection reset by peer"#, false, "registry-unreachable"),
+        (#"fetching blob: StatusCode: 404, <html>"#, false, "image-not-found"),
         (#"dial tcp: lookup h on 1.1.1.1:53: no such host"#, false, "registry-unreachable"),
         (
             #"net/http: request canceled while waiting for connection (Client.Timeout exceeded): i/o timeout"#, false,

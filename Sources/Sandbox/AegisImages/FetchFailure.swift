@@ -69,17 +69,20 @@ enum FetchFailure {
         return .failed("pull-failed", "'\(name)' cannot be fetched: \(reason(text))")
     }
 
-    /// The messages in lower case, without what could be taken for a reason: the image's own name, digests, and the
-    /// system's word for missing rights on a file.
+    /// The messages in lower case, without what could be taken for a reason: the image's own name, digests, numbers of ports (one
+    /// in two hundred has a 404 in it), and the system's word for missing rights on a file.
     private static func plain(_ text: String, _ reference: ImageReference) -> String {
         var lower = text.lowercased()
         var names = [reference.description]
         if case .registry(let image) = reference { names += [image.name, image.repository] }
         for name in names { lower = lower.replacing(name.lowercased(), with: "") }
         lower = lower.replacing("permission denied", with: "")
-        return lower.split(separator: "sha256:", omittingEmptySubsequences: false).enumerated().map { index, part in
+        let rest = lower.split(separator: "sha256:", omittingEmptySubsequences: false).enumerated().map { index, part in
             index == 0 ? part : part.drop { $0.isHexDigit }
         }.joined()
+        return rest.split(separator: ":", omittingEmptySubsequences: false).enumerated().map { index, part in
+            index == 0 ? part : part.drop { $0.isNumber }
+        }.joined(separator: ":")
     }
 
     /// The message of the last line, without the log's dressing.
