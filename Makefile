@@ -5,6 +5,8 @@ JOBS ?= $(shell nproc)
 CONFIG ?= release
 # Arguments for `swift test`, as in: make test TESTS='--filter StoreTests'
 TESTS ?=
+# Tests at a time. The default knows no bound, and two thousand at once are late for every deadline on a small machine.
+WIDTH ?= $(shell echo $$((4 * $$(nproc))))
 # Seconds for each part of the third tier, and one part only, as in: make test-endurance ENDURANCE=600 PART=3
 ENDURANCE ?= 60
 PART ?=
@@ -73,7 +75,8 @@ test-lint:
 # What starts daemons and sandboxes runs after what does not: all at once, a small machine is late for every deadline.
 test-swift:
 ifeq ($(strip $(TESTS)),)
-	$(SWIFT) test -j $(JOBS) --skip '^Acceptance\.' --skip '^Endurance\.'
+	$(SWIFT) test -j $(JOBS) --experimental-maximum-parallelization-width $(WIDTH) \
+		--skip '^Acceptance\.' --skip '^Endurance\.'
 	$(SWIFT) test --skip-build --filter '^Acceptance\.' --skip '^Acceptance\.SoakTests'
 else
 	$(SWIFT) test -j $(JOBS) $(TESTS)

@@ -8,9 +8,8 @@ package struct PageExtractor: Sendable {
     package static let pageLimit = 1 << 20
     /// The longest text in bytes.
     package static let textLimit = 1 << 20
-    /// How long one page may take.
-    static let deadline = Duration.seconds(15)
 
+    private let deadline: Duration
     private let helper: HelperProgram
     private let loop: EventLoop
 
@@ -18,8 +17,10 @@ package struct PageExtractor: Sendable {
     ///
     /// - Parameters:
     ///   - helper: the program of the confined roles.
+    ///   - deadline: how long one page may take.
     ///   - loop: runs its pipes.
-    package init(helper: HelperProgram, on loop: EventLoop) {
+    package init(helper: HelperProgram, deadline: Duration = .seconds(15), on loop: EventLoop) {
+        self.deadline = deadline
         self.helper = helper
         self.loop = loop
     }
@@ -39,7 +40,7 @@ package struct PageExtractor: Sendable {
         spec.stdout = .pipe
         let process = try await HelperProcess(spec, on: loop)
         do {
-            let page = try await withDeadline(Self.deadline, clock: loop.clock) {
+            let page = try await withDeadline(deadline, clock: loop.clock) {
                 try await Self.exchange(process, Array(html.utf8.prefix(Self.pageLimit)), limit)
             }
             return page
