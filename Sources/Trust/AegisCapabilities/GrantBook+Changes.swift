@@ -149,8 +149,14 @@ extension GrantBook {
     private func give(
         _ drafts: [Draft], to holder: HolderID, _ state: inout State, _ now: Timestamp
     ) throws(AegisError) -> [GrantRecord] {
-        let live = state.holders[holder]?.live.count ?? 0
-        guard live + drafts.count <= bounds.grantsPerHolder, state.grants.count + drafts.count <= bounds.grants else {
+        func hasRoom() -> Bool {
+            (state.holders[holder]?.live.count ?? 0) + drafts.count <= bounds.grantsPerHolder
+                && state.grants.count + drafts.count <= bounds.grants
+        }
+        // What has expired allows nothing; it keeps its place only while nobody needs that.
+        if !hasRoom() { try sweep(&state, now) }
+        guard hasRoom() else {
+            let live = state.holders[holder]?.live.count ?? 0
             throw .conflict(
                 "too-many-grants",
                 "\(holder) would have \(live + drafts.count) grants, or the node more than it can hold",
@@ -242,18 +248,12 @@ extension GrantBook {
         }
     }
 
-    /// Takes back what has expired, so that it makes room; to be called from time to time. It allows nothing before either.
-    ///
-    /// - Returns: all grants that were taken back by this call.
-    /// - Throws: what the journal throws, but the grants are revoked then all the same.
-    @discardableResult
-    package func sweep() throws(AegisError) -> [GrantID] {
-        try locked { (state, now) throws(AegisError) in
-            let over = state.grants.values.filter { node in
-                node.revoked == nil && node.terms.expires.map { $0 <= now } ?? false
-            }
-            return try take(over.map(\.id), &state, now, "expired")
+    /// Takes back what has expired, so that it makes room; it allows nothing before either.
+    private func sweep(_ state: inout State, _ now: Timestamp) throws(AegisError) {
+        let over = state.grants.values.filter { node in
+            node.revoked == nil && node.terms.expires.map { $0 <= now } ?? false
         }
+        _ = try take(over.map(\.id), &state, now, "expired")
     }
 
     private func take(
