@@ -63,6 +63,13 @@ import Testing
                 elif what == "hung": self.hang()
                 elif what == "stalled": self.stream(half); self.hang()
                 elif what in ("cut", "cut-call") and first: self.stream(half)
+                elif what == "broken" and first:
+                    self.stream(half + ["event: error\ndata: %s\n\n" % json.dumps({"type": "error",
+                        "error": {"type": "overloaded_error", "message": "out of breath", "code": 503}})])
+                elif what == "resting" and first: self.refuse(503, "being loaded", "1")
+                elif what == "moved":
+                    self.send_response(301); self.send_header("Location", "https://elsewhere.example/")
+                    self.send_header("Content-Length", "0"); self.end_headers()
                 elif what == "garbled" and first or what == "garbage":
                     self.stream(half + ["data: {\"choices\": [{]\n\n", "\0\xff\n"] + whole)
                 elif what == "page": self.answer(200, "text/html", b"<html><title>Sign in</title></html>")
@@ -114,7 +121,10 @@ import Testing
         ("cut-call", .answered(call: 2, wasted: true)),
         ("garbled", .answered(call: 2, wasted: true)),
         ("garbage", .failed("model-bad-answer", words: "cannot be read", calls: 2)),
-        ("page", .failed("model-bad-answer", words: "a web page", calls: 2)),
+        ("broken", .answered(call: 2, wasted: true)),
+        ("resting", .answered(call: 2)),
+        ("page", .failed("model-not-found", words: "a web page", calls: 1)),
+        ("moved", .failed("model-not-found", words: "redirects to 'https://elsewhere.example/'", calls: 1)),
     ]
 
     /// A provider for each model: one that asks for a pause asks all of its callers.
@@ -188,7 +198,7 @@ import Testing
             #expect(text.hasPrefix("whole \(call) ") && !text.contains("HALF"), "\(name): \(result)")
             #expect(wasted ? used > tokens : used == tokens, "\(name): \(result)")
             #expect(calls.count == call, "\(name): \(calls)")
-            if name.hasSuffix("busy") {
+            if name.hasSuffix("busy") || name.hasSuffix("resting") {
                 #expect(Double(text.split(separator: " ").last ?? "") ?? 0 >= 1, "it came back too early: \(text)")
             }
         case .elsewhere:
@@ -201,6 +211,8 @@ import Testing
             #expect(problem?["code"] as? String == code, "\(name): \(result)")
             #expect(message.contains(words) && message.hasPrefix(name), "\(name): \(result)")
             #expect(calls.count == count, "\(name): \(calls)")
+            // What no model has worked on costs nothing.
+            #expect((used > 0) == name.hasSuffix("garbage"), "\(name): \(result)")
         }
     }
 }

@@ -170,7 +170,7 @@ import Testing
 
     @Test func whatItTakesIsBookedUpTheTree() async throws {
         let clock = TestClock()
-        let stage = try Stage(clock, Peer(clock, failing: 1, with: ModelError(.rateLimited(retryAfter: nil), "slow")))
+        let stage = try Stage(clock, Peer(clock, failing: 1, with: ModelError(.rateLimited, "slow")))
         let texts = (0..<70).map { "text \($0)" }
         let request = stage.request(texts, price: ModelPrice(input: 2_000_000, output: 0))
         #expect(try await stage.ask(request).get().count == 70)

@@ -246,6 +246,13 @@ private final class ServiceFixture: Sendable {
         let lines = try Files.read(folder.path("r"), limit: 1 << 20).split(separator: 10)
         let blocks = try lines.map { try JSONValue(parsing: $0)["request"]?["messages"]?.elements?[1]["blocks"] }
         #expect(blocks.map { $0?.elements?.count } == [2, 1])
+        // A fallback's own thoughts go to it, and not to the one that the conversation is meant for.
+        request.messages[1].blocks[0] = .reasoning(text: "hm", signature: "s", provider: "spare")
+        _ = try await fixture.ask(request).get()
+        let more = try Files.read(folder.path("r"), limit: 1 << 20).split(separator: 10).dropFirst(lines.count)
+        let others = try more.map { try JSONValue(parsing: $0)["request"]?["messages"]?.elements?[1]["blocks"] }
+        #expect(others.map { $0?.elements?.count } == [1, 2])
+        #expect(others.last??.elements?.first == ["type": "reasoning", "text": "hm", "signature": "s"])
     }
 
     @Test func theLastFailureIsTheAnswerWhenNobodyCan() async throws {

@@ -15,8 +15,10 @@ import Testing
     @Test(arguments: [
         (ModelMessage.user("hi"), #"{"role":"user","blocks":[{"type":"text","text":"hi"}]}"#),
         (
-            ModelMessage(.assistant, [.reasoning(text: "hm", signature: "s"), .reasoning(text: "", signature: nil)]),
-            #"{"role":"assistant","blocks":[{"type":"reasoning","text":"hm","signature":"s"},{"type":"reasoning","text":""}]}"#
+            ModelMessage(
+                .assistant,
+                [.reasoning(text: "hm", signature: "s", provider: "p"), .reasoning(text: "", signature: nil)]),
+            #"{"role":"assistant","blocks":[{"type":"reasoning","text":"hm","signature":"s","provider":"p"},{"type":"reasoning","text":""}]}"#
         ),
         (
             ModelMessage(

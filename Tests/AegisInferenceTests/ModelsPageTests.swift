@@ -73,7 +73,7 @@ import Testing
         let call = RecordedCall(
             hash: RecordedCall.hash(of: try JSONValue(encoding: request)), provider: "p",
             request: try JSONValue(encoding: request), deltas: [.text("a"), .toolUse(id: "1", name: "f")],
-            result: .failure(ModelError(.rateLimited(retryAfter: .seconds(1)), status: 429, "m")))
+            result: .failure(ModelError(.rateLimited, status: 429, retryAfter: .seconds(1), "m")))
         let line = try call.line() + [10]
         var read = 0
         for _ in 0..<300 {

@@ -15,11 +15,12 @@ struct Fixed: RandomNumberGenerator {
         total: .seconds(600))
 
     private func verdict(
-        _ kind: ModelError.Kind, isFinal: Bool = false, now: Duration = .zero, limit: Duration = .seconds(600)
+        _ kind: ModelError.Kind, isFinal: Bool = false, asked: Duration? = nil, now: Duration = .zero,
+        limit: Duration = .seconds(600)
     ) -> RetryVerdict {
         var machine = RetryMachine(Self.policy, limit: limit)
         var chance = Fixed(value: 1)
-        return machine.failed(ModelError(kind, ""), isFinal: isFinal, at: now, using: &chance)
+        return machine.failed(ModelError(kind, retryAfter: asked, ""), isFinal: isFinal, at: now, using: &chance)
     }
 
     @Test(arguments: [
@@ -29,15 +30,28 @@ struct Fixed: RandomNumberGenerator {
         (.overloaded, .retry(after: .milliseconds(500))), (.network, .retry(after: .milliseconds(500))),
         (.timeout, .retry(after: .milliseconds(500))), (.cutStream, .retry(after: .milliseconds(500))),
         (.badAnswer, .retry(after: .milliseconds(500))),
-        (.rateLimited(retryAfter: nil), .retry(after: .milliseconds(500))),
-        (.rateLimited(retryAfter: .zero), .retry(after: .milliseconds(500))),
-        (.rateLimited(retryAfter: .seconds(10)), .retry(after: .milliseconds(10_500))),
-        (.rateLimited(retryAfter: .milliseconds(100)), .retry(after: .milliseconds(500))),
-        (.rateLimited(retryAfter: .seconds(60)), .retry(after: .milliseconds(60_500))),
-        (.rateLimited(retryAfter: .seconds(61)), .fallBack(largerWindow: false)),
+        (.rateLimited, .retry(after: .milliseconds(500))),
     ])
     func eachFailureHasItsCourse(_ kind: ModelError.Kind, _ expected: RetryVerdict) {
         #expect(verdict(kind) == expected)
+    }
+
+    @Test(arguments: [
+        (Duration.zero, RetryVerdict.retry(after: .milliseconds(500))),
+        (.seconds(10), .retry(after: .milliseconds(10_500))), (.milliseconds(100), .retry(after: .milliseconds(500))),
+        (.seconds(60), .retry(after: .milliseconds(60_500))), (.seconds(61), .fallBack(largerWindow: false)),
+    ])
+    func aPauseThatIsAskedForIsKept(_ asked: Duration, _ expected: RetryVerdict) {
+        #expect(verdict(.rateLimited, asked: asked) == expected && verdict(.overloaded, asked: asked) == expected)
+        // A timeout's is none.
+        #expect(verdict(.timeout, asked: asked) == .retry(after: .milliseconds(500)))
+    }
+
+    /// An answer that ends with a failure of whatever kind has cost what had come of it; one that never began has not.
+    @Test(arguments: [ModelError.Kind.overloaded, .rateLimited, .contextTooLong, .auth])
+    func whatBrokeOffIsPaidFor(_ kind: ModelError.Kind) throws {
+        let error = ModelError(kind, "no")
+        #expect(error.mayHaveCost(begun: true) && !error.mayHaveCost(begun: false))
     }
 
     @Test func nothingIsAskedAgainOnceAPartWasShown() {

@@ -110,7 +110,7 @@ let scenarioHead = "apiVersion: aegis/v1\nkind: ModelScenario\nrules:\n"
         for _ in 0..<2 { results.append(await ask(provider, [.user("x")]).0) }
         #expect(
             results[0]
-                == .failure(ModelError(.rateLimited(retryAfter: .seconds(2)), status: 429, "the scenario says so")))
+                == .failure(ModelError(.rateLimited, status: 429, retryAfter: .seconds(2), "the scenario says so")))
         #expect(results[1] == .failure(ModelError(.badAnswer, "odd")))
         let (cut, deltas) = await ask(provider, [.user("x")])
         #expect(cut == .failure(ModelError(.cutStream, "the stream ended after 4 characters")))
@@ -170,7 +170,7 @@ let scenarioHead = "apiVersion: aegis/v1\nkind: ModelScenario\nrules:\n"
         ),
         ("  - { fail: { status: 418 } }", "must be one of 400, 401"),
         ("  - { fail: { status: 500, hang: true } }", "needs one of status, error, hang and cut"),
-        ("  - { fail: { status: 500, retry_after: 1s } }", "'retry_after' belongs to status 429"),
+        ("  - { fail: { status: 400, retry_after: 1s } }", "'retry_after' belongs to the statuses 429, 500"),
         ("  - { fail: { cut: 3 } }", "'cut' needs a 'reply' that is cut"),
         ("  - { fail: { hang: true }, reply: { text: x } }", "fails before it could reply"),
         ("  - { reply: { stop: done } }", "must be one of end_turn"),

@@ -53,6 +53,22 @@ import Testing
         #expect(machine.leave(running, used: nil, at: .zero).granted == [again])
     }
 
+    /// Who has a turn and asks nothing after all (the budget is held by another call) takes none of the minute's requests.
+    @Test func aTurnThatIsGivenBackIsNoRequest() throws {
+        var machine = ScheduleMachine(SchedulePolicy(concurrent: 1, requestsPerMinute: 2), at: .zero)
+        for _ in 0..<10 {
+            let (id, outcome) = try machine.enter(ticket("a"), at: .zero)
+            #expect(outcome.granted == [id])
+            _ = machine.leave(id, used: 0, at: .zero)
+        }
+        for _ in 0..<2 {
+            let (id, outcome) = try machine.enter(ticket("a"), at: .zero)
+            #expect(outcome.granted == [id])
+            _ = machine.leave(id, used: nil, at: .zero)
+        }
+        #expect(try machine.enter(ticket("a"), at: .zero).1.granted.isEmpty)
+    }
+
     @Test func aMinuteHasSoManyRequests() throws {
         var machine = ScheduleMachine(SchedulePolicy(concurrent: 100, requestsPerMinute: 2), at: .zero)
         #expect(try machine.enter(ticket("a"), at: .zero).1.granted == [1])

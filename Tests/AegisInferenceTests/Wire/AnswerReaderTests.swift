@@ -17,14 +17,23 @@ import Testing
     }
 
     @Test(arguments: [
-        (200, "text/html", "<html>", "base URL"), (200, "", "<!doctype html>", "neither JSON"),
-        (200, "", "hello", "neither JSON"),
-        (302, "", "", "redirects"), (204, "", "", "status 204"), (200, "application/json", "{}", "no choice"),
+        (200, "", "<!doctype html>", "neither JSON"), (200, "", "hello", "neither JSON"),
+        (200, "application/json", "{}", "no choice"),
         (200, "application/json", "{\"a\":1}}", "follows"),
     ])
     func whatIsNoAnswerSaysWhatItIs(_ status: Int, _ type: String, _ body: String, _ words: String) {
         let outcome = outcome(body, status: status, [("content-type", type), ("location", "http://evil\n/")])
         #expect(outcome.error?.kind == .badAnswer && outcome.error?.message.contains(words) == true, "\(outcome)")
+        #expect(outcome.error?.message.contains("\n") == false)
+    }
+
+    /// What no model answers with is told by its head, costs nothing and is not asked again.
+    @Test(arguments: [
+        (200, "text/html", "base URL"), (302, "", "redirects"), (204, "", "status 204"),
+    ])
+    func anAddressThatIsNoModelsSaysWhatItIs(_ status: Int, _ type: String, _ words: String) {
+        let outcome = outcome("", status: status, [("content-type", type), ("location", "http://evil\n/")])
+        #expect(outcome.error?.kind == .notFound && outcome.error?.message.contains(words) == true, "\(outcome)")
         #expect(outcome.error?.message.contains("\n") == false)
     }
 

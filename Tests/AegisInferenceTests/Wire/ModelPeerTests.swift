@@ -142,7 +142,7 @@ import Testing
         }
         #expect(error?.message == "the thoughts came back as []")
         let reply = try await stage.openai.complete(request("gpt", foreign)) { _ in }
-        #expect(reply.text == "Done: x.y/1=1 = ü")
+        #expect(reply.text == "Done: x_y_1=1 call= ü")
     }
 
     private static func wrongKeys(_ stage: Stage) async throws {

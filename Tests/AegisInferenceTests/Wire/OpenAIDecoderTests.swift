@@ -156,7 +156,7 @@ import Testing
 
     @Test(arguments: [
         (#"{"error":{"message":"Overloaded","type":"server_error","code":null}}"#, ModelError.Kind.overloaded),
-        (#"{"error":{"message":"slow down","code":429}}"#, .rateLimited(retryAfter: nil)),
+        (#"{"error":{"message":"slow down","code":429}}"#, .rateLimited),
         (#"{"error":"boom"}"#, .overloaded),
         (#"{"error":{"message":"This model's maximum context length is 10 tokens"}}"#, .contextTooLong),
     ])
@@ -175,13 +175,21 @@ import Testing
         ),
         (
             429, #"{"error":{"message":"slow","type":"tokens","code":"rate_limit_exceeded"}}"#,
-            .rateLimited(retryAfter: .milliseconds(1500)), "slow"
+            .rateLimited, "slow"
         ),
         (
-            429, #"{"error":{"message":"too many tokens per minute"}}"#, .rateLimited(retryAfter: .milliseconds(1500)),
+            429, #"{"error":{"message":"too many tokens per minute"}}"#, .rateLimited,
             "too many tokens per minute"
         ),
         (400, #"{"error":{"message":"x","code":"context_length_exceeded"}}"#, .contextTooLong, "x"),
+        (
+            400, #"{"error":{"message":"x","code":"string_above_max_length","param":"messages[1].content"}}"#,
+            .contextTooLong, "x"
+        ),
+        (
+            400, #"{"error":{"message":"x","code":"string_above_max_length","param":"messages[1].tool_calls[0].id"}}"#,
+            .invalidRequest, "x"
+        ),
         (
             400, #"{"object":"error","message":"maximum context length is 8","type":"BadRequestError","code":400}"#,
             .contextTooLong, "maximum context length is 8"
@@ -206,7 +214,7 @@ import Testing
     func anErrorStatusIsWhatItsBodySays(_ status: Int, _ body: String, _ kind: ModelError.Kind, _ words: String) {
         let outcome = read(
             decoder(), body, status: status, headers: [("retry-after-ms", "1500"), ("retry-after", "9")])
-        #expect(outcome.error == ModelError(kind, status: status, words))
+        #expect(outcome.error == ModelError(kind, status: status, retryAfter: .milliseconds(1500), words))
     }
 
     @Test func anErrorsBodyIsReadOnlyAsFarAsItHelps() {

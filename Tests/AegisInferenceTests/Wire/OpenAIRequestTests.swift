@@ -33,8 +33,8 @@ import Testing
     }
 
     @Test(arguments: [
-        ("api.openai.com", OpenAIOptions(limitField: .maxCompletionTokens)),
-        ("x.openai.azure.com", OpenAIOptions(limitField: .maxCompletionTokens)),
+        ("api.openai.com", OpenAIOptions(limitField: .maxCompletionTokens, longestID: 40)),
+        ("x.openai.azure.com", OpenAIOptions(limitField: .maxCompletionTokens, longestID: 40)),
         ("api.deepseek.com", OpenAIOptions(returnsReasoning: true)), ("localhost", OpenAIOptions()),
         ("evilopenai.com", OpenAIOptions()),
     ])
@@ -74,6 +74,37 @@ import Testing
         let wanted = messages(conversation, OpenAIOptions(returnsReasoning: true))
         #expect(wanted.contains(#""reasoning_content":"new""#) && !wanted.contains("old") && !wanted.contains("signed"))
         #expect(!messages(conversation).contains("reasoning_content"))
+    }
+
+    /// OpenAI takes ids of at most 40 bytes; other servers' are longer, and go back to them as they came.
+    @Test func idsAreCutWhereLongOnesAreRefused() {
+        let ids = ["a", "b"].map { "chatcmpl-tool-\(String(repeating: "0", count: 32))\($0)" }
+        let conversation = [
+            ModelMessage(.assistant, ids.map { .toolUse(ToolUse(id: $0, name: "f", input: [:])) }),
+            ModelMessage(.user, ids.map { .toolResult(ToolOutput(id: $0, text: "")) }),
+        ]
+        for (longest, expected) in [(nil, ids), (40, ["chatcmpl-tool-" + String(repeating: "0", count: 22)])] {
+            let sent = OpenAIRequest.body(
+                ModelRequest(model: "m", messages: conversation, maxOutputTokens: 1), OpenAIOptions(longestID: longest))
+            let turns = sent["messages"]?.elements ?? []
+            let asked = turns.first?["tool_calls"]?.elements?.compactMap { $0["id"]?.text } ?? []
+            #expect(asked == turns.dropFirst().compactMap { $0["tool_call_id"]?.text } && Set(asked).count == 2)
+            #expect(asked == (longest == nil ? expected : [expected[0], expected[0] + "-2"]))
+        }
+    }
+
+    @Test(arguments: [
+        ("mcp__fs__read-it_2", "mcp__fs__read-it_2"), ("mcp.fs.read", "mcp__fs__read"), ("", "unnamed"),
+        (String(repeating: "x", count: 65), String(repeating: "x", count: 64)),
+        ("é", "____"), (String(repeating: ".", count: 64), String(repeating: "_", count: 64)),
+    ])
+    func namesThatAreNoneBecomeSome(_ name: String, _ expected: String) {
+        let use = ToolUse(id: "a", name: name, input: [:])
+        #expect(use.sentName == expected)
+        let conversation = [ModelMessage.user("x"), ModelMessage(.assistant, [.toolUse(use)])]
+        #expect(messages(conversation).contains(#""name":"\#(expected)""#))
+        let request = ModelRequest(model: "m", messages: conversation, maxOutputTokens: 1)
+        #expect(json(AnthropicRequest.body(request)).contains(#""name":"\#(expected)""#))
     }
 
     @Test func emptyTurnsAreLeftOut() {

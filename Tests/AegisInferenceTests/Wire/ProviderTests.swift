@@ -62,7 +62,8 @@ import Testing
     @Test(arguments: [
         (TransportError.Kind.connect, ModelError.Kind.network), (.name, .network), (.tls, .network),
         (.badAddress, .invalidRequest),
-        (.timeout(.idle), .timeout), (.closed, .cutStream), (.badAnswer, .badAnswer), (.tooLarge, .tooLarge),
+        (.timeout(.idle), .timeout), (.timeout(.connect), .network), (.closed, .cutStream), (.badAnswer, .badAnswer),
+        (.tooLarge, .tooLarge),
         (.cancelled, .cancelled),
     ])
     func aFailureBelowHTTPIsOneOfTheModel(_ below: TransportError.Kind, _ kind: ModelError.Kind) async throws {

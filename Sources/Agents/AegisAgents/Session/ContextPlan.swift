@@ -20,7 +20,7 @@ package enum ContextSize {
         blocks.reduce(0) { sum, block in
             switch block {
             case .text(let text): sum + tokens(text)
-            case .reasoning(let text, let signature): sum + tokens(text) + (signature.map(tokens) ?? 0)
+            case .reasoning(let text, let signature, _): sum + tokens(text) + (signature.map(tokens) ?? 0)
             case .toolUse(let use):
                 sum + 8 + tokens(use.name) + tokens(use.malformed ?? "") + use.input.compact.count / 4
             case .toolResult(let output): sum + 8 + tokens(output.text)

@@ -23,11 +23,13 @@ extension ModelMessage {
     private static func shortened(_ block: Block, _ bytes: Int, _ spared: String?) -> Block? {
         switch block {
         case .text(let text): return .text(text == spared ? text : Frame.shortened(text, bytes))
-        case .reasoning(let text, let signature):
+        case .reasoning(let text, let signature, let provider):
             // A signature is of the whole: thoughts that are cut are none.
             let length = text.utf8.count + (signature?.utf8.count ?? 0)
             return length <= bytes
-                ? block : signature == nil ? .reasoning(text: shortened(text, bytes), signature: nil) : nil
+                ? block
+                : signature == nil
+                    ? .reasoning(text: shortened(text, bytes), signature: nil, provider: provider) : nil
         case .toolUse(var use):
             use.malformed = use.malformed.map { shortened($0, bytes) }
             use.input = shortened(arguments: use.input, bytes)

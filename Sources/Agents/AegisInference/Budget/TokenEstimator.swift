@@ -54,7 +54,7 @@ package final class TokenEstimator: Sendable {
         message.blocks.reduce(4) { count, block in
             switch block {
             case .text(let text): count + 2 + raw(text)
-            case .reasoning(let text, let signature): count + 2 + raw(text) + raw(signature ?? "")
+            case .reasoning(let text, let signature, _): count + 2 + raw(text) + raw(signature ?? "")
             case .toolUse(let use):
                 count + 8 + raw(use.name) + raw(use.id)
                     + (use.malformed.map { raw($0) } ?? raw(bytes: use.input.compact))

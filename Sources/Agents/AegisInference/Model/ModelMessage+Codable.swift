@@ -2,7 +2,7 @@ internal import AegisJSON
 
 /// How a block is stored: an object whose `type` is `text`, `reasoning`, `tool_use` or `tool_result`.
 extension ModelMessage.Block: Codable {
-    private enum Keys: String, CodingKey { case type, text, signature }
+    private enum Keys: String, CodingKey { case type, text, signature, provider }
     private enum Kind: String, Decodable {
         case text, reasoning
         case toolUse = "tool_use"
@@ -20,7 +20,8 @@ extension ModelMessage.Block: Codable {
         case .reasoning:
             self = .reasoning(
                 text: try object.decode(String.self, forKey: .text),
-                signature: try object.decodeIfPresent(String.self, forKey: .signature))
+                signature: try object.decodeIfPresent(String.self, forKey: .signature),
+                provider: try object.decodeIfPresent(String.self, forKey: .provider))
         case .toolUse: self = .toolUse(try ToolUse(from: decoder))
         case .toolResult: self = .toolResult(try ToolOutput(from: decoder))
         }

@@ -7,9 +7,7 @@ extension ModelMessage.Block {
     package var json: JSONValue {
         switch self {
         case .text(let text): ["type": "text", "text": .string(text)]
-        case .reasoning(let text, nil): ["type": "reasoning", "text": .string(text)]
-        case .reasoning(let text, let signature?):
-            ["type": "reasoning", "text": .string(text), "signature": .string(signature)]
+        case .reasoning(let text, let signature, let provider): Self.reasoning(text, signature, provider)
         case .toolUse(let use):
             [
                 "type": "tool_use", "id": .string(use.id), "name": .string(use.name),
@@ -21,6 +19,15 @@ extension ModelMessage.Block {
                 "is_error": .bool(output.isError),
             ]
         }
+    }
+}
+
+extension ModelMessage.Block {
+    private static func reasoning(_ text: String, _ signature: String?, _ provider: String?) -> JSONValue {
+        var fields: [JSONValue.Field] = [.init("type", "reasoning"), .init("text", .string(text))]
+        if let signature { fields.append(.init("signature", .string(signature))) }
+        if let provider { fields.append(.init("provider", .string(provider))) }
+        return .object(fields)
     }
 }
 

@@ -33,8 +33,9 @@ extension ModelMessage {
     package enum Block: Sendable, Hashable {
         /// Text for whoever reads the conversation.
         case text(String)
-        /// What a model thought before it answered. Its signature goes back to the provider unchanged.
-        case reasoning(text: String, signature: String?)
+        /// What a model thought before it answered. Its signature goes back unchanged to the provider that made it, and to no other
+        /// one; nil is the one that the conversation is meant for.
+        case reasoning(text: String, signature: String?, provider: String? = nil)
         /// The model asks for a tool.
         case toolUse(ToolUse)
         /// What a tool answered.

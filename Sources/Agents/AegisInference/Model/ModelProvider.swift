@@ -36,8 +36,8 @@ package struct ModelError: Error, Sendable, Hashable, CustomStringConvertible {
         case auth
         /// No such model or address (404).
         case notFound
-        /// Too many requests or tokens (429); `retryAfter` is what the provider asked to wait.
-        case rateLimited(retryAfter: Duration?)
+        /// Too many requests or tokens (429).
+        case rateLimited
         /// The provider cannot answer now (500, 502, 503, 529).
         case overloaded
         /// The provider refuses the request as it is (400, 413, 422).
@@ -83,11 +83,15 @@ package struct ModelError: Error, Sendable, Hashable, CustomStringConvertible {
     /// What happened, with the provider's own words where it gave some; never a key.
     package var message: String
 
-    /// Makes a failure.
-    package init(_ kind: Kind, status: Int? = nil, _ message: String) {
+    /// How long the provider asked to wait; nil where it did not, or where no waiting helps.
+    package var retryAfter: Duration?
+
+    /// Makes a failure; `retryAfter` counts for `.rateLimited` and `.overloaded` only.
+    package init(_ kind: Kind, status: Int? = nil, retryAfter: Duration? = nil, _ message: String) {
         self.kind = kind
         self.status = status
         self.message = message
+        self.retryAfter = kind == .rateLimited || kind == .overloaded ? retryAfter : nil
     }
 
     /// Whether the same request may succeed at the same provider a moment later.

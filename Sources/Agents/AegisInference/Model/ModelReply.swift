@@ -25,6 +25,14 @@ package struct ModelReply: Sendable, Hashable, Codable {
     package var text: String { message.text }
     /// The tools that it asks for.
     package var toolUses: [ToolUse] { message.toolUses }
+
+    /// Says of what was thought whose it is.
+    mutating func nameReasoning(after provider: String) {
+        for (index, block) in blocks.enumerated() {
+            guard case .reasoning(let text, let signature, _) = block else { continue }
+            blocks[index] = .reasoning(text: text, signature: signature, provider: provider)
+        }
+    }
 }
 
 /// Why a model ended its answer.

@@ -34,10 +34,17 @@ package struct ModelRequest: Sendable, Hashable, Codable {
         self.stopSequences = stopSequences
     }
 
-    /// Leaves out what models thought; a turn that was nothing else goes with it.
-    package mutating func dropReasoning() {
+    /// Leaves out what models of other providers thought; a turn that was nothing else goes with it.
+    ///
+    /// - Parameters:
+    ///   - provider: the one that is asked. Whose the rest is need not be said any more.
+    ///   - home: whose it is where nothing is said.
+    package mutating func keepReasoning(of provider: String, home: String) {
         messages = messages.compactMap { message in
-            let blocks = message.blocks.filter { if case .reasoning = $0 { false } else { true } }
+            let blocks = message.blocks.compactMap { block -> ModelMessage.Block? in
+                guard case .reasoning(let text, let signature, let owner) = block else { return block }
+                return (owner ?? home) == provider ? .reasoning(text: text, signature: signature) : nil
+            }
             return blocks.isEmpty && !message.blocks.isEmpty ? nil : ModelMessage(message.role, blocks)
         }
     }

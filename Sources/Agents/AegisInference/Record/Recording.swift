@@ -92,12 +92,12 @@ struct RecordedCall: Sendable {
         if let reply = json["reply"] { return .success(.reply(try reply.decode(ModelReply.self))) }
         if let vectors = json["vectors"] { return .success(.vectors(try vectors.decode(EmbeddingReply.self))) }
         guard let error = json["error"], let word = error["kind"]?.text, let message = error["message"]?.text,
-            var kind = ScenarioStatus.kinds[word]
+            let kind = ScenarioStatus.kinds[word]
         else { throw ScenarioFailure(message: "it has neither a reply nor an error that is known") }
-        if case .rateLimited = kind, let after = error["retry_after_ms"]?.integer {
-            kind = .rateLimited(retryAfter: .milliseconds(after))
-        }
-        return .failure(ModelError(kind, status: error["status"]?.integer.map { Int($0) }, message))
+        return .failure(
+            ModelError(
+                kind, status: error["status"]?.integer.map { Int($0) },
+                retryAfter: error["retry_after_ms"]?.integer.map { .milliseconds($0) }, message))
     }
 
     private static func json(_ error: ModelError) -> JSONValue {
@@ -105,9 +105,7 @@ struct RecordedCall: Sendable {
             .init("kind", .string(error.kind.word)), .init("message", .string(error.message)),
         ]
         if let status = error.status { fields.append(.init("status", .number(status))) }
-        if case .rateLimited(let after?) = error.kind {
-            fields.append(.init("retry_after_ms", .number(after.milliseconds)))
-        }
+        if let after = error.retryAfter { fields.append(.init("retry_after_ms", .number(after.milliseconds))) }
         return .object(fields)
     }
 }

@@ -119,7 +119,7 @@ package final class ReplayProvider: ModelProvider {
         reply.blocks.flatMap { block -> [ModelDelta] in
             switch block {
             case .text(let text): [.text(text)]
-            case .reasoning(let text, _): [.reasoning(text)]
+            case .reasoning(let text, _, _): [.reasoning(text)]
             case .toolUse(let use):
                 [
                     .toolUse(id: use.id, name: use.name),

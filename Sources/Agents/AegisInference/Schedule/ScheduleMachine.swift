@@ -101,6 +101,8 @@ struct ScheduleMachine: Sendable {
         let took = now - run.since
         if used != 0 { meanCall = meanCall.map { $0 + (took - $0) / 8 } ?? took }
         fill(at: now)
+        // A call that was not made is none of the minute's.
+        if used == 0 { requests?.giveBack(1) }
         if let used {
             if used <= run.tokens { tokens?.giveBack(run.tokens - used) } else { tokens?.take(used - run.tokens) }
         }

@@ -200,15 +200,11 @@ private enum ScenarioReader {
             return .cut(after: cut)
         }
         if hangs { return .hang }
-        var kind = status.flatMap { ScenarioStatus.kind(of: $0) } ?? error.flatMap { ScenarioStatus.kinds[$0] }
-        if let after {
-            if case .rateLimited? = kind {
-                kind = .rateLimited(retryAfter: after.duration)
-            } else {
-                reader.report("'retry_after' belongs to status 429")
-            }
+        let kind = status.flatMap { ScenarioStatus.kind(of: $0) } ?? error.flatMap { ScenarioStatus.kinds[$0] }
+        if after != nil, kind != .rateLimited, kind != .overloaded {
+            reader.report("'retry_after' belongs to the statuses 429, 500, 502, 503 and 529")
         }
-        return kind.map { .error(ModelError($0, status: status, message)) }
+        return kind.map { .error(ModelError($0, status: status, retryAfter: after?.duration, message)) }
     }
 }
 
@@ -216,7 +212,7 @@ private enum ScenarioReader {
 enum ScenarioStatus {
     static let kinds: [String: ModelError.Kind] = Dictionary(
         uniqueKeysWithValues: [
-            ModelError.Kind.auth, .notFound, .rateLimited(retryAfter: nil), .overloaded, .invalidRequest,
+            ModelError.Kind.auth, .notFound, .rateLimited, .overloaded, .invalidRequest,
             .contextTooLong, .network, .timeout, .cutStream, .badAnswer, .tooLarge,
         ].map { ($0.word, $0) })
 
@@ -226,7 +222,7 @@ enum ScenarioStatus {
         case 401, 403: .auth
         case 404: .notFound
         case 413: .contextTooLong
-        case 429: .rateLimited(retryAfter: nil)
+        case 429: .rateLimited
         case 500, 502, 503, 529: .overloaded
         default: nil
         }

@@ -162,7 +162,7 @@ package final class ScriptedProvider: ModelProvider {
             let (text, delta): (String, @Sendable (String) -> ModelDelta)
             switch block {
             case .text(let whole): (text, delta) = (whole, { .text($0) })
-            case .reasoning(let whole, _): (text, delta) = (whole, { .reasoning($0) })
+            case .reasoning(let whole, _, _): (text, delta) = (whole, { .reasoning($0) })
             case .toolUse(let use):
                 onDelta(.toolUse(id: use.id, name: use.name))
                 text = use.malformed ?? String(decoding: use.input.compact, as: UTF8.self)

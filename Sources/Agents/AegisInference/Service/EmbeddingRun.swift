@@ -111,7 +111,7 @@ private struct EmbeddingRun {
             case .success(let points): return points
             case .failure(let failure): error = failure
             }
-            if case .rateLimited(let pause?) = error.kind {
+            if let pause = error.retryAfter {
                 backend.scheduler.hold(for: min(pause, service.retry.longestRetryAfter))
             }
             // There is no other model: what it fails with is the answer.

@@ -81,7 +81,7 @@ struct InferenceRun {
             case .success(let reply): return .answered(reply)
             case .failure(let failure): error = failure
             }
-            if case .rateLimited(let pause?) = error.kind {
+            if let pause = error.retryAfter {
                 backend.scheduler.hold(for: min(pause, service.retry.longestRetryAfter))
             }
             let verdict = machine.failed(
@@ -113,7 +113,7 @@ struct InferenceRun {
     ) async throws(AegisError) -> Result<InferenceReply, ModelError> {
         var question = request.forModel(entry.model, maxOutputTokens: 1)
         // What a model thought is signed by its provider: another one refuses the signature.
-        if entry.provider != home { question.dropReasoning() }
+        question.keepReasoning(of: entry.provider, home: home)
         let raw = TokenEstimator.raw(question)
         let input = service.estimator.corrected(raw, for: entry.id)
         // Our count is on the safe side: where it says that nothing fits, the provider may know better.
@@ -166,6 +166,7 @@ struct InferenceRun {
         switch result {
         case .success(var reply):
             reply.usage = usage
+            reply.nameReasoning(after: entry.provider)
             try attempt.tell(.answered, fields + [("stop", .string(reply.stop.word))])
             return Outcome(
                 reply: .success(

@@ -37,11 +37,11 @@ extension ModelError {
 }
 
 extension ModelError {
-    /// Whether a call that failed so may be on a provider's bill: one that no model worked on is not.
+    /// Whether a call that failed so may be on a provider's bill: one that no model worked on is not. A provider may fail in any way
+    /// when a part of the answer has come already.
     func mayHaveCost(begun: Bool) -> Bool {
         switch kind {
-        case .auth, .notFound, .rateLimited, .overloaded, .invalidRequest, .contextTooLong: false
-        case .network: begun
+        case .auth, .notFound, .rateLimited, .overloaded, .invalidRequest, .contextTooLong, .network: begun
         case .timeout, .cutStream, .badAnswer, .tooLarge, .cancelled: true
         }
     }

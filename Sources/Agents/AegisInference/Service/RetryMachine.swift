@@ -82,7 +82,7 @@ package struct RetryMachine: Sendable {
         guard retries < policy.maxRetries else { return .fallBack(largerWindow: false) }
         let pause = delay(using: &random)
         var wait = pause
-        if case .rateLimited(let asked?) = error.kind {
+        if let asked = error.retryAfter {
             guard asked <= policy.longestRetryAfter else { return .fallBack(largerWindow: false) }
             // All who were refused together must not come back together: our own pause, at most a tenth of theirs, on top.
             if asked > .zero { wait = max(wait, asked + min(pause, asked / 10)) }

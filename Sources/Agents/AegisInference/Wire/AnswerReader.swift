@@ -30,7 +30,7 @@ final class AnswerReader<Decoder: ReplyDecoder> {
 
     /// Takes the head.
     ///
-    /// - Throws: `.badAnswer` for what no model answers with.
+    /// - Throws: `.notFound` for what no model answers with: another address is needed, and asking again is of no use.
     func head(_ status: Int, _ fields: [(String, String)]) throws(ModelError) {
         self.status = status
         headers = AnswerHeaders(fields)
@@ -39,15 +39,15 @@ final class AnswerReader<Decoder: ReplyDecoder> {
         } else if (300..<400).contains(status) {
             let place = headers["location"].map { " to \(Self.shown(Array($0.utf8)))" } ?? ""
             throw ModelError(
-                .badAnswer, status: status,
+                .notFound, status: status,
                 "the server redirects\(place); a key is not sent there: correct the base URL")
         } else if status != 200 && status != 201 && status != 202 {
-            throw ModelError(.badAnswer, status: status, "the server answers with status \(status)")
+            throw ModelError(.notFound, status: status, "the server answers with status \(status)")
         } else if headers.mediaType == "text/event-stream" {
             form = .stream
         } else if headers.mediaType == "text/html" {
             throw ModelError(
-                .badAnswer, status: status, "the server answers with a web page: the base URL is not that of an API")
+                .notFound, status: status, "the server answers with a web page: the base URL is not that of an API")
         }
     }
 

@@ -21,14 +21,17 @@ extension AnthropicDecoder {
         // Out of money: the status is that of too many requests, and no waiting helps.
         case "rate_limit_error" where error["details"]?["error_code"]?.text?.hasSuffix("spend_limit_reached") == true:
             kind = .auth
-        case "rate_limit_error": kind = .rateLimited(retryAfter: retryAfter)
-        case "overloaded_error", "api_error", "timeout_error": kind = .overloaded
+        case "rate_limit_error": kind = .rateLimited
+        case "overloaded_error", "api_error": kind = .overloaded
+        case "timeout_error": kind = .timeout
         case "request_too_large": kind = .contextTooLong
+        // Out of money in advance: the status is that of a bad request.
+        case "invalid_request_error" where said.lowercased().contains("credit balance is too low"): kind = .auth
         case "invalid_request_error":
             kind = ProviderFailure.isAboutLength(said) ? .contextTooLong : .invalidRequest
         default:
             return ProviderFailure.make(status ?? 500, words, retryAfter: retryAfter, shownStatus: status)
         }
-        return ModelError(kind, status: status, words)
+        return ModelError(kind, status: status, retryAfter: retryAfter, words)
     }
 }

@@ -69,7 +69,7 @@ enum AnthropicRequest {
         switch block {
         case .text(let text):
             return RequestTurns.says(text) ? object([("type", "text"), ("text", .string(text))]) : nil
-        case .reasoning(let text, let signature):
+        case .reasoning(let text, let signature, _):
             // Without its signature reasoning is another provider's, and refused.
             guard role == .assistant, let signature else { return nil }
             if text.isEmpty, signature.hasPrefix(redacted) {
@@ -80,7 +80,7 @@ enum AnthropicRequest {
             return object([("type", "thinking"), ("thinking", .string(text)), ("signature", .string(signature))])
         case .toolUse(let use):
             return object([
-                ("type", "tool_use"), ("id", .string(ids.sent(use.id))), ("name", .string(use.name)),
+                ("type", "tool_use"), ("id", .string(ids.sent(use.id))), ("name", .string(use.sentName)),
                 ("input", use.sentInput),
             ])
         case .toolResult(let output):

@@ -66,7 +66,7 @@ extension ModelError {
         let kind: Kind =
             switch error.kind {
             case .badAddress: .invalidRequest
-            case .name, .connect, .tls: .network
+            case .name, .connect, .tls, .timeout(.connect): .network
             case .timeout: .timeout
             case .closed: afterHead ? .cutStream : .network
             case .badAnswer, .stopped: .badAnswer

@@ -19,15 +19,20 @@ extension OpenAIDecoder {
         let words = ProviderFailure.clean(text(error))
         let marks = [error["code"]?.text, error["type"]?.text].compactMap(\.self)
         let code = error["code"]?.integer.map { Int(clamping: $0) }
-        func made(_ kind: ModelError.Kind) -> ModelError { ModelError(kind, status: status, words) }
-        if marks.contains(where: { ["context_length_exceeded", "string_above_max_length"].contains($0) }) {
-            return made(.contextTooLong)
+        func made(_ kind: ModelError.Kind) -> ModelError {
+            ModelError(kind, status: status, retryAfter: retryAfter, words)
+        }
+        if marks.contains("context_length_exceeded") { return made(.contextTooLong) }
+        if marks.contains("string_above_max_length") {
+            // Only a message's own text gets shorter when the conversation does; a name or an id does not.
+            return made(
+                error["param"]?.text.map { $0.hasSuffix("content") } ?? true ? .contextTooLong : .invalidRequest)
         }
         if marks.contains(where: { ["insufficient_quota", "billing_hard_limit_reached"].contains($0) }) {
             // 429 as well, but no waiting helps.
             return made(.auth)
         }
-        if marks.contains("rate_limit_exceeded") { return made(.rateLimited(retryAfter: retryAfter)) }
+        if marks.contains("rate_limit_exceeded") { return made(.rateLimited) }
         if marks.contains("model_not_found") { return made(.notFound) }
         if marks.contains("invalid_api_key") { return made(.auth) }
         if ProviderFailure.isAboutLength(words), (status ?? 400) < 500, status != 429 { return made(.contextTooLong) }

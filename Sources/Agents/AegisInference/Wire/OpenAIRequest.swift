@@ -13,9 +13,15 @@ package struct OpenAIOptions: Sendable, Hashable {
     package var asksForUsage: Bool
     /// Whether the model gets back what it thought in the turn that is under way, as DeepSeek's wants it.
     package var returnsReasoning: Bool
+    /// The most bytes of a call's id that the server takes: other servers' are longer. Nil where that is not known.
+    package var longestID: Int?
 
     /// Options by hand.
-    package init(limitField: LimitField = .maxTokens, asksForUsage: Bool = true, returnsReasoning: Bool = false) {
+    package init(
+        limitField: LimitField = .maxTokens, asksForUsage: Bool = true, returnsReasoning: Bool = false,
+        longestID: Int? = nil
+    ) {
+        self.longestID = longestID
         self.limitField = limitField
         self.asksForUsage = asksForUsage
         self.returnsReasoning = returnsReasoning
@@ -24,9 +30,10 @@ package struct OpenAIOptions: Sendable, Hashable {
     /// What is known of the server at a host.
     package init(host: String) {
         func isAt(_ domain: String) -> Bool { host == domain || host.hasSuffix(".\(domain)") }
+        let isOpenAI = isAt("openai.com") || isAt("openai.azure.com")
         self.init(
-            limitField: isAt("openai.com") || isAt("openai.azure.com") ? .maxCompletionTokens : .maxTokens,
-            returnsReasoning: isAt("deepseek.com"))
+            limitField: isOpenAI ? .maxCompletionTokens : .maxTokens, returnsReasoning: isAt("deepseek.com"),
+            longestID: isOpenAI ? 40 : nil)
     }
 }
 
@@ -55,29 +62,33 @@ enum OpenAIRequest {
     }
 
     private static func messages(_ request: ModelRequest, _ options: OpenAIOptions) -> JSONValue {
-        var sent: [JSONValue] = []
+        var messages: [JSONValue] = []
         if RequestTurns.says(request.system) {
-            sent.append(["role": "system", "content": .string(request.system)])
+            messages.append(["role": "system", "content": .string(request.system)])
         }
         let turns = RequestTurns(request.messages).turns
         // The turn under way begins after the last words of the user's own.
         let begin = turns.lastIndex { $0.role == .user && !$0.text.isEmpty } ?? 0
+        var ids = options.longestID.map { SentIDs(longest: $0) }
+        func sent(_ id: String) -> String { ids?.sent(id) ?? id }
         for (index, turn) in turns.enumerated() {
             switch turn.role {
-            case .user: sent += results(turn) + words(turn)
+            case .user: messages += results(turn, sent) + words(turn)
             case .assistant:
-                if let message = answer(turn, options.returnsReasoning && index >= begin) { sent.append(message) }
+                if let message = answer(turn, options.returnsReasoning && index >= begin, sent) {
+                    messages.append(message)
+                }
             }
         }
-        return .array(sent)
+        return .array(messages)
     }
 
-    private static func results(_ turn: ModelMessage) -> [JSONValue] {
+    private static func results(_ turn: ModelMessage, _ sent: (String) -> String) -> [JSONValue] {
         turn.toolResults.map { output in
             // The dialect has no mark for a failure: the words have to say it.
             let says = output.isError && !output.text.lowercased().hasPrefix("error")
             return [
-                "role": "tool", "tool_call_id": .string(output.id),
+                "role": "tool", "tool_call_id": .string(sent(output.id)),
                 "content": .string(says ? "Error: \(output.text)" : output.text),
             ]
         }
@@ -88,12 +99,14 @@ enum OpenAIRequest {
         return texts.isEmpty ? [] : [["role": "user", "content": .string(texts.joined(separator: "\n\n"))]]
     }
 
-    private static func answer(_ turn: ModelMessage, _ withReasoning: Bool) -> JSONValue? {
+    private static func answer(
+        _ turn: ModelMessage, _ withReasoning: Bool, _ sent: (String) -> String
+    ) -> JSONValue? {
         let calls = turn.toolUses.map { use -> JSONValue in
             let arguments = String(decoding: use.sentInput.compact, as: UTF8.self)
             return [
-                "id": .string(use.id), "type": "function",
-                "function": ["name": .string(use.name), "arguments": .string(arguments)],
+                "id": .string(sent(use.id)), "type": "function",
+                "function": ["name": .string(use.sentName), "arguments": .string(arguments)],
             ]
         }
         let text = turn.text
@@ -102,7 +115,7 @@ enum OpenAIRequest {
         if withReasoning {
             let thoughts = turn.blocks.compactMap { block -> String? in
                 // With a signature it is another provider's.
-                if case .reasoning(let text, nil) = block { text } else { nil }
+                if case .reasoning(let text, nil, _) = block { text } else { nil }
             }.joined()
             if !thoughts.isEmpty { fields.append(("reasoning_content", .string(thoughts))) }
         }

@@ -10,12 +10,12 @@ enum ProviderFailure {
             case 404, 405: .notFound
             case 408, 504: .timeout
             case 413: .contextTooLong
-            case 429: .rateLimited(retryAfter: retryAfter)
+            case 429: .rateLimited
             // A lock that is held, and whatever is the server's own.
             case 409, 425, 500...: .overloaded
             default: isAboutLength(words) ? .contextTooLong : .invalidRequest
             }
-        return ModelError(kind, status: shownStatus ?? status, words)
+        return ModelError(kind, status: shownStatus ?? status, retryAfter: retryAfter, words)
     }
 
     /// Whether a refusal means that the conversation does not fit; each server has words of its own for it.
