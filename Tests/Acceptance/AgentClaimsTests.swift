@@ -51,6 +51,10 @@ import Testing
             let asked = try await Self.waiting(door)
             #expect(asked["tool"] as? String == "file_write" && asked["agent_name"] as? String == "writer")
             #expect((asked["preview"] as? String)?.contains("+agreed") == true, "\(asked)")
+            // What clients of the original read.
+            #expect((asked["description"] as? String)?.hasPrefix("file_write: ") == true, "\(asked)")
+            #expect(asked["timestamp"] as? String == asked["requested_at"] as? String, "\(asked)")
+            #expect(asked["agent_id"] as? String == id && asked["input"] is [String: Any], "\(asked)")
             let approval = try #require(asked["id"] as? String)
             // It is the business of the agent's owner alone.
             try await door.openToAll()

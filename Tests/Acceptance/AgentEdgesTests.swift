@@ -75,6 +75,8 @@ import Testing
                     "name: worker\nmodel: default\nlifecycle: hunter2\nbudget_config: {max_tokens: hunter2}\n",
                     "lifecycle"
                 ),
+                ("name: worker\nmodel: default\napproval_required: [hunter2]\n", "approval_required"),
+                ("name: worker\nmodel: default\ncapabilities: ['secret: hunter2@h.example']\n", "secret"),
                 ("name: worker\npassword: hunter2\n", "password"), ("name: *hunter2\n", "alias"),
                 ("name: !hunter2 x\nmodel: 'hunter2\n", "not valid YAML"),
                 ("name: worker\nmodel: default\nlifecycle: {scheduled: hunter2}\n", "lifecycle"),
@@ -83,9 +85,13 @@ import Testing
                 ("name: worker\nmodel: default\nmemory: {summarization_model: hunter2}\n", "memory"),
             ] {
                 let file = try write("bad.yaml", text, mode: 0o644)
-                let answer = try await door.call("agent.spawn", ["manifest_path": file], user: nobody)
-                let error = String(describing: answer["error"] ?? "none")
-                #expect(error.contains(key) && !error.contains("hunter2"), "\(text): \(error)")
+                for method in ["agent.spawn", "agent.spawn_and_run"] {
+                    let message = method == "agent.spawn" ? [:] : ["message": "x"]
+                    let answer = try await door.call(
+                        method, message.merging(["manifest_path": file]) { $1 }, user: nobody)
+                    let error = String(describing: answer["error"] ?? "none")
+                    #expect(error.contains(key) && !error.contains("hunter2"), "\(method) \(text): \(error)")
+                }
             }
         }
     }

@@ -221,7 +221,8 @@ package struct AgentService: Sendable {
     ) async throws -> JSONValue {
         let (_, prompt) = try await manifest(source, caller)
         let (id, result) = try await directory.spawnAndRun(
-            source.file, message, by: .person(uid: caller.uid, gid: caller.gid), trace: trace, prompt: { _ in prompt })
+            source.file, message, by: .person(uid: caller.uid, gid: caller.gid), quotesValues: source.isQuotable,
+            trace: trace, prompt: { _ in prompt })
         return Self.result(result, id)
     }
 

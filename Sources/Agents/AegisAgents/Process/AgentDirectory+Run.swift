@@ -49,6 +49,7 @@ extension AgentDirectory {
     ///   - file: its manifest.
     ///   - text: the message.
     ///   - spawner: who spawns it.
+    ///   - quotesValues: whether messages may show what the manifest says.
     ///   - trace: of the message; nil for a new one.
     ///   - prompt: reads the file of a prompt.
     ///   - call: of a child, the call of its parent that starts it.
@@ -56,11 +57,12 @@ extension AgentDirectory {
     /// - Returns: its id, and what came of the message.
     /// - Throws: as `spawn`; `persistent-agent` for one that would live on.
     package func spawnAndRun(
-        _ file: ConfigFile, _ text: String, by spawner: Spawner, trace: String? = nil,
+        _ file: ConfigFile, _ text: String, by spawner: Spawner, quotesValues: Bool = true, trace: String? = nil,
         prompt: @escaping PromptReader = AgentDirectory.noPromptFile, startedBy call: CallSpending? = nil,
         spent: (@Sendable (ModelSpending) -> Void)? = nil
     ) async throws -> (id: String, result: TurnResult) {
-        let process = try spawn(file, by: spawner, isOneShot: true, startedBy: call, prompt: prompt)
+        let process = try spawn(
+            file, by: spawner, quotesValues: quotesValues, isOneShot: true, startedBy: call, prompt: prompt)
         do {
             guard !process.manifest.isPersistent else {
                 throw AegisError.usage(

@@ -44,6 +44,8 @@ package struct ApprovalRecord: Sendable, Hashable {
             .init("step", .number(request.step)), .init("call_id", .string(request.callID)),
             .init("door", .string(request.door)), .init("requested_at", .string("\(requestedAt)")),
             .init("expires_at", .string("\(expiresAt)")),
+            // What clients of the original's `approval.list` read.
+            .init("description", .string(summary)), .init("timestamp", .string("\(requestedAt)")),
         ]
         if let answeredAt { fields.append(.init("answered_at", .string("\(answeredAt)"))) }
         if let approver {
@@ -51,6 +53,12 @@ package struct ApprovalRecord: Sendable, Hashable {
         }
         if let reason { fields.append(.init("reason", .string(Escaped.line(reason, atMost: 1000)))) }
         return .object(fields)
+    }
+
+    /// The request in a line.
+    private var summary: String {
+        let first = request.preview.text.split(separator: "\n", maxSplits: 1).first.map(String.init) ?? ""
+        return "\(request.tool): \(Escaped.line(request.preview.resource ?? first, atMost: 200))"
     }
 
     /// A text as a person sees it. Where not all of it is shown that is said first, and its end is: what somebody agrees to must not

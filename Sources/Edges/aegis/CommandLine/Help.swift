@@ -88,7 +88,8 @@ package struct Help: Sendable {
         return name + (option.placeholder.map { " \($0)" } ?? "")
     }
 
-    private static func repeatable(_ option: Option) -> String {
+    /// What is said of an option that may be given more than once.
+    static func repeatable(_ option: Option) -> String {
         if case .values = option.kind { return " (repeatable)" }
         return ""
     }

@@ -43,7 +43,7 @@ package struct ReferencePage: Sendable {
             text += "| option | |\n|---|---|\n"
             for option in options {
                 let spelling = Help.spelling(option).drop { $0 == " " }
-                text += "| `\(Self.cell(String(spelling)))` | \(Self.cell(option.help)) |\n"
+                text += "| `\(Self.cell(String(spelling)))` | \(Self.cell(option.help + Help.repeatable(option))) |\n"
             }
             text += "\n"
         }

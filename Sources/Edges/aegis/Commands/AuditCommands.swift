@@ -75,8 +75,8 @@ enum AuditVerify {
             """,
         options: [
             Option("path", .value("DIR"), "the folder of another ledger, or of a copy", completion: .directories),
-            Option("head", .values("SEQ:HASH"), "a head that was kept elsewhere (repeatable)"),
-            Option("key", .values("KEY"), "the key that may have signed it, as 'aegis audit head' shows (repeatable)"),
+            Option("head", .values("SEQ:HASH"), "a head that was kept elsewhere"),
+            Option("key", .values("KEY"), "the key that may have signed it, as 'aegis audit head' shows"),
         ],
         examples: [
             Example("this node's", "aegis audit verify"),
