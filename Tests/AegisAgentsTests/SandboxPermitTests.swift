@@ -144,6 +144,50 @@ private struct Heard: Sendable {
         }
     }
 
+    /// What another grant of the same has used up is of no help to a program that it did not allow.
+    @Test(arguments: [
+        "{grant: 'exec: true', max_calls: 1}, 'exec: *', 'tool: exec'",
+        "'exec: *', {grant: 'tool: exec', max_calls: 1}, 'tool: *'",
+    ])
+    func aProgramEndsWithTheGrantThatAllowedIt(_ grants: String) async throws {
+        try await Self.world(isMade: true) { world, heard in
+            let process = try await world.directory.spawn(
+                World.file("worker", "capabilities: [\(grants)]"), by: .person(uid: 7))
+            async let first = process.invoke("exec", ["argv": ["true"]], door: "test")
+            #expect(await heard.next() == "runs")
+            async let second = process.invoke("exec", ["argv": ["true"]], door: "test")
+            #expect(await heard.next() == "runs")
+            // The first one has used up its own, and goes on.
+            await world.directory.reviewSandboxes()
+            #expect(await world.directory.permits.map(\.isWithdrawn) == [false, false])
+            try await Self.revoke(grants.contains("tool: *") ? "tool: *" : "exec: *", of: process, in: world)
+            #expect(await heard.next() == "removed")
+            #expect(await second.code == "sandbox-lost")
+            // They share a sandbox, which goes with what one of them may not do any more.
+            #expect(await first.code == "sandbox-lost")
+        }
+    }
+
+    /// Nor does it put off the end of what expires.
+    @Test func aUsedUpGrantMakesNoOtherLast() async throws {
+        let clock = TestClock()
+        try await Self.world(isMade: true, clock: clock) { world, heard in
+            let grants = "{grant: 'exec: true', max_calls: 1}, {grant: 'exec: *', expires: 60s}, 'tool: exec'"
+            let process = try await world.directory.spawn(
+                World.file("worker", "capabilities: [\(grants)]"), by: .person(uid: 7))
+            async let first = process.invoke("exec", ["argv": ["true"]], door: "test")
+            #expect(await heard.next() == "runs")
+            async let second = process.invoke("exec", ["argv": ["true"]], door: "test")
+            #expect(await heard.next() == "runs")
+            #expect(await world.directory.permits.map(\.ends) == [nil, Timestamp(milliseconds: 60_001)])
+            while !clock.deadlines.contains(where: { $0 > .seconds(59) && $0 < .seconds(61) }) { await Task.yield() }
+            clock.advance(by: .seconds(61))
+            #expect(await heard.next() == "removed")
+            #expect(await second.code == "grant-expired")
+            #expect(await first.code == "sandbox-lost")
+        }
+    }
+
     /// A grant that was for this one call is used up by it, and not taken back.
     @Test func whatIsUsedUpGoesOn() async throws {
         try await Self.world(isMade: true) { world, heard in

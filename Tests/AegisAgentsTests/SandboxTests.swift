@@ -247,6 +247,29 @@ private final class YesDesk: ApprovalDesk {
         #expect(try !resource(["argv": ["sh,", "exactly", "as", "shown"]], plan).contains("sh, exactly as shown ("))
     }
 
+    /// What programs connect to counts at the grants of whoever owns the sandbox: other limits need another one.
+    @Test func aChildWithLimitsOfItsOwnHasASandboxOfItsOwn() async throws {
+        let sandboxes = NotedSandboxes()
+        try await Self.world(sandboxes) { world in
+            let programs = "'tool: exec', 'exec: *'"
+            let parent = try await world.directory.spawn(
+                World.file("parent", "capabilities: [\(programs), 'network: a.example:443', 'spawn: *']"),
+                by: .person(uid: 7))
+            func child(_ name: String, _ network: String) async throws -> AgentProcess {
+                try await world.directory.spawn(
+                    World.file(name, "capabilities: [\(programs), \(network)]"), by: .agent(parent))
+            }
+            let same = try await child("same", "'network: a.example:443'")
+            let limited = try await child("limited", "{grant: 'network: a.example:443', max_calls: 1}")
+            let slow = try await child("slow", "{grant: 'network: a.example:443', per_minute: 1}")
+            for process in [parent, same, limited, slow] {
+                _ = await process.invoke("exec", ["argv": ["true"]], door: "test")
+            }
+            #expect(sandboxes.runs.map(\.agent) == [parent.id, parent.id, limited.id, slow.id])
+            #expect(sandboxes.runs.allSatisfy { $0.plan.network == ["a.example:443"] })
+        }
+    }
+
     @Test func aChildHasItsParentsSandboxOnlyWhereItSeesTheSame() async throws {
         let sandboxes = NotedSandboxes()
         try await Self.world(sandboxes) { world in

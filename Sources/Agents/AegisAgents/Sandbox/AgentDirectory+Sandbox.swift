@@ -22,15 +22,24 @@ extension AgentDirectory {
 
     /// The sandbox of an agent, and leave to run a program in it: in one step, so that whatever is taken back is either not part of
     /// it or takes it back, too. `end` follows.
-    func permit(_ process: AgentProcess, for requests: [Request]) -> (SandboxPlace, SandboxPermit) {
+    func permit(_ process: AgentProcess, for needs: [SandboxPermit.Need]) -> (SandboxPlace, SandboxPermit) {
         let place = sandbox(of: process)
         let permit = SandboxPermit(
-            agent: process.id, owner: place.owner.id, policy: place.plan.policy, requests: requests,
-            ends: end(of: requests, for: process)
+            agent: process.id, owner: place.owner.id, policy: place.plan.policy, needs: needs,
+            ends: end(of: needs, for: process)
         ) { process.noteSandbox($0) }
         permits.append(permit)
         if let end = permit.ends { review(at: end) }
         return (place, permit)
+    }
+
+    /// One of a permit's requests was allowed: from now on the program goes with what has allowed it.
+    func allow(_ permit: SandboxPermit, _ index: Int, by grant: GrantID, of process: AgentProcess) {
+        permit.isAllowed(index, by: grant)
+        permit.end(at: end(of: permit.needs, for: process))
+        // It may have been taken back before this was known.
+        guard obstacle(permit, process) == nil else { return permit.withdraw() }
+        if let end = permit.ends { review(at: end) }
     }
 
     /// The program has ended. Removes what it has been given a sandbox for if its agent has gone meanwhile.
@@ -44,16 +53,30 @@ extension AgentDirectory {
         for permit in permits where permit.agent == id || permit.owner == id { permit.withdraw() }
     }
 
-    /// Until when there are grants for all requests; nil is for good. What is used up does not count: those that run have used it.
-    private func end(of requests: [Request], for process: AgentProcess) -> Timestamp? {
-        let (held, now) = (services.grants.grants(of: process.holder).grants, services.now())
-        return requests.compactMap { request -> Timestamp? in
-            let ends = held.filter { grant in
-                grant.standing.revoked == nil && grant.terms.capability.allows(request.action)
-                    && grant.standing.expires.map { $0 > now } ?? true
-            }.map(\.standing.expires)
+    /// Until when there are grants for all that is needed; nil is for good.
+    private func end(of needs: [SandboxPermit.Need], for process: AgentProcess) -> Timestamp? {
+        let (set, now) = (services.grants.grants(of: process.holder), services.now())
+        return needs.compactMap { need -> Timestamp? in
+            let ends = Self.bearers(of: need, in: set, at: now).map(\.standing.expires)
             return ends.contains(nil) ? nil : ends.compactMap(\.self).max()
         }.min()
+    }
+
+    /// The grants that a program can go on with: the one that has allowed it, for what is used up of that was used by it, and any
+    /// other that has something left.
+    private static func bearers(
+        of need: SandboxPermit.Need, in set: GrantSet, at now: Timestamp
+    ) -> [GrantSet.Held] {
+        set.grants.filter { held in
+            guard held.standing.revoked == nil, held.terms.capability.allows(need.request.action),
+                held.standing.expires.map({ $0 > now }) ?? true
+            else { return false }
+            guard let grant = need.grant, grant != held.id else { return true }
+            if case .allow = evaluate(need.request, with: GrantSet([held], protected: set.protected), at: now) {
+                return true
+            }
+            return false
+        }
     }
 
     /// Why a program may not go on with what it was begun with.
@@ -66,14 +89,12 @@ extension AgentDirectory {
 
     private func obstacle(_ permit: SandboxPermit, _ process: AgentProcess) -> Obstacle? {
         let (set, now) = (services.grants.grants(of: process.holder), services.now())
-        for request in permit.requests {
-            guard case .deny(let denial) = evaluate(request, with: set, at: now) else { continue }
-            switch denial.reason {
-            case .expired: return .expired(denial)
-            case .noGrant, .notCovered, .outOfReach, .revoked: return .changed
-            // What is used up was used by those that run.
-            default: continue
-            }
+        for need in permit.needs where Self.bearers(of: need, in: set, at: now).isEmpty {
+            // What people are told is about the grant that it had.
+            let own = set.grants.filter { need.grant == nil || $0.id == need.grant }
+            let decision = evaluate(need.request, with: GrantSet(own, protected: set.protected), at: now)
+            if case .deny(let denial) = decision, denial.reason == .expired { return .expired(denial) }
+            return .changed
         }
         return plan(of: process).policy == permit.policy ? nil : .changed
     }

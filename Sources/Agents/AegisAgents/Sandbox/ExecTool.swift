@@ -53,11 +53,16 @@ package struct ExecTool: Tool {
         guard let sandboxes = directory.services.sandboxes else {
             throw AegisError(.unavailable, "no-sandbox", "programs cannot be run here")
         }
-        let (place, permit) = await directory.permit(process, for: [order.request, Request(.tool("exec"))])
+        let (place, permit) = await directory.permit(
+            process,
+            for: [.init(request: order.request), .init(request: Request(.tool("exec")), grant: context.spending.grant)])
         let outcome: SandboxOutcome
         do {
             for (fact, value) in order.facts(place.plan) { try context.confirm(fact, is: value) }
-            try context.grants.admit(order.request, by: context.holder).settle()
+            let admission = try context.grants.admit(order.request, by: context.holder)
+            let grant = admission.grant
+            admission.settle()
+            await directory.allow(permit, 0, by: grant, of: process)
             outcome = try await sandboxes.run(order.command, for: place.owner, place.plan, permit)
         } catch {
             await directory.end(permit)

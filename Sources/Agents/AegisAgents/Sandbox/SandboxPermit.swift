@@ -9,33 +9,51 @@ package final class SandboxPermit: Sendable {
     let (agent, owner): (String, String)
     /// What may be seen and reached.
     let policy: String
-    /// What has to be granted for as long as it runs.
-    let requests: [Request]
     private let news: @Sendable (String) -> Void
-    /// When the last grant that allows what it is for ends; nil is never.
-    package let ends: Timestamp?
     private struct State {
+        var needs: [Need]
+        var ends: Timestamp?
         var isWithdrawn = false
         /// What is thrown in place of what `hold` was told to.
         var reason: AegisError?
         var holders: [Waiter<Bool>] = []
     }
-    private let state = Mutex(State())
+    private let state: Mutex<State>
+
+    /// What has to be granted for as long as the program runs.
+    struct Need: Sendable {
+        var request: Request
+        /// Which grant has allowed it; nil until one has.
+        var grant: GrantID?
+    }
 
     init(
-        agent: String, owner: String, policy: String, requests: [Request], ends: Timestamp?,
+        agent: String, owner: String, policy: String, needs: [Need], ends: Timestamp?,
         news: @escaping @Sendable (String) -> Void
     ) {
         (self.agent, self.owner) = (agent, owner)
         self.policy = policy
-        self.requests = requests
-        self.ends = ends
         self.news = news
+        state = Mutex(State(needs: needs, ends: ends))
     }
+
+    /// What has to be granted for as long as it runs.
+    var needs: [Need] { state.withLock { $0.needs } }
+    /// When the last grant that allows what it is for ends; nil is never.
+    package var ends: Timestamp? { state.withLock { $0.ends } }
+
+    /// The program's request was allowed.
+    ///
+    /// - Parameters:
+    ///   - index: which of the needs that is.
+    ///   - grant: what has allowed it.
+    func isAllowed(_ index: Int, by grant: GrantID) { state.withLock { $0.needs[index].grant = grant } }
+    /// Says until when it holds.
+    func end(at time: Timestamp?) { state.withLock { $0.ends = time } }
 
     /// Leave to run servers in the sandbox of an agent, until it is withdrawn.
     package convenience init(forServersOf agent: String, policy: String) {
-        self.init(agent: agent, owner: agent, policy: policy, requests: [], ends: nil) { _ in }
+        self.init(agent: agent, owner: agent, policy: policy, needs: [], ends: nil) { _ in }
     }
 
     /// Tells whoever looks at the agent why its program does not run yet.

@@ -16,6 +16,9 @@ package struct SandboxPlan: Sendable, Codable, Equatable {
     package var mounts: [MountSpec]
     /// What it may connect to.
     package var network: [String]
+    /// Each of its network grants with its limits, where any has some or two say the same; nil where `network` says it all. The
+    /// instance's grants are derived from its owner's: who has other limits has another sandbox, and one more or less is a change.
+    package var allowances: [String]?
     /// From when on it sees or reaches less, because a grant ends.
     package var ends: Timestamp?
 
@@ -64,7 +67,17 @@ package struct SandboxPlan: Sendable, Codable, Equatable {
             if case .network(let pattern) = held.terms.capability { pattern.tools.isEmpty } else { false }
         }
         network = Set(places.map(\.terms.capability.resource)).sorted()
+        if places.count > network.count || places.contains(where: counted) {
+            allowances = places.map { "\($0.terms.capability.resource)\(Self.text(of: $0.terms.limits))" }.sorted()
+        }
         ends = (files + places).compactMap(\.standing.expires).min()
+    }
+
+    private static func text(of limits: AegisCapabilities.Limits) -> String {
+        let parts: [(String, UInt64?)] = [
+            ("calls", limits.maxCalls), ("a minute", limits.perMinute.map { UInt64($0) }), ("bytes", limits.maxBytes),
+        ]
+        return parts.compactMap { name, count in count.map { ", \($0) \(name)" } }.joined()
     }
 
     /// The workspace is a part of what covers every file, which itself is no mount.

@@ -24,7 +24,7 @@ package struct SpendingBound: Sendable, Hashable {
 /// counts against the limits of the `tool:` grant, however the call ends.
 package final class CallSpending: Sendable {
     /// The grant that allows the call; nil of one that no gate has let through.
-    let grant: GrantID?
+    package let grant: GrantID?
     /// How much that may be; nil is without end.
     package let bound: SpendingBound?
     /// The call that the caller was started by, and works for; nil for who was started by a person.
