@@ -29,7 +29,8 @@ package struct LedgerEvents: Sendable {
         self.audit = audit
         self.clock = clock
         isOwn = { id, caller in
-            if let process = try? agents.find(id) { return process.record.owner == caller.uid }
+            // By its id alone: the name that somebody gives an agent says nothing of what else is called so.
+            if let process = agents.live(id) { return process.record.owner == caller.uid }
             if let owner = try? store.owner(of: id) { return owner == caller.uid }
             return (try? instances.find(id, for: caller)) != nil
         }

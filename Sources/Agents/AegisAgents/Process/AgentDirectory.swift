@@ -312,7 +312,7 @@ package actor AgentDirectory {
     }
 
     /// A live agent by its id.
-    nonisolated func live(_ id: String) -> AgentProcess? { agents[id] }
+    package nonisolated func live(_ id: String) -> AgentProcess? { agents[id] }
 
     private nonisolated func notFound(_ word: String, among known: [AgentProcess]) -> AegisError {
         let near = nearest(word, in: known.map(\.id).sorted() + known.map(\.record.name).sorted())
