@@ -35,4 +35,40 @@ import Testing
             #expect(try await f.succeed("goal", "go").out == "taken by mine\n")
         }
     }
+
+    /// A goal is bounded also where nobody has said by what.
+    @Test func aManifestWithoutABudgetGetsTheUsualOne() async throws {
+        let rules = """
+              - when: { agent: looper, turn: 1 }
+                reply: { tools: [{ name: file_write, input: { path: /workspace/begun, content: x } }], usage: { input: 50, output: 50 } }
+              - when: { agent: looper }
+                reply: { tools: [{ name: echo, input: { message: more } }], usage: { input: 50, output: 400000 } }
+
+            """
+        try await AgentDoor.with(rules: rules) { door in
+            let f = door.fixture
+            let file = f.path("looper.yaml")
+            try """
+            name: looper
+            model: default
+            max_iterations: 1000
+            capabilities: ["tool: echo", "tool: file_write", "file_write: /workspace/**"]
+            approval_required: [file_write]
+            """.write(toFile: file, atomically: true, encoding: .utf8)
+            try await f.succeed("agent", "deploy", file)
+            for (option, limit) in [(Int?.none, 1_000_000), (2_000_000, 2_000_000)] {
+                var wish: [String: Any] = ["goal": "for ever", "name": "looper"]
+                wish["budget_tokens"] = option
+                let goal = try #require(try await door.result("goal.submit", wish)["id"] as? String)
+                let asked = try await door.waiting()
+                let agent = try await door.result("goal.show", ["goal_id": goal])["agent"]
+                let budget = try await door.result("agent.budget", ["agent_id": try #require(agent)])
+                #expect((budget["limit"] as? [String: Any])?["max_tokens"] as? Int == limit, "\(budget)")
+                try await door.answer(asked, "approve")
+                let over = try await door.result("goal.show", ["goal_id": goal, "wait": true])
+                #expect(over["stop_reason"] as? String == "budget_exceeded", "\(over)")
+                #expect((over["output_tokens"] as? Int ?? 0) < limit + 400_000, "\(over)")
+            }
+        }
+    }
 }

@@ -30,6 +30,8 @@ package actor GoalQueue {
     package static let remembered = 1000
     /// Goals of one owner that may wait.
     package static let queueLimit = 1000
+    /// What the agents of a goal may take where neither it nor its manifest says how much: nobody watches a queue.
+    package static let usualTokens: UInt64 = 1_000_000
 
     /// Makes an empty queue; `recover` fills it.
     ///
@@ -71,6 +73,10 @@ package actor GoalQueue {
         // What is wrong is said now, and not to nobody when its turn comes.
         let (file, prompt) = try manifest(name, owner)
         var checked = try AgentManifest(file, prompt: prompt)
+        var options = options
+        if checked.budget == nil, options.maxTokens == nil, options.maxMicroUSD == nil {
+            options.maxTokens = Self.usualTokens
+        }
         try options.apply(to: &checked)
         try check(checked)
         var goal = Goal(
