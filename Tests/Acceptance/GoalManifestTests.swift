@@ -71,4 +71,53 @@ import Testing
             }
         }
     }
+
+    /// What a goal is worked on by is what was deployed when it was taken, whatever becomes of that while it waits.
+    @Test func aGoalThatWaitsKeepsItsManifest() async throws {
+        let rules = """
+              - when: { agent: slow, tool: file_write }
+                reply: { text: "done" }
+              - when: { agent: slow }
+                reply: { tools: [{ name: file_write, input: { path: /workspace/x, content: x } }] }
+              - when: { agent: mine, system: "by the first" }
+                reply: { text: "answered by the first" }
+              - when: { agent: mine }
+                reply: { text: "answered by another" }
+
+            """
+        try await AgentDoor.with("  agents: { max_goals: 1 }\n", rules: rules) { door in
+            let f = door.fixture
+            func deploy(_ name: String, _ more: String) async throws {
+                let file = f.path("\(name).yaml")
+                try "name: \(name)\nmodel: default\n\(more)\n".write(toFile: file, atomically: true, encoding: .utf8)
+                try await f.succeed("agent", "deploy", file)
+            }
+            func submit(_ name: String) async throws -> String {
+                let goal = try await door.result("goal.submit", ["goal": "go", "name": name])
+                #expect(goal["source"] == nil, "\(goal)")
+                return try #require(goal["id"] as? String)
+            }
+            let grants = "capabilities: ['tool: file_write', 'file_write: /workspace/**']"
+            try await deploy("slow", grants + "\napproval_required: [file_write]")
+            try "by the first".write(toFile: f.path("prompt.md"), atomically: true, encoding: .utf8)
+            try await deploy("mine", "system_prompt: { file: prompt.md }")
+            let first = try await submit("slow")
+            let asked = try await door.waiting()
+            let second = try await submit("mine")
+            try await deploy("mine", "system_prompt: by the second")
+            let third = try await submit("mine")
+            try await f.succeed("agent", "delete", "mine")
+            try await f.crash()
+            try await f.up()
+            #expect(try await door.result("goal.show", ["goal_id": second])["state"] as? String == "queued")
+            try await door.answer(asked, "approve")
+            for (goal, response) in [
+                (first, "done"), (second, "answered by the first"), (third, "answered by another"),
+            ] {
+                let over = try await door.result("goal.show", ["goal_id": goal, "wait": true])
+                #expect(over["response"] as? String == response && over["source"] == nil, "\(over)")
+            }
+            #expect(try await door.problem("goal.submit", ["goal": "go", "name": "mine"]) == "manifest-not-found")
+        }
+    }
 }

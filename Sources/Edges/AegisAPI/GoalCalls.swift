@@ -41,7 +41,7 @@ extension AgentService {
         let goal = try await goals.submit(
             text, owner: caller.uid, group: caller.gid, options: options, manifest: try parameters.optionalText("name"),
             workspace: workspace, maxTime: time)
-        return try JSONValue(encoding: goal)
+        return try Self.shown(goal)
     }
 
     /// The manifest that comes with Aegis, and whether it is the one that takes goals here. What the configuration names in its
@@ -50,7 +50,14 @@ extension AgentService {
 
     /// Goals that the caller may see, oldest first.
     func goalList(_ caller: Caller) async throws -> [JSONValue] {
-        try await goals.all.filter { caller.uid == 0 || $0.owner == caller.uid }.map { try JSONValue(encoding: $0) }
+        try await goals.all.filter { caller.uid == 0 || $0.owner == caller.uid }.map { try Self.shown($0) }
+    }
+
+    /// A goal as its owner sees it: what it is worked on by is read where that is deployed.
+    private static func shown(_ goal: Goal) throws -> JSONValue {
+        var goal = goal
+        goal.source = nil
+        return try JSONValue(encoding: goal)
     }
 
     private func own(_ word: String, _ caller: Caller) async throws -> Goal {
@@ -64,9 +71,9 @@ extension AgentService {
     /// One goal, now or once it is over.
     func goal(_ word: String, wait: Bool, _ caller: Caller) async throws -> JSONValue {
         let goal = try await own(word, caller)
-        guard wait else { return try JSONValue(encoding: goal) }
+        guard wait else { return try Self.shown(goal) }
         guard let over = try await goals.result(of: goal.id) else { throw CancellationError() }
-        return try JSONValue(encoding: over)
+        return try Self.shown(over)
     }
 
     /// The workspace of a goal, for its owner to read.
@@ -91,7 +98,7 @@ extension AgentService {
 
     /// Ends a goal and its agents.
     func cancelGoal(_ word: String, _ caller: Caller) async throws -> JSONValue {
-        try JSONValue(encoding: try await goals.cancel(try await own(word, caller).id))
+        try Self.shown(try await goals.cancel(try await own(word, caller).id))
     }
 }
 
