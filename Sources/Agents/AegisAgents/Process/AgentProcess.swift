@@ -318,7 +318,7 @@ package actor AgentProcess {
         }
     }
 
-    private var limits: TurnLimits {
+    var limits: TurnLimits {
         TurnLimits(iterations: manifest.maxIterations ?? services.iterations, tokens: manifest.turnTokens)
     }
 
