@@ -151,6 +151,7 @@ import Testing
         ("name: a\nmodel: m\nmemory: {context_window: lots}", "a number of tokens"),
         ("name: a\nmodel: m\nmemory: {episodic_store: 256MB}", "unknown key 'episodic_store'"),
         ("name: a-0123456789abcdef\nmodel: m", "form of an agent's id"),
+        ("name: i-0123456789abcdef\nmodel: m", "form of an instance's id"),
         ("name: a\nmodel: m\nmemory: {summarization_threshold: 2}", "0.1 to 0.95"),
         ("name: a\nmodel: m\nbudget_config: {reset_period_seconds: 1}", "max_tokens is missing"),
         ("name: a\nmodel: m\nbudget_config: {max_usd: 0}", "must be 0.000001 to"),

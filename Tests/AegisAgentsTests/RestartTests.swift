@@ -281,4 +281,108 @@ import Testing
             #expect(try await world.directory.reply(trace, of: agent.id, wait: false)?.stop == .error)
         }
     }
+
+    private static func database(_ world: World, _ statement: String) throws {
+        _ = try world.database.transaction(.saved) { t in try t.run(statement) }
+    }
+    private static let noSteps =
+        "CREATE TRIGGER full BEFORE INSERT ON agent_steps BEGIN SELECT RAISE(ABORT, 'no room'); END"
+    private static let noDeletion =
+        "CREATE TRIGGER full BEFORE DELETE ON agent_mail BEGIN SELECT RAISE(ABORT, 'no room'); END"
+
+    /// The ledger is full: the turn that needs it fails, and what waits behind it is worked on when there is room again.
+    @Test func whatWaitsOutlivesATurnThatCannotBeRecorded() async throws {
+        let (isAsked, goesOn) = (Waiter<Bool>(), Waiter<Bool>())
+        let probe = CountingTool("probe") { ToolReply($0) }
+        let clock = TestClock()
+        let desk = ClosureDesk { question, _ in
+            guard question.messages.last?.text == "go" else { return ClosureDesk.text("done") }
+            isAsked.resolve(true)
+            _ = await goesOn.value()
+            return ClosureDesk.calls(ToolUse(id: "c", name: "probe", input: [:]))
+        }
+        let world = try World(desk, tools: [probe], clock: clock)
+        let process = try await world.directory.spawn(
+            World.file("worker", "lifecycle: persistent\ncapabilities: ['tool: probe']"), by: .person(uid: 0))
+        async let running = world.directory.run("go", on: process)
+        _ = await isAsked.value()
+        var waiting: [String] = []
+        for text in ["one", "two"] { waiting.append(try await world.directory.send(text, to: process.id)) }
+        world.trail.fill(after: 0)
+        goesOn.resolve(true)
+        let first = try await running
+        #expect(first.stop == .error && first.problem?.code == "not-recorded")
+        #expect(process.standing.mail == 2)
+        #expect(try world.store.mail(of: process.id).map(\.trace) == waiting)
+        world.trail.fill(after: 1000)
+        await clock.sleepers(1)
+        clock.advance(by: .seconds(5))
+        for trace in waiting {
+            let reply = try await world.directory.reply(trace, of: process.id, wait: true)
+            #expect(reply?.stop == .complete && reply?.response == "done", "\(String(describing: reply))")
+        }
+        #expect(probe.calls == 0)
+        await world.end()
+    }
+
+    /// The database is full: a message that was taken and cannot be begun is begun when there is room again.
+    @Test func whatCannotBeBegunIsBegunLater() async throws {
+        let desk = Self.desk(failures: 0)
+        try await Self.with(desk, "never") { world, agent, clock in
+            try Self.database(world, Self.noSteps)
+            var traces: [String] = []
+            for text in ["one", "two"] { traces.append(try await world.directory.send(text, to: agent.id)) }
+            await clock.sleepers(1)
+            #expect(desk.questions == 0 && agent.standing.mail == 2)
+            // Once more in vain.
+            clock.advance(by: .seconds(5))
+            await clock.sleepers(1)
+            #expect(desk.questions == 0 && agent.standing.mail == 2)
+            try Self.database(world, "DROP TRIGGER full")
+            clock.advance(by: .seconds(5))
+            for trace in traces {
+                #expect(try await world.directory.reply(trace, of: agent.id, wait: true)?.stop == .complete)
+            }
+            #expect(desk.questions == 2)
+        }
+    }
+
+    /// What was taken back stays so, also where its deletion could not be saved at first.
+    @Test(arguments: ["later", "at the end"]) func whatWasTakenBackDoesNotReturn(_ when: String) async throws {
+        let isAsked = Waiter<Bool>()
+        let clock = TestClock()
+        let one = try World(ClosureDesk.silent(isAsked), clock: clock)
+        let agent = try await one.directory.spawn(World.file("worker", "lifecycle: persistent"), by: .person(uid: 0))
+        let first = try await one.directory.send("go", to: agent.id)
+        _ = await isAsked.value()
+        let second = try await one.directory.send("second", to: agent.id)
+        try Self.database(one, Self.noDeletion)
+        #expect(await agent.withdraw(trace: second))
+        await clock.sleepers(1)
+        if when == "later" {
+            // Once more in vain.
+            clock.advance(by: .seconds(5))
+            await clock.sleepers(1)
+        }
+        #expect(try one.store.mail(of: agent.id).count == 1)
+        try Self.database(one, "DROP TRIGGER full")
+        if when == "later" {
+            clock.advance(by: .seconds(5))
+            while await !agent.leftovers.isEmpty { await Task.yield() }
+            #expect(try one.store.mail(of: agent.id).isEmpty)
+        }
+        await one.directory.end()
+        await one.end()
+        let said = Mutex<[String]>([])
+        let desk = ClosureDesk { question, _ in
+            said.withLock { $0 += question.messages.map(\.text) }
+            return ClosureDesk.text("done")
+        }
+        let two = try World(desk, database: one.database, clock: clock)
+        try await two.directory.recover()
+        #expect(try await two.directory.reply(first, of: agent.id, wait: true)?.stop == .complete)
+        #expect(try two.store.mail(of: agent.id).isEmpty && two.directory.find(agent.id).standing.mail == 0)
+        #expect(said.withLock { $0 } == ["go"])
+        await two.end()
+    }
 }

@@ -165,6 +165,7 @@ import Testing
             reply([.reasoning(text: "r", signature: "s"), .toolUse(use("a"))], .other("odd")), .intent(call: "a"),
             output("a"), .stopped, .ended(.error, TurnProblem(code: "c", message: "m")), .ended(.complete, nil),
             .summarized(messages: 3, text: "s"), .dropped(messages: 2), .restarted(), .shortened(bytes: 64), .note("n"),
+            .summarized(messages: 3, text: "s", usage: TokenUsage(input: 7, output: 2)), .spent(TokenUsage(output: 3)),
         ]
         for step in steps {
             let text = step.json.compact
@@ -214,7 +215,7 @@ import Testing
                 != Session(steps.map { if case .restarted = $0 { .restarted() } else { $0 } }).messages[2].text)
         // One that an earlier release has kept has no marks.
         let old = Array(#"{"kind":"summarized","messages":2,"text":"s"}"#.utf8)
-        guard case .summarized(2, "s", let mark) = try JSONValue(parsing: old).decode(SessionStep.self) else {
+        guard case .summarized(2, "s", .zero, let mark) = try JSONValue(parsing: old).decode(SessionStep.self) else {
             Issue.record("it is not read")
             return
         }

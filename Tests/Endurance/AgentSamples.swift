@@ -1,6 +1,7 @@
 import AegisAgents
 import AegisCore
 import AegisHTML
+import AegisInference
 import AegisJSON
 import AegisTestSupport
 
@@ -104,6 +105,7 @@ extension FuzzTests {
             .began(trace: "t", text: "go", from: "operator"), ToolUseText.replied(uses), .intent(call: "c1"),
             ToolUseText.outcome("c1"), .intent(call: "c2"), ToolUseText.outcome("c2"), ToolUseText.replied([]),
             .ended(.complete, nil), .summarized(messages: 3, text: "s"), .dropped(messages: 1),
+            .spent(TokenUsage(output: 1)),
         ]
         return steps.flatMap { $0.json.compact + [10] }
     }()

@@ -9,12 +9,12 @@ internal import AegisWire
 /// Approvals: the same calls for JSON-RPC and REST.
 extension AgentService {
     /// What waits for an answer, of the caller's agents.
-    func pendingApprovals(_ caller: Caller) async throws -> [JSONValue] {
+    func pendingApprovals(after cursor: String?, _ caller: Caller) async throws -> ListPart {
         let approvals = approvals
         let open = try await BlockingPool.shared.run { try approvals.pending() }
-        var shown: [JSONValue] = []
-        for record in open where await isOwn(record, caller) { shown.append(record.json) }
-        return shown
+        var own: [ApprovalRecord] = []
+        for record in open where await isOwn(record, caller) { own.append(record) }
+        return try ListPart(of: own, after: cursor, place: { ($0.id, $0.requestedAt) }, shown: \.json)
     }
 
     /// One of them with all that would be done, also after it was answered.
@@ -62,8 +62,8 @@ extension AgentMethods {
     /// `approval.list`, `approval.show`, `approval.respond`
     var approvalMethods: [JSONRPCMethod] {
         [
-            method("approval.list", "", known: []) { service, _, caller in
-                ["pending": .array(try await service.pendingApprovals(caller))]
+            method("approval.list", "cursor", known: ["cursor"], positional: 1) { service, parameters, caller in
+                try await service.pendingApprovals(after: try parameters.optionalText("cursor"), caller).json("pending")
             },
             method("approval.show", "id", known: ["id"], positional: 1) { service, parameters, caller in
                 try await service.approval(try parameters.text("id"), caller)
@@ -86,8 +86,9 @@ extension AgentRoutes {
     /// `/v1/approvals`
     var approvalRoutes: [Route] {
         [
-            .json(.get, "/v1/approvals", "List what waits for a person's answer") { [service] context in
-                Self.page(try await service.pendingApprovals(context.caller))
+            .json(.get, "/v1/approvals", "List what waits for a person's answer", query: ["cursor"]) {
+                [service] context in
+                try await service.pendingApprovals(after: context.query["cursor"], context.caller).page
             },
             .json(.get, "/v1/approvals/{id}", "Show one with all that it would do") { [service] context in
                 try await service.approval(context.parameter("id"), context.caller)

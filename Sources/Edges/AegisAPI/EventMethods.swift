@@ -46,7 +46,7 @@ package final class EventMethods: Sendable {
         let caller = Caller(uid: context.caller.user, gid: context.caller.group)
         let wanted = try parameters.optionalTexts("types") ?? []
         let types = wanted.filter { $0 != LiveEvent.name }
-        let agent = try parameters.optionalText("agent_id")
+        let agent = try await events.subject(try parameters.optionalText("agent_id"), caller)
         let wish = try LedgerEvents.Wish(caller, types: types, agent: agent)
         let after = try parameters.optionalInteger("after", in: 0...Int.max).map { UInt64($0) }
         let listener = try await events.listen(after: after)

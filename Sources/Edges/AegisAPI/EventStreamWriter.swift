@@ -100,7 +100,8 @@ extension LedgerEvents {
             throw AegisError.usage("'instance' is for events of instances alone", hint: "use 'agent' with its id")
         }
         let types = (context.query["types"] ?? "").split(separator: ",").map(String.init)
-        let wish = try Wish(context.caller, types: types, agent: context.query["agent"])
+        let agent = try await subject(context.query["agent"], context.caller)
+        let wish = try Wish(context.caller, types: types, agent: agent)
         guard let text = context.query["tail"] else {
             return (wish, try await listen(after: try EventStreamWriter.last(context)))
         }

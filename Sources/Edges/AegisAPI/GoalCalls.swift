@@ -41,16 +41,40 @@ extension AgentService {
         let goal = try await goals.submit(
             text, owner: caller.uid, group: caller.gid, options: options, manifest: try parameters.optionalText("name"),
             workspace: workspace, maxTime: time)
-        return try JSONValue(encoding: goal)
+        return try Self.shown(goal)
     }
 
     /// The manifest that comes with Aegis, and whether it is the one that takes goals here. What the configuration names in its
     /// place is the operator's file.
     var goalManifest: JSONValue { ["manifest": .string(shipped.text), "in_use": .bool(shipped.isInUse)] }
 
-    /// Goals that the caller may see, oldest first.
-    func goalList(_ caller: Caller) async throws -> [JSONValue] {
-        try await goals.all.filter { caller.uid == 0 || $0.owner == caller.uid }.map { try JSONValue(encoding: $0) }
+    /// Goals that the caller may see, oldest first: each with the beginning of its text, and without its response.
+    func goalList(after cursor: String?, _ caller: Caller) async throws -> ListPart {
+        let own = await goals.all.filter { caller.uid == 0 || $0.owner == caller.uid }
+        return try ListPart(of: own, after: cursor, place: { ($0.id, $0.createdAt) }, shown: Self.brief)
+    }
+
+    private static func brief(_ goal: Goal) throws -> JSONValue {
+        var goal = goal
+        goal.response = nil
+        // Whole characters, as far as they go.
+        var bytes = 0
+        goal.text = String(
+            goal.text.prefix { character in
+                bytes += character.utf8.count
+                return bytes <= longestText
+            })
+        return try shown(goal)
+    }
+
+    /// Of the texts of goals in a list, in bytes.
+    private static let longestText = 1024
+
+    /// A goal as its owner sees it: what it is worked on by is read where that is deployed.
+    private static func shown(_ goal: Goal) throws -> JSONValue {
+        var goal = goal
+        goal.source = nil
+        return try JSONValue(encoding: goal)
     }
 
     private func own(_ word: String, _ caller: Caller) async throws -> Goal {
@@ -64,9 +88,9 @@ extension AgentService {
     /// One goal, now or once it is over.
     func goal(_ word: String, wait: Bool, _ caller: Caller) async throws -> JSONValue {
         let goal = try await own(word, caller)
-        guard wait else { return try JSONValue(encoding: goal) }
+        guard wait else { return try Self.shown(goal) }
         guard let over = try await goals.result(of: goal.id) else { throw CancellationError() }
-        return try JSONValue(encoding: over)
+        return try Self.shown(over)
     }
 
     /// The workspace of a goal, for its owner to read.
@@ -91,7 +115,7 @@ extension AgentService {
 
     /// Ends a goal and its agents.
     func cancelGoal(_ word: String, _ caller: Caller) async throws -> JSONValue {
-        try JSONValue(encoding: try await goals.cancel(try await own(word, caller).id))
+        try Self.shown(try await goals.cancel(try await own(word, caller).id))
     }
 }
 
@@ -105,8 +129,8 @@ extension AgentMethods {
                 known: AgentService.goalFields
             ) { service, parameters, caller in try await service.submit(parameters, caller) },
             method("goal.manifest", "", known: []) { service, _, _ in service.goalManifest },
-            method("goal.list", "", known: []) { service, _, caller in
-                ["goals": .array(try await service.goalList(caller))]
+            method("goal.list", "cursor", known: ["cursor"], positional: 1) { service, parameters, caller in
+                try await service.goalList(after: try parameters.optionalText("cursor"), caller).json("goals")
             },
             method("goal.show", "goal_id, wait (false)", known: ["goal_id", "wait"], positional: 1) {
                 service, parameters, caller in
@@ -131,8 +155,11 @@ extension AgentRoutes {
             .json(.get, "/v1/bootstrap", "The manifest that comes with Aegis for those who take goals") { [service] _ in
                 service.goalManifest
             },
-            .json(.get, "/v1/goals", "List goals") { [service] context in
-                Self.page(try await service.goalList(context.caller))
+            .json(
+                .get, "/v1/goals", "List goals, with the beginnings of their texts and without their responses",
+                query: ["cursor"]
+            ) { [service] context in
+                try await service.goalList(after: context.query["cursor"], context.caller).page
             },
             .json(.get, "/v1/goals/{id}", "Show a goal", query: ["wait"]) { [service] context in
                 try await service.goal(context.parameter("id"), wait: try context.flag("wait"), context.caller)

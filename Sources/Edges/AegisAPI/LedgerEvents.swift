@@ -15,6 +15,8 @@ package struct LedgerEvents: Sendable {
     let clock: any Clock<Duration>
     /// Whose an agent or instance is.
     private let isOwn: @Sendable (String, Caller) async -> Bool
+    /// The id that a word means.
+    private let resolve: @Sendable (String, Caller) async throws -> String
 
     /// After how much silence a listener hears that it is still connected.
     static let heartbeat = Duration.seconds(15)
@@ -29,10 +31,36 @@ package struct LedgerEvents: Sendable {
         self.audit = audit
         self.clock = clock
         isOwn = { id, caller in
-            if let process = try? agents.find(id) { return process.record.owner == caller.uid }
+            // By its id alone: the name that somebody gives an agent says nothing of what else is called so.
+            if let process = agents.live(id) { return process.record.owner == caller.uid }
             if let owner = try? store.owner(of: id) { return owner == caller.uid }
             return (try? instances.find(id, for: caller)) != nil
         }
+        resolve = { word, caller in
+            let unknown: AegisError
+            do throws(AegisError) { return try agents.find(word, owner: caller.uid == 0 ? nil : caller.uid).id } catch {
+                unknown = error
+            }
+            guard unknown.code == "agent-not-found" else { throw unknown }
+            // What has gone has its records still.
+            if let owner = try store.owner(of: word), caller.uid == 0 || owner == caller.uid { return word }
+            if let instance = try? instances.find(word, for: caller) { return instance.id }
+            // Instances are not remembered, and root hears of everybody's.
+            if caller.uid == 0, Names.isInstanceID(word) { return word }
+            throw unknown
+        }
+    }
+
+    /// Finds what somebody wants to hear of: a word that nothing is ever recorded of would be answered with silence.
+    ///
+    /// - Parameters:
+    ///   - word: the name or id of a live agent, the id of one that has gone, or an instance; nil is all.
+    ///   - caller: who asks; what is somebody else's is not there for him.
+    /// - Returns: the id that stands in the ledger.
+    /// - Throws: `agent-not-found`; `agent-ambiguous`.
+    func subject(_ word: String?, _ caller: Caller) async throws -> String? {
+        guard let word else { return nil }
+        return try await resolve(word, caller)
     }
 
     /// Which events somebody wants to hear.

@@ -29,6 +29,8 @@ package struct Goal: Sendable, Codable, Hashable {
     package var options = SpawnOptions()
     /// The deployed manifest that takes it; nil is the daemon's own.
     package var manifest: String?
+    /// What that said when the goal was taken; nil where an older release has taken it, and once the goal is over.
+    package var source: Source?
     /// A folder of the owner's that its agents work in; nil is a fresh one.
     package var workspace: String?
     /// How long it may be worked on.
@@ -36,6 +38,15 @@ package struct Goal: Sendable, Codable, Hashable {
     package var createdAt: Timestamp
     package var startedAt: Timestamp?
     package var endedAt: Timestamp?
+
+    /// A manifest as it was once read.
+    package struct Source: Sendable, Codable, Hashable {
+        /// What messages call it.
+        package var name: String
+        package var text: String
+        /// Its system prompt, which may have been in a file of its own.
+        package var prompt: String
+    }
 
     /// A goal in the queue.
     package init(id: String, text: String, owner: UInt32, group: UInt32, createdAt: Timestamp) {
@@ -47,7 +58,7 @@ package struct Goal: Sendable, Codable, Hashable {
     }
 
     private enum CodingKeys: String, CodingKey {
-        case id, text, owner, group, state, agent, trace, response, options, manifest, workspace
+        case id, text, owner, group, state, agent, trace, response, options, manifest, source, workspace
         case maxTime = "max_time"
         case stop = "stop_reason"
         case problem = "error"

@@ -30,6 +30,8 @@ package actor GoalQueue {
     package static let remembered = 1000
     /// Goals of one owner that may wait.
     package static let queueLimit = 1000
+    /// What the agents of a goal may take where neither it nor its manifest says how much: nobody watches a queue.
+    package static let usualTokens: UInt64 = 1_000_000
 
     /// Makes an empty queue; `recover` fills it.
     ///
@@ -71,11 +73,17 @@ package actor GoalQueue {
         // What is wrong is said now, and not to nobody when its turn comes.
         let (file, prompt) = try manifest(name, owner)
         var checked = try AgentManifest(file, prompt: prompt)
+        let source = Goal.Source(
+            name: file.name, text: String(decoding: file.bytes, as: UTF8.self), prompt: checked.systemPrompt)
+        var options = options
+        if checked.budget == nil, options.maxTokens == nil, options.maxMicroUSD == nil {
+            options.maxTokens = Self.usualTokens
+        }
         try options.apply(to: &checked)
         try check(checked)
         var goal = Goal(
             id: await directory.newID("goal-"), text: text, owner: owner, group: group, createdAt: services.now())
-        goal.options = options
+        (goal.options, goal.source) = (options, source)
         (goal.manifest, goal.workspace, goal.maxTime) = (name, workspace, maxTime)
         try keep(goal)
         pump()
@@ -283,7 +291,7 @@ package actor GoalQueue {
             }
             return process
         }
-        let (file, prompt) = try manifest(goal.manifest, goal.owner)
+        let (file, prompt) = try manifest(of: goal)
         // From here on its time counts: its agents are told when that is over.
         goal.startedAt = goal.startedAt ?? services.now()
         let process = try await directory.spawn(
@@ -303,6 +311,12 @@ package actor GoalQueue {
         return process
     }
 
+    /// What a goal is worked on by: the manifest as it was when the goal was taken, whatever has become of it since.
+    private func manifest(of goal: Goal) throws(AegisError) -> (file: ConfigFile, prompt: PromptReader) {
+        guard let source = goal.source else { return try manifest(goal.manifest, goal.owner) }
+        return (ConfigFile(name: source.name, bytes: Array(source.text.utf8)), { _ in source.prompt })
+    }
+
     private func finish(_ id: String, _ result: TurnResult) async throws {
         guard var goal = goals[id], !goal.isOver else { return }
         goal.state = .ended
@@ -318,6 +332,7 @@ package actor GoalQueue {
     /// - Throws: why it could not be kept; it is over all the same, and is kept once that is possible.
     private func end(_ goal: Goal, _ reason: String) async throws(AegisError) {
         var goal = goal
+        goal.source = nil
         if let agent = goal.agent { goal.take(services.models.spending(of: agent)) }
         var failure: AegisError?
         do throws(AegisError) { try keep(goal) } catch {

@@ -55,8 +55,9 @@ struct ManifestReader {
 
     func manifest(_ reader: ConfigReader) -> AgentManifest {
         let name = reader.require("name", placeholder: "agent") { name in
-            // Where an agent is gone its id must not find another one, of somebody else perhaps.
-            AgentRecord.isID(name) ? "has the form of an agent's id" : Self.problem(kind: "spawn", name)
+            // Where an agent or instance is gone its id must not find another one, of somebody else perhaps.
+            if AgentRecord.isID(name) { return "has the form of an agent's id" }
+            return Names.isInstanceID(name) ? "has the form of an instance's id" : Self.problem(kind: "spawn", name)
         }
         let model = reader.require("model", placeholder: "default") { Self.problem(kind: "model", $0) }
         var manifest = AgentManifest(name: name, model: model)

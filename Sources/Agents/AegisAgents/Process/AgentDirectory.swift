@@ -14,7 +14,7 @@ package actor AgentDirectory {
     /// Places of agents that are on their way in.
     private var reserved = 0
     /// What calls scheduled agents.
-    private var schedules: [String: TaskScope.Handle] = [:]
+    var schedules: [String: TaskScope.Handle] = [:]
     private var random: any RandomNumberGenerator & Sendable
     var isEnding = false
     /// Who waits for whose answer.
@@ -103,31 +103,6 @@ package actor AgentDirectory {
         agents.insert(process)
         keepSchedule(of: process)
         return process
-    }
-
-    /// Calls a scheduled agent when it is due, for as long as it lives. What is due while the last call still waits is left out.
-    func keepSchedule(of process: AgentProcess) {
-        guard case .scheduled(let schedule) = process.manifest.lifecycle else { return }
-        let (now, clock, logger) = (services.now, services.clock, services.logger)
-        schedules[process.id] = services.scope.spawn("schedule \(process.id)") { [self] in
-            // The wall's time may lag behind the clock that waits: no minute comes twice.
-            var last = now()
-            // One that the last daemon left waiting is work as well.
-            var trace = await process.scheduledTrace ?? ""
-            while let due = schedule.next(after: max(now(), last)) {
-                do { try await clock.sleep(for: .milliseconds(max(0, due.milliseconds - now().milliseconds))) } catch {
-                    return
-                }
-                last = due
-                // It has its work before it already.
-                if await process.waits(trace) { continue }
-                do {
-                    trace = try await deliver("It is \(due): do your scheduled work.", to: process, due: due).trace
-                } catch {
-                    logger.warning("a scheduled agent was not called", ("agent", process.id), ("error", "\(error)"))
-                }
-            }
-        }
     }
 
     /// What is said where no file can be read.
@@ -312,7 +287,7 @@ package actor AgentDirectory {
     }
 
     /// A live agent by its id.
-    nonisolated func live(_ id: String) -> AgentProcess? { agents[id] }
+    package nonisolated func live(_ id: String) -> AgentProcess? { agents[id] }
 
     private nonisolated func notFound(_ word: String, among known: [AgentProcess]) -> AegisError {
         let near = nearest(word, in: known.map(\.id).sorted() + known.map(\.record.name).sorted())

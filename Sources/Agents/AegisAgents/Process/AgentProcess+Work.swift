@@ -80,7 +80,7 @@ extension AgentProcess {
 
     /// Makes the conversation fit its model's window.
     ///
-    /// - Returns: the tools that its model is told of; nil when the turn was ended for want of room.
+    /// - Returns: the tools that its model is told of; nil when the turn was ended for want of room, or may take no more.
     private func makeRoom() async throws -> [ModelTool]? {
         let own = await ownTools()
         while true {
@@ -95,7 +95,10 @@ extension AgentProcess {
                         name: $0.wireName, description: $0.declaration.description,
                         schema: $0.declaration.input)
                 }
-            case .summarize(let number): try await summarize(number)
+            case .summarize(let number):
+                try await summarize(number)
+                // What that took may have been the rest of what the turn may take.
+                guard session.next(limits) == .ask else { return nil }
             case .drop(let number):
                 try log.record(.dropped(messages: number))
                 tell(.contextDropped, ("messages", .number(number)))
@@ -154,9 +157,12 @@ extension AgentProcess {
         question.system = Transcript.summaryPrompt
         question.maxOutputTokens = min(2048, manifest.maxOutputTokens)
         do throws(AegisError) {
-            let summary = try await answer(question).text
-            guard !summary.isEmpty else { throw .failed("empty-summary", "the model gave no summary") }
-            try log.record(.summarized(messages: number, text: summary))
+            let reply = try await answer(question)
+            guard !reply.text.isEmpty else {
+                try log.record(.spent(reply.usage))
+                throw .failed("empty-summary", "the model gave no summary")
+            }
+            try log.record(.summarized(messages: number, text: reply.text, usage: reply.usage))
             tell(.contextSummarized, ("messages", .number(number)), ("model", .string(summarizer)))
         } catch {
             if Task.isCancelled { return }

@@ -36,11 +36,13 @@ package actor AgentProcess {
     /// that was halved. It is of one turn: the next may be of other words.
     var learned: (room: Int, halvings: Int)?
     /// The turn that has failed for those who wait, and whose end could not be saved yet.
-    private var failure: (trace: String, problem: TurnProblem)? {
+    var failure: (trace: String, problem: TurnProblem)? {
         didSet { posture.withLock { $0.hasFailed = failure != nil } }
     }
-    /// Saving its end will be tried again.
-    private var isEndDue = false
+    /// Messages that were taken back and are saved still.
+    var leftovers: Set<String> = []
+    /// What could not be saved will be tried again.
+    var isRetryDue = false
     /// What lists show of it beside its session: it may be busy, and nobody waits for it to look.
     private nonisolated let posture: Mutex<Posture>
     private struct Posture {
@@ -126,6 +128,7 @@ package actor AgentProcess {
         // Whoever is told that it was taken can rely on it, whatever becomes of the daemon.
         if record.outlivesDaemon {
             try log.telling { () throws(AegisError) in try services.store.keep(mail, of: id, at: services.now()) }
+            leftovers.remove(mail.trace)
         }
         mailbox.append(mail)
         let result = Waiter<TurnResult>()
@@ -187,6 +190,7 @@ package actor AgentProcess {
     func interrupt() {
         // The next daemon knows of no failure that is not among the steps.
         if worker == nil { try? endFailed() }
+        forgetLeftovers()
         log.leave()
         worker?.cancel()
     }
@@ -223,16 +227,9 @@ package actor AgentProcess {
         forgetMail(nil)
     }
 
-    private func forgetMail(_ trace: String?) {
-        guard record.outlivesDaemon else { return }
-        do throws(AegisError) { try services.store.forgetMail(of: id, trace: trace) } catch {
-            services.logger.error("a message that was withdrawn stays", ("agent", id), ("error", error.message))
-        }
-    }
-
     // MARK: The loop
 
-    private func work() {
+    func work() {
         guard worker == nil, !log.isLeft else { return }
         worker = services.scope.spawn("agent \(id)") { [self] in await run() }
     }
@@ -270,61 +267,23 @@ package actor AgentProcess {
         return false
     }
 
+    /// Gives up the turn that cannot go on. Messages that wait behind it were promised to be worked on: they are, as soon as
+    /// something can be saved again.
     private func giveUp(_ error: any Error) {
         let problem = TurnProblem(Self.aegis(error))
         let result = TurnResult(trace: "", stop: .error, problem: problem)
         // Also of a turn that has ended and was to be begun anew: that cannot be saved, and nobody waits for it any more.
         if let trace {
             failure = failure ?? (trace, problem)
-            endFailedLater()
+            settle(result.with(trace: trace))
         }
-        for trace in waiters.keys { settle(result.with(trace: trace)) }
-        dropMail()
-    }
-
-    /// Ends a turn of which it was said that it failed: whoever was told so must not see it go on.
-    private func endFailed() throws {
-        guard let failure, !isStopping else { return }
-        let isUnderWay = session.turn != nil
-        if let turn = session.turn ?? pausing, turn.trace == failure.trace {
-            // What was begun and has no outcome is said to be unclear.
-            if isUnderWay, !turn.isStopped { try log.record(.stopped) }
-            // Supervision has had its turns with it: it must not be begun anew, whatever becomes of the daemon after this step.
-            let isBegunAnew = !isUnderWay || manifest.restart.pause(after: .error, restarts: turn.restarts) != nil
-            try log.record(.ended(isBegunAnew ? .cancelled : .error, failure.problem), synced: true)
-            let result = result(of: turn, .error, failure.problem)
-            if isUnderWay { tellEnded(result) }
-            settle(result)
+        if !record.outlivesDaemon {
+            // Nobody was promised anything for longer than he waits.
+            for trace in waiters.keys { settle(result.with(trace: trace)) }
+            mailbox = []
         }
-        learned = nil
-        crashes = 0
-        self.failure = nil
+        if failure != nil || !mailbox.isEmpty { goOnLater() }
     }
-
-    private func result(of turn: Session.Turn, _ stop: TurnStop, _ problem: TurnProblem?) -> TurnResult {
-        var result = TurnResult(trace: turn.trace, stop: stop, problem: problem)
-        result.response = session.lastText
-        result.usage = turn.allUsage
-        result.iterations = turn.allIterations
-        return result
-    }
-
-    /// Tries it again, until it can be saved.
-    private func endFailedLater() {
-        guard !isEndDue else { return }
-        isEndDue = true
-        services.scope.spawn("end of a turn of \(id)") { [self, clock = services.clock] in
-            do { try await clock.sleep(for: Self.failurePause) } catch { return }
-            await endIsDue()
-        }
-    }
-
-    private func endIsDue() {
-        isEndDue = false
-        if !isStopping { work() }
-    }
-
-    private static let failurePause = Duration.seconds(5)
 
     static func aegis(_ error: any Error) -> AegisError {
         (error as? AegisError) ?? .failed("internal-error", "\(error)")
@@ -359,7 +318,7 @@ package actor AgentProcess {
         }
     }
 
-    private var limits: TurnLimits {
+    var limits: TurnLimits {
         TurnLimits(iterations: manifest.maxIterations ?? services.iterations, tokens: manifest.turnTokens)
     }
 

@@ -7,9 +7,9 @@ package struct TurnResult: Sendable, Hashable {
     package var trace: String
     /// The text of the last answer; it may be empty.
     package var response = ""
-    /// What the model calls took.
+    /// What the model calls took, those for summaries of the conversation among them.
     package var usage = TokenUsage()
-    /// How often the model was called.
+    /// How often the model was called for answers.
     package var iterations = 0
     /// Why the turn ended.
     package var stop: TurnStop
@@ -33,13 +33,14 @@ package struct TurnResult: Sendable, Hashable {
                 iterations += 1
                 self.usage = self.usage + usage
                 response = blocks.compactMap { if case .text(let text) = $0 { text } else { nil } }.joined()
+            case .summarized(_, _, let usage, _), .spent(let usage): self.usage = self.usage + usage
             case .ended(let stop, let problem):
                 // One that was told as failed, and whose restarts were called off with that.
                 self.stop = stop == .cancelled && problem != nil ? .error : stop
                 self.problem = problem
                 hasEnded = true
             case .restarted: hasEnded = false
-            case .began, .intent, .outcome, .stopped, .summarized, .dropped, .shortened, .note: break
+            case .began, .intent, .outcome, .stopped, .dropped, .shortened, .note: break
             }
         }
         guard hasEnded else { return nil }

@@ -40,7 +40,7 @@ package struct Session: Sendable, Hashable {
         package var text: String
         /// How often the model was called.
         package var iterations = 0
-        /// What those calls took.
+        /// What those calls took, and those for summaries of the conversation.
         package var usage = TokenUsage()
         /// The last answer's end.
         package var lastStop: StopReason?
@@ -117,8 +117,9 @@ package struct Session: Sendable, Hashable {
             if let turn { last = Ended(turn: turn, stop: stop) } else { last?.stop = stop }
             end()
         case .restarted(let mark): restart(mark)
-        case .summarized(let number, let text, let mark):
+        case .summarized(let number, let text, let usage, let mark):
             (summary, self.mark) = (text, mark)
+            turn?.usage += usage
             hasGap = false
             remove(number)
         case .dropped(let number, let mark):
@@ -126,6 +127,7 @@ package struct Session: Sendable, Hashable {
             hasGap = hasGap || number > 0
             self.mark = mark
         case .shortened(let bytes): shorten(to: bytes)
+        case .spent(let usage): turn?.usage += usage
         case .note: break
         }
     }

@@ -22,7 +22,8 @@ package enum SessionArchive {
             let before = session.messages.count
             session.apply(step)
             switch step {
-            case .summarized(let gone, _, _), .dropped(let gone, _): first.removeFirst(min(max(gone, 0), first.count))
+            case .summarized(let gone, _, _, _), .dropped(let gone, _):
+                first.removeFirst(min(max(gone, 0), first.count))
             default:
                 let more = max(0, session.messages.count - before)
                 first += Array(repeating: number, count: more)
@@ -41,8 +42,9 @@ package enum SessionArchive {
         case .replied(let blocks, let stop, let usage): .replied(blocks.map(erased), stop, usage)
         case .outcome(let output): .outcome(ToolOutput(id: output.id, text: mark, isError: output.isError))
         // A summary that another one has taken in.
-        case .summarized(let number, _, let mark): .summarized(messages: number, text: Self.mark, mark: mark)
-        case .intent, .stopped, .ended, .dropped, .shortened, .restarted, .note: step
+        case .summarized(let number, _, let usage, let mark):
+            .summarized(messages: number, text: Self.mark, usage: usage, mark: mark)
+        case .intent, .stopped, .ended, .dropped, .shortened, .restarted, .spent, .note: step
         }
     }
 

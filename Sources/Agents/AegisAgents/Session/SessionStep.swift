@@ -54,18 +54,21 @@ package enum SessionStep: Sendable, Hashable {
     /// model is told, as are those of the next two: kept, so that each question says it in the same words.
     case restarted(mark: String = Frame.newMark())
     /// So many of the oldest messages of the conversation are this text from now on; their steps are kept as the archive.
-    case summarized(messages: Int, text: String, mark: String = Frame.newMark())
+    /// The usage is that of the call which wrote it.
+    case summarized(messages: Int, text: String, usage: TokenUsage = .zero, mark: String = Frame.newMark())
     /// So many of the oldest messages are left out, as there was no room and no summary.
     case dropped(messages: Int, mark: String = Frame.newMark())
     /// Texts of the conversation are cut to so many bytes each, as what was left of it did not fit.
     case shortened(bytes: Int)
+    /// A call of a model has come to nothing that the conversation shows, and took this.
+    case spent(TokenUsage)
     /// Why something takes its time: for people, the model is not told.
     case note(String)
 }
 
 extension SessionStep: Decodable {
     fileprivate enum Kind: String, Decodable {
-        case began, replied, intent, outcome, stopped, ended, restarted, summarized, dropped, shortened, note
+        case began, replied, intent, outcome, stopped, ended, restarted, summarized, dropped, shortened, spent, note
     }
     fileprivate enum Keys: String, CodingKey {
         case kind, trace, text, from, blocks, stop, usage, call, output, error, messages, bytes, mark
@@ -94,9 +97,11 @@ extension SessionStep: Decodable {
         case .summarized:
             self = .summarized(
                 messages: try c.decode(Int.self, forKey: .messages), text: try c.decode(String.self, forKey: .text),
-                mark: try mark())
+                // Earlier releases did not count it.
+                usage: try c.decodeIfPresent(TokenUsage.self, forKey: .usage) ?? .zero, mark: try mark())
         case .dropped: self = .dropped(messages: try c.decode(Int.self, forKey: .messages), mark: try mark())
         case .shortened: self = .shortened(bytes: try c.decode(Int.self, forKey: .bytes))
+        case .spent: self = .spent(try c.decode(TokenUsage.self, forKey: .usage))
         case .note: self = .note(try c.decode(String.self, forKey: .text))
         }
     }
@@ -132,12 +137,14 @@ extension SessionStep: Encodable {
             return object(
                 .ended, (.stop, .string(stop.rawValue)),
                 (.error, problem?.json))
-        case .summarized(let messages, let text, let mark):
+        case .summarized(let messages, let text, let usage, let mark):
             return object(
-                .summarized, (.messages, .number(messages)), (.text, .string(text)), (.mark, .string(mark)))
+                .summarized, (.messages, .number(messages)), (.text, .string(text)),
+                (.usage, usage == .zero ? nil : usage.json), (.mark, .string(mark)))
         case .dropped(let messages, let mark):
             return object(.dropped, (.messages, .number(messages)), (.mark, .string(mark)))
         case .shortened(let bytes): return object(.shortened, (.bytes, .number(bytes)))
+        case .spent(let usage): return object(.spent, (.usage, usage.json))
         case .note(let text): return object(.note, (.text, .string(text)))
         }
     }

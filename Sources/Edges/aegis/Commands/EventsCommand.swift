@@ -17,7 +17,7 @@ enum EventsCommand {
             Option("follow", "f", .flag, "go on with what comes"),
             Option("instance", .value("X"), "only that one's", completion: .instances),
             Option("types", .value("T,T"), "only these kinds, or kinds that begin so"),
-            Option("agent", .value("ID"), "only what is about this agent or instance"),
+            Option("agent", .value("X"), "only what is about this agent or instance, by its name or id"),
             Option("tail", .value("N"), "look back over so many records of the ledger (default 1000)"),
         ],
         examples: [
