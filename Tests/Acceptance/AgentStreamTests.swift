@@ -99,4 +99,55 @@ import Testing
             try await f.refuse("events", "--agent", "minne", code: 4, error: "agent-not-found")
         }
     }
+
+    /// Who listens before an agent is there hears of it from its first grant on.
+    private static let births = """
+        call("events.subscribe")
+        manifest, ids = "name: one\\nmodel: default\\nlifecycle: persistent\\ncapabilities: ['tool: echo']", []
+        for _ in range(20):
+            ids.append(call("agent.spawn", manifest=manifest)["agent_id"]); call("agent.stop", agent_id=ids[-1])
+        kinds = {}
+        def take(note):
+            record = note["params"].get("event", {})
+            kinds.setdefault(record.get("agent"), []).append(record.get("kind"))
+        for note in notes: take(note)
+        while not all("agent_stopped" in kinds.get(id, []) for id in ids): take(json.loads(rpc.readline()))
+        print({tuple(k for k in kinds[id] if k in ("grant_issued", "agent_spawned", "agent_stopped")) for id in ids})
+        """
+
+    @Test func nothingOfAnAgentsBeginningIsMissed() async throws {
+        try await AgentDoor.with { door in
+            let f = door.fixture
+            try await door.openToAll()
+            let heard = try await f.run(
+                "/usr/bin/setpriv",
+                ["--reuid", "65534", "--regid", "65534", "--clear-groups", "/usr/bin/python3", "-c"]
+                    + [ForeignClients.ofStreams + Self.births, f.home])
+            #expect(heard.out == "{('grant_issued', 'agent_spawned', 'agent_stopped')}\n", "\(heard)")
+        }
+    }
+
+    /// What was recorded of an instance is its owner's to hear also when there is no such instance any more.
+    @Test func whatIsGoneIsHeardByItsOwnerAlone() async throws {
+        try await AgentDoor.with { door in
+            let f = door.fixture
+            try await door.openToAll()
+            func aegis(_ words: String..., user: Int) async throws -> CommandResult {
+                try await f.run(
+                    "/usr/bin/setpriv",
+                    ["--reuid", "\(user)", "--regid", "\(user)", "--clear-groups", DaemonFixture.cli] + words)
+            }
+            #expect(try await aegis("run", "--", "true", user: 65_534).code == 0)
+            for _ in 0..<2 {
+                let own = try await aegis("events", "--types", "instance", "--output", "json", user: 65_534)
+                #expect(own.out.contains("instance_created") && own.out.contains("instance_deleted"), "\(own)")
+                let others = try await aegis("events", "--types", "instance", "--output", "json", user: 65_533)
+                #expect(others.code == 0 && !others.out.contains("instance_"), "\(others)")
+                try await f.crash()
+                try await f.up()
+                try await door.openToAll()
+            }
+            #expect(try await f.aegis("audit", "verify").code == 0)
+        }
+    }
 }

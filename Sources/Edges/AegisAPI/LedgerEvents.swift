@@ -150,7 +150,8 @@ package struct LedgerEvents: Sendable {
             else { continue }
             let subject = record["agent"]?.text
             guard wish.agent == nil || wish.agent == subject else { continue }
-            let owner = record["fields"]?["owner"]?.unsigned
+            // Whose it was when it was written; a goal that waits has no agent yet.
+            let owner = (subject == nil ? record["fields"]?["owner"] : record["owner"])?.unsigned
             guard await concerns(subject, ownedBy: owner, wish.caller, &listener) else { continue }
             batch.events.append(Event(seq: seq, kind: kind, json: Self.shown(record)))
         }
@@ -173,8 +174,8 @@ package struct LedgerEvents: Sendable {
         _ subject: String?, ownedBy owner: UInt64?, _ caller: Caller, _ listener: inout Listener
     ) async -> Bool {
         guard caller.uid != 0 else { return true }
-        // A goal that waits has no agent yet.
-        guard let subject else { return owner == UInt64(caller.uid) }
+        guard let subject, owner == nil else { return owner == UInt64(caller.uid) }
+        // A record of an earlier release, or of what has gone: only what is known of it now can be said.
         if let known = listener.own[subject] { return known }
         let isOwn = await isOwn(subject, caller)
         if listener.own.count >= 1000 { listener.own = [:] }

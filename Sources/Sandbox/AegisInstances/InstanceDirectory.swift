@@ -242,6 +242,7 @@ package final class InstanceDirectory: Sendable {
                 let store = services.store
                 try await BlockingPool.shared.run { try store.insert(stored, synced: true) }
             }
+            services.audit.note(stored.info.id, ownedBy: stored.info.owner)
             try services.audit.record(.created(stored, by: caller))
             instance = try open(stored, claim)
             if let claim { warm.unmark(claim.warm.id) }
@@ -331,6 +332,7 @@ package final class InstanceDirectory: Sendable {
             stored, log: log, services: services, warm: claim, onLeaving: { [weak self] id in self?.hide(id) },
             onEnded: { [weak self] id in await self?.removeChildren(of: id) },
             onDeleted: { [weak self] id in self?.forget(id) })
+        services.audit.note(stored.info.id, ownedBy: stored.info.owner)
         state.withLock { state in
             state.byID[stored.info.id] = instance
             if let name = stored.info.name { state.byName[name] = stored.info.id }
@@ -347,6 +349,7 @@ package final class InstanceDirectory: Sendable {
     }
 
     private func forget(_ id: String) {
+        services.audit.note(id, ownedBy: nil)
         state.withLock { state in
             state.byID[id] = nil
             state.leaving[id] = nil

@@ -7,6 +7,8 @@ package struct AuditEvent: Sendable {
     package var kind: AuditKind
     /// The id of the agent or instance that it is about.
     package var agent: String?
+    /// The user whose agent or instance it is; the trail fills it in where it was told.
+    package var owner: UInt32?
     /// The id of the one that made or sent the agent.
     package var parent: String?
     /// What belongs to one request, over all agents that had a part in it.
@@ -91,4 +93,17 @@ package protocol AuditTrail: Sendable {
     /// - Returns: where it stands.
     /// - Throws: when it is not saved; whoever wanted an effect must not have it then.
     @discardableResult func record(_ event: AuditEvent) throws(AegisError) -> AuditReceipt
+
+    /// Tells whose an agent or instance is, before the first event about it: each record says it from then on, and is told to its
+    /// owner also when nobody knows the agent any more.
+    ///
+    /// - Parameters:
+    ///   - id: of the agent or instance.
+    ///   - owner: the user; nil when it has gone, after the last event about it.
+    func note(_ id: String, ownedBy owner: UInt32?)
+}
+
+extension AuditTrail {
+    /// Nothing is filled in.
+    package func note(_ id: String, ownedBy owner: UInt32?) {}
 }

@@ -30,6 +30,8 @@ package final class Ledger: AuditTrail {
         /// Why records are refused now; nil while they are not.
         var obstacle: AegisError?
         var isClosed = false
+        /// Whose each agent and instance is that there is.
+        var owners: [String: UInt32] = [:]
         var nextWaiter: UInt64 = 0
         var waiting: [UInt64: CheckedContinuation<Void, Never>] = [:]
     }
@@ -97,9 +99,13 @@ package final class Ledger: AuditTrail {
         return try result.get()
     }
 
+    package func note(_ id: String, ownedBy owner: UInt32?) { state.withLock { $0.owners[id] = owner } }
+
     /// Writes while the state is held.
     private func write(_ event: AuditEvent, _ state: inout State) throws(AegisError) -> AuditReceipt {
         guard !state.isClosed else { throw .failed("audit-closed", "the ledger is closed: nothing is done any more") }
+        var event = event
+        if event.owner == nil, let agent = event.agent { event.owner = state.owners[agent] }
         do throws(Errno) {
             let receipt = try state.writer.append(event)
             state.obstacle = nil

@@ -38,6 +38,10 @@ enum RecordEncoder {
     private static func head(of event: AuditEvent, seq: UInt64, time: [UInt8], into sink: inout ByteSink) {
         start(of: event, seq: seq, time: time, into: &sink)
         text(",\"agent\":", event.agent, &sink)
+        if let owner = event.owner {
+            sink.put(",\"owner\":" as StaticString)
+            put(UInt64(owner), &sink)
+        }
         text(",\"parent\":", event.parent, &sink)
         text(",\"trace\":", event.trace, &sink)
         end(of: event, into: &sink)
@@ -73,6 +77,7 @@ enum RecordEncoder {
             name.withUTF8Buffer { unsafe out.append(contentsOf: $0) }
             JSONValue.appendQuoted(short(value), to: &out)
         }
+        if let owner = event.owner { out += Array(",\"owner\":\(owner)".utf8) }
         let hasEnd = ByteSink.append(to: &out) { end(of: event, into: &$0) }
         precondition(hasStart && hasEnd, "a kind, a time and two numbers are short")
     }

@@ -39,6 +39,8 @@ extension AgentDirectory {
 
     /// Ends an agent that does not outlive its daemon.
     private func forget(_ record: AgentRecord) async throws(AegisError) {
+        services.audit.note(record.id, ownedBy: record.owner)
+        defer { services.audit.note(record.id, ownedBy: nil) }
         try services.grants.retire(HolderID(record.id), reason: Self.endOfDaemon)
         try? services.models.dismiss(record)
         await services.gone(record)
@@ -53,6 +55,7 @@ extension AgentDirectory {
     package func resume() async { for process in agents.values { await process.resume() } }
 
     private func revive(_ record: AgentRecord) throws(AegisError) {
+        services.audit.note(record.id, ownedBy: record.owner)
         let manifest = try record.readManifest()
         let session = Session(try services.store.steps(of: record.id).lazy.map(\.step))
         let process = AgentProcess(

@@ -89,7 +89,11 @@ package actor AgentDirectory {
             record: record, manifest: manifest, session: Session(), services: services, startedBy: call,
             findTools: finder,
             ended: { _, _ in })
-        try give(manifest, to: process, from: spawner)
+        services.audit.note(record.id, ownedBy: record.owner)
+        do throws(AegisError) { try give(manifest, to: process, from: spawner) } catch {
+            services.audit.note(record.id, ownedBy: nil)
+            throw error
+        }
         do throws(AegisError) {
             try save(record)
             try services.models.admit(record, manifest.budget)
@@ -98,6 +102,7 @@ package actor AgentDirectory {
             revoke(process, "it could not be spawned")
             try? services.models.dismiss(record)
             try? services.store.delete(record.id)
+            services.audit.note(record.id, ownedBy: nil)
             throw error
         }
         agents.insert(process)
@@ -243,6 +248,7 @@ package actor AgentDirectory {
         var event = AuditEvent(.agentStopped, agent: process.id, ("reason", .string(reason)))
         event.parent = process.record.parent
         _ = try? services.audit.record(event)
+        services.audit.note(process.id, ownedBy: nil)
         do throws(AegisError) {
             try services.store.retire(process.id, at: services.now(), keeping: limits.remembered)
         } catch {
