@@ -2,6 +2,7 @@ import AegisCapabilities
 import AegisCore
 import AegisRegex
 import LinuxSys
+import Synchronization
 import Testing
 
 @testable import AegisFiles
@@ -207,6 +208,38 @@ struct AgentFilesReadTests {
         #expect(try world.files.glob(pattern("/workspace/**"), limit: 1000, bounds: walk).paths.count < 300)
         #expect(
             refused { _ = try world.files.search("/workspace/many", for: BoundedRegex("(a?){30}(x*)*y|z")) } == nil)
+    }
+
+    /// One file, and one line of it, can take as long as a search likes: it ends in the middle, and not with the next file.
+    @Test(arguments: ["a*+[cd]", "(a+)+$"])
+    func aSearchEndsInTheMiddleOfAFile(_ pattern: String) throws {
+        let world = try AgentWorld("file_read: /workspace/**")
+        let isOneLine = pattern == "a*+[cd]"
+        let line =
+            isOneLine ? String(repeating: "a", count: 4 << 20) : String(repeating: "aaaaaaaaaaaab\n", count: 50_000)
+        try world.put(world.inside("f"), line)
+        let regex = try BoundedRegex(pattern, options: .stoppable)
+        let asked = Mutex(0)
+        @Sendable func ask() -> Int {
+            asked.withLock {
+                $0 += 1
+                return $0
+            }
+        }
+        var bounds = SearchBounds()
+        bounds.walk.isOver = { ask() >= 5 }
+        #expect(throws: CancellationError.self) { _ = try world.files.search("/workspace", for: regex, bounds: bounds) }
+        #expect(asked.withLock { $0 } == 5)
+        // So it does when its grant is taken back meanwhile.
+        let book = world.book
+        let grant = try #require(book.records(of: world.holder).first?.id)
+        asked.withLock { $0 = 0 }
+        bounds.walk.isOver = {
+            if ask() == 5 { _ = try? book.revoke(grant, reason: "enough") }
+            return false
+        }
+        #expect(refused { _ = try world.files.search("/workspace", for: regex, bounds: bounds) } == "revoked")
+        #expect(asked.withLock { $0 } < 10)
     }
 
     /// Files that are read by another grant than the place: one use of it for each search, and the bytes of all of them.

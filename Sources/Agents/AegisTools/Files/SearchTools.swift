@@ -1,9 +1,9 @@
 internal import AegisCapabilities
 internal import AegisCore
 internal import AegisFiles
+internal import AegisIO
 internal import AegisJSON
 internal import AegisRegex
-internal import Synchronization
 
 /// `grep`
 struct GrepTool: Tool {
@@ -31,7 +31,7 @@ struct GrepTool: Tool {
         effects: .reads, isIdempotent: true, isParallelSafe: true, resources: [.fileRead], timeLimit: .seconds(30))
 
     func call(_ input: JSONValue, _ context: ToolContext) async throws -> ToolReply {
-        var options: BoundedRegex.Options = []
+        var options: BoundedRegex.Options = .stoppable
         if input["case_insensitive"]?.flag ?? false { options.insert(.caseInsensitive) }
         if input["literal"]?.flag ?? false { options.insert(.literal) }
         let regex: BoundedRegex
@@ -116,19 +116,17 @@ enum SearchPattern {
         return try absolute(base + (text.contains("/") ? "/" : "/**/") + text)
     }
 
+    /// Threads of their own: a search may take all of its time, and what else blocks does not wait for it.
+    private static let threads = BlockingPool(threads: 2, queueLimit: 4096)
+
     /// Runs a search that ends when its call is cancelled.
     static func untilCancelled<T: Sendable>(
         _ body: @escaping @Sendable (@escaping @Sendable () -> Bool) throws -> T
     ) async throws -> T {
-        let isOver = OverFlag()
-        return try await withTaskCancellationHandler {
-            let result = try await blocking { try body { isOver.isSet } }
-            // What was found until then is not all.
-            try Task.checkCancellation()
-            return result
-        } onCancel: {
-            isOver.set()
-        }
+        let result = try await blocking(on: threads, untilCancelled: body)
+        // What was found until then is not all.
+        try Task.checkCancellation()
+        return result
     }
 
     /// What a search did not look at.
@@ -140,11 +138,4 @@ enum SearchPattern {
         let truncated = JSONValue.Field("truncated", .bool(summary.isCut))
         return skipped.isEmpty ? [truncated] : [truncated, JSONValue.Field("skipped", .object(skipped))]
     }
-}
-
-/// Says to a thread that its work is not wanted any more.
-private final class OverFlag: Sendable {
-    private let flag = Atomic<Bool>(false)
-    var isSet: Bool { flag.load(ordering: .relaxed) }
-    func set() { flag.store(true, ordering: .relaxed) }
 }

@@ -29,7 +29,7 @@ package struct WalkSummary: Sendable, Equatable {
 }
 
 /// What a walk does by one grant.
-private final class WalkShare {
+final class WalkShare {
     let grant: GrantID
     /// Nil once it is settled.
     private var admission: Admission?
@@ -72,6 +72,28 @@ private final class WalkShare {
     }
 }
 
+/// Says during a file whether the walk may go on: neither its time nor the grant of the place may be over.
+final class WalkWatch {
+    private let share: WalkShare
+    private let hasEnded: @Sendable () -> Bool
+    /// Why it must not.
+    private(set) var reason: any Error = CancellationError()
+
+    init(_ share: WalkShare, _ hasEnded: @escaping @Sendable () -> Bool) {
+        self.share = share
+        self.hasEnded = hasEnded
+    }
+
+    func isOver() -> Bool {
+        if hasEnded() { return true }
+        do throws(Denial) { try share.check() } catch {
+            reason = error
+            return true
+        }
+        return false
+    }
+}
+
 /// One walk: below one folder that was asked for, with every file decided on by itself.
 struct FileWalk: ~Copyable {
     let files: AgentFiles
@@ -107,6 +129,9 @@ struct FileWalk: ~Copyable {
         left = bounds.entries
     }
 
+    /// What long work on one file asks meanwhile.
+    var watch: WalkWatch { WalkWatch(own, bounds.isOver) }
+
     /// Ends the walk.
     consuming func finish() -> WalkSummary {
         let summary = summary
@@ -136,10 +161,8 @@ struct FileWalk: ~Copyable {
         }
         for entry in entries.sorted(by: { $0.bytes.lexicographicallyPrecedes($1.bytes) }) {
             left -= 1
-            if left % 256 == 0 {
-                try own.check()
-                if bounds.isOver() { left = 0 }
-            }
+            if left % 256 == 0 { try own.check() }
+            if bounds.isOver() { left = 0 }
             guard left > 0 else {
                 summary.isCut = true
                 return false
