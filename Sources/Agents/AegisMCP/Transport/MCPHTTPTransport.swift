@@ -12,6 +12,10 @@ package final class MCPHTTPTransport: MCPTransport {
         /// What the server wants told with each request of a session.
         var session: String?
         var end: AegisError?
+        /// Whether that is because the server does not know the session any more.
+        var isSessionLost = false
+        /// Whether the server has told something by itself, or would have.
+        var isListened = false
         var streams: [TaskScope.Handle] = []
     }
 
@@ -81,8 +85,8 @@ package final class MCPHTTPTransport: MCPTransport {
     // MARK: Asking
 
     package func request(_ request: MCPRequest) async throws -> MCPAnswer {
-        let id = try state.withLock { state throws(AegisError) in
-            if let end = state.end { throw end }
+        let id = try state.withLock { state in
+            if let end = state.end { throw state.isSessionLost ? MCPSessionEnded(end) : end as any Error }
             state.next += 1
             return state.next
         }
@@ -129,7 +133,12 @@ package final class MCPHTTPTransport: MCPTransport {
             request.maximumBody = .max
             try await self.client.send(request) { response in
                 let kind = response.headers.first("content-type")?.lowercased() ?? ""
-                guard response.status == 200, kind.hasPrefix("text/event-stream") else { throw Silent() }
+                guard response.status == 200, kind.hasPrefix("text/event-stream") else {
+                    // One that never had such a stream may answer so as well.
+                    if response.status == 404, self.state.withLock({ $0.isListened }) { _ = self.sessionEnded() }
+                    throw Silent()
+                }
+                self.state.withLock { $0.isListened = true }
                 _ = try await self.events(response, 0, MCPRequest("", .null, revision: revision, timeout: .zero))
             }
         }
@@ -223,6 +232,8 @@ package final class MCPHTTPTransport: MCPTransport {
     // MARK: Answers
 
     private func answer(in body: [UInt8], status: Int, _ id: Int64, _ request: MCPRequest) throws -> MCPAnswer {
+        // Whatever it says beside that: servers answer with an error that has no id.
+        if status == 404, let ended = sessionEnded() { throw ended }
         let messages = try? MCPIncoming.parse(body)
         for message in messages ?? [] {
             switch message {
@@ -230,14 +241,6 @@ package final class MCPHTTPTransport: MCPTransport {
             case .strayAnswer(.failure(let error)) where status >= 400: return .failure(error)
             default: continue
             }
-        }
-        if status == 404, state.withLock({ $0.session }) != nil {
-            let error = MCPFault.unavailable(server, "it has ended the session")
-            state.withLock { state in
-                state.session = nil
-                state.end = error
-            }
-            throw error
         }
         guard (200..<300).contains(status) else {
             // One of a session says so in words of its own when it is asked for what it does not know.
@@ -249,6 +252,21 @@ package final class MCPHTTPTransport: MCPTransport {
                 hint: [401, 403].contains(status) ? "see 'headers' of its entry in mcp_servers" : nil)
         }
         throw MCPFault.protocolBroken(server, "the answer to '\(request.method)' is no message of JSON-RPC with its id")
+    }
+
+    /// What status 404 means within a session: the client MUST begin a new one (2025-11-25, Session Management).
+    ///
+    /// - Returns: nil where there is no session.
+    private func sessionEnded() -> MCPSessionEnded? {
+        state.withLock { state in
+            // Another request may have heard of it before.
+            if let end = state.end { return state.isSessionLost ? MCPSessionEnded(end) : nil }
+            guard state.session != nil else { return nil }
+            let error = MCPFault.unavailable(server, "it has ended the session")
+            (state.session, state.end, state.isSessionLost) = (nil, error, true)
+            for stream in state.streams { stream.cancel() }
+            return MCPSessionEnded(error)
+        }
     }
 
     /// Requests of a server in one stream: each costs one of ours, to refuse it.
