@@ -63,6 +63,11 @@ struct FileToolsTests {
             "file_read", ["path": "/workspace/f", "offset": 2, "limit": 1, "numbered": false])
         #expect(page.value["content"] == "two\r\n" && page.value["truncated"] == true)
         #expect(page.value["returned_lines"] == 1 && page.value["total_lines"] == 3)
+        let spelled = await world.call(
+            "file_read", ["path": "/workspace/f", "offset": .number("2.0"), "limit": .number("1e0"), "numbered": false])
+        #expect(spelled.value == page.value)
+        let far = await world.call("file_read", ["path": "/workspace/f", "offset": .number("1e300")])
+        #expect(far.code == "arguments-invalid")
         let beyond = await world.call("file_read", ["path": "/workspace/f", "offset": 9])
         #expect(beyond.value["content"] == "" && beyond.value["truncated"] == false)
         try world.put("binary", "\u{0}")
