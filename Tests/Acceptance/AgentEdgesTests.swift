@@ -218,6 +218,12 @@ import Testing
                 "\(found)")
             let literal = try await value("grep", ["pattern": "tide", "case_insensitive": true, "glob": "*.md"])
             #expect(literal["count"] as? Int == 2, "\(literal)")
+            try FileManager.default.createSymbolicLink(
+                atPath: "\(door.fixture.home)/agents/\(id)/workspace/current", withDestinationPath: "src")
+            for start in [path, "/workspace/current", "/workspace/current/tide.txt"] {
+                let linked = try await value("grep", ["pattern": "tide", "path": start, "glob": "*.txt"])
+                #expect(linked["count"] as? Int == 2 && linked["files_searched"] as? Int == 1, "\(start): \(linked)")
+            }
             // A whole number is one however it is spelled.
             let read = #"{"path":"\#(path)","offset":2.0,"limit":1e0,"numbered":false}"#
             let call = #"{"agent_id":"\#(id)","tool":"file_read","input":\#(read)}"#

@@ -274,7 +274,7 @@ struct AgentFilesReadTests {
         let grants = world.book.records(of: world.holder).map(\.id)
         var seen: [String] = []
         let summary = try world.files.walk(
-            try AgentPath(world.host(".")), pattern: nil, rebased: false, bounds: WalkBounds()
+            try AgentPath(world.host(".")), bounds: WalkBounds()
         ) { _, file in
             seen.append(file.path.description)
             if seen.count == 1 { _ = try world.book.revoke(grants[1], reason: "enough") }
@@ -283,7 +283,7 @@ struct AgentFilesReadTests {
         #expect(seen == ["a/1", "b/3", "b/4"].map(world.host) && summary.notGranted == 1)
         let reason = refused {
             _ = try world.files.walk(
-                try AgentPath(world.host(".")), pattern: nil, rebased: false, bounds: WalkBounds()
+                try AgentPath(world.host(".")), bounds: WalkBounds()
             ) { _, _ in try !world.book.revoke(grants[0], reason: "enough").isEmpty }
         }
         #expect(reason == "revoked")

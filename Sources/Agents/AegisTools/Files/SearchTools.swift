@@ -41,7 +41,7 @@ struct GrepTool: Tool {
                 hint: "set literal to look for plain text")
         }
         let path = input["path"]?.text ?? "/workspace"
-        let filter = try input["glob"]?.text.map { try SearchPattern.below(path, $0) } ?? nil
+        let filter = try input["glob"]?.text.map { try SearchPattern.filter($0) } ?? nil
         let most = Int(input["max_results"]?.integer ?? 200)
         let files = try context.agentFiles()
         let (lines, summary) = try await SearchPattern.untilCancelled { isOver in
@@ -108,12 +108,10 @@ enum SearchPattern {
         return pattern
     }
 
-    /// A pattern for files below a folder: a name without a slash is looked for everywhere.
-    static func below(_ folder: String, _ text: String) throws(AegisError) -> PathPattern {
-        guard !text.hasPrefix("/") else { return try absolute(text) }
-        var base = folder
-        while base.hasSuffix("/") { base.removeLast() }
-        return try absolute(base + (text.contains("/") ? "/" : "/**/") + text)
+    /// A pattern for files below the folder of a search: a name without a slash is looked for everywhere.
+    static func filter(_ text: String) throws(AegisError) -> FileFilter {
+        guard !text.hasPrefix("/") else { return .named(try absolute(text)) }
+        return .below(try absolute((text.contains("/") ? "/" : "/**/") + text))
     }
 
     /// Threads of their own: a search may take all of its time, and what else blocks does not wait for it.

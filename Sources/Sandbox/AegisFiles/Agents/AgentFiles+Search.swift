@@ -40,14 +40,14 @@ extension AgentFiles {
     /// - Throws: `Denial` for the place where the search begins; as `list` does; `pattern-too-complex`; `CancellationError` when
     ///   `bounds.walk.isOver` ends it in the middle of a file.
     package func search(
-        _ text: String, for regex: BoundedRegex, in filter: PathPattern? = nil, bounds: SearchBounds = SearchBounds()
+        _ text: String, for regex: BoundedRegex, in filter: FileFilter? = nil, bounds: SearchBounds = SearchBounds()
     ) throws -> (lines: [FoundLine], summary: WalkSummary) {
         let start = try AgentPath(text)
         return try withRights(start) {
             var found: [FoundLine] = []
             var told = 0
             let summary = try walk(
-                start, pattern: filter, rebased: false, bounds: bounds.walk, reads: UInt64(bounds.file)
+                start, only: filter, bounds: bounds.walk, reads: UInt64(bounds.file)
             ) { walk, file in
                 guard let descriptor = try? file.opened(), let bytes = try? descriptor.readAll(limit: bounds.file)
                 else {
