@@ -16,6 +16,14 @@ package struct RegexError: Error, Sendable, Equatable, CustomStringConvertible {
     package var message: String
     /// Where in the pattern, in bytes; nil where there is no place.
     package var offset: Int?
+
+    /// Describes what is wrong.
+    package init(kind: Kind, message: String, offset: Int? = nil) {
+        self.kind = kind
+        self.message = message
+        self.offset = offset
+    }
+
     package var description: String { offset.map { "\(message) at byte \($0)" } ?? message }
 }
 
@@ -33,6 +41,8 @@ package struct RegexError: Error, Sendable, Equatable, CustomStringConvertible {
         ///
         /// Steps alone do not bound time: one of `a*` goes over a whole line, so that a million of them take hours on a long one.
         package static let stoppable = Options(rawValue: 4)
+        /// As JSON Schema has patterns (ECMA-262): `\u4e00` is a character, and `$` is the very end.
+        package static let schema = Options(rawValue: 8)
     }
 
     /// The longest pattern, in bytes.
@@ -62,14 +72,21 @@ package struct RegexError: Error, Sendable, Equatable, CustomStringConvertible {
         }
         var flags = UInt32(PCRE2_UTF | PCRE2_MATCH_INVALID_UTF | PCRE2_NEVER_BACKSLASH_C)
         if options.contains(.caseInsensitive) { flags |= UInt32(PCRE2_CASELESS) }
+        if options.contains(.schema) { flags |= UInt32(PCRE2_DOLLAR_ENDONLY | PCRE2_ALT_BSUX) }
         if options.contains(.literal) {
             flags = UInt32(PCRE2_UTF | PCRE2_MATCH_INVALID_UTF | PCRE2_LITERAL) | (flags & UInt32(PCRE2_CASELESS))
         }
         if options.contains(.stoppable) { flags |= UInt32(PCRE2_AUTO_CALLOUT) }
         var number: Int32 = 0
         var offset = 0
+        let reading = unsafe options.contains(.schema) ? pcre2_compile_context_create_8(nil) : nil
+        defer { unsafe pcre2_compile_context_free_8(reading) }
+        // What is longer than four digits: `\u{1f600}`.
+        if let reading = unsafe reading {
+            _ = unsafe pcre2_set_compile_extra_options_8(reading, UInt32(PCRE2_EXTRA_ALT_BSUX))
+        }
         // SAFETY: PCRE2 reads `bytes.count` bytes and copies what it keeps.
-        guard let code = unsafe pcre2_compile_8(bytes, bytes.count, flags, &number, &offset, nil) else {
+        guard let code = unsafe pcre2_compile_8(bytes, bytes.count, flags, &number, &offset, reading) else {
             throw RegexError(kind: .syntax, message: Self.text(number), offset: offset)
         }
         guard let context = unsafe pcre2_match_context_create_8(nil) else {
@@ -160,15 +177,16 @@ package struct RegexError: Error, Sendable, Equatable, CustomStringConvertible {
 /// Asks during matches whether they are still wanted.
 private final class MatchWatch {
     private let isOver: () -> Bool
+    private static let most = 1 << 14
     /// Parts of the pattern that are tried until it is asked again, and after that.
-    private var left = 1
-    private var interval = 1
+    private var left = most
+    private var interval = most
 
     init(_ isOver: @escaping () -> Bool) { self.isOver = isOver }
 
     /// A match begins. Each part that is tried may go over the whole text: the longer that is, the more often it is asked.
     func begin(length: Int) {
-        interval = min(max((1 << 24) / max(length, 1), 1), 1 << 14)
+        interval = max(Self.most * 1024 / max(length, 1024), 1)
         left = min(left, interval)
     }
 
