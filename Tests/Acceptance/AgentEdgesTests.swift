@@ -180,7 +180,7 @@ import Testing
     /// Edits of a file are made all or none; searches find what is there.
     @Test func filesAreEditedAndSearched() async throws {
         try await AgentDoor.with { door in
-            let tools = ["file_write", "file_edit", "file_multi_edit", "grep", "glob"]
+            let tools = ["file_write", "file_read", "file_edit", "file_multi_edit", "grep", "glob"]
             let id = try await door.spawn(
                 """
                 name: editor
@@ -224,6 +224,18 @@ import Testing
                 "\(found)")
             let literal = try await value("grep", ["pattern": "tide", "case_insensitive": true, "glob": "*.md"])
             #expect(literal["count"] as? Int == 2, "\(literal)")
+            try FileManager.default.createSymbolicLink(
+                atPath: "\(door.fixture.home)/agents/\(id)/workspace/current", withDestinationPath: "src")
+            for start in [path, "/workspace/current", "/workspace/current/tide.txt"] {
+                let linked = try await value("grep", ["pattern": "tide", "path": start, "glob": "*.txt"])
+                #expect(linked["count"] as? Int == 2 && linked["files_searched"] as? Int == 1, "\(start): \(linked)")
+            }
+            // A whole number is one however it is spelled.
+            let read = #"{"path":"\#(path)","offset":2.0,"limit":1e0,"numbered":false}"#
+            let call = #"{"agent_id":"\#(id)","tool":"file_read","input":\#(read)}"#
+            let told = try await door.raw(
+                Array((#"{"jsonrpc":"2.0","id":1,"method":"tool.invoke","params":\#(call)}"# + "\n").utf8))
+            #expect(told.out.contains(#""content":"neap tide\n""#), "\(told)")
             #expect(AgentDoor.code(try await door.invoke(id, "grep", ["pattern": "("])) == "pattern-invalid")
             let paths = try await value("glob", ["pattern": "/workspace/**/*.txt"])["paths"] as? [String]
             #expect(paths == [path])

@@ -96,7 +96,12 @@ extension AgentLedgerTests {
                 let manifest =
                     "name: stubborn\nmodel: default\ncapabilities: ['tool: file_read', 'file_read: /workspace/mine']"
                 _ = try await door.result("agent.spawn_and_run", ["manifest": manifest, "message": "go"])
-                agents["denial_repeated"] = try await Self.tail(f, ["denial_repeated"]).last?["agent"] as? String
+                // Of the file, and of the call that wanted it.
+                let told = try await Self.tail(f, ["denial_repeated"]).compactMap { record in
+                    (record["fields"] as? [String: Any])?["of"] as? String == "tool_refused"
+                        ? record["agent"] as? String : nil
+                }
+                agents["denial_repeated"] = told.last
                 return agents["denial_repeated"] != nil
             }
             let records = try await Self.tail(f, Self.rare)
@@ -111,7 +116,9 @@ extension AgentLedgerTests {
                 #expect(Set(fields.keys).isSubset(of: known), "\(record)")
             }
             try Self.check(records, agents)
-            try await Self.checkCount(f, try #require(agents["denial_repeated"]))
+            for kind in ["capability_denied", "tool_refused"] {
+                try await Self.checkCount(f, try #require(agents["denial_repeated"]), of: kind)
+            }
             // An auditor's copy has them, byte for byte as they were told.
             let copy = f.path("copy")
             try await f.succeed("audit", "export", copy)
@@ -144,14 +151,13 @@ extension AgentLedgerTests {
     }
 
     /// What was counted belongs to the turn that it was counted in, and is all that was not written.
-    private static func checkCount(_ f: DaemonFixture, _ agent: String) async throws {
+    private static func checkCount(_ f: DaemonFixture, _ agent: String, of kind: String) async throws {
         var (written, told): ([[String: Any]], [[String: Any]]) = ([], [])
         // The last of them are told when their second is over.
         try await f.eventually("all are written or told") {
-            let records = try await tail(f, ["capability_denied", "denial_repeated"])
-                .filter { $0["agent"] as? String == agent }
-            told = records.filter { $0["kind"] as? String == "denial_repeated" }
-            written = records.filter { $0["kind"] as? String == "capability_denied" }
+            let records = try await tail(f, [kind, "denial_repeated"]).filter { $0["agent"] as? String == agent }
+            told = records.filter { ($0["fields"] as? [String: Any])?["of"] as? String == kind }
+            written = records.filter { $0["kind"] as? String == kind }
             let counts = told.compactMap { ($0["fields"] as? [String: Any])?["times"] as? Int }
             return written.count + counts.reduce(0, +) == wanted
         }
@@ -160,7 +166,9 @@ extension AgentLedgerTests {
             #expect(record["trace"] is String && record["trace"] as? String == first["trace"] as? String, "\(record)")
             #expect(record["step"] is Int && record["step"] as? Int == first["step"] as? Int, "\(record)")
             let what = (record["fields"] as? [String: Any])?["what"] as? [String: Any]
-            #expect(what?["action"] as? String == (first["fields"] as? [String: Any])?["action"] as? String)
+            let same = kind == "tool_refused" ? "input_hash" : "action"
+            #expect(what?[same] as? String == (first["fields"] as? [String: Any])?[same] as? String)
+            #expect(what?["call_id"] == nil, "\(record)")
         }
     }
 }

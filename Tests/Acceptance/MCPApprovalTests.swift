@@ -26,14 +26,45 @@ import Testing
         }
     }
 
+    /// What was listed before anybody was to be asked was agreed to by nobody.
+    @Test func aTighterPolicyIsKeptAtTheNextCall() async throws {
+        try await DaemonFixture.with(config: nil) { f in
+            let door = AgentDoor(fixture: f)
+            try await LocalServer.with(f, Self.constant) { server in
+                func begin(_ approval: String) async throws {
+                    let entry = "name: odd, approval: \(approval), url: 'http://127.0.0.1:\(server.port)/mcp'"
+                    try await f.succeed("down")
+                    try AgentDoor.configuration(f, "  mcp_servers: [{ \(entry) }]\n")
+                    try await f.up()
+                    try await f.eventually("its tool is there") {
+                        try await f.aegis("tool", "list").out.contains("mcp.odd.work")
+                    }
+                }
+                func text(_ answer: [String: Any]) -> String? { AgentDoor.value(answer)?["text"] as? String }
+                try await begin("changed")
+                let id = try await door.spawn("a", ["tool: mcp.odd.work"])
+                #expect(text(try await door.invoke(id, "mcp.odd.work", [:])) == "worked")
+                try await begin("first")
+                async let allowed = door.invoke(id, "mcp.odd.work", [:])
+                let asked = try await door.waiting()
+                #expect("\(asked)".contains("Nobody has agreed to this tool yet"), "\(asked)")
+                try await door.answer(asked, "approve")
+                #expect(text(try await allowed) == "worked")
+                #expect(text(try await door.invoke(id, "mcp.odd.work", [:])) == "worked")
+            }
+        }
+    }
+
+    private static let constant = LocalServer.ofTool(
+        """
+        TOOL = {"name": "work", "description": "works", "inputSchema": {"type": "object"}}
+        def call(handler, given): return "worked"
+
+        """)
+
     /// Another server under the same name is not what a person agreed to, whatever it says of its tools.
     @Test func anotherServerOfThatNameIsAskedAbout() async throws {
-        let program = LocalServer.ofTool(
-            """
-            TOOL = {"name": "work", "description": "works", "inputSchema": {"type": "object"}}
-            def call(handler, given): return "worked"
-
-            """)
+        let program = Self.constant
         try await DaemonFixture.with(config: nil) { f in
             let door = AgentDoor(fixture: f)
             func begin(with server: LocalServer) async throws {

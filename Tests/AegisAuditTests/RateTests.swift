@@ -70,6 +70,24 @@ import Testing
         #expect(lines.filter { $0["kind"] == "thing_refused" }.compactMap { $0["trace"]?.text }.last == "t-20")
     }
 
+    /// The id of a call and of a request is new each time: the refusal is the same.
+    @Test(arguments: ["call_id", "approval"])
+    func whatIsNewEachTimeMakesNoOtherRefusal(_ name: String) throws {
+        let ledger = try fixture.open()
+        for number in 1...50 {
+            for code in ["a", "b"] {
+                try ledger.record(
+                    AuditEvent(.refused, agent: "i-1", (name, .string("c-\(number)")), ("code", .string(code))))
+            }
+        }
+        try ledger.checkpoint(all: true)
+        let lines = try fixture.lines().map { try JSONValue(parsing: $0.utf8) }
+        #expect(lines.count { $0["kind"] == "thing_refused" } == 40)
+        let told = lines.filter { $0["kind"] == "denial_repeated" }
+        #expect(told.count == 2 && told.allSatisfy { $0["fields"]?["times"]?.integer == 30 }, "\(told)")
+        #expect(told.allSatisfy { $0["fields"]?["what"]?[name] == nil && $0["fields"]?["what"]?["code"] != nil })
+    }
+
     @Test func timeNeverGoesBack() throws {
         let ledger = try fixture.open()
         try ledger.record(AuditEvent(.done))

@@ -2,6 +2,7 @@ import AegisCapabilities
 import AegisCore
 import AegisRegex
 import LinuxSys
+import Synchronization
 import Testing
 
 @testable import AegisFiles
@@ -209,6 +210,38 @@ struct AgentFilesReadTests {
             refused { _ = try world.files.search("/workspace/many", for: BoundedRegex("(a?){30}(x*)*y|z")) } == nil)
     }
 
+    /// One file, and one line of it, can take as long as a search likes: it ends in the middle, and not with the next file.
+    @Test(arguments: ["a*+[cd]", "(a+)+$"])
+    func aSearchEndsInTheMiddleOfAFile(_ pattern: String) throws {
+        let world = try AgentWorld("file_read: /workspace/**")
+        let isOneLine = pattern == "a*+[cd]"
+        let line =
+            isOneLine ? String(repeating: "a", count: 4 << 20) : String(repeating: "aaaaaaaaaaaab\n", count: 50_000)
+        try world.put(world.inside("f"), line)
+        let regex = try BoundedRegex(pattern, options: .stoppable)
+        let asked = Mutex(0)
+        @Sendable func ask() -> Int {
+            asked.withLock {
+                $0 += 1
+                return $0
+            }
+        }
+        var bounds = SearchBounds()
+        bounds.walk.isOver = { ask() >= 5 }
+        #expect(throws: CancellationError.self) { _ = try world.files.search("/workspace", for: regex, bounds: bounds) }
+        #expect(asked.withLock { $0 } == 5)
+        // So it does when its grant is taken back meanwhile.
+        let book = world.book
+        let grant = try #require(book.records(of: world.holder).first?.id)
+        asked.withLock { $0 = 0 }
+        bounds.walk.isOver = {
+            if ask() == 5 { _ = try? book.revoke(grant, reason: "enough") }
+            return false
+        }
+        #expect(refused { _ = try world.files.search("/workspace", for: regex, bounds: bounds) } == "revoked")
+        #expect(asked.withLock { $0 } < 10)
+    }
+
     /// Files that are read by another grant than the place: one use of it for each search, and the bytes of all of them.
     @Test func whatIsReadByAnotherGrantCountsThere() throws {
         let world = try AgentWorld(
@@ -241,7 +274,7 @@ struct AgentFilesReadTests {
         let grants = world.book.records(of: world.holder).map(\.id)
         var seen: [String] = []
         let summary = try world.files.walk(
-            try AgentPath(world.host(".")), pattern: nil, rebased: false, bounds: WalkBounds()
+            try AgentPath(world.host(".")), bounds: WalkBounds()
         ) { _, file in
             seen.append(file.path.description)
             if seen.count == 1 { _ = try world.book.revoke(grants[1], reason: "enough") }
@@ -250,7 +283,7 @@ struct AgentFilesReadTests {
         #expect(seen == ["a/1", "b/3", "b/4"].map(world.host) && summary.notGranted == 1)
         let reason = refused {
             _ = try world.files.walk(
-                try AgentPath(world.host(".")), pattern: nil, rebased: false, bounds: WalkBounds()
+                try AgentPath(world.host(".")), bounds: WalkBounds()
             ) { _, _ in try !world.book.revoke(grants[0], reason: "enough").isEmpty }
         }
         #expect(reason == "revoked")

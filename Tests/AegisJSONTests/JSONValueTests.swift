@@ -74,6 +74,16 @@ import Testing
         #expect(JSONValue.number(text).double == value)
     }
 
+    @Test(arguments: [
+        ("2", 2), ("2.0", 2), ("2e0", 2), ("0.2E1", 2), ("-3.0", -3), ("6e2", 600), ("1.5", nil), ("1e300", nil),
+        ("x", nil),
+        ("9223372036854775807", .max), ("9007199254740992.0", nil), ("9007199254740991.0", 9_007_199_254_740_991),
+    ])
+    func wholeNumbersAreReadAsTheyAreMeant(_ text: String, _ value: Int64?) {
+        #expect(JSONValue.number(text).integer == value)
+        #expect(JSONValue.number(text).unsigned == value.flatMap { UInt64(exactly: $0) })
+    }
+
     @Test func terminalsGetNoControlCharacters() throws {
         let value = JSONValue.string("\u{1b}[2J\u{9b}31m\u{7f}")
         #expect(value.pretty == #""\u001b[2J\u009b31m\u007f""#)

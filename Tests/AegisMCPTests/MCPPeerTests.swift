@@ -43,7 +43,9 @@ import Testing
         #expect(client.hello.revision == expected && client.hello.software == "peer 7", "\(client.hello)")
         try await client.ping(timeout: .seconds(60))
         let listed = try await client.tools()
-        #expect(listed.problems.isEmpty && Set(listed.tools.map(\.name)) == ["add", "fail", "picture", "hang", "grow"])
+        #expect(
+            listed.problems.isEmpty
+                && Set(listed.tools.map(\.name)) == ["add", "fail", "picture", "hang", "wait", "grow"])
         let add = try #require(listed.tools.first { $0.name == "add" })
         #expect(add.description == "Adds two numbers." && add.schema["properties"]?["a"] != nil)
         let sum = MCPCallResult.framed(
@@ -153,7 +155,7 @@ import Testing
 
     @Test(arguments: [
         (MCPRevision.Choice.auto, "2026-07-28", "events"), (.session, "2025-11-25", "events"),
-        (.session, "2025-11-25", "json"), (.stateless, "2026-07-28", "json"),
+        (.session, "2025-11-25", "json"), (.stateless, "2026-07-28", "json"), (.session, "2025-11-25", "kept"),
     ])
     func overHTTP(_ choice: MCPRevision.Choice, _ revision: String, _ form: String) async throws {
         let program = String(decoding: try Files.read(Self.script, limit: 1 << 20), as: UTF8.self)
@@ -171,6 +173,10 @@ import Testing
                 let client = try await MCPClient("peer", over: transport, choice: choice)
                 try await self.check(client, revision)
                 try await self.giveUp(client)
+                // One that keeps its events may close a stream, and is asked for what follows.
+                let waited = MCPCallResult.framed(
+                    try await client.call("wait", .object([]), timeout: .seconds(120)), from: "x")
+                #expect(waited.value["text"] == "waited", "\(waited)")
                 _ = try await client.call("grow", .object([]), timeout: .seconds(60))
                 try await withDeadline(.seconds(60)) { for await _ in changes { break } }
                 #expect(try await client.tools().tools.contains { $0.name == "late" })

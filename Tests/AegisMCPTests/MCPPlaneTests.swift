@@ -74,7 +74,7 @@ import Testing
     private func with(_ test: @escaping @Sendable (Stage, Database) async throws -> Void) async throws {
         try await withTemporaryDirectory { folder in
             let database = try Database.open(
-                path: "\(folder)/db", applicationID: 1, migrations: MCPStore.migrations)
+                path: "\(folder)/db", applicationID: 1, migrations: MCPStore.migrations + MCPStore.agreementMigrations)
             defer { database.close() }
             try await Stage.run { stage in try await test(stage, database) }
         }
@@ -176,6 +176,37 @@ import Testing
             #expect(await node.call("mcp.s.one", desk: Desk()).isError == false)
             #expect(node.asks == still)
             await node.plane.end()
+        }
+    }
+
+    /// What was listed before a person was to be asked has nobody's agreement; what a person agreed to has it under each setting.
+    @Test func aTighterPolicyAsksAboutWhatWasOnlyListed() async throws {
+        try await with { stage, database in
+            /// Whether the tool is asked about: as it is known from before, as it is listed, and when a person has agreed.
+            @Sendable func asks(_ approval: MCPApproval, agrees: Bool = false) async throws -> [Bool?] {
+                var section = MCPServerSection("s", command: ["x"])
+                section.approval = approval
+                let node = try Node(stage, database, section) { _ in ScriptedServer(Usual.stateless()) }
+                node.plane.start()
+                let known = node.asks
+                try await node.plane.refresh("s")
+                let listed = node.asks
+                let desk = Desk()
+                if agrees { #expect(await node.call("mcp.s.one", desk: desk).isError == false) }
+                if agrees { #expect(desk.shown.value.first?.text.contains("Nobody has agreed") == true) }
+                let after = node.asks
+                await node.plane.end()
+                return [known, listed, after]
+            }
+            let turns: [(MCPApproval, agrees: Bool, [Bool?])] = [
+                (.changed, false, [nil, false, false]), (.first, false, [true, true, true]),
+                (.changed, false, [false, false, false]), (.first, true, [true, true, false]),
+                (.first, false, [false, false, false]), (.changed, false, [false, false, false]),
+            ]
+            for (number, turn) in turns.enumerated() {
+                let found = try await asks(turn.0, agrees: turn.agrees)
+                #expect(found == turn.2, "\(number)")
+            }
         }
     }
 

@@ -46,4 +46,29 @@ struct BoundedRegexTests {
         let error = #expect(throws: RegexError.self) { try BoundedRegex(pattern).isFound(in: text) }
         #expect(error?.kind == .tooComplex)
     }
+
+    /// Every step of this one goes over the whole text, and so their number bounds nothing.
+    @Test(arguments: [BoundedRegex.Options.stoppable, [.stoppable, .caseInsensitive]])
+    func aMatchIsStoppedInTheMiddle(_ options: BoundedRegex.Options) throws {
+        var asked = 0
+        var matcher = BoundedRegex.Matcher(try BoundedRegex("a*+[cd]", options: options)) {
+            asked += 1
+            return asked == 3
+        }
+        let text = [UInt8](repeating: 0x61, count: 16 << 20)
+        let error = #expect(throws: RegexError.self) { _ = try matcher.first(in: text[...]) }
+        #expect(error?.kind == .stopped && asked == 3)
+        asked = 3
+        #expect(try matcher.first(in: [0x61, 0x63]) == 0..<2)
+    }
+
+    @Test func manyShortTextsAskNowAndThen() throws {
+        var asked = 0
+        var matcher = BoundedRegex.Matcher(try BoundedRegex("(a+)+$", options: .stoppable)) {
+            asked += 1
+            return false
+        }
+        for _ in 0..<3 { #expect(try matcher.first(in: Array("aaaaaaaaaaaaaab".utf8)[...]) == nil) }
+        #expect(asked > 3)
+    }
 }

@@ -4,6 +4,7 @@ import AegisCore
 import AegisFiles
 import AegisJSON
 import AegisTestSupport
+import Foundation
 import LinuxSys
 import Synchronization
 import Testing
@@ -63,6 +64,11 @@ struct FileToolsTests {
             "file_read", ["path": "/workspace/f", "offset": 2, "limit": 1, "numbered": false])
         #expect(page.value["content"] == "two\r\n" && page.value["truncated"] == true)
         #expect(page.value["returned_lines"] == 1 && page.value["total_lines"] == 3)
+        let spelled = await world.call(
+            "file_read", ["path": "/workspace/f", "offset": .number("2.0"), "limit": .number("1e0"), "numbered": false])
+        #expect(spelled.value == page.value)
+        let far = await world.call("file_read", ["path": "/workspace/f", "offset": .number("1e300")])
+        #expect(far.code == "arguments-invalid")
         let beyond = await world.call("file_read", ["path": "/workspace/f", "offset": 9])
         #expect(beyond.value["content"] == "" && beyond.value["truncated"] == false)
         try world.put("binary", "\u{0}")
@@ -206,12 +212,30 @@ struct FileToolsTests {
             await grep(["pattern": ".", "path": "/workspace/src", "glob": "deep/*.swift"]) == [
                 "/workspace/src/deep/b.swift:1"
             ])
+        // A file that is named is compared by its name; what is reached through a link by what comes after that.
+        let file: JSONValue = "/workspace/src/deep/b.swift"
+        #expect(await grep(["pattern": "needle", "path": file, "glob": "*.swift"]).count == 1)
+        #expect(await grep(["pattern": "needle", "path": file, "glob": "*.txt"]).isEmpty)
+        try FileManager.default.createSymbolicLink(
+            atPath: world.directory.path("home/w/current"), withDestinationPath: "src")
+        for glob in ["*.swift", "deep/*.swift", "**/b.*"] {
+            let found = await grep(["pattern": "needle", "path": "/workspace/current", "glob": .string(glob)])
+            #expect(found == ["/workspace/src/deep/b.swift:1"], "\(glob)")
+        }
+        #expect(await grep(["pattern": "needle", "path": "/workspace/current", "glob": "src/**/*.swift"]).isEmpty)
+        // Names that no pattern could hold are only passed.
+        try world.put("[x]/n.swift", "needle\n")
+        #expect(
+            await grep(["pattern": "needle", "path": "/workspace/[x]", "glob": "*.swift"])
+                == ["/workspace/[x]/n.swift:1"])
         #expect(await grep(["pattern": "needle", "max_results": 1]).count == 1)
         #expect(await world.call("grep", ["pattern": "("]).code == "pattern-invalid")
         let found = await world.call("glob", ["pattern": "/workspace/**/*.swift"])
         #expect(
             found.value == [
-                "paths": ["/workspace/src/a.swift", "/workspace/src/deep/b.swift"], "count": 2, "truncated": false,
+                "paths": ["/workspace/[x]/n.swift", "/workspace/src/a.swift", "/workspace/src/deep/b.swift"],
+                "count": 3,
+                "truncated": false,
             ])
         #expect(await world.call("glob", ["pattern": "*.swift"]).code == "pattern-invalid")
     }

@@ -22,6 +22,9 @@ struct JSONSchemaTests {
         (#"{"allOf":[{"minimum":1},{"maximum":3}]}"#, "2"), (#"{"maximum":9007199254740993}"#, "9007199254740993"),
         (##"{"$ref":"#/$defs/t","$defs":{"t":{"type":"array","items":{"$ref":"#/$defs/t"}}}}"##, "[[],[[]]]"),
         (##"{"properties":{"a":{"$ref":"#"}}}"##, ##"{"a":{"a":{}}}"##),
+        (#"{"patternProperties":{"^X-":{"type":"string"}},"additionalProperties":false}"#, #"{"X-a":"b"}"#),
+        (#"{"properties":{"a":{}},"patternProperties":{"a":{"type":"integer"}}}"#, #"{"a":1,"ba":2,"c":"x"}"#),
+        (#"{"pattern":"^[\\u4e00-\\u9fa5]+$"}"#, #""中文""#), (#"{"pattern":"^\\u{1f600}\\x41$"}"#, #""😀A""#),
         (#"{"title":"t","description":"d","default":1,"format":"uuid","examples":[]}"#, #""no uuid""#),
     ])
     func fits(_ schema: String, _ value: String) throws { #expect(try problems(schema, value).isEmpty) }
@@ -52,6 +55,20 @@ struct JSONSchemaTests {
         (#"{"minLength":1}"#, #""""#, "the text is empty"),
         (#"{"maxLength":1}"#, #""äö""#, "the text has 2 characters, at most 1 are allowed"),
         (#"{"pattern":"^a+$"}"#, #""b""#, "the text does not match the pattern ^a+$"),
+        (#"{"pattern":"^a+$"}"#, #""a\n""#, "the text does not match the pattern ^a+$"),
+        (#"{"pattern":"^[\\u4e00-\\u9fa5]+$"}"#, #""a""#, #"the text does not match the pattern ^[\u4e00-\u9fa5]+$"#),
+        (
+            #"{"patternProperties":{"^X-":{"type":"string"}},"additionalProperties":false}"#, #"{"X-a":1}"#,
+            "/X-a: a string was expected, this is a number"
+        ),
+        (
+            #"{"properties":{"name":{}},"patternProperties":{"^X-":{}},"additionalProperties":false}"#, #"{"nam":1}"#,
+            "there is no field 'nam', did you mean 'name'?"
+        ),
+        (
+            #"{"properties":{"a":{}},"patternProperties":{"a":{"type":"integer"}}}"#, #"{"a":"x"}"#,
+            "/a: a whole number was expected, this is a string"
+        ),
         (#"{"items":{"type":"integer"}}"#, #"[1,"a"]"#, "/1: a whole number was expected, this is a string"),
         (#"{"minItems":1}"#, "[]", "0 entries, at least 1 are needed"),
         (#"{"uniqueItems":true}"#, "[1,1.0]", "/1: this entry is there twice"),
@@ -84,8 +101,11 @@ struct JSONSchemaTests {
         (#"{"propertis":{}}"#, "/propertis: the keyword 'propertis' is not supported, did you mean 'properties'?"),
         (#"{"if":{}}"#, "/if: the keyword 'if' is not supported"),
         (
-            #"{"properties":{"a":{"patternProperties":{}}}}"#,
-            "/properties/a/patternProperties: the keyword 'patternProperties' is not supported, did you mean 'minProperties'?"
+            #"{"properties":{"a":{"propertyNames":{}}}}"#,
+            "/properties/a/propertyNames: the keyword 'propertyNames' is not supported, did you mean 'properties'?"
+        ),
+        (
+            #"{"patternProperties":{"(":{}}}"#, "/patternProperties/(: missing closing parenthesis at byte 1"
         ),
         (
             #"{"$ref":"https://example.com/x"}"#,
@@ -107,6 +127,9 @@ struct JSONSchemaTests {
     @Test func foreignKeywordsArePassedOver() throws {
         let schema = try JSONSchema(JSONValue(json: #"{"if":{},"x-order":1,"type":"object"}"#), keywords: .anything)
         #expect(schema.problems([:]) == nil && schema.problems(1) != nil)
+        // Of names that cannot be told apart none is refused.
+        let text = #"{"patternProperties":{"(":{}},"additionalProperties":false}"#
+        #expect(try JSONSchema(JSONValue(json: text), keywords: .anything).problems(["a": 1]) == nil)
     }
 
     @Test func hostileSchemasAndValuesEnd() throws {
@@ -119,6 +142,12 @@ struct JSONSchemaTests {
         let many = "{\"properties\":{" + (0..<5000).map { "\"p\($0)\":{}" }.joined(separator: ",") + "}}"
         #expect(throws: SchemaError.self) { try JSONSchema(JSONValue(json: many)) }
         #expect(try problems(#"{"pattern":"^(a+)+$"}"#, "\"\(String(repeating: "a", count: 60))!\"").count == 1)
+        // Each of these stays below its steps, and all of them together do not end.
+        let costly = JSONValue.array(Array(repeating: .string(String(repeating: "a", count: 18) + "b"), count: 40_000))
+        let list = try JSONSchema(["items": ["anyOf": [["pattern": "^(a+)+$"], ["type": "string"]]]])
+        #expect(list.problems(costly) == nil)
+        let long = JSONValue.string(String(repeating: "a", count: 1 << 20))
+        #expect(try JSONSchema(["pattern": "a*+[cd]"]).problems(long)?.count == 1)
     }
 
     @Test func notMoreThanEightProblemsAreTold() throws {

@@ -29,6 +29,17 @@ import Testing
         #expect(try Self.events(text) == expected)
     }
 
+    /// Where a stream can be gone on with is known also after events without data.
+    @Test(arguments: [
+        ("retry: 50\nid: 7\n\n", "7", 50), ("id: 7\ndata:\n\nretry: x\n", "7", nil), ("retry: -1\n", "", nil),
+        ("retry: 1\nretry: 20\n", "", 20), ("retry: 12345678901234567890\n", "", nil), ("retry:\n", "", nil),
+    ])
+    func itsPlaceIsKnown(_ text: String, _ id: String, _ retry: Int?) throws {
+        var parser = EventStreamParser()
+        try parser.feed(Array(text.utf8)[...]) { _ in }
+        #expect(parser.id == id && parser.retry == retry)
+    }
+
     @Test func whateverThePiecesTheEventsAreTheSame() throws {
         let text =
             "\u{FEFF}: hi\r\nevent: é\r\ndata: {\"a\":\r\ndata: 1}\r\n\r\ndata: x\n\ndata: y\r\rid: 5\ndata: z\r\n\r\n"

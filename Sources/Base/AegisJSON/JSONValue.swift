@@ -34,16 +34,22 @@ package enum JSONValue: Sendable, Hashable {
         return text
     }
 
-    /// The number, when it is whole and fits.
+    /// The number, when it is whole and fits: `2.0` and `2e0` are 2, as they are in JSON.
     package var integer: Int64? {
         guard case .number(let text) = self else { return nil }
-        return Int64(text)
+        return Int64(text) ?? Self.whole(text)
     }
 
     /// The number, when it is whole, not negative and fits.
     package var unsigned: UInt64? {
         guard case .number(let text) = self else { return nil }
-        return UInt64(text)
+        return UInt64(text) ?? Self.whole(text).flatMap { UInt64(exactly: $0) }
+    }
+
+    /// A number with a point or an exponent that is whole; nil where a double would not say exactly which.
+    private static func whole(_ text: String) -> Int64? {
+        guard let double = Double(text), abs(double) < 0x1p53 else { return nil }
+        return Int64(exactly: double)
     }
 
     /// The number as the nearest that a double can hold; nil when it is none, or beyond what a double reaches.

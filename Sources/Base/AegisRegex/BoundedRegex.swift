@@ -8,12 +8,22 @@ package struct RegexError: Error, Sendable, Equatable, CustomStringConvertible {
         case syntax
         /// Matching took more steps or memory than it may.
         case tooComplex
+        /// Whoever looks for it did not want to know any more.
+        case stopped
     }
     package var kind: Kind
     /// What is wrong.
     package var message: String
     /// Where in the pattern, in bytes; nil where there is no place.
     package var offset: Int?
+
+    /// Describes what is wrong.
+    package init(kind: Kind, message: String, offset: Int? = nil) {
+        self.kind = kind
+        self.message = message
+        self.offset = offset
+    }
+
     package var description: String { offset.map { "\(message) at byte \($0)" } ?? message }
 }
 
@@ -27,6 +37,12 @@ package struct RegexError: Error, Sendable, Equatable, CustomStringConvertible {
         package static let caseInsensitive = Options(rawValue: 1)
         /// The pattern is text, not a pattern.
         package static let literal = Options(rawValue: 2)
+        /// A match can be stopped while it goes on (`Matcher.init(_:isOver:)`).
+        ///
+        /// Steps alone do not bound time: one of `a*` goes over a whole line, so that a million of them take hours on a long one.
+        package static let stoppable = Options(rawValue: 4)
+        /// As JSON Schema has patterns (ECMA-262): `\u4e00` is a character, and `$` is the very end.
+        package static let schema = Options(rawValue: 8)
     }
 
     /// The longest pattern, in bytes.
@@ -56,13 +72,21 @@ package struct RegexError: Error, Sendable, Equatable, CustomStringConvertible {
         }
         var flags = UInt32(PCRE2_UTF | PCRE2_MATCH_INVALID_UTF | PCRE2_NEVER_BACKSLASH_C)
         if options.contains(.caseInsensitive) { flags |= UInt32(PCRE2_CASELESS) }
+        if options.contains(.schema) { flags |= UInt32(PCRE2_DOLLAR_ENDONLY | PCRE2_ALT_BSUX) }
         if options.contains(.literal) {
             flags = UInt32(PCRE2_UTF | PCRE2_MATCH_INVALID_UTF | PCRE2_LITERAL) | (flags & UInt32(PCRE2_CASELESS))
         }
+        if options.contains(.stoppable) { flags |= UInt32(PCRE2_AUTO_CALLOUT) }
         var number: Int32 = 0
         var offset = 0
+        let reading = unsafe options.contains(.schema) ? pcre2_compile_context_create_8(nil) : nil
+        defer { unsafe pcre2_compile_context_free_8(reading) }
+        // What is longer than four digits: `\u{1f600}`.
+        if let reading = unsafe reading {
+            _ = unsafe pcre2_set_compile_extra_options_8(reading, UInt32(PCRE2_EXTRA_ALT_BSUX))
+        }
         // SAFETY: PCRE2 reads `bytes.count` bytes and copies what it keeps.
-        guard let code = unsafe pcre2_compile_8(bytes, bytes.count, flags, &number, &offset, nil) else {
+        guard let code = unsafe pcre2_compile_8(bytes, bytes.count, flags, &number, &offset, reading) else {
             throw RegexError(kind: .syntax, message: Self.text(number), offset: offset)
         }
         guard let context = unsafe pcre2_match_context_create_8(nil) else {
@@ -99,27 +123,47 @@ package struct RegexError: Error, Sendable, Equatable, CustomStringConvertible {
     @safe package struct Matcher: ~Copyable {
         private let regex: BoundedRegex
         private let data: OpaquePointer?
+        /// The bounds of the pattern, with what is asked meanwhile; nil where nothing is.
+        private let context: OpaquePointer?
+        private let watch: MatchWatch?
 
         /// A matcher of a pattern.
-        package init(_ regex: BoundedRegex) {
+        ///
+        /// - Parameters:
+        ///   - regex: the pattern, `stoppable` where it is to be stopped.
+        ///   - isOver: asked now and then during a match, on the same thread; true ends it. Nil lets it go on.
+        package init(_ regex: BoundedRegex, isOver: (() -> Bool)? = nil) {
             self.regex = regex
             unsafe data = unsafe pcre2_match_data_create_8(1, nil)
+            watch = isOver.map { MatchWatch($0) }
+            guard let watch else {
+                unsafe context = nil
+                return
+            }
+            unsafe context = unsafe pcre2_match_context_copy_8(regex.context)
+            // SAFETY: this value keeps `watch`, and its matches are all that is given `context`.
+            _ = unsafe pcre2_set_callout_8(context, MatchWatch.ask, Unmanaged.passUnretained(watch).toOpaque())
         }
 
-        deinit { unsafe pcre2_match_data_free_8(data) }
+        deinit {
+            unsafe pcre2_match_data_free_8(data)
+            unsafe pcre2_match_context_free_8(context)
+        }
 
         /// The first place where the pattern is found, as indices of the slice.
         ///
-        /// - Throws: `tooComplex` when that could not be decided within the bounds.
+        /// - Throws: `tooComplex` when that could not be decided within the bounds; `stopped`.
         package mutating func first(in bytes: ArraySlice<UInt8>) throws(RegexError) -> Range<Int>? {
             let regex = regex
-            let data = unsafe data
+            let (data, context) = unsafe (data, context ?? regex.context)
+            watch?.begin(length: bytes.count)
             // An empty array has no address.
             let code = unsafe (bytes.isEmpty ? [0] : bytes).withUnsafeBufferPointer { buffer in
                 // SAFETY: PCRE2 reads `bytes.count` bytes; the match data belongs to this value alone.
-                unsafe pcre2_match_8(regex.code, buffer.baseAddress, bytes.count, 0, 0, data, regex.context)
+                unsafe pcre2_match_8(regex.code, buffer.baseAddress, bytes.count, 0, 0, data, context)
             }
             if code == PCRE2_ERROR_NOMATCH { return nil }
+            if code == PCRE2_ERROR_CALLOUT { throw RegexError(kind: .stopped, message: "it was stopped", offset: nil) }
             guard code >= 0, let pair = unsafe pcre2_get_ovector_pointer_8(data) else {
                 throw RegexError(kind: .tooComplex, message: BoundedRegex.text(code), offset: nil)
             }
@@ -127,5 +171,37 @@ package struct RegexError: Error, Sendable, Equatable, CustomStringConvertible {
             // With \K in a lookahead the end can lie before the start.
             return bytes.startIndex + min(start, end)..<bytes.startIndex + max(start, end)
         }
+    }
+}
+
+/// Asks during matches whether they are still wanted.
+private final class MatchWatch {
+    private let isOver: () -> Bool
+    private static let most = 1 << 14
+    /// Parts of the pattern that are tried until it is asked again, and after that.
+    private var left = most
+    private var interval = most
+
+    init(_ isOver: @escaping () -> Bool) { self.isOver = isOver }
+
+    /// A match begins. Each part that is tried may go over the whole text: the longer that is, the more often it is asked.
+    func begin(length: Int) {
+        interval = max(Self.most * 1024 / max(length, 1024), 1)
+        left = min(left, interval)
+    }
+
+    private func goesOn() -> Bool {
+        left -= 1
+        guard left <= 0 else { return true }
+        left = interval
+        return !isOver()
+    }
+
+    /// What PCRE2 calls before each part of a pattern.
+    static let ask: @convention(c) (UnsafeMutablePointer<pcre2_callout_block_8>?, UnsafeMutableRawPointer?) -> Int32 = {
+        _, raw in
+        // SAFETY: the matcher that gave it away is alive while it matches, and no other thread has it.
+        let watch = unsafe raw.map { unsafe Unmanaged<MatchWatch>.fromOpaque($0).takeUnretainedValue() }
+        return watch?.goesOn() ?? true ? 0 : PCRE2_ERROR_CALLOUT
     }
 }

@@ -30,7 +30,10 @@ package struct EventStreamParser: Sendable {
     private var data: [UInt8] = []
     private var hasData = false
     private var name = ""
-    private var id = ""
+    /// The last id that the server gave; empty when there was none.
+    package private(set) var id = ""
+    /// How long the server wants a reader to wait before it asks for what follows, in milliseconds; nil when it said nothing of it.
+    package private(set) var retry: Int?
     /// A line feed that comes now belongs to the carriage return before it.
     private var afterReturn = false
     private var isAtStart = true
@@ -101,8 +104,12 @@ package struct EventStreamParser: Sendable {
             name = String(decoding: value, as: UTF8.self)
         } else if field.elementsEqual("id".utf8), !value.contains(0) {
             id = String(decoding: value, as: UTF8.self)
+        } else if field.elementsEqual("retry".utf8), (1...9).contains(value.count),
+            value.allSatisfy({ (0x30...0x39).contains($0) })
+        {
+            retry = Int(String(decoding: value, as: UTF8.self))
         }
-        // A comment (no name before the colon), `retry`, or a field that nobody knows.
+        // A comment (no name before the colon), or a field that nobody knows.
         return nil
     }
 

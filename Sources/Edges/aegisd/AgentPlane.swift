@@ -56,6 +56,7 @@ struct AgentPlane: Sendable {
         + [MemoryStore.migration, SkillTrust.migration] + GrantStore.migrations + ApprovalQueue.migrations
         + SessionStore.mailMigrations + MCPStore.migrations + SessionStore.indexMigrations
         + SessionStore.placeMigrations + ApprovalQueue.parentMigrations + [BudgetBook.grantMigration]
+        + MCPStore.agreementMigrations
 
     init(settings: DaemonSettings, home: DaemonHome, services: DaemonServices, logger: Logger) async throws {
         (loop, door) = (try EventLoop.startThread(name: "agents"), try Door())

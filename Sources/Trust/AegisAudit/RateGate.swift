@@ -25,7 +25,14 @@ struct RateGate {
         var kind: AuditKind
         var agent: String?
         var fields: [JSONValue.Field]
+
+        init(_ event: AuditEvent) {
+            (kind, agent) = (event.kind, event.agent)
+            fields = event.fields.filter { !ofOneCall.contains($0.name) }
+        }
     }
+    /// Fields that are new each time and say nothing of what was refused.
+    private static let ofOneCall: Set<String> = ["approval", "call_id"]
     private var tokens: Double
     private var refilled: Int64 = .min
     private var dropped: [String: UInt64] = [:]
@@ -64,7 +71,7 @@ struct RateGate {
     }
 
     private mutating func admitsDenial(_ event: AuditEvent, _ now: Int64) -> Bool {
-        let same = Sameness(kind: event.kind, agent: event.agent, fields: event.fields)
+        let same = Sameness(event)
         guard var known = repeats[same], now - known.since < Self.window || known.counted > 0 else {
             if repeats[same] == nil, repeats.count >= Self.tracked {
                 repeats = repeats.filter { $0.value.counted > 0 || now - $0.value.since < Self.window }
@@ -115,7 +122,7 @@ struct RateGate {
                 ("times", .number(known.counted)),
                 ("since", .string(Timestamp(milliseconds: known.since).description)),
                 ("until", .string(Timestamp(milliseconds: known.until).description)))
-            event.fields.append(.init("what", .object(known.event.fields)))
+            event.fields.append(.init("what", .object(key.fields)))
             // It stands for many, which may be of several turns; the first of them are written with their own. Where it ended is
             // what whoever follows a trace wants to find.
             (event.parent, event.trace, event.step) = (known.event.parent, known.event.trace, known.event.step)

@@ -72,7 +72,8 @@ final class MCPLink: Sendable {
         }
     }
 
-    /// Does something with the server, which runs meanwhile.
+    /// Does something with the server, which runs meanwhile. Where it has ended the session instead, that is done once more in a
+    /// new one.
     ///
     /// - Parameters:
     ///   - proves: whether it has proven itself when this succeeds: a later failure is its first one again.
@@ -80,6 +81,15 @@ final class MCPLink: Sendable {
     /// - Returns: what `body` returns.
     /// - Throws: why the server is not there; what `body` throws, with what the server wrote when it went away meanwhile.
     func use<T: Sendable>(proves: Bool = false, _ body: (MCPClient) async throws -> T) async throws -> T {
+        do { return try await useOnce(proves: proves, body) } catch is MCPSessionEnded {
+            // What the session before was asked last was not done.
+            do { return try await useOnce(proves: proves, body) } catch let ended as MCPSessionEnded {
+                throw ended.error
+            }
+        }
+    }
+
+    private func useOnce<T: Sendable>(proves: Bool, _ body: (MCPClient) async throws -> T) async throws -> T {
         let client = try await acquire()
         defer { release() }
         do {
@@ -291,6 +301,8 @@ final class MCPLink: Sendable {
         } catch {
             let remarks = transport.remarks
             await transport.close()
+            // A session that ends while it is begun is not begun again at once.
+            let error = (error as? MCPSessionEnded)?.error ?? error
             if let error = error as? AegisError { throw Self.told(error, remarks: remarks) }
             throw error
         }

@@ -87,8 +87,10 @@ package final class MCPPlane: Sendable {
     /// Offers the tools that are known from before, and asks the other servers for theirs in the background.
     package func start() {
         for (name, link) in links.withLock({ $0 }) {
+            let section = link.section
             do throws(AegisError) {
-                if let kept = try store.kept(link.section.keptName), kept.origin == link.section.origin {
+                let kept = try store.kept(section.keptName) { section.approval(of: $0) != .first }
+                if let kept, kept.origin == link.section.origin {
                     catalogs.withLock { $0[name, default: Catalog()].hello = (kept.revision, kept.software) }
                     offer(kept.entries, problems: [], of: link)
                     continue

@@ -25,10 +25,16 @@ package struct MCPStore: Sendable {
                 """)
     ]
 
+    /// What was listed first is not what a person agreed to, of which nothing is known from before.
+    package static let agreementMigrations = [
+        Migration("mcp: what a person agreed to", sql: "ALTER TABLE mcp_tools ADD COLUMN agreed TEXT;")
+    ]
+
     /// A tool, and what is known of it.
     package struct Entry: Sendable, Hashable {
         package var definition: MCPToolDefinition
-        /// The hash of the definition that was agreed to; nil before anything was.
+        /// The hash of the definition that was agreed to, by a person or by being listed first, as it is configured now; nil before
+        /// anything was.
         package var accepted: String?
 
         /// Whether this definition is the one.
@@ -49,7 +55,15 @@ package struct MCPStore: Sendable {
     private static let mostGone = 2000
 
     /// What is kept of a server; nil when it was never listed.
-    package func kept(_ server: String) throws(AegisError) -> Kept? {
+    ///
+    /// - Parameters:
+    ///   - server: its name.
+    ///   - trustsFirst: says of a tool whether its first definition needs nobody's agreement, which may not have been so before.
+    /// - Returns: it, with what was agreed to.
+    /// - Throws: when it cannot be read.
+    package func kept(
+        _ server: String, trustsFirst: @Sendable (String) -> Bool
+    ) throws(AegisError) -> Kept? {
         try database.read { t throws(SQLiteError) in
             let row = try t.first(
                 "SELECT origin, revision, software FROM mcp_servers WHERE name = ?", server
@@ -58,19 +72,22 @@ package struct MCPStore: Sendable {
             }
             guard let row else { return nil }
             let entries = try t.all(
-                "SELECT definition, accepted FROM mcp_tools WHERE server = ? AND is_listed = 1 ORDER BY tool", server,
-                map: Self.entry)
+                "SELECT definition, accepted, agreed FROM mcp_tools WHERE server = ? AND is_listed = 1 ORDER BY tool",
+                server
+            ) { row throws(SQLiteError) in try Self.entry(row, trustsFirst) }
             return Kept(origin: row.0, revision: row.1, software: row.2, entries: entries.compactMap(\.self))
         }
     }
 
-    private static func entry(_ row: borrowing Row) throws(SQLiteError) -> Entry? {
+    private static func entry(
+        _ row: borrowing Row, _ trustsFirst: @Sendable (String) -> Bool
+    ) throws(SQLiteError) -> Entry? {
         let text = try row.get(0, as: String.self)
-        let accepted = try row.get(1, as: String?.self)
+        let (accepted, agreed) = try (row.get(1, as: String?.self), row.get(2, as: String?.self))
         guard let value = try? JSONValue(parsing: text.utf8), let definition = try? MCPToolDefinition(value) else {
             return nil
         }
-        return Entry(definition: definition, accepted: accepted)
+        return Entry(definition: definition, accepted: trustsFirst(definition.name) ? accepted : agreed)
     }
 
     /// Keeps a list. What is listed for the first time counts as agreed to where `trustsFirst` says so; what changed does not. What a
@@ -98,20 +115,17 @@ package struct MCPStore: Sendable {
             var entries: [Entry] = []
             for tool in tools {
                 let known = try t.first(
-                    "SELECT accepted FROM mcp_tools WHERE server = ? AND tool = ?", server, tool.name
-                ) { row throws(SQLiteError) in try row.get(0, as: String?.self) }
-                let accepted: String? =
-                    switch known {
-                    case .some(let kept): kept
-                    case .none: trustsFirst(tool.name) ? tool.hash : nil
-                    }
+                    "SELECT accepted, agreed FROM mcp_tools WHERE server = ? AND tool = ?", server, tool.name
+                ) { row throws(SQLiteError) in try (row.get(0, as: String?.self), row.get(1, as: String?.self)) }
+                let isTrusted = trustsFirst(tool.name)
+                let (accepted, agreed) = known ?? (isTrusted ? tool.hash : nil, nil)
                 try t.run(
                     """
-                    INSERT OR REPLACE INTO mcp_tools (server, tool, definition, accepted, is_listed, seen_at)
-                    VALUES (?,?,?,?,1,?)
-                    """, server, tool.name, String(decoding: tool.kept.compact, as: UTF8.self), accepted,
+                    INSERT OR REPLACE INTO mcp_tools (server, tool, definition, accepted, agreed, is_listed, seen_at)
+                    VALUES (?,?,?,?,?,1,?)
+                    """, server, tool.name, String(decoding: tool.kept.compact, as: UTF8.self), accepted, agreed,
                     time.milliseconds)
-                entries.append(Entry(definition: tool, accepted: accepted))
+                entries.append(Entry(definition: tool, accepted: isTrusted ? accepted : agreed))
             }
             try t.run(
                 """
@@ -132,10 +146,11 @@ package struct MCPStore: Sendable {
             try row.get(0, as: String.self)
         }
         guard let before, before != origin else { return }
-        let agreed = try t.all(
+        try t.run("UPDATE mcp_tools SET agreed = NULL WHERE server = ?", server)
+        let accepted = try t.all(
             "SELECT tool FROM mcp_tools WHERE server = ? AND accepted IS NOT NULL", server
         ) { row throws(SQLiteError) in try row.get(0, as: String.self) }
-        for tool in agreed where !trustsFirst(tool) {
+        for tool in accepted where !trustsFirst(tool) {
             try t.run("UPDATE mcp_tools SET accepted = NULL WHERE server = ? AND tool = ?", server, tool)
         }
     }
@@ -154,8 +169,8 @@ package struct MCPStore: Sendable {
     package func accept(_ server: String, _ definition: MCPToolDefinition) throws(AegisError) {
         _ = try database.transaction(.saved) { t throws(SQLiteError) in
             try t.run(
-                "UPDATE mcp_tools SET accepted = ? WHERE server = ? AND tool = ?", definition.hash, server,
-                definition.name)
+                "UPDATE mcp_tools SET accepted = ?, agreed = ? WHERE server = ? AND tool = ?", definition.hash,
+                definition.hash, server, definition.name)
         }
     }
 }

@@ -12,6 +12,10 @@ package final class MCPHTTPTransport: MCPTransport {
         /// What the server wants told with each request of a session.
         var session: String?
         var end: AegisError?
+        /// Whether that is because the server does not know the session any more.
+        var isSessionLost = false
+        /// Whether the server has told something by itself, or would have.
+        var isListened = false
         var streams: [TaskScope.Handle] = []
     }
 
@@ -81,21 +85,22 @@ package final class MCPHTTPTransport: MCPTransport {
     // MARK: Asking
 
     package func request(_ request: MCPRequest) async throws -> MCPAnswer {
-        let id = try state.withLock { state throws(AegisError) in
-            if let end = state.end { throw end }
+        let id = try state.withLock { state in
+            if let end = state.end { throw state.isSessionLost ? MCPSessionEnded(end) : end as any Error }
             state.next += 1
             return state.next
         }
         do {
             return try await withDeadline(request.timeout, clock: clock) { try await self.exchange(id, request) }
         } catch {
-            cancel(id, request)
-            switch error {
-            case let error as IOError where error.kind == .timeout:
-                throw MCPFault.timeout(server, request.method, request.timeout)
-            case let error as HTTPClientError: throw fault(error, request)
-            default: throw error
+            var error = error
+            if let failed = error as? HTTPClientError { error = fault(failed, request) }
+            if let late = error as? IOError, late.kind == .timeout {
+                error = MCPFault.timeout(server, request.method, request.timeout)
             }
+            // "Disconnection SHOULD NOT be interpreted as the client cancelling its request" (2025-11-25): then it is not done here.
+            if (error as? AegisError)?.code != "mcp-unavailable" { cancel(id, request) }
+            throw error
         }
     }
 
@@ -129,7 +134,12 @@ package final class MCPHTTPTransport: MCPTransport {
             request.maximumBody = .max
             try await self.client.send(request) { response in
                 let kind = response.headers.first("content-type")?.lowercased() ?? ""
-                guard response.status == 200, kind.hasPrefix("text/event-stream") else { throw Silent() }
+                guard response.status == 200, kind.hasPrefix("text/event-stream") else {
+                    // One that never had such a stream may answer so as well.
+                    if response.status == 404, self.state.withLock({ $0.isListened }) { _ = self.sessionEnded() }
+                    throw Silent()
+                }
+                self.state.withLock { $0.isListened = true }
                 _ = try await self.events(response, 0, MCPRequest("", .null, revision: revision, timeout: .zero))
             }
         }
@@ -173,7 +183,7 @@ package final class MCPHTTPTransport: MCPTransport {
 
     private func exchange(_ id: Int64, _ request: MCPRequest) async throws -> MCPAnswer {
         let message = MCPOutgoing.request(id, request.method, request.params)
-        return try await post(
+        var outcome = try await post(
             message, revision: request.revision, method: request.method, name: request.name, more: request.headers,
             timeout: request.timeout
         ) { response in
@@ -182,8 +192,69 @@ package final class MCPHTTPTransport: MCPTransport {
             if (200..<300).contains(response.status), kind.hasPrefix("text/event-stream") {
                 return try await self.events(response, id, request)
             }
-            return try self.answer(
-                in: try await response.readAll(limit: self.largest), status: response.status, id, request)
+            return .answer(
+                try self.answer(
+                    in: try await response.readAll(limit: self.largest), status: response.status, id, request))
+        }
+        while true {
+            switch outcome {
+            case .answer(let answer): return answer
+            case .ended(let place):
+                guard let place, let revision = request.revision, revision != MCPRevision.stateless else {
+                    throw MCPFault.unavailable(
+                        server, "the stream ended before the answer to '\(request.method)'")
+                }
+                try await clock.sleep(for: place.pause)
+                if let end { throw end }
+                outcome = try await resume(place, revision, id, request)
+            }
+        }
+    }
+
+    /// Where a stream of events can be gone on with.
+    private struct StreamPlace {
+        /// Of the last event that came.
+        var event: String
+        /// Milliseconds that the server wants to be waited.
+        var retry: Int?
+
+        /// Whatever a server wants, it is not asked all the time.
+        var pause: Duration { .milliseconds(max(retry ?? 1000, 100)) }
+    }
+
+    /// What a stream of events came to.
+    private enum StreamOutcome {
+        case answer(MCPAnswer)
+        /// It ended before; nil where nothing can follow.
+        case ended(StreamPlace?)
+    }
+
+    /// Goes on with a stream that a server of a session has closed, which it may do after an event with an id: the request has
+    /// been made, and its answer is kept there.
+    private func resume(
+        _ place: StreamPlace, _ revision: String, _ id: Int64, _ request: MCPRequest
+    ) async throws -> StreamOutcome {
+        var fields = HTTPHeaders(headers)
+        fields.add("Accept", "text/event-stream")
+        fields.add("MCP-Protocol-Version", revision)
+        fields.add("Last-Event-ID", place.event)
+        if let session = state.withLock({ $0.session }) { fields.add("Mcp-Session-Id", session) }
+        var get = ClientRequest(.get, url, headers: fields)
+        get.timeouts = ClientTimeouts(
+            connect: min(request.timeout, .seconds(10)), firstByte: request.timeout, idle: request.timeout,
+            total: request.timeout)
+        get.maximumBody = .max
+        return try await client.send(get) { response in
+            let kind = response.headers.first("content-type")?.lowercased() ?? ""
+            guard response.status == 200, kind.hasPrefix("text/event-stream") else {
+                // The request may have been made: it is not made again in another session.
+                if response.status == 404, let ended = self.sessionEnded() { throw ended.error }
+                throw MCPFault.unavailable(
+                    self.server,
+                    "the stream of the answer to '\(request.method)' was not gone on with: status \(response.status)"
+                )
+            }
+            return try await self.events(response, id, request, after: place)
         }
     }
 
@@ -223,6 +294,8 @@ package final class MCPHTTPTransport: MCPTransport {
     // MARK: Answers
 
     private func answer(in body: [UInt8], status: Int, _ id: Int64, _ request: MCPRequest) throws -> MCPAnswer {
+        // Whatever it says beside that: servers answer with an error that has no id.
+        if status == 404, let ended = sessionEnded() { throw ended }
         let messages = try? MCPIncoming.parse(body)
         for message in messages ?? [] {
             switch message {
@@ -230,14 +303,6 @@ package final class MCPHTTPTransport: MCPTransport {
             case .strayAnswer(.failure(let error)) where status >= 400: return .failure(error)
             default: continue
             }
-        }
-        if status == 404, state.withLock({ $0.session }) != nil {
-            let error = MCPFault.unavailable(server, "it has ended the session")
-            state.withLock { state in
-                state.session = nil
-                state.end = error
-            }
-            throw error
         }
         guard (200..<300).contains(status) else {
             // One of a session says so in words of its own when it is asked for what it does not know.
@@ -251,10 +316,28 @@ package final class MCPHTTPTransport: MCPTransport {
         throw MCPFault.protocolBroken(server, "the answer to '\(request.method)' is no message of JSON-RPC with its id")
     }
 
+    /// What status 404 means within a session: the client MUST begin a new one (2025-11-25, Session Management).
+    ///
+    /// - Returns: nil where there is no session.
+    private func sessionEnded() -> MCPSessionEnded? {
+        state.withLock { state in
+            // Another request may have heard of it before.
+            if let end = state.end { return state.isSessionLost ? MCPSessionEnded(end) : nil }
+            guard state.session != nil else { return nil }
+            let error = MCPFault.unavailable(server, "it has ended the session")
+            (state.session, state.end, state.isSessionLost) = (nil, error, true)
+            for stream in state.streams { stream.cancel() }
+            return MCPSessionEnded(error)
+        }
+    }
+
     /// Requests of a server in one stream: each costs one of ours, to refuse it.
     private static let mostAsked = 100
 
-    private func events(_ response: ClientResponse, _ id: Int64, _ request: MCPRequest) async throws -> MCPAnswer {
+    /// Reads a stream until the answer has come, which goes on from `place`.
+    private func events(
+        _ response: ClientResponse, _ id: Int64, _ request: MCPRequest, after place: StreamPlace? = nil
+    ) async throws -> StreamOutcome {
         var parser = EventStreamParser(maximum: largest)
         var found: MCPAnswer?
         var asked = 0
@@ -277,15 +360,22 @@ package final class MCPHTTPTransport: MCPTransport {
             }
         } catch is EventStreamError {
             throw MCPFault.protocolBroken(server, "a message has more than \(largest) bytes")
+        } catch let error as HTTPClientError where error.kind == .cut {
+            // The same as an end, for a stream that can be gone on with.
+            guard found == nil, !parser.id.isEmpty || place != nil else { throw error }
         }
         if found == nil, let last = parser.finish() { take(last) }
         guard asked <= Self.mostAsked else {
             throw MCPFault.protocolBroken(server, "it asked more than \(Self.mostAsked) things in one answer")
         }
-        guard let found else {
-            throw MCPFault.unavailable(server, "the stream ended before the answer to '\(request.method)'")
+        if let found { return .answer(found) }
+        guard !parser.id.isEmpty, parser.id.utf8.count <= 1024, parser.id.utf8.allSatisfy({ $0 > 0x1f && $0 < 0x7f })
+        else {
+            guard var place else { return .ended(nil) }
+            place.retry = parser.retry ?? place.retry
+            return .ended(place)
         }
-        return found
+        return .ended(StreamPlace(event: parser.id, retry: parser.retry ?? place?.retry))
     }
 
     private func refuse(_ id: JSONValue, _ method: String, _ revision: String?) {

@@ -37,12 +37,21 @@ package enum MCPNotice: Sendable, Hashable {
     }
 }
 
+/// The server has ended the session before it looked at the request: another session may be asked the same.
+package struct MCPSessionEnded: Error, Sendable {
+    /// What that is where it is not asked again.
+    package var error: AegisError
+
+    /// A session that has ended.
+    package init(_ error: AegisError) { self.error = error }
+}
+
 /// A way to a server.
 package protocol MCPTransport: Sendable {
     /// Asks, and waits for the answer.
     ///
-    /// - Throws: `AegisError` when there is none: `mcp-unavailable`, `mcp-timeout`, `mcp-protocol`; `CancellationError`. The
-    ///   server was told of it then where there is a way to.
+    /// - Throws: `AegisError` when there is none: `mcp-unavailable`, `mcp-timeout`, `mcp-protocol`; `MCPSessionEnded`;
+    ///   `CancellationError`. The server was told of it then where there is a way to.
     func request(_ request: MCPRequest) async throws -> MCPAnswer
     /// Tells something.
     func notify(_ method: String, revision: String) async throws

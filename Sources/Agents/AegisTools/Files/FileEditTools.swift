@@ -90,17 +90,30 @@ struct TextEdit: Sendable {
 
     private var name: String { number.map { "edit \($0): " } ?? "" }
 
-    /// Where the text is found, one place after the other.
+    /// For each length of a beginning of `old`, the longest shorter one that is also its end.
+    private var borders: [Int] {
+        var borders = [0]
+        borders.reserveCapacity(old.count)
+        var length = 0
+        for byte in old.dropFirst() {
+            while length > 0, old[length] != byte { length = borders[length - 1] }
+            if old[length] == byte { length += 1 }
+            borders.append(length)
+        }
+        return borders
+    }
+
+    /// Where the text is found, one place after the other. No byte is gone back to, whatever the texts are (Knuth, Morris, Pratt).
     private func places(in text: [UInt8]) -> [Int] {
+        let borders = borders
         var found: [Int] = []
-        var at = 0
-        while at + old.count <= text.count {
-            guard let next = text[at...].firstIndex(of: old[0]), next + old.count <= text.count else { break }
-            if text[next..<next + old.count].elementsEqual(old) {
-                found.append(next)
-                at = next + old.count
-            } else {
-                at = next + 1
+        var length = 0
+        for (index, byte) in text.enumerated() {
+            while length > 0, old[length] != byte { length = borders[length - 1] }
+            if old[length] == byte { length += 1 }
+            if length == old.count {
+                found.append(index + 1 - length)
+                length = 0
             }
         }
         return found
@@ -147,12 +160,15 @@ struct TextEdit: Sendable {
 
     // MARK: The tools' common part
 
-    private static func apply(_ edits: [TextEdit], to old: [UInt8], _ path: String) throws(AegisError) -> ([UInt8], Int)
-    {
-        guard String(validating: old, as: UTF8.self) != nil else { throw .notText(path) }
+    private static func apply(
+        _ edits: [TextEdit], to old: [UInt8], _ path: String, _ isOver: () -> Bool
+    ) throws -> ([UInt8], Int) {
+        guard String(validating: old, as: UTF8.self) != nil else { throw AegisError.notText(path) }
         var text = old
         var count = 0
         for edit in edits {
+            // Nothing is written yet.
+            if isOver() { throw CancellationError() }
             let (next, times) = try edit.apply(to: text, path)
             guard next.count <= 4 * FileTools.largest else {
                 throw AegisError(.tooLarge, "file-too-large", "'\(path)' would have more than 4 MiB")
@@ -167,10 +183,10 @@ struct TextEdit: Sendable {
         let path = try input.required("path")
         let files = try context.agentFiles()
         let confirm = FileFacts.confirm(context)
-        return try await blocking {
+        return try await blocking { isOver in
             var count = 0
             let written = try files.edit(path, limit: FileTools.largest, confirm: confirm) { old in
-                let (new, times) = try apply(edits, to: old, Escaped.line(path, atMost: 500))
+                let (new, times) = try apply(edits, to: old, Escaped.line(path, atMost: 500), isOver)
                 count = times
                 return new
             }
@@ -186,9 +202,11 @@ struct TextEdit: Sendable {
     ) async throws -> ApprovalPreview {
         let path = try input.required("path")
         let files = try context.agentFiles()
-        return try await blocking {
+        return try await blocking { isOver in
             let (name, base) = try files.base(path, reading: true)
-            return try FileFacts.preview(name, base) { try apply(edits, to: $0, Escaped.line(path, atMost: 500)).0 }
+            return try FileFacts.preview(name, base) {
+                try apply(edits, to: $0, Escaped.line(path, atMost: 500), isOver).0
+            }
         }
     }
 }

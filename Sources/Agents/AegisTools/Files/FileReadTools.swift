@@ -14,7 +14,9 @@ struct FileReadTool: Tool {
         input: FileTools.input(
             [
                 "path": FileTools.path("The file."),
-                "offset": ["type": "integer", "minimum": 1, "description": "The first line, from 1."],
+                "offset": [
+                    "type": "integer", "minimum": 1, "maximum": 1_000_000_000, "description": "The first line, from 1.",
+                ],
                 "limit": ["type": "integer", "minimum": 1, "maximum": 100_000, "description": "How many lines; 2000."],
                 "numbered": ["type": "boolean", "description": "Whether each line starts with its number; true."],
             ], required: ["path"]),

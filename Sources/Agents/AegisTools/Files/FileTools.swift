@@ -3,6 +3,7 @@ internal import AegisCore
 internal import AegisFiles
 internal import AegisIO
 internal import AegisJSON
+internal import Synchronization
 
 /// The tools that work with files. All of them go through `AgentFiles`.
 package enum FileTools {
@@ -49,6 +50,32 @@ extension JSONValue {
 /// Runs what blocks on the disk.
 func blocking<T: Sendable>(_ body: @escaping @Sendable () throws -> T) async throws -> T {
     try await BlockingPool.shared.run(body)
+}
+
+/// The same for what can end before its time.
+///
+/// - Parameters:
+///   - pool: whose threads run it.
+///   - body: is given what says that its call was cancelled.
+/// - Returns: what `body` returns.
+/// - Throws: what `body` throws; `CancellationError` when it had not begun.
+func blocking<T: Sendable>(
+    on pool: BlockingPool = .shared,
+    untilCancelled body: @escaping @Sendable (@escaping @Sendable () -> Bool) throws -> T
+) async throws -> T {
+    let isOver = OverFlag()
+    return try await withTaskCancellationHandler {
+        try await pool.run { try body { isOver.isSet } }
+    } onCancel: {
+        isOver.set()
+    }
+}
+
+/// Says to a thread that its work is not wanted any more.
+private final class OverFlag: Sendable {
+    private let flag = Atomic<Bool>(false)
+    var isSet: Bool { flag.load(ordering: .relaxed) }
+    func set() { flag.store(true, ordering: .relaxed) }
 }
 
 extension AegisError {

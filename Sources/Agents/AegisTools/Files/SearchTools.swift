@@ -1,9 +1,9 @@
 internal import AegisCapabilities
 internal import AegisCore
 internal import AegisFiles
+internal import AegisIO
 internal import AegisJSON
 internal import AegisRegex
-internal import Synchronization
 
 /// `grep`
 struct GrepTool: Tool {
@@ -31,7 +31,7 @@ struct GrepTool: Tool {
         effects: .reads, isIdempotent: true, isParallelSafe: true, resources: [.fileRead], timeLimit: .seconds(30))
 
     func call(_ input: JSONValue, _ context: ToolContext) async throws -> ToolReply {
-        var options: BoundedRegex.Options = []
+        var options: BoundedRegex.Options = .stoppable
         if input["case_insensitive"]?.flag ?? false { options.insert(.caseInsensitive) }
         if input["literal"]?.flag ?? false { options.insert(.literal) }
         let regex: BoundedRegex
@@ -41,7 +41,7 @@ struct GrepTool: Tool {
                 hint: "set literal to look for plain text")
         }
         let path = input["path"]?.text ?? "/workspace"
-        let filter = try input["glob"]?.text.map { try SearchPattern.below(path, $0) } ?? nil
+        let filter = try input["glob"]?.text.map { try SearchPattern.filter($0) } ?? nil
         let most = Int(input["max_results"]?.integer ?? 200)
         let files = try context.agentFiles()
         let (lines, summary) = try await SearchPattern.untilCancelled { isOver in
@@ -108,27 +108,23 @@ enum SearchPattern {
         return pattern
     }
 
-    /// A pattern for files below a folder: a name without a slash is looked for everywhere.
-    static func below(_ folder: String, _ text: String) throws(AegisError) -> PathPattern {
-        guard !text.hasPrefix("/") else { return try absolute(text) }
-        var base = folder
-        while base.hasSuffix("/") { base.removeLast() }
-        return try absolute(base + (text.contains("/") ? "/" : "/**/") + text)
+    /// A pattern for files below the folder of a search: a name without a slash is looked for everywhere.
+    static func filter(_ text: String) throws(AegisError) -> FileFilter {
+        guard !text.hasPrefix("/") else { return .named(try absolute(text)) }
+        return .below(try absolute((text.contains("/") ? "/" : "/**/") + text))
     }
+
+    /// Threads of their own: a search may take all of its time, and what else blocks does not wait for it.
+    private static let threads = BlockingPool(threads: 2, queueLimit: 4096)
 
     /// Runs a search that ends when its call is cancelled.
     static func untilCancelled<T: Sendable>(
         _ body: @escaping @Sendable (@escaping @Sendable () -> Bool) throws -> T
     ) async throws -> T {
-        let isOver = OverFlag()
-        return try await withTaskCancellationHandler {
-            let result = try await blocking { try body { isOver.isSet } }
-            // What was found until then is not all.
-            try Task.checkCancellation()
-            return result
-        } onCancel: {
-            isOver.set()
-        }
+        let result = try await blocking(on: threads, untilCancelled: body)
+        // What was found until then is not all.
+        try Task.checkCancellation()
+        return result
     }
 
     /// What a search did not look at.
@@ -140,11 +136,4 @@ enum SearchPattern {
         let truncated = JSONValue.Field("truncated", .bool(summary.isCut))
         return skipped.isEmpty ? [truncated] : [truncated, JSONValue.Field("skipped", .object(skipped))]
     }
-}
-
-/// Says to a thread that its work is not wanted any more.
-private final class OverFlag: Sendable {
-    private let flag = Atomic<Bool>(false)
-    var isSet: Bool { flag.load(ordering: .relaxed) }
-    func set() { flag.store(true, ordering: .relaxed) }
 }

@@ -59,6 +59,10 @@ package final class JSONSchema: Sendable {
         /// In the order of the schema, for messages.
         var names: [String] = []
         var required: [String] = []
+        /// What fields are to fit whose names have a pattern in them.
+        var patterns: [(name: BoundedRegex, node: Int)] = []
+        /// There are such patterns that cannot be read.
+        var hasUnreadPatterns = false
         var additional: Int?
         var items: Int?
         var prefix: [Int] = []

@@ -14,6 +14,10 @@ struct SchemaCheck {
     let schema: JSONSchema
     private(set) var problems: [SchemaProblem] = []
     private var steps = 0
+    /// When patterns have had their time, whoever wrote the schema; set by the first of them.
+    private var end: SuspendingClock.Instant?
+    /// What all patterns of a check may take together: they are matched on the thread that serves others, too.
+    private static let longest = Duration.seconds(3)
 
     init(schema: JSONSchema) { self.schema = schema }
 
@@ -66,8 +70,18 @@ struct SchemaCheck {
         }
         guard let pattern = node.pattern else { return }
         do throws(RegexError) {
-            if try !pattern.isFound(in: text) { say(path, "the text does not match the pattern \(node.patternText)") }
+            if try !isFound(pattern, in: text) { say(path, "the text does not match the pattern \(node.patternText)") }
         } catch { say(path, "the text cannot be matched with the pattern \(node.patternText): \(error)") }
+    }
+
+    private mutating func isFound(_ pattern: BoundedRegex, in text: String) throws(RegexError) -> Bool {
+        let end = end ?? .now + Self.longest
+        self.end = end
+        guard SuspendingClock().now < end else {
+            throw RegexError(kind: .stopped, message: "this is too much to check", offset: nil)
+        }
+        var matcher = BoundedRegex.Matcher(pattern) { SuspendingClock().now >= end }
+        return try matcher.first(in: Array(text.utf8)[...]) != nil
     }
 
     private mutating func checkNumber(_ text: String, _ node: JSONSchema.Node, _ path: String) {
@@ -115,9 +129,10 @@ struct SchemaCheck {
         for name in missing { say(path, "the field '\(name)' is missing") }
         for field in fields {
             let at = path + "/" + Pointer.escape(field.name)
-            if let property = node.properties[field.name] {
-                check(field.value, property, at: at, depth: depth + 1)
-            } else if let additional = node.additional {
+            let property = node.properties[field.name]
+            if let property { check(field.value, property, at: at, depth: depth + 1) }
+            let hasPattern = checkPatterns(field, node, at, depth)
+            if property == nil, !hasPattern, !node.hasUnreadPatterns, let additional = node.additional {
                 if schema.nodes[additional].isNever {
                     say(path, Self.unknown(field.name, node, given))
                 } else {
@@ -125,6 +140,23 @@ struct SchemaCheck {
                 }
             }
         }
+    }
+
+    /// Checks a field against what is said of names like its own.
+    ///
+    /// - Returns: whether anything is.
+    private mutating func checkPatterns(
+        _ field: JSONValue.Field, _ node: JSONSchema.Node, _ at: String, _ depth: Int
+    ) -> Bool {
+        var hasPattern = false
+        for (name, index) in node.patterns {
+            do throws(RegexError) {
+                guard try isFound(name, in: field.name) else { continue }
+            } catch { say(at, "the name cannot be matched with a pattern: \(error)") }
+            hasPattern = true
+            check(field.value, index, at: at, depth: depth + 1)
+        }
+        return hasPattern
     }
 
     private mutating func say(_ path: String, _ count: Int, _ bounds: JSONSchema.Bounds, _ what: String) {
@@ -139,9 +171,9 @@ struct SchemaCheck {
         _ value: JSONValue, _ index: Int, _ path: String, _ depth: Int
     ) -> [SchemaProblem] {
         var trial = SchemaCheck(schema: schema)
-        trial.steps = steps
+        (trial.steps, trial.end) = (steps, end)
         trial.check(value, index, at: path, depth: depth + 1)
-        steps = trial.steps
+        (steps, end) = (trial.steps, trial.end)
         return trial.problems
     }
 

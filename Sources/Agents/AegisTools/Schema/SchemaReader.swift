@@ -69,7 +69,8 @@ struct SchemaReader {
     }
 
     private static let readable = [
-        "type", "enum", "const", "properties", "required", "additionalProperties", "items", "prefixItems", "pattern",
+        "type", "enum", "const", "properties", "required", "patternProperties", "additionalProperties", "items",
+        "prefixItems", "pattern",
         "uniqueItems", "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "minimum",
         "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "allOf", "anyOf", "oneOf", "not", "$ref",
     ]
@@ -92,13 +93,22 @@ struct SchemaReader {
                     property.value, at + "/" + Pointer.escape(property.name))
             }
         case "required": node.required = try strings(value, at)
+        case "patternProperties":
+            for property in try object(value, at) {
+                let at = at + "/" + Pointer.escape(property.name)
+                let index = try place(property.value, at)
+                do throws(SchemaError) { node.patterns.append((try regex(property.name, at), index)) } catch {
+                    guard keywords == .anything else { throw error }
+                    node.hasUnreadPatterns = true
+                }
+            }
         case "additionalProperties": node.additional = try place(value, at)
         case "items": node.items = try place(value, at)
         case "prefixItems": node.prefix = try places(value, at)
         case "uniqueItems": node.isUnique = try flag(value, at)
         case "pattern":
             guard let text = value.text else { throw SchemaError(path: at, what: "a pattern is a string") }
-            do { node.pattern = try BoundedRegex(text) } catch { throw SchemaError(path: at, what: "\(error)") }
+            node.pattern = try regex(text, at)
             node.patternText = text
         case "allOf": node.all = try places(value, at)
         case "anyOf": node.any = try places(value, at)
@@ -108,6 +118,12 @@ struct SchemaReader {
         default: return try readBound(field.name, value, at, into: &node)
         }
         return true
+    }
+
+    private func regex(_ text: String, _ at: String) throws(SchemaError) -> BoundedRegex {
+        do { return try BoundedRegex(text, options: [.schema, .stoppable]) } catch {
+            throw SchemaError(path: at, what: "\(error)")
+        }
     }
 
     private func readBound(

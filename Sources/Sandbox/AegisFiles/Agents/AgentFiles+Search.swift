@@ -37,17 +37,17 @@ extension AgentFiles {
     ///   - filter: which files are searched; nil is all.
     ///   - bounds: how much is told and read.
     /// - Returns: the lines, in order of files and lines, and what was left out.
-    /// - Throws: `Denial` for the place where the search begins; as `list` does; `pattern-too-complex`.
+    /// - Throws: `Denial` for the place where the search begins; as `list` does; `pattern-too-complex`; `CancellationError` when
+    ///   `bounds.walk.isOver` ends it in the middle of a file.
     package func search(
-        _ text: String, for regex: BoundedRegex, in filter: PathPattern? = nil, bounds: SearchBounds = SearchBounds()
+        _ text: String, for regex: BoundedRegex, in filter: FileFilter? = nil, bounds: SearchBounds = SearchBounds()
     ) throws -> (lines: [FoundLine], summary: WalkSummary) {
         let start = try AgentPath(text)
         return try withRights(start) {
             var found: [FoundLine] = []
             var told = 0
-            var matcher = BoundedRegex.Matcher(regex)
             let summary = try walk(
-                start, pattern: filter, rebased: false, bounds: bounds.walk, reads: UInt64(bounds.file)
+                start, only: filter, bounds: bounds.walk, reads: UInt64(bounds.file)
             ) { walk, file in
                 guard let descriptor = try? file.opened(), let bytes = try? descriptor.readAll(limit: bounds.file)
                 else {
@@ -58,7 +58,9 @@ extension AgentFiles {
                     walk.summary.binary += 1
                     return true
                 }
-                for (number, line) in Self.lines(bytes) where try Self.isFound(&matcher, line) {
+                let watch = walk.watch
+                var matcher = BoundedRegex.Matcher(regex, isOver: watch.isOver)
+                for (number, line) in Self.lines(bytes) where try Self.isFound(&matcher, number, line, watch) {
                     let shown = Self.shown(line, bounds.line)
                     guard found.count < bounds.matches, told + shown.utf8.count <= bounds.bytes else {
                         walk.summary.isCut = true
@@ -73,11 +75,17 @@ extension AgentFiles {
         }
     }
 
+    /// - Throws: `pattern-too-complex`; why the search must not go on.
     private static func isFound(
-        _ matcher: inout BoundedRegex.Matcher, _ line: ArraySlice<UInt8>
-    ) throws(AegisError) -> Bool {
+        _ matcher: inout BoundedRegex.Matcher, _ number: Int, _ line: ArraySlice<UInt8>, _ watch: WalkWatch
+    ) throws -> Bool {
+        // Lines that cannot match are passed over without a question of the matcher.
+        if number % 4096 == 0, watch.isOver() { throw watch.reason }
         do throws(RegexError) { return try matcher.first(in: line) != nil } catch {
-            throw AegisError(.usage, "pattern-too-complex", "the pattern takes too long on a line: \(error)")
+            guard error.kind == .stopped else {
+                throw AegisError(.usage, "pattern-too-complex", "the pattern takes too long on a line: \(error)")
+            }
+            throw watch.reason
         }
     }
 

@@ -14,6 +14,41 @@ package struct WalkBounds: Sendable {
     package init() {}
 }
 
+/// Which files a walk visits.
+package enum FileFilter: Sendable {
+    /// By their names as the kernel has them.
+    case named(PathPattern)
+    /// By their names, of a pattern that begins where the walk does, as that was written: it may be reached through a link.
+    case rebased(PathPattern)
+    /// By what follows the folder where the walk begins, as if that were the root; where it begins with a file, by the file's name.
+    case below(PathPattern)
+}
+
+/// Which names a walk takes, below one place.
+struct WalkNames {
+    let pattern: PathPattern?
+    /// How many bytes of a name come before what the pattern is for.
+    private let base: Int
+
+    init(_ filter: FileFilter?, _ start: CanonicalPath, isFolder: Bool) {
+        (pattern, base) =
+            switch filter {
+            case nil: (nil, 0)
+            case .named(let pattern): (pattern, 0)
+            case .rebased(let pattern): (pattern.rebased(to: start) ?? pattern, 0)
+            case .below(let pattern) where isFolder: (pattern, start.bytes.count > 1 ? start.bytes.count : 0)
+            case .below(let pattern): (pattern, start.bytes.lastIndex(of: 0x2f) ?? 0)
+            }
+    }
+
+    func fits(_ path: CanonicalPath) -> Bool {
+        guard let pattern else { return true }
+        guard base > 0 else { return pattern.matches(path) }
+        guard let rest = CanonicalPath(bytes: Array(path.bytes.dropFirst(base))) else { return false }
+        return pattern.matches(rest)
+    }
+}
+
 /// What a walk left out.
 package struct WalkSummary: Sendable, Equatable {
     /// Files that were looked at.
@@ -29,7 +64,7 @@ package struct WalkSummary: Sendable, Equatable {
 }
 
 /// What a walk does by one grant.
-private final class WalkShare {
+final class WalkShare {
     let grant: GrantID
     /// Nil once it is settled.
     private var admission: Admission?
@@ -72,11 +107,33 @@ private final class WalkShare {
     }
 }
 
+/// Says during a file whether the walk may go on: neither its time nor the grant of the place may be over.
+final class WalkWatch {
+    private let share: WalkShare
+    private let hasEnded: @Sendable () -> Bool
+    /// Why it must not.
+    private(set) var reason: any Error = CancellationError()
+
+    init(_ share: WalkShare, _ hasEnded: @escaping @Sendable () -> Bool) {
+        self.share = share
+        self.hasEnded = hasEnded
+    }
+
+    func isOver() -> Bool {
+        if hasEnded() { return true }
+        do throws(Denial) { try share.check() } catch {
+            reason = error
+            return true
+        }
+        return false
+    }
+}
+
 /// One walk: below one folder that was asked for, with every file decided on by itself.
 struct FileWalk: ~Copyable {
     let files: AgentFiles
     let path: AgentPath
-    let pattern: PathPattern?
+    private let names: WalkNames
     let bounds: WalkBounds
     var summary = WalkSummary()
     private let root: FileRoot
@@ -93,12 +150,12 @@ struct FileWalk: ~Copyable {
 
     /// Asks for the folder (or file) that the walk starts from.
     init(
-        _ files: AgentFiles, _ path: AgentPath, pattern: PathPattern?, bounds: WalkBounds, reads: UInt64?,
+        _ files: AgentFiles, _ path: AgentPath, names: WalkNames, bounds: WalkBounds, reads: UInt64?,
         admission: consuming Admission
     ) throws {
         self.files = files
         self.path = path
-        self.pattern = pattern
+        self.names = names
         self.bounds = bounds
         root = try FileRoot(path, in: files.scope)
         grants = files.grants.grants(of: files.holder)
@@ -106,6 +163,9 @@ struct FileWalk: ~Copyable {
         own = WalkShare(admission)
         left = bounds.entries
     }
+
+    /// What long work on one file asks meanwhile.
+    var watch: WalkWatch { WalkWatch(own, bounds.isOver) }
 
     /// Ends the walk.
     consuming func finish() -> WalkSummary {
@@ -136,10 +196,8 @@ struct FileWalk: ~Copyable {
         }
         for entry in entries.sorted(by: { $0.bytes.lexicographicallyPrecedes($1.bytes) }) {
             left -= 1
-            if left % 256 == 0 {
-                try own.check()
-                if bounds.isOver() { left = 0 }
-            }
+            if left % 256 == 0 { try own.check() }
+            if bounds.isOver() { left = 0 }
             guard left > 0 else {
                 summary.isCut = true
                 return false
@@ -156,15 +214,16 @@ struct FileWalk: ~Copyable {
 
     /// Whether it is worth opening: files are compared by name first.
     private func mayMatch(_ folder: CanonicalPath, _ entry: DirectoryEntry) -> Bool {
-        guard entry.type == .regular, let pattern else { return true }
+        guard entry.type == .regular, names.pattern != nil else { return true }
         let above = folder.bytes.count > 1 ? folder.bytes : []
-        return CanonicalPath(bytes: above + [0x2f] + entry.bytes).map(pattern.matches) ?? false
+        guard let path = CanonicalPath(bytes: above + [0x2f] + entry.bytes) else { return false }
+        return names.fits(path)
     }
 
     private mutating func visitFile(
         _ file: borrowing FoundFile, _ body: (inout FileWalk, borrowing FoundFile) throws -> Bool
     ) throws -> Bool {
-        if let pattern, !pattern.matches(file.path) { return true }
+        guard names.fits(file.path) else { return true }
         // Without the place nothing below it is found.
         try own.check()
         let isLarge = reads.map { file.status.size > $0 } ?? false
@@ -222,7 +281,7 @@ extension AgentFiles {
         let start = AgentPath(pattern.root)
         return try withRights(start) {
             var found: [CanonicalPath] = []
-            let summary = try walk(start, pattern: pattern, rebased: true, bounds: bounds) { walk, file in
+            let summary = try walk(start, only: .rebased(pattern), bounds: bounds) { walk, file in
                 guard found.count < limit else {
                     walk.summary.isCut = true
                     return false
@@ -238,15 +297,14 @@ extension AgentFiles {
     ///
     /// - Parameters:
     ///   - start: a folder or a file.
-    ///   - pattern: which files are visited; nil is all.
-    ///   - rebased: whether the pattern begins at `start` as it was written, which may be reached through a link.
+    ///   - filter: which files are visited; nil is all.
     ///   - bounds: how far is looked.
     ///   - reads: the largest file that `body` reads, whose bytes are counted; nil when it reads none.
     ///   - body: visits a file; false ends the walk.
     /// - Returns: what was left out.
     /// - Throws: as `list` does; what `body` throws.
     func walk(
-        _ start: AgentPath, pattern: PathPattern?, rebased: Bool, bounds: WalkBounds, reads: UInt64? = nil,
+        _ start: AgentPath, only filter: FileFilter? = nil, bounds: WalkBounds, reads: UInt64? = nil,
         _ body: (inout FileWalk, borrowing FoundFile) throws -> Bool
     ) throws -> WalkSummary {
         let root = try FileRoot(start, in: scope)
@@ -256,8 +314,8 @@ extension AgentFiles {
         }
         let admission = try admit(.read, file.path, given: start)
         try checkGuarded(file, start)
-        let real = rebased ? pattern.flatMap { $0.rebased(to: file.path) } ?? pattern : pattern
-        var walk = try FileWalk(self, start, pattern: real, bounds: bounds, reads: reads, admission: admission)
+        let names = WalkNames(filter, file.path, isFolder: file.status.type == .directory)
+        var walk = try FileWalk(self, start, names: names, bounds: bounds, reads: reads, admission: admission)
         do { _ = try walk.visit(file, depth: 0, body) } catch {
             _ = walk.finish()
             throw error
