@@ -19,6 +19,8 @@ extension AgentProcess {
         }
         learned = nil
         crashes = 0
+        // It was meant for that turn.
+        isCancelling = false
         self.failure = nil
     }
 

@@ -205,7 +205,8 @@ package actor AgentProcess {
         isCancelling = true
         worker?.cancel()
     }
-    private var isCancelling = false
+    /// Somebody has ended the turn that is under way.
+    var isCancelling = false
     /// How often in a row a step could not be saved.
     var crashes = 0
     /// Whether it waits after one.
