@@ -139,8 +139,11 @@ import Testing
             }
             #expect(try await aegis("run", "--", "true", user: 65_534).code == 0)
             for _ in 0..<2 {
-                let own = try await aegis("events", "--types", "instance", "--output", "json", user: 65_534)
-                #expect(own.out.contains("instance_created") && own.out.contains("instance_deleted"), "\(own)")
+                // Its client has its end before the sandbox is gone.
+                try await f.eventually("it is told as gone") {
+                    let own = try await aegis("events", "--types", "instance", "--output", "json", user: 65_534)
+                    return own.out.contains("instance_created") && own.out.contains("instance_deleted")
+                }
                 let others = try await aegis("events", "--types", "instance", "--output", "json", user: 65_533)
                 #expect(others.code == 0 && !others.out.contains("instance_"), "\(others)")
                 try await f.crash()

@@ -57,15 +57,21 @@ import Testing
     }
 
     /// It stands for refusals of several turns: the last one's trace and step are told, those of the first are in their own records.
+    /// Its owner hears of it also when the instance has gone meanwhile.
     @Test func whatIsCountedBelongsToTheTurnOfTheLast() throws {
         let ledger = try fixture.open()
+        ledger.note("i-1", ownedBy: 7)
         for number in 1...60 {
             try ledger.record(
                 AuditEvent(.refused, agent: "i-1", parent: "i-0", trace: "t-\(number)", step: number, ("to", "x:1")))
         }
+        ledger.note("i-1", ownedBy: nil)
+        try ledger.record(AuditEvent(.refused, agent: "i-1", ("to", "y:1")))
         try ledger.checkpoint(all: true)
         let lines = try fixture.lines().map { try JSONValue(parsing: $0.utf8) }
         let told = try #require(lines.first { $0["kind"] == "denial_repeated" })
+        let owners = lines.filter { $0["agent"] == "i-1" }.map { $0["owner"]?.integer }
+        #expect(owners == Array(repeating: 7, count: 20) + [nil, 7], "\(owners)")
         #expect(told["trace"] == "t-60" && told["step"]?.integer == 60 && told["parent"] == "i-0", "\(told)")
         #expect(lines.filter { $0["kind"] == "thing_refused" }.compactMap { $0["trace"]?.text }.last == "t-20")
     }

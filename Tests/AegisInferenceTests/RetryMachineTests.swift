@@ -42,9 +42,11 @@ struct Fixed: RandomNumberGenerator {
         (.seconds(60), .retry(after: .milliseconds(60_500))), (.seconds(61), .fallBack(largerWindow: false)),
     ])
     func aPauseThatIsAskedForIsKept(_ asked: Duration, _ expected: RetryVerdict) {
-        #expect(verdict(.rateLimited, asked: asked) == expected && verdict(.overloaded, asked: asked) == expected)
-        // A timeout's is none.
-        #expect(verdict(.timeout, asked: asked) == .retry(after: .milliseconds(500)))
+        for kind in [ModelError.Kind.rateLimited, .overloaded, .timeout] {
+            #expect(verdict(kind, asked: asked) == expected)
+        }
+        // What is no word of the provider's is not for long.
+        #expect(verdict(.network, asked: asked) == .retry(after: .milliseconds(500)))
     }
 
     /// An answer that ends with a failure of whatever kind has cost what had come of it; one that never began has not.

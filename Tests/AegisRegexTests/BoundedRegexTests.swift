@@ -62,6 +62,14 @@ struct BoundedRegexTests {
         #expect(try matcher.first(in: [0x61, 0x63]) == 0..<2)
     }
 
+    /// What is asked takes room in the pattern: one that only fits without it is taken all the same.
+    @Test(arguments: ["^(\\d{3},){0,2000}$", "^([a-z0-9]+(-[a-z0-9]+)*\\.){0,500}x$"])
+    func aPatternThatIsTooLargeToBeStoppedHasFewerSteps(_ pattern: String) throws {
+        let regex = try BoundedRegex(pattern, options: [.stoppable, .schema])
+        #expect(try regex.isFound(in: pattern.hasSuffix("x$") ? "a-b.c.x" : "123,456,"))
+        #expect(try !regex.isFound(in: "123,45y"))
+    }
+
     @Test func manyShortTextsAskNowAndThen() throws {
         var asked = 0
         var matcher = BoundedRegex.Matcher(try BoundedRegex("(a+)+$", options: .stoppable)) {

@@ -46,10 +46,22 @@ package enum JSONValue: Sendable, Hashable {
         return UInt64(text) ?? Self.whole(text).flatMap { UInt64(exactly: $0) }
     }
 
-    /// A number with a point or an exponent that is whole; nil where a double would not say exactly which.
+    /// A number with a point or an exponent that is whole, by its digits: a double would round a small fraction away.
     private static func whole(_ text: String) -> Int64? {
-        guard let double = Double(text), abs(double) < 0x1p53 else { return nil }
-        return Int64(exactly: double)
+        let parts = text.utf8.split(maxSplits: 1, omittingEmptySubsequences: false) { $0 == 0x65 || $0 == 0x45 }
+        let exponent = parts.count == 1 ? 0 : Int(String(decoding: parts[1], as: UTF8.self))
+        let isNegative = parts[0].first == 0x2d
+        let mantissa = parts[0].dropFirst(isNegative ? 1 : 0)
+            .split(separator: 0x2e, maxSplits: 1, omittingEmptySubsequences: false)
+        guard let exponent, abs(exponent) < 1 << 40, !mantissa[0].isEmpty else { return nil }
+        var digits = Array(mantissa.joined().drop { $0 == 0x30 })
+        // How many of the digits stand before the point.
+        let place = mantissa[0].count + exponent - (mantissa.reduce(0) { $0 + $1.count } - digits.count)
+        while digits.last == 0x30 { digits.removeLast() }
+        if digits.isEmpty { return 0 }
+        guard digits.count <= place, place <= 19 else { return nil }
+        digits += Array(repeating: 0x30, count: place - digits.count)
+        return Int64((isNegative ? "-" : "") + String(decoding: digits, as: UTF8.self))
     }
 
     /// The number as the nearest that a double can hold; nil when it is none, or beyond what a double reaches.

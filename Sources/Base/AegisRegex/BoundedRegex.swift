@@ -49,6 +49,8 @@ package struct RegexError: Error, Sendable, Equatable, CustomStringConvertible {
     package static let longest = 4096
     /// Steps of back-tracking in one attempt.
     package static let mostSteps: UInt32 = 1_000_000
+    /// The same of a pattern that is too large to be stopped.
+    static let fewSteps: UInt32 = 10_000
     /// How deep an attempt may nest.
     package static let deepest: UInt32 = 10_000
     /// Memory of one attempt, in KiB.
@@ -85,15 +87,25 @@ package struct RegexError: Error, Sendable, Equatable, CustomStringConvertible {
         if let reading = unsafe reading {
             _ = unsafe pcre2_set_compile_extra_options_8(reading, UInt32(PCRE2_EXTRA_ALT_BSUX))
         }
+        var steps = Self.mostSteps
         // SAFETY: PCRE2 reads `bytes.count` bytes and copies what it keeps.
-        guard let code = unsafe pcre2_compile_8(bytes, bytes.count, flags, &number, &offset, reading) else {
+        var compiled = unsafe pcre2_compile_8(bytes, bytes.count, flags, &number, &offset, reading)
+        if unsafe compiled == nil, number == PCRE2_ERROR_PATTERN_TOO_LARGE, options.contains(.stoppable) {
+            // What is asked meanwhile takes room in the compiled pattern. Without it the pattern fits, and has fewer steps in place
+            // of being stopped.
+            flags &= ~UInt32(PCRE2_AUTO_CALLOUT)
+            steps = Self.fewSteps
+            // SAFETY: as above.
+            unsafe compiled = unsafe pcre2_compile_8(bytes, bytes.count, flags, &number, &offset, reading)
+        }
+        guard let code = unsafe compiled else {
             throw RegexError(kind: .syntax, message: Self.text(number), offset: offset)
         }
         guard let context = unsafe pcre2_match_context_create_8(nil) else {
             unsafe pcre2_code_free_8(code)
             throw RegexError(kind: .tooComplex, message: "there is no memory for the pattern", offset: nil)
         }
-        unsafe pcre2_set_match_limit_8(context, Self.mostSteps)
+        unsafe pcre2_set_match_limit_8(context, steps)
         unsafe pcre2_set_depth_limit_8(context, Self.deepest)
         unsafe pcre2_set_heap_limit_8(context, Self.mostMemory)
         unsafe self.code = code

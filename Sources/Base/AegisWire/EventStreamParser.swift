@@ -30,7 +30,10 @@ package struct EventStreamParser: Sendable {
     private var data: [UInt8] = []
     private var hasData = false
     private var name = ""
-    /// The last id that the server gave; empty when there was none.
+    /// The last id that the server gave, also within an event that is not whole so far.
+    private var given = ""
+    /// That of the last event that is whole, which is where a reader may go on (HTML standard, 9.2.6: it is set when the event is
+    /// dispatched); empty when there was none.
     package private(set) var id = ""
     /// How long the server wants a reader to wait before it asks for what follows, in milliseconds; nil when it said nothing of it.
     package private(set) var retry: Int?
@@ -90,7 +93,10 @@ package struct EventStreamParser: Sendable {
             isAtStart = false
             if text.starts(with: [0xEF, 0xBB, 0xBF]) { text = text.dropFirst(3) }
         }
-        if text.isEmpty { return takeEvent() }
+        if text.isEmpty {
+            id = given
+            return takeEvent()
+        }
         let colon = text.firstIndex(of: 58) ?? text.endIndex
         var value = text[min(colon + 1, text.endIndex)...]
         if value.first == 32 { value = value.dropFirst() }
@@ -103,7 +109,7 @@ package struct EventStreamParser: Sendable {
         } else if field.elementsEqual("event".utf8) {
             name = String(decoding: value, as: UTF8.self)
         } else if field.elementsEqual("id".utf8), !value.contains(0) {
-            id = String(decoding: value, as: UTF8.self)
+            given = String(decoding: value, as: UTF8.self)
         } else if field.elementsEqual("retry".utf8), (1...9).contains(value.count),
             value.allSatisfy({ (0x30...0x39).contains($0) })
         {
@@ -119,6 +125,6 @@ package struct EventStreamParser: Sendable {
             hasData = false
             name = ""
         }
-        return hasData ? StreamedEvent(name: name, data: data, id: id) : nil
+        return hasData ? StreamedEvent(name: name, data: data, id: given) : nil
     }
 }

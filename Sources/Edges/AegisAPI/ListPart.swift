@@ -30,7 +30,9 @@ struct ListPart {
             }
             let id = cursor[cursor.index(after: dot)...]
             let index = all.firstIndex { place($0).id == id }
-            rest = all[(index.map { $0 + 1 } ?? all.firstIndex { place($0).since.milliseconds > time } ?? all.count)...]
+            // Of the same moment there may be others behind it: an item may come twice, and none is left out.
+            rest =
+                all[(index.map { $0 + 1 } ?? all.firstIndex { place($0).since.milliseconds >= time } ?? all.count)...]
         }
         var bytes = 0
         while let item = rest.first, bytes < Self.size {

@@ -84,10 +84,12 @@ package final class Ledger: AuditTrail {
 
     @discardableResult
     package func record(_ event: AuditEvent) throws(AegisError) -> AuditReceipt {
-        let event = WorkOrigin.current.map(event.placed) ?? event
+        let placed = WorkOrigin.current.map(event.placed) ?? event
         let (result, woken) = state.withLock {
             state -> (Result<AuditReceipt, AegisError>, [CheckedContinuation<Void, Never>]) in
             let time = now().milliseconds
+            var event = placed
+            if event.owner == nil, let agent = event.agent { event.owner = state.owners[agent] }
             // What is only counted has the newest record as its receipt.
             guard state.gate.admits(event, at: time) else { return (.success(state.writer.head), []) }
             do throws(AegisError) {
@@ -104,8 +106,6 @@ package final class Ledger: AuditTrail {
     /// Writes while the state is held.
     private func write(_ event: AuditEvent, _ state: inout State) throws(AegisError) -> AuditReceipt {
         guard !state.isClosed else { throw .failed("audit-closed", "the ledger is closed: nothing is done any more") }
-        var event = event
-        if event.owner == nil, let agent = event.agent { event.owner = state.owners[agent] }
         do throws(Errno) {
             let receipt = try state.writer.append(event)
             state.obstacle = nil

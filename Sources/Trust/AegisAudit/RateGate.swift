@@ -125,6 +125,7 @@ struct RateGate {
             event.fields.append(.init("what", .object(key.fields)))
             // It stands for many, which may be of several turns; the first of them are written with their own. Where it ended is
             // what whoever follows a trace wants to find.
+            event.owner = known.event.owner
             (event.parent, event.trace, event.step) = (known.event.parent, known.event.trace, known.event.step)
             debts.append(Debt(event: event, source: .repeated(key)))
         }

@@ -165,6 +165,7 @@ import Testing
             AnthropicDecoder(), body, status: status,
             headers: [("content-type", "application/json"), ("retry-after", "7")])
         #expect(outcome.error == ModelError(kind, status: status, retryAfter: .seconds(7), message))
-        #expect(outcome.error?.retryAfter == ([.rateLimited, .overloaded].contains(kind) ? .seconds(7) : nil))
+        #expect(
+            outcome.error?.retryAfter == ([.rateLimited, .overloaded, .timeout].contains(kind) ? .seconds(7) : nil))
     }
 }

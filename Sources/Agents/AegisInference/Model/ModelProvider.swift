@@ -86,12 +86,12 @@ package struct ModelError: Error, Sendable, Hashable, CustomStringConvertible {
     /// How long the provider asked to wait; nil where it did not, or where no waiting helps.
     package var retryAfter: Duration?
 
-    /// Makes a failure; `retryAfter` counts for `.rateLimited` and `.overloaded` only.
+    /// Makes a failure; `retryAfter` counts for `.rateLimited`, `.overloaded` and `.timeout` (429 and 5xx) only.
     package init(_ kind: Kind, status: Int? = nil, retryAfter: Duration? = nil, _ message: String) {
         self.kind = kind
         self.status = status
         self.message = message
-        self.retryAfter = kind == .rateLimited || kind == .overloaded ? retryAfter : nil
+        self.retryAfter = [.rateLimited, .overloaded, .timeout].contains(kind) ? retryAfter : nil
     }
 
     /// Whether the same request may succeed at the same provider a moment later.

@@ -9,7 +9,7 @@ struct JSONNumber: Sendable, Comparable, Hashable, CustomStringConvertible {
     init?(_ text: String) {
         guard let double = Double(text), double.isFinite else { return nil }
         approximate = double
-        whole = Int64(text) ?? Int64(exactly: double).flatMap { abs($0) < 1 << 53 ? $0 : nil }
+        whole = JSONValue.number(text).integer
     }
 
     init?(_ value: JSONValue) {
@@ -18,7 +18,7 @@ struct JSONNumber: Sendable, Comparable, Hashable, CustomStringConvertible {
     }
 
     /// Whether it has no fraction: `1.0` and `1e3` are whole.
-    var isWhole: Bool { whole != nil || approximate.rounded() == approximate }
+    var isWhole: Bool { whole != nil || abs(approximate) >= 0x1p63 }
 
     static func == (a: JSONNumber, b: JSONNumber) -> Bool {
         if let a = a.whole, let b = b.whole { return a == b }
