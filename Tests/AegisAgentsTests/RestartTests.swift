@@ -334,6 +334,10 @@ import Testing
             for text in ["one", "two"] { traces.append(try await world.directory.send(text, to: agent.id)) }
             await clock.sleepers(1)
             #expect(desk.questions == 0 && agent.standing.mail == 2)
+            // Who waits is told, and his message is not begun any more.
+            let result = try await world.directory.run("three", on: agent)
+            #expect(result.stop == .error && result.problem?.message.contains("no room") == true, "\(result)")
+            #expect(desk.questions == 0 && agent.standing.mail == 2)
             // Once more in vain.
             clock.advance(by: .seconds(5))
             await clock.sleepers(1)

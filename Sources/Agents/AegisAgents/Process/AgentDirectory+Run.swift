@@ -33,7 +33,7 @@ extension AgentDirectory {
     /// Gives an agent a message and waits for what comes of it. A waiting task that is cancelled ends the turn if nobody else
     /// has asked for it.
     package func run(_ text: String, on process: AgentProcess, trace: String? = nil) async throws -> TurnResult {
-        let (trace, waiter) = try await deliver(text, to: process, trace: trace)
+        let (trace, waiter) = try await deliver(text, to: process, trace: trace, isAwaited: true)
         guard let result = await waiter.value() else {
             await process.forget(waiter, for: trace)
             // Where the daemon ends, the turn goes on with the next one.
@@ -117,7 +117,7 @@ extension AgentDirectory {
 
     func deliver(
         _ text: String, to process: AgentProcess, from origin: MailOrigin? = nil, due: Timestamp? = nil,
-        trace: String? = nil
+        trace: String? = nil, isAwaited: Bool = false
     ) async throws -> (trace: String, waiter: Waiter<TurnResult>) {
         guard text.utf8.count <= Self.messageLimit else {
             throw AegisError(
@@ -129,6 +129,7 @@ extension AgentDirectory {
             throw AegisError.usage("the message is empty", hint: "say what the agent is to do")
         }
         let trace = trace ?? newID("t-")
-        return (trace, try await process.deliver(Mail(trace: trace, text: text, from: origin, due: due)))
+        let mail = Mail(trace: trace, text: text, from: origin, due: due)
+        return (trace, try await process.deliver(mail, isAwaited: isAwaited))
     }
 }

@@ -41,6 +41,8 @@ package actor AgentProcess {
     }
     /// Messages that were taken back and are saved still.
     var leftovers: Set<String> = []
+    /// Messages whose senders wait for what comes of them.
+    private var awaited: Set<String> = []
     /// What could not be saved will be tried again.
     var isRetryDue = false
     /// What lists show of it beside its session: it may be busy, and nobody waits for it to look.
@@ -115,9 +117,12 @@ package actor AgentProcess {
 
     /// Puts a message into the mailbox.
     ///
+    /// - Parameters:
+    ///   - mail: the message.
+    ///   - isAwaited: whether its sender waits for what comes of it, and is told at once when it cannot be begun.
     /// - Returns: what gives the result once there is one.
     /// - Throws: `mailbox-full`; `agent-stopped`.
-    func deliver(_ mail: Mail) throws(AegisError) -> Waiter<TurnResult> {
+    func deliver(_ mail: Mail, isAwaited: Bool = false) throws(AegisError) -> Waiter<TurnResult> {
         guard !isStopping else { throw AgentProcess.stopped(id) }
         guard !log.isLeft || record.outlivesDaemon else { throw AgentDirectory.ending("send it") }
         guard mailbox.count < Self.mailboxLimit else {
@@ -131,6 +136,7 @@ package actor AgentProcess {
             leftovers.remove(mail.trace)
         }
         mailbox.append(mail)
+        if isAwaited { awaited.insert(mail.trace) }
         let result = Waiter<TurnResult>()
         waiters[mail.trace, default: []].append(result)
         work()
@@ -277,6 +283,13 @@ package actor AgentProcess {
         if let trace {
             failure = failure ?? (trace, problem)
             settle(result.with(trace: trace))
+        } else {
+            // Who waits is told, and nothing comes of his message any more; the others' go on waiting.
+            for mail in mailbox where awaited.contains(mail.trace) {
+                mailbox.removeAll { $0.trace == mail.trace }
+                forgetMail(mail.trace)
+                settle(result.with(trace: mail.trace))
+            }
         }
         if !record.outlivesDaemon {
             // Nobody was promised anything for longer than he waits.
@@ -347,6 +360,7 @@ package actor AgentProcess {
     }
 
     func settle(_ result: TurnResult) {
+        awaited.remove(result.trace)
         for waiter in waiters.removeValue(forKey: result.trace) ?? [] { waiter.resolve(result) }
     }
 }
