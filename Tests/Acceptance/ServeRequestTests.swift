@@ -78,7 +78,7 @@ import Testing
     /// Nothing is said for longer than the instance would be awake by itself: another one, of the same rules, sleeps thrice meanwhile.
     @Test(arguments: backends) func anAnswerThatIsSilentHoldsItsInstanceAwake(_ backend: String) async throws {
         try await DaemonFixture.shared { f in
-            let name = "silent-\(backend)"
+            let name = "hushed-\(backend)"
             let rules = ["--idle-pause", "200ms", "--idle-stop", "0s"]
             let guest = try await f.guest(name, backend, ["80:http"], rules[0], rules[1], rules[2], rules[3])
             try guest.go()
